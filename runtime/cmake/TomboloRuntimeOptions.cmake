@@ -1,0 +1,22 @@
+# Settings every target of the runtime shares, and the function that makes one.
+include_guard(GLOBAL)
+include(CTest)
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+option(TOMBOLO_BUILD_EXECUTOR "build device, transport, server, exec and tombolo-run, not only plan and engine" ON)
+
+set(TOMBOLO_RUNTIME_DIR ${CMAKE_CURRENT_LIST_DIR}/.. CACHE INTERNAL "")
+
+# tombolo_runtime_library(<name> SOURCES ... [LINK_LIBS ...]): the static library
+# tombolo-rt-<name> with warnings on and the public include folder.
+function(tombolo_runtime_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK_LIBS" ${ARGN})
+  add_library(tombolo-rt-${name} STATIC ${ARG_SOURCES})
+  target_include_directories(tombolo-rt-${name} PUBLIC ${TOMBOLO_RUNTIME_DIR}/include)
+  target_compile_options(tombolo-rt-${name} PRIVATE -Wall -Wextra -Wno-unused-parameter)
+  target_link_libraries(tombolo-rt-${name} PUBLIC ${ARG_LINK_LIBS})
+endfunction()
