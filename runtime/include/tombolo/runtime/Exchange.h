@@ -1,0 +1,98 @@
+//===- Exchange.h - a rank's side of the outer synchronisation --*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// What the executor calls for the plan's Push and Apply instructions. The
+// algorithm is docs/Server.md; the client of the parameter server implements
+// it (ExchangeClient.h).
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_RUNTIME_EXCHANGE_H
+#define TOMBOLO_RUNTIME_EXCHANGE_H
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace tombolo::runtime {
+
+/// `count` runs of `length` elements of a row-major tensor, `stride` elements
+/// from the begin of one run to the begin of the next (plan.proto, Slice).
+struct ElementRange {
+  std::uint64_t begin = 0;
+  std::uint64_t length = 0;
+  std::uint64_t count = 1;
+  std::uint64_t stride = 0;
+
+  bool operator==(const ElementRange &) const = default;
+};
+
+/// What one rank holds of one trainable f32 parameter.
+struct ExchangeTensor {
+  std::string name;           ///< as in the checkpoint
+  std::uint64_t elements = 0; ///< of the whole parameter
+  std::uint32_t fragment = 0; ///< whose synchronisation carries it
+  /// What lies here, in the order in which it lies in memory without gaps. The
+  /// whole parameter is {0, elements, 1, elements}.
+  std::vector<ElementRange> ranges;
+  std::uint64_t address = 0; ///< arena byte of the first element
+  /// This rank pushes these elements. Over the ranks of an island each element
+  /// of each parameter has exactly one owner.
+  bool owner = false;
+};
+
+/// How the exchange reaches the rank's arena, wherever it lies.
+struct ArenaAccess {
+  std::function<void(std::uint64_t address, std::span<std::byte> to)> read;
+  std::function<void(std::uint64_t address, std::span<const std::byte> from)>
+      write;
+};
+
+/// All calls but `abort` come from one thread at a time. Every call may block
+/// for as long as another island needs; each throws Error (status 3) when the
+/// server is lost or refuses.
+class Exchange {
+public:
+  virtual ~Exchange() = default;
+
+  /// Agrees with the other islands on the first version: the owners of island
+  /// 0 upload their elements, then every rank of every island installs what the
+  /// server has. Called once, after the parameters stand in the arena
+  /// and before the first step. `stepsDone`: inner steps done before (resume).
+  virtual void begin(std::uint64_t stepsDone) = 0;
+
+  /// Sends base - local of the owned elements of `fragment`. `stepsDone` counts
+  /// the inner steps of the run that are complete: n + 1 in step n, all in
+  /// Program.finish. How many steps and tokens the delta holds follows from the
+  /// last call. The arena may change as soon as this returns.
+  virtual void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) = 0;
+
+  /// Waits for the version that the last push of `fragment` went into and
+  /// installs it in the arena, owned elements or not.
+  virtual void apply(std::uint32_t fragment) = 0;
+
+  /// The outer optimizer's momentum for the elements of tensor number `tensor`
+  /// (as handed to the constructor), of the version last applied. For
+  /// checkpoints: NAME/outer_momentum, saved by the owners of island 0.
+  virtual void outerMomentum(std::size_t tensor, std::span<float> to) = 0;
+
+  /// What `outerMomentum` gave, before `begin` of a resumed run; owners of
+  /// island 0 hand it in for every owned tensor, or for none.
+  virtual void setOuterMomentum(std::size_t tensor,
+                                std::span<const float> from) = 0;
+
+  /// Makes the calls that block in other threads, and all later ones, throw.
+  virtual void abort() noexcept = 0;
+};
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_RUNTIME_EXCHANGE_H
