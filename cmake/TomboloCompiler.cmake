@@ -7,7 +7,8 @@ list(APPEND CMAKE_MODULE_PATH ${MLIR_CMAKE_DIR} ${LLVM_CMAKE_DIR})
 include(TableGen)
 include(AddLLVM)
 include(AddMLIR)
-find_package(ONNX REQUIRED)  # after Protobuf
+find_package(Protobuf REQUIRED)  # before ONNX
+find_package(ONNX REQUIRED)
 find_package(CLI11 REQUIRED)
 
 set(MLIR_BINARY_DIR ${CMAKE_BINARY_DIR})
