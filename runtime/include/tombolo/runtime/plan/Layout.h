@@ -1,0 +1,131 @@
+//===- Layout.h - who is who in an island -----------------------*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Pure functions of a plan that has passed `validatePlan`.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_RUNTIME_PLAN_LAYOUT_H
+#define TOMBOLO_RUNTIME_PLAN_LAYOUT_H
+
+#include "tombolo/runtime/plan/PlanFile.h"
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace tombolo::runtime {
+
+/// Where a rank stands in its island.
+struct RankCoordinates {
+  std::uint32_t stage = 0;
+  std::uint32_t group = 0;        ///< replica group of the stage
+  std::uint64_t replica = 0;      ///< in the stage, over all its groups
+  std::uint64_t groupReplica = 0; ///< in the group
+  std::uint64_t tensorIndex = 0;
+  std::uint32_t program = 0;
+  bool operator==(const RankCoordinates &) const = default;
+};
+
+/// Which replica of a stage computes which microbatch: in one turn each
+/// replica, in order, takes its share of consecutive microbatches.
+class Deal {
+public:
+  explicit Deal(const plan::v1::Stage &stage);
+
+  std::uint64_t replicas() const { return starts.size() - 1; }
+  /// Microbatches of one turn.
+  std::uint64_t turn() const { return starts.back(); }
+  std::uint64_t share(std::uint64_t replica) const {
+    return starts[replica + 1] - starts[replica];
+  }
+
+  /// The island's number of the replica's own `local`-th microbatch.
+  std::uint64_t microbatch(std::uint64_t replica, std::uint64_t local) const;
+
+  struct Place {
+    std::uint64_t replica;
+    std::uint64_t local;
+    bool operator==(const Place &) const = default;
+  };
+  /// The inverse: which replica computes the island's microbatch `j`, and as
+  /// which of its own.
+  Place place(std::uint64_t j) const;
+
+  /// How many of the island's microbatches 0 ... total-1 the replica computes.
+  std::uint64_t count(std::uint64_t replica, std::uint64_t total) const;
+
+private:
+  std::vector<std::uint64_t> starts; // by replica, and the turn at the end
+};
+
+/// Rank numbers of one island: by stage, group, replica, tensor-parallel index.
+class IslandLayout {
+public:
+  /// Keeps a reference to `island`.
+  explicit IslandLayout(const plan::v1::Island &island);
+
+  std::uint64_t rankCount() const { return stageStarts.back(); }
+  std::uint32_t stageCount() const {
+    return static_cast<std::uint32_t>(deals.size());
+  }
+  std::uint64_t microbatches() const; ///< of one inner step
+
+  RankCoordinates coordinates(std::uint64_t rank) const;
+  std::uint64_t rankOf(std::uint32_t stage, std::uint64_t replica,
+                       std::uint64_t tensorIndex) const;
+  const std::string &site(std::uint64_t rank) const;
+  const Deal &deal(std::uint32_t stage) const { return deals[stage]; }
+
+  /// The rank of `otherStage` that computes the same microbatch as `self`'s
+  /// own `local`-th, with the same tensor-parallel index.
+  std::uint64_t peer(const RankCoordinates &self, std::uint32_t otherStage,
+                     std::uint64_t local) const;
+
+  /// Every rank of `otherStage` that shares a microbatch with `self`,
+  /// ascending, without repeats.
+  std::vector<std::uint64_t> peers(const RankCoordinates &self,
+                                   std::uint32_t otherStage) const;
+
+  /// The members of a collective of `self`, ascending.
+  std::vector<std::uint64_t> group(const RankCoordinates &self,
+                                   plan::v1::Collective::Group group) const;
+
+private:
+  struct GroupStart {
+    std::uint64_t rank;
+    std::uint64_t replica;
+    const plan::v1::ReplicaGroup *group;
+  };
+  const plan::v1::Island &island;
+  std::vector<Deal> deals;
+  std::vector<std::uint64_t> stageStarts; // first rank; the end behind
+  std::vector<std::vector<GroupStart>> groups;
+};
+
+/// The value of an expression of a validated plan. Variables not in
+/// `variables` count as 0.
+std::int64_t evaluate(const plan::v1::Expr &expr,
+                      std::span<const std::int64_t> variables);
+
+/// The i-th name of a family.
+std::string nameAt(const plan::v1::Names &names, std::uint64_t i);
+
+/// The sum over the plan's islands of `batch`.
+std::uint64_t samplesPerStep(const Plan &plan);
+
+/// The number of the first sample of inner step `step` of `island`: rounds of
+/// `inner_steps` x batch samples are leased to the islands in order; without
+/// a server a run is one endless round of one island.
+std::uint64_t firstSample(const Plan &plan, std::uint32_t island,
+                          std::uint64_t step);
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_RUNTIME_PLAN_LAYOUT_H

@@ -1,0 +1,750 @@
+//===- CheckOp.cpp - one segment op against docs/PlanFormat.md ------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Views.h"
+
+#include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/plan/Validate.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <initializer_list>
+#include <map>
+#include <optional>
+#include <vector>
+
+namespace tombolo::runtime {
+
+using namespace plan::v1;
+using namespace detail;
+
+std::uint64_t elementBytes(DType dtype) {
+  switch (dtype) {
+  case DTYPE_F32:
+  case DTYPE_I32:
+    return 4;
+  case DTYPE_BF16:
+    return 2;
+  case DTYPE_I64:
+    return 8;
+  case DTYPE_BOOL:
+    return 1;
+  default:
+    return 0;
+  }
+}
+
+const char *dtypeName(DType dtype) {
+  switch (dtype) {
+  case DTYPE_F32:
+    return "f32";
+  case DTYPE_BF16:
+    return "bf16";
+  case DTYPE_I32:
+    return "i32";
+  case DTYPE_I64:
+    return "i64";
+  case DTYPE_BOOL:
+    return "bool";
+  default:
+    return "unknown";
+  }
+}
+
+std::string opcodeName(Opcode opcode) {
+  if (!Opcode_IsValid(opcode) || opcode == OPCODE_UNSPECIFIED)
+    return "";
+  std::string name = Opcode_Name(opcode).substr(sizeof("OPCODE_") - 1);
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  return name;
+}
+
+namespace {
+
+using Dims = std::vector<std::uint64_t>;
+
+std::string text(const Dims &dims) {
+  std::string out = "[";
+  for (std::size_t i = 0; i < dims.size(); ++i)
+    out += (i ? ", " : "") + std::to_string(dims[i]);
+  return out + "]";
+}
+
+/// One op under check: operands by position, and the tests rules are made of.
+class OpCheck {
+public:
+  OpCheck(const Segment &segment, const Op &op, const std::string &place)
+      : segment(segment), op(op), place(place) {}
+
+  template <typename... Parts>
+  [[noreturn]] void fail(const Parts &...parts) const {
+    throw Error(place, ": ", opcodeName(op.opcode()), ": ", parts...);
+  }
+
+  int ins() const { return op.inputs_size(); }
+  int outs() const { return op.outputs_size(); }
+  const Value &in(int i) const {
+    return segment.values(static_cast<int>(op.inputs(i)));
+  }
+  const Value &out(int i) const {
+    return segment.values(static_cast<int>(op.outputs(i)));
+  }
+  static Dims dims(const Value &value) {
+    return Dims(value.dims().begin(), value.dims().end());
+  }
+  static std::uint64_t count(const Dims &dims) {
+    std::uint64_t n = 1;
+    for (std::uint64_t dim : dims)
+      n *= dim; // bounded: the value's bytes have been checked
+    return n;
+  }
+
+  void arity(int minIn, int maxIn, int minOut, int maxOut) const {
+    if (ins() < minIn || ins() > maxIn)
+      fail("expected ", range(minIn, maxIn), " inputs, got ", ins());
+    if (outs() < minOut || outs() > maxOut)
+      fail("expected ", range(minOut, maxOut), " outputs, got ", outs());
+  }
+  void arity(int in, int out) const { arity(in, in, out, out); }
+
+  void type(const char *what, const Value &value,
+            std::initializer_list<DType> allowed) const {
+    for (DType dtype : allowed)
+      if (value.dtype() == dtype)
+        return;
+    std::string names;
+    for (DType dtype : allowed)
+      names += (names.empty() ? "" : " or ") + std::string(dtypeName(dtype));
+    fail(what, ": expected ", names, ", got ", dtypeName(value.dtype()));
+  }
+  void real(const char *what, const Value &value) const {
+    type(what, value, {DTYPE_F32, DTYPE_BF16});
+  }
+  void index(const char *what, const Value &value) const {
+    type(what, value, {DTYPE_I64, DTYPE_I32});
+  }
+  void sameType(const Value &a, const Value &b) const {
+    if (a.dtype() != b.dtype())
+      fail("expected equal dtypes, got ", dtypeName(a.dtype()), " and ",
+           dtypeName(b.dtype()));
+  }
+  void shape(const char *what, const Value &value, const Dims &expected) const {
+    if (dims(value) != expected)
+      fail(what, ": expected shape ", text(expected), ", got ",
+           text(dims(value)));
+  }
+  void single(const char *what, const Value &value, DType dtype) const {
+    type(what, value, {dtype});
+    if (count(dims(value)) != 1)
+      fail(what, ": expected one element, got shape ", text(dims(value)));
+  }
+  void rank(const char *what, const Value &value, std::size_t least) const {
+    if (dims(value).size() < least)
+      fail(what, ": expected at least ", least, " dimensions, got shape ",
+           text(dims(value)));
+  }
+
+  Dims broadcast(const Dims &a, const Dims &b) const {
+    Dims out(std::max(a.size(), b.size()), 1);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      std::uint64_t x = i < a.size() ? a[a.size() - 1 - i] : 1;
+      std::uint64_t y = i < b.size() ? b[b.size() - 1 - i] : 1;
+      if (x != y && x != 1 && y != 1)
+        fail("shapes ", text(a), " and ", text(b), " do not broadcast");
+      out[out.size() - 1 - i] = x == 1 ? y : x;
+    }
+    return out;
+  }
+
+  // Attributes. What is read is remembered, so that what is left is unknown.
+  const Attribute *find(const char *name) {
+    known.push_back(name);
+    for (const Attribute &attribute : op.attributes())
+      if (attribute.name() == name)
+        return &attribute;
+    return nullptr;
+  }
+  const Attribute &need(const char *name, Attribute::ValueCase kind,
+                        const char *kindName) {
+    const Attribute *attribute = find(name);
+    if (!attribute)
+      fail("attribute '", name, "' is missing");
+    if (attribute->value_case() != kind)
+      fail("attribute '", name, "': expected ", kindName);
+    return *attribute;
+  }
+  std::int64_t integer(const char *name) {
+    return need(name, Attribute::kInteger, "an integer").integer();
+  }
+  double number(const char *name) {
+    double value = need(name, Attribute::kReal, "a real number").real();
+    if (!std::isfinite(value))
+      fail("attribute '", name, "': expected a finite number");
+    return value;
+  }
+  bool flag(const char *name) {
+    const Attribute *attribute = find(name);
+    if (attribute && attribute->value_case() != Attribute::kFlag)
+      fail("attribute '", name, "': expected a flag");
+    return attribute && attribute->flag();
+  }
+  std::vector<std::int64_t> integers(const char *name) {
+    const Integers &list =
+        need(name, Attribute::kIntegers, "a list of integers").integers();
+    return {list.values().begin(), list.values().end()};
+  }
+  std::uint64_t axis(std::size_t rank) {
+    std::int64_t value = integer("axis");
+    if (value < 0 || value >= static_cast<std::int64_t>(rank))
+      fail("attribute 'axis': expected 0 to ", rank, " (exclusive), got ",
+           value);
+    return static_cast<std::uint64_t>(value);
+  }
+  void approximate() {
+    const std::string &value =
+        need("approximate", Attribute::kText, "a text").text();
+    if (value != "none" && value != "tanh")
+      fail("attribute 'approximate': expected 'none' or 'tanh', got '", value,
+           "'");
+  }
+  void finish() {
+    for (int i = 0; i < op.attributes_size(); ++i) {
+      const std::string &name = op.attributes(i).name();
+      if (std::find(known.begin(), known.end(), name) == known.end())
+        fail("unknown attribute '", name, "'");
+      for (int k = 0; k < i; ++k)
+        if (op.attributes(k).name() == name)
+          fail("attribute '", name, "' stands twice");
+    }
+  }
+
+private:
+  static std::string range(int low, int high) {
+    return low == high ? std::to_string(low)
+                       : std::to_string(low) + " to " + std::to_string(high);
+  }
+  const Segment &segment;
+  const Op &op;
+  const std::string &place;
+  std::vector<std::string> known;
+};
+
+constexpr int kMany = 1 << 16;
+
+void checkCopy(OpCheck &c) {
+  c.arity(1, 1);
+  c.sameType(c.in(0), c.out(0));
+  c.shape("output", c.out(0), c.dims(c.in(0)));
+}
+
+void checkConcat(OpCheck &c) {
+  c.arity(1, kMany, 1, 1);
+  Dims expected = c.dims(c.in(0));
+  std::uint64_t axis = c.axis(expected.size());
+  for (int i = 1; i < c.ins(); ++i) {
+    c.sameType(c.in(0), c.in(i));
+    Dims next = c.dims(c.in(i));
+    if (next.size() != expected.size())
+      c.fail("input ", i, ": expected ", expected.size(),
+             " dimensions, got shape ", text(next));
+    std::uint64_t sum = expected[axis] + next[axis];
+    next[axis] = expected[axis];
+    if (next != expected)
+      c.fail("input ", i, ": shape differs from the first's outside axis ",
+             axis);
+    expected[axis] = sum;
+  }
+  c.sameType(c.in(0), c.out(0));
+  c.shape("output", c.out(0), expected);
+}
+
+Dims gathered(OpCheck &c, const Dims &table, const Value &indices) {
+  std::uint64_t axis = c.axis(table.size());
+  Dims index = c.dims(indices);
+  Dims out(table.begin(), table.begin() + static_cast<std::ptrdiff_t>(axis));
+  out.insert(out.end(), index.begin(), index.end());
+  out.insert(out.end(), table.begin() + static_cast<std::ptrdiff_t>(axis) + 1,
+             table.end());
+  return out;
+}
+
+void checkGather(OpCheck &c) {
+  c.arity(2, 1);
+  c.index("indices", c.in(1));
+  c.sameType(c.in(0), c.out(0));
+  c.shape("output", c.out(0), gathered(c, c.dims(c.in(0)), c.in(1)));
+}
+
+void checkGatherBackward(OpCheck &c) {
+  c.arity(2, 1);
+  c.index("indices", c.in(1));
+  c.real("dy", c.in(0));
+  c.real("dtable", c.out(0));
+  c.shape("dy", c.in(0), gathered(c, c.dims(c.out(0)), c.in(1)));
+}
+
+void checkCast(OpCheck &c) {
+  c.arity(1, 1);
+  c.shape("output", c.out(0), c.dims(c.in(0)));
+}
+
+void checkFill(OpCheck &c) {
+  c.arity(0, 1);
+  // Infinities are wanted here (a mask), NaN never is.
+  if (std::isnan(c.need("value", Attribute::kReal, "a real number").real()))
+    c.fail("attribute 'value' is not a number");
+}
+
+void checkPad(OpCheck &c) {
+  c.arity(1, 1);
+  c.sameType(c.in(0), c.out(0));
+  Dims x = c.dims(c.in(0)), y = c.dims(c.out(0));
+  std::vector<std::int64_t> low = c.integers("low");
+  if (x.size() != y.size() || low.size() != y.size())
+    c.fail("input ", text(x), ", output ", text(y), " and ", low.size(),
+           " offsets 'low' differ in rank");
+  for (std::size_t i = 0; i < low.size(); ++i)
+    if (low[i] < 0 || x[i] > y[i] ||
+        static_cast<std::uint64_t>(low[i]) > y[i] - x[i])
+      c.fail("dimension ", i, ": input at offset ", low[i],
+             " does not fit the output");
+}
+
+void checkBinary(OpCheck &c) {
+  c.arity(2, 1);
+  c.real("x", c.in(0));
+  c.real("y", c.in(1));
+  c.real("output", c.out(0));
+  c.shape("output", c.out(0), c.broadcast(c.dims(c.in(0)), c.dims(c.in(1))));
+}
+
+void checkUnary(OpCheck &c) {
+  c.arity(1, 1);
+  c.real("x", c.in(0));
+  c.real("output", c.out(0));
+  c.shape("output", c.out(0), c.dims(c.in(0)));
+}
+
+void checkGelu(OpCheck &c) {
+  checkUnary(c);
+  c.approximate();
+}
+
+/// Two inputs and an output of one shape.
+void checkPair(OpCheck &c) {
+  c.arity(2, 1);
+  for (int i = 0; i < 2; ++i)
+    c.real(i ? "second input" : "first input", c.in(i));
+  c.real("output", c.out(0));
+  c.shape("second input", c.in(1), c.dims(c.in(0)));
+  c.shape("output", c.out(0), c.dims(c.in(0)));
+}
+
+void checkGeluBackward(OpCheck &c) {
+  checkPair(c);
+  c.approximate();
+}
+
+void checkWhere(OpCheck &c) {
+  c.arity(3, 1);
+  c.type("condition", c.in(0), {DTYPE_BOOL});
+  c.sameType(c.in(1), c.in(2));
+  c.sameType(c.in(1), c.out(0));
+  c.shape("output", c.out(0),
+          c.broadcast(c.dims(c.in(0)),
+                      c.broadcast(c.dims(c.in(1)), c.dims(c.in(2)))));
+}
+
+void checkCompare(OpCheck &c) {
+  c.arity(2, 1);
+  c.sameType(c.in(0), c.in(1));
+  c.type("output", c.out(0), {DTYPE_BOOL});
+  c.shape("output", c.out(0), c.broadcast(c.dims(c.in(0)), c.dims(c.in(1))));
+}
+
+void checkReduce(OpCheck &c) {
+  c.arity(1, 1);
+  c.real("x", c.in(0));
+  c.real("output", c.out(0));
+  Dims x = c.dims(c.in(0)), y;
+  std::vector<std::int64_t> axes = c.integers("axes");
+  bool keep = c.flag("keep_dims");
+  std::int64_t before = -1;
+  for (std::int64_t axis : axes) {
+    if (axis <= before || axis >= static_cast<std::int64_t>(x.size()))
+      c.fail("attribute 'axes': expected ascending numbers from 0 to ",
+             x.size(), " (exclusive), got ", axis);
+    before = axis;
+  }
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    bool reduced = std::find(axes.begin(), axes.end(),
+                             static_cast<std::int64_t>(i)) != axes.end();
+    if (!reduced)
+      y.push_back(x[i]);
+    else if (keep)
+      y.push_back(1);
+  }
+  c.shape("output", c.out(0), y);
+}
+
+void checkSoftmax(OpCheck &c) {
+  checkUnary(c);
+  c.rank("x", c.in(0), 1);
+}
+
+void checkSoftmaxBackward(OpCheck &c) {
+  checkPair(c);
+  c.rank("dy", c.in(0), 1);
+}
+
+void checkStatistics(OpCheck &c, const Value &mean, const Value &rstd,
+                     Dims of) {
+  of.pop_back();
+  c.type("mean", mean, {DTYPE_F32});
+  c.type("rstd", rstd, {DTYPE_F32});
+  c.shape("mean", mean, of);
+  c.shape("rstd", rstd, of);
+}
+
+void checkLayerNorm(OpCheck &c) {
+  c.arity(3, 3);
+  for (int i = 0; i < 3; ++i)
+    c.real("input", c.in(i));
+  c.rank("x", c.in(0), 1);
+  Dims x = c.dims(c.in(0));
+  c.shape("gamma", c.in(1), {x.back()});
+  c.shape("beta", c.in(2), {x.back()});
+  c.real("y", c.out(0));
+  c.shape("y", c.out(0), x);
+  checkStatistics(c, c.out(1), c.out(2), x);
+  if (c.number("epsilon") < 0)
+    c.fail("attribute 'epsilon': expected a number not below 0");
+}
+
+void checkLayerNormBackwardInput(OpCheck &c) {
+  c.arity(5, 1);
+  for (int i = 0; i < 3; ++i)
+    c.real("input", c.in(i));
+  c.rank("dy", c.in(0), 1);
+  Dims x = c.dims(c.in(0));
+  c.shape("x", c.in(1), x);
+  c.shape("gamma", c.in(2), {x.back()});
+  checkStatistics(c, c.in(3), c.in(4), x);
+  c.real("dx", c.out(0));
+  c.shape("dx", c.out(0), x);
+}
+
+void checkLayerNormBackwardWeight(OpCheck &c) {
+  c.arity(4, 2);
+  c.real("dy", c.in(0));
+  c.real("x", c.in(1));
+  c.rank("dy", c.in(0), 1);
+  Dims x = c.dims(c.in(0));
+  c.shape("x", c.in(1), x);
+  checkStatistics(c, c.in(2), c.in(3), x);
+  for (int i = 0; i < 2; ++i) {
+    c.real(i ? "dbeta" : "dgamma", c.out(i));
+    c.shape(i ? "dbeta" : "dgamma", c.out(i), {x.back()});
+  }
+}
+
+void checkCrossEntropy(OpCheck &c) {
+  c.arity(2, 3);
+  c.real("logits", c.in(0));
+  c.rank("logits", c.in(0), 1);
+  Dims rows = c.dims(c.in(0));
+  rows.pop_back();
+  c.type("labels", c.in(1), {DTYPE_I64});
+  c.shape("labels", c.in(1), rows);
+  c.single("loss", c.out(0), DTYPE_F32);
+  c.single("weights", c.out(1), DTYPE_F32);
+  c.type("lse", c.out(2), {DTYPE_F32});
+  c.shape("lse", c.out(2), rows);
+  c.integer("ignore_index");
+}
+
+void checkCrossEntropyBackward(OpCheck &c) {
+  c.arity(3, 1);
+  c.real("logits", c.in(0));
+  c.rank("logits", c.in(0), 1);
+  Dims rows = c.dims(c.in(0));
+  c.real("dlogits", c.out(0));
+  c.shape("dlogits", c.out(0), rows);
+  rows.pop_back();
+  c.type("labels", c.in(1), {DTYPE_I64});
+  c.shape("labels", c.in(1), rows);
+  c.type("lse", c.in(2), {DTYPE_F32});
+  c.shape("lse", c.in(2), rows);
+  c.integer("ignore_index");
+}
+
+void checkMatmul(OpCheck &c) {
+  c.arity(2, 3, 1, 1);
+  bool transposeA = c.flag("transpose_a"), transposeB = c.flag("transpose_b");
+  for (int i = 0; i < c.ins(); ++i)
+    c.real("input", c.in(i));
+  c.sameType(c.in(0), c.in(1));
+  c.rank("a", c.in(0), 2);
+  c.rank("b", c.in(1), 2);
+  Dims a = c.dims(c.in(0)), b = c.dims(c.in(1));
+  if (transposeA)
+    std::swap(a[a.size() - 1], a[a.size() - 2]);
+  if (transposeB)
+    std::swap(b[b.size() - 1], b[b.size() - 2]);
+  std::uint64_t m = a[a.size() - 2], k = a.back(), n = b.back();
+  if (b[b.size() - 2] != k)
+    c.fail("contracted dimensions differ: ", k, " and ", b[b.size() - 2]);
+  a.resize(a.size() - 2);
+  b.resize(b.size() - 2);
+  Dims y = c.broadcast(a, b);
+  y.push_back(m);
+  y.push_back(n);
+  if (c.in(0).dtype() == DTYPE_F32)
+    c.type("output", c.out(0), {DTYPE_F32});
+  else
+    c.real("output", c.out(0));
+  c.shape("output", c.out(0), y);
+  if (c.ins() == 3)
+    c.shape("bias", c.in(2), {n});
+}
+
+struct AttentionShape {
+  Dims q, k, v, o, lse;
+};
+
+AttentionShape attentionShape(OpCheck &c, int first) {
+  AttentionShape s;
+  for (int i = 0; i < 3; ++i) {
+    c.real("q, k or v", c.in(first + i));
+    c.rank("q, k or v", c.in(first + i), 2);
+  }
+  s.q = c.dims(c.in(first));
+  s.k = c.dims(c.in(first + 1));
+  s.v = c.dims(c.in(first + 2));
+  std::uint64_t t = s.q[s.q.size() - 2], d = s.q.back();
+  std::uint64_t keys = s.k[s.k.size() - 2];
+  Dims lead(s.q.begin(), s.q.end() - 2);
+  Dims k = lead, v = lead;
+  k.insert(k.end(), {keys, d});
+  v.insert(v.end(), {keys, s.v.back()});
+  c.shape("k", c.in(first + 1), k);
+  c.shape("v", c.in(first + 2), v);
+  s.o = lead;
+  s.o.insert(s.o.end(), {t, s.v.back()});
+  s.lse = lead;
+  s.lse.push_back(t);
+  if (c.flag("causal") && keys < t)
+    c.fail("causal with ", t, " queries and only ", keys,
+           " keys leaves rows empty");
+  c.number("scale");
+  return s;
+}
+
+void checkAttention(OpCheck &c) {
+  c.arity(3, 2);
+  AttentionShape s = attentionShape(c, 0);
+  c.real("o", c.out(0));
+  c.shape("o", c.out(0), s.o);
+  c.type("lse", c.out(1), {DTYPE_F32});
+  c.shape("lse", c.out(1), s.lse);
+}
+
+void checkAttentionBackward(OpCheck &c) {
+  c.arity(6, 3);
+  AttentionShape s = attentionShape(c, 1);
+  c.real("do", c.in(0));
+  c.shape("do", c.in(0), s.o);
+  c.real("o", c.in(4));
+  c.shape("o", c.in(4), s.o);
+  c.type("lse", c.in(5), {DTYPE_F32});
+  c.shape("lse", c.in(5), s.lse);
+  const Dims *expected[] = {&s.q, &s.k, &s.v};
+  for (int i = 0; i < 3; ++i) {
+    c.real("gradient", c.out(i));
+    c.shape("gradient", c.out(i), *expected[i]);
+  }
+}
+
+void checkOptimizerAdvance(OpCheck &c) {
+  c.arity(2, 1);
+  c.single("weight", c.in(0), DTYPE_F32);
+  c.single("updates", c.in(1), DTYPE_I64);
+  c.single("updates", c.out(0), DTYPE_I64);
+}
+
+/// Flat slices of equal length, f32.
+void checkFlat(OpCheck &c, const char *what, const Value &value, const Dims &n) {
+  c.type(what, value, {DTYPE_F32});
+  c.shape(what, value, n);
+}
+
+void checkUpdate(OpCheck &c, int states) {
+  c.arity(4 + states, 1 + states);
+  Dims n = c.dims(c.in(0));
+  if (n.size() != 1)
+    c.fail("param: expected one dimension, got shape ", text(n));
+  checkFlat(c, "param", c.in(0), n);
+  checkFlat(c, "grad", c.in(1), n);
+  c.single("weight", c.in(2), DTYPE_F32);
+  c.single("updates", c.in(3), DTYPE_I64);
+  for (int i = 0; i < states; ++i)
+    checkFlat(c, "state", c.in(4 + i), n);
+  for (int i = 0; i < 1 + states; ++i)
+    checkFlat(c, "output", c.out(i), n);
+  c.number("learning_rate");
+  c.number("weight_decay");
+}
+
+void checkSgd(OpCheck &c) {
+  bool momentum = c.number("momentum") != 0;
+  checkUpdate(c, momentum ? 1 : 0);
+}
+
+void checkAdamw(OpCheck &c) {
+  checkUpdate(c, 2);
+  for (const char *name : {"beta1", "beta2"}) {
+    double beta = c.number(name);
+    if (beta < 0 || beta >= 1)
+      c.fail("attribute '", name, "': expected 0 to 1 (exclusive), got ", beta);
+  }
+  if (c.number("epsilon") < 0)
+    c.fail("attribute 'epsilon': expected a number not below 0");
+}
+
+// Which outputs may, or must, be the very memory of an input.
+enum class InPlace { Never, Elementwise, Logits, Update, Advance };
+
+struct Rule {
+  void (*check)(OpCheck &);
+  bool accumulates = false;
+  InPlace inPlace = InPlace::Never;
+};
+
+const Rule *findRule(Opcode opcode) {
+  static const std::map<Opcode, Rule> rules = {
+      {OPCODE_COPY, {checkCopy, true}},
+      {OPCODE_CONCAT, {checkConcat, true}},
+      {OPCODE_GATHER, {checkGather}},
+      {OPCODE_GATHER_BACKWARD, {checkGatherBackward, true}},
+      {OPCODE_CAST, {checkCast}},
+      {OPCODE_FILL, {checkFill}},
+      {OPCODE_PAD, {checkPad, true}},
+      {OPCODE_ADD, {checkBinary, true, InPlace::Elementwise}},
+      {OPCODE_SUB, {checkBinary, true, InPlace::Elementwise}},
+      {OPCODE_MUL, {checkBinary, true, InPlace::Elementwise}},
+      {OPCODE_DIV, {checkBinary, true, InPlace::Elementwise}},
+      {OPCODE_POW, {checkBinary, false, InPlace::Elementwise}},
+      {OPCODE_NEG, {checkUnary, true, InPlace::Elementwise}},
+      {OPCODE_EXP, {checkUnary, true, InPlace::Elementwise}},
+      {OPCODE_LOG, {checkUnary, true, InPlace::Elementwise}},
+      {OPCODE_SQRT, {checkUnary, true, InPlace::Elementwise}},
+      {OPCODE_RECIPROCAL, {checkUnary, true, InPlace::Elementwise}},
+      {OPCODE_TANH, {checkUnary, true, InPlace::Elementwise}},
+      {OPCODE_ERF, {checkUnary, true, InPlace::Elementwise}},
+      {OPCODE_SIGMOID, {checkUnary, true, InPlace::Elementwise}},
+      {OPCODE_RELU, {checkUnary, true, InPlace::Elementwise}},
+      {OPCODE_RELU_BACKWARD, {checkPair}},
+      {OPCODE_GELU, {checkGelu}},
+      {OPCODE_GELU_BACKWARD, {checkGeluBackward}},
+      {OPCODE_WHERE, {checkWhere}},
+      {OPCODE_EQUAL, {checkCompare}},
+      {OPCODE_LESS, {checkCompare}},
+      {OPCODE_REDUCE_SUM, {checkReduce, true}},
+      {OPCODE_REDUCE_MEAN, {checkReduce, true}},
+      {OPCODE_REDUCE_MAX, {checkReduce, true}},
+      {OPCODE_SOFTMAX, {checkSoftmax}},
+      {OPCODE_SOFTMAX_BACKWARD, {checkSoftmaxBackward}},
+      {OPCODE_LAYER_NORM, {checkLayerNorm}},
+      {OPCODE_LAYER_NORM_BACKWARD_INPUT, {checkLayerNormBackwardInput}},
+      {OPCODE_LAYER_NORM_BACKWARD_WEIGHT, {checkLayerNormBackwardWeight, true}},
+      {OPCODE_CROSS_ENTROPY, {checkCrossEntropy, true}},
+      {OPCODE_CROSS_ENTROPY_BACKWARD,
+       {checkCrossEntropyBackward, false, InPlace::Logits}},
+      {OPCODE_MATMUL, {checkMatmul, true}},
+      {OPCODE_ATTENTION, {checkAttention}},
+      {OPCODE_ATTENTION_BACKWARD, {checkAttentionBackward}},
+      {OPCODE_OPTIMIZER_ADVANCE,
+       {checkOptimizerAdvance, false, InPlace::Advance}},
+      {OPCODE_SGD, {checkSgd, false, InPlace::Update}},
+      {OPCODE_ADAMW, {checkAdamw, false, InPlace::Update}},
+  };
+  auto found = rules.find(opcode);
+  return found == rules.end() ? nullptr : &found->second;
+}
+
+bool mayBeInPlace(const Op &op, const Rule &rule, int output, int input,
+                  const Value &in, const Value &out) {
+  switch (rule.inPlace) {
+  case InPlace::Never:
+    return false;
+  case InPlace::Elementwise:
+    return identical(in, out);
+  case InPlace::Logits:
+    return input == 0 && identical(in, out);
+  case InPlace::Update:
+    return input == (output == 0 ? 0 : 3 + output) && identical(in, out);
+  case InPlace::Advance:
+    return input == 1 && identical(in, out);
+  }
+  return false;
+}
+
+void checkAliases(OpCheck &c, const Op &op, const Rule &rule) {
+  for (int o = 0; o < c.outs(); ++o) {
+    const Value &out = c.out(o);
+    if (isView(out)) {
+      bool allowed =
+          op.opcode() == OPCODE_COPY ||
+          (op.opcode() == OPCODE_MATMUL &&
+           (out.dims(out.dims_size() - 1) == 1 ||
+            out.strides(out.strides_size() - 1) == 1));
+      if (!allowed)
+        c.fail("output ", o, " must be row-major, it has strides");
+      if (overlapsItself(out))
+        c.fail("output ", o, ": the strides write an element twice");
+    }
+    bool found = false;
+    for (int i = 0; i < c.ins(); ++i) {
+      if (mayBeInPlace(op, rule, o, i, c.in(i), out)) {
+        found = true;
+        continue;
+      }
+      if (mayOverlap(c.in(i), out))
+        c.fail("output ", o, " overlaps input ", i);
+    }
+    if (!found &&
+        (rule.inPlace == InPlace::Update || rule.inPlace == InPlace::Advance))
+      c.fail("output ", o, " must be the memory of its input (in place)");
+    for (int other = 0; other < o; ++other)
+      if (mayOverlap(c.out(other), out))
+        c.fail("output ", o, " overlaps output ", other);
+  }
+}
+
+} // namespace
+
+void checkOp(const Segment &segment, const Op &op, const std::string &place) {
+  const Rule *rule = findRule(op.opcode());
+  if (!rule)
+    throw Error(place, ": unknown opcode ", static_cast<int>(op.opcode()),
+                "; the plan needs a newer runtime");
+  OpCheck check(segment, op, place);
+  rule->check(check);
+  check.finish();
+  if (op.accumulate()) {
+    if (!rule->accumulates)
+      check.fail("cannot accumulate");
+    for (int i = 0; i < check.outs(); ++i)
+      check.type("accumulated output", check.out(i), {DTYPE_F32});
+  }
+  checkAliases(check, op, *rule);
+}
+
+} // namespace tombolo::runtime

@@ -1,0 +1,191 @@
+//===- Layout.cpp - who is who in an island -------------------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/plan/Layout.h"
+
+#include "tombolo/runtime/Error.h"
+
+#include <algorithm>
+
+namespace tombolo::runtime {
+
+using namespace plan::v1;
+
+Deal::Deal(const Stage &stage) {
+  std::uint64_t start = 0;
+  for (const ReplicaGroup &group : stage.groups())
+    for (std::uint64_t i = 0; i < group.count(); ++i) {
+      starts.push_back(start);
+      start += group.share();
+    }
+  starts.push_back(start);
+}
+
+std::uint64_t Deal::microbatch(std::uint64_t replica,
+                               std::uint64_t local) const {
+  std::uint64_t own = share(replica);
+  return (local / own) * turn() + starts[replica] + local % own;
+}
+
+Deal::Place Deal::place(std::uint64_t j) const {
+  std::uint64_t inTurn = j % turn();
+  auto after = std::upper_bound(starts.begin(), starts.end(), inTurn);
+  std::uint64_t replica = static_cast<std::uint64_t>(after - starts.begin()) - 1;
+  return {replica,
+          (j / turn()) * share(replica) + (inTurn - starts[replica])};
+}
+
+std::uint64_t Deal::count(std::uint64_t replica, std::uint64_t total) const {
+  std::uint64_t rest = total % turn();
+  std::uint64_t begin = starts[replica];
+  std::uint64_t last = rest <= begin ? 0 : std::min(rest - begin, share(replica));
+  return (total / turn()) * share(replica) + last;
+}
+
+IslandLayout::IslandLayout(const Island &island) : island(island) {
+  std::uint64_t rank = 0;
+  for (const Stage &stage : island.stages()) {
+    stageStarts.push_back(rank);
+    deals.emplace_back(stage);
+    std::vector<GroupStart> starts;
+    std::uint64_t replica = 0;
+    for (const ReplicaGroup &group : stage.groups()) {
+      starts.push_back({rank, replica, &group});
+      rank += group.count() * group.tensor_parallel();
+      replica += group.count();
+    }
+    groups.push_back(std::move(starts));
+  }
+  stageStarts.push_back(rank);
+}
+
+std::uint64_t IslandLayout::microbatches() const {
+  return island.batch() / island.microbatch();
+}
+
+RankCoordinates IslandLayout::coordinates(std::uint64_t rank) const {
+  if (rank >= rankCount())
+    throw Error("rank ", rank, " does not exist: the island has ", rankCount(),
+                " ranks, counted from 0");
+  RankCoordinates at;
+  at.stage = static_cast<std::uint32_t>(
+      std::upper_bound(stageStarts.begin(), stageStarts.end(), rank) -
+      stageStarts.begin() - 1);
+  const std::vector<GroupStart> &starts = groups[at.stage];
+  auto after = std::upper_bound(
+      starts.begin(), starts.end(), rank,
+      [](std::uint64_t value, const GroupStart &g) { return value < g.rank; });
+  at.group = static_cast<std::uint32_t>(after - starts.begin() - 1);
+  const GroupStart &start = starts[at.group];
+  std::uint64_t inGroup = rank - start.rank;
+  at.groupReplica = inGroup / start.group->tensor_parallel();
+  at.replica = start.replica + at.groupReplica;
+  at.tensorIndex = inGroup % start.group->tensor_parallel();
+  at.program = start.group->program();
+  return at;
+}
+
+std::uint64_t IslandLayout::rankOf(std::uint32_t stage, std::uint64_t replica,
+                                   std::uint64_t tensorIndex) const {
+  const std::vector<GroupStart> &starts = groups.at(stage);
+  auto after = std::upper_bound(
+      starts.begin(), starts.end(), replica,
+      [](std::uint64_t value, const GroupStart &g) { return value < g.replica; });
+  const GroupStart &start = *std::prev(after);
+  return start.rank +
+         (replica - start.replica) * start.group->tensor_parallel() +
+         tensorIndex;
+}
+
+const std::string &IslandLayout::site(std::uint64_t rank) const {
+  RankCoordinates at = coordinates(rank);
+  return island.stages(static_cast<int>(at.stage))
+      .groups(static_cast<int>(at.group))
+      .site();
+}
+
+std::uint64_t IslandLayout::peer(const RankCoordinates &self,
+                                 std::uint32_t otherStage,
+                                 std::uint64_t local) const {
+  std::uint64_t j = deals[self.stage].microbatch(self.replica, local);
+  return rankOf(otherStage, deals.at(otherStage).place(j).replica,
+                self.tensorIndex);
+}
+
+std::vector<std::uint64_t>
+IslandLayout::peers(const RankCoordinates &self,
+                    std::uint32_t otherStage) const {
+  std::vector<std::uint64_t> ranks;
+  std::uint64_t own = deals[self.stage].count(self.replica, microbatches());
+  for (std::uint64_t i = 0; i < own; ++i)
+    ranks.push_back(peer(self, otherStage, i));
+  std::sort(ranks.begin(), ranks.end());
+  ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
+  return ranks;
+}
+
+std::vector<std::uint64_t>
+IslandLayout::group(const RankCoordinates &self,
+                    Collective::Group group) const {
+  std::vector<std::uint64_t> ranks;
+  if (group == Collective::GROUP_ISLAND) {
+    for (std::uint64_t rank = 0; rank < rankCount(); ++rank)
+      ranks.push_back(rank);
+    return ranks;
+  }
+  for (std::uint64_t r = 0; r < deals[self.stage].replicas(); ++r)
+    ranks.push_back(rankOf(self.stage, r, self.tensorIndex));
+  return ranks;
+}
+
+std::int64_t evaluate(const Expr &expr,
+                      std::span<const std::int64_t> variables) {
+  // Unsigned, so that hostile numbers wrap as docs/PlanFormat.md says instead
+  // of being undefined; a validated plan never wraps.
+  std::uint64_t sum = static_cast<std::uint64_t>(expr.constant());
+  for (const Term &term : expr.terms()) {
+    std::uint64_t value = term.variable() < variables.size()
+                              ? static_cast<std::uint64_t>(
+                                    variables[term.variable()])
+                              : 0;
+    value += static_cast<std::uint64_t>(term.offset());
+    if (term.modulus())
+      value %= term.modulus();
+    sum += static_cast<std::uint64_t>(term.factor()) * value;
+  }
+  return static_cast<std::int64_t>(sum);
+}
+
+std::string nameAt(const Names &names, std::uint64_t i) {
+  if (names.listed_size() > 0)
+    return names.listed(static_cast<int>(i));
+  return names.prefix() + std::to_string(names.first() + i * names.step()) +
+         names.suffix();
+}
+
+std::uint64_t samplesPerStep(const Plan &plan) {
+  std::uint64_t sum = 0;
+  for (const Island &island : plan.islands())
+    sum += island.batch();
+  return sum;
+}
+
+std::uint64_t firstSample(const Plan &plan, std::uint32_t island,
+                          std::uint64_t step) {
+  std::uint64_t batch = plan.islands(static_cast<int>(island)).batch();
+  if (!plan.has_server())
+    return step * batch;
+  std::uint64_t perRound = plan.server().inner_steps();
+  std::uint64_t before = 0;
+  for (std::uint32_t i = 0; i < island; ++i)
+    before += plan.islands(static_cast<int>(i)).batch();
+  return (step / perRound) * perRound * samplesPerStep(plan) +
+         perRound * before + (step % perRound) * batch;
+}
+
+} // namespace tombolo::runtime

@@ -1,0 +1,190 @@
+//===- ValidateMemory.cpp - regions, parameters, owners -------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "ValidateParts.h"
+
+#include "tombolo/runtime/plan/Parameters.h"
+
+#include <algorithm>
+#include <set>
+
+namespace tombolo::runtime::detail {
+
+using namespace plan::v1;
+
+namespace {
+
+std::uint64_t validateSlices(const ParameterFamily &family,
+                             std::uint64_t elements, const std::string &place) {
+  if (family.slices_size() == 0)
+    return elements;
+  std::uint64_t sum = 0;
+  for (const Slice &slice : family.slices()) {
+    if (slice.length() == 0 || slice.count() == 0)
+      throw Error(place, ": empty slice");
+    if (slice.count() > 1 && slice.stride() < slice.length())
+      throw Error(place, ": slice runs of ", slice.length(),
+                  " elements overlap at stride ", slice.stride());
+    std::uint64_t reach =
+        (slice.count() > 1 ? times(slice.count() - 1, slice.stride(), place)
+                           : 0) +
+        slice.length();
+    if (slice.begin() > elements || reach > elements - slice.begin())
+      throw Error(place, ": slice reaches element ", slice.begin(), " + ",
+                  reach, " of ", elements);
+    sum += slice.length() * slice.count();
+    if (sum > elements)
+      throw Error(place, ": the slices hold more elements than the parameter");
+  }
+  return sum;
+}
+
+void validateNames(const Names &names, const ParameterFamily &family,
+                   const std::string &place) {
+  if (names.listed_size() > 0) {
+    if (static_cast<std::uint32_t>(names.listed_size()) != family.count())
+      throw Error(place, ": expected ", family.count(), " names, got ",
+                  names.listed_size());
+    for (const std::string &name : names.listed())
+      checkName(name, place);
+    return;
+  }
+  if (family.count() > 1 && names.step() == 0)
+    throw Error(place, ": a pattern of ", family.count(),
+                " names needs a step");
+  if (names.first() > kMaxCount || names.step() > kMaxCount)
+    throw Error(place, ": name numbers are too large");
+  checkName(names.prefix() + names.suffix(), place);
+}
+
+} // namespace
+
+void validateMemory(const Plan &plan, const Program &program,
+                    const std::string &place) {
+  std::uint64_t arena = program.arena_bytes();
+  if (arena == 0 || arena > kMaxBytes)
+    throw Error(place, ": unusable arena of ", arena, " bytes");
+  const Region *parameters = nullptr;
+  for (const Region &region : program.regions()) {
+    std::string at = place + ": region '" + region.name() + "'";
+    checkName(region.name(), at);
+    if (region.offset() > arena || region.bytes() > arena - region.offset())
+      throw Error(at, ": bytes ", region.offset(), " + ", region.bytes(),
+                  " lie outside the arena of ", arena);
+    if (region.name() == "parameters") {
+      if (parameters)
+        throw Error(at, ": stands twice");
+      parameters = &region;
+    }
+  }
+  std::set<std::string> suffixes;
+  for (const StateRegion &state : program.states()) {
+    std::string at = place + ": state '" + state.name() + "'";
+    checkName(state.name(), at);
+    if (!suffixes.insert(state.name()).second)
+      throw Error(at, ": stands twice");
+    if (!parameters)
+      throw Error(at, ": needs a region 'parameters'");
+    if (state.offset() > arena || parameters->bytes() > arena - state.offset())
+      throw Error(at, ": lies outside the arena of ", arena, " bytes");
+    if (state.offset() % 4 != 0)
+      throw Error(at, ": offset is no multiple of 4");
+  }
+  std::set<std::string> seen;
+  for (int i = 0; i < program.parameters_size(); ++i) {
+    const ParameterFamily &family = program.parameters(i);
+    std::string at = place + ": parameter family " + std::to_string(i);
+    if (family.count() == 0 || family.count() > kMaxRanks)
+      throw Error(at, ": unusable count ", family.count());
+    validateNames(family.names(), family, at + ": names");
+    validateNames(family.initializers(), family, at + ": initializers");
+    if (family.dtype() != DTYPE_F32)
+      throw Error(at, ": expected f32, got ", dtypeName(family.dtype()));
+    std::uint64_t elements = elementCount(family.dims(), at);
+    std::uint64_t bytes =
+        times(validateSlices(family, elements, at), 4, at);
+    if (family.address() % 4 != 0 || family.stride() % 4 != 0)
+      throw Error(at, ": address or stride is no multiple of 4");
+    if (family.count() > 1 && family.stride() < bytes)
+      throw Error(at, ": parameters of ", bytes, " bytes overlap at stride ",
+                  family.stride());
+    std::uint64_t reach =
+        (family.count() > 1 ? times(family.count() - 1, family.stride(), at)
+                            : 0) +
+        bytes;
+    if (family.address() > arena || reach > arena - family.address())
+      throw Error(at, ": bytes ", family.address(), " + ", reach,
+                  " lie outside the arena of ", arena);
+    if (family.trainable()) {
+      if (!parameters || family.address() < parameters->offset() ||
+          family.address() + reach > parameters->offset() + parameters->bytes())
+        throw Error(at, ": trainable, but not in the region 'parameters'");
+      std::uint32_t fragments = plan.has_server() ? plan.server().fragments() : 1;
+      if (family.fragment() >= fragments)
+        throw Error(at, ": fragment ", family.fragment(),
+                    " does not exist, there are ", fragments);
+    }
+    for (std::uint64_t k = 0; k < family.count(); ++k)
+      if (!seen.insert(nameAt(family.names(), k)).second)
+        throw Error(at, ": '", nameAt(family.names(), k),
+                    "' stands twice in the program");
+  }
+}
+
+void validateOwners(const Plan &plan, std::uint32_t islandIndex) {
+  const Island &island = plan.islands(static_cast<int>(islandIndex));
+  std::string place = "island " + std::to_string(islandIndex);
+  struct Whole {
+    std::vector<std::uint64_t> dims;
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> owned; // begin, end
+    bool trainable = false;
+  };
+  std::map<std::string, Whole> all;
+  std::set<std::pair<int, std::uint32_t>> done; // owner: replica 0 of a class
+  for (int s = 0; s < island.stages_size(); ++s)
+    for (const ReplicaGroup &group : island.stages(s).groups()) {
+      if (!done.insert({s, group.program()}).second)
+        continue;
+      const Program &program =
+          plan.programs(static_cast<int>(group.program()));
+      for (const LocalParameter &parameter : expandParameters(program)) {
+        auto [entry, fresh] = all.try_emplace(parameter.name);
+        Whole &whole = entry->second;
+        if (!fresh && (whole.dims != parameter.dims ||
+                       whole.trainable != parameter.trainable))
+          throw Error(place, ": parameter '", parameter.name,
+                      "' differs between stages");
+        whole.dims = parameter.dims;
+        whole.trainable = parameter.trainable;
+        if (!parameter.owner)
+          continue;
+        forEachRun(parameter, [&](std::uint64_t begin, std::uint64_t length,
+                                  std::uint64_t) {
+          whole.owned.push_back({begin, begin + length});
+        });
+      }
+    }
+  for (auto &[name, whole] : all) {
+    if (!whole.trainable)
+      continue;
+    std::uint64_t elements = elementCount(whole.dims, place), next = 0;
+    std::sort(whole.owned.begin(), whole.owned.end());
+    for (auto [begin, end] : whole.owned) {
+      if (begin != next)
+        throw Error(place, ": parameter '", name, "': element ",
+                    std::min(begin, next), " has ",
+                    begin > next ? "no owner" : "two owners");
+      next = end;
+    }
+    if (next != elements)
+      throw Error(place, ": parameter '", name, "': element ", next,
+                  " has no owner");
+  }
+}
+
+} // namespace tombolo::runtime::detail

@@ -1,0 +1,83 @@
+//===- ValidateParts.h - the validator's parts ------------------*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_RUNTIME_LIB_PLAN_VALIDATEPARTS_H
+#define TOMBOLO_RUNTIME_LIB_PLAN_VALIDATEPARTS_H
+
+#include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/plan/Layout.h"
+#include "tombolo/runtime/plan/Validate.h"
+
+#include <map>
+
+namespace tombolo::runtime::detail {
+
+// No size in a plan is larger; products and sums of two such still fit 64 bits.
+constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 56;
+constexpr std::uint64_t kMaxCount = std::uint64_t{1} << 40;
+constexpr int kMaxDims = 12;
+constexpr int kMaxDepth = 32;
+constexpr std::uint64_t kMaxRanks = std::uint64_t{1} << 20;
+
+/// a * b; throws Error above kMaxBytes.
+std::uint64_t times(std::uint64_t a, std::uint64_t b, const std::string &place);
+
+/// The number of elements of `dims`; each must be positive.
+template <typename Dims>
+std::uint64_t elementCount(const Dims &dims, const std::string &place) {
+  if (dims.size() > kMaxDims)
+    throw Error(place, ": expected at most ", kMaxDims, " dimensions, got ",
+                dims.size());
+  std::uint64_t n = 1;
+  for (std::uint64_t dim : dims) {
+    if (dim == 0)
+      throw Error(place, ": expected positive dimensions, got 0");
+    n = times(n, dim, place);
+  }
+  return n;
+}
+
+void checkName(const std::string &name, const std::string &place);
+
+/// The smallest and largest value an expression takes over all iterations of
+/// the loops around it. Exact: the variables are independent of each other, so
+/// the extremes of the sum are the sums of the extremes per variable.
+struct Extremes {
+  std::int64_t low;
+  std::int64_t high;
+};
+using LoopCounts = std::map<std::uint32_t, std::uint64_t>;
+Extremes extremes(const plan::v1::Expr &expr, const LoopCounts &loops,
+                  const std::string &place);
+
+/// True if every value is a multiple of `alignment`.
+bool isAligned(const plan::v1::Expr &expr, std::uint64_t alignment);
+
+/// `replicas`: where the program is used; empty for a program nobody runs.
+struct ProgramUse {
+  const plan::v1::Island *island;
+  std::uint32_t islandIndex;
+  std::uint32_t stage;
+  std::uint32_t group;
+  std::uint64_t minMicrobatches; ///< fewest a replica of the group computes
+};
+
+void validateProgram(const Plan &plan, const plan::v1::Program &program,
+                     const std::vector<ProgramUse> &uses,
+                     const std::string &place);
+
+/// Parameter families, slices, regions and states of one program.
+void validateMemory(const Plan &plan, const plan::v1::Program &program,
+                    const std::string &place);
+
+/// Every trainable element of an island has exactly one owner.
+void validateOwners(const Plan &plan, std::uint32_t island);
+
+} // namespace tombolo::runtime::detail
+
+#endif // TOMBOLO_RUNTIME_LIB_PLAN_VALIDATEPARTS_H

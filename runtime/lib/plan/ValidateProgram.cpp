@@ -1,0 +1,435 @@
+//===- ValidateProgram.cpp - instructions and their addresses -------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "ValidateParts.h"
+
+#include <algorithm>
+#include <set>
+
+namespace tombolo::runtime::detail {
+
+using namespace plan::v1;
+
+namespace {
+
+using Wide = __int128;
+
+/// The extremes of all terms of one variable together.
+std::pair<Wide, Wide> termExtremes(const std::vector<const Term *> &terms,
+                                   std::uint64_t count,
+                                   const std::string &place) {
+  auto at = [&](const Term &term, Wide value) {
+    value += term.offset();
+    if (term.modulus()) {
+      if (value < 0)
+        throw Error(place, ": takes a negative number modulo ", term.modulus());
+      value %= term.modulus();
+    }
+    return value * term.factor();
+  };
+  Wide last = static_cast<Wide>(count) - 1;
+  if (terms.size() == 1) {
+    const Term &term = *terms.front();
+    Wide low = at(term, 0), high = at(term, last);
+    if (term.modulus()) {
+      Wide begin = term.offset(), end = begin + last;
+      if (begin / term.modulus() != end / term.modulus()) {
+        // It wraps, so it takes both 0 and modulus - 1.
+        low = 0;
+        high = (static_cast<Wide>(term.modulus()) - 1) * term.factor();
+      }
+    }
+    return {std::min(low, high), std::max(low, high)};
+  }
+  constexpr std::uint64_t kEnumerated = 1 << 16;
+  if (count > kEnumerated)
+    throw Error(place, ": several terms over a loop of ", count,
+                " iterations, at most ", kEnumerated, " are supported");
+  Wide low = 0, high = 0;
+  for (std::uint64_t v = 0; v < count; ++v) {
+    Wide sum = 0;
+    for (const Term *term : terms)
+      sum += at(*term, static_cast<Wide>(v));
+    low = v ? std::min(low, sum) : sum;
+    high = v ? std::max(high, sum) : sum;
+  }
+  return {low, high};
+}
+
+class ProgramCheck {
+public:
+  ProgramCheck(const Plan &plan, const Program &program,
+               const std::vector<ProgramUse> &uses)
+      : plan(plan), program(program), uses(uses) {}
+
+  void run(const std::string &place) {
+    body(program.step(), place + ": step", 0, 1);
+    body(program.finish(), place + ": finish", 0, 1);
+  }
+
+private:
+  using Body = google::protobuf::RepeatedPtrField<Instruction>;
+
+  void body(const Body &instructions, const std::string &place, int depth,
+            std::uint64_t iterations) {
+    if (depth > kMaxDepth)
+      throw Error(place, ": loops are nested more than ", kMaxDepth, " deep");
+    for (int i = 0; i < instructions.size(); ++i)
+      instruction(instructions[i], place + "[" + std::to_string(i) + "]", depth,
+                  iterations);
+  }
+
+  void instruction(const Instruction &step, const std::string &place, int depth,
+                   std::uint64_t iterations) {
+    if (step.has_guard()) {
+      const Guard &guard = step.guard();
+      if (guard.modulus() == 0 || guard.remainder() >= guard.modulus())
+        throw Error(place, ": guard: expected a remainder below the modulus, "
+                           "got ",
+                    guard.remainder(), " modulo ", guard.modulus());
+    }
+    for (const Wait &wait : step.waits()) {
+      semaphore(wait.semaphore(), place);
+      Extremes e = extremes(wait.value(), loops, place + ": wait");
+      if (e.high > static_cast<std::int64_t>(kMaxCount))
+        throw Error(place, ": waits for ", e.high, ", which is out of reach");
+    }
+    for (std::uint32_t signal : step.signals())
+      semaphore(signal, place);
+    if (step.action_case() == Instruction::kLoop) {
+      loop(step, place, depth, iterations);
+      return;
+    }
+    lane(step, place);
+    switch (step.action_case()) {
+    case Instruction::kCall:
+      call(step.call(), place + ": call");
+      break;
+    case Instruction::kLoad:
+      load(step.load(), place + ": load");
+      break;
+    case Instruction::kSend:
+      transfer(step.send(), place + ": send");
+      break;
+    case Instruction::kReceive:
+      transfer(step.receive(), place + ": receive");
+      break;
+    case Instruction::kCollective:
+      collective(step.collective(), place + ": collective");
+      break;
+    case Instruction::kPush:
+    case Instruction::kApply: {
+      const Exchange &exchange = step.has_push() ? step.push() : step.apply();
+      if (!plan.has_server())
+        throw Error(place, ": exchanges a fragment, but the plan has no server");
+      if (exchange.fragment() >= plan.server().fragments())
+        throw Error(place, ": fragment ", exchange.fragment(),
+                    " does not exist, there are ", plan.server().fragments());
+      break;
+    }
+    default:
+      throw Error(place, ": does nothing");
+    }
+  }
+
+  void loop(const Instruction &step, const std::string &place, int depth,
+            std::uint64_t iterations) {
+    const Loop &loop = step.loop();
+    if (step.waits_size() || step.signals_size() || step.has_guard())
+      throw Error(place, ": a loop neither waits nor signals nor has a guard");
+    if (loop.count() == 0 || loop.count() > kMaxCount)
+      throw Error(place, ": unusable loop count ", loop.count());
+    if (loop.variable() >= kMaxVariables)
+      throw Error(place, ": loop variable ", loop.variable(),
+                  " is too large a number");
+    if (!variables.insert(loop.variable()).second)
+      throw Error(place, ": loop variable ", loop.variable(),
+                  " stands twice in the program");
+    if (iterations > kMaxCount / loop.count())
+      throw Error(place, ": the loops around run more than ", kMaxCount,
+                  " times");
+    loops[loop.variable()] = loop.count();
+    body(loop.body(), place + ".loop", depth + 1, iterations * loop.count());
+    loops.erase(loop.variable());
+  }
+
+  void semaphore(std::uint32_t index, const std::string &place) const {
+    if (index >= program.semaphores())
+      throw Error(place, ": semaphore ", index, " does not exist, there are ",
+                  program.semaphores());
+  }
+
+  void lane(const Instruction &step, const std::string &place) const {
+    bool fits = false;
+    switch (step.action_case()) {
+    case Instruction::kCall:
+    case Instruction::kLoad:
+      fits = step.lane() == LANE_COMPUTE;
+      break;
+    case Instruction::kSend:
+      fits = step.lane() == LANE_SEND_FORWARD ||
+             step.lane() == LANE_SEND_BACKWARD;
+      break;
+    case Instruction::kReceive:
+      fits = step.lane() == LANE_RECEIVE_FORWARD ||
+             step.lane() == LANE_RECEIVE_BACKWARD;
+      break;
+    case Instruction::kCollective:
+      fits = step.lane() == LANE_COLLECTIVE;
+      break;
+    case Instruction::kPush:
+    case Instruction::kApply:
+      fits = step.lane() == LANE_EXCHANGE;
+      break;
+    default:
+      throw Error(place, ": has no action");
+    }
+    if (!fits)
+      throw Error(place, ": stands on the wrong lane ",
+                  Lane_IsValid(step.lane()) ? Lane_Name(step.lane())
+                                            : std::to_string(step.lane()));
+  }
+
+  void range(const Expr &address, std::uint64_t bytes, std::uint64_t alignment,
+             const std::string &place) const {
+    Extremes e = extremes(address, loops, place);
+    std::uint64_t arena = program.arena_bytes();
+    if (e.low < 0 || static_cast<std::uint64_t>(e.high) > arena ||
+        bytes > arena - static_cast<std::uint64_t>(e.high))
+      throw Error(place, ": bytes ", e.low, " to ", e.high, " + ", bytes,
+                  " lie outside the arena of ", arena);
+    if (!isAligned(address, alignment))
+      throw Error(place, ": is not always a multiple of ", alignment);
+  }
+
+  void call(const Call &call, const std::string &place) {
+    if (call.segment() >= static_cast<unsigned>(plan.segments_size()))
+      throw Error(place, ": segment ", call.segment(),
+                  " does not exist, there are ", plan.segments_size());
+    const Segment &segment = plan.segments(static_cast<int>(call.segment()));
+    if (call.arguments_size() != segment.arguments_size())
+      throw Error(place, " '", segment.name(), "': expected ",
+                  segment.arguments_size(), " arguments, got ",
+                  call.arguments_size());
+    const std::vector<std::uint64_t> &needed = alignments(call.segment());
+    for (int i = 0; i < call.arguments_size(); ++i)
+      range(call.arguments(i), segment.arguments(i).bytes(),
+            needed[static_cast<std::size_t>(i)],
+            place + " '" + segment.name() + "': argument " + std::to_string(i));
+    if (segment.workspace_bytes() > 0)
+      range(call.workspace(), segment.workspace_bytes(), 64,
+            place + " '" + segment.name() + "': workspace");
+    aliases(call, segment, place);
+  }
+
+  /// Memory that is written must not be reached through another argument.
+  /// Decided where the two addresses differ by a constant; the compiler's own
+  /// verification covers the rest.
+  void aliases(const Call &call, const Segment &segment,
+               const std::string &place) const {
+    auto overlap = [](const Expr &a, std::uint64_t bytesA, const Expr &b,
+                      std::uint64_t bytesB) {
+      if (a.terms_size() != b.terms_size())
+        return false;
+      for (int i = 0; i < a.terms_size(); ++i)
+        if (a.terms(i).variable() != b.terms(i).variable() ||
+            a.terms(i).factor() != b.terms(i).factor() ||
+            a.terms(i).offset() != b.terms(i).offset() ||
+            a.terms(i).modulus() != b.terms(i).modulus())
+          return false;
+      Wide beginA = a.constant(), beginB = b.constant();
+      return beginA < beginB + bytesB && beginB < beginA + bytesA;
+    };
+    for (int i = 0; i < call.arguments_size(); ++i) {
+      const Argument &one = segment.arguments(i);
+      for (int k = 0; k < i; ++k) {
+        const Argument &other = segment.arguments(k);
+        if (one.access() == ACCESS_READ && other.access() == ACCESS_READ)
+          continue;
+        if (overlap(call.arguments(i), one.bytes(), call.arguments(k),
+                    other.bytes()))
+          throw Error(place, " '", segment.name(), "': arguments ", k, " and ",
+                      i, " overlap and one is written");
+      }
+      if (segment.workspace_bytes() > 0 &&
+          overlap(call.arguments(i), one.bytes(), call.workspace(),
+                  segment.workspace_bytes()))
+        throw Error(place, " '", segment.name(), "': argument ", i,
+                    " overlaps the workspace");
+    }
+  }
+
+  void microbatch(const Expr &number, const std::string &place) const {
+    Extremes e = extremes(number, loops, place + ": microbatch");
+    for (const ProgramUse &use : uses)
+      if (e.low < 0 ||
+          static_cast<std::uint64_t>(e.high) >= use.minMicrobatches)
+        throw Error(place, ": microbatch ", e.low < 0 ? e.low : e.high,
+                    " does not exist: a replica of island ", use.islandIndex,
+                    " stage ", use.stage, " group ", use.group, " computes ",
+                    use.minMicrobatches);
+  }
+
+  void load(const Load &load, const std::string &place) const {
+    const Model &model = plan.model();
+    if (load.input() > static_cast<unsigned>(model.inputs_size()))
+      throw Error(place, ": input ", load.input(), " does not exist");
+    const Input &input =
+        load.input() == static_cast<unsigned>(model.inputs_size())
+            ? model.label()
+            : model.inputs(static_cast<int>(load.input()));
+    std::uint64_t sample =
+        times(elementCount(input.dims(), place), elementBytes(input.dtype()),
+              place);
+    std::uint64_t most = 1;
+    for (const ProgramUse &use : uses)
+      most = std::max(most, use.island->microbatch());
+    range(load.address(), times(sample, most, place),
+          elementBytes(input.dtype()), place);
+    microbatch(load.microbatch(), place);
+  }
+
+  void transfer(const Transfer &transfer, const std::string &place) const {
+    if (transfer.bytes() == 0 || transfer.bytes() > kMaxBytes)
+      throw Error(place, ": unusable size ", transfer.bytes());
+    range(transfer.address(), transfer.bytes(), 2, place);
+    microbatch(transfer.microbatch(), place);
+    for (const ProgramUse &use : uses) {
+      if (transfer.stage() >= static_cast<unsigned>(use.island->stages_size()))
+        throw Error(place, ": stage ", transfer.stage(),
+                    " does not exist in island ", use.islandIndex);
+      if (transfer.stage() == use.stage)
+        throw Error(place, ": the other side is the stage itself");
+      auto degree = [&](std::uint32_t stage) {
+        return use.island->stages(static_cast<int>(stage))
+            .groups(0)
+            .tensor_parallel();
+      };
+      const Stage &other = use.island->stages(static_cast<int>(transfer.stage()));
+      for (const ReplicaGroup &group : other.groups())
+        if (group.tensor_parallel() !=
+            use.island->stages(static_cast<int>(use.stage))
+                .groups(static_cast<int>(use.group))
+                .tensor_parallel())
+          throw Error(place, ": stages ", use.stage, " and ", transfer.stage(),
+                      " differ in tensor-parallel degree (",
+                      degree(use.stage), " and ", degree(transfer.stage()),
+                      "), which a transfer cannot bridge");
+    }
+  }
+
+  void collective(const Collective &collective,
+                  const std::string &place) const {
+    if (collective.kind() != Collective::KIND_ALL_REDUCE_SUM)
+      throw Error(place, ": unknown kind ",
+                  static_cast<int>(collective.kind()));
+    if (collective.group() != Collective::GROUP_REPLICAS &&
+        collective.group() != Collective::GROUP_ISLAND)
+      throw Error(place, ": unknown group ",
+                  static_cast<int>(collective.group()));
+    if (collective.dtype() != DTYPE_F32)
+      throw Error(place, ": expected f32, got ",
+                  dtypeName(collective.dtype()));
+    if (collective.elements() == 0)
+      throw Error(place, ": reduces nothing");
+    range(collective.address(), times(collective.elements(), 4, place), 4,
+          place);
+  }
+
+  /// The alignment each argument of a segment needs, from the values in it.
+  const std::vector<std::uint64_t> &alignments(std::uint32_t index) {
+    auto [entry, fresh] = aligned.try_emplace(index);
+    if (fresh) {
+      const Segment &segment = plan.segments(static_cast<int>(index));
+      entry->second.assign(static_cast<std::size_t>(segment.arguments_size()),
+                           1);
+      for (const Value &value : segment.values())
+        if (value.storage_case() == Value::kArgument)
+          entry->second[value.argument()] =
+              std::max(entry->second[value.argument()],
+                       elementBytes(value.dtype()));
+    }
+    return entry->second;
+  }
+
+  static constexpr std::uint32_t kMaxVariables = 1 << 16;
+  const Plan &plan;
+  const Program &program;
+  const std::vector<ProgramUse> &uses;
+  LoopCounts loops;
+  std::set<std::uint32_t> variables;
+  std::map<std::uint32_t, std::vector<std::uint64_t>> aligned;
+};
+
+} // namespace
+
+Extremes extremes(const Expr &expr, const LoopCounts &loops,
+                  const std::string &place) {
+  std::map<std::uint32_t, std::vector<const Term *>> byVariable;
+  for (const Term &term : expr.terms()) {
+    if (!loops.count(term.variable()))
+      throw Error(place, ": variable ", term.variable(),
+                  " belongs to no loop around");
+    byVariable[term.variable()].push_back(&term);
+  }
+  // |factor * value| < 2^63 * 2^64 fits; more terms than that do not add up to
+  // an overflow because each variable's sum is bounded before it is added.
+  constexpr Wide kBound = static_cast<Wide>(1) << 62;
+  Wide low = expr.constant(), high = low;
+  for (const Term &term : expr.terms())
+    if (term.factor() > static_cast<std::int64_t>(kMaxBytes) ||
+        term.factor() < -static_cast<std::int64_t>(kMaxBytes) ||
+        term.offset() > static_cast<std::int64_t>(kMaxBytes) ||
+        term.offset() < -static_cast<std::int64_t>(kMaxBytes) ||
+        term.modulus() > kMaxBytes)
+      throw Error(place, ": a factor, offset or modulus is too large");
+  for (const auto &[variable, terms] : byVariable) {
+    if (terms.size() > 64)
+      throw Error(place, ": more than 64 terms of one variable");
+    auto [least, most] = termExtremes(terms, loops.at(variable), place);
+    low += least;
+    high += most;
+    if (low < -kBound || high > kBound)
+      throw Error(place, ": the value overflows 64 bits");
+  }
+  if (low < -kBound || high > kBound)
+    throw Error(place, ": the value overflows 64 bits");
+  return {static_cast<std::int64_t>(low), static_cast<std::int64_t>(high)};
+}
+
+bool isAligned(const Expr &expr, std::uint64_t alignment) {
+  auto multiple = [&](std::int64_t value) {
+    return value % static_cast<std::int64_t>(alignment) == 0;
+  };
+  if (!multiple(expr.constant()))
+    return false;
+  for (const Term &term : expr.terms())
+    if (!multiple(term.factor()))
+      return false;
+  return true;
+}
+
+void validateProgram(const Plan &plan, const Program &program,
+                     const std::vector<ProgramUse> &uses,
+                     const std::string &place) {
+  validateMemory(plan, program, place);
+  if (program.semaphores() > (1u << 20))
+    throw Error(place, ": too many semaphores: ", program.semaphores());
+  std::uint64_t arena = program.arena_bytes();
+  if (arena < 16 || program.stats_address() > arena - 8 ||
+      program.stats_address() % 4 != 0)
+    throw Error(place, ": stats_address ", program.stats_address(),
+                " is no place for two f32");
+  if (program.updates_address() > arena - 8 ||
+      program.updates_address() % 8 != 0)
+    throw Error(place, ": updates_address ", program.updates_address(),
+                " is no place for an i64");
+  ProgramCheck(plan, program, uses).run(place);
+}
+
+} // namespace tombolo::runtime::detail
