@@ -1,0 +1,65 @@
+//===- Plan.h - the plan dialect --------------------------*- C++ -*- ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_DIALECT_PLAN_IR_PLAN_H
+#define TOMBOLO_DIALECT_PLAN_IR_PLAN_H
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinAttributes.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/IR/RegionKindInterface.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+namespace tombolo::plan {
+
+/// factor * ((variable + offset) mod modulus); modulus 0: no mod.
+struct Term {
+  int64_t variable = 0;
+  int64_t factor = 1;
+  int64_t offset = 0;
+  uint64_t modulus = 0;
+
+  bool operator==(const Term &) const = default;
+};
+
+inline llvm::hash_code hash_value(const Term &term) {
+  return llvm::hash_combine(term.variable, term.factor, term.offset,
+                            term.modulus);
+}
+
+/// Arena and slot addresses are multiples of this many bytes.
+constexpr int64_t alignment = 64;
+inline int64_t alignUp(int64_t bytes) {
+  return (bytes + alignment - 1) / alignment * alignment;
+}
+
+/// Bytes of one element: 1 for i1.
+int64_t elementBytes(mlir::Type elementType);
+/// Bytes of a static, row-major tensor or memref.
+int64_t storageBytes(mlir::ShapedType type);
+
+/// Strides (elements) of a memref whose layout is static.
+llvm::SmallVector<int64_t> stridesOf(mlir::MemRefType type);
+
+} // namespace tombolo::plan
+
+#include "tombolo/Dialect/Plan/IR/PlanDialect.h.inc"
+#include "tombolo/Dialect/Plan/IR/PlanEnums.h.inc"
+
+#define GET_ATTRDEF_CLASSES
+#include "tombolo/Dialect/Plan/IR/PlanAttrs.h.inc"
+
+#include "tombolo/Dialect/Plan/IR/PlanInterfaces.h.inc"
+
+#define GET_OP_CLASSES
+#include "tombolo/Dialect/Plan/IR/PlanOps.h.inc"
+
+#endif // TOMBOLO_DIALECT_PLAN_IR_PLAN_H

@@ -1,0 +1,341 @@
+//===- PlanOps.td - ops of the plan dialect ----------------*- tablegen -*- ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_DIALECT_PLAN_IR_PLANOPS_TD
+#define TOMBOLO_DIALECT_PLAN_IR_PLANOPS_TD
+
+include "tombolo/Dialect/Plan/IR/PlanDialect.td"
+include "mlir/IR/BuiltinAttributes.td"
+include "mlir/IR/BuiltinTypes.td"
+include "mlir/IR/RegionKindInterface.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+class Plan_Op<string mnemonic, list<Trait> traits = []>
+    : Op<Plan_Dialect, mnemonic, traits>;
+
+class Plan_Container<string mnemonic, list<Trait> traits = []>
+    : Plan_Op<mnemonic, !listconcat([NoTerminator, SingleBlock], traits)>;
+
+def Plan_MemRef : MemRefOf<[F32, BF16, I1, I32, I64]>;
+
+//===----------------------------------------------------------------------===//
+// Segments
+//===----------------------------------------------------------------------===//
+
+def Plan_SegmentOp : Plan_Container<"segment", [Symbol, IsolatedFromAbove]> {
+  let summary = "a straight-line piece of compute on memory";
+  let description = [{
+    The block's arguments are the memory that the caller passes in, as row-major
+    memrefs; an i1 element is a byte. `arg_access` tells what becomes of each.
+    Scratch memory is `workspace_bytes` long and read through `plan.workspace`.
+
+    ```mlir
+    plan.segment @f(%x: memref<2x4xf32> read "x", %y: memref<4x2xf32> write "y")
+        workspace 64 {
+      %xt = plan.view %x[0] : memref<2x4xf32> to memref<4x2xf32, strided<[1, 4]>>
+      plan.compute "copy" ins(%xt : memref<4x2xf32, strided<[1, 4]>>) outs(%y : memref<4x2xf32>)
+    }
+    ```
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, StrArrayAttr:$arg_names,
+                       Plan_AccessArrayAttr:$arg_access, Plan_I64:$workspace_bytes);
+  let regions = (region SizedRegion<1>:$body);
+  let hasCustomAssemblyFormat = 1;
+  let hasVerifier = 1;
+  let skipDefaultBuilders = 1;
+  let builders = [
+    OpBuilder<(ins "::llvm::StringRef":$name, "::llvm::ArrayRef<::llvm::StringRef>":$argumentNames,
+                   "::llvm::ArrayRef<::mlir::MemRefType>":$argumentTypes,
+                   "::llvm::ArrayRef<::tombolo::plan::Access>":$argumentAccess,
+                   CArg<"int64_t", "0">:$workspaceBytes)>];
+  let extraClassDeclaration = [{
+    ::tombolo::plan::Access getAccess(unsigned argument);
+  }];
+}
+
+def Plan_ViewOp : Plan_Op<"view", [Pure]> {
+  let summary = "another type of the same memory, some bytes further on";
+  let description = [{
+    `byte_offset` counts from the first byte of the memory that the operand
+    views (the argument's or constant's storage starts at the operand).
+  }];
+  let arguments = (ins Plan_MemRef:$source, Plan_I64:$byte_offset);
+  let results = (outs Plan_MemRef:$result);
+  let assemblyFormat = "$source `[` $byte_offset `]` attr-dict `:` type($source) `to` type($result)";
+  let hasVerifier = 1;
+}
+
+def Plan_WorkspaceOp : Plan_Op<"workspace", [Pure, HasParent<"SegmentOp">]> {
+  let summary = "a place in the segment's workspace";
+  let arguments = (ins Plan_I64:$byte_offset);
+  let results = (outs Plan_MemRef:$result);
+  let assemblyFormat = "`[` $byte_offset `]` attr-dict `:` type($result)";
+  let hasVerifier = 1;
+}
+
+def Plan_ConstantOp : Plan_Op<"constant", [Pure, HasParent<"SegmentOp">]> {
+  let summary = "elements that are known at compile time";
+  let arguments = (ins ElementsAttr:$value);
+  let results = (outs Plan_MemRef:$result);
+  let assemblyFormat = "$value attr-dict `:` type($result)";
+  let hasVerifier = 1;
+}
+
+def Plan_ComputeOp : Plan_Op<"compute", [AttrSizedOperandSegments, HasParent<"SegmentOp">]> {
+  let summary = "one op of docs/PlanFormat.md";
+  let description = [{
+    `opcode` is the name in docs/PlanFormat.md. The op's own attributes stand in
+    `settings`: integers (i64), reals (f64), booleans, strings, arrays of i64.
+  }];
+  let arguments = (ins StrAttr:$opcode, Variadic<Plan_MemRef>:$inputs,
+                       Variadic<Plan_MemRef>:$outputs, UnitAttr:$accumulate,
+                       OptionalAttr<DictionaryAttr>:$settings);
+  let assemblyFormat = [{
+    $opcode (`ins` `(` $inputs^ `:` type($inputs) `)`)?
+    `outs` `(` $outputs `:` type($outputs) `)` (`accumulate` $accumulate^)?
+    (`with` $settings^)? attr-dict
+  }];
+  let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Programs
+//===----------------------------------------------------------------------===//
+
+def Plan_ProgramOp : Plan_Container<"program", [Symbol, SymbolTable, IsolatedFromAbove]> {
+  let summary = "what every rank of one class runs";
+  let description = [{
+    Holds, in this order: buffers (before allocation) or regions, parameters,
+    states, semaphores, one `plan.step` and one `plan.finish`. `stats` and
+    `updates` are the addresses of plan.proto's Program; `arena_bytes` is
+    there after allocation.
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, Plan_AddressAttr:$stats,
+                       Plan_AddressAttr:$updates, OptionalAttr<Plan_I64>:$arena_bytes);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    $sym_name `stats` $stats `updates` $updates
+    (`arena_bytes` $arena_bytes^)? attr-dict-with-keyword $body
+  }];
+  let hasRegionVerifier = 1;
+  let extraClassDeclaration = [{
+    StepOp getStep();
+    FinishOp getFinish();
+  }];
+}
+
+def Plan_BufferOp : Plan_Op<"buffer", [Symbol, HasParent<"ProgramOp">]> {
+  let summary = "memory to be placed: `slots` times `slot_bytes`";
+  let description = [{
+    `region_name` is the part of the arena that it belongs to. Slots are
+    multiples of 64 bytes.
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$region_name,
+                       Plan_I64:$slots, Plan_I64:$slot_bytes);
+  let assemblyFormat = "$sym_name `in` $region_name $slots `x` $slot_bytes attr-dict";
+  let hasVerifier = 1;
+}
+
+def Plan_RegionOp : Plan_Op<"region", [HasParent<"ProgramOp">]> {
+  let summary = "a part of the arena";
+  let arguments = (ins StrAttr:$region_name, Plan_I64:$offset, Plan_I64:$bytes);
+  let assemblyFormat = "$region_name `at` $offset `bytes` $bytes attr-dict";
+  let hasVerifier = 1;
+}
+
+def Plan_ParametersOp : Plan_Op<"parameters", [HasParent<"ProgramOp">]> {
+  let summary = "`count` parameters of one type, `stride` bytes apart";
+  let arguments = (ins Plan_FamilyNames:$names, Plan_FamilyNames:$initializers,
+                       Plan_I64:$count, Plan_AddressAttr:$address, Plan_I64:$stride,
+                       TypeAttrOf<AnyRankedTensor>:$type, UnitAttr:$frozen,
+                       DefaultValuedAttr<Plan_I64, "0">:$fragment, UnitAttr:$owner);
+  let assemblyFormat = [{
+    $names `from` $initializers `count` $count `at` $address `stride` $stride
+    `:` $type (`frozen` $frozen^)? (`owner` $owner^)? attr-dict
+  }];
+  let hasVerifier = 1;
+}
+
+def Plan_StateOp : Plan_Op<"state", [HasParent<"ProgramOp">]> {
+  let summary = "optimizer state that lies like the parameters";
+  let arguments = (ins StrAttr:$state_name, Plan_AddressAttr:$address);
+  let assemblyFormat = "$state_name `at` $address attr-dict";
+}
+
+def Plan_SemaphoreOp : Plan_Op<"semaphore", [Symbol, HasParent<"ProgramOp">]> {
+  let summary = "counts completed instructions within a step";
+  let arguments = (ins SymbolNameAttr:$sym_name);
+  let assemblyFormat = "$sym_name attr-dict";
+}
+
+def Plan_StepOp : Plan_Container<"step", [HasParent<"ProgramOp">]> {
+  let summary = "one inner step";
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "attr-dict-with-keyword $body";
+}
+
+def Plan_FinishOp : Plan_Container<"finish", [HasParent<"ProgramOp">]> {
+  let summary = "once, after the last step";
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "attr-dict-with-keyword $body";
+}
+
+def Plan_LoopOp : Plan_Container<"loop"> {
+  let summary = "a body, `count` times; `variable` counts from 0";
+  let arguments = (ins Plan_I64:$variable, Plan_I64:$count);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "$variable `count` $count attr-dict-with-keyword $body";
+  let hasVerifier = 1;
+}
+
+def Plan_InstructionInterface : OpInterface<"InstructionOpInterface"> {
+  let cppNamespace = "::tombolo::plan";
+  let description = [{
+    What all instructions but loops have: a lane, waits, signals and a guard.
+  }];
+  let methods = [
+    InterfaceMethod<"", "::tombolo::plan::Lane", "getLane">,
+    InterfaceMethod<"", "void", "setLane", (ins "::tombolo::plan::Lane":$lane)>,
+    InterfaceMethod<"", "::std::optional<::mlir::ArrayAttr>", "getWaits">,
+    InterfaceMethod<"", "::std::optional<::mlir::ArrayAttr>", "getSignals">,
+    InterfaceMethod<"", "void", "setWaitsAttr", (ins "::mlir::ArrayAttr":$waits)>,
+    InterfaceMethod<"", "void", "setSignalsAttr", (ins "::mlir::ArrayAttr":$signals)>,
+    InterfaceMethod<"", "::std::optional<::tombolo::plan::GuardAttr>", "getGuard">];
+}
+
+class Plan_Instruction<string mnemonic, dag own, string format, list<Trait> traits = []>
+    : Plan_Op<mnemonic, !listconcat(traits, [Plan_InstructionInterface])> {
+  let arguments = !con(own, (ins Plan_LaneAttr:$lane, OptionalAttr<Plan_WaitArrayAttr>:$waits,
+                                 OptionalAttr<Plan_SignalArrayAttr>:$signals,
+                                 OptionalAttr<Plan_GuardAttr>:$guard));
+  let assemblyFormat = format # [{
+    `on` $lane (`wait` $waits^)? (`signal` $signals^)? (`guard` $guard^)? attr-dict
+  }];
+}
+
+def Plan_CallOp : Plan_Instruction<"call",
+    (ins FlatSymbolRefAttr:$segment, Plan_AddressArrayAttr:$addresses,
+         OptionalAttr<Plan_AddressAttr>:$workspace),
+    "$segment $addresses (`workspace` $workspace^)?"> {
+  let summary = "runs a segment, or until `plan-lower-segments` a function";
+  let description = [{
+    Before lowering `segment` names a function of graph ops: one address for
+    each argument, then one for each result.
+  }];
+}
+
+def Plan_LoadOp : Plan_Instruction<"load",
+    (ins StrAttr:$input, Plan_AddressAttr:$address, Plan_ExprAttr:$microbatch),
+    "$input `to` $address `microbatch` $microbatch"> {
+  let summary = "copies the samples of one microbatch into the arena";
+}
+
+class Plan_Transfer<string mnemonic> : Plan_Instruction<mnemonic,
+    (ins Plan_I64:$stage, Plan_AddressAttr:$address, Plan_I64:$bytes, Plan_ExprAttr:$microbatch),
+    "$stage $address `bytes` $bytes `microbatch` $microbatch">;
+def Plan_SendOp : Plan_Transfer<"send"> {
+  let summary = "one tensor to the replica of another stage with this microbatch";
+}
+def Plan_ReceiveOp : Plan_Transfer<"receive"> {
+  let summary = "one tensor from the replica of another stage with this microbatch";
+}
+
+def Plan_CollectiveOp : Plan_Instruction<"collective",
+    (ins StrAttr:$kind, Plan_GroupAttr:$group, Plan_AddressAttr:$address,
+         Plan_I64:$elements, TypeAttr:$type),
+    "$kind `over` $group $address `elements` $elements `:` $type"> {
+  let summary = "all ranks of a group at once; `kind` is all_reduce_sum";
+  let hasVerifier = 1;
+}
+
+def Plan_PushOp : Plan_Instruction<"push", (ins Plan_I64:$fragment), "$fragment"> {
+  let summary = "sends a fragment's change to the server";
+}
+def Plan_ApplyOp : Plan_Instruction<"apply", (ins Plan_I64:$fragment), "$fragment"> {
+  let summary = "waits for a fragment's new version and installs it";
+}
+
+//===----------------------------------------------------------------------===//
+// The rest of the message
+//===----------------------------------------------------------------------===//
+
+def Plan_ModelOp : Plan_Container<"model"> {
+  let summary = "what one sample is; holds `plan.input` ops, the label last";
+  let arguments = (ins StrAttr:$model_hash, StrAttr:$topology_hash,
+                       Plan_I64:$tokens_per_sample, Plan_I64:$vocabulary);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    `hash` $model_hash `topology` $topology_hash `tokens_per_sample` $tokens_per_sample
+    `vocabulary` $vocabulary attr-dict-with-keyword $body
+  }];
+}
+
+def Plan_InputOp : Plan_Op<"input", [HasParent<"ModelOp">]> {
+  let summary = "an input of the model, as one sample of it";
+  let arguments = (ins StrAttr:$input_name, TypeAttrOf<AnyRankedTensor>:$type, UnitAttr:$label);
+  let assemblyFormat = "$input_name `:` $type (`label` $label^)? attr-dict";
+}
+
+def Plan_TrainingOp : Plan_Op<"training"> {
+  let summary = "how the model is trained";
+  let description = [{
+    `optimizer` is sgd or adamw; `settings` holds its real numbers under the
+    names of plan.proto.
+  }];
+  let arguments = (ins StrAttr:$optimizer, F64Attr:$learning_rate, Plan_I64:$global_batch,
+                       StrAttr:$precision, DictionaryAttr:$settings);
+  let assemblyFormat = [{
+    $optimizer `learning_rate` $learning_rate `global_batch` $global_batch
+    `precision` $precision $settings attr-dict
+  }];
+  let hasVerifier = 1;
+}
+
+def Plan_IslandOp : Plan_Container<"island"> {
+  let summary = "one island; holds its `plan.stage` ops";
+  let arguments = (ins StrArrayAttr:$sites, Plan_I64:$batch, Plan_I64:$microbatch);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "$sites `batch` $batch `microbatch` $microbatch attr-dict-with-keyword $body";
+}
+
+def Plan_StageOp : Plan_Container<"stage", [HasParent<"IslandOp">]> {
+  let summary = "a stage; holds its `plan.replicas` ops";
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "attr-dict-with-keyword $body";
+}
+
+def Plan_ReplicasOp : Plan_Op<"replicas", [HasParent<"StageOp">]> {
+  let summary = "equal replicas of a stage that run one program";
+  let arguments = (ins StrAttr:$site, StrAttr:$pool, Plan_I64:$count,
+                       Plan_I64:$tensor_parallel, Plan_I64:$share, FlatSymbolRefAttr:$program);
+  let assemblyFormat = [{
+    $program `on` $site $pool `count` $count `tensor_parallel` $tensor_parallel
+    `share` $share attr-dict
+  }];
+}
+
+def Plan_ServerOp : Plan_Op<"server"> {
+  let summary = "the outer synchronisation";
+  let arguments = (ins Plan_I64:$inner_steps, Plan_I64:$overlap_steps, Plan_I64:$fragments,
+                       StrAttr:$compression, StrAttr:$outer, F64Attr:$learning_rate,
+                       F64Attr:$momentum, Plan_I64:$quorum, F64Attr:$deadline_seconds,
+                       StrArrayAttr:$primaries, StrArrayAttr:$backups, StrAttr:$witness);
+  let assemblyFormat = [{
+    `inner_steps` $inner_steps `overlap_steps` $overlap_steps `fragments` $fragments
+    `compression` $compression `outer` $outer `learning_rate` $learning_rate
+    `momentum` $momentum `quorum` $quorum `deadline_seconds` $deadline_seconds
+    `primaries` $primaries `backups` $backups `witness` $witness attr-dict
+  }];
+}
+
+def Plan_PredictionOp : Plan_Op<"prediction"> {
+  let summary = "what the planner foretold, under the names of plan.proto";
+  let arguments = (ins DictionaryAttr:$values);
+  let assemblyFormat = "$values attr-dict";
+}
+
+#endif // TOMBOLO_DIALECT_PLAN_IR_PLANOPS_TD
