@@ -1,0 +1,134 @@
+//===- DistOps.td - ops of the dist dialect -------------------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_DIALECT_DIST_IR_DISTOPS_TD
+#define TOMBOLO_DIALECT_DIST_IR_DISTOPS_TD
+
+include "tombolo/Dialect/Dist/IR/DistDialect.td"
+include "mlir/IR/BuiltinAttributes.td"
+include "mlir/IR/OpAsmInterface.td"
+include "mlir/IR/RegionKindInterface.td"
+
+def Dist_StrategyOp : Dist_Container<"strategy"> {
+  let summary = "one complete strategy";
+  let description = [{
+    Holds one or more `dist.island` ops and at most one `dist.server`. The
+    search leaves several in a module, best first; `dist-select-strategy` keeps
+    one. `global_batch` is in samples per inner step over all islands.
+
+    ```mlir
+    dist.strategy global_batch 128 {
+      dist.island on ["north"] batch 128 microbatch 4 schedule "1f1b" chunks 1 {
+        dist.stage blocks 5 recompute "none" {
+          dist.replicas on "north/a" count 2 tensor_parallel 1 share 1
+        }
+        dist.stage blocks 3 recompute "full" {
+          dist.replicas on "north/a" count 2 tensor_parallel 1 share 1
+        }
+      }
+    }
+    ```
+  }];
+  let arguments = (ins I64Attr:$global_batch,
+                       OptionalAttr<F64Attr>:$predicted_step_seconds);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    `global_batch` $global_batch
+    (`predicted_step_seconds` $predicted_step_seconds^)?
+    attr-dict-with-keyword $body
+  }];
+  let hasRegionVerifier = 1;
+}
+
+def Dist_IslandOp : Dist_Container<"island", [HasParent<"StrategyOp">]> {
+  let summary = "chips that hold one whole model and train synchronously";
+  let description = [{
+    Holds its `dist.stage` ops in the order of the model. `batch` and
+    `microbatch` are in samples; the schedule is one of `gpipe`, `1f1b`,
+    `interleaved`, `zero-bubble`.
+  }];
+  let arguments = (ins StrArrayAttr:$sites, I64Attr:$batch,
+                       I64Attr:$microbatch, StrAttr:$schedule, I64Attr:$chunks,
+                       OptionalAttr<I64Attr>:$inner_steps);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    `on` $sites `batch` $batch `microbatch` $microbatch `schedule` $schedule
+    `chunks` $chunks (`inner_steps` $inner_steps^)?
+    attr-dict-with-keyword $body
+  }];
+  let hasVerifier = 1;
+  let hasRegionVerifier = 1;
+}
+
+def Dist_StageOp : Dist_Container<"stage", [HasParent<"IslandOp">]> {
+  let summary = "consecutive blocks and the replicas that hold them";
+  let description = [{
+    `recompute` is `none`, `full`, or a number of blocks as text. Holds one or
+    more `dist.replicas`.
+  }];
+  let arguments = (ins I64Attr:$blocks, StrAttr:$recompute,
+                       UnitAttr:$optimizer_sharding);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    `blocks` $blocks `recompute` $recompute
+    (`optimizer_sharding` $optimizer_sharding^)? attr-dict-with-keyword $body
+  }];
+  let hasVerifier = 1;
+  let hasRegionVerifier = 1;
+}
+
+def Dist_ReplicasOp : Dist_Op<"replicas", [HasParent<"StageOp">]> {
+  let summary = "equal replicas of a stage on one pool";
+  let description = [{
+    `count` replicas of `tensor_parallel` chips of pool `site/pool`; each takes
+    `share` consecutive microbatches in a turn.
+  }];
+  let arguments = (ins StrAttr:$pool, I64Attr:$count,
+                       I64Attr:$tensor_parallel, I64Attr:$share);
+  let assemblyFormat = [{
+    `on` $pool `count` $count `tensor_parallel` $tensor_parallel
+    `share` $share attr-dict
+  }];
+  let hasVerifier = 1;
+}
+
+def Dist_ServerOp : Dist_Container<"server", [HasParent<"StrategyOp">]> {
+  let summary = "how islands exchange what they learned";
+  let description = [{
+    Each island pushes after `inner_steps` inner steps; training goes on for
+    `overlap_steps` of them meanwhile. Holds one `dist.fragment` for each
+    fragment whose place is decided.
+  }];
+  let arguments = (ins I64Attr:$inner_steps, I64Attr:$fragments,
+                       I64Attr:$overlap_steps, StrAttr:$compression,
+                       StrAttr:$outer_optimizer, F64Attr:$outer_learning_rate,
+                       F64Attr:$outer_momentum, I64Attr:$quorum,
+                       F64Attr:$deadline_seconds,
+                       OptionalAttr<StrAttr>:$witness);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    `inner_steps` $inner_steps `fragments` $fragments
+    `overlap_steps` $overlap_steps `compression` $compression
+    `outer` $outer_optimizer `learning_rate` $outer_learning_rate
+    `momentum` $outer_momentum `quorum` $quorum
+    `deadline_seconds` $deadline_seconds (`witness` $witness^)?
+    attr-dict-with-keyword $body
+  }];
+  let hasVerifier = 1;
+  let hasRegionVerifier = 1;
+}
+
+def Dist_FragmentOp : Dist_Op<"fragment", [HasParent<"ServerOp">]> {
+  let summary = "where a fragment of the parameters is kept";
+  let arguments = (ins I64Attr:$index, StrAttr:$primary,
+                       OptionalAttr<StrAttr>:$backup);
+  let assemblyFormat = [{
+    $index `primary` $primary (`backup` $backup^)? attr-dict
+  }];
+  let hasVerifier = 1;
+}
+
+#endif // TOMBOLO_DIALECT_DIST_IR_DISTOPS_TD

@@ -1,0 +1,98 @@
+//===- Model.h - what a model costs, by distinct block --------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_PLANNING_MODEL_H
+#define TOMBOLO_PLANNING_MODEL_H
+
+#include "tombolo/Planning/Fault.h"
+#include "tombolo/Planning/Topology.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tombolo::planning {
+
+/// A quantity that grows with the samples of a microbatch:
+/// constant + perSample * samples.
+struct Affine {
+  double constant = 0;
+  double perSample = 0;
+
+  double at(double samples) const { return constant + perSample * samples; }
+  Affine &operator+=(const Affine &other) {
+    constant += other.constant;
+    perSample += other.perSample;
+    return *this;
+  }
+  bool operator==(const Affine &) const = default;
+};
+
+/// What one function of a block does when called once.
+struct Work {
+  Affine flops; // multiplications and additions counted separately
+  Affine bytes; // read and written
+  bool operator==(const Work &) const = default;
+};
+
+/// A distinct block: everything below is per block and, where Affine, per call
+/// on one microbatch. All figures are at the precision of the profile.
+struct BlockKind {
+  std::string name;
+  Work forward;
+  Work backwardInput;  // gradient of the block's input
+  Work backwardWeight; // gradients of its parameters
+  uint64_t parameterCount = 0; // elements, trainable and frozen
+  uint64_t trainableCount = 0;
+  uint64_t parameterBytes = 0; // as stored (f32 master copy)
+  Affine savedBytes;           // kept from forward to backward, input included
+  Affine inputBytes;           // what full recomputation keeps instead
+  Affine outputBytes;          // the boundary tensor to the next block
+  Affine workspaceBytes;       // the largest of its functions
+  bool operator==(const BlockKind &) const = default;
+};
+
+/// `count` consecutive blocks of one kind.
+struct BlockRun {
+  size_t kind = 0;
+  uint64_t count = 0;
+  bool operator==(const BlockRun &) const = default;
+};
+
+/// A parameter used by several kinds of block: one owner, gradients summed.
+/// It is counted in the BlockKind of each block that uses it.
+struct TiedParameter {
+  std::string name;
+  uint64_t count = 0;                // elements
+  std::vector<uint64_t> blockNumbers; // positions of its users, ascending
+  bool operator==(const TiedParameter &) const = default;
+};
+
+/// A model as the planner sees it: costs by distinct kinds, the sequence as
+/// runs. Its size grows with distinct kinds and runs, never with layers. The
+/// loss is part of the last block.
+struct ModelProfile {
+  Precision precision = Precision::F32;
+  uint64_t tokensPerSample = 1;
+  std::vector<BlockKind> kinds;
+  std::vector<BlockRun> runs;
+  std::vector<TiedParameter> ties;
+
+  uint64_t blocks() const;
+  /// Elements over all blocks, a tied parameter counted once.
+  double parameterCount() const;
+  double trainableCount() const;
+  Faults check() const;
+  bool operator==(const ModelProfile &) const = default;
+};
+
+/// The part of the runs between blocks `first` and `first + count`.
+std::vector<BlockRun> slice(const std::vector<BlockRun> &runs, uint64_t first,
+                            uint64_t count);
+
+} // namespace tombolo::planning
+
+#endif // TOMBOLO_PLANNING_MODEL_H

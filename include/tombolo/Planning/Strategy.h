@@ -1,0 +1,161 @@
+//===- Strategy.h - who does what -----------------------------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_PLANNING_STRATEGY_H
+#define TOMBOLO_PLANNING_STRATEGY_H
+
+#include "tombolo/Planning/Fault.h"
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tombolo::planning {
+
+enum class Schedule { GPipe, OneFOneB, Interleaved, ZeroBubble };
+enum class Compression { None, BF16, Int8, Int4 };
+enum class OuterOptimizer { SGD, Nesterov };
+
+/// The words of `strategy.yaml`: `gpipe`, `1f1b`, `int8`, `nesterov` ...
+const char *name(Schedule schedule);
+const char *name(Compression compression);
+const char *name(OuterOptimizer optimizer);
+std::optional<Schedule> parseSchedule(const std::string &text);
+std::optional<Compression> parseCompression(const std::string &text);
+std::optional<OuterOptimizer> parseOuterOptimizer(const std::string &text);
+
+/// How many blocks of a stage run their forward again in the backward pass.
+struct Recompute {
+  enum Kind { None, Full, Blocks } kind = None;
+  uint64_t blocks = 0; // with Blocks
+
+  /// Of a stage of `stageBlocks` blocks, how many are run again.
+  uint64_t of(uint64_t stageBlocks) const;
+  std::string text() const; // none, full, or the number
+  bool operator==(const Recompute &) const = default;
+};
+
+/// Equal replicas of a stage on one pool.
+struct ReplicaGroup {
+  std::string pool;            // site/pool
+  uint64_t count = 1;          // replicas
+  uint64_t tensorParallel = 1; // chips per replica
+  uint64_t share = 1; // microbatches that each replica takes in one turn
+  bool operator==(const ReplicaGroup &) const = default;
+};
+
+struct Stage {
+  uint64_t blocks = 0;
+  Recompute recompute;
+  bool optimizerSharding = false;
+  std::vector<ReplicaGroup> replicas;
+
+  uint64_t replicaCount() const;
+  uint64_t ranks() const;
+  /// Microbatches that all replicas together take in one turn.
+  uint64_t turn() const;
+  bool operator==(const Stage &) const = default;
+};
+
+struct Island {
+  std::vector<std::string> sites;
+  uint64_t batch = 0;      // samples per inner step
+  uint64_t microbatch = 0; // samples
+  Schedule schedule = Schedule::OneFOneB;
+  uint64_t chunks = 1;
+  std::vector<Stage> stages;
+  std::optional<uint64_t> innerSteps; // its own H
+
+  uint64_t ranks() const;
+  bool operator==(const Island &) const = default;
+};
+
+struct Placement {
+  std::string primary; // site
+  std::string backup;  // site, or empty
+  bool operator==(const Placement &) const = default;
+};
+
+struct Server {
+  uint64_t innerSteps = 16; // H
+  uint64_t fragments = 1;
+  uint64_t overlapSteps = 0;
+  Compression compression = Compression::None;
+  OuterOptimizer outer = OuterOptimizer::Nesterov;
+  double outerLearningRate = 0.7;
+  double outerMomentum = 0.9;
+  uint64_t quorum = 1;
+  double deadlineSeconds = 60;
+  std::map<uint64_t, Placement> placement; // by fragment
+  std::string witness;                     // site, or empty
+  bool operator==(const Server &) const = default;
+};
+
+/// `strategy.yaml` in its long form. Without `server` there is one island and
+/// no outer synchronisation.
+struct Strategy {
+  std::vector<Island> islands;
+  std::optional<Server> server;
+  bool operator==(const Strategy &) const = default;
+};
+
+/// What a person fixed of a strategy; the search fills in the rest. A missing
+/// `islands` leaves everything to the search; an `islands` list that is there
+/// is complete.
+struct StagePins {
+  std::optional<uint64_t> blocks;
+  std::optional<Recompute> recompute;
+  std::optional<bool> optimizerSharding;
+  std::vector<ReplicaGroup> replicas; // count 0: left to the search
+};
+
+struct IslandPins {
+  std::vector<std::string> sites;
+  std::optional<uint64_t> batch;
+  std::optional<uint64_t> microbatch;
+  std::optional<Schedule> schedule;
+  std::optional<uint64_t> chunks;
+  std::optional<std::vector<StagePins>> stages;
+  std::optional<uint64_t> innerSteps;
+};
+
+struct ServerPins {
+  std::optional<uint64_t> innerSteps;
+  std::optional<uint64_t> fragments;
+  std::optional<uint64_t> overlapSteps;
+  std::optional<Compression> compression;
+  std::optional<OuterOptimizer> outer;
+  std::optional<double> outerLearningRate;
+  std::optional<double> outerMomentum;
+  std::optional<uint64_t> quorum;
+  std::optional<double> deadlineSeconds;
+  std::optional<std::map<uint64_t, Placement>> placement;
+  std::optional<std::string> witness;
+};
+
+struct StrategyPins {
+  std::optional<std::vector<IslandPins>> islands;
+  std::optional<ServerPins> server;
+
+  /// Whether nothing inside the islands is left to the search. The server's
+  /// missing keys have defaults and do not count.
+  bool isWhole() const;
+};
+
+/// A strategy as pins that leave nothing open.
+StrategyPins pinsOf(const Strategy &strategy);
+
+/// What a strategy asks for that cannot be lowered yet: tensor parallelism,
+/// interleaved and zero-bubble schedules, several pools in one stage, partial
+/// recomputation, optimizer sharding, islands over several sites, several
+/// fragments, compression, overlap, backups. Empty: all of it can.
+Faults supportedBySlice(const Strategy &strategy);
+
+} // namespace tombolo::planning
+
+#endif // TOMBOLO_PLANNING_STRATEGY_H
