@@ -1,7 +1,7 @@
 //===- Model.h - what a model costs, by distinct block --------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_PLANNING_MODEL_H
@@ -43,8 +43,8 @@ struct Work {
 struct BlockKind {
   std::string name;
   Work forward;
-  Work backwardInput;  // gradient of the block's input
-  Work backwardWeight; // gradients of its parameters
+  Work backwardInput;          // gradient of the block's input
+  Work backwardWeight;         // gradients of its parameters
   uint64_t parameterCount = 0; // elements, trainable and frozen
   uint64_t trainableCount = 0;
   uint64_t parameterBytes = 0; // as stored (f32 master copy)
@@ -66,7 +66,7 @@ struct BlockRun {
 /// It is counted in the BlockKind of each block that uses it.
 struct TiedParameter {
   std::string name;
-  uint64_t count = 0;                // elements
+  uint64_t count = 0;                 // elements
   std::vector<uint64_t> blockNumbers; // positions of its users, ascending
   bool operator==(const TiedParameter &) const = default;
 };

@@ -1,0 +1,41 @@
+//===- Dist.h - the dist dialect ------------------------------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_DIALECT_DIST_IR_DIST_H
+#define TOMBOLO_DIALECT_DIST_IR_DIST_H
+
+#include "tombolo/Planning/Strategy.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinAttributes.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/IR/RegionKindInterface.h"
+
+#include "tombolo/Dialect/Dist/IR/DistDialect.h.inc"
+
+#define GET_OP_CLASSES
+#include "tombolo/Dialect/Dist/IR/DistOps.h.inc"
+
+namespace tombolo::dist {
+
+/// The plain struct of a verified strategy.
+planning::Strategy toStrategy(StrategyOp op);
+
+/// Builds the ops of a strategy at the builder's place.
+StrategyOp buildStrategy(mlir::OpBuilder &builder, mlir::Location location,
+                         const planning::Strategy &strategy,
+                         uint64_t globalBatch);
+
+/// The location of the op that a fault with this path is about, e.g.
+/// `islands[0].stages[2].blocks`.
+mlir::Location locate(StrategyOp op, llvm::StringRef path);
+
+} // namespace tombolo::dist
+
+#endif // TOMBOLO_DIALECT_DIST_IR_DIST_H

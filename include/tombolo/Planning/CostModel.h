@@ -1,0 +1,120 @@
+//===- CostModel.h - what a strategy would cost ---------------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_PLANNING_COSTMODEL_H
+#define TOMBOLO_PLANNING_COSTMODEL_H
+
+#include "tombolo/Planning/Problem.h"
+#include "tombolo/Planning/Schedule.h"
+
+namespace tombolo::planning {
+
+/// Bytes of one rank of a stage.
+struct MemoryUse {
+  double parameters = 0;
+  double gradients = 0;
+  double optimizerState = 0;
+  double saved = 0;      // all microbatches in flight
+  double recomputed = 0; // one block's saved values while it runs again
+  double boundary = 0;   // tensors to and from the neighbouring stages
+  double workspace = 0;
+
+  double total() const {
+    return parameters + gradients + optimizerState + saved + recomputed +
+           boundary + workspace;
+  }
+};
+
+struct GroupPrediction {
+  double forwardSeconds = 0;  // per microbatch
+  double backwardSeconds = 0; // with recomputation
+  double sendForwardSeconds = 0;
+  double sendBackwardSeconds = 0;
+  double allReduceSeconds = 0; // per inner step
+  double updateSeconds = 0;
+  uint64_t microbatchesInFlight = 0;
+  MemoryUse memory;          // per rank
+  double availableBytes = 0; // of the chip, less the margin
+};
+
+struct IslandPrediction {
+  double stepSeconds = 0;
+  double bubbleFraction = 0;
+  double wanBytesPerStep = 0; // pipeline boundaries and reductions over lines
+  std::vector<std::vector<GroupPrediction>> stages; // by stage and group
+};
+
+/// What is foretold of a strategy. Equivalent compute is filled in by
+/// `equivalentCompute`, which costs a search.
+struct Prediction {
+  double stepSeconds = 0; // one inner step, synchronisation spread over H
+  double tokensPerSecond = 0;
+  double synchronisationSeconds = 0; // exposed, once each round
+  double wanBytesPerRound = 0;
+  double bubbleFraction = 0;
+  std::optional<double> equivalentCompute;
+  std::optional<double> equivalentComputeOfUsedChips;
+  std::vector<IslandPrediction> islands;
+};
+
+/// Roofline: max(FLOPs / (peak x efficiency), bytes / (bandwidth x
+/// efficiency)).
+double seconds(const Chip &chip, Precision precision, const Work &work,
+               double samples);
+
+/// Forward and backward seconds of the blocks in `runs` on one microbatch.
+StageTimes blockSeconds(const Problem &problem,
+                        const std::vector<BlockRun> &runs, const Chip &chip,
+                        double microbatch, const Recompute &recompute);
+
+/// Memory of one rank of a stage that holds `runs`. `first` and `last`: whether
+/// the model begins and ends here (no neighbour to talk to).
+MemoryUse memoryUse(const Problem &problem, const std::vector<BlockRun> &runs,
+                    double microbatch, uint64_t inFlight,
+                    const Recompute &recompute, bool first, bool last,
+                    uint64_t tensorParallel = 1);
+
+/// What a stage may use of a chip's memory.
+double availableBytes(const Problem &problem, const Chip &chip);
+
+/// Chips [first, first + count) of a pool, numbered through its nodes.
+struct ChipRange {
+  std::string pool;
+  uint64_t first = 0;
+  uint64_t count = 0;
+};
+
+/// The chips of each island, stage and group: pools are filled in the order of
+/// the ranks' numbers.
+std::vector<std::vector<std::vector<ChipRange>>>
+placeRanks(const Strategy &strategy);
+
+/// Sum over `ranges` by a ring: inside each node, then between nodes (each
+/// chip with its part of the network cards), then inside again.
+double allReduceSeconds(const Topology &topology,
+                        const std::vector<ChipRange> &ranges, double bytes);
+
+/// The exposed time of one outer synchronisation with nothing overlapped, and
+/// the bytes that cross lines between sites (both directions).
+struct Synchronisation {
+  double seconds = 0;
+  double wanBytes = 0;
+};
+Synchronisation synchronisation(const Problem &problem,
+                                const Strategy &strategy);
+
+/// Foretells a strategy that `Problem::verify` accepts.
+Prediction evaluate(const Problem &problem, const Strategy &strategy);
+IslandPrediction evaluateIsland(const Problem &problem,
+                                const Strategy &strategy, size_t island);
+
+/// A step cannot be shorter, whatever the strategy, in seconds: all chips busy
+/// all the time, each block where the chips are relatively best.
+double lowerBound(const Problem &problem);
+
+} // namespace tombolo::planning
+
+#endif // TOMBOLO_PLANNING_COSTMODEL_H

@@ -1,0 +1,58 @@
+//===- Problem.h - the planning problem and its checks --------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_PLANNING_PROBLEM_H
+#define TOMBOLO_PLANNING_PROBLEM_H
+
+#include "tombolo/Planning/Model.h"
+#include "tombolo/Planning/Strategy.h"
+#include "tombolo/Planning/Topology.h"
+
+namespace tombolo::planning {
+
+struct TrainingOptions {
+  uint64_t globalBatch = 1; // samples per inner step over all islands
+  /// AdamW 8, SGD with momentum 4, SGD 0.
+  uint64_t optimizerStateBytesPerParameter = 8;
+};
+
+/// What the search may choose from, and what it assumes.
+struct Bounds {
+  uint64_t innerSteps = 16; // H where there is a server
+  Schedule schedule = Schedule::OneFOneB;
+  uint64_t candidates = 1;    // how many strategies to return, best first
+  uint64_t searchNodes = 0;   // splits to compute at most; 0: all
+  double memoryMargin = 0.02; // of a chip's memory, for fragmentation
+  /// What a server takes in and gives out when the line is not the limit,
+  /// bytes per second.
+  double serverBytesPerSecond = 2e9;
+  /// Whether a tied parameter may have users in different stages.
+  bool tiesAcrossStages = true;
+};
+
+/// Model and topology in, strategy out. `check` says whether it is a problem at
+/// all; `verify` whether a strategy solves it. Both run in every build.
+struct Problem {
+  Topology topology;
+  ModelProfile model;
+  TrainingOptions training;
+  Bounds bounds;
+
+  Precision precision() const { return model.precision; }
+
+  Faults check() const;
+
+  /// Everything that makes the strategy impossible: blocks or batches that do
+  /// not add up, unknown sites and pools, pools used beyond their chips, a
+  /// batch that cannot be dealt out, stages that do not fit into memory
+  /// (needed and available bytes), missing routes, schedules that would wait
+  /// for themselves. Paths are those of `strategy.yaml`.
+  Faults verify(const Strategy &strategy) const;
+};
+
+} // namespace tombolo::planning
+
+#endif // TOMBOLO_PLANNING_PROBLEM_H

@@ -1,0 +1,77 @@
+//===- Search.h - finding strategies --------------------------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_PLANNING_SEARCH_H
+#define TOMBOLO_PLANNING_SEARCH_H
+
+#include "tombolo/Planning/CostModel.h"
+
+namespace tombolo::planning {
+
+/// How to split the blocks of a model over stages of given chips.
+struct SplitRequest {
+  std::vector<const Chip *> stages; // the chip of each stage
+  uint64_t microbatch = 1;          // samples
+  uint64_t microbatches = 1;        // of one replica and step
+  Schedule schedule = Schedule::OneFOneB;
+  /// Per stage, where pinned; empty or one entry per stage.
+  std::vector<std::optional<uint64_t>> blocks;
+  std::vector<std::optional<Recompute>> recompute;
+};
+
+struct Split {
+  std::vector<uint64_t> blocks;
+  std::vector<Recompute> recompute;
+  double sum = 0;     // seconds of one microbatch through all stages
+  double slowest = 0; // seconds of one microbatch in the slowest stage
+  /// What is minimised: fill and drain, then the slowest stage sets the pace.
+  double seconds(uint64_t microbatches) const {
+    return sum + static_cast<double>(microbatches - 1) * slowest;
+  }
+};
+
+/// All splits worth having: of no two is one better in both `sum` and
+/// `slowest`, and for every number of microbatches the best is among them.
+/// Every stage has a block or more and fits into its chip's memory; a stage
+/// recomputes only where it would not fit otherwise. Exact, by dynamic
+/// programming over stages and cuts. Empty: nothing fits.
+std::vector<Split> splitBlocks(const Problem &problem,
+                               const SplitRequest &request);
+
+/// Shares `total` units between islands so that the slowest is fastest:
+/// times[i][n] are the seconds island i needs for n units (infinite: cannot);
+/// every island gets one unit or more. Exact. Empty: impossible. Ties go to
+/// the solution whose first islands have fewest units.
+std::vector<uint64_t> shareBatch(const std::vector<std::vector<double>> &times,
+                                 uint64_t total);
+
+struct Candidate {
+  Strategy strategy;
+  Prediction prediction;
+};
+
+struct SearchResult {
+  std::vector<Candidate> strategies; // best first
+  uint64_t candidates = 0;           // layouts whose time was computed
+  double lowerBound = 0;             // seconds per inner step
+  bool optimal = false;              // the best meets the bound
+  Faults faults;                     // why there is none
+};
+
+/// Fills in what `pins` leave open: exhaustive over the sites used, data
+/// parallel and pipeline degree and microbatch inside each site, the split by
+/// `splitBlocks`, the batch by `shareBatch`, a parameter server between sites.
+/// Deterministic. The problem must have passed `check`.
+SearchResult search(const Problem &problem, const StrategyPins &pins);
+
+/// Sets the two equivalent-compute figures of a prediction (see the design's
+/// definition; docs/Planning.md has the formula).
+void equivalentCompute(const Problem &problem, const Strategy &strategy,
+                       Prediction &prediction);
+
+} // namespace tombolo::planning
+
+#endif // TOMBOLO_PLANNING_SEARCH_H

@@ -1,0 +1,179 @@
+//===- TopoDialect.cpp - ops of the topo dialect and their verifiers ------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Dialect/Topo/IR/Topo.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace tombolo;
+using namespace tombolo::topo;
+
+#include "tombolo/Dialect/Topo/IR/TopoDialect.cpp.inc"
+
+void TopoDialect::initialize() {
+  addOperations<
+#define GET_OP_LIST
+#include "tombolo/Dialect/Topo/IR/TopoOps.cpp.inc"
+      >();
+}
+
+//===----------------------------------------------------------------------===//
+// Figures
+//===----------------------------------------------------------------------===//
+
+static LogicalResult positive(Operation *op, StringRef what, double value) {
+  if (std::isfinite(value) && value > 0)
+    return success();
+  return op->emitOpError("expected a positive '") << what << "', got " << value;
+}
+
+static LogicalResult positive(Operation *op, StringRef what,
+                              std::optional<llvm::APFloat> value) {
+  return value ? positive(op, what, value->convertToDouble()) : success();
+}
+
+static LogicalResult positiveCount(Operation *op, StringRef what,
+                                   uint64_t value) {
+  if (static_cast<int64_t>(value) > 0)
+    return success();
+  return op->emitOpError("expected a positive '")
+         << what << "', got " << static_cast<int64_t>(value);
+}
+
+static LogicalResult latency(Operation *op, StringRef what, double value) {
+  if (std::isfinite(value) && value >= 0)
+    return success();
+  return op->emitOpError("expected '")
+         << what << "' of at least 0, got " << value;
+}
+
+static LogicalResult efficiency(Operation *op, StringRef what, double value) {
+  if (value > 0 && value <= 1)
+    return success();
+  return op->emitOpError("expected '") << what << "' in (0, 1], got " << value;
+}
+
+/// That a container holds only ops of the named kinds.
+template <typename... Allowed>
+static LogicalResult holdsOnly(Operation *op, Region &body, StringRef words) {
+  for (Operation &inner : body.front())
+    if (!isa<Allowed...>(inner)) {
+      InFlightDiagnostic error = op->emitOpError("holds only ")
+                                 << words << ", got '" << inner.getName()
+                                 << "'";
+      error.attachNote(inner.getLoc()) << "here";
+      return error;
+    }
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Containers
+//===----------------------------------------------------------------------===//
+
+void TopologyOp::build(OpBuilder &builder, OperationState &state) {
+  state.addRegion()->emplaceBlock();
+}
+
+LogicalResult TopologyOp::verifyRegions() {
+  return holdsOnly<ChipOp, SiteOp, LinkOp>(*this, getBody(),
+                                           "chips, sites and links");
+}
+
+void SiteOp::build(OpBuilder &builder, OperationState &state, StringRef name) {
+  state.addAttribute(::mlir::SymbolTable::getSymbolAttrName(),
+                     builder.getStringAttr(name));
+  state.addRegion()->emplaceBlock();
+}
+
+LogicalResult SiteOp::verifyRegions() {
+  if (failed(holdsOnly<PoolOp, HostsOp, FabricOp>(*this, getBody(),
+                                                  "pools, hosts and fabrics")))
+    return failure();
+  if (llvm::range_size(getBody().getOps<HostsOp>()) > 1)
+    return emitOpError("has more than one topo.hosts");
+  unsigned defaults = 0;
+  for (FabricOp fabric : getBody().getOps<FabricOp>())
+    defaults += !fabric.getFirst();
+  if (defaults > 1)
+    return emitOpError("has more than one fabric for every pair of pools");
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Leaves
+//===----------------------------------------------------------------------===//
+
+LogicalResult ChipOp::verify() {
+  if (!getTflopsF32() && !getTflopsBf16())
+    return emitOpError("expected 'tflops_f32' or 'tflops_bf16'");
+  if (failed(positive(*this, "tflops_f32", getTflopsF32())) ||
+      failed(positive(*this, "tflops_bf16", getTflopsBf16())) ||
+      failed(positive(*this, "memory_gib", getMemoryGib().convertToDouble())) ||
+      failed(positive(*this, "memory_gbytes_per_second",
+                      getMemoryGbytesPerSecond().convertToDouble())) ||
+      failed(efficiency(*this, "matmul_efficiency",
+                        getMatmulEfficiency().convertToDouble())) ||
+      failed(efficiency(*this, "memory_efficiency",
+                        getMemoryEfficiency().convertToDouble())))
+    return failure();
+  return positive(*this, "price_per_hour", getPricePerHour());
+}
+
+LogicalResult PoolOp::verify() {
+  if (failed(positiveCount(*this, "nodes", getNodes())) ||
+      failed(positiveCount(*this, "chips_per_node", getChipsPerNode())) ||
+      failed(positiveCount(*this, "nics_per_node", getNicsPerNode())))
+    return failure();
+  auto wire = [&](StringRef which, std::optional<llvm::APFloat> rate,
+                  std::optional<llvm::APFloat> delay) -> LogicalResult {
+    if (rate.has_value() != delay.has_value())
+      return emitOpError("expected '") << which << "_gbits_per_second' and '"
+                                       << which << "_latency_us' together";
+    if (!rate)
+      return success();
+    if (failed(positive(*this, (which + "_gbits_per_second").str(), rate)))
+      return failure();
+    return latency(*this, (which + "_latency_us").str(),
+                   delay->convertToDouble());
+  };
+  if (failed(wire("intra", getIntraGbitsPerSecond(), getIntraLatencyUs())))
+    return failure();
+  return wire("inter", getInterGbitsPerSecond(), getInterLatencyUs());
+}
+
+LogicalResult HostsOp::verify() {
+  if (failed(positiveCount(*this, "count", getCount())) ||
+      failed(positive(*this, "memory_gib", getMemoryGib().convertToDouble())))
+    return failure();
+  return positive(*this, "disk_gbytes_per_second", getDiskGbytesPerSecond());
+}
+
+LogicalResult FabricOp::verify() {
+  if (getFirst().has_value() != getSecond().has_value())
+    return emitOpError("expected two pools or none");
+  if (failed(positive(*this, "gbits_per_second",
+                      getGbitsPerSecond().convertToDouble())))
+    return failure();
+  return latency(*this, "latency_us", getLatencyUs().convertToDouble());
+}
+
+LogicalResult LinkOp::verify() {
+  if (getFirst() == getSecond())
+    return emitOpError("joins site '") << getFirst() << "' with itself";
+  if (failed(positive(*this, "gbits_per_second",
+                      getGbitsPerSecond().convertToDouble())) ||
+      failed(latency(*this, "rtt_ms", getRttMs().convertToDouble())))
+    return failure();
+  double loss = getLoss().convertToDouble();
+  if (!(loss >= 0 && loss < 1))
+    return emitOpError("expected 'loss' in [0, 1), got ") << loss;
+  return success();
+}
+
+#define GET_OP_CLASSES
+#include "tombolo/Dialect/Topo/IR/TopoOps.cpp.inc"

@@ -1,0 +1,211 @@
+//===- Translate.cpp - topo ops to and from the planner's struct ----------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Dialect/Topo/IR/Topo.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/SHA256.h"
+
+using namespace mlir;
+using namespace tombolo;
+using namespace tombolo::topo;
+
+TopologyOp topo::findTopology(ModuleOp module) {
+  auto ops = module.getOps<TopologyOp>();
+  return ops.empty() ? TopologyOp() : *ops.begin();
+}
+
+static std::optional<double> number(std::optional<llvm::APFloat> value) {
+  if (!value)
+    return std::nullopt;
+  return value->convertToDouble();
+}
+
+static std::optional<planning::Wire> wire(std::optional<llvm::APFloat> rate,
+                                          std::optional<llvm::APFloat> delay) {
+  if (!rate || !delay)
+    return std::nullopt;
+  return planning::Wire{rate->convertToDouble(), delay->convertToDouble()};
+}
+
+static planning::Site toSite(SiteOp op) {
+  planning::Site site;
+  site.name = op.getSymName().str();
+  for (Operation &inner : op.getBody().front()) {
+    if (auto hosts = dyn_cast<HostsOp>(inner)) {
+      site.hosts.emplace();
+      site.hosts->count = hosts.getCount();
+      site.hosts->memoryGib = hosts.getMemoryGib().convertToDouble();
+      site.hosts->diskGbytesPerSecond = number(hosts.getDiskGbytesPerSecond());
+      if (auto address = hosts.getAddress())
+        site.hosts->address = address->str();
+    } else if (auto pool = dyn_cast<PoolOp>(inner)) {
+      planning::Pool plain;
+      plain.name = pool.getSymName().str();
+      plain.chip = pool.getChip().str();
+      plain.nodes = pool.getNodes();
+      plain.chipsPerNode = pool.getChipsPerNode();
+      plain.nicsPerNode = pool.getNicsPerNode();
+      plain.intraNode =
+          wire(pool.getIntraGbitsPerSecond(), pool.getIntraLatencyUs());
+      plain.interNode =
+          wire(pool.getInterGbitsPerSecond(), pool.getInterLatencyUs());
+      site.pools.push_back(std::move(plain));
+    } else if (auto fabric = dyn_cast<FabricOp>(inner)) {
+      planning::Wire plain{fabric.getGbitsPerSecond().convertToDouble(),
+                           fabric.getLatencyUs().convertToDouble()};
+      if (fabric.getFirst())
+        site.fabrics.push_back(
+            {fabric.getFirst()->str(), fabric.getSecond()->str(), plain});
+      else
+        site.fabric = plain;
+    }
+  }
+  return site;
+}
+
+planning::Topology topo::toTopology(TopologyOp op) {
+  planning::Topology topology;
+  for (Operation &inner : op.getBody().front()) {
+    if (auto chip = dyn_cast<ChipOp>(inner)) {
+      planning::Chip plain;
+      plain.name = chip.getSymName().str();
+      plain.tflopsF32 = number(chip.getTflopsF32());
+      plain.tflopsBF16 = number(chip.getTflopsBf16());
+      plain.memoryGib = chip.getMemoryGib().convertToDouble();
+      plain.memoryGbytesPerSecond =
+          chip.getMemoryGbytesPerSecond().convertToDouble();
+      plain.matmulEfficiency = chip.getMatmulEfficiency().convertToDouble();
+      plain.memoryEfficiency = chip.getMemoryEfficiency().convertToDouble();
+      plain.pricePerHour = number(chip.getPricePerHour());
+      topology.chips.push_back(std::move(plain));
+    } else if (auto site = dyn_cast<SiteOp>(inner)) {
+      topology.sites.push_back(toSite(site));
+    } else if (auto link = dyn_cast<LinkOp>(inner)) {
+      topology.links.push_back({link.getFirst().str(), link.getSecond().str(),
+                                link.getGbitsPerSecond().convertToDouble(),
+                                link.getRttMs().convertToDouble(),
+                                link.getLoss().convertToDouble()});
+    }
+  }
+  return topology;
+}
+
+static FloatAttr optional(OpBuilder &builder, std::optional<double> value) {
+  return value ? builder.getF64FloatAttr(*value) : FloatAttr();
+}
+
+TopologyOp topo::buildTopology(OpBuilder &builder, Location location,
+                               const planning::Topology &topology) {
+  OpBuilder::InsertionGuard guard(builder);
+  auto f64 = [&](double value) { return builder.getF64FloatAttr(value); };
+  auto symbol = [&](const std::string &name) {
+    return FlatSymbolRefAttr::get(builder.getContext(), name);
+  };
+  auto result = builder.create<TopologyOp>(location);
+  builder.setInsertionPointToEnd(&result.getBody().front());
+  for (const planning::Chip &chip : topology.chips)
+    builder.create<ChipOp>(
+        location, builder.getStringAttr(chip.name),
+        optional(builder, chip.tflopsF32), optional(builder, chip.tflopsBF16),
+        f64(chip.memoryGib), f64(chip.memoryGbytesPerSecond),
+        f64(chip.matmulEfficiency), f64(chip.memoryEfficiency),
+        optional(builder, chip.pricePerHour));
+  for (const planning::Site &site : topology.sites) {
+    auto siteOp = builder.create<SiteOp>(location, site.name);
+    OpBuilder::InsertionGuard inner(builder);
+    builder.setInsertionPointToEnd(&siteOp.getBody().front());
+    if (site.hosts)
+      builder.create<HostsOp>(
+          location, builder.getI64IntegerAttr(site.hosts->count),
+          f64(site.hosts->memoryGib),
+          optional(builder, site.hosts->diskGbytesPerSecond),
+          site.hosts->address ? builder.getStringAttr(*site.hosts->address)
+                              : StringAttr());
+    for (const planning::Pool &pool : site.pools) {
+      auto rate = [&](const std::optional<planning::Wire> &wire) {
+        return wire ? f64(wire->gbitsPerSecond) : FloatAttr();
+      };
+      auto delay = [&](const std::optional<planning::Wire> &wire) {
+        return wire ? f64(wire->latencyUs) : FloatAttr();
+      };
+      builder.create<PoolOp>(
+          location, builder.getStringAttr(pool.name), symbol(pool.chip),
+          builder.getI64IntegerAttr(pool.nodes),
+          builder.getI64IntegerAttr(pool.chipsPerNode),
+          builder.getI64IntegerAttr(pool.nicsPerNode), rate(pool.intraNode),
+          delay(pool.intraNode), rate(pool.interNode), delay(pool.interNode));
+    }
+    if (site.fabric)
+      builder.create<FabricOp>(
+          location, FlatSymbolRefAttr(), FlatSymbolRefAttr(),
+          f64(site.fabric->gbitsPerSecond), f64(site.fabric->latencyUs));
+    for (const planning::PairFabric &fabric : site.fabrics)
+      builder.create<FabricOp>(
+          location, symbol(fabric.first), symbol(fabric.second),
+          f64(fabric.wire.gbitsPerSecond), f64(fabric.wire.latencyUs));
+  }
+  for (const planning::Link &link : topology.links)
+    builder.create<LinkOp>(location, symbol(link.first), symbol(link.second),
+                           f64(link.gbitsPerSecond), f64(link.rttMs),
+                           f64(link.loss));
+  return result;
+}
+
+/// The n-th op of a kind in a block, or null.
+template <typename OpTy> static Operation *nth(Block &block, uint64_t n) {
+  for (OpTy op : block.getOps<OpTy>())
+    if (n-- == 0)
+      return op;
+  return nullptr;
+}
+
+Location topo::locate(TopologyOp op, StringRef path) {
+  Operation *found = op;
+  while (!path.empty()) {
+    auto [step, rest] = path.split('.');
+    path = rest;
+    auto [key, number] = step.split('[');
+    uint64_t index = 0;
+    if (number.consumeInteger(10, index))
+      index = 0;
+    Operation *inner = nullptr;
+    if (auto topology = dyn_cast<TopologyOp>(found)) {
+      Block &body = topology.getBody().front();
+      inner = key == "chips"   ? nth<ChipOp>(body, index)
+              : key == "sites" ? nth<SiteOp>(body, index)
+              : key == "links" ? nth<LinkOp>(body, index)
+                               : nullptr;
+    } else if (auto site = dyn_cast<SiteOp>(found)) {
+      Block &body = site.getBody().front();
+      if (key == "fabrics") {
+        for (FabricOp fabric : body.getOps<FabricOp>())
+          if (fabric.getFirst() && index-- == 0) {
+            inner = fabric;
+            break;
+          }
+      } else if (key == "fabric") {
+        for (FabricOp fabric : body.getOps<FabricOp>())
+          if (!fabric.getFirst())
+            inner = fabric;
+      } else {
+        inner = key == "pools"   ? nth<PoolOp>(body, index)
+                : key == "hosts" ? nth<HostsOp>(body, 0)
+                                 : nullptr;
+      }
+    }
+    if (!inner)
+      break;
+    found = inner;
+  }
+  return found->getLoc();
+}
+
+std::string topo::topologyHash(const planning::Topology &topology) {
+  auto digest =
+      llvm::SHA256::hash(llvm::arrayRefFromStringRef(topology.canonicalForm()));
+  return std::string(digest.begin(), digest.end());
+}

@@ -1,0 +1,117 @@
+//===- Model.cpp - sums over a model's blocks -----------------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Planning/Model.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tombolo::planning {
+
+uint64_t ModelProfile::blocks() const {
+  uint64_t total = 0;
+  for (const BlockRun &run : runs)
+    total += run.count;
+  return total;
+}
+
+double ModelProfile::parameterCount() const {
+  double total = 0;
+  for (const BlockRun &run : runs)
+    total += static_cast<double>(run.count) *
+             static_cast<double>(kinds[run.kind].parameterCount);
+  for (const TiedParameter &tie : ties)
+    total -= static_cast<double>(tie.count) *
+             static_cast<double>(tie.blockNumbers.size() - 1);
+  return total;
+}
+
+double ModelProfile::trainableCount() const {
+  double total = 0;
+  for (const BlockRun &run : runs)
+    total += static_cast<double>(run.count) *
+             static_cast<double>(kinds[run.kind].trainableCount);
+  for (const TiedParameter &tie : ties)
+    total -= static_cast<double>(tie.count) *
+             static_cast<double>(tie.blockNumbers.size() - 1);
+  return total;
+}
+
+Faults ModelProfile::check() const {
+  Faults faults;
+  // Figures beyond this are faults of whoever made the profile.
+  constexpr double kAbsurd = 1e24;
+  constexpr uint64_t kAbsurdBlocks = 1u << 20;
+  auto fault = [&](std::string path, std::string message) {
+    faults.push_back({std::move(path), std::move(message)});
+  };
+  if (runs.empty())
+    fault("runs", "the model has no blocks");
+  if (tokensPerSample == 0)
+    fault("tokens_per_sample", "a sample has no tokens");
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    const BlockKind &kind = kinds[i];
+    std::string path = at("kinds", i);
+    for (const Affine *figure :
+         {&kind.forward.flops, &kind.forward.bytes, &kind.backwardInput.flops,
+          &kind.backwardInput.bytes, &kind.backwardWeight.flops,
+          &kind.backwardWeight.bytes, &kind.savedBytes, &kind.inputBytes,
+          &kind.outputBytes, &kind.workspaceBytes})
+      if (!(figure->constant >= 0 && figure->constant < kAbsurd &&
+            figure->perSample >= 0 && figure->perSample < kAbsurd)) {
+        fault(path, "block '" + kind.name +
+                        "' has a cost that is negative or absurdly large");
+        break;
+      }
+    if (kind.trainableCount > kind.parameterCount)
+      fault(path, "block '" + kind.name +
+                      "' has more trainable parameters than parameters");
+    if (static_cast<double>(kind.parameterBytes) > 1e18)
+      fault(path, "block '" + kind.name + "' has absurdly many parameters");
+  }
+  uint64_t total = 0;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    if (runs[i].kind >= kinds.size())
+      fault(at("runs", i), "refers to block kind " +
+                               std::to_string(runs[i].kind) + " of " +
+                               std::to_string(kinds.size()));
+    if (runs[i].count == 0 || runs[i].count > kAbsurdBlocks)
+      fault(at("runs", i), "expected 1 to " + std::to_string(kAbsurdBlocks) +
+                               " blocks, got " + std::to_string(runs[i].count));
+    total += std::min(runs[i].count, kAbsurdBlocks);
+  }
+  if (total > kAbsurdBlocks)
+    fault("runs", "expected at most " + std::to_string(kAbsurdBlocks) +
+                      " blocks, got " + std::to_string(total));
+  for (size_t i = 0; i < ties.size(); ++i)
+    if (ties[i].blockNumbers.size() < 2 ||
+        !std::is_sorted(ties[i].blockNumbers.begin(),
+                        ties[i].blockNumbers.end()) ||
+        ties[i].blockNumbers.back() >= total)
+      fault(at("ties", i), "expected two or more blocks of the model, "
+                           "ascending");
+  return faults;
+}
+
+std::vector<BlockRun> slice(const std::vector<BlockRun> &runs, uint64_t first,
+                            uint64_t count) {
+  std::vector<BlockRun> result;
+  for (const BlockRun &run : runs) {
+    if (count == 0)
+      break;
+    if (first >= run.count) {
+      first -= run.count;
+      continue;
+    }
+    uint64_t taken = std::min(run.count - first, count);
+    result.push_back({run.kind, taken});
+    first = 0;
+    count -= taken;
+  }
+  return result;
+}
+
+} // namespace tombolo::planning

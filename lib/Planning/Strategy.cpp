@@ -1,0 +1,182 @@
+//===- Strategy.cpp - words and sums of a strategy ------------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Planning/Strategy.h"
+
+#include <algorithm>
+#include <iterator>
+
+namespace tombolo::planning {
+
+namespace {
+constexpr const char *kSchedules[] = {"gpipe", "1f1b", "interleaved",
+                                      "zero-bubble"};
+constexpr const char *kCompressions[] = {"none", "bf16", "int8", "int4"};
+constexpr const char *kOuterOptimizers[] = {"sgd", "nesterov"};
+
+template <typename Enum, size_t size>
+std::optional<Enum> parse(const char *const (&words)[size],
+                          const std::string &text) {
+  auto found = std::find(std::begin(words), std::end(words), text);
+  if (found == std::end(words))
+    return std::nullopt;
+  return static_cast<Enum>(found - std::begin(words));
+}
+} // namespace
+
+const char *name(Schedule schedule) {
+  return kSchedules[static_cast<size_t>(schedule)];
+}
+const char *name(Compression compression) {
+  return kCompressions[static_cast<size_t>(compression)];
+}
+const char *name(OuterOptimizer optimizer) {
+  return kOuterOptimizers[static_cast<size_t>(optimizer)];
+}
+std::optional<Schedule> parseSchedule(const std::string &text) {
+  return parse<Schedule>(kSchedules, text);
+}
+std::optional<Compression> parseCompression(const std::string &text) {
+  return parse<Compression>(kCompressions, text);
+}
+std::optional<OuterOptimizer> parseOuterOptimizer(const std::string &text) {
+  return parse<OuterOptimizer>(kOuterOptimizers, text);
+}
+
+uint64_t Recompute::of(uint64_t stageBlocks) const {
+  return kind == None   ? 0
+         : kind == Full ? stageBlocks
+                        : std::min(blocks, stageBlocks);
+}
+
+std::string Recompute::text() const {
+  return kind == None ? "none" : kind == Full ? "full" : std::to_string(blocks);
+}
+
+uint64_t Stage::replicaCount() const {
+  uint64_t total = 0;
+  for (const ReplicaGroup &group : replicas)
+    total += group.count;
+  return total;
+}
+
+uint64_t Stage::ranks() const {
+  uint64_t total = 0;
+  for (const ReplicaGroup &group : replicas)
+    total += group.count * group.tensorParallel;
+  return total;
+}
+
+uint64_t Stage::turn() const {
+  uint64_t total = 0;
+  for (const ReplicaGroup &group : replicas)
+    total += group.count * group.share;
+  return total;
+}
+
+uint64_t Island::ranks() const {
+  uint64_t total = 0;
+  for (const Stage &stage : stages)
+    total += stage.ranks();
+  return total;
+}
+
+bool StrategyPins::isWhole() const {
+  if (!islands)
+    return false;
+  for (const IslandPins &island : *islands) {
+    if (!island.batch || !island.microbatch || !island.stages)
+      return false;
+    for (const StagePins &stage : *island.stages) {
+      if (!stage.blocks || !stage.recompute || stage.replicas.empty())
+        return false;
+      for (const ReplicaGroup &group : stage.replicas)
+        if (group.count == 0)
+          return false;
+    }
+  }
+  return true;
+}
+
+StrategyPins pinsOf(const Strategy &strategy) {
+  StrategyPins pins;
+  pins.islands.emplace();
+  for (const Island &island : strategy.islands) {
+    IslandPins plain;
+    plain.sites = island.sites;
+    plain.batch = island.batch;
+    plain.microbatch = island.microbatch;
+    plain.schedule = island.schedule;
+    plain.chunks = island.chunks;
+    plain.innerSteps = island.innerSteps;
+    plain.stages.emplace();
+    for (const Stage &stage : island.stages)
+      plain.stages->push_back({stage.blocks, stage.recompute,
+                               stage.optimizerSharding, stage.replicas});
+    pins.islands->push_back(std::move(plain));
+  }
+  if (const auto &server = strategy.server)
+    pins.server = ServerPins{
+        server->innerSteps,    server->fragments, server->overlapSteps,
+        server->compression,   server->outer,     server->outerLearningRate,
+        server->outerMomentum, server->quorum,    server->deadlineSeconds,
+        server->placement,     server->witness};
+  return pins;
+}
+
+Faults supportedBySlice(const Strategy &strategy) {
+  Faults faults;
+  auto notYet = [&](std::string path, const std::string &what) {
+    faults.push_back({std::move(path), what + " is not there yet"});
+  };
+  for (size_t i = 0; i < strategy.islands.size(); ++i) {
+    const Island &island = strategy.islands[i];
+    std::string path = at("islands", i);
+    if (island.sites.size() > 1)
+      notYet(in(path, "sites"), "an island over several sites");
+    if (island.schedule == Schedule::Interleaved ||
+        island.schedule == Schedule::ZeroBubble)
+      notYet(in(path, "schedule"),
+             std::string("schedule ") + name(island.schedule));
+    if (island.chunks > 1)
+      notYet(in(path, "chunks"), "more than one chunk per stage");
+    if (island.innerSteps && strategy.server &&
+        *island.innerSteps != strategy.server->innerSteps)
+      notYet(in(path, "inner_steps"), "an island's own inner_steps");
+    for (size_t s = 0; s < island.stages.size(); ++s) {
+      const Stage &stage = island.stages[s];
+      std::string place = at(in(path, "stages"), s);
+      if (stage.replicas.size() > 1)
+        notYet(in(place, "replicas"), "a stage on several pools");
+      for (size_t r = 0; r < stage.replicas.size(); ++r) {
+        std::string group = at(in(place, "replicas"), r);
+        if (stage.replicas[r].tensorParallel > 1)
+          notYet(in(group, "tensor_parallel"), "tensor parallelism");
+      }
+      if (stage.recompute.kind == Recompute::Blocks)
+        notYet(in(place, "recompute"), "recomputing some blocks of a stage");
+      if (stage.optimizerSharding)
+        notYet(in(place, "optimizer_sharding"), "optimizer sharding");
+    }
+  }
+  if (const auto &server = strategy.server) {
+    if (server->fragments > 1)
+      notYet("server.fragments", "more than one fragment");
+    if (server->overlapSteps > 0)
+      notYet("server.overlap_steps", "overlapping the outer synchronisation");
+    if (server->compression != Compression::None)
+      notYet("server.compression",
+             std::string("compression ") + name(server->compression));
+    for (const auto &[index, place] : server->placement)
+      if (!place.backup.empty())
+        notYet("server.placement", "a backup of a fragment");
+    if (!server->witness.empty())
+      notYet("server.witness", "a witness");
+  }
+  return faults;
+}
+
+} // namespace tombolo::planning
