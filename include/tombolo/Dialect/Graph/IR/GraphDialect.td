@@ -24,6 +24,7 @@ def Graph_Dialect : Dialect {
     ops (docs/PlanFormat.md), with the same operands, attributes and meaning.
   }];
   let useDefaultAttributePrinterParser = 1;
+  let hasConstantMaterializer = 1;
 }
 
 class Graph_Attr<string name, string attrMnemonic> : AttrDef<Graph_Dialect, name> {

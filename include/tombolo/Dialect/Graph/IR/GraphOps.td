@@ -20,11 +20,18 @@ include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
 def Graph_Float : AnyTypeOf<[F32, BF16]>;
-def Graph_Tensor : RankedTensorOf<[F32, BF16, I1, I32, I64]>;
-def Graph_FloatTensor : RankedTensorOf<[Graph_Float]>;
-def Graph_F32Tensor : RankedTensorOf<[F32]>;
-def Graph_BoolTensor : RankedTensorOf<[I1]>;
-def Graph_IndexTensor : RankedTensorOf<[I32, I64]>;
+// A tensor of at most one dynamic dimension, the batch.
+class Graph_TensorOf<list<Type> elements, string elementSummary>
+    : Type<And<[RankedTensorOf<elements>.predicate,
+                CPred<"::tombolo::graph::hasValidBatch("
+                      "::llvm::cast<::mlir::RankedTensorType>($_self))">]>,
+           "tensor of " # elementSummary # " with at most one dynamic dimension",
+           "::mlir::RankedTensorType">;
+def Graph_Tensor : Graph_TensorOf<[F32, BF16, I1, I32, I64], "f32, bf16, i1, i32 or i64">;
+def Graph_FloatTensor : Graph_TensorOf<[F32, BF16], "f32 or bf16">;
+def Graph_F32Tensor : Graph_TensorOf<[F32], "f32">;
+def Graph_BoolTensor : Graph_TensorOf<[I1], "i1">;
+def Graph_IndexTensor : Graph_TensorOf<[I32, I64], "i32 or i64">;
 
 // Every op that computes or moves data.
 class Graph_Op<string mnemonic, list<Trait> traits = []>
@@ -235,6 +242,7 @@ def Graph_GeluBackwardOp : Graph_InferredOp<"gelu_backward", [Graph_PlainCost]> 
                        DefaultValuedStrAttr<StrAttr, "none">:$approximate);
   let results = (outs Graph_FloatTensor:$result);
   let assemblyFormat = "$gradient `,` $input attr-dict `:` type($gradient) `,` type($input)";
+  let hasVerifier = 1;
 }
 
 def Graph_WhereOp : Graph_InferredOp<"where", [Graph_Differentiable, Graph_PlainCost]> {

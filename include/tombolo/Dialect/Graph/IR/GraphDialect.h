@@ -1,0 +1,41 @@
+//===- GraphDialect.h - the graph dialect --------------------- -*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_DIALECT_GRAPH_IR_GRAPHDIALECT_H
+#define TOMBOLO_DIALECT_GRAPH_IR_GRAPHDIALECT_H
+
+#include "mlir/IR/Dialect.h"
+
+#include "tombolo/Dialect/Graph/IR/GraphDialect.h.inc"
+
+#define GET_ATTRDEF_CLASSES
+#include "tombolo/Dialect/Graph/IR/GraphAttrs.h.inc"
+
+namespace tombolo::graph {
+
+/// Names of the attributes that stand for contracts between passes
+/// (docs/Architecture.md).
+inline constexpr llvm::StringLiteral kInputAttr = "graph.input";
+inline constexpr llvm::StringLiteral kOutputAttr = "graph.output";
+inline constexpr llvm::StringLiteral kLabelAttr = "graph.label";
+inline constexpr llvm::StringLiteral kParameterAttr = "graph.parameter";
+inline constexpr llvm::StringLiteral kTrainable = "trainable";
+inline constexpr llvm::StringLiteral kFrozen = "frozen";
+inline constexpr llvm::StringLiteral kBlockAttr = "graph.block";
+inline constexpr llvm::StringLiteral kForwardAttr = "graph.forward";
+inline constexpr llvm::StringLiteral kBackwardInputAttr =
+    "graph.backward_input";
+inline constexpr llvm::StringLiteral kBackwardWeightAttr =
+    "graph.backward_weight";
+inline constexpr llvm::StringLiteral kSavedCountAttr = "graph.saved_count";
+inline constexpr llvm::StringLiteral kCarriedCountAttr =
+    "graph.carried_count";
+
+} // namespace tombolo::graph
+
+#endif // TOMBOLO_DIALECT_GRAPH_IR_GRAPHDIALECT_H

@@ -1,0 +1,31 @@
+//===- InitAll.h - all dialects and passes ----------------------*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The only list of Tombolo's dialects and passes.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_INITALL_H
+#define TOMBOLO_INITALL_H
+
+#include "tombolo/Dialect/Graph/IR/GraphDialect.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/DialectRegistry.h"
+
+namespace tombolo {
+
+inline void registerAllDialects(mlir::DialectRegistry &registry) {
+  registry.insert<mlir::func::FuncDialect, graph::GraphDialect>();
+}
+
+inline void registerAllPasses() {}
+
+} // namespace tombolo
+
+#endif // TOMBOLO_INITALL_H
