@@ -14,6 +14,7 @@
 #define TOMBOLO_INITALL_H
 
 #include "tombolo/Dialect/Graph/IR/GraphDialect.h"
+#include "tombolo/Dialect/Graph/Transforms/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/DialectRegistry.h"
@@ -24,7 +25,7 @@ inline void registerAllDialects(mlir::DialectRegistry &registry) {
   registry.insert<mlir::func::FuncDialect, graph::GraphDialect>();
 }
 
-inline void registerAllPasses() {}
+inline void registerAllPasses() { graph::registerGraphPasses(); }
 
 } // namespace tombolo
 

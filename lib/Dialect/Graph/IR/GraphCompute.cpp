@@ -438,3 +438,25 @@ LogicalResult AdamwOp::inferReturnTypes(MLIRContext *,
                          adaptor.getExpAvg(), adaptor.getExpAvgSq()},
                         adaptor.getWeight(), adaptor.getUpdates());
 }
+
+//===----------------------------------------------------------------------===//
+// Precision
+//===----------------------------------------------------------------------===//
+
+bool GatherOp::keepsFloat32(unsigned operand) { return operand == 0; }
+bool LayerNormOp::keepsFloat32(unsigned operand) { return operand > 0; }
+bool LayerNormBackwardInputOp::keepsFloat32(unsigned operand) {
+  return operand > 1;
+}
+bool LayerNormBackwardWeightOp::keepsFloat32(unsigned operand) {
+  return operand > 1;
+}
+bool CrossEntropyOp::keepsFloat32(unsigned) { return true; }
+bool CrossEntropyBackwardOp::keepsFloat32(unsigned) { return true; }
+bool MatmulOp::keepsFloat32(unsigned operand) { return operand == 2; }
+bool AttentionBackwardOp::keepsFloat32(unsigned operand) {
+  return operand == 5;
+}
+bool OptimizerAdvanceOp::keepsFloat32(unsigned) { return true; }
+bool SgdOp::keepsFloat32(unsigned) { return true; }
+bool AdamwOp::keepsFloat32(unsigned) { return true; }

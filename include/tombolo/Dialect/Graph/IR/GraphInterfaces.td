@@ -70,4 +70,15 @@ def Graph_ViewOpInterface : OpInterface<"ViewOpInterface"> {
     (ins "unsigned":$index, "const ::tombolo::graph::StridedView &":$source)>];
 }
 
+def Graph_PrecisionOpInterface : OpInterface<"PrecisionOpInterface"> {
+  let cppNamespace = "::tombolo::graph";
+  let description = [{
+    Which operands stay f32 when activations are stored in a shorter type:
+    statistics, scales of norms, what softmax and loss are taken of.
+  }];
+  let methods = [InterfaceMethod<
+    "whether this operand stays f32 under mixed precision",
+    "bool", "keepsFloat32", (ins "unsigned":$operand), "", "return false;">];
+}
+
 #endif // TOMBOLO_DIALECT_GRAPH_IR_GRAPHINTERFACES_TD

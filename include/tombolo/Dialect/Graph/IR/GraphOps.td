@@ -44,6 +44,9 @@ class Graph_InferredOp<string mnemonic, list<Trait> traits = []>
     : Graph_Op<mnemonic, !listconcat(traits, [InferTypeOpAdaptor])>;
 
 def Graph_Differentiable : DeclareOpInterfaceMethods<Graph_GradientOpInterface>;
+// Some operands stay f32 under mixed precision.
+def Graph_KeepsFloat32
+    : DeclareOpInterfaceMethods<Graph_PrecisionOpInterface, ["keepsFloat32"]>;
 // The default cost.
 def Graph_PlainCost : DeclareOpInterfaceMethods<Graph_CostOpInterface>;
 def Graph_OwnCost : DeclareOpInterfaceMethods<Graph_CostOpInterface, ["getCost"]>;
@@ -159,7 +162,7 @@ def Graph_PadOp : Graph_Op<"pad", [Graph_Differentiable, Graph_PlainCost]> {
   let hasVerifier = 1;
 }
 
-def Graph_GatherOp : Graph_InferredOp<"gather", [Graph_Differentiable, Graph_OwnCost]> {
+def Graph_GatherOp : Graph_InferredOp<"gather", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32]> {
   let summary = "slices of a table along one axis, by index";
   let arguments = (ins Graph_Tensor:$table, Graph_IndexTensor:$indices,
                        DefaultValuedAttr<I64Attr, "0">:$axis);
@@ -290,21 +293,21 @@ def Graph_SoftmaxBackwardOp : Graph_InferredOp<"softmax_backward", [Graph_OwnCos
   let assemblyFormat = "$gradient `,` $output attr-dict `:` type($gradient) `,` type($output)";
 }
 
-def Graph_LayerNormOp : Graph_InferredOp<"layer_norm", [Graph_Differentiable, Graph_OwnCost]> {
+def Graph_LayerNormOp : Graph_InferredOp<"layer_norm", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32]> {
   let summary = "normalisation over the last axis, with scale and shift";
   let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$gamma,
                        Graph_FloatTensor:$beta, F64Attr:$epsilon);
   let results = (outs Graph_FloatTensor:$result, Graph_F32Tensor:$mean, Graph_F32Tensor:$rstd);
   let assemblyFormat = "$input `,` $gamma `,` $beta attr-dict `:` type($input) `,` type($gamma) `,` type($beta) `to` type($result) `,` type($mean) `,` type($rstd)";
 }
-def Graph_LayerNormBackwardInputOp : Graph_InferredOp<"layer_norm_backward_input", [Graph_OwnCost]> {
+def Graph_LayerNormBackwardInputOp : Graph_InferredOp<"layer_norm_backward_input", [Graph_OwnCost, Graph_KeepsFloat32]> {
   let summary = "gradient of layer_norm with respect to its input";
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_FloatTensor:$input,
                        Graph_FloatTensor:$gamma, Graph_F32Tensor:$mean, Graph_F32Tensor:$rstd);
   let results = (outs Graph_FloatTensor:$result);
   let assemblyFormat = "$gradient `,` $input `,` $gamma `,` $mean `,` $rstd attr-dict `:` type($gradient) `,` type($input) `,` type($gamma) `,` type($mean) `,` type($rstd)";
 }
-def Graph_LayerNormBackwardWeightOp : Graph_InferredOp<"layer_norm_backward_weight", [Graph_OwnCost]> {
+def Graph_LayerNormBackwardWeightOp : Graph_InferredOp<"layer_norm_backward_weight", [Graph_OwnCost, Graph_KeepsFloat32]> {
   let summary = "gradients of layer_norm with respect to scale and shift";
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_FloatTensor:$input,
                        Graph_F32Tensor:$mean, Graph_F32Tensor:$rstd);
@@ -312,14 +315,14 @@ def Graph_LayerNormBackwardWeightOp : Graph_InferredOp<"layer_norm_backward_weig
   let assemblyFormat = "$gradient `,` $input `,` $mean `,` $rstd attr-dict `:` type($gradient) `,` type($input) `,` type($mean) `,` type($rstd) `to` type($gamma_gradient) `,` type($beta_gradient)";
 }
 
-def Graph_CrossEntropyOp : Graph_InferredOp<"cross_entropy", [Graph_Differentiable, Graph_OwnCost]> {
+def Graph_CrossEntropyOp : Graph_InferredOp<"cross_entropy", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32]> {
   let summary = "sum of token losses and number of tokens that count";
   let arguments = (ins Graph_FloatTensor:$logits, Graph_IndexTensor:$labels,
                        DefaultValuedAttr<I64Attr, "-100">:$ignore_index);
   let results = (outs Graph_F32Tensor:$loss, Graph_F32Tensor:$weights, Graph_F32Tensor:$lse);
   let assemblyFormat = "$logits `,` $labels attr-dict `:` type($logits) `,` type($labels) `to` type($loss) `,` type($weights) `,` type($lse)";
 }
-def Graph_CrossEntropyBackwardOp : Graph_InferredOp<"cross_entropy_backward", [Graph_OwnCost]> {
+def Graph_CrossEntropyBackwardOp : Graph_InferredOp<"cross_entropy_backward", [Graph_OwnCost, Graph_KeepsFloat32]> {
   let summary = "gradient of the loss sum with respect to the logits";
   let arguments = (ins Graph_FloatTensor:$logits, Graph_IndexTensor:$labels, Graph_F32Tensor:$lse,
                        DefaultValuedAttr<I64Attr, "-100">:$ignore_index);
@@ -331,7 +334,7 @@ def Graph_CrossEntropyBackwardOp : Graph_InferredOp<"cross_entropy_backward", [G
 // Contractions
 //===----------------------------------------------------------------------===//
 
-def Graph_MatmulOp : Graph_Op<"matmul", [Graph_Differentiable, Graph_OwnCost]> {
+def Graph_MatmulOp : Graph_Op<"matmul", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32]> {
   let summary = "batched matrix product with optional bias";
   let description = [{
     The result's element type is f32 or that of the operands (a bf16 product
@@ -353,7 +356,7 @@ def Graph_AttentionOp : Graph_InferredOp<"attention", [Graph_Differentiable, Gra
   let results = (outs Graph_FloatTensor:$result, Graph_F32Tensor:$lse);
   let assemblyFormat = "$query `,` $key `,` $value attr-dict `:` type($query) `,` type($key) `,` type($value) `to` type($result) `,` type($lse)";
 }
-def Graph_AttentionBackwardOp : Graph_InferredOp<"attention_backward", [Graph_OwnCost]> {
+def Graph_AttentionBackwardOp : Graph_InferredOp<"attention_backward", [Graph_OwnCost, Graph_KeepsFloat32]> {
   let summary = "gradients of attention";
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_FloatTensor:$query, Graph_FloatTensor:$key,
                        Graph_FloatTensor:$value, Graph_FloatTensor:$output, Graph_F32Tensor:$lse,
@@ -367,7 +370,7 @@ def Graph_AttentionBackwardOp : Graph_InferredOp<"attention_backward", [Graph_Ow
 // Optimizer, on flat slices of parameters
 //===----------------------------------------------------------------------===//
 
-class Graph_OptimizerOp<string mnemonic> : Graph_InferredOp<mnemonic, [Graph_PlainCost]> {
+class Graph_OptimizerOp<string mnemonic> : Graph_InferredOp<mnemonic, [Graph_PlainCost, Graph_KeepsFloat32]> {
   let assemblyFormat = "operands attr-dict `:` type(operands) `to` type(results)";
 }
 def Graph_OptimizerAdvanceOp : Graph_OptimizerOp<"optimizer_advance"> {
