@@ -76,7 +76,8 @@ struct SpecializeBatch : impl::GraphSpecializeBatchBase<SpecializeBatch> {
 
   void runOnOperation() override {
     if (batch < 1) {
-      getOperation().emitError() << "batch must be at least 1, got " << batch;
+      getOperation().emitError() << "batch must be at least 1, got "
+                                << batch.getValue();
       return signalPassFailure();
     }
     for (auto function : getOperation().getOps<func::FuncOp>())
