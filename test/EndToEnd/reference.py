@@ -1,0 +1,202 @@
+"""What Tombolo's training is compared with: a GPT in plain torch.nn, its ONNX
+exports, and short reference implementations of the inner and outer training."""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Attention(nn.Module):
+    def __init__(self, hidden, heads, length, mask):
+        super().__init__()
+        self.heads = heads
+        self.mask_kind = mask
+        self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.proj = nn.Linear(hidden, hidden)
+        if mask == "buffer":
+            self.register_buffer(
+                "mask", torch.tril(torch.ones(length, length)).view(1, 1, length, length)
+            )
+
+    def forward(self, x):
+        b, t, c = x.size()
+        q, k, v = self.qkv(x).split(c, dim=2)
+        q = q.view(b, t, self.heads, c // self.heads).transpose(1, 2)
+        k = k.view(b, t, self.heads, c // self.heads).transpose(1, 2)
+        v = v.view(b, t, self.heads, c // self.heads).transpose(1, 2)
+        scores = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(k.size(-1)))
+        if self.mask_kind == "buffer":
+            mask = self.mask[:, :, :t, :t]
+        else:
+            mask = torch.tril(torch.ones(t, t, device=x.device))
+        scores = scores.masked_fill(mask == 0, float("-inf"))
+        y = F.softmax(scores, dim=-1) @ v
+        return self.proj(y.transpose(1, 2).contiguous().view(b, t, c))
+
+
+class Layer(nn.Module):
+    def __init__(self, hidden, heads, length, mask, gelu):
+        super().__init__()
+        self.ln1 = nn.LayerNorm(hidden)
+        self.attn = Attention(hidden, heads, length, mask)
+        self.ln2 = nn.LayerNorm(hidden)
+        self.up = nn.Linear(hidden, 4 * hidden)
+        self.down = nn.Linear(4 * hidden, hidden)
+        self.gelu = gelu
+
+    def forward(self, x):
+        x = x + self.attn(self.ln1(x))
+        h = self.up(self.ln2(x))
+        h = F.gelu(h) if self.gelu == "erf" else new_gelu(h)
+        return x + self.down(h)
+
+
+def new_gelu(x):
+    return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0))))
+
+
+class GPT(nn.Module):
+    """A GPT as people write it; `mask` is "buffer" or "tril", `gelu` "erf" or
+    "tanh"; `tied` shares the token embedding with the head."""
+
+    def __init__(self, layers=2, hidden=32, heads=4, vocab=64, length=16, mask="buffer",
+                 gelu="erf", tied=False, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.length = length
+        self.wte = nn.Embedding(vocab, hidden)
+        self.wpe = nn.Embedding(length, hidden)
+        self.h = nn.ModuleList(
+            [Layer(hidden, heads, length, mask, gelu) for _ in range(layers)]
+        )
+        self.ln_f = nn.LayerNorm(hidden)
+        self.head = nn.Linear(hidden, vocab, bias=False)
+        for name, p in self.named_parameters():
+            if p.dim() > 1:
+                nn.init.normal_(p, 0.0, 0.05)
+        if tied:
+            self.head.weight = self.wte.weight
+
+    def forward(self, tokens):
+        positions = torch.arange(0, tokens.size(1), device=tokens.device).unsqueeze(0)
+        x = self.wte(tokens) + self.wpe(positions)
+        for layer in self.h:
+            x = layer(x)
+        return self.head(self.ln_f(x))
+
+
+def export_onnx(model, path, opset=17, training=False):
+    """Writes `model` as torch.onnx.export does by default, or with training mode
+    and no constant folding, which keeps names and ties."""
+    tokens = torch.zeros(2, model.length, dtype=torch.int64)
+    options = {}
+    if training:
+        options = dict(training=torch.onnx.TrainingMode.TRAINING, do_constant_folding=False)
+    torch.onnx.export(
+        model, (tokens,), path, input_names=["tokens"], output_names=["logits"],
+        dynamic_axes={"tokens": {0: "batch"}, "logits": {0: "batch"}},
+        opset_version=opset, **options)
+
+
+class Samples:
+    """Sample k is tokens [k T, k T + T], wrapping at the end (design of the
+    token file)."""
+
+    def __init__(self, tokens, length):
+        self.tokens = np.asarray(tokens)
+        self.length = length
+
+    def batch(self, first, count):
+        rows = []
+        for k in range(first, first + count):
+            at = (k * self.length + np.arange(self.length + 1)) % len(self.tokens)
+            rows.append(self.tokens[at])
+        rows = torch.from_numpy(np.stack(rows).astype(np.int64))
+        return rows[:, :-1], rows[:, 1:]
+
+
+def token_losses(model, inputs, labels):
+    logits = model(inputs)
+    return F.cross_entropy(logits.reshape(-1, logits.size(-1)), labels.reshape(-1), reduction="sum")
+
+
+def adamw(model, lr, eps=1e-8, weight_decay=0.01):
+    return torch.optim.AdamW(model.parameters(), lr=lr, eps=eps, weight_decay=weight_decay)
+
+
+class Trainer:
+    """One island: whole-batch steps. `mutation` plants one deliberate fault."""
+
+    def __init__(self, model, samples, batch, lr, mutation=None, microbatch=None, optimizer=None):
+        self.model, self.samples, self.batch = model, samples, batch
+        self.mutation, self.microbatch = mutation, microbatch
+        self.optimizer = optimizer or adamw(model, lr, eps=1e-6 if mutation == "epsilon" else 1e-8)
+        if mutation == "bias frozen":
+            model.h[0].up.bias.requires_grad_(False)
+
+    def step(self, first):
+        inputs, labels = self.samples.batch(first, self.batch)
+        if self.mutation == "microbatch twice":
+            inputs[-self.microbatch:] = inputs[: self.microbatch]
+            labels[-self.microbatch:] = labels[: self.microbatch]
+        self.optimizer.zero_grad()
+        loss = token_losses(self.model, inputs, labels) / labels.numel()
+        loss.backward()
+        if self.mutation == "gradient dropped":
+            self.model.h[-1].attn.proj.weight.grad.zero_()
+        self.optimizer.step()
+        return loss.item()
+
+
+def train(model, samples, batch, steps, lr=1e-3, **kwargs):
+    trainer = Trainer(model, samples, batch, lr, **kwargs)
+    return [trainer.step(n * batch) for n in range(steps)]
+
+
+def train_islands(make_model, samples, batches, inner_steps, steps, lr=1e-3, outer_lr=0.7,
+                  momentum=0.9, nesterov=True):
+    """The outer algorithm with one fragment, no compression, no overlap: islands
+    take inner_steps steps, then G := G - u with Nesterov momentum. Returns the
+    losses of each island and the final global parameters."""
+    islands = [Trainer(make_model(), samples, batch, lr) for batch in batches]
+    names = [name for name, _ in islands[0].model.named_parameters()]
+    start = {n: p.detach().clone() for n, p in islands[0].model.named_parameters()}
+    velocity = {n: torch.zeros_like(p) for n, p in start.items()}
+    losses = [[] for _ in batches]
+    per_round = inner_steps * sum(batches)
+    since = 0
+
+    def synchronise():
+        with torch.no_grad():
+            for name in names:
+                d = sum(
+                    (batch / sum(batches)) * (start[name] - dict(t.model.named_parameters())[name])
+                    for t, batch in zip(islands, batches))
+                if nesterov:
+                    velocity[name].mul_(momentum).add_(d)
+                    d = d + momentum * velocity[name]
+                start[name] = start[name] - outer_lr * d
+                for t in islands:
+                    dict(t.model.named_parameters())[name].copy_(start[name])
+
+    for n in range(steps):
+        round_, inside = divmod(n, inner_steps)
+        first = round_ * per_round
+        for i, (trainer, batch) in enumerate(zip(islands, batches)):
+            losses[i].append(trainer.step(first + inside * batch))
+            first += inner_steps * batch
+        since += 1
+        if since == inner_steps:
+            synchronise()
+            since = 0
+    if since:
+        synchronise()
+    return losses, start
+
+
+def largest_relative_difference(measured, reference):
+    assert len(measured) == len(reference), (len(measured), len(reference))
+    return max(abs(a - b) / abs(b) for a, b in zip(measured, reference))

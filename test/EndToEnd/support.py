@@ -1,0 +1,138 @@
+"""Runs Tombolo's programs as a user does and reads what they write."""
+
+import json
+import os
+import subprocess
+import tempfile
+import unittest
+
+import numpy as np
+
+BIN = os.environ["TOMBOLO_BIN"]
+TIMEOUT_SECONDS = 240
+
+
+def run(program, *args, check=True, env=None, **kwargs):
+    """Runs one of Tombolo's programs; with `check` its failure is the test's."""
+    command = [os.path.join(BIN, program), *map(str, args)]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS,
+        stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}, **kwargs)
+    if check and result.returncode != 0:
+        raise AssertionError(
+            f"{' '.join(command)}\nexit status {result.returncode}\n{result.stdout}{result.stderr}")
+    return result
+
+
+def topology(sites, memory_gib=4):
+    """YAML of sites {name: chips} of CPU-like chips, every pair linked."""
+    text = f"""\
+chips:
+  - name: cpu
+    tflops: {{f32: 0.1, bf16: 0.1}}
+    memory_gib: {memory_gib}
+    memory_gbytes_per_second: 20
+    efficiency: {{matmul: 0.7, memory: 0.7}}
+sites:
+"""
+    for name, chips in sites.items():
+        text += f"""\
+  - name: {name}
+    pools:
+      - {{name: cpu, chip: cpu, nodes: 1, chips_per_node: {chips}, nics_per_node: 1,
+         intra_node: {{gbits_per_second: 40, latency_us: 10}},
+         inter_node: {{gbits_per_second: 10, latency_us: 30}}}}
+    fabric: {{gbits_per_second: 10, latency_us: 30}}
+"""
+    names = list(sites)
+    if len(names) > 1:
+        text += "links:\n"
+        for i, a in enumerate(names):
+            for b in names[i + 1:]:
+                text += f"  - {{sites: [{a}, {b}], gbits_per_second: 1, rtt_ms: 30}}\n"
+    return text
+
+
+def island(site, batch, microbatch, blocks, data_parallel=1, schedule="1f1b", recompute="none"):
+    """YAML of one island whose stages have `blocks` blocks each."""
+    text = f"""\
+  - sites: [{site}]
+    batch: {batch}
+    microbatch: {microbatch}
+    schedule: {schedule}
+    stages:
+"""
+    for count in blocks:
+        text += (f"      - {{pool: {site}/cpu, data_parallel: {data_parallel}, tensor_parallel: 1, "
+                 f"blocks: {count}, recompute: {recompute}}}\n")
+    return text
+
+
+def strategy(islands, server=None):
+    text = "islands:\n" + "".join(islands)
+    if server:
+        text += "server:\n" + "".join(f"  {key}: {value}\n" for key, value in server.items())
+    return text
+
+
+class TomboloTest(unittest.TestCase):
+    """A test with a folder of its own, kept when TOMBOLO_KEEP is set."""
+
+    def setUp(self):
+        if os.environ.get("TOMBOLO_KEEP"):
+            self.dir = tempfile.mkdtemp(prefix="tombolo-test-")
+            print("kept:", self.dir)
+        else:
+            folder = tempfile.TemporaryDirectory(prefix="tombolo-test-")
+            self.addCleanup(folder.cleanup)
+            self.dir = folder.name
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def write(self, name, text):
+        with open(self.path(name), "w") as file:
+            file.write(text)
+        return self.path(name)
+
+    def tokens(self, count=5000, vocab=64, seed=1, name="tokens.bin"):
+        """A token file with something to learn: each token mostly follows from
+        the one before."""
+        rng = np.random.default_rng(seed)
+        follow = rng.permutation(vocab)
+        tokens = np.zeros(count, dtype=np.uint16)
+        for i in range(1, count):
+            noise = rng.random() < 0.2
+            tokens[i] = rng.integers(vocab) if noise else follow[tokens[i - 1]]
+        tokens.tofile(self.path(name))
+        return tokens
+
+    def plan(self, model, sites, strategy_text, batch, *flags, check=True, lr=1e-3):
+        """Plans, giving the path of the plan (or the failed process)."""
+        plan = self.path("p.plan")
+        args = [model, "--topology", self.write("sites.yaml", sites), "--global-batch", batch,
+                "--lr", lr, "-o", plan, *flags]
+        if strategy_text is not None:
+            args += ["--strategy", self.write("strategy.yaml", strategy_text)]
+        result = run("tombolo-plan", *args, check=check)
+        return plan if check else result
+
+    def train(self, plan, model, steps, *flags, check=True, data="tokens.bin"):
+        """Trains; gives metrics lines of each island, events apart."""
+        metrics = self.path("metrics.jsonl")
+        result = run("tombolo-run", "local", plan, "--model", model, "--data", self.path(data),
+                     "--steps", steps, "--metrics", metrics, *flags, check=check)
+        if not check:
+            return result
+        islands = {}
+        with open(metrics) as file:
+            for line in file:
+                entry = json.loads(line)
+                if "event" not in entry:
+                    islands.setdefault(entry["island"], []).append(entry)
+        for entries in islands.values():
+            self.assertEqual([e["step"] for e in entries], sorted(e["step"] for e in entries))
+        return islands
+
+    def losses(self, *args, island=0, **kwargs):
+        return [entry["loss"] for entry in self.train(*args, **kwargs)[island]]

@@ -1,0 +1,81 @@
+"""Every parallel layout computes the training of one rank, and the comparison
+is sharp enough to catch deliberate faults."""
+
+import unittest
+
+import reference
+import support
+
+TOLERANCE = 1e-5
+STEPS = 50
+BATCH = 16
+LAYERS = 4  # 6 blocks
+
+
+class LayoutTest(support.TomboloTest):
+    def setUp(self):
+        super().setUp()
+        self.onnx = self.path("m.onnx")
+        self.model = reference.GPT(layers=LAYERS, mask="tril")
+        reference.export_onnx(self.model, self.onnx, 17, True)
+        self.samples = reference.Samples(self.tokens(), self.model.length)
+
+    def measure(self, blocks, microbatch, **options):
+        ranks = len(blocks) * options.get("data_parallel", 1)
+        plan = self.plan(
+            self.onnx, support.topology({"here": ranks}),
+            support.strategy([support.island("here", BATCH, microbatch, blocks, **options)]), BATCH)
+        return self.losses(plan, self.onnx, STEPS)
+
+
+class Layouts(LayoutTest):
+    def check(self, *args, **options):
+        measured = self.measure(*args, **options)
+        expected = reference.train(self.model, self.samples, BATCH, STEPS)
+        self.assertLessEqual(
+            reference.largest_relative_difference(measured, expected), TOLERANCE)
+
+    def test_pipeline_2(self):
+        self.check([3, 3], 4)
+
+    def test_pipeline_2_gpipe(self):
+        self.check([3, 3], 4, schedule="gpipe")
+
+    def test_pipeline_3_uneven(self):
+        self.check([1, 3, 2], 2)
+
+    def test_pipeline_3_uneven_recompute(self):
+        self.check([3, 2, 1], 4, recompute="full")
+
+    def test_pipeline_with_fewer_microbatches_than_stages(self):
+        self.check([1, 2, 2, 1], 8)
+
+    def test_data_2(self):
+        self.check([6], 4, data_parallel=2)
+
+    def test_data_4(self):
+        self.check([6], 2, data_parallel=4)
+
+    def test_data_2_pipeline_2(self):
+        self.check([3, 3], 2, data_parallel=2)
+
+    def test_data_2_pipeline_2_gpipe(self):
+        self.check([2, 4], 2, data_parallel=2, schedule="gpipe")
+
+
+class Mutations(LayoutTest):
+    """The same comparison with one fault planted in the reference must fail."""
+
+    def test_faults_are_caught(self):
+        measured = self.measure([3, 3], 4)
+        for mutation in ["gradient dropped", "bias frozen", "epsilon", "microbatch twice"]:
+            with self.subTest(mutation):
+                model = reference.GPT(layers=LAYERS, mask="tril")
+                mutated = reference.train(model, self.samples, BATCH, STEPS, mutation=mutation,
+                                          microbatch=4)
+                difference = reference.largest_relative_difference(measured, mutated)
+                self.assertGreater(difference, 2 * TOLERANCE)
+
+
+if __name__ == "__main__":
+    unittest.main()
