@@ -1,0 +1,165 @@
+//===- Optimizers.cpp - updates of flat parameters ------------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "NdLoop.h"
+
+#include <cmath>
+
+using namespace tombolo;
+using namespace tombolo::runtime;
+using namespace tombolo::runtime::cpu;
+
+namespace {
+
+constexpr std::int64_t kGrain = 16384;
+
+class AdvanceKernel : public Kernel {
+public:
+  explicit AdvanceKernel(const OpContext &context)
+      : weight(context.inputs[0]), before(context.inputs[1]),
+        after(context.outputs[0]) {}
+  void run(std::byte *const *bases) const override {
+    *after.at<std::int64_t>(bases) = *before.at<const std::int64_t>(bases) +
+                                     (*weight.at<const float>(bases) > 0.0f);
+  }
+
+private:
+  Tensor weight, before, after;
+};
+
+std::unique_ptr<Kernel> makeAdvance(OpContext &context) {
+  context.requireInputs(2, 2);
+  context.requireOutputs(1, 1);
+  context.requireType(context.inputs[0], plan::v1::DTYPE_F32, "weight");
+  context.requireType(context.inputs[1], plan::v1::DTYPE_I64, "updates");
+  context.requireType(context.outputs[0], plan::v1::DTYPE_I64, "updates");
+  for (const Tensor &tensor :
+       {context.inputs[0], context.inputs[1], context.outputs[0]})
+    context.require(tensor.elements() == 1, "expected 1 element, got ",
+                    describe(tensor));
+  return std::make_unique<AdvanceKernel>(context);
+}
+
+/// param, grad, weight, updates and `states` state tensors; outputs are param
+/// and the states, in place.
+void checkUpdate(const OpContext &context, std::size_t states) {
+  context.requireInputs(4 + states, 4 + states);
+  context.requireOutputs(1 + states, 1 + states);
+  const Tensor &param = context.inputs[0];
+  context.requirePlain(param, param.dims, "param");
+  context.requirePlain(context.inputs[1], param.dims, "grad");
+  context.requireType(context.inputs[2], plan::v1::DTYPE_F32, "weight");
+  context.requireType(context.inputs[3], plan::v1::DTYPE_I64, "updates");
+  context.require(context.inputs[2].elements() == 1 &&
+                      context.inputs[3].elements() == 1,
+                  "expected weight and updates of 1 element");
+  auto same = [&](const Tensor &output, const Tensor &input) {
+    context.requirePlain(input, param.dims, "the state");
+    context.requirePlain(output, param.dims, "an output");
+    context.require(output.base == input.base && output.offset == input.offset,
+                    "expected parameters and state to be updated in place");
+  };
+  same(context.outputs[0], param);
+  for (std::size_t i = 0; i < states; ++i)
+    same(context.outputs[1 + i], context.inputs[4 + i]);
+}
+
+class SgdKernel : public Kernel {
+public:
+  explicit SgdKernel(const OpContext &context)
+      : in(context.inputs), sgd(context.loops->sgd), threads(context.threads) {
+    constants.learningRate = static_cast<float>(context.real("learning_rate"));
+    constants.momentum = static_cast<float>(context.real("momentum", 0));
+    constants.weightDecay = static_cast<float>(context.real("weight_decay", 0));
+    context.require(in.size() == 5 || constants.momentum == 0.0f,
+                    "momentum needs a momentum buffer");
+  }
+
+  void run(std::byte *const *bases) const override {
+    SgdConstants k = constants;
+    k.weight = *in[2].at<const float>(bases);
+    k.firstUpdate = *in[3].at<const std::int64_t>(bases) <= 1;
+    if (k.weight == 0.0f)
+      return;
+    float *param = in[0].at<float>(bases);
+    const float *grad = in[1].at<const float>(bases);
+    float *buffer = in.size() == 5 ? in[4].at<float>(bases) : nullptr;
+    parallelFor(threads, in[0].elements(), kGrain,
+                [&](std::int64_t first, std::int64_t last) {
+                  sgd(param + first, grad + first,
+                      buffer ? buffer + first : nullptr, last - first, k);
+                });
+  }
+
+private:
+  std::vector<Tensor> in;
+  void (*sgd)(float *, const float *, float *, std::size_t, SgdConstants);
+  unsigned threads;
+  SgdConstants constants{};
+};
+
+std::unique_ptr<Kernel> makeSgd(OpContext &context) {
+  checkUpdate(context, context.inputs.size() > 4 ? 1 : 0);
+  return std::make_unique<SgdKernel>(context);
+}
+
+class AdamWKernel : public Kernel {
+public:
+  explicit AdamWKernel(const OpContext &context)
+      : in(context.inputs), adamw(context.loops->adamw),
+        threads(context.threads), learningRate(context.real("learning_rate")),
+        beta1(context.real("beta1")), beta2(context.real("beta2")),
+        epsilon(context.real("epsilon")),
+        weightDecay(context.real("weight_decay", 0)) {}
+
+  void run(std::byte *const *bases) const override {
+    AdamWConstants k;
+    k.weight = *in[2].at<const float>(bases);
+    if (k.weight == 0.0f)
+      return;
+    // Coefficients in double and rounded once, as torch.optim has them.
+    double t = static_cast<double>(*in[3].at<const std::int64_t>(bases));
+    k.decay = static_cast<float>(1 - learningRate * weightDecay);
+    k.beta1 = static_cast<float>(beta1);
+    k.oneMinusBeta1 = static_cast<float>(1 - beta1);
+    k.beta2 = static_cast<float>(beta2);
+    k.oneMinusBeta2 = static_cast<float>(1 - beta2);
+    k.stepSize = static_cast<float>(learningRate / (1 - std::pow(beta1, t)));
+    k.sqrtBias2 = static_cast<float>(std::sqrt(1 - std::pow(beta2, t)));
+    k.epsilon = static_cast<float>(epsilon);
+    float *param = in[0].at<float>(bases);
+    const float *grad = in[1].at<const float>(bases);
+    float *average = in[4].at<float>(bases);
+    float *squares = in[5].at<float>(bases);
+    parallelFor(threads, in[0].elements(), kGrain,
+                [&](std::int64_t first, std::int64_t last) {
+                  adamw(param + first, grad + first, average + first,
+                        squares + first, last - first, k);
+                });
+  }
+
+private:
+  std::vector<Tensor> in;
+  void (*adamw)(float *, const float *, float *, float *, std::size_t,
+                AdamWConstants);
+  unsigned threads;
+  double learningRate, beta1, beta2, epsilon, weightDecay;
+};
+
+std::unique_ptr<Kernel> makeAdamW(OpContext &context) {
+  checkUpdate(context, 2);
+  return std::make_unique<AdamWKernel>(context);
+}
+
+} // namespace
+
+void cpu::addOptimizerKernels(KernelTable &table) {
+  table.add(plan::v1::OPCODE_OPTIMIZER_ADVANCE, {makeAdvance});
+  table.add(plan::v1::OPCODE_SGD, {makeSgd});
+  table.add(plan::v1::OPCODE_ADAMW, {makeAdamW});
+}
