@@ -1,0 +1,53 @@
+//===- ExchangeClient.h - a rank's connection to the server -----*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_RUNTIME_SERVER_EXCHANGECLIENT_H
+#define TOMBOLO_RUNTIME_SERVER_EXCHANGECLIENT_H
+
+#include "tombolo/runtime/Exchange.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace tombolo::plan::v1 {
+class Plan;
+} // namespace tombolo::plan::v1
+
+namespace tombolo::runtime {
+
+struct ExchangeOptions {
+  std::string server; ///< ParameterServer::address
+  std::string runId;
+  std::string planChecksum;
+  std::uint32_t island = 0;
+  std::uint32_t rank = 0; ///< in the island
+  std::uint64_t incarnation = 0;
+  std::uint32_t fragments = 1;
+  std::uint64_t innerSteps = 1;    ///< H
+  std::uint64_t tokensPerStep = 1; ///< of the whole island
+  /// How long a server that does not answer is tried before Error.
+  double retrySeconds = 30;
+};
+
+/// The fields that the plan gives; throws Error as `checkServerPlan` does.
+/// `server`, `runId` and `incarnation` are left to the caller.
+ExchangeOptions exchangeOptions(const plan::v1::Plan &plan,
+                                std::uint32_t island, std::uint32_t rank);
+
+/// Needs, outside the arena, 4 bytes of host memory for each owned element
+/// (the base that deltas are measured from) and a few MiB of buffers. Connects
+/// with the first call, not here.
+std::unique_ptr<Exchange> connectExchange(ExchangeOptions options,
+                                          std::vector<ExchangeTensor> tensors,
+                                          ArenaAccess arena);
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_RUNTIME_SERVER_EXCHANGECLIENT_H

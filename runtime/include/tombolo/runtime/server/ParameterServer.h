@@ -1,0 +1,69 @@
+//===- ParameterServer.h - the server's gRPC service ------------*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_RUNTIME_SERVER_PARAMETERSERVER_H
+#define TOMBOLO_RUNTIME_SERVER_PARAMETERSERVER_H
+
+#include "tombolo/runtime/server/OuterState.h"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace tombolo::plan::v1 {
+class Plan;
+} // namespace tombolo::plan::v1
+
+namespace tombolo::runtime {
+
+struct ParameterServerOptions {
+  OuterConfig outer;
+  /// Requests must carry both; see server.proto.
+  std::string runId;
+  std::string planChecksum;
+  /// Number of ranks of each island.
+  std::vector<std::uint32_t> ranks;
+  /// Loopback (127.0.0.0/8, [::1], localhost; port 0: any free one) or
+  /// unix:PATH. There is no encryption yet, so nothing else is accepted.
+  std::string address = "127.0.0.1:0";
+  /// Called for every new version, from the service's threads, one at a time.
+  std::function<void(const OuterEvent &)> onEvent;
+};
+
+/// Tells in one Error (status 1) what the plan asks of the server that this
+/// version does not have: fragments, overlap, compression, a backup. Also when
+/// the plan has no server at all.
+void checkServerPlan(const plan::v1::Plan &plan);
+
+/// Settings from a plan that `checkServerPlan` has accepted. Throws Error when
+/// the islands' programs do not hold the same parameters, or when some element
+/// has not exactly one owner in some island.
+ParameterServerOptions serverOptions(const plan::v1::Plan &plan,
+                                     std::string runId);
+
+/// Serves from construction to destruction. Throws Error when it cannot listen
+/// at the address.
+class ParameterServer {
+public:
+  explicit ParameterServer(ParameterServerOptions options);
+  ~ParameterServer();
+  ParameterServer(const ParameterServer &) = delete;
+  ParameterServer &operator=(const ParameterServer &) = delete;
+
+  /// Where clients find it: as in the options, with the real port.
+  const std::string &address() const;
+
+private:
+  class Impl;
+  std::unique_ptr<Impl> impl;
+};
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_RUNTIME_SERVER_PARAMETERSERVER_H

@@ -1,0 +1,511 @@
+//===- ExchangeClient.cpp - a rank's connection to the server -------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/server/ExchangeClient.h"
+
+#include "Digest.h"
+#include "Wire.h"
+
+#include "tombolo/runtime/Error.h"
+
+#include "tombolo/schema/server.grpc.pb.h"
+
+#include <grpcpp/create_channel.h>
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <mutex>
+#include <thread>
+
+using namespace tombolo::runtime;
+namespace wire = tombolo::server::v1;
+
+namespace {
+
+constexpr std::size_t kChunkElements = kChunkBytes / sizeof(float);
+
+/// The connection failed, not the request: worth another try.
+bool isTransient(grpc::StatusCode code) {
+  return code == grpc::StatusCode::UNAVAILABLE ||
+         code == grpc::StatusCode::DEADLINE_EXCEEDED;
+}
+
+/// One tensor of this rank.
+struct Held {
+  ExchangeTensor tensor;
+  std::uint64_t elements = 0;  ///< held here
+  std::vector<float> base;     ///< of owned tensors
+  std::vector<float> momentum; ///< to start with, when the run is resumed
+};
+
+class RankExchange final : public Exchange {
+public:
+  RankExchange(ExchangeOptions given, std::vector<ExchangeTensor> tensors,
+               ArenaAccess access);
+
+  void begin(std::uint64_t stepsDone) override;
+  void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) override;
+  void apply(std::uint32_t fragment) override;
+  void outerMomentum(std::size_t tensor, std::span<float> to) override;
+  void setOuterMomentum(std::size_t tensor,
+                        std::span<const float> from) override;
+  void abort() noexcept override;
+
+private:
+  using Source =
+      std::function<void(Held &, std::uint64_t first, std::span<float>)>;
+  using Sink = std::function<void(std::size_t tensor, std::uint64_t first,
+                                  std::span<const float>)>;
+
+  void fill(wire::Sender &sender) const;
+  /// Runs `attempt` (-> grpc::Status) until it succeeds, is refused for good,
+  /// or `retrySeconds` have passed. `what` names it in errors.
+  template <typename Attempt> void retry(const char *what, Attempt attempt);
+  /// Sends the owned elements of a fragment; `source` gives the values.
+  void push(wire::PushHeader header, const Source &source);
+  grpc::Status pushOnce(const wire::PushHeader &header, const Source &source,
+                        wire::PushReply &reply);
+  /// Waits until the fragment has reached the version; returns the newest.
+  std::uint64_t waitFor(std::uint32_t fragment, std::uint64_t version);
+  /// Fetches what `which` (indices) holds here of `version`.
+  void pull(std::uint32_t fragment, std::uint64_t version, bool momentum,
+            const std::vector<std::size_t> &which, const Sink &sink);
+  grpc::Status pullOnce(const wire::PullRequest &request,
+                        const std::vector<std::size_t> &which,
+                        const Sink &sink);
+  void install(std::uint32_t fragment, std::uint64_t version);
+  void readArena(const Held &held, std::uint64_t first, std::span<float> to);
+  std::vector<std::size_t> tensorsOf(std::uint32_t fragment, bool owned) const;
+
+  /// Makes a context that `abort` can cancel, for as long as it lives.
+  class Call {
+  public:
+    explicit Call(RankExchange &exchange);
+    ~Call();
+    grpc::ClientContext context;
+
+  private:
+    RankExchange &exchange;
+  };
+
+  [[noreturn]] void fail(const char *what, const grpc::Status &status) const;
+  [[noreturn]] void fail(const char *what, wire::Outcome outcome,
+                         const std::string &message) const;
+
+  const ExchangeOptions options;
+  ArenaAccess arena;
+  std::vector<Held> tensors;
+  std::unique_ptr<wire::ParameterServer::Stub> stub;
+
+  struct FragmentProgress {
+    std::uint64_t version = 0;   ///< what `base` is
+    std::uint64_t stepsDone = 0; ///< at the last push
+  };
+  std::vector<FragmentProgress> progress;
+  bool begun = false;
+
+  std::mutex callMutex; // guards the two below
+  grpc::ClientContext *running = nullptr;
+  bool aborted = false;
+};
+
+RankExchange::Call::Call(RankExchange &exchange) : exchange(exchange) {
+  std::lock_guard lock(exchange.callMutex);
+  exchange.running = &context;
+  if (exchange.aborted)
+    context.TryCancel();
+}
+
+RankExchange::Call::~Call() {
+  std::lock_guard lock(exchange.callMutex);
+  exchange.running = nullptr;
+}
+
+RankExchange::RankExchange(ExchangeOptions given,
+                           std::vector<ExchangeTensor> list, ArenaAccess access)
+    : options(std::move(given)), arena(std::move(access)),
+      progress(options.fragments) {
+  if (!isLocalAddress(options.server))
+    throw Error("server address '", options.server,
+                "': expected a loopback address with a port or unix:PATH");
+  for (ExchangeTensor &tensor : list) {
+    Held held;
+    for (const ElementRange &range : tensor.ranges) {
+      auto count = checkedElements(range, tensor.elements);
+      if (!count)
+        throw Error("tensor '", tensor.name, "': a range with begin ",
+                    range.begin, " and length ", range.length,
+                    " does not lie in its ", tensor.elements, " elements");
+      held.elements += *count;
+    }
+    if (tensor.fragment >= options.fragments || held.elements == 0)
+      throw Error("tensor '", tensor.name, "': expected a fragment below ",
+                  options.fragments, " and some elements, got fragment ",
+                  tensor.fragment, " and ", held.elements, " elements");
+    if (tensor.owner)
+      held.base.resize(held.elements);
+    held.tensor = std::move(tensor);
+    tensors.push_back(std::move(held));
+  }
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
+  // A server's machine that vanishes without a word is noticed.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  // Proxies named in the environment are for the way out, not for loopback.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // Several ranks in one process (tests) do not share a connection.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  stub = wire::ParameterServer::NewStub(grpc::CreateCustomChannel(
+      options.server, grpc::InsecureChannelCredentials(), arguments));
+}
+
+void RankExchange::abort() noexcept {
+  std::lock_guard lock(callMutex);
+  aborted = true;
+  if (running)
+    running->TryCancel();
+}
+
+void RankExchange::fail(const char *what, const grpc::Status &status) const {
+  throw Error(Status::Failed, "parameter server at ", options.server, ": ",
+              what, " of rank ", options.rank, " of island ", options.island,
+              " failed: ", status.error_message());
+}
+
+void RankExchange::fail(const char *what, wire::Outcome outcome,
+                        const std::string &message) const {
+  throw Error(Status::Failed, "parameter server at ", options.server,
+              " refused the ", what, " of rank ", options.rank, " of island ",
+              options.island, " (", name(fromWire(outcome)), "): ", message);
+}
+
+void RankExchange::fill(wire::Sender &sender) const {
+  sender.set_run_id(options.runId);
+  sender.set_plan_checksum(options.planChecksum);
+  sender.set_island(options.island);
+  sender.set_incarnation(options.incarnation);
+  sender.set_rank(options.rank);
+}
+
+template <typename Attempt>
+void RankExchange::retry(const char *what, Attempt attempt) {
+  using Clock = std::chrono::steady_clock;
+  auto end = Clock::now() + std::chrono::duration<double>(options.retrySeconds);
+  auto pause = std::chrono::milliseconds(50);
+  while (true) {
+    grpc::Status status = attempt();
+    if (status.ok())
+      return;
+    {
+      std::lock_guard lock(callMutex);
+      if (aborted)
+        throw Error(Status::Failed, "the exchange with the parameter server "
+                                    "was aborted");
+    }
+    if (!isTransient(status.error_code()) || Clock::now() >= end)
+      fail(what, status);
+    std::this_thread::sleep_for(pause);
+    pause = std::min(2 * pause, std::chrono::milliseconds(1000));
+  }
+}
+
+std::vector<std::size_t> RankExchange::tensorsOf(std::uint32_t fragment,
+                                                 bool owned) const {
+  std::vector<std::size_t> which;
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    if (tensors[i].tensor.fragment == fragment &&
+        (!owned || tensors[i].tensor.owner))
+      which.push_back(i);
+  return which;
+}
+
+void RankExchange::readArena(const Held &held, std::uint64_t first,
+                             std::span<float> to) {
+  arena.read(held.tensor.address + first * sizeof(float),
+             std::as_writable_bytes(to));
+}
+
+grpc::Status RankExchange::pushOnce(const wire::PushHeader &header,
+                                    const Source &source,
+                                    wire::PushReply &reply) {
+  Call call(*this);
+  auto writer = stub->Push(&call.context, &reply);
+  wire::PushRequest request;
+  *request.mutable_header() = header;
+  bool open = writer->Write(request);
+  for (std::size_t i : tensorsOf(header.fragment(), true)) {
+    Held &held = tensors[i];
+    for (std::uint64_t first = 0; open && first < held.elements;) {
+      std::size_t count =
+          std::min<std::uint64_t>(kChunkElements, held.elements - first);
+      std::string chunk(count * sizeof(float), '\0');
+      source(held, first, {reinterpret_cast<float *>(chunk.data()), count});
+      request.set_data(std::move(chunk));
+      // False: the server has answered already; Finish tells what.
+      open = writer->Write(request);
+      first += count;
+    }
+  }
+  writer->WritesDone();
+  return writer->Finish();
+}
+
+void RankExchange::push(wire::PushHeader header, const Source &source) {
+  fill(*header.mutable_sender());
+  for (std::size_t i : tensorsOf(header.fragment(), true))
+    toWire(TensorSlice{tensors[i].tensor.name, tensors[i].tensor.ranges},
+           *header.add_slices());
+  if (header.slices_size() == 0)
+    return; // another rank owns all that is here
+  wire::PushReply reply;
+  retry("push", [&] {
+    reply.Clear();
+    grpc::Status status = pushOnce(header, source, reply);
+    // The first try may still be on its way when its connection has broken.
+    if (status.ok() && reply.outcome() == wire::OUTCOME_BUSY)
+      return grpc::Status(grpc::StatusCode::UNAVAILABLE, reply.message());
+    return status;
+  });
+  if (reply.outcome() != wire::OUTCOME_ACCEPTED &&
+      reply.outcome() != wire::OUTCOME_REPEATED)
+    fail("push", reply.outcome(), reply.message());
+}
+
+std::uint64_t RankExchange::waitFor(std::uint32_t fragment,
+                                    std::uint64_t version) {
+  wire::WaitRequest request;
+  fill(*request.mutable_sender());
+  request.set_fragment(fragment);
+  request.set_version(version);
+  request.set_milliseconds(5000);
+  wire::WaitReply reply;
+  // As long as the server answers, waiting goes on: how long another island
+  // may take is the server's decision.
+  do {
+    retry("wait", [&] {
+      reply.Clear();
+      Call call(*this);
+      call.context.set_deadline(std::chrono::system_clock::now() +
+                                std::chrono::seconds(20));
+      return stub->Wait(&call.context, request, &reply);
+    });
+    if (reply.outcome() != wire::OUTCOME_ACCEPTED)
+      fail("wait", reply.outcome(), reply.message());
+  } while (!reply.started() || reply.version() < version);
+  return reply.version();
+}
+
+grpc::Status RankExchange::pullOnce(const wire::PullRequest &request,
+                                    const std::vector<std::size_t> &which,
+                                    const Sink &sink) {
+  Call call(*this);
+  auto reader = stub->Pull(&call.context, request);
+  auto broken = [&](const char *why) {
+    call.context.TryCancel();
+    reader->Finish();
+    throw Error(Status::Failed, "parameter server at ", options.server,
+                ": malformed answer to a pull: ", why);
+  };
+  wire::PullReply reply;
+  if (!reader->Read(&reply))
+    return reader->Finish();
+  if (!reply.has_header())
+    broken("expected a header first");
+  if (reply.header().outcome() != wire::OUTCOME_ACCEPTED) {
+    wire::PullHeader header = reply.header();
+    reader->Finish();
+    fail("pull", header.outcome(), header.message());
+  }
+
+  Digest digest;
+  std::size_t at = 0;      // index into `which`
+  std::uint64_t first = 0; // element of that tensor
+  std::vector<float> chunk;
+  bool whole = false;
+  while (reader->Read(&reply)) {
+    if (reply.has_trailer()) {
+      Sha256 sum = digest.finish();
+      std::string_view got = reply.trailer().sha256();
+      if (at != which.size())
+        broken("less data than asked for");
+      if (got != std::string_view(reinterpret_cast<const char *>(sum.data()),
+                                  sum.size()))
+        broken("the data does not have its SHA-256");
+      whole = true;
+      break;
+    }
+    if (!reply.has_data() || reply.data().size() % sizeof(float) != 0)
+      broken("expected whole floats");
+    digest.add(reply.data().data(), reply.data().size());
+    chunk.resize(reply.data().size() / sizeof(float));
+    std::memcpy(chunk.data(), reply.data().data(), reply.data().size());
+    for (std::span<const float> rest = chunk; !rest.empty();) {
+      if (at == which.size())
+        broken("more data than asked for");
+      Held &held = tensors[which[at]];
+      std::size_t count =
+          std::min<std::uint64_t>(rest.size(), held.elements - first);
+      sink(which[at], first, rest.first(count));
+      rest = rest.subspan(count);
+      first += count;
+      if (first == held.elements) {
+        ++at;
+        first = 0;
+      }
+    }
+  }
+  grpc::Status status = reader->Finish();
+  if (status.ok() && !whole)
+    broken("no trailer");
+  return status;
+}
+
+void RankExchange::pull(std::uint32_t fragment, std::uint64_t version,
+                        bool momentum, const std::vector<std::size_t> &which,
+                        const Sink &sink) {
+  if (which.empty())
+    return;
+  wire::PullRequest request;
+  fill(*request.mutable_sender());
+  request.set_fragment(fragment);
+  request.set_version(version);
+  request.set_momentum(momentum);
+  for (std::size_t i : which)
+    toWire(TensorSlice{tensors[i].tensor.name, tensors[i].tensor.ranges},
+           *request.add_slices());
+  // A second try writes the same values again.
+  retry("pull", [&] { return pullOnce(request, which, sink); });
+}
+
+void RankExchange::install(std::uint32_t fragment, std::uint64_t version) {
+  pull(fragment, version, /*momentum=*/false, tensorsOf(fragment, false),
+       [&](std::size_t i, std::uint64_t first, std::span<const float> from) {
+         Held &held = tensors[i];
+         arena.write(held.tensor.address + first * sizeof(float),
+                     std::as_bytes(from));
+         if (held.tensor.owner)
+           std::copy(from.begin(), from.end(), held.base.begin() + first);
+       });
+  progress[fragment].version = version;
+}
+
+void RankExchange::begin(std::uint64_t stepsDone) {
+  if (begun)
+    throw Error(Status::Failed, "the exchange has begun already");
+  std::uint64_t version = stepsDone / options.innerSteps;
+  if (options.island == 0) {
+    std::size_t owned = 0, withMomentum = 0;
+    for (const Held &held : tensors) {
+      owned += held.tensor.owner;
+      withMomentum += held.tensor.owner && !held.momentum.empty();
+    }
+    if (withMomentum != 0 && withMomentum != owned)
+      throw Error(Status::Failed, "rank ", options.rank, " owns ", owned,
+                  " tensors but has the outer momentum of ", withMomentum);
+    for (std::uint32_t f = 0; f < options.fragments; ++f) {
+      wire::PushHeader header;
+      header.set_fragment(f);
+      header.set_round(version);
+      header.set_base_version(version);
+      header.set_with_momentum(withMomentum != 0);
+      header.set_content(wire::CONTENT_START_PARAMETERS);
+      push(header, [&](Held &held, std::uint64_t first, std::span<float> to) {
+        readArena(held, first, to);
+      });
+      if (withMomentum == 0)
+        continue;
+      header.set_content(wire::CONTENT_START_MOMENTUM);
+      push(header, [&](Held &held, std::uint64_t first, std::span<float> to) {
+        std::copy_n(held.momentum.begin() + first, to.size(), to.begin());
+      });
+    }
+  }
+  for (std::uint32_t f = 0; f < options.fragments; ++f) {
+    std::uint64_t newest = waitFor(f, version);
+    if (newest != version)
+      throw Error(Status::Failed, "island ", options.island,
+                  " begins after step ", stepsDone, " with version ", version,
+                  ", but the server has version ", newest,
+                  ": all islands resume from the same step");
+    install(f, version);
+    progress[f].stepsDone = stepsDone;
+  }
+  for (Held &held : tensors)
+    held.momentum = {};
+  begun = true;
+}
+
+void RankExchange::beginPush(std::uint32_t fragment, std::uint64_t stepsDone) {
+  if (!begun || fragment >= options.fragments)
+    throw Error(Status::Failed, "push of fragment ", fragment,
+                " before the exchange has begun, or of none that the plan has");
+  FragmentProgress &state = progress[fragment];
+  if (stepsDone < state.stepsDone)
+    throw Error(Status::Failed, "push after ", stepsDone,
+                " steps, but the last was after ", state.stepsDone);
+  std::uint64_t innerSteps = stepsDone - state.stepsDone;
+  wire::PushHeader header;
+  header.set_content(wire::CONTENT_DELTA);
+  header.set_fragment(fragment);
+  header.set_round(state.version);
+  header.set_base_version(state.version);
+  header.set_inner_steps(innerSteps);
+  header.set_tokens(innerSteps * options.tokensPerStep);
+  push(header, [&](Held &held, std::uint64_t first, std::span<float> to) {
+    readArena(held, first, to);
+    const float *base = held.base.data() + first;
+    for (std::size_t k = 0; k < to.size(); ++k)
+      to[k] = base[k] - to[k];
+  });
+  state.stepsDone = stepsDone;
+}
+
+void RankExchange::apply(std::uint32_t fragment) {
+  if (!begun || fragment >= options.fragments)
+    throw Error(Status::Failed, "apply of fragment ", fragment,
+                " before the exchange has begun, or of none that the plan has");
+  std::uint64_t version = progress[fragment].version + 1;
+  waitFor(fragment, version);
+  install(fragment, version);
+}
+
+void RankExchange::outerMomentum(std::size_t tensor, std::span<float> to) {
+  Held &held = tensors.at(tensor);
+  if (!begun || to.size() != held.elements)
+    throw Error(Status::Failed, "outer momentum of '", held.tensor.name,
+                "': expected ", held.elements, " elements, got ", to.size());
+  pull(held.tensor.fragment, progress[held.tensor.fragment].version,
+       /*momentum=*/true, {tensor},
+       [&](std::size_t, std::uint64_t first, std::span<const float> from) {
+         std::copy(from.begin(), from.end(), to.begin() + first);
+       });
+}
+
+void RankExchange::setOuterMomentum(std::size_t tensor,
+                                    std::span<const float> from) {
+  Held &held = tensors.at(tensor);
+  if (begun || from.size() != held.elements || !held.tensor.owner)
+    throw Error(Status::Failed, "outer momentum of '", held.tensor.name,
+                "': expected ", held.elements, " elements of an owned tensor ",
+                "before the exchange begins, got ", from.size());
+  held.momentum.assign(from.begin(), from.end());
+}
+
+} // namespace
+
+std::unique_ptr<Exchange>
+tombolo::runtime::connectExchange(ExchangeOptions options,
+                                  std::vector<ExchangeTensor> tensors,
+                                  ArenaAccess arena) {
+  return std::make_unique<RankExchange>(std::move(options), std::move(tensors),
+                                        std::move(arena));
+}

@@ -1,0 +1,89 @@
+//===- OuterStep.cpp - the outer optimizer's arithmetic -------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Every site must come to the same bits. So this library is compiled with
+// -ffp-contract=off, and the order of all sums is fixed.
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/server/OuterState.h"
+
+#include <algorithm>
+
+using namespace tombolo::runtime;
+
+std::vector<float>
+tombolo::runtime::outerFactors(std::span<const OuterMember> members) {
+  std::uint64_t tokens = 0, steps = 0, count = 0;
+  for (const OuterMember &member : members) {
+    if (member.innerSteps == 0)
+      continue;
+    tokens += member.tokens;
+    steps += member.innerSteps;
+    ++count;
+  }
+  std::vector<float> factors;
+  for (const OuterMember &member : members) {
+    if (member.innerSteps == 0) {
+      factors.push_back(0);
+      continue;
+    }
+    double weight =
+        static_cast<double>(member.tokens) / static_cast<double>(tokens);
+    double mean = static_cast<double>(steps) / static_cast<double>(count);
+    double scale = mean / static_cast<double>(member.innerSteps);
+    factors.push_back(static_cast<float>(weight * scale));
+  }
+  return factors;
+}
+
+void tombolo::runtime::outerStep(OuterOptimizer optimizer, double learningRate,
+                                 double momentum,
+                                 std::span<const OuterMember> members,
+                                 std::span<float> parameters,
+                                 std::span<float> velocity) {
+  std::vector<float> factors = outerFactors(members);
+  std::vector<std::size_t> active;
+  for (std::size_t i = 0; i < members.size(); ++i)
+    if (members[i].innerSteps != 0)
+      active.push_back(i);
+  if (active.empty())
+    return;
+
+  const float lr = static_cast<float>(learningRate);
+  const float m = static_cast<float>(momentum);
+  // Blocks that stay in the cache between the passes.
+  constexpr std::size_t kBlock = 4096;
+  float sum[kBlock];
+  for (std::size_t begin = 0; begin < parameters.size(); begin += kBlock) {
+    std::size_t count = std::min(kBlock, parameters.size() - begin);
+    const float *first = members[active[0]].delta.data() + begin;
+    const float firstFactor = factors[active[0]];
+    for (std::size_t k = 0; k < count; ++k)
+      sum[k] = firstFactor * first[k];
+    for (std::size_t i = 1; i < active.size(); ++i) {
+      const float *delta = members[active[i]].delta.data() + begin;
+      const float factor = factors[active[i]];
+      for (std::size_t k = 0; k < count; ++k)
+        sum[k] = sum[k] + factor * delta[k];
+    }
+    float *v = velocity.data() + begin;
+    float *g = parameters.data() + begin;
+    if (optimizer == OuterOptimizer::Nesterov) {
+      for (std::size_t k = 0; k < count; ++k) {
+        v[k] = m * v[k] + sum[k];
+        g[k] = g[k] - lr * (sum[k] + m * v[k]);
+      }
+    } else {
+      for (std::size_t k = 0; k < count; ++k) {
+        v[k] = m * v[k] + sum[k];
+        g[k] = g[k] - lr * v[k];
+      }
+    }
+  }
+}

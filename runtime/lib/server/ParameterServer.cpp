@@ -1,0 +1,419 @@
+//===- ParameterServer.cpp - the server's gRPC service --------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Threads and sockets around OuterState. One mutex guards the state; data is
+// received before it is taken and sent after it is released.
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/server/ParameterServer.h"
+
+#include "Digest.h"
+#include "Wire.h"
+
+#include "tombolo/runtime/Error.h"
+
+#include "tombolo/schema/server.grpc.pb.h"
+
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <set>
+#include <tuple>
+
+using namespace tombolo::runtime;
+namespace wire = tombolo::server::v1;
+
+namespace {
+
+double nowSeconds() {
+  using Clock = std::chrono::steady_clock;
+  return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
+}
+
+class Service final : public wire::ParameterServer::Service {
+public:
+  explicit Service(ParameterServerOptions given)
+      : options(std::move(given)), state(options.outer) {
+    for (std::uint32_t f = 0; f < options.outer.fragments; ++f)
+      mostStagedBytes += 2 * sizeof(float) * state.elements(f);
+    mostStagedBytes *= options.outer.islands;
+  }
+
+  grpc::Status Push(grpc::ServerContext *context,
+                    grpc::ServerReader<wire::PushRequest> *reader,
+                    wire::PushReply *reply) override {
+    return guarded([&] { return push(*context, *reader, *reply); });
+  }
+  grpc::Status Wait(grpc::ServerContext *context,
+                    const wire::WaitRequest *request,
+                    wire::WaitReply *reply) override {
+    return guarded([&] { return wait(*context, *request, *reply); });
+  }
+  grpc::Status Pull(grpc::ServerContext *,
+                    const wire::PullRequest *request,
+                    grpc::ServerWriter<wire::PullReply> *writer) override {
+    return guarded([&] { return pull(*request, *writer); });
+  }
+
+  /// Lets the waiting calls return, for good.
+  void stop() {
+    std::lock_guard lock(mutex);
+    stopping = true;
+    changed.notify_all();
+  }
+
+private:
+  /// No request may take the service down.
+  template <typename Body> grpc::Status guarded(Body body) {
+    try {
+      return body();
+    } catch (const std::bad_alloc &) {
+      return {grpc::StatusCode::RESOURCE_EXHAUSTED, "out of memory"};
+    } catch (const std::exception &error) {
+      return {grpc::StatusCode::INTERNAL, error.what()};
+    }
+  }
+
+  Outcome checkSender(const wire::Sender &sender, std::string &message) const {
+    if (sender.run_id() != options.runId ||
+        sender.plan_checksum() != options.planChecksum) {
+      message = "this server serves another run or plan";
+      return Outcome::WrongRun;
+    }
+    if (sender.island() >= options.ranks.size()) {
+      message = "the plan has " + std::to_string(options.ranks.size()) +
+                " islands, got island " + std::to_string(sender.island());
+      return Outcome::UnknownSender;
+    }
+    std::uint32_t ranks = options.ranks[sender.island()];
+    if (sender.rank() >= ranks) {
+      message = "island " + std::to_string(sender.island()) + " has " +
+                std::to_string(ranks) + " ranks, got rank " +
+                std::to_string(sender.rank());
+      return Outcome::UnknownSender;
+    }
+    return Outcome::Accepted;
+  }
+
+  bool knownFragment(std::uint32_t fragment, std::string &message) const {
+    if (fragment < options.outer.fragments)
+      return true;
+    message = "the plan has " + std::to_string(options.outer.fragments) +
+              " fragments, got fragment " + std::to_string(fragment);
+    return false;
+  }
+
+  grpc::Status push(grpc::ServerContext &context,
+                    grpc::ServerReader<wire::PushRequest> &reader,
+                    wire::PushReply &reply);
+  PushResult receive(grpc::ServerContext &context,
+                     grpc::ServerReader<wire::PushRequest> &reader,
+                     const PushPart &part, std::uint64_t expected);
+  grpc::Status wait(grpc::ServerContext &context,
+                    const wire::WaitRequest &request, wire::WaitReply &reply);
+  grpc::Status pull(const wire::PullRequest &request,
+                    grpc::ServerWriter<wire::PullReply> &writer);
+
+  const ParameterServerOptions options;
+  std::mutex eventMutex; // before `mutex` when both are held
+  std::mutex mutex;      // guards all below
+  std::condition_variable changed;
+  OuterState state;
+  bool stopping = false;
+  /// Pushes whose data is coming in: one per rank, fragment and content.
+  std::set<std::tuple<std::uint32_t, std::uint32_t, std::uint32_t, int>>
+      incoming;
+  std::uint64_t stagedBytes = 0;
+  std::uint64_t mostStagedBytes = 0;
+};
+
+PushResult refusal(Outcome outcome, std::string message) {
+  PushResult result;
+  result.outcome = outcome;
+  result.message = std::move(message);
+  return result;
+}
+
+PushResult Service::receive(grpc::ServerContext &context,
+                            grpc::ServerReader<wire::PushRequest> &reader,
+                            const PushPart &part, std::uint64_t expected) {
+  // Grows with what really comes, not with what the header promises.
+  std::vector<float> data;
+  wire::PushRequest request;
+  while (reader.Read(&request)) {
+    if (!request.has_data() || request.data().size() % sizeof(float) != 0)
+      return refusal(Outcome::Malformed,
+                     "expected whole floats of data after the header");
+    std::size_t more = request.data().size() / sizeof(float);
+    if (more > expected - data.size())
+      return refusal(Outcome::BadSize, "expected " + std::to_string(expected) +
+                                           " elements of data, got more");
+    std::size_t old = data.size();
+    if (data.capacity() < old + more)
+      data.reserve(std::min<std::uint64_t>(expected, 2 * (old + more)));
+    data.resize(old + more);
+    std::memcpy(data.data() + old, request.data().data(),
+                request.data().size());
+  }
+  if (context.IsCancelled())
+    return refusal(Outcome::BadSize, "the sender has gone");
+  // Rounds are closed and announced in one order.
+  std::lock_guard eventLock(eventMutex);
+  PushResult result;
+  {
+    std::lock_guard lock(mutex);
+    result = state.push(part, data, nowSeconds());
+    if (result.event)
+      changed.notify_all();
+  }
+  if (result.event && options.onEvent)
+    options.onEvent(*result.event);
+  return result;
+}
+
+grpc::Status Service::push(grpc::ServerContext &context,
+                           grpc::ServerReader<wire::PushRequest> &reader,
+                           wire::PushReply &reply) {
+  auto answer = [&](const PushResult &result, std::uint32_t fragment) {
+    reply.set_outcome(toWire(result.outcome));
+    reply.set_message(result.message);
+    reply.set_committed(result.committed);
+    if (fragment < options.outer.fragments) {
+      std::lock_guard lock(mutex);
+      if (auto version = state.current(fragment)) {
+        reply.set_started(true);
+        reply.set_version(version->number);
+      }
+    }
+    return grpc::Status::OK;
+  };
+
+  wire::PushRequest first;
+  if (!reader.Read(&first) || !first.has_header())
+    return answer(refusal(Outcome::Malformed, "expected a header first"), ~0u);
+  std::string message;
+  Outcome sender = checkSender(first.header().sender(), message);
+  if (sender != Outcome::Accepted)
+    return answer(refusal(sender, message), ~0u);
+  std::optional<PushPart> part = fromWire(first.header());
+  if (!part)
+    return answer(refusal(Outcome::Malformed, "unknown content of a push"), ~0u);
+  first.Clear();
+
+  auto key = std::make_tuple(part->island, part->rank, part->fragment,
+                             static_cast<int>(part->content));
+  std::uint64_t expected = 0, bytes = 0;
+  {
+    std::lock_guard lock(mutex);
+    PushResult result = state.admit(*part, &expected);
+    if (result.outcome == Outcome::Accepted) {
+      bytes = expected * sizeof(float);
+      if (incoming.contains(key))
+        result = refusal(Outcome::Busy, "this rank's push is coming in already");
+      else if (bytes > mostStagedBytes - stagedBytes)
+        result = refusal(Outcome::Busy, "too many pushes are coming in");
+    }
+    if (result.outcome != Outcome::Accepted) {
+      // Not through `answer`, which takes the mutex.
+      reply.set_outcome(toWire(result.outcome));
+      reply.set_message(result.message);
+      reply.set_committed(result.committed);
+      if (part->fragment < options.outer.fragments)
+        if (auto version = state.current(part->fragment)) {
+          reply.set_started(true);
+          reply.set_version(version->number);
+        }
+      return grpc::Status::OK;
+    }
+    incoming.insert(key);
+    stagedBytes += bytes;
+  }
+  struct Release {
+    Service &service;
+    decltype(key) &which;
+    std::uint64_t bytes;
+    ~Release() {
+      std::lock_guard lock(service.mutex);
+      service.incoming.erase(which);
+      service.stagedBytes -= bytes;
+    }
+  } release{*this, key, bytes};
+  return answer(receive(context, reader, *part, expected), part->fragment);
+}
+
+grpc::Status Service::wait(grpc::ServerContext &context,
+                           const wire::WaitRequest &request,
+                           wire::WaitReply &reply) {
+  std::string message;
+  Outcome outcome = checkSender(request.sender(), message);
+  if (outcome == Outcome::Accepted &&
+      !knownFragment(request.fragment(), message))
+    outcome = Outcome::UnknownFragment;
+  reply.set_outcome(toWire(outcome));
+  reply.set_message(message);
+  if (outcome != Outcome::Accepted)
+    return grpc::Status::OK;
+
+  auto end = std::chrono::steady_clock::now() +
+             std::chrono::milliseconds(
+                 std::min(request.milliseconds(), kMostWaitMilliseconds));
+  std::unique_lock lock(mutex);
+  auto reached = [&] {
+    auto version = state.current(request.fragment());
+    return version && version->number >= request.version();
+  };
+  while (!reached() && !stopping && !context.IsCancelled()) {
+    auto now = std::chrono::steady_clock::now();
+    if (now >= end)
+      break;
+    // In pieces, so that a caller that has gone frees its thread soon.
+    changed.wait_until(lock,
+                       std::min(end, now + std::chrono::milliseconds(500)));
+  }
+  if (auto version = state.current(request.fragment())) {
+    reply.set_started(true);
+    reply.set_version(version->number);
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status Service::pull(const wire::PullRequest &request,
+                           grpc::ServerWriter<wire::PullReply> &writer) {
+  wire::PullReply reply;
+  std::string message;
+  std::shared_ptr<const Version> version;
+  std::vector<FragmentRun> runs;
+  Outcome outcome = checkSender(request.sender(), message);
+  if (outcome == Outcome::Accepted &&
+      !knownFragment(request.fragment(), message))
+    outcome = Outcome::UnknownFragment;
+  if (outcome == Outcome::Accepted) {
+    std::lock_guard lock(mutex);
+    version = state.current(request.fragment());
+  }
+  if (outcome == Outcome::Accepted && !version) {
+    outcome = Outcome::NotStarted;
+    message = "the fragment has no first version yet";
+  }
+  if (outcome == Outcome::Accepted && version->number != request.version()) {
+    outcome = Outcome::UnknownVersion;
+    message = "the newest version is " + std::to_string(version->number) +
+              ", got a request for version " +
+              std::to_string(request.version());
+  }
+  // Reads only what never changes; needs no lock.
+  if (outcome == Outcome::Accepted)
+    outcome = state.locate(request.fragment(), fromWire(request.slices()), runs,
+                           message);
+  wire::PullHeader *header = reply.mutable_header();
+  header->set_outcome(toWire(outcome));
+  header->set_message(message);
+  if (outcome != Outcome::Accepted) {
+    writer.Write(reply);
+    return grpc::Status::OK;
+  }
+  header->set_version(version->number);
+  header->set_version_hash(version->hash.data(), version->hash.size());
+  if (!writer.Write(reply))
+    return grpc::Status::OK;
+
+  Digest digest;
+  std::string chunk;
+  auto flush = [&] {
+    digest.add(chunk.data(), chunk.size());
+    reply.Clear();
+    reply.set_data(std::move(chunk));
+    chunk.clear();
+    chunk.reserve(kChunkBytes);
+    return writer.Write(reply);
+  };
+  static const std::vector<float> kZeros(kChunkBytes / sizeof(float));
+  bool zeros = request.momentum() && version->momentum.empty();
+  const std::vector<float> &source =
+      request.momentum() ? version->momentum : version->parameters;
+  for (const FragmentRun &run : runs) {
+    for (std::uint64_t done = 0; done < run.length;) {
+      std::size_t room = (kChunkBytes - chunk.size()) / sizeof(float);
+      std::size_t count = std::min<std::uint64_t>(room, run.length - done);
+      const float *from =
+          zeros ? kZeros.data() : source.data() + run.offset + done;
+      chunk.append(reinterpret_cast<const char *>(from), count * sizeof(float));
+      done += count;
+      if (chunk.size() == kChunkBytes && !flush())
+        return grpc::Status::OK; // the reader has gone
+    }
+  }
+  if (!chunk.empty() && !flush())
+    return grpc::Status::OK;
+  Sha256 sum = digest.finish();
+  reply.Clear();
+  reply.mutable_trailer()->set_sha256(sum.data(), sum.size());
+  writer.Write(reply);
+  return grpc::Status::OK;
+}
+
+} // namespace
+
+class tombolo::runtime::ParameterServer::Impl {
+public:
+  explicit Impl(ParameterServerOptions options)
+      : address(options.address), service(std::move(options)) {
+    if (!isLocalAddress(address))
+      throw Error("server address '", address,
+                  "': expected a loopback address with a port or unix:PATH; "
+                  "connections between machines need TLS, which this version "
+                  "does not have");
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+    builder.RegisterService(&service);
+    builder.SetMaxReceiveMessageSize(kMostMessageBytes);
+    // Two servers on one port would each get some of the ranks.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    // A rank's machine that vanishes without a word is noticed.
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20000);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
+    builder.AddChannelArgument(
+        GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
+    server = builder.BuildAndStart();
+    if (!server || (port == 0 && !address.starts_with("unix:")))
+      throw Error("server address '", address,
+                  "': cannot listen there; port 0 takes any free one");
+    if (!address.starts_with("unix:"))
+      address = address.substr(0, address.rfind(':') + 1) + std::to_string(port);
+  }
+
+  ~Impl() {
+    service.stop();
+    server->Shutdown(std::chrono::system_clock::now() +
+                     std::chrono::milliseconds(500));
+    server->Wait();
+  }
+
+  std::string address;
+
+private:
+  Service service;
+  std::unique_ptr<grpc::Server> server;
+};
+
+tombolo::runtime::ParameterServer::ParameterServer(
+    ParameterServerOptions options)
+    : impl(std::make_unique<Impl>(std::move(options))) {}
+
+tombolo::runtime::ParameterServer::~ParameterServer() = default;
+
+const std::string &tombolo::runtime::ParameterServer::address() const {
+  return impl->address;
+}

@@ -1,0 +1,187 @@
+//===- ServerPlan.cpp - what a plan says about the server -----------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/plan/Layout.h"
+#include "tombolo/runtime/plan/Parameters.h"
+#include "tombolo/runtime/server/ExchangeClient.h"
+#include "tombolo/runtime/server/ParameterServer.h"
+
+#include <map>
+
+using namespace tombolo::runtime;
+using tombolo::plan::v1::Server;
+
+namespace {
+
+/// A parameter as one island has it.
+struct Parameter {
+  std::uint64_t elements = 0;
+  std::uint32_t fragment = 0;
+  std::vector<ElementRange> owned;
+};
+
+/// The trainable parameters of an island, with the ranges that its ranks own.
+std::map<std::string, Parameter> parametersOf(const Plan &plan,
+                                              std::uint32_t island) {
+  std::map<std::string, Parameter> parameters;
+  IslandLayout layout(plan.islands(island));
+  // Many ranks run few programs; each is expanded once.
+  std::map<std::uint32_t, std::vector<LocalParameter>> expanded;
+  for (std::uint64_t rank = 0; rank < layout.rankCount(); ++rank) {
+    RankCoordinates where = layout.coordinates(rank);
+    if (where.replica != 0)
+      continue; // owns nothing, and holds what replica 0 holds
+    auto [program, fresh] = expanded.try_emplace(where.program);
+    if (fresh)
+      program->second = expandParameters(plan.programs(where.program));
+    for (const LocalParameter &local : program->second) {
+      if (!local.trainable)
+        continue;
+      if (local.dtype != plan::v1::DTYPE_F32)
+        throw Error("plan: trainable parameter '", local.name,
+                    "' is not f32, which the exchange between islands needs");
+      auto [entry, first] = parameters.try_emplace(local.name);
+      Parameter &parameter = entry->second;
+      if (first) {
+        parameter.elements = local.elements;
+        parameter.fragment = local.fragment;
+      } else if (parameter.elements != local.elements ||
+                 parameter.fragment != local.fragment) {
+        throw Error("plan: parameter '", local.name, "' of island ", island,
+                    " has ", parameter.elements, " elements in fragment ",
+                    parameter.fragment, " on one rank and ", local.elements,
+                    " in fragment ", local.fragment, " on rank ", rank);
+      }
+      if (local.owner)
+        for (const plan::v1::Slice &s : local.ranges)
+          parameter.owned.push_back(
+              {s.begin(), s.length(), s.count(), s.stride()});
+    }
+  }
+  return parameters;
+}
+
+/// Each element has exactly one owner, else a round would never be whole.
+void checkOwners(const std::string &name, const Parameter &parameter,
+                 std::uint32_t island) {
+  std::uint64_t sum = 0;
+  bool twice = false;
+  if (parameter.owned.size() == 1) { // no bits needed
+    sum = checkedElements(parameter.owned[0], parameter.elements).value_or(0);
+  } else {
+    Coverage coverage(parameter.elements);
+    for (const ElementRange &range : parameter.owned)
+      twice |= !checkedElements(range, parameter.elements) ||
+               !coverage.add(range, 0);
+    sum = coverage.covered();
+  }
+  if (twice || sum != parameter.elements)
+    throw Error("plan: parameter '", name, "' of island ", island,
+                ": expected one owner for each of its ", parameter.elements,
+                " elements, got ", twice ? "two for some of them" : "",
+                twice ? "" : std::to_string(sum) + " elements with one");
+}
+
+} // namespace
+
+void tombolo::runtime::checkServerPlan(const Plan &plan) {
+  if (!plan.has_server())
+    throw Error("plan: it has no server section, so there is nothing to serve");
+  const Server &server = plan.server();
+  std::string missing;
+  auto want = [&](bool asked, const std::string &what) {
+    if (asked)
+      missing += (missing.empty() ? "" : ", ") + what;
+  };
+  want(server.fragments() != 1,
+       std::to_string(server.fragments()) + " fragments (has 1)");
+  want(server.overlap_steps() != 0,
+       "overlap_steps " + std::to_string(server.overlap_steps()) + " (has 0)");
+  want(server.compression() != Server::COMPRESSION_NONE &&
+           server.compression() != Server::COMPRESSION_UNSPECIFIED,
+       Server::Compression_Name(server.compression()) + " (has none)");
+  for (const Server::Placement &placement : server.placements())
+    if (!placement.backup().empty()) {
+      want(true, "a backup in " + placement.backup() + " (has primaries only)");
+      break;
+    }
+  if (!missing.empty())
+    throw Error("plan: this version's parameter server does not have what the "
+                "plan asks for: ",
+                missing, "; set it in the strategy's 'server' section");
+  if (server.inner_steps() == 0)
+    throw Error("plan: expected server.inner_steps of at least 1, got 0");
+  if (server.outer().kind() != Server::Outer::KIND_SGD &&
+      server.outer().kind() != Server::Outer::KIND_NESTEROV)
+    throw Error("plan: the server has no outer optimizer");
+}
+
+ParameterServerOptions
+tombolo::runtime::serverOptions(const Plan &plan, std::string runId) {
+  checkServerPlan(plan);
+  ParameterServerOptions options;
+  options.runId = std::move(runId);
+  options.planChecksum = plan.checksum();
+  const Server &server = plan.server();
+  options.outer.islands = plan.islands_size();
+  options.outer.fragments = server.fragments();
+  options.outer.optimizer =
+      server.outer().kind() == Server::Outer::KIND_NESTEROV
+          ? OuterOptimizer::Nesterov
+          : OuterOptimizer::Sgd;
+  options.outer.learningRate = server.outer().learning_rate();
+  options.outer.momentum = server.outer().momentum();
+
+  std::map<std::string, Parameter> first;
+  for (int island = 0; island < plan.islands_size(); ++island) {
+    IslandLayout layout(plan.islands(island));
+    if (layout.rankCount() > 1u << 20)
+      throw Error("plan: island ", island, " has ", layout.rankCount(),
+                  " ranks, expected at most ", 1u << 20);
+    options.ranks.push_back(static_cast<std::uint32_t>(layout.rankCount()));
+    std::map<std::string, Parameter> here = parametersOf(plan, island);
+    for (const auto &[name, parameter] : here)
+      checkOwners(name, parameter, island);
+    if (island == 0) {
+      for (const auto &[name, parameter] : here)
+        options.outer.tensors.push_back(
+            {name, parameter.elements, parameter.fragment});
+      first = std::move(here);
+      continue;
+    }
+    for (const auto &[name, parameter] : here) {
+      auto other = first.find(name);
+      if (other == first.end() ||
+          other->second.elements != parameter.elements ||
+          other->second.fragment != parameter.fragment)
+        throw Error("plan: parameter '", name, "' of island ", island,
+                    " is not the same in island 0");
+    }
+    if (here.size() != first.size())
+      throw Error("plan: island ", island, " has ", here.size(),
+                  " trainable parameters, island 0 has ", first.size());
+  }
+  return options;
+}
+
+ExchangeOptions tombolo::runtime::exchangeOptions(const Plan &plan,
+                                                  std::uint32_t island,
+                                                  std::uint32_t rank) {
+  checkServerPlan(plan);
+  ExchangeOptions options;
+  options.planChecksum = plan.checksum();
+  options.island = island;
+  options.rank = rank;
+  options.fragments = plan.server().fragments();
+  options.innerSteps = plan.server().inner_steps();
+  options.tokensPerStep =
+      plan.islands(island).batch() *
+      std::max<std::uint64_t>(1, plan.model().tokens_per_sample());
+  return options;
+}

@@ -1,0 +1,88 @@
+//===- Wire.cpp - between messages and the server's own types -------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Wire.h"
+
+#include <arpa/inet.h>
+
+using namespace tombolo::runtime;
+namespace wire = tombolo::server::v1;
+
+static_assert(static_cast<int>(Outcome::Busy) == wire::OUTCOME_BUSY &&
+                  wire::Outcome_MAX == wire::OUTCOME_BUSY,
+              "Outcome and server.proto have the same values");
+
+void tombolo::runtime::toWire(const TensorSlice &slice,
+                              wire::TensorSlice &message) {
+  message.set_tensor(slice.tensor);
+  for (const ElementRange &range : slice.ranges) {
+    wire::TensorSlice::Range *r = message.add_ranges();
+    r->set_begin(range.begin);
+    r->set_length(range.length);
+    r->set_count(range.count);
+    r->set_stride(range.stride);
+  }
+}
+
+std::vector<TensorSlice>
+tombolo::runtime::fromWire(const RepeatedSlices &slices) {
+  std::vector<TensorSlice> result;
+  result.reserve(slices.size());
+  for (const wire::TensorSlice &message : slices) {
+    TensorSlice slice;
+    slice.tensor = message.tensor();
+    slice.ranges.reserve(message.ranges_size());
+    for (const wire::TensorSlice::Range &r : message.ranges())
+      slice.ranges.push_back({r.begin(), r.length(), r.count(), r.stride()});
+    result.push_back(std::move(slice));
+  }
+  return result;
+}
+
+std::optional<PushPart>
+tombolo::runtime::fromWire(const wire::PushHeader &header) {
+  PushPart part;
+  switch (header.content()) {
+  case wire::CONTENT_DELTA:
+    part.content = PushContent::Delta;
+    break;
+  case wire::CONTENT_START_PARAMETERS:
+    part.content = PushContent::StartParameters;
+    break;
+  case wire::CONTENT_START_MOMENTUM:
+    part.content = PushContent::StartMomentum;
+    break;
+  default:
+    return std::nullopt;
+  }
+  part.island = header.sender().island();
+  part.incarnation = header.sender().incarnation();
+  part.rank = header.sender().rank();
+  part.fragment = header.fragment();
+  part.round = header.round();
+  part.baseVersion = header.base_version();
+  part.tokens = header.tokens();
+  part.innerSteps = header.inner_steps();
+  part.withMomentum = header.with_momentum();
+  part.slices = fromWire(header.slices());
+  return part;
+}
+
+bool tombolo::runtime::isLocalAddress(const std::string &address) {
+  if (address.starts_with("unix:"))
+    return address.size() > 5;
+  std::size_t colon = address.rfind(':');
+  if (colon == std::string::npos)
+    return false;
+  std::string host = address.substr(0, colon);
+  if (host == "localhost" || host == "[::1]")
+    return true;
+  in_addr v4{};
+  return inet_pton(AF_INET, host.c_str(), &v4) == 1 &&
+         (ntohl(v4.s_addr) >> 24) == 127;
+}

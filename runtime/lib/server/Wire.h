@@ -1,0 +1,50 @@
+//===- Wire.h - between messages and the server's own types -----*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_LIB_SERVER_WIRE_H
+#define TOMBOLO_LIB_SERVER_WIRE_H
+
+#include "tombolo/runtime/server/OuterState.h"
+
+#include "tombolo/schema/server.pb.h"
+
+#include <google/protobuf/repeated_field.h>
+
+#include <optional>
+
+namespace tombolo::runtime {
+
+/// Bytes of data in one message of a stream.
+inline constexpr std::size_t kChunkBytes = std::size_t(1) << 20;
+/// The largest message either side accepts: a chunk, or a header with the
+/// slices of a rank.
+inline constexpr int kMostMessageBytes = 4 << 20;
+/// The longest that the server holds a Wait.
+inline constexpr std::uint32_t kMostWaitMilliseconds = 10000;
+
+using RepeatedSlices =
+    google::protobuf::RepeatedPtrField<server::v1::TensorSlice>;
+
+void toWire(const TensorSlice &slice, server::v1::TensorSlice &message);
+std::vector<TensorSlice> fromWire(const RepeatedSlices &slices);
+/// Nothing when the content is not one of the closed set.
+std::optional<PushPart> fromWire(const server::v1::PushHeader &header);
+inline server::v1::Outcome toWire(Outcome outcome) {
+  return static_cast<server::v1::Outcome>(outcome);
+}
+inline Outcome fromWire(server::v1::Outcome outcome) {
+  return static_cast<Outcome>(outcome);
+}
+
+/// Whether an address may be used without encryption: unix:PATH or a loopback
+/// host with a port.
+bool isLocalAddress(const std::string &address);
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_LIB_SERVER_WIRE_H
