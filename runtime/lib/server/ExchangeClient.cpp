@@ -19,7 +19,7 @@
 
 #include <atomic>
 #include <chrono>
-#include <cmath>
+#include <cstring>
 #include <mutex>
 #include <thread>
 
@@ -106,6 +106,7 @@ private:
   struct FragmentProgress {
     std::uint64_t version = 0;   ///< what `base` is
     std::uint64_t stepsDone = 0; ///< at the last push
+    bool pushed = false;         ///< and not yet applied
   };
   std::vector<FragmentProgress> progress;
   bool begun = false;
@@ -153,6 +154,7 @@ RankExchange::RankExchange(ExchangeOptions given,
     held.tensor = std::move(tensor);
     tensors.push_back(std::move(held));
   }
+  prepareGrpc();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
   // A server's machine that vanishes without a word is noticed.
@@ -453,6 +455,10 @@ void RankExchange::beginPush(std::uint32_t fragment, std::uint64_t stepsDone) {
     throw Error(Status::Failed, "push after ", stepsDone,
                 " steps, but the last was after ", state.stepsDone);
   std::uint64_t innerSteps = stepsDone - state.stepsDone;
+  // The run ends right after a synchronisation: another would move the state
+  // by its momentum alone.
+  if (innerSteps == 0)
+    return;
   wire::PushHeader header;
   header.set_content(wire::CONTENT_DELTA);
   header.set_fragment(fragment);
@@ -467,12 +473,16 @@ void RankExchange::beginPush(std::uint32_t fragment, std::uint64_t stepsDone) {
       to[k] = base[k] - to[k];
   });
   state.stepsDone = stepsDone;
+  state.pushed = true;
 }
 
 void RankExchange::apply(std::uint32_t fragment) {
   if (!begun || fragment >= options.fragments)
     throw Error(Status::Failed, "apply of fragment ", fragment,
                 " before the exchange has begun, or of none that the plan has");
+  if (!progress[fragment].pushed)
+    return; // there was nothing to push, so there is nothing new
+  progress[fragment].pushed = false;
   std::uint64_t version = progress[fragment].version + 1;
   waitFor(fragment, version);
   install(fragment, version);

@@ -87,12 +87,14 @@ Outcome FragmentState::locate(std::span<const TensorSlice> slices,
   };
   std::uint64_t sum = 0, runCount = 0;
   for (const TensorSlice &slice : slices) {
-    auto tensor = std::lower_bound(
-        tensors.begin(), tensors.end(), slice.tensor,
-        [](const FragmentTensor &t, const std::string &n) { return t.name < n; });
+    auto tensor =
+        std::lower_bound(tensors.begin(), tensors.end(), slice.tensor,
+                         [](const FragmentTensor &t, const std::string &n) {
+                           return t.name < n;
+                         });
     if (tensor == tensors.end() || tensor->name != slice.tensor)
-      return fail(Outcome::UnknownTensor, "tensor '", slice.tensor.substr(0, 200),
-                  "' is not in fragment ", number);
+      return fail(Outcome::UnknownTensor, "tensor '",
+                  slice.tensor.substr(0, 200), "' is not in fragment ", number);
     for (const ElementRange &range : slice.ranges) {
       auto count = checkedElements(range, tensor->elements);
       if (!count)
@@ -122,8 +124,7 @@ Outcome FragmentState::locate(std::span<const TensorSlice> slices,
   return Outcome::Accepted;
 }
 
-const Contribution &
-FragmentState::contributionOf(const PushPart &part) const {
+const Contribution &FragmentState::contributionOf(const PushPart &part) const {
   switch (part.content) {
   case PushContent::StartParameters:
     return startParameters;
@@ -135,11 +136,9 @@ FragmentState::contributionOf(const PushPart &part) const {
   return contributions[part.island];
 }
 
-PushResult
-FragmentState::admitPart(const PushPart &part,
-                         const Contribution &contribution) const {
-  if (contribution.parts.empty() ||
-      part.incarnation > contribution.incarnation)
+PushResult FragmentState::admitPart(const PushPart &part,
+                                    const Contribution &contribution) const {
+  if (contribution.parts.empty() || part.incarnation > contribution.incarnation)
     return {}; // the first, or the island has been restarted: what was, goes
   auto known = contribution.parts.find(part.rank);
   if (known != contribution.parts.end()) {
@@ -169,8 +168,8 @@ PushResult FragmentState::admitStart(const PushPart &part) const {
                   "the start comes from island 0, got it from island ",
                   part.island);
   const Contribution &contribution = contributionOf(part);
-  if (part.incarnation < std::max(startParameters.incarnation,
-                                  startMomentum.incarnation))
+  if (part.incarnation <
+      std::max(startParameters.incarnation, startMomentum.incarnation))
     return refuse(Outcome::OldIncarnation, "island 0 is in incarnation ",
                   contribution.incarnation, " now, got a start of ",
                   part.incarnation);
@@ -192,14 +191,13 @@ PushResult FragmentState::admitStart(const PushPart &part) const {
                   " has started already, at version ", firstRound);
   }
   bool first = startParameters.parts.empty() && startMomentum.parts.empty();
-  bool anew = part.incarnation > std::max(startParameters.incarnation,
-                                          startMomentum.incarnation);
+  bool anew = part.incarnation >
+              std::max(startParameters.incarnation, startMomentum.incarnation);
   if (!first && !anew &&
       (part.round != firstRound || part.withMomentum != withMomentum))
-    return refuse(Outcome::Inconsistent,
-                  "the other ranks start at version ", firstRound,
-                  withMomentum ? " with" : " without", " momentum, rank ",
-                  part.rank, " at version ", part.round,
+    return refuse(Outcome::Inconsistent, "the other ranks start at version ",
+                  firstRound, withMomentum ? " with" : " without",
+                  " momentum, rank ", part.rank, " at version ", part.round,
                   part.withMomentum ? " with" : " without", " momentum");
   return admitPart(part, contribution);
 }
@@ -249,8 +247,8 @@ PushResult FragmentState::admitDelta(const PushPart &part) const {
 
 PushResult FragmentState::admit(const PushPart &part,
                                 std::uint64_t *elements) const {
-  PushResult result = part.content == PushContent::Delta ? admitDelta(part)
-                                                         : admitStart(part);
+  PushResult result =
+      part.content == PushContent::Delta ? admitDelta(part) : admitStart(part);
   if (result.outcome != Outcome::Accepted)
     return result;
   std::vector<FragmentRun> runs;
@@ -350,9 +348,8 @@ PushResult FragmentState::push(const PushPart &part,
   withMomentum = part.withMomentum;
   if (!firstPartSeconds)
     firstPartSeconds = now;
-  result.committed =
-      startParameters.coverage.complete() &&
-      (!withMomentum || startMomentum.coverage.complete());
+  result.committed = startParameters.coverage.complete() &&
+                     (!withMomentum || startMomentum.coverage.complete());
   if (result.committed)
     result.event = makeStart(now);
   return result;

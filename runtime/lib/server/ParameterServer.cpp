@@ -59,8 +59,7 @@ public:
                     wire::WaitReply *reply) override {
     return guarded([&] { return wait(*context, *request, *reply); });
   }
-  grpc::Status Pull(grpc::ServerContext *,
-                    const wire::PullRequest *request,
+  grpc::Status Pull(grpc::ServerContext *, const wire::PullRequest *request,
                     grpc::ServerWriter<wire::PullReply> *writer) override {
     return guarded([&] { return pull(*request, *writer); });
   }
@@ -207,7 +206,8 @@ grpc::Status Service::push(grpc::ServerContext &context,
     return answer(refusal(sender, message), ~0u);
   std::optional<PushPart> part = fromWire(first.header());
   if (!part)
-    return answer(refusal(Outcome::Malformed, "unknown content of a push"), ~0u);
+    return answer(refusal(Outcome::Malformed, "unknown content of a push"),
+                  ~0u);
   first.Clear();
 
   auto key = std::make_tuple(part->island, part->rank, part->fragment,
@@ -219,7 +219,8 @@ grpc::Status Service::push(grpc::ServerContext &context,
     if (result.outcome == Outcome::Accepted) {
       bytes = expected * sizeof(float);
       if (incoming.contains(key))
-        result = refusal(Outcome::Busy, "this rank's push is coming in already");
+        result =
+            refusal(Outcome::Busy, "this rank's push is coming in already");
       else if (bytes > mostStagedBytes - stagedBytes)
         result = refusal(Outcome::Busy, "too many pushes are coming in");
     }
@@ -373,6 +374,7 @@ public:
                   "': expected a loopback address with a port or unix:PATH; "
                   "connections between machines need TLS, which this version "
                   "does not have");
+    prepareGrpc();
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
@@ -391,7 +393,8 @@ public:
       throw Error("server address '", address,
                   "': cannot listen there; port 0 takes any free one");
     if (!address.starts_with("unix:"))
-      address = address.substr(0, address.rfind(':') + 1) + std::to_string(port);
+      address =
+          address.substr(0, address.rfind(':') + 1) + std::to_string(port);
   }
 
   ~Impl() {

@@ -43,7 +43,7 @@ std::map<std::string, Parameter> parametersOf(const Plan &plan,
     for (const LocalParameter &local : program->second) {
       if (!local.trainable)
         continue;
-      if (local.dtype != plan::v1::DTYPE_F32)
+      if (local.dtype != tombolo::plan::v1::DTYPE_F32)
         throw Error("plan: trainable parameter '", local.name,
                     "' is not f32, which the exchange between islands needs");
       auto [entry, first] = parameters.try_emplace(local.name);
@@ -59,7 +59,7 @@ std::map<std::string, Parameter> parametersOf(const Plan &plan,
                     " in fragment ", local.fragment, " on rank ", rank);
       }
       if (local.owner)
-        for (const plan::v1::Slice &s : local.ranges)
+        for (const tombolo::plan::v1::Slice &s : local.ranges)
           parameter.owned.push_back(
               {s.begin(), s.length(), s.count(), s.stride()});
     }
@@ -122,8 +122,8 @@ void tombolo::runtime::checkServerPlan(const Plan &plan) {
     throw Error("plan: the server has no outer optimizer");
 }
 
-ParameterServerOptions
-tombolo::runtime::serverOptions(const Plan &plan, std::string runId) {
+ParameterServerOptions tombolo::runtime::serverOptions(const Plan &plan,
+                                                       std::string runId) {
   checkServerPlan(plan);
   ParameterServerOptions options;
   options.runId = std::move(runId);

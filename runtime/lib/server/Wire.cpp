@@ -8,7 +8,12 @@
 
 #include "Wire.h"
 
+#include <grpc/grpc.h>
+#include <grpc/support/log.h>
+
 #include <arpa/inet.h>
+
+#include <cstdlib>
 
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
@@ -71,6 +76,19 @@ tombolo::runtime::fromWire(const wire::PushHeader &header) {
   part.withMomentum = header.with_momentum();
   part.slices = fromWire(header.slices());
   return part;
+}
+
+void tombolo::runtime::prepareGrpc() {
+  static const bool done = [] {
+    // The library writes to stderr what it also returns as an error.
+    if (!std::getenv("GRPC_VERBOSITY"))
+      gpr_set_log_function([](gpr_log_func_args *) {});
+    // Held for good: gRPC 1.51 can take 10 seconds to shut down, for an idle
+    // poll, when the last server or channel of a process goes.
+    grpc_init();
+    return true;
+  }();
+  (void)done;
 }
 
 bool tombolo::runtime::isLocalAddress(const std::string &address) {

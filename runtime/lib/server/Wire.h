@@ -41,6 +41,9 @@ inline Outcome fromWire(server::v1::Outcome outcome) {
   return static_cast<Outcome>(outcome);
 }
 
+/// Called before the first use of gRPC; any number of times.
+void prepareGrpc();
+
 /// Whether an address may be used without encryption: unix:PATH or a loopback
 /// host with a port.
 bool isLocalAddress(const std::string &address);

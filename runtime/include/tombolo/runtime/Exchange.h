@@ -72,7 +72,8 @@ public:
   /// Sends base - local of the owned elements of `fragment`. `stepsDone` counts
   /// the inner steps of the run that are complete: n + 1 in step n, all in
   /// Program.finish. How many steps and tokens the delta holds follows from the
-  /// last call. The arena may change as soon as this returns.
+  /// last call; without any step since then, this and the `apply` after it do
+  /// nothing. The arena may change as soon as this returns.
   virtual void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) = 0;
 
   /// Waits for the version that the last push of `fragment` went into and

@@ -134,7 +134,7 @@ struct OuterEvent {
 
 struct PushResult {
   Outcome outcome = Outcome::Accepted;
-  std::string message; ///< for people; empty when accepted
+  std::string message;    ///< for people; empty when accepted
   bool committed = false; ///< the island's push of this round is whole
   std::optional<OuterEvent> event;
 };
