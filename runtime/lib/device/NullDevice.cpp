@@ -9,9 +9,9 @@
 #include "NullDevice.h"
 
 #include "HostMemory.h"
-#include "Segment.h"
 
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/plan/Validate.h"
 
 using namespace tombolo;
 using namespace tombolo::runtime;
@@ -44,20 +44,7 @@ public:
 
   std::unique_ptr<Executable>
   prepare(const plan::v1::Segment &segment) override {
-    ResolvedSegment resolved = resolve(segment);
-    for (int i = 0; i < segment.ops_size(); ++i) {
-      const plan::v1::Op &op = segment.ops(i);
-      std::string where =
-          "segment '" + segment.name() + "', op " + std::to_string(i);
-      if (!plan::v1::Opcode_IsValid(op.opcode()) ||
-          op.opcode() == plan::v1::OPCODE_UNSPECIFIED)
-        throw Error(where, ": expected an op, got ", nameOf(op.opcode()));
-      for (const auto *operands : {&op.inputs(), &op.outputs()})
-        for (std::uint32_t value : *operands)
-          if (value >= resolved.values.size())
-            throw Error(where, ": expected a value below ",
-                        resolved.values.size(), ", got ", value);
-    }
+    validateSegment(segment, "segment '" + segment.name() + "'");
     return std::make_unique<NullExecutable>(segment.name(), resolved.arguments,
                                             segment.workspace_bytes() != 0);
   }

@@ -702,7 +702,9 @@ void checkAliases(OpCheck &c, const Op &op, const Rule &rule) {
     if (isView(out)) {
       bool allowed =
           op.opcode() == OPCODE_COPY ||
-          (op.opcode() == OPCODE_MATMUL &&
+          ((op.opcode() == OPCODE_MATMUL ||
+            (op.opcode() == OPCODE_ATTENTION && o == 0) ||
+            op.opcode() == OPCODE_ATTENTION_BACKWARD) &&
            (out.dims(out.dims_size() - 1) == 1 ||
             out.strides(out.strides_size() - 1) == 1));
       if (!allowed)
