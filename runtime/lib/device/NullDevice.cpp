@@ -45,7 +45,8 @@ public:
   std::unique_ptr<Executable>
   prepare(const plan::v1::Segment &segment) override {
     validateSegment(segment, "segment '" + segment.name() + "'");
-    return std::make_unique<NullExecutable>(segment.name(), resolved.arguments,
+    return std::make_unique<NullExecutable>(segment.name(),
+                                            segment.arguments_size(),
                                             segment.workspace_bytes() != 0);
   }
 };
