@@ -8,10 +8,10 @@
 
 #include "tombolo/runtime/server/ExchangeClient.h"
 
-#include "Digest.h"
 #include "Wire.h"
 
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/File.h"
 
 #include "tombolo/schema/server.grpc.pb.h"
 
@@ -328,26 +328,23 @@ grpc::Status RankExchange::pullOnce(const wire::PullRequest &request,
     fail("pull", header.outcome(), header.message());
   }
 
-  Digest digest;
+  Sha256 digest;
   std::size_t at = 0;      // index into `which`
   std::uint64_t first = 0; // element of that tensor
   std::vector<float> chunk;
   bool whole = false;
   while (reader->Read(&reply)) {
     if (reply.has_trailer()) {
-      Sha256 sum = digest.finish();
-      std::string_view got = reply.trailer().sha256();
       if (at != which.size())
         broken("less data than asked for");
-      if (got != std::string_view(reinterpret_cast<const char *>(sum.data()),
-                                  sum.size()))
+      if (reply.trailer().sha256() != digest.finish())
         broken("the data does not have its SHA-256");
       whole = true;
       break;
     }
     if (!reply.has_data() || reply.data().size() % sizeof(float) != 0)
       broken("expected whole floats");
-    digest.add(reply.data().data(), reply.data().size());
+    digest.update(reply.data());
     chunk.resize(reply.data().size() / sizeof(float));
     std::memcpy(chunk.data(), reply.data().data(), reply.data().size());
     for (std::span<const float> rest = chunk; !rest.empty();) {

@@ -8,9 +8,10 @@
 
 #include "FragmentState.h"
 
-#include "Digest.h"
+#include "tombolo/runtime/File.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <sstream>
@@ -357,12 +358,18 @@ PushResult FragmentState::push(const PushPart &part,
 
 void FragmentState::publish(std::shared_ptr<Version> version,
                             OuterEvent &event) {
-  Digest digest;
+  // Floats go over the wire and into hashes as they lie in memory.
+  static_assert(std::endian::native == std::endian::little);
+  Sha256 digest;
+  auto addBytes = [&](const void *data, std::size_t size) {
+    digest.update({static_cast<const std::byte *>(data), size});
+  };
+  auto addNumber = [&](std::uint64_t value) { addBytes(&value, sizeof value); };
   for (const FragmentTensor &tensor : tensors) {
-    digest.add(static_cast<std::uint64_t>(tensor.name.size()));
-    digest.add(tensor.name.data(), tensor.name.size());
-    digest.add(tensor.elements);
-    digest.add(version->parameters.data() + tensor.offset,
+    addNumber(tensor.name.size());
+    digest.update(tensor.name);
+    addNumber(tensor.elements);
+    addBytes(version->parameters.data() + tensor.offset,
                tensor.elements * sizeof(float));
   }
   version->hash = digest.finish();

@@ -13,10 +13,10 @@
 
 #include "tombolo/runtime/server/ParameterServer.h"
 
-#include "Digest.h"
 #include "Wire.h"
 
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/File.h"
 
 #include "tombolo/schema/server.grpc.pb.h"
 
@@ -324,14 +324,14 @@ grpc::Status Service::pull(const wire::PullRequest &request,
     return grpc::Status::OK;
   }
   header->set_version(version->number);
-  header->set_version_hash(version->hash.data(), version->hash.size());
+  header->set_version_hash(version->hash);
   if (!writer.Write(reply))
     return grpc::Status::OK;
 
-  Digest digest;
+  Sha256 digest;
   std::string chunk;
   auto flush = [&] {
-    digest.add(chunk.data(), chunk.size());
+    digest.update(chunk);
     reply.Clear();
     reply.set_data(std::move(chunk));
     chunk.clear();
@@ -356,9 +356,8 @@ grpc::Status Service::pull(const wire::PullRequest &request,
   }
   if (!chunk.empty() && !flush())
     return grpc::Status::OK;
-  Sha256 sum = digest.finish();
   reply.Clear();
-  reply.mutable_trailer()->set_sha256(sum.data(), sum.size());
+  reply.mutable_trailer()->set_sha256(digest.finish());
   writer.Write(reply);
   return grpc::Status::OK;
 }

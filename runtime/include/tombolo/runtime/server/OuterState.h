@@ -21,7 +21,6 @@
 #include "tombolo/runtime/Exchange.h"
 #include "tombolo/runtime/server/Coverage.h"
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -32,8 +31,6 @@
 #include <vector>
 
 namespace tombolo::runtime {
-
-using Sha256 = std::array<std::uint8_t, 32>;
 
 /// What a request came to. All but the first two have no effect at all. The
 /// values are those of server.proto.
@@ -117,7 +114,7 @@ struct Version {
   std::vector<float> momentum; ///< empty: all zero, nothing moved yet
   /// SHA-256 over, per tensor in the order of names: the name's length (u64),
   /// the name, the number of elements (u64), the elements; little endian.
-  Sha256 hash{};
+  std::string hash;
 };
 
 /// A version that has come to be.
@@ -129,7 +126,7 @@ struct OuterEvent {
   std::vector<std::uint32_t> members; ///< islands, ascending
   std::uint64_t tokens = 0;           ///< of all members
   double openSeconds = 0; ///< from the first part of the round to its close
-  Sha256 hash{};
+  std::string hash; ///< 32 bytes
 };
 
 struct PushResult {
