@@ -14,6 +14,7 @@
 
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <google/protobuf/stubs/logging.h>
 
 #include <limits>
 
@@ -70,6 +71,8 @@ Plan parsePlanUnchecked(std::string_view bytes, const std::string &name) {
       static_cast<std::size_t>(std::numeric_limits<int>::max()))
     throw Error("'", name, "': expected at most 2 GiB, got ", bytes.size(),
                 " bytes");
+  // Our error says it all; protobuf would print its own to stderr.
+  google::protobuf::LogSilencer silence;
   Plan plan;
   if (!plan.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
     throw Error("'", name, "': not a plan: the message cannot be read");

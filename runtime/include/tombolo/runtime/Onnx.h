@@ -23,6 +23,7 @@
 
 namespace tombolo::onnx_subset {
 class ModelProto;
+class TensorProto;
 } // namespace tombolo::onnx_subset
 
 namespace tombolo::runtime {
@@ -69,8 +70,8 @@ public:
             std::span<float> out) const;
 
   /// SHA-256 of graph, names and shapes: the graph and its opset versions,
-  /// canonically serialised, without documentation and without the data of
-  /// initializers (whether inline, external or absent).
+  /// canonically serialised, without documentation and without the real-valued
+  /// data of initializers (whether inline, external or absent).
   std::string hash() const;
 
   /// The model without the data of its initializers.
@@ -83,6 +84,7 @@ private:
   const InputFile &open(const OnnxInitializer &initializer) const;
   void readBytes(const OnnxInitializer &initializer, std::uint64_t begin,
                  std::span<std::byte> out) const;
+  std::string smallIntegers(const onnx_subset::TensorProto &tensor) const;
 
   std::string file;
   std::unique_ptr<InputFile> input;

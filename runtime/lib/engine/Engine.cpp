@@ -1,0 +1,181 @@
+//===- Engine.cpp - which instruction may start on which lane -------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/engine/Engine.h"
+
+#include "tombolo/runtime/plan/Layout.h"
+
+#include <algorithm>
+
+namespace tombolo::runtime {
+
+using namespace plan::v1;
+using Code = CompiledProgram::Code;
+
+namespace {
+
+std::size_t indexOf(Lane lane) {
+  return static_cast<std::size_t>(lane) - LANE_COMPUTE;
+}
+
+} // namespace
+
+bool isActive(const Instruction &instruction, std::uint64_t step) {
+  if (!instruction.has_guard())
+    return true;
+  const Guard &guard = instruction.guard();
+  return (step + 1) % guard.modulus() == guard.remainder();
+}
+
+CompiledProgram::CompiledProgram(const Program &program) : source(program) {
+  for (Lane lane : kLanes) {
+    add(program.step(), lane, lanes[0][indexOf(lane)]);
+    add(program.finish(), lane, lanes[1][indexOf(lane)]);
+  }
+}
+
+/// Returns whether every instruction added has a guard.
+bool CompiledProgram::add(
+    const google::protobuf::RepeatedPtrField<Instruction> &body, Lane lane,
+    std::vector<Code> &to) {
+  bool guarded = true;
+  for (const Instruction &instruction : body) {
+    if (!instruction.has_loop()) {
+      if (instruction.lane() != lane)
+        continue;
+      Code code{Code::Run};
+      code.instruction = &instruction;
+      to.push_back(code);
+      guarded &= instruction.has_guard();
+      continue;
+    }
+    const Loop &loop = instruction.loop();
+    variableCount = std::max(variableCount, loop.variable() + 1);
+    auto begin = static_cast<std::uint32_t>(to.size());
+    Code code{Code::LoopBegin};
+    code.variable = loop.variable();
+    code.count = loop.count();
+    to.push_back(code);
+    bool inner = add(loop.body(), lane, to);
+    if (to.size() == begin + 1) { // nothing of this lane inside
+      to.pop_back();
+      continue;
+    }
+    guarded &= inner;
+    auto end = static_cast<std::uint32_t>(to.size());
+    to[begin].other = end;
+    to[begin].guarded = inner;
+    code.kind = Code::LoopEnd;
+    code.other = begin;
+    to.push_back(code);
+  }
+  return guarded;
+}
+
+const std::vector<Code> &CompiledProgram::code(Phase phase, Lane lane) const {
+  return lanes[phase == Phase::Step ? 0 : 1][indexOf(lane)];
+}
+
+Engine::Engine(const CompiledProgram &program)
+    : compiled(program), semaphores(program.program().semaphores()) {
+  for (Cursor &cursor : cursors)
+    cursor.variables.resize(program.variables());
+  begin(Phase::Step, 0);
+}
+
+void Engine::begin(Phase newPhase, std::uint64_t newStep) {
+  phase = newPhase;
+  step = newStep;
+  std::fill(semaphores.begin(), semaphores.end(), 0);
+  for (Lane lane : kLanes) {
+    cursors[indexOf(lane)].at = 0;
+    settle(lane);
+  }
+}
+
+const std::vector<Code> &Engine::code(Lane lane) const {
+  return compiled.code(phase, lane);
+}
+
+bool Engine::anyActive(const std::vector<Code> &code, std::uint32_t begin,
+                       std::uint32_t end) const {
+  for (std::uint32_t i = begin; i < end; ++i)
+    if (code[i].kind == Code::Run && isActive(*code[i].instruction, step))
+      return true;
+  return false;
+}
+
+/// Moves the lane to its next instruction that is to run.
+void Engine::settle(Lane lane) {
+  Cursor &cursor = cursors[indexOf(lane)];
+  const std::vector<Code> &code = this->code(lane);
+  while (cursor.at < code.size()) {
+    const Code &here = code[cursor.at];
+    switch (here.kind) {
+    case Code::Run:
+      if (isActive(*here.instruction, step))
+        return;
+      ++cursor.at;
+      break;
+    case Code::LoopBegin:
+      cursor.variables[here.variable] = 0;
+      // A loop in which nothing runs is not counted through.
+      if (here.guarded && !anyActive(code, cursor.at, here.other))
+        cursor.at = here.other + 1;
+      else
+        ++cursor.at;
+      break;
+    case Code::LoopEnd:
+      if (static_cast<std::uint64_t>(++cursor.variables[here.variable]) <
+          here.count)
+        cursor.at = here.other + 1;
+      else
+        ++cursor.at;
+      break;
+    }
+  }
+}
+
+Engine::Next Engine::next(Lane lane) const {
+  const Cursor &cursor = cursors[indexOf(lane)];
+  const std::vector<Code> &code = this->code(lane);
+  Next next;
+  if (cursor.at >= code.size())
+    return next;
+  next.instruction = code[cursor.at].instruction;
+  next.variables = cursor.variables;
+  for (const Wait &wait : next.instruction->waits()) {
+    std::int64_t needed = evaluate(wait.value(), cursor.variables);
+    if (needed > 0 && semaphores[wait.semaphore()] <
+                          static_cast<std::uint64_t>(needed)) {
+      next.state = Next::Blocked;
+      next.semaphore = wait.semaphore();
+      next.needed = needed;
+      return next;
+    }
+  }
+  next.state = Next::Ready;
+  return next;
+}
+
+void Engine::complete(Lane lane) {
+  Cursor &cursor = cursors[indexOf(lane)];
+  for (std::uint32_t signal : code(lane)[cursor.at].instruction->signals())
+    ++semaphores[signal];
+  ++cursor.at;
+  settle(lane);
+}
+
+bool Engine::done() const {
+  for (Lane lane : kLanes)
+    if (cursors[indexOf(lane)].at < code(lane).size())
+      return false;
+  return true;
+}
+
+} // namespace tombolo::runtime

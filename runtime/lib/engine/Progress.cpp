@@ -1,0 +1,466 @@
+//===- Progress.cpp - can an island's programs run to their end -----------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/engine/Progress.h"
+
+#include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/engine/Engine.h"
+#include "tombolo/runtime/plan/Layout.h"
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <set>
+
+namespace tombolo::runtime {
+
+using namespace plan::v1;
+
+namespace {
+
+const char *laneName(Lane lane) {
+  static constexpr const char *names[] = {
+      "?",  "compute",       "send-forward",     "receive-forward",
+      "send-backward", "receive-backward", "collective", "exchange"};
+  return names[lane];
+}
+
+Lane counterpart(Lane lane) {
+  switch (lane) {
+  case LANE_SEND_FORWARD:
+    return LANE_RECEIVE_FORWARD;
+  case LANE_RECEIVE_FORWARD:
+    return LANE_SEND_FORWARD;
+  case LANE_SEND_BACKWARD:
+    return LANE_RECEIVE_BACKWARD;
+  default:
+    return LANE_SEND_BACKWARD;
+  }
+}
+
+/// The stages whose replicas exchange with each other, from the programs.
+std::set<std::pair<int, int>> linkedStages(const Plan &plan,
+                                           const Island &island) {
+  std::set<std::pair<int, int>> links;
+  auto collect = [&](auto &&self, const auto &body, int stage) -> void {
+    for (const Instruction &i : body) {
+      if (i.has_loop())
+        self(self, i.loop().body(), stage);
+      else if (i.has_send())
+        links.insert(std::minmax(stage, static_cast<int>(i.send().stage())));
+      else if (i.has_receive())
+        links.insert(std::minmax(stage, static_cast<int>(i.receive().stage())));
+    }
+  };
+  for (int s = 0; s < island.stages_size(); ++s)
+    for (const ReplicaGroup &group : island.stages(s).groups()) {
+      const Program &program = plan.programs(static_cast<int>(group.program()));
+      collect(collect, program.step(), s);
+      collect(collect, program.finish(), s);
+    }
+  return links;
+}
+
+/// The ranks to run: of each kind of connected set of replicas one. Tensor-
+/// parallel indices of one replica behave alike (transfers keep the index), so
+/// index 0 stands for all.
+std::vector<std::uint64_t> representatives(const Plan &plan,
+                                           const Island &island,
+                                           const IslandLayout &layout) {
+  std::vector<std::size_t> start{0}; // replica numbers over all stages
+  for (std::uint32_t s = 0; s < layout.stageCount(); ++s)
+    start.push_back(start.back() + layout.deal(s).replicas());
+  std::vector<std::size_t> parent(start.back());
+  std::iota(parent.begin(), parent.end(), 0);
+  auto root = [&](std::size_t node) {
+    while (parent[node] != node)
+      node = parent[node] = parent[parent[node]];
+    return node;
+  };
+  std::set<std::pair<int, int>> links = linkedStages(plan, island);
+  std::uint64_t total = layout.microbatches();
+  auto nodeOf = [&](std::uint32_t s, std::uint64_t j) {
+    return start[s] + layout.deal(s).place(j).replica;
+  };
+  for (std::uint64_t j = 0; j < total; ++j)
+    for (auto [a, b] : links) {
+      if (b >= static_cast<int>(layout.stageCount()))
+        continue; // the validator names it
+      std::size_t x = root(nodeOf(static_cast<std::uint32_t>(a), j));
+      std::size_t y = root(nodeOf(static_cast<std::uint32_t>(b), j));
+      parent[std::max(x, y)] = std::min(x, y);
+    }
+  // What a set looks like from inside: for each of its microbatches, in order,
+  // which of its replicas compute it, numbered by first appearance.
+  struct Shape {
+    std::vector<std::uint64_t> signature;
+    std::map<std::size_t, std::uint64_t> numbers;
+    std::vector<std::uint64_t> ranks;
+  };
+  std::map<std::size_t, Shape> shapes;
+  for (std::uint64_t j = 0; j < total; ++j) {
+    std::set<std::size_t> touched;
+    for (std::uint32_t s = 0; s < layout.stageCount(); ++s) {
+      std::size_t node = nodeOf(s, j);
+      Shape &shape = shapes[root(node)];
+      if (touched.insert(root(node)).second)
+        shape.signature.push_back(~std::uint64_t{0}); // the next microbatch
+      std::uint64_t replica = node - start[s];
+      auto [entry, fresh] =
+          shape.numbers.try_emplace(node, shape.numbers.size());
+      shape.signature.push_back(s);
+      shape.signature.push_back(entry->second);
+      if (fresh) {
+        std::uint64_t rank = layout.rankOf(s, replica, 0);
+        shape.signature.push_back(layout.coordinates(rank).group);
+        shape.ranks.push_back(rank);
+      }
+    }
+  }
+  std::set<std::vector<std::uint64_t>> seen;
+  std::vector<std::uint64_t> ranks;
+  for (auto &[node, shape] : shapes)
+    if (seen.insert(shape.signature).second)
+      ranks.insert(ranks.end(), shape.ranks.begin(), shape.ranks.end());
+  std::sort(ranks.begin(), ranks.end());
+  return ranks;
+}
+
+/// Runs one phase of an island's ranks against each other.
+class Simulation {
+public:
+  Simulation(const Plan &plan, std::uint32_t islandIndex)
+      : islandIndex(islandIndex),
+        island(plan.islands(static_cast<int>(islandIndex))), layout(island) {
+    ranks = representatives(plan, island, layout);
+    for (std::uint64_t rank : ranks) {
+      RankCoordinates at = layout.coordinates(rank);
+      auto &program = compiled[at.program];
+      if (!program)
+        program = std::make_unique<CompiledProgram>(
+            plan.programs(static_cast<int>(at.program)));
+      indices[rank] = workers.size();
+      workers.push_back({rank, at, std::make_unique<Engine>(*program)});
+    }
+  }
+
+  void run(Phase phase, std::uint64_t step) {
+    what = phase == Phase::Finish ? "finish" : "step " + std::to_string(step);
+    queue.clear();
+    for (std::size_t w = 0; w < workers.size(); ++w) {
+      workers[w].engine->begin(phase, step);
+      push(w);
+    }
+    while (!queue.empty()) {
+      std::size_t w = queue.front();
+      queue.pop_front();
+      workers[w].queued = false;
+      while (advance(w)) {
+      }
+    }
+    for (std::size_t w = 0; w < workers.size(); ++w)
+      if (!workers[w].engine->done())
+        report(w);
+  }
+
+  /// The steps that differ in which guards hold.
+  std::vector<std::uint64_t> steps() const {
+    std::set<std::pair<std::uint64_t, std::uint64_t>> guards;
+    auto collect = [&](auto &&self, const auto &body) -> void {
+      for (const Instruction &i : body) {
+        if (i.has_loop())
+          self(self, i.loop().body());
+        else if (i.has_guard())
+          guards.insert({i.guard().modulus(), i.guard().remainder()});
+      }
+    };
+    for (const auto &[index, program] : compiled)
+      collect(collect, program->program().step());
+    // All combinations occur within the least common multiple; where that is
+    // long, each guard by itself and the first steps.
+    std::uint64_t period = 1;
+    constexpr std::uint64_t kLong = 4096;
+    for (auto [modulus, remainder] : guards)
+      period = std::min(kLong, std::lcm(period, std::min(modulus, kLong)));
+    std::set<std::uint64_t> candidates;
+    for (std::uint64_t n = 0; n < period; ++n)
+      candidates.insert(n);
+    for (auto [modulus, remainder] : guards)
+      candidates.insert(remainder ? remainder - 1 : modulus - 1);
+    std::set<std::vector<bool>> seen;
+    std::vector<std::uint64_t> steps;
+    for (std::uint64_t n : candidates) {
+      std::vector<bool> active;
+      for (auto [modulus, remainder] : guards)
+        active.push_back((n + 1) % modulus == remainder);
+      if (seen.insert(active).second)
+        steps.push_back(n);
+    }
+    return steps;
+  }
+
+private:
+  struct Worker {
+    std::uint64_t rank;
+    RankCoordinates at;
+    std::unique_ptr<Engine> engine;
+    bool queued = false;
+  };
+
+  void push(std::size_t w) {
+    if (!workers[w].queued) {
+      workers[w].queued = true;
+      queue.push_back(w);
+    }
+  }
+
+  std::string place(std::size_t w, Lane lane) const {
+    return "rank " + std::to_string(workers[w].rank) + " (stage " +
+           std::to_string(workers[w].at.stage) + ") lane " + laneName(lane);
+  }
+
+  template <typename... Parts>
+  [[noreturn]] void fail(const Parts &...parts) const {
+    throw Error("island ", islandIndex, ": ", what, ": ", parts...);
+  }
+
+  struct Meeting {
+    std::size_t worker;
+    Lane lane;
+    std::uint64_t microbatch;
+  };
+  /// The other side of a transfer that is ready on `lane`.
+  Meeting meet(std::size_t w, Lane lane, const Engine::Next &next) const {
+    const Transfer &transfer = next.instruction->has_send()
+                                   ? next.instruction->send()
+                                   : next.instruction->receive();
+    const Worker &self = workers[w];
+    auto local = static_cast<std::uint64_t>(
+        evaluate(transfer.microbatch(), next.variables));
+    std::uint64_t j =
+        layout.deal(self.at.stage).microbatch(self.at.replica, local);
+    if (j >= layout.microbatches())
+      fail(place(w, lane), ": microbatch ", j, " does not exist");
+    std::uint64_t rank = layout.peer(self.at, transfer.stage(), local);
+    return {indices.at(rank), counterpart(lane), j};
+  }
+
+  /// Completes whatever `w` can complete; false when all its lanes wait.
+  bool advance(std::size_t w) {
+    Engine &engine = *workers[w].engine;
+    bool moved = false;
+    for (Lane lane : kLanes) {
+      for (;;) {
+        Engine::Next next = engine.next(lane);
+        if (next.state != Engine::Next::Ready)
+          break;
+        const Instruction &instruction = *next.instruction;
+        if (instruction.has_send() || instruction.has_receive()) {
+          if (!transfer(w, lane, next))
+            break;
+        } else if (instruction.has_collective()) {
+          if (!collective(w, instruction.collective()))
+            break;
+        } else {
+          engine.complete(lane);
+        }
+        moved = true;
+      }
+    }
+    return moved;
+  }
+
+  bool transfer(std::size_t w, Lane lane, const Engine::Next &next) {
+    Meeting other = meet(w, lane, next);
+    Engine &engine = *workers[other.worker].engine;
+    Engine::Next reply = engine.next(other.lane);
+    if (reply.state != Engine::Next::Ready)
+      return false;
+    Meeting back = meet(other.worker, other.lane, reply);
+    if (back.worker != w)
+      return false; // it deals with another rank first
+    const Instruction &a = *next.instruction, &b = *reply.instruction;
+    std::uint64_t bytesA = a.has_send() ? a.send().bytes() : a.receive().bytes();
+    std::uint64_t bytesB = b.has_send() ? b.send().bytes() : b.receive().bytes();
+    if (back.microbatch != other.microbatch)
+      fail(place(w, lane), " is at microbatch ", other.microbatch, " while ",
+           place(other.worker, other.lane), " is at ", back.microbatch);
+    if (bytesA != bytesB)
+      fail(place(w, lane), " transfers ", bytesA, " bytes while ",
+           place(other.worker, other.lane), " expects ", bytesB);
+    workers[w].engine->complete(lane);
+    engine.complete(other.lane);
+    push(other.worker);
+    return true;
+  }
+
+  /// The members of the collective among the ranks that are run.
+  const std::vector<std::size_t> &members(std::size_t w,
+                                          Collective::Group group) {
+    std::int64_t key = group == Collective::GROUP_ISLAND
+                           ? -1
+                           : static_cast<std::int64_t>(workers[w].at.stage);
+    auto [entry, fresh] = groups.try_emplace(key);
+    if (fresh)
+      for (std::size_t i = 0; i < workers.size(); ++i)
+        if (key < 0 || workers[i].at.stage == workers[w].at.stage)
+          entry->second.push_back(i);
+    return entry->second;
+  }
+
+  bool collective(std::size_t w, const Collective &own) {
+    const std::vector<std::size_t> &all = members(w, own.group());
+    for (std::size_t i : all) {
+      Engine::Next next = workers[i].engine->next(LANE_COLLECTIVE);
+      if (next.state != Engine::Next::Ready ||
+          next.instruction->collective().group() != own.group())
+        return false;
+    }
+    for (std::size_t i : all) {
+      const Collective &other =
+          workers[i].engine->next(LANE_COLLECTIVE).instruction->collective();
+      if (other.kind() != own.kind() || other.elements() != own.elements() ||
+          other.dtype() != own.dtype())
+        fail(place(w, LANE_COLLECTIVE), " reduces ", own.elements(),
+             " elements while ", place(i, LANE_COLLECTIVE), " reduces ",
+             other.elements());
+    }
+    for (std::size_t i : all) {
+      workers[i].engine->complete(LANE_COLLECTIVE);
+      push(i);
+    }
+    return true;
+  }
+
+  // ---- Who waits for whom.
+
+  using Node = std::pair<std::size_t, Lane>;
+
+  /// Describes what a lane waits for and names the lane it waits on; an empty
+  /// second means that nobody is left who could help.
+  std::pair<std::string, std::vector<Node>> waitsFor(Node node) {
+    auto [w, lane] = node;
+    Engine::Next next = workers[w].engine->next(lane);
+    std::string text = place(w, lane);
+    if (next.state == Engine::Next::Blocked) {
+      text += " waits for semaphore " + std::to_string(next.semaphore) +
+              " to reach " + std::to_string(next.needed) + " (it is " +
+              std::to_string(workers[w].engine->semaphore(next.semaphore)) +
+              ")";
+      std::vector<Node> on;
+      for (Lane other : kLanes)
+        if (other != lane &&
+            workers[w].engine->next(other).state != Engine::Next::Done &&
+            signals(w, other, next.semaphore))
+          on.push_back({w, other});
+      return {text, on};
+    }
+    const Instruction &instruction = *next.instruction;
+    if (instruction.has_collective()) {
+      text += " waits in a collective over the ";
+      text += instruction.collective().group() == Collective::GROUP_ISLAND
+                  ? "island"
+                  : "replicas";
+      std::vector<Node> on;
+      for (std::size_t i : members(w, instruction.collective().group())) {
+        Engine::Next other = workers[i].engine->next(LANE_COLLECTIVE);
+        if (other.state == Engine::Next::Done) {
+          text += ", which rank " + std::to_string(workers[i].rank) +
+                  " never enters";
+          return {text, {}};
+        }
+        if (i != w && (other.state == Engine::Next::Blocked ||
+                       other.instruction->collective().group() !=
+                           instruction.collective().group()))
+          on.push_back({i, LANE_COLLECTIVE});
+      }
+      return {text, on};
+    }
+    Meeting other = meet(w, lane, next);
+    text += instruction.has_send() ? " waits to send microbatch "
+                                   : " waits to receive microbatch ";
+    text += std::to_string(other.microbatch) +
+            (instruction.has_send() ? " to rank " : " from rank ") +
+            std::to_string(workers[other.worker].rank);
+    if (workers[other.worker].engine->next(other.lane).state ==
+        Engine::Next::Done) {
+      text += ", which is at its end";
+      return {text, {}};
+    }
+    return {text, {{other.worker, other.lane}}};
+  }
+
+  bool signals(std::size_t w, Lane lane, std::uint32_t semaphore) const {
+    const Worker &worker = workers[w];
+    const CompiledProgram &program = *compiled.at(worker.at.program);
+    for (Phase phase : {Phase::Step, Phase::Finish})
+      for (const CompiledProgram::Code &code : program.code(phase, lane))
+        if (code.kind == CompiledProgram::Code::Run)
+          for (std::uint32_t signal : code.instruction->signals())
+            if (signal == semaphore)
+              return true;
+    return false;
+  }
+
+  [[noreturn]] void report(std::size_t w) {
+    Node node{w, LANE_COMPUTE};
+    for (Lane lane : kLanes)
+      if (workers[w].engine->next(lane).state != Engine::Next::Done) {
+        node.second = lane;
+        break;
+      }
+    std::vector<Node> path;
+    std::vector<std::string> texts;
+    for (;;) {
+      auto seen = std::find(path.begin(), path.end(), node);
+      if (seen != path.end()) {
+        std::string cycle;
+        for (auto i = static_cast<std::size_t>(seen - path.begin());
+             i < path.size(); ++i)
+          cycle += texts[i] + "; ";
+        fail("deadlock: ", cycle, "and so round");
+      }
+      auto [text, on] = waitsFor(node);
+      path.push_back(node);
+      texts.push_back(text);
+      if (on.empty()) {
+        std::string chain;
+        for (const std::string &part : texts)
+          chain += (chain.empty() ? "" : "; ") + part;
+        fail("deadlock: ", chain, ": nothing is left that would end the wait");
+      }
+      node = on.front();
+    }
+  }
+
+  std::uint32_t islandIndex;
+  const Island &island;
+  IslandLayout layout;
+  std::vector<std::uint64_t> ranks;
+  std::map<std::uint64_t, std::size_t> indices;
+  std::map<std::uint32_t, std::unique_ptr<CompiledProgram>> compiled;
+  std::vector<Worker> workers;
+  std::deque<std::size_t> queue;
+  std::map<std::int64_t, std::vector<std::size_t>> groups;
+  std::string what;
+};
+
+} // namespace
+
+void checkProgress(const Plan &plan) {
+  for (int i = 0; i < plan.islands_size(); ++i) {
+    Simulation simulation(plan, static_cast<std::uint32_t>(i));
+    for (std::uint64_t step : simulation.steps())
+      simulation.run(Phase::Step, step);
+    simulation.run(Phase::Finish, 0);
+  }
+}
+
+} // namespace tombolo::runtime

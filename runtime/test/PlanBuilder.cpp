@@ -1,0 +1,382 @@
+//===- PlanBuilder.cpp - plans by hand, for tests -------------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "PlanBuilder.h"
+
+namespace tombolo::runtime::test {
+
+namespace {
+
+/// Hands out 64-byte aligned parts of an arena.
+class Arena {
+public:
+  std::int64_t take(std::uint64_t bytes) {
+    std::uint64_t at = next;
+    next = (next + bytes + 63) / 64 * 64;
+    return static_cast<std::int64_t>(at);
+  }
+  std::uint64_t next = 0;
+};
+
+struct Sizes {
+  std::uint64_t rows;   // microbatch * tokens
+  std::uint64_t tokens; // bytes of one microbatch's token ids
+  std::uint64_t hidden; // bytes of one microbatch's logits
+};
+
+void sgd(SegmentBuilder &b, double rate, std::uint64_t n) {
+  std::uint32_t param = b.argument("param", n * 4, ACCESS_READ_WRITE);
+  std::uint32_t grad = b.argument("grad", n * 4, ACCESS_READ_WRITE);
+  std::uint32_t weight = b.argument("weight", 4, ACCESS_READ);
+  std::uint32_t updates = b.argument("updates", 8, ACCESS_READ);
+  std::uint32_t p = b.value(param, DTYPE_F32, {n});
+  std::uint32_t g = b.value(grad, DTYPE_F32, {n});
+  std::uint32_t w = b.value(weight, DTYPE_F32, {1});
+  std::uint32_t u = b.value(updates, DTYPE_I64, {1});
+  Op &op = b.op(OPCODE_SGD, {p, g, w, u}, {p});
+  attribute(op, "learning_rate").set_real(rate);
+  attribute(op, "momentum").set_real(0);
+  attribute(op, "weight_decay").set_real(0);
+}
+
+void advance(SegmentBuilder &b) {
+  std::uint32_t weight = b.argument("weight", 4, ACCESS_READ);
+  std::uint32_t updates = b.argument("updates", 8, ACCESS_READ_WRITE);
+  std::uint32_t w = b.value(weight, DTYPE_F32, {1});
+  std::uint32_t u = b.value(updates, DTYPE_I64, {1});
+  b.op(OPCODE_OPTIMIZER_ADVANCE, {w, u}, {u});
+}
+
+void zero(SegmentBuilder &b, std::uint64_t n) {
+  std::uint32_t target = b.argument("target", n * 4, ACCESS_WRITE);
+  std::uint32_t v = b.value(target, DTYPE_F32, {n});
+  attribute(b.op(OPCODE_FILL, {}, {v}), "value").set_real(0);
+}
+
+void gather(SegmentBuilder &b, std::uint64_t rows, std::uint64_t vocabulary) {
+  std::uint32_t table =
+      b.argument("table", vocabulary * vocabulary * 4, ACCESS_READ);
+  std::uint32_t ids = b.argument("ids", rows * 8, ACCESS_READ);
+  std::uint32_t out = b.argument("out", rows * vocabulary * 4, ACCESS_WRITE);
+  std::uint32_t t = b.value(table, DTYPE_F32, {vocabulary, vocabulary});
+  std::uint32_t i = b.value(ids, DTYPE_I64, {rows});
+  std::uint32_t o = b.value(out, DTYPE_F32, {rows, vocabulary});
+  attribute(b.op(OPCODE_GATHER, {t, i}, {o}), "axis").set_integer(0);
+}
+
+void gatherBackward(SegmentBuilder &b, std::uint64_t rows,
+                    std::uint64_t vocabulary) {
+  std::uint32_t dy = b.argument("dy", rows * vocabulary * 4, ACCESS_READ);
+  std::uint32_t ids = b.argument("ids", rows * 8, ACCESS_READ);
+  std::uint32_t grad =
+      b.argument("grad", vocabulary * vocabulary * 4, ACCESS_READ_WRITE);
+  std::uint32_t d = b.value(dy, DTYPE_F32, {rows, vocabulary});
+  std::uint32_t i = b.value(ids, DTYPE_I64, {rows});
+  std::uint32_t g = b.value(grad, DTYPE_F32, {vocabulary, vocabulary});
+  Op &op = b.op(OPCODE_GATHER_BACKWARD, {d, i}, {g});
+  attribute(op, "axis").set_integer(0);
+  op.set_accumulate(true);
+}
+
+/// Loss and the gradient of the logits, which replaces the logits.
+void loss(SegmentBuilder &b, std::uint64_t rows, std::uint64_t vocabulary) {
+  std::uint32_t logits =
+      b.argument("logits", rows * vocabulary * 4, ACCESS_READ_WRITE);
+  std::uint32_t labels = b.argument("labels", rows * 8, ACCESS_READ);
+  std::uint32_t stats = b.argument("stats", 8, ACCESS_READ_WRITE);
+  b.segment.set_workspace_bytes(rows * 4);
+  std::uint32_t x = b.value(logits, DTYPE_F32, {rows, vocabulary});
+  std::uint32_t l = b.value(labels, DTYPE_I64, {rows});
+  std::uint32_t sum = b.value(stats, DTYPE_F32, {1});
+  std::uint32_t weights = b.value(stats, DTYPE_F32, {1}, 4);
+  std::uint32_t lse = b.scratch(DTYPE_F32, {rows});
+  Op &forward = b.op(OPCODE_CROSS_ENTROPY, {x, l}, {sum, weights, lse});
+  attribute(forward, "ignore_index").set_integer(-100);
+  forward.set_accumulate(true);
+  Op &backward = b.op(OPCODE_CROSS_ENTROPY_BACKWARD, {x, l, lse}, {x});
+  attribute(backward, "ignore_index").set_integer(-100);
+}
+
+void scale(SegmentBuilder &b, std::uint64_t rows, std::uint64_t vocabulary) {
+  std::uint32_t x = b.argument("x", rows * vocabulary * 4, ACCESS_READ);
+  std::uint32_t s = b.argument("scale", vocabulary * 4, ACCESS_READ);
+  std::uint32_t y = b.argument("y", rows * vocabulary * 4, ACCESS_WRITE);
+  std::uint32_t xv = b.value(x, DTYPE_F32, {rows, vocabulary});
+  std::uint32_t sv = b.value(s, DTYPE_F32, {vocabulary});
+  std::uint32_t yv = b.value(y, DTYPE_F32, {rows, vocabulary});
+  b.op(OPCODE_MUL, {xv, sv}, {yv});
+}
+
+/// dscale += sum(dy x), dy := dy scale.
+void scaleBackward(SegmentBuilder &b, std::uint64_t rows,
+                   std::uint64_t vocabulary) {
+  std::uint32_t dy = b.argument("dy", rows * vocabulary * 4, ACCESS_READ_WRITE);
+  std::uint32_t x = b.argument("x", rows * vocabulary * 4, ACCESS_READ);
+  std::uint32_t s = b.argument("scale", vocabulary * 4, ACCESS_READ);
+  std::uint32_t grad = b.argument("grad", vocabulary * 4, ACCESS_READ_WRITE);
+  b.segment.set_workspace_bytes(rows * vocabulary * 4);
+  std::uint32_t dyv = b.value(dy, DTYPE_F32, {rows, vocabulary});
+  std::uint32_t xv = b.value(x, DTYPE_F32, {rows, vocabulary});
+  std::uint32_t sv = b.value(s, DTYPE_F32, {vocabulary});
+  std::uint32_t gv = b.value(grad, DTYPE_F32, {vocabulary});
+  std::uint32_t product = b.scratch(DTYPE_F32, {rows, vocabulary});
+  b.op(OPCODE_MUL, {dyv, xv}, {product});
+  Op &sum = b.op(OPCODE_REDUCE_SUM, {product}, {gv});
+  attribute(sum, "axes").mutable_integers()->add_values(0);
+  sum.set_accumulate(true);
+  b.op(OPCODE_MUL, {dyv, sv}, {dyv});
+}
+
+enum SegmentIndex : std::uint32_t {
+  kSgdTable,
+  kAdvance,
+  kZeroTable,
+  kGather,
+  kGatherBackward,
+  kLoss,
+  kScale,
+  kScaleBackward,
+  kSgdScale,
+  kZeroScale,
+  kZeroStats,
+};
+
+void region(Program &program, const char *name, std::int64_t offset,
+            std::uint64_t bytes) {
+  Region *region = program.add_regions();
+  region->set_name(name);
+  region->set_offset(static_cast<std::uint64_t>(offset));
+  region->set_bytes(bytes);
+}
+
+void parameter(Program &program, const char *name, std::int64_t address,
+               std::initializer_list<std::uint64_t> dims) {
+  ParameterFamily *family = program.add_parameters();
+  family->mutable_names()->add_listed(name);
+  family->mutable_initializers()->add_listed(name);
+  family->set_count(1);
+  family->set_address(static_cast<std::uint64_t>(address));
+  family->set_dtype(DTYPE_F32);
+  for (std::uint64_t dim : dims)
+    family->add_dims(dim);
+  family->set_trainable(true);
+  family->set_owner(true);
+}
+
+/// Gradients and statistics are zeroed, accumulated over microbatches, reduced,
+/// applied. Semaphore 0 counts microbatches ready to reduce, 1 the reductions.
+void update(Program &program, std::uint64_t microbatches, std::int64_t param,
+            std::int64_t grad, std::int64_t stats, std::int64_t updates,
+            std::uint64_t elements, std::uint32_t segment) {
+  Body &step = *program.mutable_step();
+  wait(allReduce(step, Collective::GROUP_REPLICAS, grad, elements), 0,
+       constant(static_cast<std::int64_t>(microbatches)));
+  Instruction &sum = allReduce(step, Collective::GROUP_ISLAND, stats, 2);
+  signal(sum, 1);
+  wait(call(step, kAdvance, {constant(stats + 4), constant(updates)}), 1,
+       constant(1));
+  call(step, segment,
+       {constant(param), constant(grad), constant(stats + 4),
+        constant(updates)});
+}
+
+} // namespace
+
+Plan tinyPlan(const TinyModel &model) {
+  Plan plan;
+  plan.set_format_version(kPlanFormatVersion);
+  plan.set_model_hash(std::string(32, 'm'));
+  plan.set_topology_hash(std::string(32, 't'));
+  Input *input = plan.mutable_model()->add_inputs();
+  input->set_name("ids");
+  input->set_dtype(DTYPE_I64);
+  input->add_dims(model.tokens);
+  *plan.mutable_model()->mutable_label() = *input;
+  plan.mutable_model()->mutable_label()->set_name("labels");
+  plan.mutable_model()->set_tokens_per_sample(model.tokens);
+  plan.mutable_model()->set_vocabulary(model.vocabulary);
+  plan.mutable_training()->mutable_sgd();
+  plan.mutable_training()->set_learning_rate(model.learningRate);
+  plan.mutable_training()->set_global_batch(model.batch);
+  plan.mutable_training()->set_precision(PRECISION_F32);
+
+  std::uint64_t v = model.vocabulary, rows = model.microbatch * model.tokens;
+  Sizes bytes{rows, rows * 8, rows * v * 4};
+  auto add = [&](const char *name) {
+    return SegmentBuilder(*plan.add_segments(), name);
+  };
+  {
+    auto b = add("sgd_table");
+    sgd(b, model.learningRate, v * v);
+  }
+  {
+    auto b = add("advance");
+    advance(b);
+  }
+  {
+    auto b = add("zero_table");
+    zero(b, v * v);
+  }
+  {
+    auto b = add("gather");
+    gather(b, rows, v);
+  }
+  {
+    auto b = add("gather_backward");
+    gatherBackward(b, rows, v);
+  }
+  {
+    auto b = add("loss");
+    loss(b, rows, v);
+  }
+  {
+    auto b = add("scale");
+    scale(b, rows, v);
+  }
+  {
+    auto b = add("scale_backward");
+    scaleBackward(b, rows, v);
+  }
+  {
+    auto b = add("sgd_scale");
+    sgd(b, model.learningRate, v);
+  }
+  {
+    auto b = add("zero_scale");
+    zero(b, v);
+  }
+  {
+    auto b = add("zero_stats");
+    zero(b, 2);
+  }
+
+  std::uint64_t microbatches = model.batch / model.microbatch / model.replicas;
+  std::uint32_t lossInput = 1;
+
+  Program &first = *plan.add_programs();
+  first.set_name("stage 0");
+  first.set_semaphores(6);
+  {
+    Arena arena;
+    std::int64_t table = arena.take(v * v * 4), grad = arena.take(v * v * 4);
+    std::int64_t stats = arena.take(8), updates = arena.take(8);
+    std::int64_t ids = arena.take(bytes.tokens * microbatches);
+    std::int64_t labels = arena.take(bytes.tokens);
+    std::int64_t logits = arena.take(bytes.hidden * 2);
+    std::int64_t back = arena.take(bytes.hidden * 2);
+    std::int64_t work = arena.take(bytes.hidden);
+    first.set_arena_bytes(arena.next);
+    first.set_stats_address(static_cast<std::uint64_t>(stats));
+    first.set_updates_address(static_cast<std::uint64_t>(updates));
+    region(first, "parameters", table, v * v * 4);
+    region(first, "gradients", grad, v * v * 4);
+    parameter(first, "table", table, {v, v});
+    Body &step = *first.mutable_step();
+    call(step, kZeroTable, {constant(grad)});
+    call(step, kZeroStats, {constant(stats)});
+    auto idsOf = [&](std::uint32_t variable) {
+      return linear(ids, variable, static_cast<std::int64_t>(bytes.tokens));
+    };
+    auto slot = [&](std::int64_t base, std::uint32_t variable) {
+      return linear(base, variable, static_cast<std::int64_t>(bytes.hidden), 0,
+                    2);
+    };
+    if (model.stages == 1) {
+      Body &body = loop(step, 0, microbatches);
+      load(body, 0, idsOf(0), linear(0, 0, 1));
+      load(body, lossInput, constant(labels), linear(0, 0, 1));
+      call(body, kGather, {constant(table), idsOf(0), slot(logits, 0)});
+      call(body, kLoss, {slot(logits, 0), constant(labels), constant(stats)},
+           constant(work));
+      signal(call(body, kGatherBackward,
+                  {slot(logits, 0), idsOf(0), constant(grad)}),
+             0);
+    } else {
+      // Forwards and backwards of all microbatches (GPipe): the transfers run
+      // beside on lanes of their own. Semaphores: 2 computed, 3 sent, 4
+      // received, 5 used.
+      Body &forward = loop(step, 0, microbatches);
+      load(forward, 0, idsOf(0), linear(0, 0, 1));
+      Instruction &gather =
+          call(forward, kGather, {constant(table), idsOf(0), slot(logits, 0)});
+      wait(gather, 3, linear(-1, 0, 1));
+      signal(gather, 2);
+      Instruction &send =
+          transfer(forward, LANE_SEND_FORWARD, 1, slot(logits, 0), bytes.hidden,
+                   linear(0, 0, 1));
+      signal(wait(send, 2, linear(1, 0, 1)), 3);
+      Body &backward = loop(step, 1, microbatches);
+      Instruction &receive =
+          transfer(backward, LANE_RECEIVE_BACKWARD, 1, slot(back, 1),
+                   bytes.hidden, linear(0, 1, 1));
+      signal(wait(receive, 5, linear(-1, 1, 1)), 4);
+      Instruction &use = call(backward, kGatherBackward,
+                              {slot(back, 1), idsOf(1), constant(grad)});
+      signal(signal(wait(use, 4, linear(1, 1, 1)), 5), 0);
+    }
+    update(first, microbatches, table, grad, stats, updates, v * v, kSgdTable);
+  }
+  if (model.stages > 1) {
+    Program &second = *plan.add_programs();
+    second.set_name("stage 1");
+    second.set_semaphores(6);
+    Arena arena;
+    std::int64_t scale = arena.take(v * 4), grad = arena.take(v * 4);
+    std::int64_t stats = arena.take(8), updates = arena.take(8);
+    std::int64_t labels = arena.take(bytes.tokens);
+    std::int64_t x = arena.take(bytes.hidden * 2);
+    std::int64_t y = arena.take(bytes.hidden * 2);
+    std::int64_t work = arena.take(bytes.hidden);
+    second.set_arena_bytes(arena.next);
+    second.set_stats_address(static_cast<std::uint64_t>(stats));
+    second.set_updates_address(static_cast<std::uint64_t>(updates));
+    region(second, "parameters", scale, v * 4);
+    region(second, "gradients", grad, v * 4);
+    parameter(second, "norm.weight", scale, {v});
+    Body &step = *second.mutable_step();
+    call(step, kZeroScale, {constant(grad)});
+    call(step, kZeroStats, {constant(stats)});
+    auto slot = [&](std::int64_t base) {
+      return linear(base, 0, static_cast<std::int64_t>(bytes.hidden), 0, 2);
+    };
+    Body &body = loop(step, 0, microbatches);
+    Instruction &receive = transfer(body, LANE_RECEIVE_FORWARD, 0, slot(x),
+                                    bytes.hidden, linear(0, 0, 1));
+    signal(wait(receive, 5, linear(-1, 0, 1)), 2);
+    load(body, lossInput, constant(labels), linear(0, 0, 1));
+    Instruction &forward =
+        call(body, kScale, {slot(x), constant(scale), slot(y)});
+    wait(wait(forward, 2, linear(1, 0, 1)), 4, linear(-1, 0, 1));
+    call(body, kLoss, {slot(y), constant(labels), constant(stats)},
+         constant(work));
+    Instruction &backward = call(
+        body, kScaleBackward,
+        {slot(y), slot(x), constant(scale), constant(grad)}, constant(work));
+    signal(signal(signal(backward, 3), 5), 0);
+    Instruction &send = transfer(body, LANE_SEND_BACKWARD, 0, slot(y),
+                                 bytes.hidden, linear(0, 0, 1));
+    signal(wait(send, 3, linear(1, 0, 1)), 4);
+    update(second, microbatches, scale, grad, stats, updates, v, kSgdScale);
+  }
+  Island *island = plan.add_islands();
+  island->add_sites("here");
+  island->set_batch(model.batch);
+  island->set_microbatch(model.microbatch);
+  for (std::uint32_t s = 0; s < model.stages; ++s) {
+    ReplicaGroup *group = island->add_stages()->add_groups();
+    group->set_site("here");
+    group->set_pool("p");
+    group->set_count(model.replicas);
+    group->set_tensor_parallel(1);
+    group->set_share(1);
+    group->set_program(s);
+  }
+  return plan;
+}
+
+} // namespace tombolo::runtime::test

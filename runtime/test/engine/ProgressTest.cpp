@@ -1,0 +1,162 @@
+//===- ProgressTest.cpp - deadlocks and mismatches are found --------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/engine/Progress.h"
+#include "tombolo/runtime/plan/Validate.h"
+
+#include "Expect.h"
+#include "PlanBuilder.h"
+
+#include <chrono>
+#include <functional>
+
+using namespace tombolo::runtime;
+using namespace tombolo::runtime::test;
+
+namespace {
+
+TinyModel pipeline(std::uint64_t replicas = 1) {
+  TinyModel model;
+  model.stages = 2;
+  model.replicas = replicas;
+  model.batch = 4 * replicas;
+  return model;
+}
+
+/// Every instruction of `program`'s step for which `pick` holds.
+void forEach(Program &program, const std::function<void(Instruction &)> &visit) {
+  std::function<void(Body &)> walk = [&](Body &body) {
+    for (Instruction &i : body)
+      if (i.has_loop())
+        walk(*i.mutable_loop()->mutable_body());
+      else
+        visit(i);
+  };
+  walk(*program.mutable_step());
+}
+
+TEST(Progress, AcceptsGoodPlans) {
+  for (std::uint64_t replicas : {1, 2, 3}) {
+    TinyModel one;
+    one.replicas = replicas;
+    one.batch = 4 * replicas;
+    EXPECT_NO_THROW(checkProgress(tinyPlan(one)));
+    EXPECT_NO_THROW(checkProgress(tinyPlan(pipeline(replicas))));
+  }
+}
+
+// The second stage wants a gradient step before it has the activations.
+TEST(Progress, ReportsTheCycle) {
+  Plan plan = tinyPlan(pipeline());
+  // Stage 0 does not send before the backward's receive has come, and the
+  // backward needs what is sent.
+  forEach(*plan.mutable_programs(0), [](Instruction &i) {
+    if (i.has_send())
+      wait(i, 4, constant(1));
+  });
+  validatePlan(plan);
+  expectError([&] { checkProgress(plan); },
+              "island 0: step 0: deadlock: rank 0 (stage 0) lane");
+  expectError([&] { checkProgress(plan); }, "and so round");
+  expectError([&] { checkProgress(plan); },
+              "rank 1 (stage 1) lane receive-forward waits to receive "
+              "microbatch 0 from rank 0");
+}
+
+TEST(Progress, ReportsASignalThatNeverComes) {
+  Plan plan = tinyPlan({});
+  forEach(*plan.mutable_programs(0), [](Instruction &i) {
+    if (i.has_collective())
+      wait(i, 5, constant(1));
+  });
+  expectError([&] { checkProgress(plan); },
+              "waits for semaphore 5 to reach 1 (it is 0)");
+}
+
+TEST(Progress, ReportsAMissingReceive) {
+  Plan plan = tinyPlan(pipeline());
+  Program &first = *plan.mutable_programs(0);
+  for (Instruction &i : *first.mutable_step())
+    if (i.has_loop() && i.loop().variable() == 1)
+      i.mutable_loop()->set_count(3);
+  expectError([&] { checkProgress(plan); }, "deadlock");
+}
+
+TEST(Progress, ReportsSizesThatDiffer) {
+  Plan plan = tinyPlan(pipeline());
+  forEach(*plan.mutable_programs(1), [](Instruction &i) {
+    if (i.has_receive())
+      i.mutable_receive()->set_bytes(64);
+  });
+  validatePlan(plan);
+  expectError([&] { checkProgress(plan); }, "transfers 128 bytes while rank 1 (stage 1) lane receive-forward "
+              "expects 64");
+}
+
+TEST(Progress, ReportsMicrobatchesThatDiffer) {
+  Plan plan = tinyPlan(pipeline());
+  forEach(*plan.mutable_programs(0), [](Instruction &i) {
+    if (i.has_send())
+      *i.mutable_send()->mutable_microbatch() = linear(3, 0, -1);
+  });
+  validatePlan(plan);
+  expectError([&] { checkProgress(plan); }, "microbatch");
+}
+
+// Collectives of one group meet in the same order with the same sizes.
+TEST(Progress, ReportsCollectivesThatDiffer) {
+  Plan plan = tinyPlan(pipeline());
+  forEach(*plan.mutable_programs(1), [](Instruction &i) {
+    if (i.has_collective() &&
+        i.collective().group() == Collective::GROUP_ISLAND)
+      i.mutable_collective()->set_elements(1);
+  });
+  expectError([&] { checkProgress(plan); }, "reduces");
+  Plan swapped = tinyPlan(pipeline());
+  auto &steps = *swapped.mutable_programs(1)->mutable_step();
+  for (auto i = steps.begin(); i != steps.end();)
+    i = i->has_collective() && i->collective().group() == Collective::GROUP_ISLAND
+            ? steps.erase(i)
+            : std::next(i);
+  expectError([&] { checkProgress(swapped); }, "deadlock");
+}
+
+// What happens only in some steps is looked at in such a step.
+TEST(Progress, LooksAtGuardedSteps) {
+  Plan plan = tinyPlan(pipeline());
+  Instruction &extra =
+      allReduce(*plan.mutable_programs(0)->mutable_step(),
+                Collective::GROUP_ISLAND, 0, 1);
+  extra.mutable_guard()->set_modulus(5);
+  extra.mutable_guard()->set_remainder(3);
+  expectError([&] { checkProgress(plan); }, "step 2: deadlock");
+}
+
+// Equal replicas are run once: thousands cost about what one costs.
+TEST(Progress, FoldsEqualReplicas) {
+  EXPECT_NO_THROW(checkProgress(tinyPlan(pipeline(4096))));
+}
+
+// Unequal stages (two replicas against three) are still matched exactly.
+TEST(Progress, MatchesUnequalReplicaCounts) {
+  TinyModel model = pipeline(2);
+  model.batch = 12;
+  Plan plan = tinyPlan(model);
+  plan.mutable_islands(0)->mutable_stages(1)->mutable_groups(0)->set_count(3);
+  Program &second = *plan.mutable_programs(1);
+  for (Instruction &i : *second.mutable_step()) {
+    if (i.has_loop())
+      i.mutable_loop()->set_count(4);
+    if (i.has_collective() && i.waits_size())
+      i.mutable_waits(0)->mutable_value()->set_constant(4);
+  }
+  validatePlan(plan);
+  EXPECT_NO_THROW(checkProgress(plan));
+}
+
+} // namespace
