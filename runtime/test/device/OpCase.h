@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <ostream>
 #include <random>
 #include <string>
 #include <vector>
@@ -67,6 +68,10 @@ struct Subject {
   std::string device;
   std::string isa; ///< of the cpu device; empty: its own choice
   unsigned threads = 1;
+
+  friend void PrintTo(const Subject &subject, std::ostream *stream) {
+    *stream << subject.device << " " << subject.isa << " " << subject.threads;
+  }
 };
 
 /// One op: operands, attributes, then `run`.
