@@ -11,6 +11,20 @@
 using namespace mlir;
 using namespace tombolo::graph;
 
+/// The result's shape at the batch size that the source has; failure when the
+/// source does not tell it.
+static FailureOr<SmallVector<int64_t>>
+getResultShape(RankedTensorType input, RankedTensorType result,
+               const StridedView &source) {
+  int64_t batch = 0;
+  for (auto [index, dim] : llvm::enumerate(getDims(input)))
+    if (dim.batch)
+      batch = source.shape[index] / dim.size;
+  if (batch == 0 && !result.hasStaticShape())
+    return failure();
+  return llvm::to_vector(getStaticType(result, batch).getShape());
+}
+
 /// The strides of `shape` over the elements of `source` in row-major order, as
 /// PyTorch's Tensor.view finds them: runs of source dimensions that are dense
 /// among themselves can be cut anew, nothing else can.
@@ -54,8 +68,12 @@ static FailureOr<SmallVector<int64_t>> reshapeStrides(const StridedView &source,
 
 FailureOr<StridedView> ReshapeOp::getView(unsigned index,
                                           const StridedView &source) {
+  FailureOr<SmallVector<int64_t>> shape =
+      getResultShape(getInput().getType(), getType(), source);
+  if (failed(shape))
+    return failure();
   StridedView view;
-  view.shape = llvm::to_vector(getType().getShape());
+  view.shape = *shape;
   view.offset = source.offset;
   FailureOr<SmallVector<int64_t>> strides = reshapeStrides(source, view.shape);
   if (failed(strides))
@@ -77,9 +95,13 @@ FailureOr<StridedView> TransposeOp::getView(unsigned index,
 
 FailureOr<StridedView> BroadcastOp::getView(unsigned index,
                                             const StridedView &source) {
+  FailureOr<SmallVector<int64_t>> shape =
+      getResultShape(getInput().getType(), getType(), source);
+  if (failed(shape))
+    return failure();
   StridedView view;
   view.offset = source.offset;
-  view.shape = llvm::to_vector(getType().getShape());
+  view.shape = *shape;
   view.strides.assign(view.shape.size(), 0);
   size_t skip = view.shape.size() - source.shape.size();
   for (size_t i = 0; i < source.shape.size(); ++i)

@@ -64,8 +64,8 @@ def Graph_ViewOpInterface : OpInterface<"ViewOpInterface"> {
   let methods = [InterfaceMethod<
     [{The strides (elements) and offset (elements) of result `index`, given
       those of operand 0; failure when the result is not a strided view of it
-      (a reshape of a transposed tensor) and a copy is needed first. Types are
-      static (after specialization).}],
+      (a reshape of a transposed tensor) and a copy is needed first. The size
+      of the batch is that of `source`.}],
     "::mlir::FailureOr<::tombolo::graph::StridedView>", "getView",
     (ins "unsigned":$index, "const ::tombolo::graph::StridedView &":$source)>];
 }

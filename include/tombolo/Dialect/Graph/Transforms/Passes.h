@@ -11,6 +11,7 @@
 
 #include "tombolo/Dialect/Graph/IR/GraphDialect.h"
 
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/Pass.h"
 #include <memory>

@@ -61,4 +61,44 @@ def GraphLowerPrecision : Pass<"graph-lower-precision", "::mlir::ModuleOp"> {
   let dependentDialects = ["::tombolo::graph::GraphDialect"];
 }
 
+def GraphFindBlocks : Pass<"graph-find-blocks", "::mlir::ModuleOp"> {
+  let summary = "outline the model's distinct blocks as functions";
+  let description = [{
+    A *cut* is a place in @main that exactly one float value computed before it
+    crosses; parameters, constants, what is computed of them alone, and model
+    inputs do not count. A *segment* is what lies between two cuts. A *block* is
+    the smallest run of segments that repeats directly after itself; what
+    remains before, between and after repeating runs is one block each. Where
+    nothing repeats, each segment with parameters is a block, together with the
+    segments without parameters that follow it.
+
+    Two blocks are the same when ops, attributes, types and wiring agree;
+    parameters agree by type and by being frozen or not. Same blocks become one
+    function, with the cost of the pass linear in the ops of the model and
+    quadratic only in its cuts.
+
+    Precondition: one @main without calls.
+    Postcondition: @main is a chain of calls of private functions that carry
+    `graph.block` (docs/Architecture.md).
+  }];
+  let dependentDialects = ["::mlir::func::FuncDialect", "::tombolo::graph::GraphDialect"];
+}
+
+def GraphDifferentiate : Pass<"graph-differentiate", "::mlir::ModuleOp"> {
+  let summary = "give each distinct block its forward and backward functions";
+  let description = [{
+    A value is *saved* when a backward function uses it, it is no argument of
+    the block, and it is no view or constant that can be had again for nothing;
+    it is *carried* when the backward by weight uses what the backward by input
+    computes. The gradient of an argument is the sum over its uses. An op whose
+    gradient is needed but not known is an error at the op. A parameter that no
+    gradient reaches becomes frozen, with a remark.
+
+    Precondition: @main is a chain of blocks whose first result is the loss.
+    Postcondition: each block names its three functions, whose arguments and
+    results are those of docs/Architecture.md.
+  }];
+  let dependentDialects = ["::mlir::func::FuncDialect", "::tombolo::graph::GraphDialect"];
+}
+
 #endif // TOMBOLO_DIALECT_GRAPH_TRANSFORMS_PASSES_TD

@@ -1,0 +1,409 @@
+//===- FindBlocks.cpp - outline the model's distinct blocks ---------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Analysis: the order of the ops, the cuts, and a signature of each segment.
+// Decision: which segments make a block, from the signatures alone
+// (Repetition.h). Rewrite: outline each distinct block and call it.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Repetition.h"
+#include "tombolo/Dialect/Graph/IR/GraphOps.h"
+#include "tombolo/Dialect/Graph/Transforms/Passes.h"
+
+#include "mlir/IR/IRMapping.h"
+#include "llvm/ADT/SetVector.h"
+#include <map>
+
+using namespace mlir;
+
+namespace tombolo::graph {
+#define GEN_PASS_DEF_GRAPHFINDBLOCKS
+#include "tombolo/Dialect/Graph/Transforms/Passes.h.inc"
+
+namespace {
+
+using Signature = std::vector<uint64_t>;
+
+uint64_t toWord(const void *pointer) {
+  return reinterpret_cast<uintptr_t>(pointer);
+}
+
+/// The ops of a block and the values that enter it.
+struct Unit {
+  SmallVector<Operation *> ops;     ///< in an order that can be executed
+  SmallVector<Value> data;          ///< crossing values, then model inputs
+  SmallVector<Value> parameters;    ///< results of get_parameter
+  SmallVector<Value> results;       ///< what later ops read
+  Signature signature;
+};
+
+class BlockFinder {
+public:
+  explicit BlockFinder(func::FuncOp main)
+      : main(main), symbols(main->getParentOfType<ModuleOp>()) {}
+
+  LogicalResult run();
+
+private:
+  void findOrder();
+  void findCuts();
+  bool isActive(Value value) const {
+    Operation *op = value.getDefiningOp();
+    return op && active.contains(op);
+  }
+  bool isFrozen(GetParameterOp op) {
+    return symbols.lookup<ParameterOp>(op.getParameter()).getFrozen();
+  }
+  Unit collectUnit(unsigned begin, unsigned end);
+  void collectOps(unsigned begin, unsigned end, Unit &unit);
+  void collectFreeOps(Operation *op, llvm::DenseSet<Operation *> &seen,
+                      Unit &unit);
+  void sign(Unit &unit);
+  func::FuncOp outline(const Unit &unit, unsigned number);
+  void rewrite(ArrayRef<Unit> units);
+
+  func::FuncOp main;
+  SymbolTable symbols;
+  /// Ops that depend on a model input; all others are free to be repeated.
+  llvm::DenseSet<Operation *> active;
+  /// The active ops that @main's results need.
+  SmallVector<Operation *> order;
+  llvm::DenseMap<Operation *, unsigned> position;
+  /// Segment i is order[starts[i], starts[i + 1]).
+  SmallVector<unsigned> starts;
+};
+
+/// Orders the active ops so that each stands as late as its readers allow and
+/// the longest chain comes first: whatever one value separates is then
+/// contiguous, whatever the order in the model's file.
+void BlockFinder::findOrder() {
+  llvm::DenseMap<Operation *, unsigned> depth;
+  for (Operation &op : main.getBody().front().without_terminator()) {
+    unsigned deepest = 0;
+    for (Value operand : op.getOperands()) {
+      if (isa<BlockArgument>(operand))
+        active.insert(&op);
+      else if (isActive(operand)) {
+        active.insert(&op);
+        deepest = std::max(deepest, depth.lookup(operand.getDefiningOp()));
+      }
+    }
+    depth[&op] = deepest + 1;
+  }
+
+  auto getChildren = [&](Operation *op) {
+    SmallVector<Operation *> children;
+    for (Value operand : op->getOperands())
+      if (isActive(operand))
+        children.push_back(operand.getDefiningOp());
+    // The stack is popped from the back.
+    llvm::stable_sort(children, [&](Operation *a, Operation *b) {
+      return depth.lookup(a) < depth.lookup(b);
+    });
+    return children;
+  };
+  llvm::DenseSet<Operation *> expanded;
+  SmallVector<Operation *> stack =
+      getChildren(main.getBody().front().getTerminator());
+  while (!stack.empty()) {
+    Operation *op = stack.back();
+    if (expanded.insert(op).second) {
+      llvm::append_range(stack, getChildren(op));
+      continue;
+    }
+    stack.pop_back();
+    if (position.try_emplace(op, order.size()).second)
+      order.push_back(op);
+  }
+}
+
+void BlockFinder::findCuts() {
+  // Values by the position of their last reader.
+  unsigned count = order.size();
+  std::vector<SmallVector<Value, 2>> dying(count + 1);
+  std::vector<SmallVector<Value, 2>> born(count);
+  for (auto [index, op] : llvm::enumerate(order)) {
+    for (Value result : op->getResults()) {
+      int64_t last = -1;
+      for (Operation *user : result.getUsers()) {
+        if (user->hasTrait<OpTrait::IsTerminator>())
+          last = count;
+        else if (auto it = position.find(user); it != position.end())
+          last = std::max<int64_t>(last, it->second);
+      }
+      if (last < 0)
+        continue;
+      born[index].push_back(result);
+      dying[last].push_back(result);
+    }
+  }
+  llvm::SmallDenseSet<Value> live;
+  starts.push_back(0);
+  for (unsigned i = 0; i + 1 < count; ++i) {
+    for (Value value : dying[i])
+      live.erase(value);
+    for (Value value : born[i])
+      live.insert(value);
+    if (live.size() == 1 && isa<FloatType>(getElementTypeOrSelf(*live.begin())))
+      starts.push_back(i + 1);
+  }
+  starts.push_back(count);
+}
+
+/// Adds the free ops that `op` needs, operands first.
+void BlockFinder::collectFreeOps(Operation *op,
+                                 llvm::DenseSet<Operation *> &seen,
+                                 Unit &unit) {
+  SmallVector<std::pair<Operation *, bool>> stack = {{op, false}};
+  while (!stack.empty()) {
+    auto [current, done] = stack.pop_back_val();
+    if (done) {
+      unit.ops.push_back(current);
+      continue;
+    }
+    if (current != op) {
+      if (!seen.insert(current).second)
+        continue;
+      stack.push_back({current, true});
+    }
+    for (Value operand : current->getOperands()) {
+      auto read = operand.getDefiningOp<GetParameterOp>();
+      // Several reads of one parameter are one argument.
+      if (read && llvm::none_of(unit.parameters, [&](Value other) {
+            return other.getDefiningOp<GetParameterOp>().getParameter() ==
+                   read.getParameter();
+          }))
+        unit.parameters.push_back(operand);
+    }
+    for (Value operand : llvm::reverse(current->getOperands())) {
+      Operation *producer = operand.getDefiningOp();
+      if (producer && !active.contains(producer) &&
+          !isa<GetParameterOp>(producer))
+        stack.push_back({producer, false});
+    }
+  }
+}
+
+void BlockFinder::collectOps(unsigned begin, unsigned end, Unit &unit) {
+  llvm::DenseSet<Operation *> seen;
+  for (Operation *op : ArrayRef(order).slice(begin, end - begin)) {
+    collectFreeOps(op, seen, unit);
+    unit.ops.push_back(op);
+  }
+}
+
+Unit BlockFinder::collectUnit(unsigned begin, unsigned end) {
+  Unit unit;
+  collectOps(begin, end, unit);
+  llvm::SetVector<Value> crossing;
+  llvm::SmallSetVector<BlockArgument, 4> inputs;
+  for (Operation *op : ArrayRef(order).slice(begin, end - begin)) {
+    for (Value operand : op->getOperands()) {
+      if (auto input = dyn_cast<BlockArgument>(operand))
+        inputs.insert(input);
+      else if (isActive(operand) &&
+               position.lookup(operand.getDefiningOp()) < begin)
+        crossing.insert(operand);
+    }
+    for (Value result : op->getResults())
+      if (llvm::any_of(result.getUsers(), [&](Operation *user) {
+            auto it = position.find(user);
+            return user->hasTrait<OpTrait::IsTerminator>() ||
+                   (it != position.end() && it->second >= end);
+          }))
+        unit.results.push_back(result);
+  }
+  // The last block gives @main's results in @main's order.
+  if (end == order.size()) {
+    Operation *ret = main.getBody().front().getTerminator();
+    llvm::stable_sort(unit.results, [&](Value a, Value b) {
+      return llvm::find(ret->getOperands(), a) <
+             llvm::find(ret->getOperands(), b);
+    });
+  }
+  unit.data = crossing.takeVector();
+  SmallVector<BlockArgument> sorted = llvm::to_vector(inputs);
+  llvm::sort(sorted, [](BlockArgument a, BlockArgument b) {
+    return a.getArgNumber() < b.getArgNumber();
+  });
+  llvm::append_range(unit.data, sorted);
+  sign(unit);
+  return unit;
+}
+
+/// Words that are equal exactly for blocks that one function can stand for.
+void BlockFinder::sign(Unit &unit) {
+  Signature &words = unit.signature;
+  llvm::DenseMap<Value, uint64_t> ids;
+  uint64_t next = 0;
+  for (Value value : unit.data) {
+    ids[value] = next++;
+    auto input = dyn_cast<BlockArgument>(value);
+    words.push_back(input ? input.getArgNumber() + 1 : 0);
+    words.push_back(toWord(value.getType().getAsOpaquePointer()));
+  }
+  llvm::DenseMap<StringRef, uint64_t> parameterIds;
+  for (Value value : unit.parameters) {
+    auto read = value.getDefiningOp<GetParameterOp>();
+    parameterIds[read.getParameter()] = next++;
+    words.push_back(isFrozen(read));
+    words.push_back(toWord(value.getType().getAsOpaquePointer()));
+  }
+  words.push_back(unit.ops.size());
+  for (Operation *op : unit.ops) {
+    words.push_back(toWord(op->getName().getAsOpaquePointer()));
+    words.push_back(toWord(op->getAttrDictionary().getAsOpaquePointer()));
+    words.push_back(op->getNumOperands());
+    for (Value operand : op->getOperands()) {
+      if (auto read = operand.getDefiningOp<GetParameterOp>())
+        words.push_back(parameterIds.lookup(read.getParameter()));
+      else
+        words.push_back(ids.lookup(operand));
+    }
+    for (Value result : op->getResults()) {
+      ids[result] = next++;
+      words.push_back(toWord(result.getType().getAsOpaquePointer()));
+    }
+  }
+  for (Value result : unit.results)
+    words.push_back(ids.lookup(result));
+}
+
+func::FuncOp BlockFinder::outline(const Unit &unit, unsigned number) {
+  SmallVector<Type> arguments, results;
+  for (Value value : unit.data)
+    arguments.push_back(value.getType());
+  for (Value value : unit.parameters)
+    arguments.push_back(value.getType());
+  for (Value value : unit.results)
+    results.push_back(value.getType());
+
+  OpBuilder builder(main);
+  auto function = builder.create<func::FuncOp>(
+      unit.ops.front()->getLoc(), "block" + std::to_string(number),
+      builder.getFunctionType(arguments, results));
+  function.setPrivate();
+  function->setAttr(kBlockAttr, builder.getUnitAttr());
+  symbols.insert(function);
+  Block *body = function.addEntryBlock();
+  IRMapping mapping;
+  for (auto [index, value] : llvm::enumerate(unit.data)) {
+    mapping.map(value, body->getArgument(index));
+    auto input = dyn_cast<BlockArgument>(value);
+    if (!input)
+      continue;
+    for (StringRef name : {kInputAttr, kLabelAttr})
+      if (Attribute attribute = main.getArgAttr(input.getArgNumber(), name))
+        function.setArgAttr(index, name, attribute);
+  }
+  llvm::DenseMap<StringRef, Value> parameterArguments;
+  for (auto [index, value] : llvm::enumerate(unit.parameters)) {
+    auto read = value.getDefiningOp<GetParameterOp>();
+    unsigned argument = unit.data.size() + index;
+    parameterArguments[read.getParameter()] = body->getArgument(argument);
+    function.setArgAttr(
+        argument, kParameterAttr,
+        builder.getStringAttr(isFrozen(read) ? kFrozen : kTrainable));
+  }
+  builder.setInsertionPointToStart(body);
+  for (Operation *op : unit.ops) {
+    for (Value operand : op->getOperands())
+      if (auto read = operand.getDefiningOp<GetParameterOp>())
+        mapping.map(operand, parameterArguments.lookup(read.getParameter()));
+    builder.clone(*op, mapping);
+  }
+  builder.create<func::ReturnOp>(
+      function.getLoc(), llvm::map_to_vector(unit.results, [&](Value value) {
+        return mapping.lookup(value);
+      }));
+  return function;
+}
+
+void BlockFinder::rewrite(ArrayRef<Unit> units) {
+  Operation *ret = main.getBody().front().getTerminator();
+  OpBuilder builder(ret);
+  std::map<Signature, func::FuncOp> functions;
+  IRMapping mapping;
+  for (const Unit &unit : units) {
+    func::FuncOp &function = functions[unit.signature];
+    if (!function)
+      function = outline(unit, functions.size() - 1);
+    SmallVector<Value> operands;
+    for (Value value : unit.data)
+      operands.push_back(mapping.lookupOrDefault(value));
+    llvm::append_range(operands, unit.parameters);
+    auto call = builder.create<func::CallOp>(unit.ops.front()->getLoc(),
+                                             function, operands);
+    mapping.map(unit.results, call.getResults());
+  }
+  for (OpOperand &operand : ret->getOpOperands())
+    operand.set(mapping.lookupOrDefault(operand.get()));
+  SmallVector<Operation *> ops;
+  for (Operation &op : main.getBody().front().without_terminator())
+    ops.push_back(&op);
+  for (Operation *op : llvm::reverse(ops))
+    if (!isa<func::CallOp>(op) && op->use_empty())
+      op->erase();
+}
+
+LogicalResult BlockFinder::run() {
+  for (Operation &op : main.getBody().front().without_terminator()) {
+    if (isa<func::CallOp>(op))
+      return op.emitError("@main must not call functions before blocks are "
+                          "found");
+    if (auto read = dyn_cast<GetParameterOp>(op))
+      if (!symbols.lookup<ParameterOp>(read.getParameter()))
+        return op.emitError() << "no parameter is named '"
+                              << read.getParameter() << "'";
+  }
+  findOrder();
+  if (order.empty())
+    return main.emitError("no output of the model depends on its inputs");
+  findCuts();
+
+  // Segments of one kind have one number, in order of appearance.
+  std::map<Signature, unsigned> kinds;
+  SmallVector<Segment> segments;
+  for (unsigned i = 0; i + 1 < starts.size(); ++i) {
+    Unit unit = collectUnit(starts[i], starts[i + 1]);
+    Segment segment;
+    segment.kind =
+        kinds.try_emplace(std::move(unit.signature), kinds.size())
+            .first->second;
+    segment.size = starts[i + 1] - starts[i];
+    segment.hasParameters = !unit.parameters.empty();
+    segment.hasMatrices = llvm::any_of(unit.parameters, [](Value value) {
+      return cast<RankedTensorType>(value.getType()).getRank() > 1;
+    });
+    segments.push_back(segment);
+  }
+  std::vector<Unit> units;
+  unsigned begin = 0;
+  for (unsigned end : groupSegments(segments)) {
+    units.push_back(collectUnit(starts[begin], starts[end]));
+    begin = end;
+  }
+  rewrite(units);
+  return success();
+}
+
+struct FindBlocks : impl::GraphFindBlocksBase<FindBlocks> {
+  void runOnOperation() override {
+    auto main = getOperation().lookupSymbol<func::FuncOp>("main");
+    if (!main || main.isDeclaration()) {
+      getOperation().emitError("the model has no function @main");
+      return signalPassFailure();
+    }
+    if (failed(BlockFinder(main).run()))
+      signalPassFailure();
+  }
+};
+
+} // namespace
+} // namespace tombolo::graph
