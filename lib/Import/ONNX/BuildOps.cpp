@@ -1,0 +1,400 @@
+//===- BuildOps.cpp - building arithmetic, contractions and norms ---------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "OpTable.h"
+
+#include "llvm/Support/FormatVariadic.h"
+
+#include <numeric>
+
+using namespace mlir;
+
+namespace tombolo::importer {
+
+/// The type of a value, which is always a ranked tensor.
+static RankedTensorType getType(Value value) {
+  return cast<RankedTensorType>(value.getType());
+}
+
+//===----------------------------------------------------------------------===//
+// Comparisons and logic, out of `less`, `equal` and `where`
+//===----------------------------------------------------------------------===//
+
+/// `condition ? lhs : rhs` for bools; null values stand for the constants.
+static LogicalResult setWhere(NodeContext &context, Value condition, Value lhs,
+                              Value rhs) {
+  if (!condition)
+    return failure();
+  auto orConstant = [&](Value value, bool constant) {
+    return value ? value
+                 : context.materialize(Symbolic::scalar(
+                       ElementType::Bool, Scalar::boolean(constant)));
+  };
+  return context.setResult(
+      0, context.make<graph::WhereOp>(
+             {condition, orConstant(lhs, true), orConstant(rhs, false)}));
+}
+
+/// The negation of a bool.
+static LogicalResult setNot(NodeContext &context, Value condition) {
+  if (!condition)
+    return failure();
+  Value yes = context.materialize(
+      Symbolic::scalar(ElementType::Bool, Scalar::boolean(true)));
+  Value no = context.materialize(
+      Symbolic::scalar(ElementType::Bool, Scalar::boolean(false)));
+  return context.setResult(0,
+                           context.make<graph::WhereOp>({condition, no, yes}));
+}
+
+/// `less` of the operands, perhaps swapped.
+static Value makeLess(NodeContext &context, bool swap) {
+  Value lhs = context.getValue(swap), rhs = context.getValue(!swap);
+  return lhs && rhs ? context.make<graph::LessOp>({lhs, rhs}) : Value();
+}
+
+LogicalResult buildGreater(NodeContext &context) {
+  return context.setResult(0, makeLess(context, true));
+}
+LogicalResult buildLessOrEqual(NodeContext &context) {
+  return setNot(context, makeLess(context, true));
+}
+LogicalResult buildGreaterOrEqual(NodeContext &context) {
+  return setNot(context, makeLess(context, false));
+}
+
+LogicalResult buildAnd(NodeContext &context) {
+  Value lhs = context.getValue(0), rhs = context.getValue(1);
+  return lhs && rhs ? setWhere(context, lhs, rhs, {}) : failure();
+}
+LogicalResult buildOr(NodeContext &context) {
+  Value lhs = context.getValue(0), rhs = context.getValue(1);
+  return lhs && rhs ? setWhere(context, lhs, {}, rhs) : failure();
+}
+LogicalResult buildNot(NodeContext &context) {
+  return setNot(context, context.getValue(0));
+}
+
+//===----------------------------------------------------------------------===//
+// Elementwise
+//===----------------------------------------------------------------------===//
+
+LogicalResult buildPow(NodeContext &context) {
+  Value base = context.getValue(0);
+  if (!base)
+    return failure();
+  // The exponent may be of another type; the result has the base's.
+  Value exponent;
+  const Symbolic *known = context.getSymbolic(1);
+  if (std::optional<Scalar> splat = known ? known->getSplat() : std::nullopt;
+      splat && !splat->batch &&
+      known->getRank() <= context.getOperandShape(0).size() &&
+      isa<FloatType>(getType(base).getElementType())) {
+    double value = isFloat(known->getType()) ? splat->asReal()
+                                             : static_cast<double>(splat->bits);
+    exponent = context.makeScalar(value, getType(base).getElementType());
+    if (known->getRank())
+      if (auto shape =
+              broadcastShapes(context.getOperandShape(0), known->getShape());
+          !shape || *shape != context.getOperandShape(0))
+        exponent = context.makeBroadcast(exponent, known->getShape());
+  } else {
+    exponent = context.getValue(1);
+    if (exponent)
+      exponent = context.makeCast(exponent, getType(base).getElementType());
+  }
+  if (!exponent)
+    return failure();
+  return context.setResult(0, context.make<graph::PowOp>({base, exponent}));
+}
+
+LogicalResult buildGelu(NodeContext &context) {
+  Value value = context.getValue(0);
+  std::string approximate = context.getString("approximate", "none");
+  if (!value)
+    return failure();
+  if (approximate != "none" && approximate != "tanh")
+    return context.emitError() << "approximate is '" << approximate
+                               << "', expected 'none' or 'tanh'";
+  return context.setResult(
+      0, context.make<graph::GeluOp>(value, [&](auto &properties) {
+        properties.approximate =
+            context.getBuilder().getStringAttr(approximate);
+      }));
+}
+
+LogicalResult buildWhere(NodeContext &context) {
+  std::optional<Shape> shape =
+      broadcastShapes(context.getOperandShape(0), context.getOperandShape(1));
+  if (shape)
+    shape = broadcastShapes(*shape, context.getOperandShape(2));
+  if (!shape)
+    return context.emitError() << "operands do not go together";
+  size_t yes = 1, no = 2;
+  Value condition;
+  if (const Symbolic *known = context.getSymbolic(0)) {
+    if (std::optional<Scalar> splat = known->getSplat()) {
+      Value chosen = context.getValue(splat->bits ? 1 : 2);
+      return chosen
+                 ? context.setResult(0, context.makeBroadcast(chosen, *shape))
+                 : failure();
+    }
+    // A mask is true inside its triangle; for one that is false there the
+    // branches change places.
+    if (known->getForm() == Symbolic::Form::Triangle &&
+        !known->getInside().bits) {
+      std::swap(yes, no);
+      condition = context.materialize(Symbolic::triangle(
+          ElementType::Bool, Shape(known->getShape()), Scalar::boolean(true),
+          Scalar::boolean(false), known->getOffset()));
+    }
+  }
+  if (!condition)
+    condition = context.getValue(0);
+  Value lhs = context.getBroadcastableValue(yes, *shape);
+  Value rhs = context.getBroadcastableValue(no, *shape);
+  if (!condition || !lhs || !rhs)
+    return failure();
+  return context.setResult(0,
+                           context.make<graph::WhereOp>({condition, lhs, rhs}));
+}
+
+LogicalResult buildCast(NodeContext &context) {
+  int to = static_cast<int>(context.getInt("to", 0));
+  std::optional<ElementType> element = getElementType(to);
+  Type type = element ? toMlirType(*element, context.getBuilder().getContext())
+                      : Type();
+  if (!type) {
+    std::string name = onnx::TensorProto::DataType_IsValid(to)
+                           ? onnx::TensorProto::DataType_Name(
+                                 static_cast<onnx::TensorProto::DataType>(to))
+                           : std::to_string(to);
+    return context.emitError() << "a cast to type " << name
+                               << " is not there yet; export the model in "
+                                  "32-bit floats";
+  }
+  Value value = context.getValue(0);
+  if (!value)
+    return failure();
+  return context.setResult(0, context.makeCast(value, type));
+}
+
+LogicalResult buildIdentity(NodeContext &context) {
+  return context.forwardOperand();
+}
+
+LogicalResult buildDropout(NodeContext &context) {
+  double ratio = context.getFloat("ratio", 0.5);
+  // Before opset 12 the operator has no training mode.
+  bool training = false;
+  if (context.getOpset() >= 12) {
+    auto read = [&](size_t i, Scalar otherwise) -> std::optional<Scalar> {
+      if (!context.hasOperand(i))
+        return otherwise;
+      const Symbolic *known = context.getSymbolic(i);
+      return known ? known->asScalar() : std::nullopt;
+    };
+    std::optional<Scalar> given = read(1, Scalar::real(0.5));
+    std::optional<Scalar> mode = read(2, Scalar::boolean(false));
+    if (!given || !mode)
+      return context.emitError() << "ratio and training_mode must be constants";
+    ratio = given->asReal();
+    training = mode->bits;
+  }
+  if (training && ratio != 0)
+    return context.emitError()
+           << "dropout with ratio " << llvm::formatv("{0:F}", ratio).str()
+           << " is not there yet: set it to 0, or export in evaluation mode";
+  (void)context.setResult(1, Symbolic::splat(ElementType::Bool,
+                                             context.getOperandShape(0),
+                                             Scalar::boolean(true)));
+  return context.forwardOperand();
+}
+
+//===----------------------------------------------------------------------===//
+// Contractions
+//===----------------------------------------------------------------------===//
+
+LogicalResult buildMatMul(NodeContext &context) {
+  Value lhs = context.getValue(0), rhs = context.getValue(1);
+  if (!lhs || !rhs)
+    return failure();
+  Shape left = context.getOperandShape(0), right = context.getOperandShape(1);
+  // A vector is a row on the left and a column on the right; that dimension is
+  // dropped again.
+  bool isRow = left.size() == 1, isColumn = right.size() == 1;
+  if (isRow)
+    lhs = context.makeReshape(lhs, {Affine{1, 0}, left[0]});
+  if (isColumn)
+    rhs = context.makeReshape(rhs, {right[0], Affine{1, 0}});
+  Value product = context.makeMatmul(lhs, rhs, {}, false, false);
+  if (product && (isRow || isColumn)) {
+    Shape shape = getShape(getType(product));
+    if (isColumn)
+      shape.pop_back();
+    if (isRow)
+      shape.erase(shape.end() - (isColumn ? 1 : 2));
+    product = context.makeReshape(product, shape);
+  }
+  return context.setResult(0, product);
+}
+
+LogicalResult buildGemm(NodeContext &context) {
+  Value lhs = context.getValue(0), rhs = context.getValue(1);
+  if (!lhs || !rhs)
+    return failure();
+  if (getType(lhs).getRank() != 2 || getType(rhs).getRank() != 2)
+    return context.emitError() << "expects matrices";
+  double alpha = context.getFloat("alpha", 1),
+         beta = context.getFloat("beta", 1);
+  Value addend;
+  if (context.hasOperand(2) && !(addend = context.getValue(2)))
+    return failure();
+  Type type = getType(lhs).getElementType();
+  auto scaled = [&](Value value, double factor) {
+    return factor == 1 ? value
+                       : context.make<graph::MulOp>(
+                             {value, context.makeScalar(factor, type)});
+  };
+  bool isBias =
+      addend && alpha == 1 && beta == 1 && getType(addend).getRank() == 1;
+  Value result = context.makeMatmul(lhs, rhs, {}, context.getInt("transA", 0),
+                                    context.getInt("transB", 0));
+  if (!result)
+    return failure();
+  if (isBias &&
+      getShape(getType(addend)).back() == getShape(getType(result)).back()) {
+    cast<graph::MatmulOp>(result.getDefiningOp())
+        .getBiasMutable()
+        .assign(addend);
+    return context.setResult(0, result);
+  }
+  result = scaled(result, alpha);
+  if (addend && result)
+    result = context.make<graph::AddOp>({result, scaled(addend, beta)});
+  return context.setResult(0, result);
+}
+
+//===----------------------------------------------------------------------===//
+// Reductions and norms
+//===----------------------------------------------------------------------===//
+
+LogicalResult buildSoftmax(NodeContext &context) {
+  Value value = context.getValue(0);
+  if (!value)
+    return failure();
+  Shape shape = context.getOperandShape(0);
+  bool flattens = context.getOpset() < 13;
+  FailureOr<int64_t> axis = context.normalizeAxis(
+      context.getInt("axis", flattens ? 1 : -1), shape.size());
+  if (failed(axis))
+    return failure();
+  if (*axis + 1 == static_cast<int64_t>(shape.size()))
+    return context.setResult(0, context.make<graph::SoftmaxOp>(value));
+  if (flattens) {
+    // Over all dimensions from the axis on.
+    Shape flat(shape.begin(), shape.begin() + *axis);
+    Affine last{1, 0};
+    for (Affine size : ArrayRef(shape).drop_front(*axis)) {
+      std::optional<Affine> product = mul(last, size);
+      if (!product)
+        return context.emitError() << "cannot flatten " << toString(shape);
+      last = *product;
+    }
+    flat.push_back(last);
+    Value result = context.makeReshape(value, flat);
+    result = result ? context.make<graph::SoftmaxOp>(result) : Value();
+    return context.setResult(0, result ? context.makeReshape(result, shape)
+                                       : Value());
+  }
+  SmallVector<int64_t> permutation(shape.size());
+  std::iota(permutation.begin(), permutation.end(), 0);
+  std::swap(permutation[*axis], permutation.back());
+  Value result = context.makeTranspose(value, permutation);
+  result = result ? context.make<graph::SoftmaxOp>(result) : Value();
+  return context.setResult(
+      0, result ? context.makeTranspose(result, permutation) : Value());
+}
+
+/// Axes are an attribute, and since some opset an operand.
+template <typename Op> static LogicalResult buildReduce(NodeContext &context) {
+  Value value = context.getValue(0);
+  if (!value)
+    return failure();
+  int64_t rank = getType(value).getRank();
+  auto axes = context.getAxes(1, rank);
+  if (failed(axes))
+    return failure();
+  if (!*axes || (*axes)->empty()) {
+    if (context.getInt("noop_with_empty_axes", 0))
+      return context.forwardOperand();
+    axes->emplace(rank);
+    std::iota((*axes)->begin(), (*axes)->end(), 0);
+  }
+  Builder &builder = context.getBuilder();
+  return context.setResult(0, context.make<Op>(value, [&](auto &properties) {
+    properties.axes = builder.getDenseI64ArrayAttr(**axes);
+    properties.keep_dims = builder.getBoolAttr(context.getInt("keepdims", 1));
+  }));
+}
+
+LogicalResult buildReduceSum(NodeContext &context) {
+  return buildReduce<graph::ReduceSumOp>(context);
+}
+LogicalResult buildReduceMean(NodeContext &context) {
+  return buildReduce<graph::ReduceMeanOp>(context);
+}
+LogicalResult buildReduceMax(NodeContext &context) {
+  return buildReduce<graph::ReduceMaxOp>(context);
+}
+
+LogicalResult buildLayerNormalization(NodeContext &context) {
+  Value value = context.getValue(0), gamma = context.getValue(1);
+  if (!value || !gamma)
+    return failure();
+  Shape shape = context.getOperandShape(0);
+  FailureOr<int64_t> axis =
+      context.normalizeAxis(context.getInt("axis", -1), shape.size());
+  if (failed(axis))
+    return failure();
+  if (*axis + 1 != static_cast<int64_t>(shape.size()))
+    return context.emitError()
+           << "a norm over more than the last dimension is not there yet";
+  Value beta;
+  if (context.hasOperand(2))
+    beta = context.getValue(2);
+  else
+    beta = context.materialize(
+        Symbolic::splat(ElementType::F32, {shape.back()}, Scalar::real(0)));
+  if (!beta)
+    return failure();
+  // Scale and shift may be broadcast along the row.
+  for (Value *operand : {&gamma, &beta})
+    if (getShape(getType(*operand)) != Shape{shape.back()} &&
+        !(*operand = context.makeBroadcast(*operand, {shape.back()})))
+      return failure();
+  auto norm = context.create<graph::LayerNormOp>(
+      {value, gamma, beta}, [&](auto &properties) {
+        properties.epsilon = context.getBuilder().getF64FloatAttr(
+            context.getFloat("epsilon", 1e-5f));
+      });
+  if (!norm)
+    return failure();
+  // ONNX keeps the reduced dimension.
+  Shape kept(shape);
+  kept.back() = {1, 0};
+  for (size_t i : {1, 2})
+    if (context.wantsResult(i)) {
+      Value statistic = context.makeReshape(norm->getResult(i), kept);
+      if (failed(context.setResult(i, statistic)))
+        return failure();
+    }
+  return context.setResult(0, norm.getResult());
+}
+
+} // namespace tombolo::importer

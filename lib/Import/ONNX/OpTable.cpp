@@ -1,0 +1,100 @@
+//===- OpTable.cpp - the ONNX operators that are understood ---------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "OpTable.h"
+
+#include "llvm/ADT/StringMap.h"
+
+namespace tombolo::importer {
+
+using namespace graph;
+
+static constexpr OpEntry table[] = {
+    // Computed from shapes, or known.
+    {"Shape", 1, 1, noGradients, evaluateShape, nullptr},
+    {"Size", 1, 1, noGradients, evaluateSize, nullptr},
+    {"Constant", 0, 0, noGradients, evaluateConstant, nullptr},
+    {"ConstantOfShape", 1, 1, noGradients, evaluateConstantOfShape, nullptr},
+    {"Range", 3, 3, noGradients, evaluateRange, nullptr},
+    {"Mod", 2, 2, noGradients, evaluateMod, nullptr},
+    {"Abs", 1, 1, 0, evaluateAbs, nullptr},
+    {"Floor", 1, 1, noGradients, evaluateFloor, nullptr},
+    {"Ceil", 1, 1, noGradients, evaluateCeil, nullptr},
+    {"Xor", 2, 2, noGradients, evaluateXor, nullptr},
+    {"Max", 1, 64, 0, evaluateMax, nullptr},
+    {"Min", 1, 64, 0, evaluateMin, nullptr},
+    {"ReduceProd", 1, 2, 0b10, evaluateReduceProd, nullptr},
+    {"ReduceMin", 1, 2, 0b10, evaluateReduceMin, nullptr},
+    // Elementwise.
+    {"Add", 2, 2, 0, evaluateAdd, buildBinary<AddOp>},
+    {"Sub", 2, 2, 0, evaluateSub, buildBinary<SubOp>},
+    {"Mul", 2, 2, 0, evaluateMul, buildBinary<MulOp>},
+    {"Div", 2, 2, 0, evaluateDiv, buildBinary<DivOp>},
+    {"Pow", 2, 2, 0, evaluatePow, buildPow},
+    {"Equal", 2, 2, noGradients, evaluateEqual, buildBinary<EqualOp>},
+    {"Less", 2, 2, noGradients, evaluateLess, buildBinary<LessOp>},
+    {"LessOrEqual", 2, 2, noGradients, evaluateLessOrEqual, buildLessOrEqual},
+    {"Greater", 2, 2, noGradients, evaluateGreater, buildGreater},
+    {"GreaterOrEqual", 2, 2, noGradients, evaluateGreaterOrEqual,
+     buildGreaterOrEqual},
+    {"And", 2, 2, noGradients, evaluateAnd, buildAnd},
+    {"Or", 2, 2, noGradients, evaluateOr, buildOr},
+    {"Not", 1, 1, noGradients, evaluateNot, buildNot},
+    {"Neg", 1, 1, 0, evaluateNeg, buildUnary<NegOp>},
+    {"Sqrt", 1, 1, 0, evaluateSqrt, buildUnary<SqrtOp>},
+    {"Reciprocal", 1, 1, 0, evaluateReciprocal, buildUnary<ReciprocalOp>},
+    {"Exp", 1, 1, 0, evaluateExp, buildUnary<ExpOp>},
+    {"Log", 1, 1, 0, evaluateLog, buildUnary<LogOp>},
+    {"Erf", 1, 1, 0, nullptr, buildUnary<ErfOp>},
+    {"Tanh", 1, 1, 0, nullptr, buildUnary<TanhOp>},
+    {"Sigmoid", 1, 1, 0, nullptr, buildUnary<SigmoidOp>},
+    {"Relu", 1, 1, 0, nullptr, buildUnary<ReluOp>},
+    {"Gelu", 1, 1, 0, nullptr, buildGelu},
+    {"Where", 3, 3, 0b001, evaluateWhere, buildWhere},
+    {"Cast", 1, 1, 0, evaluateCast, importer::buildCast},
+    {"Identity", 1, 1, 0, nullptr, buildIdentity},
+    {"Dropout", 1, 3, 0b110, nullptr, buildDropout},
+    // Moving elements.
+    {"Reshape", 2, 2, 0b10, evaluateReshape, importer::buildReshape},
+    {"Flatten", 1, 1, 0, evaluateFlatten, buildFlatten},
+    {"Squeeze", 1, 2, 0b10, evaluateSqueeze, buildSqueeze},
+    {"Unsqueeze", 1, 2, 0b10, evaluateUnsqueeze, buildUnsqueeze},
+    {"Transpose", 1, 1, 0, evaluateTranspose, buildTranspose},
+    {"Expand", 2, 2, 0b10, evaluateExpand, buildExpand},
+    {"Slice", 3, 5, 0b11110, evaluateSlice, buildSlice},
+    {"Split", 1, 2, 0b10, evaluateSplit, buildSplit},
+    {"Concat", 1, 1 << 16, 0, evaluateConcat, buildConcat},
+    {"Gather", 2, 2, 0b10, evaluateGather, buildGather},
+    {"Trilu", 1, 2, 0b10, evaluateTrilu, buildTrilu},
+    // Contractions, reductions and norms.
+    {"MatMul", 2, 2, 0, nullptr, buildMatMul},
+    {"Gemm", 2, 3, 0, nullptr, buildGemm},
+    {"Softmax", 1, 1, 0, nullptr, buildSoftmax},
+    {"ReduceSum", 1, 2, 0b10, evaluateReduceSum, buildReduceSum},
+    {"ReduceMean", 1, 2, 0b10, nullptr, buildReduceMean},
+    {"ReduceMax", 1, 2, 0b10, evaluateReduceMax, buildReduceMax},
+    {"LayerNormalization", 2, 3, 0, nullptr, buildLayerNormalization},
+};
+
+const OpEntry *findOp(const onnx::NodeProto &node) {
+  static const llvm::StringMap<const OpEntry *> byType = [] {
+    llvm::StringMap<const OpEntry *> map;
+    for (const OpEntry &entry : table)
+      map[entry.type] = &entry;
+    return map;
+  }();
+  if (!node.domain().empty() && node.domain() != "ai.onnx")
+    return nullptr;
+  // Control flow: no operator of the table has a graph inside.
+  for (const onnx::AttributeProto &attribute : node.attribute())
+    if (attribute.has_g() || attribute.graphs_size())
+      return nullptr;
+  return byType.lookup(node.op_type());
+}
+
+} // namespace tombolo::importer

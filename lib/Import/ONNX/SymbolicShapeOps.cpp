@@ -1,0 +1,664 @@
+//===- SymbolicShapeOps.cpp - evaluating shapes and movements -------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "OpTable.h"
+
+#include <cmath>
+#include <numeric>
+
+using namespace mlir;
+
+namespace tombolo::importer {
+namespace {
+
+/// A Slice end from here on means "to the end": exporters write 2^31-1 or
+/// 2^63-1.
+constexpr int64_t endOfAxis = std::numeric_limits<int32_t>::max();
+
+bool setIfKnown(NodeContext &context, std::optional<Symbolic> value) {
+  if (value)
+    (void)context.setResult(0, std::move(*value));
+  return value.has_value();
+}
+
+/// Runs a function that reports its failures; evaluation only says that it
+/// could not, and building then reports.
+template <typename Function> auto silently(NodeContext &context, Function f) {
+  ScopedDiagnosticHandler handler(context.getLoc().getContext(),
+                                  [](Diagnostic &) { return success(); });
+  return f();
+}
+
+/// Evaluates a Reshape-like node of a known operand.
+bool evaluateReshapeLike(NodeContext &context,
+                         FailureOr<Shape> (*getShape)(NodeContext &)) {
+  const Symbolic *operand = context.getSymbolic(0);
+  if (!operand)
+    return false;
+  FailureOr<Shape> shape = silently(context, [&] { return getShape(context); });
+  return succeeded(shape) && setIfKnown(context, operand->reshape(*shape));
+}
+
+/// A position in [0, size] as ONNX's Slice clamps it.
+std::optional<Affine> clamp(Affine position, Affine size) {
+  if (position.isConstant() && position.constant >= endOfAxis)
+    return size;
+  if (position.isConstant() && position.constant <= -endOfAxis)
+    return Affine{};
+  std::optional<int> sign = compare(position, {});
+  if (!sign)
+    return std::nullopt;
+  if (*sign < 0) {
+    std::optional<Affine> moved = add(position, size);
+    if (!moved || !(sign = compare(*moved, {})))
+      return std::nullopt;
+    position = *sign < 0 ? Affine{} : *moved;
+  }
+  std::optional<int> beyond = compare(position, size);
+  if (!beyond)
+    return std::nullopt;
+  return *beyond > 0 ? size : position;
+}
+
+} // namespace
+
+//===----------------------------------------------------------------------===//
+// Shared with building
+//===----------------------------------------------------------------------===//
+
+FailureOr<SmallVector<SliceRange>> getSlices(NodeContext &context,
+                                             ArrayRef<Affine> shape) {
+  FailureOr<SmallVector<Affine>> starts = context.getIntegers(1, "starts");
+  if (failed(starts))
+    return failure();
+  FailureOr<SmallVector<Affine>> ends = context.getIntegers(2, "ends");
+  if (failed(ends))
+    return failure();
+  SmallVector<int64_t> axes(starts->size()), steps(starts->size(), 1);
+  std::iota(axes.begin(), axes.end(), 0);
+  if (context.hasOperand(3)) {
+    FailureOr<SmallVector<int64_t>> given = context.getConstants(3, "axes");
+    if (failed(given))
+      return failure();
+    axes = *given;
+  }
+  if (context.hasOperand(4)) {
+    FailureOr<SmallVector<int64_t>> given = context.getConstants(4, "steps");
+    if (failed(given))
+      return failure();
+    steps = *given;
+  }
+  if (ends->size() != starts->size() || axes.size() != starts->size() ||
+      steps.size() != starts->size())
+    return context.emitError() << "starts, ends, axes and steps must have one "
+                                  "length";
+  SmallVector<SliceRange> slices;
+  for (size_t i = 0; i < axes.size(); ++i) {
+    FailureOr<int64_t> axis = context.normalizeAxis(axes[i], shape.size());
+    if (failed(axis))
+      return failure();
+    if (steps[i] < 1)
+      return context.emitError()
+             << "a step of " << steps[i] << " is not there yet";
+    std::optional<Affine> start = clamp((*starts)[i], shape[*axis]);
+    std::optional<Affine> end = clamp((*ends)[i], shape[*axis]);
+    std::optional<Affine> size =
+        start && end ? sub(*end, *start) : std::nullopt;
+    std::optional<int> sign = size ? compare(*size, {}) : std::nullopt;
+    if (!sign)
+      return context.emitError()
+             << "cuts axis " << *axis
+             << " at a place that depends on the batch size";
+    if (*sign < 0)
+      size = Affine{};
+    if (steps[i] != 1) {
+      if (!size->isConstant())
+        return context.emitError()
+               << "takes every " << steps[i] << "th sample of the batch";
+      size->constant = (size->constant + steps[i] - 1) / steps[i];
+    }
+    slices.push_back({static_cast<size_t>(*axis), *start, *size, steps[i]});
+  }
+  return slices;
+}
+
+FailureOr<SmallVector<int64_t>> getSplitSizes(NodeContext &context,
+                                              Affine length) {
+  std::optional<SmallVector<int64_t>> sizes = context.getInts("split");
+  if (context.hasOperand(1)) {
+    FailureOr<SmallVector<int64_t>> given =
+        context.getConstants(1, "sizes of the parts");
+    if (failed(given))
+      return failure();
+    sizes = *given;
+  }
+  if (!length.isConstant())
+    return context.emitError() << "splits the batch";
+  int64_t parts = static_cast<int64_t>(context.getNumResults());
+  if (parts == 0)
+    return context.emitError() << "has no results";
+  if (!sizes) {
+    // Equal parts, of which the last may be smaller (opset 18).
+    int64_t part = (length.constant + parts - 1) / parts;
+    sizes.emplace(parts, part);
+    sizes->back() = length.constant - part * (parts - 1);
+  }
+  int64_t left = length.constant;
+  for (int64_t size : *sizes) {
+    if (size < 1 || size > left)
+      left = -1;
+    if (left < 0)
+      break;
+    left -= size;
+  }
+  if (left != 0 || sizes->size() != context.getNumResults())
+    return context.emitError() << "its parts do not add up to the "
+                               << length.constant << " elements of the axis";
+  return *sizes;
+}
+
+/// Dimensions that are multiplied exactly: constants and multiples of the
+/// batch.
+static std::optional<Affine> product(ArrayRef<Affine> shape) {
+  Affine result{1, 0};
+  for (Affine size : shape) {
+    std::optional<Affine> next = mul(result, size);
+    if (!next)
+      return std::nullopt;
+    result = *next;
+  }
+  return result;
+}
+
+FailureOr<Shape> getReshape(NodeContext &context) {
+  Shape from = context.getOperandShape(0);
+  FailureOr<SmallVector<Affine>> given = context.getIntegers(1, "shape");
+  if (failed(given))
+    return failure();
+  Shape to;
+  std::optional<size_t> unknown;
+  bool allowZero = context.getInt("allowzero", 0);
+  for (auto [i, size] : llvm::enumerate(*given)) {
+    to.push_back(size);
+    if (size == Affine{-1, 0}) {
+      if (unknown)
+        return context.emitError() << "has two unknown dimensions";
+      unknown = i;
+      to.back() = {1, 0};
+    } else if (size == Affine{0, 0} && !allowZero) {
+      if (i >= from.size())
+        return context.emitError()
+               << "keeps dimension " << i << " of a tensor of " << from.size()
+               << " dimensions";
+      to.back() = from[i];
+    }
+  }
+  if (unknown) {
+    std::optional<Affine> all = product(from), known = product(to);
+    std::optional<Affine> rest =
+        all && known ? div(*all, *known) : std::nullopt;
+    if (!rest || mul(*rest, *known) != all) {
+      to[*unknown] = {-1, 0};
+      return context.emitError()
+             << "cannot reshape " << toString(from) << " to " << toString(to);
+    }
+    to[*unknown] = *rest;
+  }
+  return to;
+}
+
+FailureOr<Shape> getSqueeze(NodeContext &context) {
+  Shape from = context.getOperandShape(0);
+  auto axes = context.getAxes(1, from.size());
+  if (failed(axes))
+    return failure();
+  Shape to;
+  for (auto [i, size] : llvm::enumerate(from)) {
+    bool isOne = size == Affine{1, 0};
+    bool named = *axes && llvm::is_contained(**axes, i);
+    if (named && !isOne)
+      return context.emitError()
+             << "dimension " << i << " of " << toString(from) << " is not 1";
+    if (!(named || (!*axes && isOne)))
+      to.push_back(size);
+  }
+  return to;
+}
+
+FailureOr<Shape> getUnsqueeze(NodeContext &context) {
+  Shape from = context.getOperandShape(0);
+  // Axes count in the result.
+  size_t added = 0;
+  if (auto attribute = context.getInts("axes"))
+    added = attribute->size();
+  else if (const Symbolic *axes = context.getSymbolic(1))
+    added = axes->getRank() == 0 ? 1 : axes->getShape()[0].constant;
+  if (added > 64)
+    return context.emitError() << "adds " << added << " dimensions";
+  auto axes = context.getAxes(1, from.size() + added);
+  if (failed(axes))
+    return failure();
+  if (!*axes)
+    return context.emitError() << "names no axes";
+  Shape to;
+  size_t next = 0;
+  for (size_t i = 0; i < from.size() + added; ++i)
+    to.push_back(llvm::is_contained(**axes, i) ? Affine{1, 0} : from[next++]);
+  return to;
+}
+
+FailureOr<Shape> getFlatten(NodeContext &context) {
+  Shape from = context.getOperandShape(0);
+  int64_t axis = context.getInt("axis", 1);
+  int64_t rank = static_cast<int64_t>(from.size());
+  if (axis < -rank || axis > rank)
+    return context.emitError()
+           << "axis " << axis << " is outside the " << rank << " dimensions";
+  if (axis < 0)
+    axis += rank;
+  std::optional<Affine> rows = product(ArrayRef(from).take_front(axis));
+  std::optional<Affine> columns = product(ArrayRef(from).drop_front(axis));
+  if (!rows || !columns)
+    return context.emitError() << "cannot flatten " << toString(from);
+  return Shape{*rows, *columns};
+}
+
+FailureOr<Shape> getExpand(NodeContext &context) {
+  FailureOr<SmallVector<Affine>> given = context.getIntegers(1, "shape");
+  if (failed(given))
+    return failure();
+  Shape from = context.getOperandShape(0);
+  // A dimension may be given as 1 to keep the operand's.
+  std::optional<Shape> to = broadcastShapes(from, *given);
+  if (!to)
+    return context.emitError()
+           << "cannot expand " << toString(from) << " to " << toString(*given);
+  return *to;
+}
+
+FailureOr<SmallVector<int64_t>> getPermutation(NodeContext &context,
+                                               size_t rank) {
+  SmallVector<int64_t> permutation(rank);
+  std::iota(permutation.rbegin(), permutation.rend(), 0);
+  if (auto given = context.getInts("perm"))
+    permutation = *given;
+  SmallVector<int64_t> sorted(permutation);
+  llvm::sort(sorted);
+  if (!llvm::equal(sorted, llvm::seq<int64_t>(0, rank)))
+    return context.emitError()
+           << "perm is not a permutation of " << rank << " dimensions";
+  return permutation;
+}
+
+//===----------------------------------------------------------------------===//
+// Evaluation
+//===----------------------------------------------------------------------===//
+
+bool evaluateShape(NodeContext &context) {
+  Shape shape = context.getOperandShape(0);
+  int64_t rank = static_cast<int64_t>(shape.size());
+  auto bound = [&](int64_t at) {
+    return std::clamp<int64_t>(at < 0 ? at + rank : at, 0, rank);
+  };
+  int64_t start = bound(context.getInt("start", 0));
+  int64_t end = bound(context.getInt("end", rank));
+  ArrayRef<Affine> part(shape);
+  part = start < end ? part.slice(start, end - start) : ArrayRef<Affine>();
+  return setIfKnown(context, Symbolic::vector(part));
+}
+
+bool evaluateSize(NodeContext &context) {
+  std::optional<Affine> size = product(context.getOperandShape(0));
+  return size && setIfKnown(context, Symbolic::scalar(ElementType::I64,
+                                                      Scalar::integer(*size)));
+}
+
+bool evaluateConstant(NodeContext &context) {
+  if (const onnx::AttributeProto *value = context.find("value"))
+    return setIfKnown(context, Symbolic::fromTensor(value->t()));
+  auto number = [&](ElementType type, Scalar value) {
+    return setIfKnown(context, Symbolic::scalar(type, value));
+  };
+  if (const onnx::AttributeProto *value = context.find("value_int"))
+    return number(ElementType::I64, Scalar::integer({value->i(), 0}));
+  if (const onnx::AttributeProto *value = context.find("value_float"))
+    return number(ElementType::F32, Scalar::real(value->f()));
+  if (auto values = context.getInts("value_ints")) {
+    SmallVector<Affine> integers;
+    for (int64_t value : *values)
+      integers.push_back({value, 0});
+    return setIfKnown(context, Symbolic::vector(integers));
+  }
+  if (const onnx::AttributeProto *value = context.find("value_floats")) {
+    std::vector<Scalar> reals;
+    for (float real : value->floats())
+      reals.push_back(Scalar::real(real));
+    Shape shape{{static_cast<int64_t>(reals.size()), 0}};
+    return setIfKnown(
+        context, Symbolic::dense(ElementType::F32, shape, std::move(reals)));
+  }
+  return false;
+}
+
+bool evaluateConstantOfShape(NodeContext &context) {
+  const Symbolic *operand = context.getSymbolic(0);
+  std::optional<SmallVector<Affine>> sizes =
+      operand ? operand->asVector() : std::nullopt;
+  if (!sizes)
+    return false;
+  for (Affine size : *sizes) {
+    std::optional<int> sign = compare(size, {});
+    if (!sign || *sign < 0)
+      return false;
+  }
+  ElementType type = ElementType::F32;
+  Scalar value = Scalar::real(0);
+  if (const onnx::AttributeProto *attribute = context.find("value")) {
+    std::optional<Symbolic> given = Symbolic::fromTensor(attribute->t());
+    std::optional<Scalar> element = given ? given->asScalar() : std::nullopt;
+    if (!element)
+      return false;
+    type = given->getType();
+    value = *element;
+  }
+  return setIfKnown(
+      context,
+      Symbolic::splat(type, Shape(sizes->begin(), sizes->end()), value));
+}
+
+bool evaluateRange(NodeContext &context) {
+  std::optional<Scalar> values[3];
+  for (size_t i = 0; i < 3; ++i) {
+    const Symbolic *operand = context.getSymbolic(i);
+    if (!operand || !(values[i] = operand->asScalar()) ||
+        operand->getType() != context.getSymbolic(0)->getType())
+      return false;
+  }
+  ElementType type = context.getSymbolic(0)->getType();
+  if (isFloat(type)) {
+    double start = values[0]->asReal(), limit = values[1]->asReal(),
+           delta = values[2]->asReal();
+    double count = std::ceil((limit - start) / delta);
+    if (!(count < 1 << 22))
+      return false;
+    std::vector<Scalar> elements;
+    for (int64_t i = 0; i < static_cast<int64_t>(count); ++i)
+      elements.push_back(
+          roundReal(type, start + static_cast<double>(i) * delta));
+    Shape shape{{static_cast<int64_t>(elements.size()), 0}};
+    return setIfKnown(context,
+                      Symbolic::dense(type, shape, std::move(elements)));
+  }
+  Affine start = values[0]->asInteger(), delta = values[2]->asInteger();
+  std::optional<Affine> length = sub(values[1]->asInteger(), start);
+  if (!length || !delta.isConstant() || delta.constant == 0)
+    return false;
+  Affine size;
+  if (length->isConstant()) {
+    int64_t quotient = length->constant / delta.constant;
+    size.constant = std::max<int64_t>(
+        0, quotient + (length->constant % delta.constant != 0 &&
+                       (length->constant < 0) == (delta.constant < 0)));
+  } else if (delta.constant == 1 && compare(*length, {}).value_or(-1) >= 0) {
+    size = *length;
+  } else {
+    return false;
+  }
+  return setIfKnown(
+      context,
+      Symbolic::linear(type, {size}, Scalar::integer(start), {delta.constant}));
+}
+
+bool evaluateReshape(NodeContext &context) {
+  return evaluateReshapeLike(context, getReshape);
+}
+bool evaluateFlatten(NodeContext &context) {
+  return evaluateReshapeLike(context, getFlatten);
+}
+bool evaluateSqueeze(NodeContext &context) {
+  return evaluateReshapeLike(context, getSqueeze);
+}
+bool evaluateUnsqueeze(NodeContext &context) {
+  return evaluateReshapeLike(context, getUnsqueeze);
+}
+
+bool evaluateTranspose(NodeContext &context) {
+  const Symbolic *operand = context.getSymbolic(0);
+  if (!operand)
+    return false;
+  auto permutation = silently(
+      context, [&] { return getPermutation(context, operand->getRank()); });
+  return succeeded(permutation) &&
+         setIfKnown(context, operand->transpose(*permutation));
+}
+
+bool evaluateExpand(NodeContext &context) {
+  const Symbolic *operand = context.getSymbolic(0);
+  if (!operand)
+    return false;
+  auto shape = silently(context, [&] { return getExpand(context); });
+  return succeeded(shape) && setIfKnown(context, operand->broadcast(*shape));
+}
+
+bool evaluateSlice(NodeContext &context) {
+  const Symbolic *operand = context.getSymbolic(0);
+  if (!operand)
+    return false;
+  auto slices = silently(
+      context, [&] { return getSlices(context, operand->getShape()); });
+  if (failed(slices))
+    return false;
+  std::optional<Symbolic> result = *operand;
+  for (const SliceRange &slice : *slices) {
+    result = result->slice(slice.axis, slice.start, slice.size, slice.step);
+    if (!result)
+      return false;
+  }
+  return setIfKnown(context, std::move(result));
+}
+
+bool evaluateSplit(NodeContext &context) {
+  const Symbolic *operand = context.getSymbolic(0);
+  if (!operand)
+    return false;
+  auto parts = silently(context, [&]() -> FailureOr<std::vector<Symbolic>> {
+    FailureOr<int64_t> axis =
+        context.normalizeAxis(context.getInt("axis", 0), operand->getRank());
+    if (failed(axis))
+      return failure();
+    auto sizes = getSplitSizes(context, operand->getShape()[*axis]);
+    if (failed(sizes))
+      return failure();
+    std::vector<Symbolic> parts;
+    int64_t start = 0;
+    for (int64_t size : *sizes) {
+      auto part = operand->slice(*axis, {start, 0}, {size, 0}, 1);
+      if (!part)
+        return failure();
+      parts.push_back(std::move(*part));
+      start += size;
+    }
+    return parts;
+  });
+  if (failed(parts))
+    return false;
+  for (auto [i, part] : llvm::enumerate(*parts))
+    (void)context.setResult(i, std::move(part));
+  return true;
+}
+
+bool evaluateConcat(NodeContext &context) {
+  if (!context.allSymbolic() || context.getNumOperands() == 0)
+    return false;
+  const Symbolic &first = *context.getSymbolic(0);
+  auto axis = silently(context, [&] {
+    return context.normalizeAxis(context.getInt("axis", 0), first.getRank());
+  });
+  if (failed(axis))
+    return false;
+  Shape shape(first.getShape());
+  shape[*axis] = {};
+  SmallVector<const Symbolic *> parts;
+  for (size_t i = 0; i < context.getNumOperands(); ++i) {
+    const Symbolic *part = context.getSymbolic(i);
+    if (!part || part->getType() != first.getType() ||
+        part->getRank() != first.getRank())
+      return false;
+    for (auto [d, size] : llvm::enumerate(part->getShape())) {
+      if (static_cast<int64_t>(d) != *axis) {
+        if (size != shape[d])
+          return false;
+        continue;
+      }
+      std::optional<Affine> sum = add(shape[d], size);
+      if (!sum)
+        return false;
+      shape[d] = *sum;
+    }
+    parts.push_back(part);
+  }
+  // Row-major: for each index before the axis, the parts one after the other.
+  std::optional<int64_t> count = countDense(shape);
+  if (!count)
+    return false;
+  SmallVector<std::vector<Scalar>> all;
+  SmallVector<int64_t> runs;
+  for (const Symbolic *part : parts) {
+    auto elements = part->expand();
+    if (!elements)
+      return false;
+    all.push_back(std::move(*elements));
+    runs.push_back(product(part->getShape().drop_front(*axis))->constant);
+  }
+  int64_t outer = product(ArrayRef(shape).take_front(*axis))->constant;
+  std::vector<Scalar> joined;
+  joined.reserve(*count);
+  for (int64_t o = 0; o < outer; ++o)
+    for (auto [elements, run] : llvm::zip(all, runs))
+      joined.insert(joined.end(), elements.begin() + o * run,
+                    elements.begin() + (o + 1) * run);
+  return setIfKnown(context,
+                    Symbolic::dense(first.getType(), shape, std::move(joined)));
+}
+
+bool evaluateGather(NodeContext &context) {
+  const Symbolic *table = context.getSymbolic(0);
+  const Symbolic *indices = context.getSymbolic(1);
+  if (!table || !indices || table->getRank() == 0 ||
+      isFloat(indices->getType()))
+    return false;
+  auto axis = silently(context, [&] {
+    return context.normalizeAxis(context.getInt("axis", 0), table->getRank());
+  });
+  if (failed(axis))
+    return false;
+  Shape shape(table->getShape().take_front(*axis));
+  shape.append(indices->getShape().begin(), indices->getShape().end());
+  shape.append(table->getShape().begin() + *axis + 1, table->getShape().end());
+  if (std::optional<Scalar> splat = table->getSplat())
+    return setIfKnown(context,
+                      Symbolic::splat(table->getType(), shape, *splat));
+  auto positions = indices->expand();
+  Affine length = table->getShape()[*axis];
+  if (!positions || !length.isConstant())
+    return false;
+  for (Scalar &position : *positions) {
+    if (position.batch)
+      return false;
+    if (position.bits < 0)
+      position.bits += length.constant;
+    if (position.bits < 0 || position.bits >= length.constant)
+      return false;
+  }
+  size_t width = indices->getRank();
+  return setIfKnown(
+      context, table->rearrange(shape, [&](ArrayRef<int64_t> result,
+                                           MutableArrayRef<int64_t> source) {
+        int64_t n = 0;
+        for (size_t d = 0; d < width; ++d)
+          n = n * indices->getShape()[d].constant + result[*axis + d];
+        for (int64_t d = 0; d < *axis; ++d)
+          source[d] = result[d];
+        source[*axis] = (*positions)[n].bits;
+        for (size_t d = *axis + 1; d < table->getRank(); ++d)
+          source[d] = result[d + width - 1];
+      }));
+}
+
+bool evaluateTrilu(NodeContext &context) {
+  const Symbolic *operand = context.getSymbolic(0);
+  if (!operand || operand->getRank() < 2)
+    return false;
+  int64_t k = 0;
+  if (context.hasOperand(1)) {
+    const Symbolic *diagonal = context.getSymbolic(1);
+    std::optional<Scalar> value =
+        diagonal ? diagonal->asScalar() : std::nullopt;
+    // Far enough to be any diagonal, without overflow below.
+    if (!value || value->batch || std::abs(value->bits) > 1 << 30)
+      return false;
+    k = value->bits;
+  }
+  // Upper keeps j >= i + k, which is not (j <= i + k - 1).
+  bool upper = context.getInt("upper", 1);
+  Scalar keep = Scalar::boolean(!upper), drop = Scalar::boolean(upper);
+  Symbolic mask =
+      Symbolic::triangle(ElementType::Bool, Shape(operand->getShape()), keep,
+                         drop, upper ? k - 1 : k);
+  Symbolic zero = Symbolic::scalar(operand->getType(), Scalar{});
+  return setIfKnown(context,
+                    elementwise({&mask, operand, &zero}, operand->getType(),
+                                [](ArrayRef<Scalar> values) {
+                                  return std::optional<Scalar>(
+                                      values[0].bits ? values[1] : values[2]);
+                                }));
+}
+
+/// Reduces all elements of a tensor of integers, as in the product of a shape.
+static bool evaluateReduce(NodeContext &context,
+                           std::optional<Affine> (*combine)(Affine, Affine)) {
+  const Symbolic *operand = context.getSymbolic(0);
+  if (!operand || isFloat(operand->getType()) || operand->getRank() > 1)
+    return false;
+  std::optional<SmallVector<Affine>> values = operand->asVector();
+  if (!values || values->empty() || operand->getRank() == 0)
+    return false;
+  Affine result = values->front();
+  for (Affine value : ArrayRef(*values).drop_front()) {
+    std::optional<Affine> next = combine(result, value);
+    if (!next)
+      return false;
+    result = *next;
+  }
+  Shape shape;
+  if (context.getInt("keepdims", 1))
+    shape.push_back({1, 0});
+  return setIfKnown(context, Symbolic::splat(operand->getType(), shape,
+                                             Scalar::integer(result)));
+}
+
+bool evaluateReduceProd(NodeContext &context) {
+  return evaluateReduce(context, mul);
+}
+bool evaluateReduceSum(NodeContext &context) {
+  return evaluateReduce(context, add);
+}
+bool evaluateReduceMax(NodeContext &context) {
+  return evaluateReduce(context, [](Affine x, Affine y) {
+    std::optional<int> sign = compare(x, y);
+    return sign ? std::optional(*sign > 0 ? x : y) : std::nullopt;
+  });
+}
+bool evaluateReduceMin(NodeContext &context) {
+  return evaluateReduce(context, [](Affine x, Affine y) {
+    std::optional<int> sign = compare(x, y);
+    return sign ? std::optional(*sign < 0 ? x : y) : std::nullopt;
+  });
+}
+
+} // namespace tombolo::importer

@@ -1,0 +1,17 @@
+//===- tombolo-translate.cpp - between files and IR -----------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Import/ONNX.h"
+
+#include "mlir/Tools/mlir-translate/MlirTranslateMain.h"
+
+int main(int argc, char **argv) {
+  tombolo::registerOnnxImport();
+  return mlir::failed(mlir::mlirTranslateMain(
+      argc, argv, "Tombolo: read and write one level at a time\n"));
+}
