@@ -359,7 +359,11 @@ OwningOpRef<ModuleOp> Importer::run() {
   parameters = std::move(*found);
 
   builder.getContext()->loadDialect<func::FuncDialect, graph::GraphDialect>();
+  FailureOr<std::string> hash = hashModel(path, loc);
+  if (failed(hash))
+    return nullptr;
   module = ModuleOp::create(loc);
+  (*module)->setAttr("graph.model_hash", builder.getStringAttr(*hash));
   (*module)->setAttr("graph.model_file", builder.getStringAttr(path));
   if (failed(addInputs()) || failed(addParameters()) || failed(importNodes()) ||
       failed(addOutputs()))

@@ -77,6 +77,10 @@ private:
 /// initializers as inputs, so that it looks for no weights.
 mlir::LogicalResult runOnnxChecker(const OnnxModel &model, mlir::Location loc);
 
+/// The hash that the runtime compares with that of its plan, as 64 hex digits.
+mlir::FailureOr<std::string> hashModel(llvm::StringRef path,
+                                       mlir::Location loc);
+
 /// "node 'NAME' (TYPE)", or without a name "node producing 'RESULT' (TYPE)".
 std::string describe(const onnx::NodeProto &node);
 
