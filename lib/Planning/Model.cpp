@@ -1,7 +1,7 @@
 //===- Model.cpp - sums over a model's blocks -----------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM
-// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
-// Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/Model.h"
@@ -59,7 +59,8 @@ Faults ModelProfile::check() const {
          {&kind.forward.flops, &kind.forward.bytes, &kind.backwardInput.flops,
           &kind.backwardInput.bytes, &kind.backwardWeight.flops,
           &kind.backwardWeight.bytes, &kind.savedBytes, &kind.inputBytes,
-          &kind.outputBytes, &kind.workspaceBytes})
+          &kind.outputBytes, &kind.feedBytes, &kind.carriedBytes,
+          &kind.workspaceBytes})
       if (!(figure->constant >= 0 && figure->constant < kAbsurd &&
             figure->perSample >= 0 && figure->perSample < kAbsurd)) {
         fault(path, "block '" + kind.name +

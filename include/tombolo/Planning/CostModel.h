@@ -1,14 +1,15 @@
 //===- CostModel.h - what a strategy would cost ---------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM
-// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
-// Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_PLANNING_COSTMODEL_H
 #define TOMBOLO_PLANNING_COSTMODEL_H
 
+#include "tombolo/Planning/PipelineTime.h"
 #include "tombolo/Planning/Problem.h"
-#include "tombolo/Planning/Schedule.h"
+#include "tombolo/Planning/Transfers.h"
 
 namespace tombolo::planning {
 
@@ -20,11 +21,12 @@ struct MemoryUse {
   double saved = 0;      // all microbatches in flight
   double recomputed = 0; // one block's saved values while it runs again
   double boundary = 0;   // tensors to and from the neighbouring stages
-  double workspace = 0;
+  double feeds = 0;      // model inputs and labels
+  double scratch = 0;    // gradients inside the stage, workspace
 
   double total() const {
     return parameters + gradients + optimizerState + saved + recomputed +
-           boundary + workspace;
+           boundary + feeds + scratch;
   }
 };
 
@@ -79,32 +81,6 @@ MemoryUse memoryUse(const Problem &problem, const std::vector<BlockRun> &runs,
 
 /// What a stage may use of a chip's memory.
 double availableBytes(const Problem &problem, const Chip &chip);
-
-/// Chips [first, first + count) of a pool, numbered through its nodes.
-struct ChipRange {
-  std::string pool;
-  uint64_t first = 0;
-  uint64_t count = 0;
-};
-
-/// The chips of each island, stage and group: pools are filled in the order of
-/// the ranks' numbers.
-std::vector<std::vector<std::vector<ChipRange>>>
-placeRanks(const Strategy &strategy);
-
-/// Sum over `ranges` by a ring: inside each node, then between nodes (each
-/// chip with its part of the network cards), then inside again.
-double allReduceSeconds(const Topology &topology,
-                        const std::vector<ChipRange> &ranges, double bytes);
-
-/// The exposed time of one outer synchronisation with nothing overlapped, and
-/// the bytes that cross lines between sites (both directions).
-struct Synchronisation {
-  double seconds = 0;
-  double wanBytes = 0;
-};
-Synchronisation synchronisation(const Problem &problem,
-                                const Strategy &strategy);
 
 /// Foretells a strategy that `Problem::verify` accepts.
 Prediction evaluate(const Problem &problem, const Strategy &strategy);

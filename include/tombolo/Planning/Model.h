@@ -1,7 +1,7 @@
 //===- Model.h - what a model costs, by distinct block --------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM
-// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
-// Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_PLANNING_MODEL_H
@@ -48,10 +48,12 @@ struct BlockKind {
   uint64_t parameterCount = 0; // elements, trainable and frozen
   uint64_t trainableCount = 0;
   uint64_t parameterBytes = 0; // as stored (f32 master copy)
-  Affine savedBytes;           // kept from forward to backward, input included
-  Affine inputBytes;           // what full recomputation keeps instead
-  Affine outputBytes;          // the boundary tensor to the next block
-  Affine workspaceBytes;       // the largest of its functions
+  Affine savedBytes;           // kept from forward to backward beside its input
+  Affine inputBytes;           // what earlier blocks hand to it
+  Affine outputBytes;          // what it hands to later blocks
+  Affine feedBytes;            // model inputs and labels it reads
+  Affine carriedBytes;         // from backward-input to backward-weight
+  Affine workspaceBytes;       // scratch of the largest of its functions
   bool operator==(const BlockKind &) const = default;
 };
 

@@ -1,7 +1,7 @@
 //===- Search.h - finding strategies --------------------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM
-// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
-// Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_PLANNING_SEARCH_H
@@ -44,7 +44,7 @@ std::vector<Split> splitBlocks(const Problem &problem,
 /// Shares `total` units between islands so that the slowest is fastest:
 /// times[i][n] are the seconds island i needs for n units (infinite: cannot);
 /// every island gets one unit or more. Exact. Empty: impossible. Ties go to
-/// the solution whose first islands have fewest units.
+/// fewer units for the later islands.
 std::vector<uint64_t> shareBatch(const std::vector<std::vector<double>> &times,
                                  uint64_t total);
 

@@ -1,7 +1,7 @@
 //===- DistDialect.cpp - ops of the dist dialect and their verifiers ------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM
-// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
-// Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Dialect/Dist/IR/Dist.h"

@@ -1,0 +1,52 @@
+//===- PipelineTime.h - how long a pipeline's step takes ------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_PLANNING_PIPELINETIME_H
+#define TOMBOLO_PLANNING_PIPELINETIME_H
+
+#include "tombolo/Planning/StageSchedule.h"
+#include "tombolo/Planning/Strategy.h"
+
+#include <vector>
+
+namespace tombolo::planning {
+
+/// Microbatches of an island's inner step, and those of one replica of a group.
+/// Meaningful when batch / microbatch and the turn divide without rest.
+uint64_t microbatchesPerStep(const Island &island);
+uint64_t microbatchesOf(const Island &island, size_t stage, size_t group);
+
+/// Times of one stage, in seconds per microbatch.
+struct StageTimes {
+  double forward = 0;
+  double backward = 0;     // with recomputation
+  double sendForward = 0;  // one transfer to the next stage
+  double sendBackward = 0; // one transfer to the previous stage
+  double tail = 0; // once, after the stage's last backward: reduce and update
+};
+
+struct PipelineTime {
+  double seconds = 0;    // to the end of the last tail
+  double computeEnd = 0; // to the end of the last backward
+  bool deadlock = false; // the schedule waits for itself
+};
+
+/// Runs the order of `scheduleStage` on equal replicas: one lane per stage.
+/// Exact: every call starts when its stage is free and its input has come,
+/// transfers of a direction between two stages go one after the other. Of very
+/// many microbatches the middle, which repeats, is extrapolated.
+PipelineTime pipelineTime(Schedule schedule,
+                          const std::vector<StageTimes> &stages,
+                          uint64_t microbatches);
+
+/// The same for replicas in different numbers and shares: one lane per
+/// replica. `times[stage][group]`.
+PipelineTime pipelineTime(const Island &island,
+                          const std::vector<std::vector<StageTimes>> &times);
+
+} // namespace tombolo::planning
+
+#endif // TOMBOLO_PLANNING_PIPELINETIME_H

@@ -1,0 +1,311 @@
+//===- CostModel.cpp - what a strategy would cost -------------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Planning/CostModel.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+
+namespace tombolo::planning {
+
+static constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+//===----------------------------------------------------------------------===//
+// Compute
+//===----------------------------------------------------------------------===//
+
+double seconds(const Chip &chip, Precision precision, const Work &work,
+               double samples) {
+  double flops = work.flops.at(samples), bytes = work.bytes.at(samples);
+  double rate = chip.flopsPerSecond(precision);
+  double compute = flops > 0 ? (rate > 0 ? flops / rate : kInfinity) : 0;
+  return std::max(compute, bytes > 0 ? bytes / chip.bytesPerSecond() : 0);
+}
+
+StageTimes blockSeconds(const Problem &problem,
+                        const std::vector<BlockRun> &runs, const Chip &chip,
+                        double microbatch, const Recompute &recompute) {
+  uint64_t blocks = 0;
+  for (const BlockRun &run : runs)
+    blocks += run.count;
+  uint64_t again = recompute.of(blocks); // the stage's first blocks
+  StageTimes times;
+  for (const BlockRun &run : runs) {
+    const BlockKind &kind = problem.model.kinds[run.kind];
+    double count = static_cast<double>(run.count);
+    double forward =
+        seconds(chip, problem.precision(), kind.forward, microbatch);
+    times.forward += count * forward;
+    times.backward +=
+        count *
+        (seconds(chip, problem.precision(), kind.backwardInput, microbatch) +
+         seconds(chip, problem.precision(), kind.backwardWeight, microbatch));
+    uint64_t repeated = std::min(again, run.count);
+    times.backward += static_cast<double>(repeated) * forward;
+    again -= repeated;
+  }
+  return times;
+}
+
+//===----------------------------------------------------------------------===//
+// Memory
+//===----------------------------------------------------------------------===//
+
+MemoryUse memoryUse(const Problem &problem, const std::vector<BlockRun> &runs,
+                    double microbatch, uint64_t inFlight,
+                    const Recompute &recompute, bool first, bool last,
+                    uint64_t tensorParallel) {
+  MemoryUse use;
+  if (runs.empty())
+    return use;
+  uint64_t blocks = 0;
+  for (const BlockRun &run : runs)
+    blocks += run.count;
+  uint64_t again = recompute.of(blocks);
+  double parts = static_cast<double>(tensorParallel);
+  double flying = static_cast<double>(inFlight);
+  double inner = 0, carried = 0, workspace = 0;
+  for (const BlockRun &run : runs) {
+    const BlockKind &kind = problem.model.kinds[run.kind];
+    double count = static_cast<double>(run.count);
+    double trainable = static_cast<double>(kind.trainableCount) * count / parts;
+    use.parameters += static_cast<double>(kind.parameterBytes) * count / parts;
+    use.gradients += 4 * trainable;
+    use.optimizerState +=
+        static_cast<double>(problem.training.optimizerStateBytesPerParameter) *
+        trainable;
+    double repeated = static_cast<double>(std::min(again, run.count));
+    again -= std::min(again, run.count);
+    double saved = kind.savedBytes.at(microbatch) / parts;
+    // The first block's input is a boundary tensor or a feed.
+    double inputs = &run == &runs.front() ? count - 1 : count;
+    use.saved += flying * ((count - repeated) * saved +
+                           inputs * kind.inputBytes.at(microbatch));
+    if (repeated > 0)
+      use.recomputed =
+          std::max(use.recomputed, saved + kind.outputBytes.at(microbatch));
+    use.feeds += (flying + 1) * count * kind.feedBytes.at(microbatch);
+    if (blocks > 1)
+      inner = std::max(inner, kind.inputBytes.at(microbatch));
+    carried = std::max(carried, kind.carriedBytes.at(microbatch) / parts);
+    workspace = std::max(workspace, kind.workspaceBytes.at(microbatch) / parts);
+  }
+  use.scratch = 2 * inner + carried + workspace;
+  // What comes in stays for the backward pass, and the next is under way;
+  // everything else passes through two buffers in turn.
+  if (!first)
+    use.boundary +=
+        (flying + 3) *
+        problem.model.kinds[runs.front().kind].inputBytes.at(microbatch);
+  if (!last)
+    use.boundary +=
+        4 * problem.model.kinds[runs.back().kind].outputBytes.at(microbatch);
+  return use;
+}
+
+double availableBytes(const Problem &problem, const Chip &chip) {
+  return static_cast<double>(chip.memoryBytes()) *
+         (1 - problem.bounds.memoryMargin);
+}
+
+//===----------------------------------------------------------------------===//
+// The whole
+//===----------------------------------------------------------------------===//
+
+/// One pass of the optimizer over everything it keeps.
+static double updateSeconds(const Chip &chip, const MemoryUse &memory) {
+  // Reads parameter, gradient and state; writes parameter and state. A
+  // trainable parameter has the bytes of its gradient.
+  return (3 * memory.gradients + 2 * memory.optimizerState) /
+         chip.bytesPerSecond();
+}
+
+/// Seconds for the gradients of tied parameters to meet at their owners, once
+/// a step.
+static double tieSeconds(const Problem &problem, const Island &island,
+                         const std::vector<std::vector<ChipRange>> &places) {
+  double seconds = 0;
+  for (const TiedParameter &tie : problem.model.ties) {
+    auto stageOf = [&](uint64_t block) {
+      size_t s = 0;
+      while (s + 1 < island.stages.size() && block >= island.stages[s].blocks)
+        block -= island.stages[s++].blocks;
+      return s;
+    };
+    size_t from = stageOf(tie.blockNumbers.front());
+    size_t to = stageOf(tie.blockNumbers.back());
+    if (from != to)
+      seconds +=
+          2 * transferBetween(problem.topology, places[from][0], places[to][0])
+                  .seconds(4.0 * static_cast<double>(tie.count));
+  }
+  return seconds;
+}
+
+IslandPrediction evaluateIsland(const Problem &problem,
+                                const Strategy &strategy, size_t index) {
+  const Island &island = strategy.islands[index];
+  const Topology &topology = problem.topology;
+  auto places = placeRanks(strategy)[index];
+  double microbatch = static_cast<double>(island.microbatch);
+  uint64_t microbatches = microbatchesPerStep(island);
+  size_t count = island.stages.size();
+
+  IslandPrediction result;
+  std::vector<std::vector<StageTimes>> times(count);
+  uint64_t firstBlock = 0;
+  double busy = 0, ranks = 0;
+  for (size_t s = 0; s < count; ++s) {
+    const Stage &stage = island.stages[s];
+    auto runs = slice(problem.model.runs, firstBlock, stage.blocks);
+    firstBlock += stage.blocks;
+    auto &groups = result.stages.emplace_back();
+    double sent =
+        problem.model.kinds[runs.back().kind].outputBytes.at(microbatch);
+    double received =
+        problem.model.kinds[runs.front().kind].inputBytes.at(microbatch);
+    for (size_t g = 0; g < stage.replicas.size(); ++g) {
+      const ReplicaGroup &group = stage.replicas[g];
+      const Chip &chip = topology.chipOf(*topology.findPool(group.pool));
+      double parts = static_cast<double>(group.tensorParallel);
+      StageTimes one =
+          blockSeconds(problem, runs, chip, microbatch, stage.recompute);
+      GroupPrediction p;
+      p.forwardSeconds = one.forward / parts;
+      p.backwardSeconds = one.backward / parts;
+      uint64_t own = microbatchesOf(island, s, g);
+      p.microbatchesInFlight =
+          scheduleStage(island.schedule, count, s, own).inFlight;
+      p.memory = memoryUse(problem, runs, microbatch, p.microbatchesInFlight,
+                           stage.recompute, s == 0, s + 1 == count,
+                           group.tensorParallel);
+      p.availableBytes = availableBytes(problem, chip);
+      auto worst = [&](size_t other) {
+        Transfer transfer;
+        for (const ChipRange &range : places[other])
+          transfer =
+              slower(transfer, transferBetween(topology, places[s][g], range));
+        return transfer;
+      };
+      if (s + 1 < count) {
+        Transfer transfer = worst(s + 1);
+        p.sendForwardSeconds = transfer.seconds(sent);
+        // Activations one way, gradients the other.
+        if (transfer.crossesSites && g == 0)
+          result.wanBytesPerStep +=
+              2 * sent * static_cast<double>(microbatches);
+      }
+      if (s > 0)
+        p.sendBackwardSeconds = worst(s - 1).seconds(received);
+      p.allReduceSeconds =
+          allReduceSeconds(topology, places[s], p.memory.gradients);
+      p.updateSeconds = updateSeconds(chip, p.memory);
+      times[s].push_back({p.forwardSeconds, p.backwardSeconds,
+                          p.sendForwardSeconds, p.sendBackwardSeconds,
+                          p.allReduceSeconds + p.updateSeconds});
+      double replicas = static_cast<double>(group.count);
+      busy += replicas * parts * static_cast<double>(own) *
+              (p.forwardSeconds + p.backwardSeconds);
+      ranks += replicas * parts;
+      groups.push_back(std::move(p));
+    }
+  }
+  PipelineTime time = pipelineTime(island, times);
+  result.stepSeconds = time.deadlock
+                           ? kInfinity
+                           : time.seconds + tieSeconds(problem, island, places);
+  result.bubbleFraction =
+      time.computeEnd > 0 && ranks > 0
+          ? std::max(0.0, 1 - busy / (ranks * time.computeEnd))
+          : 0;
+  return result;
+}
+
+Prediction evaluate(const Problem &problem, const Strategy &strategy) {
+  Prediction result;
+  double round = 0, samples = 0, chipSeconds = 0, idle = 0, crossed = 0;
+  double steps =
+      strategy.server ? static_cast<double>(strategy.server->innerSteps) : 1;
+  for (size_t i = 0; i < strategy.islands.size(); ++i) {
+    const Island &island = strategy.islands[i];
+    result.islands.push_back(evaluateIsland(problem, strategy, i));
+    const IslandPrediction &prediction = result.islands.back();
+    double own = strategy.server && island.innerSteps
+                     ? static_cast<double>(*island.innerSteps)
+                     : steps;
+    round = std::max(round, own * prediction.stepSeconds);
+    samples += own * static_cast<double>(island.batch);
+    crossed += own * prediction.wanBytesPerStep;
+    double weight =
+        static_cast<double>(island.ranks()) * prediction.stepSeconds;
+    chipSeconds += weight;
+    idle += weight * prediction.bubbleFraction;
+  }
+  if (strategy.server) {
+    Synchronisation sync = synchronisation(problem, strategy);
+    double fragments = static_cast<double>(strategy.server->fragments);
+    double hidden =
+        static_cast<double>(strategy.server->overlapSteps) * round / steps;
+    result.synchronisationSeconds =
+        fragments * std::max(0.0, sync.seconds / fragments - hidden);
+    round += result.synchronisationSeconds;
+    crossed += sync.wanBytes;
+  }
+  result.stepSeconds = round / steps;
+  result.wanBytesPerRound = crossed;
+  result.tokensPerSecond =
+      samples * static_cast<double>(problem.model.tokensPerSample) / round;
+  result.bubbleFraction = chipSeconds > 0 ? idle / chipSeconds : 0;
+  return result;
+}
+
+double lowerBound(const Problem &problem) {
+  const ModelProfile &model = problem.model;
+  // Seconds of one more sample of each kind, all three functions.
+  auto perSample = [&](const Chip &chip, const BlockKind &kind) {
+    double total = 0;
+    for (const Work *work :
+         {&kind.forward, &kind.backwardInput, &kind.backwardWeight}) {
+      Work slope{{0, work->flops.perSample}, {0, work->bytes.perSample}};
+      total += seconds(chip, problem.precision(), slope, 1);
+    }
+    return total;
+  };
+  std::map<std::string, double> counts;
+  for (const Site &site : problem.topology.sites)
+    for (const Pool &pool : site.pools)
+      counts[pool.chip] += static_cast<double>(pool.chips());
+  // In the unit "seconds of the reference chip" the work is fixed, and no chip
+  // does more of it per second than on the block that suits it best.
+  double best = 0;
+  for (const auto &[reference, ignored] : counts) {
+    const Chip &unit = *problem.topology.findChip(reference);
+    double work = 0, rate = 0;
+    for (const BlockRun &run : model.runs)
+      work += static_cast<double>(run.count) *
+              perSample(unit, model.kinds[run.kind]);
+    for (const auto &[name, chips] : counts) {
+      const Chip &chip = *problem.topology.findChip(name);
+      double fastest = 0;
+      for (const BlockRun &run : model.runs) {
+        double here = perSample(chip, model.kinds[run.kind]);
+        double there = perSample(unit, model.kinds[run.kind]);
+        if (there > 0)
+          fastest = std::max(fastest, here > 0 ? there / here : kInfinity);
+      }
+      rate += chips * fastest;
+    }
+    double bound =
+        work * static_cast<double>(problem.training.globalBatch) / rate;
+    if (std::isfinite(bound))
+      best = std::max(best, bound);
+  }
+  return best;
+}
+
+} // namespace tombolo::planning

@@ -1,0 +1,245 @@
+//===- PipelineTime.cpp - how long a pipeline's step takes ----------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+//
+// The time of a pipeline is the longest path through its calls. A call waits
+// for the call before it on its replica and for its input; both are known once
+// the calls they depend on have run, so sweeping over the replicas and running
+// whatever can run finds all times, and finds a schedule that waits for itself.
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Planning/PipelineTime.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace tombolo::planning {
+
+uint64_t microbatchesPerStep(const Island &island) {
+  return island.microbatch ? island.batch / island.microbatch : 0;
+}
+
+uint64_t microbatchesOf(const Island &island, size_t stage, size_t group) {
+  const Stage &here = island.stages[stage];
+  uint64_t turn = here.turn();
+  return turn ? microbatchesPerStep(island) / turn * here.replicas[group].share
+              : 0;
+}
+
+namespace {
+
+constexpr double kUnknown = -1;
+
+/// One replica.
+struct Lane {
+  StageTimes times;
+  uint64_t share = 1;        // microbatches it takes in a turn
+  uint64_t start = 0;        // its first place in the turn
+  uint64_t microbatches = 0; // its own
+  StageSchedule schedule;
+
+  // The next call: in which phase, iteration and half.
+  size_t phase = 0;
+  uint64_t iteration = 0;
+  bool backwardNext = false;
+
+  double free = 0; // when the last call ended
+  double sendForwardFree = 0;
+  double sendBackwardFree = 0;
+
+  bool done() const { return phase == schedule.phases.size(); }
+
+  /// Skips halves that a phase does not have.
+  void settle() {
+    while (!done()) {
+      const Phase &now = schedule.phases[phase];
+      if (!backwardNext && now.forward)
+        return;
+      backwardNext = true;
+      if (now.backward)
+        return;
+      stepOver();
+    }
+  }
+  void advance() {
+    if (!backwardNext)
+      backwardNext = true;
+    else
+      stepOver();
+    settle();
+  }
+
+private:
+  void stepOver() {
+    backwardNext = false;
+    if (++iteration == schedule.phases[phase].count) {
+      iteration = 0;
+      ++phase;
+    }
+  }
+};
+
+struct StageLanes {
+  uint64_t turn = 1;
+  std::vector<Lane> lanes;
+};
+
+/// Runs all calls of `microbatches` microbatches (of the island).
+PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches) {
+  size_t count = stages.size();
+  // When the input of microbatch j has come to a stage.
+  std::vector<std::vector<double>> forwardCame(
+      count, std::vector<double>(microbatches, kUnknown));
+  std::vector<std::vector<double>> backwardCame = forwardCame;
+  std::fill(forwardCame.front().begin(), forwardCame.front().end(), 0.0);
+
+  auto runWhatCan = [&](size_t stage) {
+    bool moved = false;
+    for (Lane &lane : stages[stage].lanes) {
+      for (; !lane.done(); lane.advance()) {
+        const Phase &phase = lane.schedule.phases[lane.phase];
+        bool backward = lane.backwardNext;
+        uint64_t own =
+            (backward ? *phase.backward : *phase.forward) + lane.iteration;
+        uint64_t j = own / lane.share * stages[stage].turn + lane.start +
+                     own % lane.share;
+        double came = backward ? backwardCame[stage][j] : forwardCame[stage][j];
+        if (came == kUnknown)
+          break;
+        moved = true;
+        const StageTimes &times = lane.times;
+        lane.free = std::max(lane.free, came) +
+                    (backward ? times.backward : times.forward);
+        if (!backward && stage + 1 < count) {
+          lane.sendForwardFree =
+              std::max(lane.sendForwardFree, lane.free) + times.sendForward;
+          forwardCame[stage + 1][j] = lane.sendForwardFree;
+        } else if (!backward) {
+          backwardCame[stage][j] = lane.free; // the loss is here
+        } else if (stage > 0) {
+          lane.sendBackwardFree =
+              std::max(lane.sendBackwardFree, lane.free) + times.sendBackward;
+          backwardCame[stage - 1][j] = lane.sendBackwardFree;
+        }
+      }
+    }
+    return moved;
+  };
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (size_t stage = 0; stage < count; ++stage)
+      moved |= runWhatCan(stage);
+    for (size_t stage = count; stage-- > 0;)
+      moved |= runWhatCan(stage);
+  }
+
+  PipelineTime result;
+  for (const StageLanes &stage : stages) {
+    // A reduction begins when the last replica of the stage is done.
+    double end = 0, tail = 0;
+    for (const Lane &lane : stage.lanes) {
+      result.deadlock |= !lane.done();
+      end = std::max(end, lane.free);
+      tail = std::max(tail, lane.times.tail);
+    }
+    result.computeEnd = std::max(result.computeEnd, end);
+    result.seconds = std::max(result.seconds, end + tail);
+  }
+  return result;
+}
+
+/// Runs `microbatches`, a multiple of `unit`; of more than about 2^19 calls
+/// only the beginning and the end, with the pace of the middle for what lies
+/// between.
+template <typename Build>
+PipelineTime runFolded(Build build, uint64_t stages, uint64_t microbatches,
+                       uint64_t unit) {
+  uint64_t lag = unit * std::max<uint64_t>(2 * stages / unit, 1);
+  uint64_t enough = std::max<uint64_t>((uint64_t(1) << 19) / stages, 4 * lag);
+  enough = (enough + unit - 1) / unit * unit;
+  if (microbatches <= enough + lag)
+    return run(build(microbatches), microbatches);
+  PipelineTime shorter = run(build(enough), enough);
+  PipelineTime longer = run(build(enough + lag), enough + lag);
+  double rest = static_cast<double>(microbatches - enough - lag) /
+                static_cast<double>(lag);
+  longer.seconds += rest * (longer.seconds - shorter.seconds);
+  longer.computeEnd += rest * (longer.computeEnd - shorter.computeEnd);
+  return longer;
+}
+
+} // namespace
+
+PipelineTime pipelineTime(Schedule schedule,
+                          const std::vector<StageTimes> &stages,
+                          uint64_t microbatches) {
+  auto build = [&](uint64_t all) {
+    std::vector<StageLanes> lanes(stages.size());
+    for (size_t s = 0; s < stages.size(); ++s) {
+      Lane lane;
+      lane.times = stages[s];
+      lane.microbatches = all;
+      lane.schedule = scheduleStage(schedule, stages.size(), s, all);
+      lane.settle();
+      lanes[s].lanes.push_back(lane);
+    }
+    return lanes;
+  };
+  return runFolded(build, stages.size(), microbatches, 1);
+}
+
+/// Whether every stage has the same number of like replicas, so that one
+/// replica of each stands for all.
+static bool replicasAreEqual(const Island &island) {
+  for (const Stage &stage : island.stages)
+    if (stage.replicas.size() != 1 || stage.replicas[0].share != 1 ||
+        stage.replicas[0].count != island.stages[0].replicas[0].count)
+      return false;
+  return true;
+}
+
+PipelineTime pipelineTime(const Island &island,
+                          const std::vector<std::vector<StageTimes>> &times) {
+  uint64_t microbatches = microbatchesPerStep(island);
+  if (replicasAreEqual(island)) {
+    std::vector<StageTimes> stages;
+    for (const auto &groups : times)
+      stages.push_back(groups[0]);
+    return pipelineTime(island.schedule, stages,
+                        microbatches / island.stages[0].replicaCount());
+  }
+  // What repeats is a turn of every stage at once.
+  uint64_t unit = 1;
+  for (const Stage &stage : island.stages)
+    unit = std::min(std::lcm(unit, std::max<uint64_t>(stage.turn(), 1)),
+                    microbatches);
+  auto build = [&](uint64_t all) {
+    std::vector<StageLanes> lanes(island.stages.size());
+    for (size_t s = 0; s < island.stages.size(); ++s) {
+      const Stage &stage = island.stages[s];
+      lanes[s].turn = stage.turn();
+      uint64_t start = 0;
+      for (size_t g = 0; g < stage.replicas.size(); ++g)
+        for (uint64_t r = 0; r < stage.replicas[g].count; ++r) {
+          Lane lane;
+          lane.times = times[s][g];
+          lane.share = stage.replicas[g].share;
+          lane.start = start;
+          lane.microbatches = all / lanes[s].turn * lane.share;
+          lane.schedule = scheduleStage(island.schedule, island.stages.size(),
+                                        s, lane.microbatches);
+          lane.settle();
+          start += lane.share;
+          lanes[s].lanes.push_back(lane);
+        }
+    }
+    return lanes;
+  };
+  return runFolded(build, island.stages.size(), microbatches, unit);
+}
+
+} // namespace tombolo::planning

@@ -1,0 +1,341 @@
+//===- Problem.cpp - what makes a problem or a strategy impossible --------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Planning/Problem.h"
+#include "tombolo/Planning/CostModel.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <set>
+
+namespace tombolo::planning {
+
+namespace {
+/// Numbers up to these can be multiplied and added without overflow.
+constexpr uint64_t kMaxBatch = uint64_t(1) << 40;
+constexpr uint64_t kMaxCount = uint64_t(1) << 20;
+constexpr uint64_t kMaxFragments = uint64_t(1) << 16;
+
+std::string number(uint64_t value) { return std::to_string(value); }
+
+std::string bytesText(double bytes) {
+  char buffer[64];
+  std::snprintf(buffer, sizeof(buffer), bytes < 1e18 ? "%.0f" : "%.3g", bytes);
+  return buffer;
+}
+
+class Verifier {
+public:
+  Verifier(const Problem &problem, const Strategy &strategy)
+      : problem(problem), strategy(strategy) {}
+
+  Faults run() {
+    if (strategy.islands.empty())
+      fault("islands", "a strategy needs at least one island");
+    uint64_t sum = 0;
+    for (size_t i = 0; i < strategy.islands.size(); ++i) {
+      shape(strategy.islands[i], i);
+      sum += std::min(strategy.islands[i].batch, kMaxBatch);
+    }
+    if (faults.empty() && sum != problem.training.globalBatch)
+      fault("islands", "the islands' batches add up to " + number(sum) +
+                           ", expected the global batch " +
+                           number(problem.training.globalBatch));
+    server();
+    if (!faults.empty())
+      return std::move(faults); // what follows relies on all of it
+    pools();
+    for (size_t i = 0; i < strategy.islands.size(); ++i)
+      routes(strategy.islands[i], at("islands", i));
+    if (!faults.empty())
+      return std::move(faults);
+    for (size_t i = 0; i < strategy.islands.size(); ++i)
+      memoryAndOrder(i, at("islands", i));
+    return std::move(faults);
+  }
+
+private:
+  const Problem &problem;
+  const Strategy &strategy;
+  Faults faults;
+
+  void fault(std::string path, std::string message) {
+    faults.push_back({std::move(path), std::move(message)});
+  }
+
+  bool inRange(const std::string &path, const char *key, uint64_t value,
+               uint64_t most) {
+    if (value >= 1 && value <= most)
+      return true;
+    fault(in(path, key), std::string("'") + key + "' must be from 1 to " +
+                             number(most) + ", got " + number(value));
+    return false;
+  }
+
+  void site(const std::string &path, const std::string &name) {
+    if (!problem.topology.findSite(name))
+      fault(path, "unknown site '" + name + "'");
+  }
+
+  /// Everything that can be said of an island alone.
+  void shape(const Island &island, size_t index) {
+    std::string path = at("islands", index);
+    if (island.sites.empty())
+      fault(in(path, "sites"), "an island needs at least one site");
+    for (size_t i = 0; i < island.sites.size(); ++i)
+      site(at(in(path, "sites"), i), island.sites[i]);
+    bool dealt = inRange(path, "batch", island.batch, kMaxBatch) &&
+                 inRange(path, "microbatch", island.microbatch, kMaxBatch);
+    inRange(path, "chunks", island.chunks, kMaxCount);
+    if (island.innerSteps)
+      inRange(path, "inner_steps", *island.innerSteps, kMaxBatch);
+    if (dealt && island.batch % island.microbatch != 0) {
+      fault(in(path, "batch"), "batch " + number(island.batch) +
+                                   " is not a multiple of the microbatch " +
+                                   number(island.microbatch));
+      dealt = false;
+    }
+    if (island.stages.empty())
+      fault(in(path, "stages"), "an island needs at least one stage");
+    uint64_t blocks = 0;
+    for (size_t s = 0; s < island.stages.size(); ++s) {
+      const Stage &stage = island.stages[s];
+      std::string place = at(in(path, "stages"), s);
+      inRange(place, "blocks", stage.blocks, kMaxCount);
+      blocks += std::min(stage.blocks, kMaxCount);
+      if (stage.replicas.empty())
+        fault(in(place, "replicas"), "a stage needs at least one replica");
+      bool counted = true;
+      for (size_t g = 0; g < stage.replicas.size(); ++g)
+        counted &=
+            replicas(island, stage.replicas[g], at(in(place, "replicas"), g));
+      uint64_t turn = stage.turn();
+      if (dealt && counted && turn &&
+          island.batch / island.microbatch % turn != 0)
+        fault(in(path, "batch"),
+              "batch " + number(island.batch) + " in microbatches of " +
+                  number(island.microbatch) + " gives " +
+                  number(island.batch / island.microbatch) +
+                  " microbatches, which the replicas of stage " + number(s) +
+                  " cannot share in turns of " + number(turn) +
+                  "; choose a batch that is a multiple of " +
+                  number(island.microbatch * turn));
+    }
+    if (blocks != problem.model.blocks())
+      fault(in(path, "stages"), "the stages of island " + number(index) +
+                                    " hold " + number(blocks) +
+                                    " blocks, but the model has " +
+                                    number(problem.model.blocks()));
+    else if (!problem.bounds.tiesAcrossStages)
+      ties(island, path);
+  }
+
+  /// That no cut falls between two users of one parameter.
+  void ties(const Island &island, const std::string &path) {
+    for (const TiedParameter &tie : problem.model.ties) {
+      uint64_t cut = 0;
+      for (size_t s = 0; s + 1 < island.stages.size(); ++s) {
+        cut += island.stages[s].blocks;
+        if (tie.blockNumbers.front() < cut && cut <= tie.blockNumbers.back())
+          fault(at(in(path, "stages"), s),
+                "parameter '" + tie.name + "' is used by blocks " +
+                    number(tie.blockNumbers.front()) + " and " +
+                    number(tie.blockNumbers.back()) +
+                    ", which must be in one stage: a tied parameter over "
+                    "several stages is not there yet");
+      }
+    }
+  }
+
+  bool replicas(const Island &island, const ReplicaGroup &group,
+                const std::string &path) {
+    bool fine = inRange(path, "count", group.count, kMaxCount);
+    fine &= inRange(path, "tensor_parallel", group.tensorParallel, kMaxCount);
+    fine &= inRange(path, "share", group.share, kMaxCount);
+    std::string where = splitPool(group.pool).first;
+    if (!problem.topology.findPool(group.pool))
+      fault(in(path, "pool"), "unknown pool '" + group.pool +
+                                  "', expected SITE/POOL of the topology");
+    else if (std::find(island.sites.begin(), island.sites.end(), where) ==
+             island.sites.end())
+      fault(in(path, "pool"),
+            "pool '" + group.pool + "' is not at one of the island's sites");
+    return fine;
+  }
+
+  void server() {
+    if (!strategy.server) {
+      if (strategy.islands.size() > 1)
+        fault("server", "several islands need a 'server'");
+      return;
+    }
+    const Server &server = *strategy.server;
+    inRange("server", "inner_steps", server.innerSteps, kMaxBatch);
+    inRange("server", "fragments", server.fragments, kMaxFragments);
+    if (inRange("server", "quorum", server.quorum, kMaxCount) &&
+        server.quorum > strategy.islands.size())
+      fault("server.quorum", "quorum " + number(server.quorum) +
+                                 " is more than the number of islands, " +
+                                 number(strategy.islands.size()));
+    if (server.overlapSteps >= server.innerSteps)
+      fault("server.overlap_steps", "overlap_steps must be below inner_steps " +
+                                        number(server.innerSteps) + ", got " +
+                                        number(server.overlapSteps));
+    if (!(server.deadlineSeconds > 0) || !std::isfinite(server.deadlineSeconds))
+      fault("server.deadline_seconds", "deadline_seconds must be positive");
+    if (!(server.outerLearningRate > 0) ||
+        !std::isfinite(server.outerLearningRate))
+      fault("server.outer.lr", "the outer learning rate must be positive");
+    if (!(server.outerMomentum >= 0 && server.outerMomentum < 1))
+      fault("server.outer.momentum",
+            "the outer momentum must be at least 0 and below 1");
+    for (const auto &[index, place] : server.placement) {
+      std::string path = in("server.placement", number(index));
+      if (index >= server.fragments)
+        fault(path, "there is no fragment " + number(index) + " of " +
+                        number(server.fragments));
+      site(in(path, "primary"), place.primary);
+      if (place.backup.empty())
+        continue;
+      site(in(path, "backup"), place.backup);
+      if (place.backup == place.primary)
+        fault(in(path, "backup"),
+              "primary and backup are the same site '" + place.backup + "'");
+    }
+    if (!server.witness.empty())
+      site("server.witness", server.witness);
+  }
+
+  /// Calls `visit(group, path)` for every group of replicas.
+  template <typename Visit> void forEachGroup(Visit visit) {
+    for (size_t i = 0; i < strategy.islands.size(); ++i)
+      for (size_t s = 0; s < strategy.islands[i].stages.size(); ++s) {
+        const Stage &stage = strategy.islands[i].stages[s];
+        std::string path = at(in(at("islands", i), "stages"), s);
+        for (size_t g = 0; g < stage.replicas.size(); ++g)
+          visit(stage.replicas[g], at(in(path, "replicas"), g));
+      }
+  }
+
+  void pools() {
+    std::map<std::string, uint64_t> used;
+    forEachGroup([&](const ReplicaGroup &group, const std::string &) {
+      used[group.pool] += group.count * group.tensorParallel;
+    });
+    // One message for each pool, at its first use.
+    std::set<std::string> told;
+    forEachGroup([&](const ReplicaGroup &group, const std::string &path) {
+      uint64_t chips = problem.topology.findPool(group.pool)->chips();
+      if (used[group.pool] > chips && told.insert(group.pool).second)
+        fault(in(path, "pool"),
+              "pool '" + group.pool + "' lacks chips: the strategy needs " +
+                  number(used[group.pool]) + ", it has " + number(chips));
+    });
+  }
+
+  void way(const std::string &path, const std::string &from,
+           const std::string &to) {
+    std::string fromSite = splitPool(from).first;
+    std::string toSite = splitPool(to).first;
+    if (fromSite != toSite) {
+      if (!problem.topology.route(fromSite, toSite))
+        fault(path, "no route from site '" + fromSite + "' to site '" + toSite +
+                        "'; add a link between them");
+    } else if (from != to && !problem.topology.wireBetween(from, to)) {
+      fault(path, "pools '" + from + "' and '" + to +
+                      "' are not joined; give the site a 'fabric'");
+    }
+  }
+
+  void routes(const Island &island, const std::string &path) {
+    for (size_t s = 0; s < island.stages.size(); ++s) {
+      std::string place = at(in(path, "stages"), s);
+      const Stage &stage = island.stages[s];
+      for (size_t g = 0; g + 1 < stage.replicas.size(); ++g)
+        way(place, stage.replicas[g].pool, stage.replicas[g + 1].pool);
+      if (s + 1 < island.stages.size())
+        for (const ReplicaGroup &from : stage.replicas)
+          for (const ReplicaGroup &to : island.stages[s + 1].replicas)
+            way(place, from.pool, to.pool);
+    }
+    if (!strategy.server)
+      return;
+    std::string sites = in(path, "sites");
+    for (const auto &[index, place] : strategy.server->placement)
+      way(sites, island.sites[0], place.primary);
+    if (strategy.server->placement.empty())
+      way(sites, island.sites[0], strategy.islands[0].sites[0]);
+  }
+
+  void memoryAndOrder(size_t index, const std::string &path) {
+    const Island &island = strategy.islands[index];
+    IslandPrediction prediction = evaluateIsland(problem, strategy, index);
+    for (size_t s = 0; s < island.stages.size(); ++s)
+      for (size_t g = 0; g < island.stages[s].replicas.size(); ++g) {
+        const GroupPrediction &group = prediction.stages[s][g];
+        double needed = group.memory.total();
+        if (needed <= group.availableBytes)
+          continue;
+        bool recomputes = island.stages[s].recompute.kind == Recompute::Full;
+        fault(at(in(path, "stages"), s),
+              "stage " + number(s) + " of island " + number(index) +
+                  " does not fit into the memory of pool '" +
+                  island.stages[s].replicas[g].pool + "': needs " +
+                  bytesText(needed) + " bytes per chip, " +
+                  bytesText(group.availableBytes) + " are available; use " +
+                  (recomputes ? "fewer blocks or a smaller microbatch"
+                              : "fewer blocks, a smaller microbatch or "
+                                "'recompute: full'"));
+      }
+    if (!std::isfinite(prediction.stepSeconds))
+      fault(in(path, "schedule"), "the schedule of island " + number(index) +
+                                      " would wait for itself");
+  }
+};
+
+} // namespace
+
+Faults Problem::check() const {
+  Faults faults = topology.check();
+  for (Fault &fault : model.check())
+    faults.push_back({in("model", fault.path), fault.message});
+  auto fault = [&](const char *path, std::string message) {
+    faults.push_back({path, std::move(message)});
+  };
+  if (training.globalBatch == 0 || training.globalBatch > kMaxBatch)
+    fault("global_batch", "the global batch must be from 1 to " +
+                              number(kMaxBatch) + ", got " +
+                              number(training.globalBatch));
+  if (training.optimizerStateBytesPerParameter > 1024)
+    fault("optimizer", "absurdly much optimizer state");
+  if (!(bounds.memoryMargin >= 0 && bounds.memoryMargin < 1))
+    fault("memory_margin", "the memory margin must be at least 0 and below 1");
+  if (!(bounds.serverBytesPerSecond > 0))
+    fault("server_bytes_per_second", "the server's rate must be positive");
+  if (bounds.innerSteps == 0 || bounds.innerSteps > kMaxBatch)
+    fault("inner_steps", "inner_steps must be from 1 to " + number(kMaxBatch) +
+                             ", got " + number(bounds.innerSteps));
+  if (!faults.empty())
+    return faults;
+  for (size_t s = 0; s < topology.sites.size(); ++s)
+    for (size_t p = 0; p < topology.sites[s].pools.size(); ++p) {
+      const Pool &pool = topology.sites[s].pools[p];
+      if (topology.chipOf(pool).peakFlops(precision()) <= 0)
+        faults.push_back({in(at(in(at("sites", s), "pools"), p), "chip"),
+                          "chip '" + pool.chip +
+                              "' states no tflops for precision " +
+                              name(precision())});
+    }
+  return faults;
+}
+
+Faults Problem::verify(const Strategy &strategy) const {
+  return Verifier(*this, strategy).run();
+}
+
+} // namespace tombolo::planning
