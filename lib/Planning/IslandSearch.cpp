@@ -21,6 +21,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 namespace tombolo::planning {
 
@@ -394,16 +395,24 @@ std::vector<std::pair<double, Island>> IslandSearch::best(uint64_t batch,
   if (pins.batch && *pins.batch != batch)
     return {};
   std::vector<Layout> open = layouts(batch);
-  std::stable_sort(
-      open.begin(), open.end(),
-      [](const Layout &a, const Layout &b) { return a.bound < b.bound; });
+  // A heap: of many layouts few are ever taken. Ties go to the earlier one.
+  std::vector<size_t> heap(open.size());
+  std::iota(heap.begin(), heap.end(), size_t(0));
+  auto later = [&](size_t a, size_t b) {
+    return open[a].bound != open[b].bound ? open[a].bound > open[b].bound
+                                          : a > b;
+  };
+  std::make_heap(heap.begin(), heap.end(), later);
   struct Found {
     double seconds;
     Layout layout;
     Split split;
   };
   std::vector<Found> found;
-  for (const Layout &layout : open) {
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end(), later);
+    const Layout &layout = open[heap.back()];
+    heap.pop_back();
     if (found.size() == most && layout.bound >= found.back().seconds)
       break;
     if (outOfNodes() && !found.empty())

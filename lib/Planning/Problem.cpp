@@ -287,7 +287,8 @@ private:
                   " does not fit into the memory of pool '" +
                   island.stages[s].replicas[g].pool + "': needs " +
                   bytesText(needed) + " bytes per chip, " +
-                  bytesText(group.availableBytes) + " are available; use " +
+                  bytesText(std::floor(group.availableBytes)) +
+                  " are available; use " +
                   (recomputes ? "fewer blocks or a smaller microbatch"
                               : "fewer blocks, a smaller microbatch or "
                                 "'recompute: full'"));

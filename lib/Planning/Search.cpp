@@ -19,7 +19,7 @@ static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 /// Layouts of an island that are looked at with the exact time.
 static constexpr size_t kFinalists = 8;
 /// Units into which the batch is cut when islands share it.
-static constexpr uint64_t kMaxUnits = 256;
+static constexpr uint64_t kMaxUnits = 128;
 /// Sites of which every subset is tried.
 static constexpr size_t kMaxSubsetSites = 6;
 

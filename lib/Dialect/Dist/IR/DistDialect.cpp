@@ -113,9 +113,12 @@ LogicalResult StageOp::verify() {
 }
 
 LogicalResult StageOp::verifyRegions() {
-  if (failed(holdsOnly<ReplicasOp>(*this, getBody(), "replicas")))
-    return failure();
-  if (getBody().front().empty())
+  // Later passes add what the stage holds.
+  for (Operation &inner : getBody().front())
+    if (inner.getDialect() != (*this)->getDialect())
+      return emitOpError("holds only ops of the dist dialect, got '")
+             << inner.getName() << "'";
+  if (getBody().getOps<ReplicasOp>().empty())
     return emitOpError("expected at least one dist.replicas");
   return success();
 }

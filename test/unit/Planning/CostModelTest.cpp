@@ -1,0 +1,325 @@
+//===- CostModelTest.cpp - closed forms and checks ------------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Planning/CostModel.h"
+#include "Fixtures.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+using namespace tombolo::planning;
+using namespace tombolo::planning::test;
+
+namespace {
+
+TEST(RooflineTest, TheSlowerOfComputeAndMemory) {
+  Chip c = chip("c", 2, 1);
+  c.matmulEfficiency = 0.5;
+  c.memoryEfficiency = 0.1;
+  Work work;
+  work.flops = {1e12, 1e12};
+  EXPECT_DOUBLE_EQ(seconds(c, Precision::F32, work, 3), 4);
+  EXPECT_DOUBLE_EQ(seconds(c, Precision::BF16, work, 3), 0.5);
+  work.bytes = {0, 1e12};
+  EXPECT_DOUBLE_EQ(seconds(c, Precision::F32, work, 3), 30);
+}
+
+TEST(PipelineTest, EqualStagesTakeFillPlusSteadyPlusDrain) {
+  for (Schedule schedule : {Schedule::OneFOneB, Schedule::GPipe})
+    for (uint64_t p : {1, 2, 3, 8})
+      for (uint64_t m : {1, 2, 5, 16}) {
+        std::vector<StageTimes> stages(p, StageTimes{1, 2, 0, 0, 0});
+        PipelineTime time = pipelineTime(schedule, stages, m);
+        EXPECT_FALSE(time.deadlock);
+        EXPECT_DOUBLE_EQ(time.seconds, static_cast<double>(m + p - 1) * 3)
+            << name(schedule) << " p " << p << " m " << m;
+      }
+}
+
+TEST(PipelineTest, TheSlowestStageSetsThePace) {
+  std::vector<StageTimes> stages = {
+      {1, 2, 0, 0, 0}, {4, 5, 0, 0, 0}, {1, 1, 0, 0, 0}};
+  double m = 40;
+  double seconds = pipelineTime(Schedule::OneFOneB, stages, 40).seconds;
+  // It idles only while the first microbatch comes and the last one leaves.
+  EXPECT_GE(seconds, 3 + m * 9 - 1e-9);
+  EXPECT_LE(seconds, 14 + m * 9);
+}
+
+TEST(PipelineTest, TailsOfEarlyStagesEndLast) {
+  std::vector<StageTimes> stages(3, StageTimes{1, 2, 0, 0, 10});
+  EXPECT_DOUBLE_EQ(pipelineTime(Schedule::OneFOneB, stages, 4).seconds,
+                   6 * 3 + 10);
+  EXPECT_DOUBLE_EQ(pipelineTime(Schedule::OneFOneB, stages, 4).computeEnd, 18);
+}
+
+TEST(PipelineTest, TransfersAddToFillAndDrain) {
+  // With one microbatch nothing hides them.
+  std::vector<StageTimes> stages(4, StageTimes{1, 2, 0.25, 0.5, 0});
+  EXPECT_DOUBLE_EQ(pipelineTime(Schedule::OneFOneB, stages, 1).seconds,
+                   4 * 3 + 3 * 0.75);
+}
+
+TEST(PipelineTest, TheMiddleOfALongStepIsExtrapolatedExactly) {
+  std::vector<StageTimes> stages(64, StageTimes{1, 2, 0, 0, 0});
+  uint64_t m = uint64_t(1) << 34;
+  EXPECT_DOUBLE_EQ(pipelineTime(Schedule::OneFOneB, stages, m).seconds,
+                   static_cast<double>(m + 63) * 3);
+}
+
+TEST(PipelineTest, UnequalReplicasTakeTheirShares) {
+  // Two replicas, one of three times the speed and share: 8 microbatches.
+  Island island;
+  island.batch = 8;
+  island.microbatch = 1;
+  Stage stage;
+  stage.replicas = {{"s/p", 1, 1, 3}, {"s/q", 1, 1, 1}};
+  island.stages = {stage};
+  PipelineTime time =
+      pipelineTime(island, {{{1, 1, 0, 0, 0}, {3, 3, 0, 0, 0}}});
+  EXPECT_FALSE(time.deadlock);
+  EXPECT_DOUBLE_EQ(time.seconds, 12);
+}
+
+TEST(PipelineTest, StagesWithUnequalReplicasAgreeWithWork) {
+  // Stage 1 has two replicas and takes twice as long: the pace is stage 0's.
+  Island island;
+  island.batch = 32;
+  island.microbatch = 1;
+  Stage one, two;
+  one.replicas = {{"s/p", 1, 1, 1}};
+  two.replicas = {{"s/p", 2, 1, 1}};
+  island.stages = {two, one};
+  PipelineTime time =
+      pipelineTime(island, {{{2, 4, 0, 0, 0}}, {{1, 2, 0, 0, 0}}});
+  EXPECT_FALSE(time.deadlock);
+  EXPECT_GE(time.seconds, 32 * 3 + 6 - 1e-9);
+  EXPECT_LE(time.seconds, 32 * 3 + 6 + 12);
+}
+
+TEST(AllReduceTest, RingInsideANode) {
+  Problem problem = equalBlocks(1, 1);
+  problem.topology.sites[0].pools[0] = pool("p", "c", 2, 8);
+  double bytes = 8e9;
+  // 2 (n - 1) steps of bytes / n at 300 GB/s and 3 us.
+  EXPECT_NEAR(allReduceSeconds(problem.topology, {{"s/p", 0, 8}}, bytes),
+              14 * (1e9 / 300e9 + 3e-6), 1e-12);
+  EXPECT_EQ(allReduceSeconds(problem.topology, {{"s/p", 0, 1}}, bytes), 0);
+}
+
+TEST(AllReduceTest, BetweenNodesEachChipHasItsShareOfTheCards) {
+  Problem problem = equalBlocks(1, 1);
+  Pool shared = pool("p", "c", 4, 8);
+  shared.nicsPerNode = 2; // a quarter of 25 GB/s for each chip
+  problem.topology.sites[0].pools[0] = shared;
+  double inside = 14 * (1e9 / 300e9 + 3e-6);
+  double between = 6 * (1e9 / 4 / 6.25e9 + 8e-6);
+  EXPECT_NEAR(allReduceSeconds(problem.topology, {{"s/p", 0, 32}}, 8e9),
+              inside + between, 1e-9);
+}
+
+TEST(MemoryTest, CountsWhatAStageKeeps) {
+  Problem problem = equalBlocks(4, 8);
+  problem.model.kinds[0].feedBytes.perSample = 7;
+  problem.model.kinds[0].workspaceBytes.constant = 5;
+  problem.model.kinds[0].carriedBytes.perSample = 3;
+  MemoryUse use = memoryUse(problem, {{0, 2}}, 2, 3, Recompute(), false, false);
+  EXPECT_EQ(use.parameters, 8000);
+  EXPECT_EQ(use.gradients, 8000);
+  EXPECT_EQ(use.optimizerState, 16000);
+  EXPECT_EQ(use.saved, 3 * (2 * 2000 + 200));
+  EXPECT_EQ(use.boundary, 6 * 200 + 4 * 200);
+  EXPECT_EQ(use.feeds, 4 * 2 * 14);
+  EXPECT_EQ(use.scratch, 2 * 200 + 6 + 5);
+  EXPECT_EQ(use.recomputed, 0);
+  MemoryUse full =
+      memoryUse(problem, {{0, 2}}, 2, 3, {Recompute::Full, 0}, true, true);
+  EXPECT_EQ(full.saved, 3 * 200);
+  EXPECT_EQ(full.recomputed, 2000 + 200);
+  EXPECT_EQ(full.boundary, 0);
+}
+
+TEST(EvaluateTest, BubbleOfEqualStages) {
+  Problem problem = equalBlocks(4, 8);
+  problem.model.kinds[0].outputBytes = problem.model.kinds[0].inputBytes = {};
+  for (Wire *wire : {&*problem.topology.sites[0].pools[0].interNode})
+    wire->latencyUs = 0;
+  Strategy strategy;
+  strategy.islands = {island(8, 1, {2, 2, 2, 2})};
+  ASSERT_TRUE(problem.verify(strategy).empty());
+  Prediction prediction = evaluate(problem, strategy);
+  EXPECT_NEAR(prediction.bubbleFraction, 3.0 / 11, 1e-9);
+  EXPECT_NEAR(prediction.islands[0].stepSeconds, 11 * 6, 1e-3);
+  EXPECT_NEAR(prediction.tokensPerSecond,
+              80 / prediction.islands[0].stepSeconds, 1e-9);
+  EXPECT_EQ(prediction.wanBytesPerRound, 0);
+}
+
+TEST(EvaluateTest, ARoundWaitsForTheLine) {
+  Problem problem = equalBlocks(2, 8);
+  Site site = problem.topology.sites[0];
+  site.name = "t";
+  problem.topology.sites.push_back(site);
+  problem.topology.links = {{"s", "t", 0.008, 20, 0}}; // 1 MB/s
+  Strategy strategy;
+  strategy.islands = {island(4, 1, {8}), island(4, 1, {8})};
+  strategy.islands[1].sites = {"t"};
+  strategy.islands[1].stages[0].replicas[0].pool = "t/p";
+  strategy.server.emplace();
+  strategy.server->innerSteps = 10;
+  strategy.server->placement[0] = {"s", ""};
+  ASSERT_TRUE(problem.verify(strategy).empty());
+  Prediction prediction = evaluate(problem, strategy);
+  double bytes = 4 * 8000;
+  EXPECT_EQ(prediction.wanBytesPerRound, 2 * bytes);
+  EXPECT_NEAR(prediction.synchronisationSeconds, 2 * (bytes / 1e6 + 0.01),
+              1e-4);
+  EXPECT_NEAR(prediction.stepSeconds,
+              prediction.islands[0].stepSeconds +
+                  prediction.synchronisationSeconds / 10,
+              1e-9);
+}
+
+//===----------------------------------------------------------------------===//
+// Faults
+//===----------------------------------------------------------------------===//
+
+struct FaultCase {
+  const char *path;
+  const char *part; // of the message
+  std::function<void(Problem &, Strategy &)> spoil;
+};
+
+class VerifyTest : public testing::TestWithParam<FaultCase> {};
+
+TEST_P(VerifyTest, NamesThePlaceAndTheFault) {
+  Problem problem = equalBlocks(4, 8);
+  Strategy strategy;
+  strategy.islands = {island(8, 2, {3, 5}, 2)};
+  ASSERT_TRUE(problem.verify(strategy).empty());
+  GetParam().spoil(problem, strategy);
+  Faults faults = problem.verify(strategy);
+  ASSERT_FALSE(faults.empty());
+  EXPECT_EQ(faults[0].path, GetParam().path);
+  EXPECT_NE(faults[0].message.find(GetParam().part), std::string::npos)
+      << faults[0].message;
+}
+
+constexpr uint64_t kHuge = ~uint64_t(0);
+
+INSTANTIATE_TEST_SUITE_P(
+    Faults, VerifyTest,
+    testing::Values(
+        FaultCase{"islands", "at least one island",
+                  [](Problem &, Strategy &s) { s.islands.clear(); }},
+        FaultCase{
+            "islands[0].stages", "hold 9 blocks, but the model has 8",
+            [](Problem &, Strategy &s) { s.islands[0].stages[1].blocks = 6; }},
+        FaultCase{"islands[0].stages[0].blocks", "must be from 1",
+                  [](Problem &, Strategy &s) {
+                    s.islands[0].stages[0].blocks = kHuge;
+                  }},
+        FaultCase{"islands[0].stages[0].replicas[0].pool", "unknown pool",
+                  [](Problem &, Strategy &s) {
+                    s.islands[0].stages[0].replicas[0].pool = "s/x";
+                  }},
+        FaultCase{"islands[0].stages[0].replicas[0].pool", "lacks chips",
+                  [](Problem &, Strategy &s) {
+                    for (Stage &stage : s.islands[0].stages)
+                      stage.replicas[0].count = 4;
+                  }},
+        FaultCase{"islands[0].stages[1].replicas[0].count", "must be from 1",
+                  [](Problem &, Strategy &s) {
+                    s.islands[0].stages[1].replicas[0].count = 0;
+                  }},
+        FaultCase{"islands[0].sites[0]", "unknown site 'x'",
+                  [](Problem &, Strategy &s) { s.islands[0].sites = {"x"}; }},
+        FaultCase{"islands[0].batch", "not a multiple of the microbatch 3",
+                  [](Problem &, Strategy &s) { s.islands[0].microbatch = 3; }},
+        FaultCase{"islands[0].batch", "cannot share in turns of 2",
+                  [](Problem &p, Strategy &s) {
+                    s.islands[0].batch = p.training.globalBatch = 6;
+                  }},
+        FaultCase{"islands", "add up to 8, expected the global batch 16",
+                  [](Problem &p, Strategy &) { p.training.globalBatch = 16; }},
+        FaultCase{"islands[0].stages[0]", "does not fit into the memory",
+                  [](Problem &p, Strategy &) {
+                    p.topology.chips[0].memoryGib = 1e-5;
+                  }},
+        FaultCase{"server", "several islands need a 'server'",
+                  [](Problem &p, Strategy &s) {
+                    s.islands.push_back(s.islands[0]);
+                    p.training.globalBatch = 16;
+                  }},
+        FaultCase{"server.overlap_steps", "below inner_steps 16",
+                  [](Problem &, Strategy &s) {
+                    s.server.emplace();
+                    s.server->overlapSteps = 16;
+                  }},
+        FaultCase{"server.quorum", "more than the number of islands",
+                  [](Problem &, Strategy &s) {
+                    s.server.emplace();
+                    s.server->quorum = 2;
+                  }},
+        FaultCase{"server.placement.1", "no fragment 1 of 1",
+                  [](Problem &, Strategy &s) {
+                    s.server.emplace();
+                    s.server->placement[1] = {"s", ""};
+                  }},
+        FaultCase{"islands[0].sites", "no route from site",
+                  [](Problem &p, Strategy &s) {
+                    Site far = p.topology.sites[0];
+                    far.name = "far";
+                    p.topology.sites.push_back(far);
+                    s.server.emplace();
+                    s.server->placement[0] = {"far", ""};
+                  }}));
+
+TEST(VerifyTest, MemoryFaultSaysStageNeededAndAvailable) {
+  Problem problem = equalBlocks(2, 4);
+  problem.topology.chips[0].memoryGib = 1.0 / 32 / 1024; // 32 KiB
+  Strategy strategy;
+  strategy.islands = {island(8, 8, {1, 3})};
+  Faults faults = problem.verify(strategy);
+  ASSERT_EQ(faults.size(), 1u);
+  EXPECT_EQ(faults[0].path, "islands[0].stages[1]");
+  // 3 x 16000 kept, 1 microbatch x (3 x 8000 + 2 x 800) saved, 4 x 800 at the
+  // boundary, 2 x 800 inside; 98 % of 32 KiB.
+  EXPECT_NE(faults[0].message.find("needs 78400 bytes per chip, 32112 are"),
+            std::string::npos)
+      << faults[0].message;
+}
+
+TEST(CheckTest, AbsurdFiguresAreFaultsNotOverflows) {
+  Problem problem = equalBlocks(2, 4);
+  problem.topology.chips[0].tflopsF32 = 1e300;
+  EXPECT_FALSE(problem.check().empty());
+  problem = equalBlocks(2, 4);
+  problem.topology.sites[0].pools[0].nodes = kHuge;
+  EXPECT_FALSE(problem.check().empty());
+  problem = equalBlocks(2, 4);
+  problem.model.runs[0].count = kHuge;
+  EXPECT_FALSE(problem.check().empty());
+  problem = equalBlocks(2, 4);
+  problem.model.kinds[0].forward.flops.perSample = NAN;
+  EXPECT_FALSE(problem.check().empty());
+  problem = equalBlocks(2, 4);
+  problem.topology.chips[0].memoryGib = 1e15;
+  EXPECT_TRUE(problem.check().empty());
+  EXPECT_GT(problem.topology.chips[0].memoryBytes(), 0u);
+  problem.training.globalBatch = 0;
+  EXPECT_FALSE(problem.check().empty());
+  problem = equalBlocks(2, 4);
+  problem.model.precision = Precision::BF16;
+  problem.topology.chips[0].tflopsBF16.reset();
+  Faults faults = problem.check();
+  ASSERT_EQ(faults.size(), 1u);
+  EXPECT_EQ(faults[0].path, "sites[0].pools[0].chip");
+}
+
+} // namespace
