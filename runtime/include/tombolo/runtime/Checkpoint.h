@@ -1,0 +1,119 @@
+//===- Checkpoint.h - the state of an island on disk ----------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+//
+// DIR/island-I/step-N/ holds one safetensors shard for each rank that owns
+// something, and manifest.json, written last: without it the generation does
+// not exist. Two generations are kept. A shard holds the owned elements of
+// each parameter under its ONNX name and of each optimizer state under
+// NAME/exp_avg ...; a part of a parameter is one-dimensional, and the manifest
+// says which ranges of the whole it is. The manifest carries a checksum of
+// itself and a SHA-256 of each tensor, checked before the tensor is used. A
+// checkpoint loads under any other plan of the same model.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_RUNTIME_CHECKPOINT_H
+#define TOMBOLO_RUNTIME_CHECKPOINT_H
+
+#include "tombolo/runtime/plan/Parameters.h"
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace tombolo::runtime {
+
+class InputFile;
+
+/// What a checkpoint says besides tensors.
+struct CheckpointInfo {
+  std::string modelHash; ///< 32 bytes
+  std::uint32_t island = 0;
+  std::uint64_t step = 0;       ///< inner steps done
+  std::int64_t updates = 0;     ///< optimizer updates applied
+  std::uint64_t nextSample = 0; ///< the first sample of step `step`
+};
+
+/// One tensor to save: `parameter` says which elements, `read` gives them.
+struct SavedTensor {
+  std::string name; ///< NAME or NAME/state
+  const LocalParameter *parameter = nullptr;
+  /// Fills `to` with local elements from `begin` on.
+  std::function<void(std::uint64_t begin, std::span<float> to)> read;
+};
+
+/// "DIR/island-I/step-N"
+std::string checkpointFolder(const std::string &dir, std::uint32_t island,
+                             std::uint64_t step);
+
+/// The newest whole generation, "" when there is none.
+std::string latestCheckpoint(const std::string &dir, std::uint32_t island);
+
+/// Writes rank `rank`'s shard into the generation's folder (made when missing)
+/// and its part of the manifest beside it. A rank that owns nothing calls it
+/// with no tensors.
+void writeShard(const std::string &folder, std::uint64_t rank,
+                const std::vector<SavedTensor> &tensors);
+
+/// Joins the parts of all `ranks`, writes the manifest and removes all but the
+/// two newest generations. Called by one rank when all shards are there.
+void writeManifest(const std::string &folder, std::uint64_t ranks,
+                   const CheckpointInfo &info);
+
+/// Must be called by one rank before shards are written where a generation of
+/// the same step may stand: without its manifest it no longer counts.
+void discardManifest(const std::string &folder);
+
+class Checkpoint {
+public:
+  /// Opens the generation in `folder`. Throws Error when the manifest is
+  /// missing or damaged.
+  explicit Checkpoint(const std::string &folder);
+  ~Checkpoint();
+
+  const CheckpointInfo &info() const { return header; }
+  bool has(const std::string &name) const { return tensors.count(name) > 0; }
+  const std::vector<std::uint64_t> &dims(const std::string &name) const;
+
+  /// Reads the elements `parameter` holds locally of tensor `name` from
+  /// whichever shards have them: `put(localElement, values)`. Throws Error when
+  /// elements are missing, the whole has another shape, or bytes are damaged.
+  void read(const std::string &name, const LocalParameter &parameter,
+            const std::function<void(std::uint64_t, std::span<const float>)>
+                &put) const;
+
+private:
+  struct Part {
+    std::string file;
+    std::uint64_t offset = 0;
+    std::uint64_t elements = 0;
+    std::string digest;
+    std::vector<plan::v1::Slice> ranges;
+    mutable bool verified = false;
+  };
+  struct Tensor {
+    std::vector<std::uint64_t> dims;
+    std::vector<Part> parts;
+  };
+  const InputFile &open(const std::string &file) const;
+  void verify(const std::string &name, const Part &part) const;
+
+  std::string folder;
+  CheckpointInfo header;
+  std::map<std::string, Tensor> tensors;
+  mutable std::map<std::string, std::unique_ptr<InputFile>> files;
+};
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_RUNTIME_CHECKPOINT_H

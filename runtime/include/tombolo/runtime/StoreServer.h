@@ -1,0 +1,66 @@
+//===- StoreServer.h - where ranks find each other ------------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+//
+// A small key-value service over TCP, kept in memory by whoever starts an
+// island. Ranks put their addresses there and fetch their peers'. Nothing is
+// written to disk, so nothing stays behind when everything is killed.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_RUNTIME_STORESERVER_H
+#define TOMBOLO_RUNTIME_STORESERVER_H
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace tombolo::runtime {
+
+class StoreServer {
+public:
+  /// Listens on `host` at a free port; serves from a thread of its own.
+  explicit StoreServer(const std::string &host = "127.0.0.1");
+  ~StoreServer();
+  StoreServer(const StoreServer &) = delete;
+  StoreServer &operator=(const StoreServer &) = delete;
+
+  /// "127.0.0.1:PORT"
+  const std::string &address() const;
+
+private:
+  struct State;
+  std::unique_ptr<State> state;
+};
+
+/// One connection to a StoreServer. Calls from several threads take turns.
+class StoreClient {
+public:
+  StoreClient(const std::string &address, std::chrono::milliseconds timeout);
+  ~StoreClient();
+  StoreClient(const StoreClient &) = delete;
+  StoreClient &operator=(const StoreClient &) = delete;
+
+  void set(const std::string &key, const std::vector<char> &value);
+  /// Waits until the key is there. Throws PeerError after `timeout`.
+  std::vector<char> get(const std::string &key,
+                        std::chrono::milliseconds timeout);
+
+private:
+  bool ask(const std::string &key, std::vector<char> &value);
+  void transfer(bool sending, char *data, std::size_t bytes);
+  std::mutex mutex;
+  std::string address;
+  int fd = -1;
+};
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_RUNTIME_STORESERVER_H

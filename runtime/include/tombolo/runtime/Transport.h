@@ -1,0 +1,138 @@
+//===- Transport.h - the seam to communication ----------------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+//
+// Ranks of one island talk through a Transport. It makes communicators, each
+// over a list of ranks. Every implementation passes the conformance suite in
+// runtime/test/transport.
+//
+// Contract:
+// * `connect` is collective over its ranks (MPI_Comm_create_group,
+//   ncclCommInitRank): all of them call it with the same name and list, and
+//   names are used once. To connect several without a deadlock, all ranks go
+//   through the communicators they are in in one common order.
+// * Transfers block until the buffer may be used again. A send may return
+//   before its receive has started, or wait for it (MPI_Send): programs must
+//   not depend on either. Messages of one sender, receiver and tag arrive in
+//   order; different tags never overtake into each other's receives. Both
+//   sides state the same size. A size of 0 is a message like any other.
+// * Different threads may use one communicator at the same time with different
+//   tags. Collectives use a tag of their own; one at a time.
+// * Every wait has the transport's timeout. A wait that times out, a peer that
+//   has died and `abort` all throw PeerError; the communicator is then
+//   unusable. Whoever dies is noticed by those who wait for it, and those who
+//   wait for them notice when they abort in turn: an island ends within
+//   seconds, it never hangs.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_RUNTIME_TRANSPORT_H
+#define TOMBOLO_RUNTIME_TRANSPORT_H
+
+#include "tombolo/runtime/Error.h"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace tombolo::runtime {
+
+/// Another rank is lost, silent, or the island has been given up: an echo, not
+/// the cause.
+class PeerError : public Error {
+public:
+  template <typename... Parts>
+  explicit PeerError(const Parts &...parts)
+      : Error(Status::Failed, "", parts...) {}
+};
+
+class Communicator {
+public:
+  virtual ~Communicator();
+  Communicator(const Communicator &) = delete;
+  Communicator &operator=(const Communicator &) = delete;
+
+  /// Position in the list given to `connect`; all peers are such positions.
+  int rank() const { return self; }
+  int size() const { return members; }
+
+  static constexpr std::uint32_t kMaxTag = 0xffff;
+
+  /// MPI_Send / ncclSend.
+  virtual void send(int to, std::uint32_t tag,
+                    std::span<const std::byte> data) = 0;
+  /// MPI_Recv / ncclRecv.
+  virtual void receive(int from, std::uint32_t tag,
+                       std::span<std::byte> data) = 0;
+  /// Both at once, so that a ring cannot deadlock (MPI_Sendrecv).
+  virtual void sendReceive(int to, std::span<const std::byte> out, int from,
+                           std::span<std::byte> in, std::uint32_t tag) = 0;
+
+  /// data := sum over all members, the same bits on every member
+  /// (MPI_Allreduce, ncclAllReduce). A ring; the order of additions depends on
+  /// position only, so repeated runs agree to the bit. Uses 1 MiB of scratch.
+  void allReduceSum(std::span<float> data);
+
+  /// Returns when all members have come (MPI_Barrier).
+  void barrier();
+
+protected:
+  Communicator(int self, int members) : self(self), members(members) {}
+
+private:
+  int self;
+  int members;
+  std::vector<float> scratch;
+};
+
+class Transport {
+public:
+  virtual ~Transport();
+
+  /// A communicator over `ranks` (of the island, ascending, with this one).
+  virtual std::unique_ptr<Communicator>
+  connect(const std::string &name, std::span<const std::uint64_t> ranks) = 0;
+
+  /// Wakes every wait of this rank with PeerError, and lets peers notice. May
+  /// be called from any thread, more than once (ncclCommAbort).
+  virtual void abort(const std::string &why) noexcept = 0;
+};
+
+struct TransportOptions {
+  std::chrono::milliseconds timeout{std::chrono::minutes(10)};
+  std::chrono::milliseconds connectTimeout{std::chrono::minutes(2)};
+};
+
+/// Threads of one process, for tests and single-process runs.
+class InprocHub {
+public:
+  explicit InprocHub(std::uint64_t ranks, TransportOptions options = {});
+  ~InprocHub();
+  /// The transport of one rank; the hub must outlive it.
+  std::unique_ptr<Transport> transport(std::uint64_t rank);
+
+  struct State;
+
+private:
+  std::shared_ptr<State> state;
+};
+
+/// Gloo over TCP. `store` is the address of a StoreServer; `host` the address
+/// peers reach this rank at.
+std::unique_ptr<Transport> createGlooTransport(std::uint64_t rank,
+                                               const std::string &store,
+                                               const std::string &host,
+                                               TransportOptions options = {});
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_RUNTIME_TRANSPORT_H

@@ -1,0 +1,254 @@
+//===- Checkpoint.cpp - reading the state of an island --------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/Checkpoint.h"
+
+#include "CheckpointParts.h"
+#include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/File.h"
+
+#include <algorithm>
+#include <filesystem>
+
+namespace tombolo::runtime {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using plan::v1::Slice;
+using namespace detail;
+
+namespace {
+
+constexpr std::uint64_t kMaxManifest = std::uint64_t{1} << 30;
+constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 50;
+
+std::string fromHex(const std::string &text) {
+  std::string bytes;
+  for (std::size_t i = 0; i + 1 < text.size(); i += 2)
+    bytes += static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16));
+  return bytes;
+}
+
+struct Run {
+  std::uint64_t begin;
+  std::uint64_t end;
+  std::uint64_t local; // element of the part, or of the arena
+};
+
+template <typename Slices> std::vector<Run> sortedRuns(const Slices &slices) {
+  std::vector<Run> runs;
+  std::uint64_t local = 0;
+  for (const Slice &slice : slices)
+    for (std::uint64_t i = 0; i < slice.count(); ++i) {
+      std::uint64_t begin = slice.begin() + i * slice.stride();
+      runs.push_back({begin, begin + slice.length(), local});
+      local += slice.length();
+    }
+  std::sort(runs.begin(), runs.end(),
+            [](const Run &a, const Run &b) { return a.begin < b.begin; });
+  return runs;
+}
+
+} // namespace
+
+namespace detail {
+
+json readManifest(const std::string &folder) {
+  std::string path = folder + "/" + kManifestName;
+  json manifest =
+      json::parse(readFile(path, kMaxManifest), nullptr, /*throw=*/false);
+  if (!manifest.is_object() || !manifest.contains("checksum") ||
+      !manifest["checksum"].is_string())
+    throw Error("'", path, "': not a checkpoint's manifest, or damaged");
+  std::string checksum = manifest["checksum"];
+  manifest.erase("checksum");
+  if (checksum != toHex(sha256(manifest.dump())))
+    throw Error("'", path, "': the checksum does not match, it is damaged");
+  if (manifest.value("format", "") != kManifestFormat)
+    throw Error("'", path, "': expected format '", kManifestFormat, "'");
+  return manifest;
+}
+
+std::vector<std::pair<std::uint64_t, std::string>>
+generations(const std::string &islandFolder) {
+  std::vector<std::pair<std::uint64_t, std::string>> found;
+  std::error_code error;
+  for (const fs::directory_entry &entry :
+       fs::directory_iterator(islandFolder, error)) {
+    std::string name = entry.path().filename().string();
+    if (name.rfind("step-", 0) != 0 || name.size() > 24 ||
+        name.find_first_not_of("0123456789", 5) != std::string::npos ||
+        name.size() == 5 || !fs::exists(entry.path() / kManifestName, error))
+      continue;
+    found.push_back({std::stoull(name.substr(5)), entry.path().string()});
+  }
+  std::sort(found.rbegin(), found.rend());
+  return found;
+}
+
+} // namespace detail
+
+std::string checkpointFolder(const std::string &dir, std::uint32_t island,
+                             std::uint64_t step) {
+  return dir + "/island-" + std::to_string(island) + "/step-" +
+         std::to_string(step);
+}
+
+std::string latestCheckpoint(const std::string &dir, std::uint32_t island) {
+  for (const auto &[step, folder] :
+       generations(dir + "/island-" + std::to_string(island))) {
+    try {
+      readManifest(folder);
+      return folder;
+    } catch (const Error &) {
+      // A damaged generation does not count; the one before is kept for this.
+    }
+  }
+  return "";
+}
+
+Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
+  json manifest = readManifest(folder);
+  std::string place = "'" + folder + "/" + kManifestName + "'";
+  try {
+    header.modelHash = fromHex(manifest.at("model_hash"));
+    header.island = manifest.at("island");
+    header.step = manifest.at("step");
+    header.updates = manifest.at("updates");
+    header.nextSample = manifest.at("next_sample");
+    for (const json &shard : manifest.at("shards")) {
+      std::string file = shard.at("file");
+      if (file.empty() || file.find('/') != std::string::npos)
+        throw Error(place, ": a shard's file name '", file, "' is no plain name");
+      for (const json &entry : shard.at("tensors")) {
+        Part part;
+        part.file = file;
+        part.offset = entry.at("offset");
+        part.digest = fromHex(entry.at("sha256"));
+        std::string name = entry.at("name");
+        Tensor &tensor = tensors[name];
+        std::vector<std::uint64_t> dims = entry.at("dims");
+        if (!tensor.parts.empty() && tensor.dims != dims)
+          throw Error(place, ": '", name, "' has two shapes");
+        tensor.dims = dims;
+        std::uint64_t whole = 1;
+        for (std::uint64_t dim : dims)
+          if (__builtin_mul_overflow(whole, dim, &whole) ||
+              whole > kMaxElements)
+            throw Error(place, ": '", name, "' is too large");
+        for (const json &range : entry.at("ranges")) {
+          Slice slice;
+          slice.set_begin(range.at(0));
+          slice.set_length(range.at(1));
+          slice.set_count(range.at(2));
+          slice.set_stride(range.at(3));
+          if (slice.begin() > whole || slice.length() > whole ||
+              slice.count() > whole || slice.stride() > whole ||
+              static_cast<unsigned __int128>(slice.begin()) +
+                      static_cast<unsigned __int128>(
+                          slice.count() ? slice.count() - 1 : 0) *
+                          slice.stride() +
+                      slice.length() >
+                  whole)
+            throw Error(place, ": '", name, "': a range lies outside it");
+          part.elements += slice.length() * slice.count();
+          part.ranges.push_back(slice);
+        }
+        if (part.elements > whole)
+          throw Error(place, ": '", name, "': its ranges overlap");
+        tensor.parts.push_back(std::move(part));
+      }
+    }
+  } catch (const json::exception &error) {
+    throw Error(place, ": a field is missing or of the wrong kind: ",
+                error.what());
+  }
+}
+
+Checkpoint::~Checkpoint() = default;
+
+const std::vector<std::uint64_t> &
+Checkpoint::dims(const std::string &name) const {
+  return tensors.at(name).dims;
+}
+
+const InputFile &Checkpoint::open(const std::string &file) const {
+  std::unique_ptr<InputFile> &opened = files[file];
+  if (!opened)
+    opened = std::make_unique<InputFile>(folder + "/" + file);
+  return *opened;
+}
+
+/// The bytes of a part against its SHA-256, once.
+void Checkpoint::verify(const std::string &name, const Part &part) const {
+  if (part.verified)
+    return;
+  const InputFile &file = open(part.file);
+  Sha256 hash;
+  std::vector<std::byte> piece;
+  std::uint64_t left = part.elements * 4, at = part.offset;
+  while (left > 0) {
+    piece.resize(static_cast<std::size_t>(
+        std::min<std::uint64_t>(left, kStagingElements * 4)));
+    file.read(at, piece);
+    hash.update(piece);
+    at += piece.size();
+    left -= piece.size();
+  }
+  if (hash.finish() != part.digest)
+    throw Error("'", folder, "/", part.file, "': '", name,
+                "' is damaged: its checksum does not match; remove the folder "
+                "to go on from the generation before");
+  part.verified = true;
+}
+
+void Checkpoint::read(
+    const std::string &name, const LocalParameter &parameter,
+    const std::function<void(std::uint64_t, std::span<const float>)> &put)
+    const {
+  auto found = tensors.find(name);
+  if (found == tensors.end())
+    throw Error("'", folder, "': holds no '", name,
+                "'; it was written for another model or optimizer");
+  const Tensor &tensor = found->second;
+  if (tensor.dims != parameter.dims)
+    throw Error("'", folder, "': '", name, "' has another shape than the plan");
+  std::vector<Run> wanted = sortedRuns(parameter.ranges);
+  std::vector<float> piece;
+  std::uint64_t covered = 0;
+  for (const Part &part : tensor.parts) {
+    std::vector<Run> given = sortedRuns(part.ranges);
+    std::size_t g = 0;
+    for (const Run &want : wanted) {
+      while (g < given.size() && given[g].end <= want.begin)
+        ++g;
+      for (std::size_t k = g; k < given.size() && given[k].begin < want.end;
+           ++k) {
+        verify(name, part);
+        std::uint64_t begin = std::max(want.begin, given[k].begin);
+        std::uint64_t end = std::min(want.end, given[k].end);
+        covered += end - begin;
+        while (begin < end) {
+          piece.resize(static_cast<std::size_t>(
+              std::min<std::uint64_t>(end - begin, kStagingElements)));
+          std::uint64_t element = given[k].local + (begin - given[k].begin);
+          open(part.file).read(part.offset + element * 4,
+                               std::as_writable_bytes(std::span(piece)));
+          put(want.local + (begin - want.begin), piece);
+          begin += piece.size();
+        }
+      }
+    }
+  }
+  if (covered != parameter.localElements)
+    throw Error("'", folder, "': holds ", covered, " of the ",
+                parameter.localElements, " elements of '", name,
+                "' that are needed");
+}
+
+} // namespace tombolo::runtime

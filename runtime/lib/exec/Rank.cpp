@@ -1,0 +1,518 @@
+//===- Rank.cpp - one worker: program, device, lanes ----------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/Rank.h"
+
+#include "CheckpointParts.h"
+#include "LaneRunner.h"
+#include "Links.h"
+#include "tombolo/runtime/Checkpoint.h"
+#include "tombolo/runtime/InitialParameters.h"
+#include "tombolo/runtime/engine/Progress.h"
+#include "tombolo/runtime/plan/Layout.h"
+#include "tombolo/runtime/plan/Validate.h"
+
+#include <chrono>
+#include <cstring>
+
+namespace tombolo::runtime {
+
+using namespace plan::v1;
+using namespace detail;
+
+namespace {
+
+constexpr const char *kOuterMomentum = "outer_momentum";
+
+} // namespace
+
+class Rank::Impl {
+public:
+  Impl(const Plan &plan, const RankOptions &options, Device &device,
+       Transport &transport, RankEvents events, ExchangeFactory makeExchange)
+      : plan(plan), options(options), device(device), transport(transport),
+        events(std::move(events)), makeExchange(std::move(makeExchange)),
+        island(plan.islands(static_cast<int>(options.island))), layout(island),
+        self(layout.coordinates(options.rank)),
+        program(plan.programs(static_cast<int>(self.program))),
+        compiled(program), parameters(expandParameters(program)) {
+    prepare();
+  }
+
+  void run();
+
+private:
+  // Before the first step.
+  void prepare();
+  void prepareSegments();
+  void prepareData();
+  void loadModel();
+  void loadCheckpoint(const std::string &folder);
+  void connect();
+  void startExchange();
+
+  // One instruction.
+  void execute(const Instruction &instruction,
+               std::span<const std::int64_t> variables);
+  void call(const Call &call, std::span<const std::int64_t> variables);
+  void load(const Load &load, std::span<const std::int64_t> variables);
+
+  // Around steps.
+  void report(std::uint64_t step, double seconds);
+  bool isCheckpointStep(std::uint64_t stepsDone) const;
+  void saveCheckpoint(std::uint64_t stepsDone);
+
+  bool owns(const LocalParameter &parameter) const {
+    return parameter.owner && self.replica == 0;
+  }
+  bool savesOuterMomentum() const {
+    return exchange != nullptr && options.island == 0;
+  }
+  std::byte *at(std::int64_t address) const { return arena->base() + address; }
+  std::byte *at(const Expr &expr,
+                std::span<const std::int64_t> variables) const {
+    return at(evaluate(expr, variables));
+  }
+  void putFloats(std::uint64_t address, std::span<const float> values) {
+    device.copyToDevice(arena->base() + address, std::as_bytes(values));
+  }
+  void getFloats(std::uint64_t address, std::span<float> values) {
+    device.copyToHost(std::as_writable_bytes(values), arena->base() + address);
+  }
+
+  const Plan &plan;
+  RankOptions options;
+  Device &device;
+  Transport &transport;
+  RankEvents events;
+  ExchangeFactory makeExchange;
+  const Island &island;
+  IslandLayout layout;
+  RankCoordinates self;
+  const Program &program;
+  CompiledProgram compiled;
+  std::vector<LocalParameter> parameters;
+
+  std::unique_ptr<Arena> arena;
+  std::vector<std::unique_ptr<Executable>> segments; // null: not called here
+  std::unique_ptr<TokenFile> tokens;                 // null: loads nothing
+  std::uint64_t tokenSample = 0;                     // tokens of one sample
+  std::vector<std::int64_t> sampleTokens;
+  std::vector<std::byte> staged; // one microbatch of one input
+  std::vector<std::byte *> addresses;
+
+  std::unique_ptr<Links> links;
+  std::unique_ptr<Exchange> exchange;
+  std::vector<const LocalParameter *> exchanged; // tensors of the exchange
+  std::vector<std::pair<std::size_t, std::vector<float>>> resumedMomentum;
+
+  std::uint64_t firstStep = 0;
+  std::uint64_t currentStep = 0;
+  bool finishing = false;
+};
+
+Rank::Rank(const Plan &plan, const RankOptions &options, Device &device,
+           Transport &transport, RankEvents events, ExchangeFactory exchange) {
+  if (options.island >= static_cast<unsigned>(plan.islands_size()))
+    throw Error("island ", options.island, " does not exist: the plan has ",
+                plan.islands_size());
+  impl = std::make_unique<Impl>(plan, options, device, transport,
+                                std::move(events), std::move(exchange));
+}
+Rank::~Rank() = default;
+void Rank::run() { impl->run(); }
+
+// ------------------------------------------------------ before the first step
+
+void Rank::Impl::prepare() {
+  checkProgress(plan);
+  if (!device.hostAccessible() && layout.rankCount() > 1)
+    throw Error("device '", device.name(), "': its memory is not the host's, "
+                "and no transport here can reach it");
+  arena = device.allocateArena(program.arena_bytes());
+  prepareSegments();
+  prepareData();
+  loadModel();
+}
+
+/// Calls `visit` for every instruction but loops.
+template <typename Body, typename Visit>
+static void forEachInstruction(const Body &body, Visit visit) {
+  for (const Instruction &instruction : body)
+    if (instruction.has_loop())
+      forEachInstruction(instruction.loop().body(), visit);
+    else
+      visit(instruction);
+}
+
+void Rank::Impl::prepareSegments() {
+  segments.resize(static_cast<std::size_t>(plan.segments_size()));
+  auto prepare = [&](const Instruction &instruction) {
+    if (!instruction.has_call())
+      return;
+    std::uint32_t index = instruction.call().segment();
+    if (!segments[index])
+      segments[index] =
+          device.prepare(plan.segments(static_cast<int>(index)));
+  };
+  forEachInstruction(program.step(), prepare);
+  forEachInstruction(program.finish(), prepare);
+}
+
+/// Only token models read data here: one input of tokens, and labels that are
+/// the tokens shifted by one.
+void Rank::Impl::prepareData() {
+  bool loads = false;
+  auto look = [&](const Instruction &instruction) {
+    loads |= instruction.has_load();
+  };
+  forEachInstruction(program.step(), look);
+  forEachInstruction(program.finish(), look);
+  const Model &model = plan.model();
+  auto isTokens = [&](const Input &input) {
+    return (input.dtype() == DTYPE_I64 || input.dtype() == DTYPE_I32) &&
+           input.dims_size() == 1 &&
+           input.dims(0) == model.tokens_per_sample();
+  };
+  if (!loads)
+    return;
+  if (model.vocabulary() == 0 || model.inputs_size() != 1 ||
+      !isTokens(model.inputs(0)) || !isTokens(model.label()))
+    throw Error("input '",
+                model.inputs_size() ? model.inputs(0).name()
+                                    : model.label().name(),
+                "': only models of one token input and token labels can be fed "
+                "from a token file");
+  tokenSample = model.tokens_per_sample();
+  sampleTokens.resize(tokenSample + 1);
+  tokens = std::make_unique<TokenFile>(options.data, tokenSample,
+                                       model.vocabulary());
+}
+
+void Rank::Impl::loadModel() {
+  OnnxModel model(options.model);
+  if (model.hash() != plan.model_hash())
+    throw Error("'", options.model, "': expected the model the plan was made "
+                "for (hash ", toHex(plan.model_hash()).substr(0, 16),
+                "), got another (", toHex(model.hash()).substr(0, 16),
+                "); plan it again with tombolo-plan");
+  std::string found = options.checkpointDir.empty()
+                          ? ""
+                          : latestCheckpoint(options.checkpointDir,
+                                             options.island);
+  if (!options.resume && !found.empty())
+    throw Error("'", found, "': the folder already holds a checkpoint; give "
+                "--resume to go on from it, or another --checkpoint-dir");
+  if (options.resume && found.empty())
+    throw Error("'", options.checkpointDir, "': holds no checkpoint of island ",
+                options.island, " to resume from");
+  if (options.resume)
+    return loadCheckpoint(found);
+  for (const LocalParameter &parameter : parameters)
+    fillParameter(model, parameter, options.seed,
+                  [&](std::uint64_t element, std::span<const float> values) {
+                    putFloats(parameter.address + element * 4, values);
+                  });
+}
+
+void Rank::Impl::loadCheckpoint(const std::string &folder) {
+  Checkpoint checkpoint(folder);
+  if (checkpoint.info().modelHash != plan.model_hash())
+    throw Error("'", folder, "': was written for another model");
+  for (const LocalParameter &parameter : parameters) {
+    auto install = [&](const std::string &name, std::uint64_t address) {
+      checkpoint.read(name, parameter,
+                      [&](std::uint64_t element,
+                          std::span<const float> values) {
+                        putFloats(address + element * 4, values);
+                      });
+    };
+    install(parameter.name, parameter.address);
+    if (!parameter.trainable)
+      continue;
+    for (const StateRegion &state : program.states())
+      install(parameter.name + "/" + state.name(),
+              stateAddress(program, state, parameter));
+    std::string outer = parameter.name + "/" + kOuterMomentum;
+    if (plan.has_server() && options.island == 0 && owns(parameter) &&
+        checkpoint.has(outer)) {
+      std::vector<float> values(parameter.localElements);
+      checkpoint.read(outer, parameter,
+                      [&](std::uint64_t element, std::span<const float> part) {
+                        std::copy(part.begin(), part.end(),
+                                  values.begin() +
+                                      static_cast<std::ptrdiff_t>(element));
+                      });
+      resumedMomentum.push_back(
+          {static_cast<std::size_t>(&parameter - parameters.data()),
+           std::move(values)});
+    }
+  }
+  std::int64_t updates = checkpoint.info().updates;
+  device.copyToDevice(arena->base() + program.updates_address(),
+                      std::as_bytes(std::span(&updates, 1)));
+  firstStep = checkpoint.info().step;
+}
+
+void Rank::Impl::connect() {
+  links = std::make_unique<Links>(transport, layout, options.rank, program);
+}
+
+void Rank::Impl::startExchange() {
+  if (!plan.has_server())
+    return;
+  if (!makeExchange)
+    throw Error("the plan has a parameter server; give --server ADDRESS");
+  std::vector<ExchangeTensor> tensors;
+  std::vector<std::size_t> indices(parameters.size());
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const LocalParameter &parameter = parameters[i];
+    if (!parameter.trainable)
+      continue;
+    indices[i] = tensors.size();
+    ExchangeTensor tensor;
+    tensor.name = parameter.name;
+    tensor.elements = parameter.elements;
+    tensor.fragment = parameter.fragment;
+    for (const Slice &slice : parameter.ranges)
+      tensor.ranges.push_back(
+          {slice.begin(), slice.length(), slice.count(), slice.stride()});
+    tensor.address = parameter.address;
+    tensor.owner = owns(parameter);
+    tensors.push_back(std::move(tensor));
+    exchanged.push_back(&parameter);
+  }
+  ArenaAccess access;
+  access.read = [this](std::uint64_t address, std::span<std::byte> to) {
+    device.copyToHost(to, arena->base() + address);
+  };
+  access.write = [this](std::uint64_t address,
+                        std::span<const std::byte> from) {
+    device.copyToDevice(arena->base() + address, from);
+  };
+  exchange = makeExchange(std::move(tensors), std::move(access));
+  for (const auto &[parameter, values] : resumedMomentum)
+    exchange->setOuterMomentum(indices[parameter], values);
+  resumedMomentum.clear();
+  exchange->begin(firstStep);
+}
+
+// ------------------------------------------------------------ one instruction
+
+void Rank::Impl::execute(const Instruction &instruction,
+                         std::span<const std::int64_t> variables) {
+  switch (instruction.action_case()) {
+  case Instruction::kCall:
+    return call(instruction.call(), variables);
+  case Instruction::kLoad:
+    return load(instruction.load(), variables);
+  case Instruction::kSend: {
+    const Transfer &t = instruction.send();
+    auto local = static_cast<std::uint64_t>(evaluate(t.microbatch(), variables));
+    return links->send(layout.peer(self, t.stage(), local), instruction.lane(),
+                       {at(t.address(), variables), t.bytes()});
+  }
+  case Instruction::kReceive: {
+    const Transfer &t = instruction.receive();
+    auto local = static_cast<std::uint64_t>(evaluate(t.microbatch(), variables));
+    return links->receive(layout.peer(self, t.stage(), local),
+                          instruction.lane(),
+                          {at(t.address(), variables), t.bytes()});
+  }
+  case Instruction::kCollective: {
+    const Collective &c = instruction.collective();
+    auto *data = reinterpret_cast<float *>(at(c.address(), variables));
+    return links->allReduceSum(c.group(), {data, c.elements()});
+  }
+  case Instruction::kPush:
+    return exchange->beginPush(instruction.push().fragment(),
+                               finishing ? currentStep : currentStep + 1);
+  case Instruction::kApply:
+    return exchange->apply(instruction.apply().fragment());
+  default:
+    throw Error(Status::Failed, "an instruction without action");
+  }
+}
+
+void Rank::Impl::call(const Call &call,
+                      std::span<const std::int64_t> variables) {
+  addresses.clear();
+  for (const Expr &argument : call.arguments())
+    addresses.push_back(at(argument, variables));
+  const Segment &segment = plan.segments(static_cast<int>(call.segment()));
+  std::byte *workspace = segment.workspace_bytes() > 0
+                             ? at(call.workspace(), variables)
+                             : nullptr;
+  segments[call.segment()]->run(addresses, workspace);
+}
+
+void Rank::Impl::load(const Load &load,
+                      std::span<const std::int64_t> variables) {
+  bool isLabel =
+      load.input() == static_cast<unsigned>(plan.model().inputs_size());
+  const Input &input = isLabel ? plan.model().label()
+                               : plan.model().inputs(
+                                     static_cast<int>(load.input()));
+  std::uint64_t size = elementBytes(input.dtype());
+  std::uint64_t j = layout.deal(self.stage).microbatch(
+      self.replica,
+      static_cast<std::uint64_t>(evaluate(load.microbatch(), variables)));
+  std::uint64_t first = firstSample(plan, options.island, currentStep) +
+                        j * island.microbatch();
+  staged.resize(island.microbatch() * tokenSample * size);
+  std::byte *to = staged.data();
+  for (std::uint64_t s = 0; s < island.microbatch(); ++s) {
+    tokens->sample(first + s, sampleTokens);
+    for (std::uint64_t t = 0; t < tokenSample; ++t, to += size) {
+      std::int64_t token = sampleTokens[t + (isLabel ? 1 : 0)];
+      if (size == 8) {
+        std::memcpy(to, &token, 8);
+      } else {
+        auto narrow = static_cast<std::int32_t>(token);
+        std::memcpy(to, &narrow, 4);
+      }
+    }
+  }
+  device.copyToDevice(at(load.address(), variables), staged);
+}
+
+// --------------------------------------------------------------- around steps
+
+void Rank::Impl::report(std::uint64_t step, double seconds) {
+  bool reports = self.stage + 1 == layout.stageCount() && self.replica == 0 &&
+                 self.tensorIndex == 0;
+  if (!reports || !events.step)
+    return;
+  float stats[2];
+  getFloats(program.stats_address(), stats);
+  StepMetrics metrics;
+  metrics.step = step;
+  metrics.island = options.island;
+  // A step of weight zero has no loss; it changes nothing either.
+  metrics.loss = stats[1] > 0 ? static_cast<double>(stats[0]) / stats[1] : 0;
+  metrics.seconds = seconds;
+  metrics.tokens = island.batch() * plan.model().tokens_per_sample();
+  events.step(metrics);
+}
+
+/// With a server only where the local parameters are the global ones.
+bool Rank::Impl::isCheckpointStep(std::uint64_t stepsDone) const {
+  if (options.checkpointDir.empty())
+    return false;
+  if (stepsDone == options.steps)
+    return true;
+  if (options.checkpointEvery == 0)
+    return false;
+  if (!plan.has_server())
+    return stepsDone % options.checkpointEvery == 0;
+  std::uint64_t round = plan.server().inner_steps();
+  std::uint64_t every =
+      (options.checkpointEvery + round - 1) / round * round;
+  return stepsDone % every == 0;
+}
+
+void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
+  std::string folder =
+      checkpointFolder(options.checkpointDir, options.island, stepsDone);
+  if (options.rank == 0)
+    discardManifest(folder);
+  links->barrier();
+  std::vector<SavedTensor> saved;
+  auto save = [&](const std::string &name, const LocalParameter &parameter,
+                  std::uint64_t address) {
+    saved.push_back({name, &parameter,
+                     [this, address](std::uint64_t begin, std::span<float> to) {
+                       getFloats(address + begin * 4, to);
+                     }});
+  };
+  for (const LocalParameter &parameter : parameters) {
+    if (!owns(parameter))
+      continue;
+    save(parameter.name, parameter, parameter.address);
+    if (parameter.trainable)
+      for (const StateRegion &state : program.states())
+        save(parameter.name + "/" + state.name(), parameter,
+             stateAddress(program, state, parameter));
+  }
+  std::vector<std::vector<float>> momentum;
+  if (savesOuterMomentum())
+    for (std::size_t i = 0; i < exchanged.size(); ++i) {
+      const LocalParameter &parameter = *exchanged[i];
+      if (!owns(parameter))
+        continue;
+      momentum.emplace_back(parameter.localElements);
+      exchange->outerMomentum(i, momentum.back());
+      std::size_t index = momentum.size() - 1;
+      saved.push_back(
+          {parameter.name + "/" + kOuterMomentum, &parameter,
+           [&momentum, index](std::uint64_t begin, std::span<float> to) {
+             std::copy_n(momentum[index].begin() +
+                             static_cast<std::ptrdiff_t>(begin),
+                         to.size(), to.begin());
+           }});
+    }
+  writeShard(folder, options.rank, saved);
+  links->barrier();
+  if (options.rank == 0) {
+    CheckpointInfo info;
+    info.modelHash = plan.model_hash();
+    info.island = options.island;
+    info.step = stepsDone;
+    device.copyToHost(std::as_writable_bytes(std::span(&info.updates, 1)),
+                      arena->base() + program.updates_address());
+    info.nextSample = firstSample(plan, options.island, stepsDone);
+    writeManifest(folder, layout.rankCount(), info);
+  }
+  links->barrier();
+  if (options.rank == 0 && events.checkpoint)
+    events.checkpoint(stepsDone, folder);
+}
+
+void Rank::Impl::run() {
+  if (events.ready)
+    events.ready();
+  auto giveUp = [this](const std::string &why) {
+    transport.abort(why);
+    if (exchange)
+      exchange->abort();
+  };
+  try {
+    connect();
+    startExchange();
+    LaneRunner lanes(
+        compiled,
+        [this](const Instruction &instruction,
+               std::span<const std::int64_t> variables) {
+          execute(instruction, variables);
+        },
+        giveUp);
+    for (currentStep = firstStep; currentStep < options.steps; ++currentStep) {
+      auto start = std::chrono::steady_clock::now();
+      lanes.run(Phase::Step, currentStep);
+      std::chrono::duration<double> took =
+          std::chrono::steady_clock::now() - start;
+      report(currentStep, took.count());
+      std::uint64_t stepsDone = currentStep + 1;
+      if (stepsDone < options.steps && isCheckpointStep(stepsDone))
+        saveCheckpoint(stepsDone);
+    }
+    finishing = true;
+    if (firstStep < options.steps) {
+      lanes.run(Phase::Finish, currentStep);
+      if (isCheckpointStep(options.steps))
+        saveCheckpoint(options.steps);
+    }
+    // Nobody closes its connections while another still waits on them.
+    links->barrier();
+  } catch (const std::exception &error) {
+    giveUp(error.what());
+    throw;
+  }
+}
+
+} // namespace tombolo::runtime

@@ -1,0 +1,222 @@
+//===- Gloo.cpp - ranks as processes, over Gloo and TCP -------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/StoreServer.h"
+#include "tombolo/runtime/Transport.h"
+
+#include <gloo/common/error.h>
+#include <gloo/rendezvous/context.h>
+#include <gloo/rendezvous/prefix_store.h>
+#include <gloo/rendezvous/store.h>
+#include <gloo/transport/tcp/device.h>
+#include <gloo/transport/unbound_buffer.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <set>
+
+namespace tombolo::runtime {
+
+namespace {
+
+using gloo::transport::UnboundBuffer;
+
+/// Gloo's store over ours.
+class Rendezvous : public gloo::rendezvous::Store {
+public:
+  Rendezvous(const std::string &address, std::chrono::milliseconds timeout)
+      : client(address, timeout), timeout(timeout) {}
+
+  void set(const std::string &key, const std::vector<char> &data) override {
+    client.set(key, data);
+  }
+  std::vector<char> get(const std::string &key) override {
+    return client.get(key, timeout);
+  }
+  void wait(const std::vector<std::string> &keys) override {
+    wait(keys, timeout);
+  }
+  void wait(const std::vector<std::string> &keys,
+            const std::chrono::milliseconds &limit) override {
+    for (const std::string &key : keys)
+      client.get(key, limit);
+  }
+
+private:
+  StoreClient client;
+  std::chrono::milliseconds timeout;
+};
+
+/// The waits that go on in this rank, so that `abort` can end them.
+class Waits {
+public:
+  /// Ends the wait on `buffer` when the rank gives up.
+  class Scope {
+  public:
+    Scope(Waits &waits, UnboundBuffer &buffer) : waits(waits), buffer(buffer) {
+      std::lock_guard lock(waits.mutex);
+      if (waits.aborted)
+        throw PeerError(waits.why);
+      waits.buffers.insert(&buffer);
+    }
+    ~Scope() {
+      std::lock_guard lock(waits.mutex);
+      waits.buffers.erase(&buffer);
+    }
+
+  private:
+    Waits &waits;
+    UnboundBuffer &buffer;
+  };
+
+  void abort(const std::string &reason) noexcept {
+    std::lock_guard lock(mutex);
+    if (!aborted) {
+      aborted = true;
+      why = reason;
+    }
+    for (UnboundBuffer *buffer : buffers) {
+      buffer->abortWaitSend();
+      buffer->abortWaitRecv();
+    }
+  }
+  std::string reason() {
+    std::lock_guard lock(mutex);
+    return aborted ? why : "the wait was ended";
+  }
+
+private:
+  std::mutex mutex;
+  std::set<UnboundBuffer *> buffers;
+  bool aborted = false;
+  std::string why;
+};
+
+class GlooCommunicator : public Communicator {
+public:
+  GlooCommunicator(std::shared_ptr<gloo::rendezvous::Context> context,
+                   std::shared_ptr<Waits> waits,
+                   std::vector<std::uint64_t> ranks,
+                   std::chrono::milliseconds timeout)
+      : Communicator(context->rank, context->size),
+        context(std::move(context)), waits(std::move(waits)),
+        ranks(std::move(ranks)), timeout(timeout) {}
+
+  void send(int to, std::uint32_t tag,
+            std::span<const std::byte> data) override {
+    guarded("sending to", to, [&] {
+      // Gloo takes a plain pointer for both directions; a send only reads.
+      auto buffer = context->createUnboundBuffer(
+          const_cast<std::byte *>(data.data()), data.size());
+      Waits::Scope scope(*waits, *buffer);
+      buffer->send(to, tag);
+      return buffer->waitSend(timeout);
+    });
+  }
+
+  void receive(int from, std::uint32_t tag,
+               std::span<std::byte> data) override {
+    guarded("receiving from", from, [&] {
+      auto buffer = context->createUnboundBuffer(data.data(), data.size());
+      Waits::Scope scope(*waits, *buffer);
+      buffer->recv(from, tag);
+      return buffer->waitRecv(timeout);
+    });
+  }
+
+  void sendReceive(int to, std::span<const std::byte> out, int from,
+                   std::span<std::byte> in, std::uint32_t tag) override {
+    guarded("exchanging with", from, [&] {
+      auto sending = context->createUnboundBuffer(
+          const_cast<std::byte *>(out.data()), out.size());
+      auto receiving = context->createUnboundBuffer(in.data(), in.size());
+      Waits::Scope sendScope(*waits, *sending);
+      Waits::Scope receiveScope(*waits, *receiving);
+      receiving->recv(from, tag);
+      sending->send(to, tag);
+      return receiving->waitRecv(timeout) && sending->waitSend(timeout);
+    });
+  }
+
+private:
+  template <typename Action>
+  void guarded(const char *what, int peer, Action action) {
+    std::uint64_t rank = ranks[static_cast<std::size_t>(peer)];
+    try {
+      if (action())
+        return;
+    } catch (const gloo::Exception &error) {
+      throw PeerError(what, " rank ", rank, ": ", error.what());
+    }
+    throw PeerError(what, " rank ", rank, ": ", waits->reason());
+  }
+
+  std::shared_ptr<gloo::rendezvous::Context> context;
+  std::shared_ptr<Waits> waits;
+  std::vector<std::uint64_t> ranks;
+  std::chrono::milliseconds timeout;
+};
+
+class GlooTransport : public Transport {
+public:
+  GlooTransport(std::uint64_t rank, const std::string &store,
+                const std::string &host, TransportOptions options)
+      : self(rank), options(options), rendezvous(store, options.connectTimeout),
+        waits(std::make_shared<Waits>()) {
+    try {
+      gloo::transport::tcp::attr attributes(host.c_str());
+      device = gloo::transport::tcp::CreateDevice(attributes);
+    } catch (const gloo::Exception &error) {
+      throw Error(Status::Failed, "cannot use the address '", host,
+                  "': ", error.what());
+    }
+  }
+
+  std::unique_ptr<Communicator>
+  connect(const std::string &name,
+          std::span<const std::uint64_t> ranks) override {
+    auto at = std::find(ranks.begin(), ranks.end(), self);
+    if (at == ranks.end())
+      throw Error("rank ", self, " is no member of communicator '", name, "'");
+    auto context = std::make_shared<gloo::rendezvous::Context>(
+        static_cast<int>(at - ranks.begin()), static_cast<int>(ranks.size()));
+    context->setTimeout(options.connectTimeout);
+    gloo::rendezvous::PrefixStore store(name, rendezvous);
+    try {
+      if (ranks.size() > 1) // alone there is nobody to connect to
+        context->connectFullMesh(store, device);
+    } catch (const gloo::Exception &error) {
+      throw PeerError("connecting '", name, "': ", error.what());
+    }
+    return std::make_unique<GlooCommunicator>(
+        std::move(context), waits,
+        std::vector<std::uint64_t>(ranks.begin(), ranks.end()),
+        options.timeout);
+  }
+
+  void abort(const std::string &why) noexcept override { waits->abort(why); }
+
+private:
+  std::uint64_t self;
+  TransportOptions options;
+  Rendezvous rendezvous;
+  std::shared_ptr<gloo::transport::Device> device;
+  std::shared_ptr<Waits> waits;
+};
+
+} // namespace
+
+std::unique_ptr<Transport> createGlooTransport(std::uint64_t rank,
+                                               const std::string &store,
+                                               const std::string &host,
+                                               TransportOptions options) {
+  return std::make_unique<GlooTransport>(rank, store, host, options);
+}
+
+} // namespace tombolo::runtime

@@ -1,0 +1,293 @@
+//===- StoreServer.cpp - where ranks find each other ----------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/StoreServer.h"
+
+#include "tombolo/runtime/Transport.h"
+
+#include <arpa/inet.h>
+#include <atomic>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <map>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <thread>
+#include <unistd.h>
+
+namespace tombolo::runtime {
+
+// A request: u8 operation (1 set, 2 get), u32 key bytes, u32 value bytes, key,
+// value. A reply: u8 found, u32 value bytes, value. Little-endian, as all
+// machines of one site here are.
+namespace {
+
+constexpr std::uint32_t kMaxKey = 4096, kMaxValue = 1 << 20;
+constexpr std::size_t kHead = 9;
+constexpr std::size_t kMaxConnections = 65536;
+
+std::uint32_t numberAt(const std::string &data, std::size_t at) {
+  std::uint32_t value;
+  std::memcpy(&value, data.data() + at, sizeof value);
+  return value;
+}
+
+sockaddr_in parseAddress(const std::string &address) {
+  std::size_t colon = address.rfind(':');
+  sockaddr_in result{};
+  result.sin_family = AF_INET;
+  unsigned port = 0;
+  const char *end = address.data() + address.size();
+  bool good =
+      colon != std::string::npos &&
+      std::from_chars(address.data() + colon + 1, end, port).ptr == end &&
+      port > 0 && port < 65536 &&
+      ::inet_pton(AF_INET, address.substr(0, colon).c_str(),
+                  &result.sin_addr) == 1;
+  if (!good)
+    throw Error("expected an address like 127.0.0.1:7000, got '", address, "'");
+  result.sin_port = htons(static_cast<std::uint16_t>(port));
+  return result;
+}
+
+} // namespace
+
+struct StoreServer::State {
+  int listener = -1;
+  int wake = -1;
+  std::string address;
+  std::thread thread;
+
+  struct Connection {
+    std::string in;
+    std::string out;
+  };
+  std::map<int, Connection> connections;
+  std::map<std::string, std::string> values;
+
+  ~State() {
+    for (auto &[fd, connection] : connections)
+      ::close(fd);
+    if (listener >= 0)
+      ::close(listener);
+    if (wake >= 0)
+      ::close(wake);
+  }
+
+  /// Answers the complete requests in `in`; false for a client to drop.
+  bool answer(Connection &connection) {
+    std::string &in = connection.in;
+    std::size_t used = 0;
+    while (in.size() - used >= kHead) {
+      auto operation = static_cast<unsigned char>(in[used]);
+      std::uint32_t key = numberAt(in, used + 1);
+      std::uint32_t value = numberAt(in, used + 5);
+      if (key > kMaxKey || value > kMaxValue || operation < 1 || operation > 2)
+        return false;
+      if (in.size() - used < kHead + key + value)
+        break;
+      std::string name = in.substr(used + kHead, key);
+      std::string found;
+      char ok = 1;
+      if (operation == 1) {
+        values[name] = in.substr(used + kHead + key, value);
+      } else {
+        auto entry = values.find(name);
+        ok = entry != values.end();
+        if (ok)
+          found = entry->second;
+      }
+      auto bytes = static_cast<std::uint32_t>(found.size());
+      connection.out += ok;
+      connection.out.append(reinterpret_cast<char *>(&bytes), sizeof bytes);
+      connection.out += found;
+      used += kHead + key + value;
+    }
+    in.erase(0, used);
+    return true;
+  }
+
+  bool serve(int fd, short events) {
+    Connection &connection = connections[fd];
+    if (events & (POLLIN | POLLHUP | POLLERR)) {
+      char data[65536];
+      ssize_t got = ::recv(fd, data, sizeof data, MSG_DONTWAIT);
+      if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+        return false;
+      if (got > 0)
+        connection.in.append(data, static_cast<std::size_t>(got));
+      if (!answer(connection))
+        return false;
+    }
+    if (!connection.out.empty()) {
+      ssize_t put = ::send(fd, connection.out.data(), connection.out.size(),
+                           MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (put < 0 && errno != EAGAIN && errno != EINTR)
+        return false;
+      if (put > 0)
+        connection.out.erase(0, static_cast<std::size_t>(put));
+    }
+    return true;
+  }
+
+  void run() {
+    for (;;) {
+      std::vector<pollfd> polled{{wake, POLLIN, 0}, {listener, POLLIN, 0}};
+      for (auto &[fd, connection] : connections)
+        polled.push_back({fd,
+                          static_cast<short>(
+                              POLLIN | (connection.out.empty() ? 0 : POLLOUT)),
+                          0});
+      if (::poll(polled.data(), polled.size(), -1) < 0) {
+        if (errno == EINTR)
+          continue;
+        return;
+      }
+      if (polled[0].revents)
+        return;
+      if (polled[1].revents) {
+        int fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+        if (fd >= 0 && connections.size() < kMaxConnections)
+          connections[fd];
+        else if (fd >= 0)
+          ::close(fd);
+      }
+      for (std::size_t i = 2; i < polled.size(); ++i)
+        if (polled[i].revents && !serve(polled[i].fd, polled[i].revents)) {
+          ::close(polled[i].fd);
+          connections.erase(polled[i].fd);
+        }
+    }
+  }
+};
+
+StoreServer::StoreServer(const std::string &host)
+    : state(std::make_unique<State>()) {
+  auto fail = [&](const char *what) {
+    throw Error(Status::Failed, "store on '", host, "': cannot ", what, ": ",
+                std::strerror(errno));
+  };
+  sockaddr_in bound = parseAddress(host + ":1");
+  bound.sin_port = 0;
+  state->wake = ::eventfd(0, EFD_CLOEXEC);
+  state->listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (state->wake < 0 || state->listener < 0)
+    fail("open a socket");
+  if (::bind(state->listener, reinterpret_cast<sockaddr *>(&bound),
+             sizeof bound) != 0 ||
+      ::listen(state->listener, 1024) != 0)
+    fail("listen");
+  socklen_t length = sizeof bound;
+  ::getsockname(state->listener, reinterpret_cast<sockaddr *>(&bound), &length);
+  state->address = host + ":" + std::to_string(ntohs(bound.sin_port));
+  state->thread = std::thread([this] { state->run(); });
+}
+
+StoreServer::~StoreServer() {
+  std::uint64_t one = 1;
+  (void)!::write(state->wake, &one, sizeof one);
+  state->thread.join();
+}
+
+const std::string &StoreServer::address() const { return state->address; }
+
+StoreClient::StoreClient(const std::string &address,
+                         std::chrono::milliseconds timeout)
+    : address(address) {
+  sockaddr_in to = parseAddress(address);
+  auto deadline = std::chrono::steady_clock::now() + timeout;
+  for (;;) {
+    fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+      throw Error(Status::Failed, "cannot open a socket: ",
+                  std::strerror(errno));
+    if (::connect(fd, reinterpret_cast<sockaddr *>(&to), sizeof to) == 0)
+      break;
+    int error = errno;
+    ::close(fd);
+    fd = -1;
+    if (std::chrono::steady_clock::now() >= deadline)
+      throw PeerError("store at ", address, ": cannot connect: ",
+                      std::strerror(error));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  // A store that has gone silent must not hold anyone for ever.
+  timeval limit{static_cast<time_t>(timeout.count() / 1000),
+                static_cast<suseconds_t>(timeout.count() % 1000 * 1000)};
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+}
+
+StoreClient::~StoreClient() {
+  if (fd >= 0)
+    ::close(fd);
+}
+
+void StoreClient::transfer(bool sending, char *data, std::size_t bytes) {
+  while (bytes > 0) {
+    ssize_t n = sending ? ::send(fd, data, bytes, MSG_NOSIGNAL)
+                        : ::recv(fd, data, bytes, 0);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0)
+      throw PeerError("store at ", address, ": the connection is lost");
+    data += n;
+    bytes -= static_cast<std::size_t>(n);
+  }
+}
+
+bool StoreClient::ask(const std::string &key, std::vector<char> &value) {
+  // An empty value asks, any other is set: addresses are never empty.
+  std::string request;
+  auto keyBytes = static_cast<std::uint32_t>(key.size());
+  auto valueBytes = static_cast<std::uint32_t>(value.size());
+  request += static_cast<char>(value.empty() ? 2 : 1);
+  request.append(reinterpret_cast<char *>(&keyBytes), sizeof keyBytes);
+  request.append(reinterpret_cast<char *>(&valueBytes), sizeof valueBytes);
+  request += key;
+  request.append(value.data(), value.size());
+  std::lock_guard lock(mutex);
+  transfer(true, request.data(), request.size());
+  char head[5];
+  transfer(false, head, sizeof head);
+  std::uint32_t bytes;
+  std::memcpy(&bytes, head + 1, sizeof bytes);
+  if (bytes > kMaxValue)
+    throw PeerError("store at ", address, ": it answers nonsense");
+  value.resize(bytes);
+  transfer(false, value.data(), value.size());
+  return head[0] != 0;
+}
+
+void StoreClient::set(const std::string &key, const std::vector<char> &value) {
+  if (value.empty() || key.size() > kMaxKey || value.size() > kMaxValue)
+    throw Error("store: unusable size of key or value");
+  std::vector<char> data = value;
+  ask(key, data);
+}
+
+std::vector<char> StoreClient::get(const std::string &key,
+                                   std::chrono::milliseconds timeout) {
+  auto deadline = std::chrono::steady_clock::now() + timeout;
+  auto pause = std::chrono::milliseconds(1);
+  for (;;) {
+    std::vector<char> value;
+    if (ask(key, value))
+      return value;
+    if (std::chrono::steady_clock::now() >= deadline)
+      throw PeerError("store at ", address, ": nobody set '", key, "' within ",
+                      timeout.count() / 1000.0, " seconds");
+    std::this_thread::sleep_for(pause);
+    pause = std::min(pause * 2, std::chrono::milliseconds(50));
+  }
+}
+
+} // namespace tombolo::runtime

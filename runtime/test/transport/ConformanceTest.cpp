@@ -1,0 +1,250 @@
+//===- ConformanceTest.cpp - what every transport must do -----------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/StoreServer.h"
+#include "tombolo/runtime/Transport.h"
+
+#include "Expect.h"
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <numeric>
+#include <thread>
+
+using namespace tombolo::runtime;
+using namespace tombolo::runtime::test;
+
+namespace {
+
+/// Makes the transports of some ranks that run as threads of the test.
+class Ranks {
+public:
+  Ranks(const std::string &kind, std::uint64_t count, TransportOptions options)
+      : kind(kind), options(options) {
+    if (kind == "inproc")
+      hub = std::make_unique<InprocHub>(count, options);
+    else
+      store = std::make_unique<StoreServer>();
+  }
+  std::unique_ptr<Transport> make(std::uint64_t rank) {
+    if (hub)
+      return hub->transport(rank);
+    return createGlooTransport(rank, store->address(), "127.0.0.1", options);
+  }
+
+private:
+  std::string kind;
+  TransportOptions options;
+  std::unique_ptr<InprocHub> hub;
+  std::unique_ptr<StoreServer> store;
+};
+
+class Conformance : public testing::TestWithParam<const char *> {
+protected:
+  TransportOptions options{std::chrono::seconds(30), std::chrono::seconds(30)};
+
+  /// Runs `body` on every rank; what it throws fails the test.
+  void onRanks(std::uint64_t count,
+               const std::function<void(Transport &, std::uint64_t)> &body) {
+    Ranks ranks(GetParam(), count, options);
+    std::vector<std::thread> threads;
+    for (std::uint64_t rank = 0; rank < count; ++rank)
+      threads.emplace_back([&, rank] {
+        try {
+          std::unique_ptr<Transport> transport = ranks.make(rank);
+          body(*transport, rank);
+        } catch (const std::exception &error) {
+          ADD_FAILURE() << "rank " << rank << ": " << error.what();
+        }
+      });
+    for (std::thread &thread : threads)
+      thread.join();
+  }
+  static std::unique_ptr<Communicator> all(Transport &transport,
+                                           std::uint64_t count) {
+    std::vector<std::uint64_t> ranks(count);
+    std::iota(ranks.begin(), ranks.end(), 0);
+    return transport.connect("all", ranks);
+  }
+  static std::span<std::byte> bytes(auto &data) {
+    return std::as_writable_bytes(std::span(data));
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Transports, Conformance,
+                         testing::Values("inproc", "gloo"));
+
+// Messages of one tag arrive in order, whole, also large and empty ones.
+TEST_P(Conformance, DeliversInOrder) {
+  onRanks(2, [](Transport &transport, std::uint64_t rank) {
+    auto pair = all(transport, 2);
+    EXPECT_EQ(pair->rank(), static_cast<int>(rank));
+    EXPECT_EQ(pair->size(), 2);
+    for (std::size_t size : {1u, 0u, 77u, 3000000u, 5u}) {
+      std::vector<std::uint8_t> data(size);
+      if (rank == 0) {
+        for (std::size_t i = 0; i < size; ++i)
+          data[i] = static_cast<std::uint8_t>(i * 7 + size);
+        pair->send(1, 0, bytes(data));
+        continue;
+      }
+      pair->receive(0, 0, bytes(data));
+      for (std::size_t i = 0; i < size; ++i)
+        ASSERT_EQ(data[i], static_cast<std::uint8_t>(i * 7 + size));
+    }
+  });
+}
+
+// A later tag may be received first.
+TEST_P(Conformance, KeepsTagsApart) {
+  onRanks(2, [](Transport &transport, std::uint64_t rank) {
+    auto pair = all(transport, 2);
+    std::vector<int> a{1}, b{2};
+    if (rank == 0) {
+      // Two threads: a send may wait for its receive.
+      std::thread other([&] { pair->send(1, 3, bytes(a)); });
+      pair->send(1, 4, bytes(b));
+      other.join();
+    } else {
+      std::vector<int> got(1);
+      pair->receive(0, 4, bytes(got));
+      EXPECT_EQ(got[0], 2);
+      pair->receive(0, 3, bytes(got));
+      EXPECT_EQ(got[0], 1);
+    }
+  });
+}
+
+// Both directions on two lanes at once, by four threads in each rank.
+TEST_P(Conformance, ServesLanesSideBySide) {
+  onRanks(2, [](Transport &transport, std::uint64_t rank) {
+    auto pair = all(transport, 2);
+    int other = 1 - static_cast<int>(rank);
+    std::vector<std::thread> threads;
+    for (std::uint32_t tag : {0u, 1u}) {
+      threads.emplace_back([&, tag] {
+        for (int i = 0; i < 200; ++i) {
+          std::vector<int> data(1000, i + static_cast<int>(tag) * 1000);
+          pair->send(other, tag, bytes(data));
+        }
+      });
+      threads.emplace_back([&, tag] {
+        for (int i = 0; i < 200; ++i) {
+          std::vector<int> data(1000);
+          pair->receive(other, tag, bytes(data));
+          EXPECT_EQ(data[999], i + static_cast<int>(tag) * 1000);
+        }
+      });
+    }
+    for (std::thread &thread : threads)
+      thread.join();
+  });
+}
+
+// Sums of any length, also shorter than the ring and longer than its scratch,
+// are exact for whole numbers and the same bits everywhere.
+TEST_P(Conformance, SumsOverAllRanks) {
+  for (std::uint64_t count : {1, 2, 3, 5}) {
+    std::vector<std::vector<float>> results(count);
+    onRanks(count, [&](Transport &transport, std::uint64_t rank) {
+      auto ring = all(transport, count);
+      for (std::size_t n : {1u, 2u, 7u, 1000u, 700001u}) {
+        std::vector<float> data(n);
+        for (std::size_t i = 0; i < n; ++i)
+          data[i] = static_cast<float>(i % 100 + rank);
+        ring->allReduceSum(data);
+        for (std::size_t i = 0; i < n; i += n / 7 + 1)
+          ASSERT_EQ(data[i], static_cast<float>(i % 100 * count +
+                                                count * (count - 1) / 2));
+      }
+      std::vector<float> rough(4099);
+      for (std::size_t i = 0; i < rough.size(); ++i)
+        rough[i] = std::sin(static_cast<float>(i * (rank + 1)));
+      ring->allReduceSum(rough);
+      results[rank] = rough;
+    });
+    for (const std::vector<float> &result : results)
+      EXPECT_EQ(std::memcmp(result.data(), results[0].data(),
+                            result.size() * sizeof(float)),
+                0);
+  }
+}
+
+// Nobody leaves a barrier before the last has come.
+TEST_P(Conformance, Barrier) {
+  std::atomic<int> come = 0;
+  onRanks(5, [&](Transport &transport, std::uint64_t rank) {
+    auto ring = all(transport, 5);
+    for (int round = 1; round <= 20; ++round) {
+      ++come;
+      ring->barrier();
+      EXPECT_GE(come.load(), 5 * round);
+    }
+  });
+}
+
+// Communicators over some of the ranks do not meet each other's messages.
+TEST_P(Conformance, SeparatesCommunicators) {
+  onRanks(4, [&](Transport &transport, std::uint64_t rank) {
+    std::vector<std::uint64_t> pair{rank / 2 * 2, rank / 2 * 2 + 1};
+    std::vector<std::uint64_t> column{rank % 2, rank % 2 + 2};
+    auto rows = transport.connect("row" + std::to_string(rank / 2), pair);
+    auto columns =
+        transport.connect("column" + std::to_string(rank % 2), column);
+    std::vector<float> a{static_cast<float>(rank)}, b = a;
+    rows->allReduceSum(a);
+    columns->allReduceSum(b);
+    EXPECT_EQ(a[0], rank < 2 ? 1.0f : 5.0f);
+    EXPECT_EQ(b[0], rank % 2 ? 4.0f : 2.0f);
+  });
+}
+
+TEST_P(Conformance, RefusesStrangers) {
+  Ranks ranks(GetParam(), 3, options);
+  std::unique_ptr<Transport> transport = ranks.make(2);
+  std::vector<std::uint64_t> others{0, 1};
+  expectError([&] { transport->connect("x", others); }, "is no member");
+}
+
+// A wait for a peer that stays silent ends by its timeout.
+TEST_P(Conformance, TimesOut) {
+  options.timeout = std::chrono::milliseconds(300);
+  onRanks(2, [&](Transport &transport, std::uint64_t rank) {
+    auto pair = all(transport, 2);
+    std::vector<int> data(1);
+    if (rank == 0)
+      EXPECT_THROW(pair->receive(1, 0, bytes(data)), PeerError);
+    else
+      std::this_thread::sleep_for(std::chrono::seconds(1));
+  });
+}
+
+// `abort` ends a wait in another thread, and every later one.
+TEST_P(Conformance, AbortWakesEveryone) {
+  onRanks(2, [&](Transport &transport, std::uint64_t rank) {
+    auto pair = all(transport, 2);
+    if (rank == 1) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      if (GetParam() == std::string("gloo"))
+        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      return;
+    }
+    std::thread killer([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      transport.abort("somebody gave up");
+    });
+    std::vector<int> data(1);
+    expectError([&] { pair->receive(1, 0, bytes(data)); }, "somebody gave up");
+    expectError([&] { pair->receive(1, 1, bytes(data)); }, "somebody gave up");
+    killer.join();
+  });
+}
+
+} // namespace

@@ -1,0 +1,67 @@
+//===- StoreTest.cpp - the rendezvous store -------------------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/StoreServer.h"
+#include "tombolo/runtime/Transport.h"
+
+#include "Expect.h"
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <thread>
+#include <unistd.h>
+
+using namespace tombolo::runtime;
+using namespace tombolo::runtime::test;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+namespace {
+
+TEST(Store, GivesWhatWasSet) {
+  StoreServer server;
+  StoreClient a(server.address(), seconds(10)), b(server.address(), seconds(10));
+  std::vector<char> value(100000, 'v');
+  std::thread later([&] {
+    std::this_thread::sleep_for(milliseconds(50));
+    a.set("key", value);
+  });
+  EXPECT_EQ(b.get("key", seconds(10)), value);
+  later.join();
+  EXPECT_THROW(b.get("other", milliseconds(20)), PeerError);
+}
+
+TEST(Store, RefusesBadAddresses) {
+  for (const char *address : {"", "nowhere", "1.2.3.4:", "1.2.3.4:99999"})
+    expectError([&] { StoreClient client(address, seconds(1)); },
+                "expected an address");
+}
+
+// Garbage closes that connection and harms nobody else.
+TEST(Store, SurvivesGarbage) {
+  StoreServer server;
+  StoreClient client(server.address(), seconds(10));
+  client.set("key", {'x'});
+  int port = std::stoi(server.address().substr(server.address().find(':') + 1));
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(static_cast<std::uint16_t>(port));
+    ::inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
+    ASSERT_EQ(::connect(fd, reinterpret_cast<sockaddr *>(&to), sizeof to), 0);
+    std::string garbage;
+    for (unsigned i = 0; i < 200; ++i)
+      garbage += static_cast<char>((i * 131 + seed * 77) >> (seed % 5));
+    (void)!::send(fd, garbage.data(), garbage.size(), MSG_NOSIGNAL);
+    ::close(fd);
+  }
+  EXPECT_EQ(client.get("key", seconds(10)), std::vector<char>{'x'});
+}
+
+} // namespace
