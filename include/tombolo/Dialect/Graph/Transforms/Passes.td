@@ -101,4 +101,19 @@ def GraphDifferentiate : Pass<"graph-differentiate", "::mlir::ModuleOp"> {
   let dependentDialects = ["::mlir::func::FuncDialect", "::tombolo::graph::GraphDialect"];
 }
 
+def GraphFusePatterns : Pass<"graph-fuse-patterns"> {
+  let summary = "one op for what exporters decompose";
+  let description = [{
+    A *pattern* is a group of ops that compute what one op of the dialect
+    computes, with inner values that nothing else reads. Fused are layer norm,
+    GELU (by erf and by tanh), the bias of a matrix product, transposes of its
+    operands, and scaled attention with a causal mask or none. Attention with
+    any other mask stays decomposed.
+
+    Precondition: none; patterns whose constants are folded are found.
+    Postcondition: no pattern is left.
+  }];
+  let dependentDialects = ["::tombolo::graph::GraphDialect"];
+}
+
 #endif // TOMBOLO_DIALECT_GRAPH_TRANSFORMS_PASSES_TD
