@@ -8,6 +8,7 @@
 #define TOMBOLO_DIALECT_DIST_IR_DISTOPS_TD
 
 include "tombolo/Dialect/Dist/IR/DistDialect.td"
+include "tombolo/Dialect/Dist/IR/DistPlacementOps.td"
 include "mlir/IR/BuiltinAttributes.td"
 include "mlir/IR/OpAsmInterface.td"
 include "mlir/IR/RegionKindInterface.td"

@@ -1,0 +1,76 @@
+//===- Passes.td - passes on the dist dialect ---------*- tablegen -*- ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_DIALECT_DIST_TRANSFORMS_PASSES_TD
+#define TOMBOLO_DIALECT_DIST_TRANSFORMS_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def DistPartitionStages : Pass<"dist-partition-stages", "::mlir::ModuleOp"> {
+  let summary = "gives every stage its blocks and their parameters";
+  let description = [{
+    Walks the chain of block calls in `@main` and writes into each `dist.stage`
+    one `dist.run` for each maximal sequence of calls of one block function.
+    A parameter is *tied* if several calls read it; a call that reads a tied
+    parameter is a run of its own.
+
+    Precondition: one `dist.strategy`, and `@main` as `graph-find-blocks` leaves
+    it. Postcondition: every stage has runs. Fails when the
+    strategy's blocks do not add up to the model's, when it asks for what cannot
+    be lowered yet, or when a parameter is tied across stages.
+  }];
+  let dependentDialects = ["::tombolo::dist::DistDialect"];
+}
+
+def DistSpecializeBlocks : Pass<"dist-specialize-blocks", "::mlir::ModuleOp"> {
+  let summary = "static block functions, once for each microbatch and precision";
+  let description = [{
+    Clones the three functions of each block that a stage runs, binds their
+    batch dimension to the island's microbatch and lowers their precision; equal
+    combinations share the clones, and the functions that nothing runs any more
+    are removed.
+
+    Precondition: `dist-partition-stages` and `graph-differentiate` have run.
+    Postcondition: every `dist.run` names its three functions.
+  }];
+  let options = [
+    Option<"precision", "precision", "std::string", "\"f32\"", "f32 or bf16">];
+  let dependentDialects = ["::tombolo::dist::DistDialect", "::mlir::func::FuncDialect"];
+}
+
+def DistInstantiateOptimizer : Pass<"dist-instantiate-optimizer", "::mlir::ModuleOp"> {
+  let summary = "writes the optimizer of each stage as a function";
+  let description = [{
+    Lays a stage's trainable parameters out in one region and adds a
+    `dist.update`: a function that advances the number of updates and runs the
+    optimizer once over the whole region. Stages of equal size share it. Frozen
+    parameters lie elsewhere and have no update.
+
+    Precondition: `dist-partition-stages` has run.
+  }];
+  let options = [
+    Option<"optimizer", "optimizer", "std::string", "\"adamw\"", "sgd or adamw">,
+    Option<"learningRate", "lr", "double", "1e-3", "learning rate">,
+    Option<"beta1", "beta1", "double", "0.9", "adamw: decay of the first moment">,
+    Option<"beta2", "beta2", "double", "0.999", "adamw: decay of the second moment">,
+    Option<"epsilon", "eps", "double", "1e-8", "adamw: added to the root">,
+    Option<"weightDecay", "weight-decay", "double", "0.01", "decay of all parameters">,
+    Option<"momentum", "momentum", "double", "0.0", "sgd: momentum">];
+  let dependentDialects = ["::tombolo::dist::DistDialect", "::tombolo::graph::GraphDialect",
+                           "::mlir::func::FuncDialect"];
+}
+
+def DistPlaceServers : Pass<"dist-place-servers", "::mlir::ModuleOp"> {
+  let summary = "decides the site of each fragment of the parameter server";
+  let description = [{
+    A fragment without a `dist.fragment` gets one: its primary is the first site
+    of the islands that has hosts in the topology, or the first site when none
+    has; there is no backup yet.
+  }];
+  let dependentDialects = ["::tombolo::dist::DistDialect"];
+}
+
+#endif // TOMBOLO_DIALECT_DIST_TRANSFORMS_PASSES_TD

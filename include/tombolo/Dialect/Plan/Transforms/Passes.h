@@ -1,0 +1,24 @@
+//===- Passes.h - passes on the plan dialect --------------*- C++ -*- ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_DIALECT_PLAN_TRANSFORMS_PASSES_H
+#define TOMBOLO_DIALECT_PLAN_TRANSFORMS_PASSES_H
+
+#include "mlir/Pass/Pass.h"
+
+#include <memory>
+
+namespace tombolo::plan {
+
+#define GEN_PASS_DECL
+#include "tombolo/Dialect/Plan/Transforms/Passes.h.inc"
+
+#define GEN_PASS_REGISTRATION
+#include "tombolo/Dialect/Plan/Transforms/Passes.h.inc"
+
+} // namespace tombolo::plan
+
+#endif // TOMBOLO_DIALECT_PLAN_TRANSFORMS_PASSES_H

@@ -1,0 +1,82 @@
+//===- Passes.td - passes on the plan dialect ---------*- tablegen -*- ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_DIALECT_PLAN_TRANSFORMS_PASSES_TD
+#define TOMBOLO_DIALECT_PLAN_TRANSFORMS_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def PlanScheduleMicrobatches : Pass<"plan-schedule-microbatches", "::mlir::ModuleOp"> {
+  let summary = "a program for every stage: loops over microbatches and blocks";
+  let description = [{
+    Turns the `dist.strategy` into the plan's islands, server and training, and
+    writes one `plan.program` for each class of ranks. A step zeroes gradients
+    and statistics, runs the schedule's loops over microbatches, with a loop
+    over the blocks of each run inside, reduces, and updates. Memory is named by
+    `plan.buffer`s; calls name functions of graph ops. A slot of a buffer holds
+    what belongs to one microbatch; there are as many as microbatches in flight.
+
+    Precondition: the dist passes have run. Postcondition: no dist op, no
+    `@main` and no unspecialised block is left. Instructions have lanes, but
+    nothing orders lanes against each other yet.
+  }];
+  let dependentDialects = ["::tombolo::plan::PlanDialect"];
+}
+
+def PlanOverlapTransfers : Pass<"plan-overlap-transfers", "::mlir::ModuleOp"> {
+  let summary = "semaphores between lanes, and slots so that transfers overlap compute";
+  let description = [{
+    A receive may run ahead of compute by as many microbatches as its buffer has
+    slots to spare, a send may lag behind in the same way; this pass gives each
+    boundary buffer one slot more than compute alone needs and orders the lanes
+    by semaphores: *filled* (data is there), *free* (compute has read it for the
+    last time), *ready* (compute has written it) and *sent*.
+
+    Precondition: `plan-schedule-microbatches`. Postcondition: lanes meet
+    wherever one reads what another writes.
+  }];
+  let dependentDialects = ["::tombolo::plan::PlanDialect"];
+}
+
+def PlanLowerSegments : Pass<"plan-lower-segments", "::mlir::ModuleOp"> {
+  let summary = "functions of graph ops become segments";
+  let description = [{
+    Lowers each function that a `plan.call` names, once, and gives each program
+    a workspace as large as the largest of its segments needs.
+
+    Postcondition: no function and no graph op but `graph.parameter` is left.
+  }];
+  let dependentDialects = ["::tombolo::plan::PlanDialect"];
+}
+
+def PlanAllocateBuffers : Pass<"plan-allocate-buffers", "::mlir::ModuleOp"> {
+  let summary = "one arena for each program";
+  let description = [{
+    Places each program's buffers, grouped by region, one behind the other, and
+    rewrites all addresses to bytes of the arena: base + (slot mod slots) *
+    slot_bytes + offset. Everything a buffer holds lives through the step, but
+    for the workspace, which all calls share. The arena's size is the planned
+    peak.
+
+    Postcondition: no `plan.buffer` is left; `arena_bytes` is set.
+  }];
+  let dependentDialects = ["::tombolo::plan::PlanDialect"];
+}
+
+def PlanVerify : Pass<"plan-verify", "::mlir::ModuleOp"> {
+  let summary = "proves that the plan can run";
+  let description = [{
+    Checks that each program's arena fits its chip, that each transfer has a
+    route, that each gradient is reduced exactly once, that each parameter
+    element has one owner, that everything a runtime relies on holds
+    (`validatePlan`) and that the programs of an island run to their end
+    together (`checkProgress`). Changes nothing.
+
+    Precondition: `plan-allocate-buffers`.
+  }];
+}
+
+#endif // TOMBOLO_DIALECT_PLAN_TRANSFORMS_PASSES_TD

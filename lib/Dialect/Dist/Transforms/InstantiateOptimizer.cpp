@@ -1,0 +1,178 @@
+//===- InstantiateOptimizer.cpp - the optimizer of each stage -------- ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Dialect/Dist/IR/Dist.h"
+#include "tombolo/Dialect/Dist/Transforms/Passes.h"
+#include "tombolo/Dialect/Dist/Transforms/StageLayout.h"
+#include "tombolo/Dialect/Graph/IR/GraphOps.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+#include <cmath>
+
+using namespace mlir;
+
+namespace tombolo::dist {
+#define GEN_PASS_DEF_DISTINSTANTIATEOPTIMIZER
+#include "tombolo/Dialect/Dist/Transforms/Passes.h.inc"
+
+namespace {
+
+class InstantiateOptimizer
+    : public impl::DistInstantiateOptimizerBase<InstantiateOptimizer> {
+public:
+  using Base = impl::DistInstantiateOptimizerBase<InstantiateOptimizer>;
+  using Base::Base;
+
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    if (failed(checkOptions()))
+      return signalPassFailure();
+    for (OptimizerOp old :
+         llvm::make_early_inc_range(module.getOps<OptimizerOp>()))
+      old.erase();
+    OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
+    SmallVector<NamedAttribute> settings;
+    auto set = [&](StringRef name, double value) {
+      settings.push_back(
+          builder.getNamedAttr(name, builder.getF64FloatAttr(value)));
+    };
+    if (optimizer == "adamw") {
+      set("beta1", beta1);
+      set("beta2", beta2);
+      set("epsilon", epsilon);
+      states = {"exp_avg", "exp_avg_sq"};
+    } else {
+      set("momentum", momentum);
+      if (momentum != 0)
+        states = {"momentum_buffer"};
+    }
+    set("weight_decay", weightDecay);
+    builder.create<OptimizerOp>(module.getLoc(),
+                                builder.getStringAttr(optimizer),
+                                builder.getF64FloatAttr(learningRate),
+                                builder.getDictionaryAttr(settings));
+    SymbolTable symbols(module);
+    WalkResult result = module.walk([&](StageOp stage) {
+      return failed(instantiate(stage, symbols)) ? WalkResult::interrupt()
+                                                 : WalkResult::advance();
+    });
+    if (result.wasInterrupted())
+      signalPassFailure();
+  }
+
+private:
+  LogicalResult checkOptions() {
+    auto wrong = [&](StringRef name, double value, const Twine &expected) {
+      return getOperation().emitError()
+             << name << ": expected " << expected << ", got " << value;
+    };
+    if (optimizer != "sgd" && optimizer != "adamw")
+      return getOperation().emitError()
+             << "expected optimizer sgd or adamw, got '" << optimizer << "'";
+    const std::pair<const char *, double> notNegative[] = {
+        {"lr", learningRate},
+        {"eps", epsilon},
+        {"weight-decay", weightDecay},
+        {"momentum", momentum}};
+    for (auto [name, value] : notNegative)
+      if (!std::isfinite(value) || value < 0)
+        return wrong(name, value, "a number that is not negative");
+    const std::pair<const char *, double> betas[] = {{"beta1", beta1},
+                                                     {"beta2", beta2}};
+    for (auto [name, value] : betas)
+      if (!(value >= 0 && value < 1))
+        return wrong(name, value, "a number in [0, 1)");
+    return success();
+  }
+
+  LogicalResult instantiate(StageOp stage, SymbolTable &symbols) {
+    for (UpdateOp old :
+         llvm::make_early_inc_range(stage.getBody().getOps<UpdateOp>()))
+      old.erase();
+    FailureOr<StageLayout> layout = layOut(stage, symbols);
+    if (failed(layout))
+      return failure();
+    int64_t elements = layout->trainableBytes / 4;
+    OpBuilder builder = OpBuilder::atBlockEnd(&stage.getBody().front());
+    SmallVector<StringRef> names(states.begin(), states.end());
+    builder.create<UpdateOp>(stage.getLoc(), function(elements, symbols),
+                             builder.getI64IntegerAttr(elements),
+                             builder.getStrArrayAttr(names));
+    return success();
+  }
+
+  /// The function for a region of this size; with no parameters it only counts
+  /// updates.
+  FlatSymbolRefAttr function(int64_t elements, SymbolTable &symbols) {
+    MLIRContext *context = &getContext();
+    auto name = StringAttr::get(
+        context, optimizer + "." + std::to_string(elements));
+    if (symbols.lookup(name))
+      return FlatSymbolRefAttr::get(name);
+    ModuleOp module = getOperation();
+    OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
+    Type f32 = builder.getF32Type();
+    Type vector = RankedTensorType::get({elements}, f32);
+    Type weight = RankedTensorType::get({}, f32);
+    Type updates = RankedTensorType::get({}, builder.getI64Type());
+    SmallVector<Type> inputs{weight, updates};
+    SmallVector<Type> results{updates};
+    // Result i is written where argument inPlace[i] lies.
+    SmallVector<int64_t> inPlace{1};
+    if (elements > 0) {
+      inputs.append({vector, vector});
+      results.push_back(vector);
+      inPlace.push_back(2);
+      for (size_t i = 0; i < states.size(); ++i) {
+        inPlace.push_back(inputs.size());
+        inputs.push_back(vector);
+        results.push_back(vector);
+      }
+    }
+    Location loc = module.getLoc();
+    auto func = builder.create<func::FuncOp>(
+        loc, name, builder.getFunctionType(inputs, results));
+    func.setPrivate();
+    for (auto [i, argument] : llvm::enumerate(inPlace))
+      func.setResultAttr(i, "plan.in_place",
+                         builder.getI64IntegerAttr(argument));
+    Block *body = func.addEntryBlock();
+    builder.setInsertionPointToStart(body);
+    Value advanced = builder.create<graph::OptimizerAdvanceOp>(
+        loc, updates, body->getArgument(0), body->getArgument(1));
+    SmallVector<Value> values{advanced};
+    if (elements > 0) {
+      Value parameter = body->getArgument(2), gradient = body->getArgument(3);
+      auto f64 = [&](double value) { return builder.getF64FloatAttr(value); };
+      if (optimizer == "adamw") {
+        auto op = builder.create<graph::AdamwOp>(
+            loc, vector, vector, vector, parameter, gradient,
+            body->getArgument(0), advanced, body->getArgument(4),
+            body->getArgument(5), f64(learningRate), f64(beta1), f64(beta2),
+            f64(epsilon), f64(weightDecay));
+        llvm::append_range(values, op->getResults());
+      } else {
+        Value buffer = states.empty() ? Value() : body->getArgument(4);
+        auto op = builder.create<graph::SgdOp>(
+            loc, vector, buffer ? Type(vector) : Type(), parameter, gradient,
+            body->getArgument(0), advanced, buffer, f64(learningRate),
+            f64(momentum), f64(weightDecay));
+        values.push_back(op.getResult());
+        if (buffer)
+          values.push_back(op.getNewMomentumBuffer());
+      }
+    }
+    builder.create<func::ReturnOp>(loc, values);
+    symbols.insert(func);
+    return FlatSymbolRefAttr::get(name);
+  }
+
+  SmallVector<std::string> states;
+};
+
+} // namespace
+} // namespace tombolo::dist
