@@ -1,0 +1,37 @@
+//===- ProgramBuilder.h - writes the program of one stage ------------ ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_LIB_DIALECT_PLAN_TRANSFORMS_PROGRAMBUILDER_H
+#define TOMBOLO_LIB_DIALECT_PLAN_TRANSFORMS_PROGRAMBUILDER_H
+
+#include "StageBlocks.h"
+
+#include "tombolo/Planning/StageSchedule.h"
+
+namespace tombolo::plan {
+
+/// Everything that the program of a stage depends on.
+struct StageTask {
+  std::string name;
+  dist::StageOp op;
+  llvm::ArrayRef<std::vector<RunBlocks>> stages; // of the island
+  int64_t stage = 0;
+  int64_t replicas = 1;
+  int64_t ranks = 1; // of the island
+  int64_t microbatches = 0;   // of one replica in one step
+  planning::Schedule schedule = planning::Schedule::OneFOneB;
+  std::optional<int64_t> innerSteps; // H; without a server nothing
+};
+
+/// Writes the program at the builder's place. `symbols` is the module's;
+/// segments that fill memory with zeros are added there.
+mlir::FailureOr<ProgramOp> buildProgram(mlir::OpBuilder &builder,
+                                        const StageTask &task,
+                                        mlir::SymbolTable &symbols);
+
+} // namespace tombolo::plan
+
+#endif // TOMBOLO_LIB_DIALECT_PLAN_TRANSFORMS_PROGRAMBUILDER_H

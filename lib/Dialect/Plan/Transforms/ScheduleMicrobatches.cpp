@@ -1,0 +1,287 @@
+//===- ScheduleMicrobatches.cpp - a program for every stage ---------- ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "ProgramBuilder.h"
+
+#include "tombolo/Dialect/Graph/IR/GraphOps.h"
+#include "tombolo/Dialect/Plan/Transforms/Passes.h"
+#include "tombolo/Dialect/Topo/IR/Topo.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSet.h"
+
+using namespace mlir;
+
+namespace tombolo::plan {
+#define GEN_PASS_DEF_PLANSCHEDULEMICROBATCHES
+#include "tombolo/Dialect/Plan/Transforms/Passes.h.inc"
+
+namespace {
+
+/// The largest token number that the model can take, plus one: the fewest rows
+/// of a table that an integer input of the model looks up, and the classes of
+/// the loss. 0 when no integer input is looked up.
+class VocabularyReader {
+public:
+  int64_t read(ModuleOp module) {
+    module.walk([&](func::FuncOp block) {
+      if (block->hasAttr("graph.block"))
+        visit(block);
+    });
+    return isTokenModel ? vocabulary : 0;
+  }
+
+private:
+  void bound(int64_t size) {
+    vocabulary = vocabulary == 0 ? size : std::min(vocabulary, size);
+  }
+
+  void visit(func::FuncOp block) {
+    block.walk([&](Operation *op) {
+      if (auto gather = dyn_cast<graph::GatherOp>(op)) {
+        if (gather.getAxis() != 0 || !isInput(block, gather.getIndices()))
+          return;
+        isTokenModel = true;
+        bound(cast<RankedTensorType>(gather.getTable().getType()).getDimSize(0));
+      } else if (auto loss = dyn_cast<graph::CrossEntropyOp>(op)) {
+        bound(cast<RankedTensorType>(loss.getLogits().getType())
+                  .getShape()
+                  .back());
+      }
+    });
+  }
+
+  /// Whether the value is an input of the model, perhaps reshaped or cast.
+  bool isInput(func::FuncOp block, Value value) {
+    while (Operation *op = value.getDefiningOp()) {
+      if (!isa<graph::ReshapeOp, graph::CastOp>(op))
+        return false;
+      value = op->getOperand(0);
+    }
+    return static_cast<bool>(block.getArgAttr(
+        cast<BlockArgument>(value).getArgNumber(), "graph.input"));
+  }
+
+  int64_t vocabulary = 0;
+  bool isTokenModel = false;
+};
+
+class ScheduleMicrobatches
+    : public impl::PlanScheduleMicrobatchesBase<ScheduleMicrobatches> {
+public:
+  void runOnOperation() override {
+    if (failed(run()))
+      signalPassFailure();
+  }
+
+private:
+  LogicalResult run() {
+    ModuleOp module = getOperation();
+    auto strategies = module.getOps<dist::StrategyOp>();
+    auto optimizers = module.getOps<dist::OptimizerOp>();
+    if (!llvm::hasSingleElement(strategies) ||
+        !llvm::hasSingleElement(optimizers))
+      return module.emitError("expected one dist.strategy and one "
+                              "dist.optimizer, run the dist passes first");
+    dist::StrategyOp strategy = *strategies.begin();
+    dist::OptimizerOp optimizer = *optimizers.begin();
+    SymbolTable symbols(module);
+    OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
+    if (failed(writeModel(builder, symbols)))
+      return failure();
+    auto precision = module->getAttrOfType<StringAttr>("dist.precision");
+    builder.create<TrainingOp>(
+        optimizer.getLoc(), optimizer.getKindAttr(),
+        optimizer.getLearningRateAttr(),
+        builder.getI64IntegerAttr(strategy.getGlobalBatch()),
+        precision ? precision : builder.getStringAttr("f32"),
+        optimizer.getSettings());
+
+    std::optional<int64_t> innerSteps;
+    for (dist::ServerOp server : strategy.getBody().getOps<dist::ServerOp>()) {
+      innerSteps = server.getInnerSteps();
+      if (failed(writeServer(builder, server)))
+        return failure();
+    }
+    for (auto [i, island] : llvm::enumerate(
+             strategy.getBody().getOps<dist::IslandOp>()))
+      if (failed(writeIsland(builder, island, i, innerSteps, symbols)))
+        return failure();
+    cleanUp(strategy, optimizer);
+    return success();
+  }
+
+  LogicalResult writeModel(OpBuilder &builder, SymbolTable &symbols) {
+    ModuleOp module = getOperation();
+    auto main = symbols.lookup<func::FuncOp>("main");
+    if (!main)
+      return module.emitError("expected a function @main");
+    topo::TopologyOp topology = topo::findTopology(module);
+    if (!topology)
+      return module.emitError("expected a topology");
+    auto hash = module->getAttrOfType<StringAttr>("graph.model_hash");
+    if (!hash)
+      return module.emitError("expected an attribute graph.model_hash");
+    // A token model's label has one value per token.
+    int64_t tokens = 1;
+    SmallVector<std::pair<StringAttr, RankedTensorType>> inputs, labels;
+    for (unsigned i = 0; i < main.getNumArguments(); ++i) {
+      auto type = dyn_cast<RankedTensorType>(main.getArgumentTypes()[i]);
+      auto input = main.getArgAttrOfType<StringAttr>(i, "graph.input");
+      auto label = main.getArgAttrOfType<StringAttr>(i, "graph.label");
+      if (!type || type.getRank() < 1 || !type.isDynamicDim(0) ||
+          type.getEncoding() || type.getNumDynamicDims() != 1 ||
+          (!input && !label))
+        return main.emitError() << "argument " << i
+                                << " of @main: expected an input whose first "
+                                   "dimension is the batch, got "
+                                << main.getArgumentTypes()[i];
+      auto sample = RankedTensorType::get(type.getShape().drop_front(),
+                                          type.getElementType());
+      if (label) {
+        labels.push_back({label, sample});
+        tokens = sample.getNumElements();
+      } else {
+        inputs.push_back({input, sample});
+      }
+    }
+    if (labels.size() != 1)
+      return main.emitError() << "expected one label, got " << labels.size();
+    int64_t vocabulary = VocabularyReader().read(module);
+    auto model = builder.create<ModelOp>(
+        main.getLoc(), hash,
+        builder.getStringAttr(llvm::toHex(
+            topo::topologyHash(topo::toTopology(topology)), true)),
+        builder.getI64IntegerAttr(std::max<int64_t>(1, tokens)),
+        builder.getI64IntegerAttr(vocabulary));
+    OpBuilder::InsertionGuard guard(builder);
+    builder.createBlock(&model.getBody());
+    for (auto &[name, type] : inputs)
+      builder.create<InputOp>(main.getLoc(), name, TypeAttr::get(type),
+                              UnitAttr());
+    builder.create<InputOp>(main.getLoc(), labels[0].first,
+                            TypeAttr::get(labels[0].second),
+                            builder.getUnitAttr());
+    return success();
+  }
+
+  LogicalResult writeServer(OpBuilder &builder, dist::ServerOp server) {
+    SmallVector<StringRef> primaries(server.getFragments());
+    SmallVector<StringRef> backups(server.getFragments());
+    for (auto fragment : server.getBody().getOps<dist::FragmentOp>()) {
+      primaries[fragment.getIndex()] = fragment.getPrimary();
+      if (auto backup = fragment.getBackup())
+        backups[fragment.getIndex()] = *backup;
+    }
+    if (llvm::any_of(primaries, [](StringRef site) { return site.empty(); }))
+      return server.emitOpError(
+          "has a fragment without a place, run dist-place-servers first");
+    auto i64 = [&](int64_t value) { return builder.getI64IntegerAttr(value); };
+    builder.create<ServerOp>(
+        server.getLoc(), i64(server.getInnerSteps()),
+        i64(server.getOverlapSteps()), i64(server.getFragments()),
+        server.getCompressionAttr(), server.getOuterOptimizerAttr(),
+        server.getOuterLearningRateAttr(), server.getOuterMomentumAttr(),
+        i64(server.getQuorum()), server.getDeadlineSecondsAttr(),
+        builder.getStrArrayAttr(primaries), builder.getStrArrayAttr(backups),
+        builder.getStringAttr(server.getWitness().value_or("")));
+    return success();
+  }
+
+  LogicalResult writeIsland(OpBuilder &builder, dist::IslandOp island,
+                            size_t number, std::optional<int64_t> innerSteps,
+                            SymbolTable &symbols) {
+    FailureOr<std::vector<std::vector<RunBlocks>>> stages =
+        readIsland(island, symbols);
+    if (failed(stages))
+      return failure();
+    markAccumulation(stages->back().back(), *stages);
+    int64_t ranks = 0;
+    auto stageOps = island.getBody().getOps<dist::StageOp>();
+    auto groupOf = [](dist::StageOp stage) {
+      return *stage.getBody().getOps<dist::ReplicasOp>().begin();
+    };
+    for (dist::StageOp stage : stageOps)
+      ranks += groupOf(stage).getCount() * groupOf(stage).getTensorParallel();
+
+    auto islandOp = builder.create<IslandOp>(
+        island.getLoc(), island.getSites(),
+        builder.getI64IntegerAttr(island.getBatch()),
+        builder.getI64IntegerAttr(island.getMicrobatch()));
+    builder.createBlock(&islandOp.getBody());
+    OpBuilder inIsland = OpBuilder::atBlockEnd(&islandOp.getBody().front());
+    builder.setInsertionPointAfter(islandOp);
+    for (auto [s, stage] : llvm::enumerate(stageOps)) {
+      dist::ReplicasOp group = groupOf(stage);
+      int64_t perTurn = island.getMicrobatch() * group.getCount();
+      if (island.getBatch() % perTurn != 0)
+        return stage.emitError()
+               << "islands[" << number << "].stages[" << s << "]: batch "
+               << island.getBatch() << " cannot be split into microbatches of "
+               << island.getMicrobatch() << " for each of "
+               << group.getCount() << " replicas; make it a multiple of "
+               << perTurn;
+      StageTask task;
+      task.name =
+          "island" + std::to_string(number) + ".stage" + std::to_string(s);
+      task.op = stage;
+      task.stages = *stages;
+      task.stage = s;
+      task.replicas = group.getCount();
+      task.ranks = ranks;
+      task.microbatches = island.getBatch() / perTurn;
+      task.schedule = *planning::parseSchedule(island.getSchedule().str());
+      task.innerSteps = innerSteps;
+      FailureOr<ProgramOp> program = buildProgram(builder, task, symbols);
+      if (failed(program))
+        return failure();
+      auto stageOp = inIsland.create<StageOp>(stage.getLoc());
+      OpBuilder::InsertionGuard guard(inIsland);
+      inIsland.createBlock(&stageOp.getBody());
+      auto [site, pool] = group.getPool().split('/');
+      inIsland.create<ReplicasOp>(
+          group.getLoc(), builder.getStringAttr(site),
+          builder.getStringAttr(pool),
+          builder.getI64IntegerAttr(group.getCount()),
+          builder.getI64IntegerAttr(group.getTensorParallel()),
+          builder.getI64IntegerAttr(group.getShare()),
+          FlatSymbolRefAttr::get(program->getSymNameAttr()));
+    }
+    return success();
+  }
+
+  /// Weight gradients, and the sums of the loss block, are added to what is in
+  /// memory: the results say so.
+  void markAccumulation(RunBlocks &loss,
+                        std::vector<std::vector<RunBlocks>> &stages) {
+    auto mark = [&](func::FuncOp function, size_t count) {
+      for (size_t i = 0; i < count; ++i)
+        function.setResultAttr(i, "plan.accumulate",
+                               UnitAttr::get(&getContext()));
+    };
+    mark(loss.forward, loss.outputs.types.size());
+    for (std::vector<RunBlocks> &runs : stages)
+      for (RunBlocks &run : runs)
+        mark(run.backwardWeight, run.trainable.size());
+  }
+
+  /// Removes the levels above: nothing of them is needed any more.
+  void cleanUp(dist::StrategyOp strategy, dist::OptimizerOp optimizer) {
+    ModuleOp module = getOperation();
+    strategy.erase();
+    optimizer.erase();
+    module->removeAttr("dist.precision");
+    llvm::StringSet<> called;
+    module.walk([&](CallOp call) { called.insert(call.getSegment()); });
+    for (auto function : llvm::make_early_inc_range(
+             module.getOps<func::FuncOp>()))
+      if (!called.contains(function.getSymName()))
+        function.erase();
+  }
+};
+
+} // namespace
+} // namespace tombolo::plan
