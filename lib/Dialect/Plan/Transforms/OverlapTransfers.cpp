@@ -65,14 +65,14 @@ private:
       if (auto loop = dyn_cast<LoopOp>(op)) {
         collect(loop.getBody().front());
       } else if (auto send = dyn_cast<SendOp>(op)) {
-        transfersOf[send.getAddress().getBuffer()].push_back(&op);
+        transfersOf[send.getAddress().getBuffer().getAttr()].push_back(&op);
       } else if (auto receive = dyn_cast<ReceiveOp>(op)) {
-        transfersOf[receive.getAddress().getBuffer()].push_back(&op);
+        transfersOf[receive.getAddress().getBuffer().getAttr()].push_back(&op);
       } else if (auto call = dyn_cast<CallOp>(op)) {
         llvm::SmallDenseSet<Attribute> seen;
         for (auto address : call.getAddresses().getAsRange<AddressAttr>())
           if (seen.insert(address).second)
-            usesOf[{address.getBuffer(), address.getSlot()}].push_back(call);
+            usesOf[{address.getBuffer().getAttr(), address.getSlot()}].push_back(call);
       }
     }
   }
@@ -105,11 +105,11 @@ private:
     instruction.setSignalsAttr(builder.getArrayAttr(signals));
   }
 
-  LogicalResult orderTransfers(FlatSymbolRefAttr name,
+  LogicalResult orderTransfers(StringAttr name,
                                ArrayRef<Operation *> transfers) {
     BufferOp buffer;
     for (BufferOp op : program.getOps<BufferOp>())
-      if (op.getSymNameAttr() == name.getAttr())
+      if (op.getSymNameAttr() == name)
         buffer = op;
     int64_t slots = std::min(buffer.getSlots() + 1, microbatches);
     buffer.setSlots(slots);
@@ -151,7 +151,7 @@ private:
 
   /// A received microbatch is done with when the last call that reads it in the
   /// backward pass is complete.
-  void release(FlatSymbolRefAttr name, SemaphoreOp emptied) {
+  void release(StringAttr name, SemaphoreOp emptied) {
     for (auto &[key, calls] : usesOf) {
       if (key.first != name)
         continue;
@@ -213,8 +213,9 @@ private:
   MLIRContext *context;
   OpBuilder builder;
   int64_t microbatches = 0;
-  llvm::MapVector<FlatSymbolRefAttr, SmallVector<Operation *>> transfersOf;
-  llvm::MapVector<std::pair<FlatSymbolRefAttr, ExprAttr>, SmallVector<CallOp>>
+  // By buffer; by buffer and slot.
+  llvm::MapVector<StringAttr, SmallVector<Operation *>> transfersOf;
+  llvm::MapVector<std::pair<StringAttr, Attribute>, SmallVector<CallOp>>
       usesOf;
 };
 

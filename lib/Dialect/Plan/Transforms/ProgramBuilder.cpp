@@ -474,11 +474,13 @@ void ProgramBuilder::forwardBlock(const RunBlocks &run, BlockNumber block,
       addresses.push_back(activation(block, 1, k, microbatch));
   }
   addresses.append(withSaved.begin() + dataCount, withSaved.end());
-  call(run.op.getForwardAttr(), addresses, isAgain ? "backward" : "forward");
+  dist::RunOp op = run.op;
+  call(op.getForwardAttr(), addresses, isAgain ? "backward" : "forward");
 }
 
 void ProgramBuilder::backwardBlock(const RunBlocks &run, BlockNumber block,
                                    ExprAttr microbatch) {
+  dist::RunOp op = run.op;
   if (recomputes())
     forwardBlock(run, block, microbatch, /*isAgain=*/true);
   SmallVector<Attribute> common;
@@ -497,14 +499,14 @@ void ProgramBuilder::backwardBlock(const RunBlocks &run, BlockNumber block,
         gradient(block, 0, run.data[argument].source, microbatch));
   addresses.append(kept);
   if (addresses.size() > common.size())
-    call(run.op.getBackwardInputAttr(), addresses, "backward");
+    call(op.getBackwardInputAttr(), addresses, "backward");
 
   addresses = common;
   addresses.append(kept);
   for (int64_t number : run.trainable)
     addresses.push_back(parameter(run, block, number, /*ofGradient=*/true));
   if (!run.trainable.empty())
-    call(run.op.getBackwardWeightAttr(), addresses, "backward");
+    call(op.getBackwardWeightAttr(), addresses, "backward");
 }
 
 /// Sends or receives what crosses one of the stage's boundaries.

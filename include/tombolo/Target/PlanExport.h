@@ -1,0 +1,41 @@
+//===- PlanExport.h - the plan dialect as plan.proto -----*- C++ -*- ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_TARGET_PLANEXPORT_H
+#define TOMBOLO_TARGET_PLANEXPORT_H
+
+#include "mlir/IR/BuiltinOps.h"
+
+#include <memory>
+#include <string>
+
+namespace tombolo::plan::v1 {
+class Plan;
+} // namespace tombolo::plan::v1
+
+namespace tombolo {
+
+/// The message of a module whose buffers are allocated, without its checksum.
+/// Fails with a diagnostic when something is left that has no place in it.
+mlir::FailureOr<std::unique_ptr<plan::v1::Plan>>
+exportPlan(mlir::ModuleOp module);
+
+/// What every runtime checks before it runs a plan (`validatePlan`), and that
+/// the ranks of each island run to their end together (`checkProgress`).
+mlir::LogicalResult checkPlan(const plan::v1::Plan &plan, mlir::Location loc);
+
+/// The bytes of the plan file, checksum included. Equal plans give equal bytes.
+mlir::FailureOr<std::string> serializePlan(const plan::v1::Plan &plan,
+                                           mlir::Location loc);
+
+/// The message in protobuf's text format, for reading. Fails when the bytes
+/// are no valid plan.
+mlir::FailureOr<std::string> printPlan(llvm::StringRef bytes,
+                                       mlir::Location loc);
+
+} // namespace tombolo
+
+#endif // TOMBOLO_TARGET_PLANEXPORT_H

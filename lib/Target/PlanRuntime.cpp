@@ -1,0 +1,51 @@
+//===- PlanRuntime.cpp - what the runtime's library says of a plan --- ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+//
+// The runtime's libraries throw; here exceptions become diagnostics.
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Target/PlanExport.h"
+
+#include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/engine/Progress.h"
+#include "tombolo/runtime/plan/PlanFile.h"
+#include "tombolo/runtime/plan/Validate.h"
+
+using namespace mlir;
+
+namespace tombolo {
+
+LogicalResult checkPlan(const plan::v1::Plan &plan, Location loc) {
+  try {
+    runtime::validatePlan(plan);
+    runtime::checkProgress(plan);
+  } catch (const std::exception &error) {
+    return emitError(loc) << error.what();
+  }
+  return success();
+}
+
+FailureOr<std::string> serializePlan(const plan::v1::Plan &plan,
+                                     Location loc) {
+  try {
+    return runtime::serializePlan(plan);
+  } catch (const std::exception &error) {
+    return FailureOr<std::string>(emitError(loc) << error.what());
+  }
+}
+
+FailureOr<std::string> printPlan(StringRef bytes, Location loc) {
+  try {
+    return runtime::parsePlan(std::string_view(bytes.data(), bytes.size()),
+                              "plan")
+        .DebugString();
+  } catch (const std::exception &error) {
+    return FailureOr<std::string>(emitError(loc) << error.what());
+  }
+}
+
+} // namespace tombolo
