@@ -13,8 +13,13 @@
 #ifndef TOMBOLO_INITALL_H
 #define TOMBOLO_INITALL_H
 
+#include "tombolo/Dialect/Dist/IR/Dist.h"
+#include "tombolo/Dialect/Dist/Transforms/Passes.h"
 #include "tombolo/Dialect/Graph/IR/GraphDialect.h"
 #include "tombolo/Dialect/Graph/Transforms/Passes.h"
+#include "tombolo/Dialect/Plan/IR/Plan.h"
+#include "tombolo/Dialect/Plan/Transforms/Passes.h"
+#include "tombolo/Dialect/Topo/IR/Topo.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/DialectRegistry.h"
@@ -22,10 +27,15 @@
 namespace tombolo {
 
 inline void registerAllDialects(mlir::DialectRegistry &registry) {
-  registry.insert<mlir::func::FuncDialect, graph::GraphDialect>();
+  registry.insert<mlir::func::FuncDialect, dist::DistDialect,
+                  graph::GraphDialect, plan::PlanDialect, topo::TopoDialect>();
 }
 
-inline void registerAllPasses() { graph::registerGraphPasses(); }
+inline void registerAllPasses() {
+  dist::registerDistPasses();
+  graph::registerGraphPasses();
+  plan::registerPlanPasses();
+}
 
 } // namespace tombolo
 

@@ -235,7 +235,7 @@ void AddressAttr::print(AsmPrinter &printer) const {
 Attribute WaitAttr::parse(AsmParser &parser, Type) {
   StringAttr name;
   if (parser.parseLess() || parser.parseSymbolName(name) ||
-      parser.parseGreater() || parser.parseEqual())
+      parser.parseKeyword("at"))
     return {};
   FailureOr<ExprAttr> expr = parseExpr(parser);
   if (failed(expr) || parser.parseGreater())
@@ -244,7 +244,7 @@ Attribute WaitAttr::parse(AsmParser &parser, Type) {
 }
 
 void WaitAttr::print(AsmPrinter &printer) const {
-  printer << "<" << getSemaphore() << " >= ";
+  printer << "<" << getSemaphore() << " at ";
   printExpr(printer, getValue());
   printer << ">";
 }

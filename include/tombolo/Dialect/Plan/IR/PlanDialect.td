@@ -107,7 +107,8 @@ def Plan_AddressAttr : Plan_Attr<"Address", "address"> {
 }
 
 def Plan_WaitAttr : Plan_Attr<"Wait", "wait"> {
-  let summary = "a semaphore has counted to a value";
+  let summary = "a semaphore has counted to a value, or further";
+  let description = [{ `#plan.wait<@name at v0 + 1>`. }];
   let parameters = (ins "::mlir::FlatSymbolRefAttr":$semaphore,
                         "::tombolo::plan::ExprAttr":$value);
   let hasCustomAssemblyFormat = 1;

@@ -1,0 +1,168 @@
+// RUN: tombolo-opt %s -split-input-file -verify-diagnostics
+
+// Every argument has a name and an access; the memref's type is row-major.
+// expected-error@+1 {{expected a row-major argument, got 'memref<2x4xf32, strided<[1, 2]>>'}}
+plan.segment @f(%x: memref<2x4xf32, strided<[1, 2]>> read "x") {
+}
+
+// -----
+
+// An access is one of three words.
+// expected-error@+1 {{expected read, write or read_write}}
+plan.segment @f(%x: memref<2x4xf32> sometimes "x") {
+}
+
+// -----
+
+// A view stays inside the memory it looks at.
+plan.segment @f(%x: memref<2x4xf32> read "x") {
+  // expected-error@+1 {{reaches byte 36 of memory of 32 bytes}}
+  %0 = plan.view %x[4] : memref<2x4xf32> to memref<8xf32>
+}
+
+// -----
+
+// A view begins at a whole element.
+plan.segment @f(%x: memref<2x4xf32> read "x") {
+  // expected-error@+1 {{expected a byte offset that is a multiple of the element's size, got 2}}
+  %0 = plan.view %x[2] : memref<2x4xf32> to memref<4xf32>
+}
+
+// -----
+
+// Scratch memory ends where the segment says.
+plan.segment @f(%x: memref<2x4xf32> read "x") workspace 64 {
+  // expected-error@+1 {{reaches byte 96 of a workspace of 64 bytes}}
+  %0 = plan.workspace[64] : memref<8xf32>
+}
+
+// -----
+
+// Sizes are known.
+plan.segment @f(%x: memref<2x4xf32> read "x") workspace 64 {
+  // expected-error@+1 {{expected a static memref with strides and no offset, got 'memref<?xf32>'}}
+  %0 = plan.workspace[0] : memref<?xf32>
+}
+
+// -----
+
+// A setting has one of the types of the message.
+plan.segment @f(%x: memref<2x4xf32> write "x") {
+  // expected-error@+1 {{setting 'value': expected i64, f64, bool, string or array<i64>, got 1.000000e+00 : f32}}
+  plan.compute "fill" outs(%x : memref<2x4xf32>) with {value = 1.0 : f32}
+}
+
+// -----
+
+// An address names a buffer of its program.
+// expected-error@+1 {{unknown buffer @nowhere}}
+plan.program @p stats <@nowhere[0]> updates <0> {
+  plan.step {
+  }
+  plan.finish {
+  }
+}
+
+// -----
+
+// An expression uses variables of the loops around it.
+plan.program @p stats <0> updates <0> {
+  plan.step {
+    plan.loop 0 count 2 {
+    }
+    // expected-error@+1 {{v0 is no variable of a loop around it}}
+    plan.load "x" to <64 * v0> microbatch <0> on compute
+  }
+  plan.finish {
+  }
+}
+
+// -----
+
+// A variable belongs to one loop.
+plan.program @p stats <0> updates <0> {
+  plan.step {
+    plan.loop 0 count 2 {
+    }
+    // expected-error@+1 {{variable 0 belongs to another loop}}
+    plan.loop 0 count 2 {
+    }
+  }
+  plan.finish {
+  }
+}
+
+// -----
+
+// Semaphores have names.
+plan.program @p stats <0> updates <0> {
+  plan.step {
+    // expected-error@+1 {{unknown semaphore @s}}
+    plan.push 0 on exchange wait [#plan.wait<@s at 1>]
+  }
+  plan.finish {
+  }
+}
+
+// -----
+
+// A step and a finish, each once.
+// expected-error@+1 {{expected one plan.step and one plan.finish}}
+plan.program @p stats <0> updates <0> {
+  plan.step {
+  }
+}
+
+// -----
+
+// Names of a family are as many as its parameters.
+plan.program @p stats <0> updates <0> {
+  // expected-error@+1 {{expected 2 names, got 1}}
+  plan.parameters ["a"] from ["a"] count 2 at <0> stride 64 : tensor<4xf32> owner
+  plan.step {
+  }
+  plan.finish {
+  }
+}
+
+// -----
+
+// Parameters of a family do not overlap.
+plan.program @p stats <0> updates <0> {
+  // expected-error@+1 {{expected a stride of at least 16 bytes, got 8}}
+  plan.parameters ["a", "b"] from ["a", "b"] count 2 at <0> stride 8 : tensor<4xf32> owner
+  plan.step {
+  }
+  plan.finish {
+  }
+}
+
+// -----
+
+// Slots keep the alignment.
+plan.program @p stats <0> updates <0> {
+  // expected-error@+1 {{expected slots of a multiple of 64 bytes, got 2 x 100}}
+  plan.buffer @b in "saved" 2 x 100
+  plan.step {
+  }
+  plan.finish {
+  }
+}
+
+// -----
+
+// A guard's remainder can occur.
+plan.program @p stats <0> updates <0> {
+  plan.step {
+    // expected-error@+1 {{expected a remainder below the modulus, got 4 mod 4}}
+    plan.push 0 on exchange guard <4, 4>
+  }
+  plan.finish {
+  }
+}
+
+// -----
+
+// The optimizer's numbers are all there.
+// expected-error@+1 {{expected a real setting 'beta2'}}
+plan.training "adamw" learning_rate 1.0e-3 global_batch 8 precision "f32" {beta1 = 0.9 : f64}
