@@ -193,20 +193,31 @@ private:
     float *logSum = at[lse] + first;
     if (n)
       scores(at[q], layouts[q], at[k], layouts[k], first, rows, n, p);
+    float largest[kBlockRows], sums[kBlockRows];
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t seen = visible(first + r);
       float *row = p + r * keys;
+      sums[r] = 1.0f;
       // A row that may see nothing has no distribution: it gives zero.
-      logSum[r] = seen ? loops->softmaxRow(row, row, seen)
-                       : -std::numeric_limits<float>::infinity();
+      largest[r] = seen ? loops->expRow(row, seen, &sums[r])
+                        : -std::numeric_limits<float>::infinity();
       std::fill(row + seen, row + n, 0.0f);
     }
+    const void *logarithmOf[] = {sums};
+    loops->log(logarithmOf, logSum, rows);
+    const void *parts[] = {largest, logSum};
+    loops->add(parts, logSum, rows);
     if (n)
       gemm(rows, valueDepth, n, 1.0f, p, {'N', keys}, at[v], layouts[v], 0.0f,
            out, layouts[o].leading);
-    else
-      for (std::int64_t r = 0; r < rows; ++r)
+    // Rows of o are shorter than rows of p: divided by the sums here.
+    for (std::int64_t r = 0; r < rows; ++r) {
+      if (n)
+        loops->scaleRow(out + r * layouts[o].leading, valueDepth,
+                        1.0f / sums[r]);
+      else
         std::fill_n(out + r * layouts[o].leading, valueDepth, 0.0f);
+    }
   }
 
   std::size_t q, k, v, o, lse;
@@ -265,10 +276,10 @@ private:
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t seen = visible(first + r);
       float *row = p + r * keys, *dRow = dp + r * keys;
-      loops->expShiftRow(row, row, seen, at[lse][first + r]);
       float delta = loops->dotRow(dOut + r * layouts[gradient].leading,
                                   out + r * layouts[o].leading, valueDepth);
-      loops->scoreGradientRow(row, dRow, dRow, seen, delta, scale);
+      loops->scoreGradientRow(row, dRow, seen, at[lse][first + r], delta,
+                              scale);
       std::fill(row + seen, row + n, 0.0f);
       std::fill(dRow + seen, dRow + n, 0.0f);
     }

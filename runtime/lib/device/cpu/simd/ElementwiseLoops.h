@@ -82,21 +82,18 @@ struct ReluBackwardOp {
   }
 };
 
-constexpr float kSqrtHalf = 0.70710678118654752440f;
 constexpr float kInverseSqrtTwoPi = 0.39894228040143267794f;
 constexpr float kSqrtTwoOverPi = 0.79788456080286535588f;
 constexpr float kGeluCubic = 0.044715f;
 
-/// x/2 (1 + erf(x/√2))
+/// x/2 (1 + erf(x/√2)) = x Φ(x)
 struct GeluOp {
-  static TOMBOLO_INLINE Vec apply(Vec x) {
-    return x * 0.5f * (1.0f + errorFunction(x * kSqrtHalf));
-  }
+  static TOMBOLO_INLINE Vec apply(Vec x) { return x * normalDistribution(x); }
 };
 /// dy (Φ(x) + x φ(x))
 struct GeluBackwardOp {
   static TOMBOLO_INLINE Vec apply(Vec dy, Vec x) {
-    Vec cdf = 0.5f * (1.0f + errorFunction(x * kSqrtHalf));
+    Vec cdf = normalDistribution(x);
     Vec pdf = exponential(x * x * -0.5f) * kInverseSqrtTwoPi;
     return dy * (cdf + x * pdf);
   }

@@ -46,6 +46,8 @@ const tombolo::runtime::cpu::Loops *tombolo::runtime::cpu::TOMBOLO_LOOPS() {
       .softmaxRow = softmaxRow,
       .softmaxBackwardRow = softmaxBackwardRow,
       .logSumExpRow = logSumExpRow,
+      .expRow = expRow,
+      .scaleRow = scaleRow,
       .expShiftRow = expShiftRow,
       .dotRow = dotRow,
       .scoreGradientRow = scoreGradientRow,

@@ -65,12 +65,16 @@ struct Loops {
   void (*softmaxBackwardRow)(const float *dy, const float *y, float *dx,
                              size_t count);
   float (*logSumExpRow)(const float *x, size_t count);
+  /// x = exp(x - max x), returns max x; *sum = Σ of the new x.
+  float (*expRow)(float *x, size_t count, float *sum);
+  /// x *= factor.
+  void (*scaleRow)(float *x, size_t count, float factor);
   /// y = exp(x - shift). y may be x.
   void (*expShiftRow)(const float *x, float *y, size_t count, float shift);
   float (*dotRow)(const float *x, const float *y, size_t count);
-  /// ds = p (dp - delta) scale; `ds` may be `dp`.
-  void (*scoreGradientRow)(const float *p, const float *dp, float *ds,
-                           size_t count, float delta, float scale);
+  /// p = exp(s - lse), ds = p (dp - delta) scale; `s` becomes p, `dp` ds.
+  void (*scoreGradientRow)(float *s, float *dp, size_t count, float lse,
+                           float delta, float scale);
 
   void (*layerNormRow)(const float *x, const float *gamma, const float *beta,
                        float *y, size_t count, float epsilon, float *mean,

@@ -35,24 +35,47 @@ TOMBOLO_INLINE Vec powerOfTwo(IntVec exponent) {
   return bitsToVec((exponent + 127) << 23);
 }
 
+/// Added to x, leaves the nearest integer in the low bits.
+constexpr float kToInteger = 12582912.0f; // 1.5 * 2^23
+
+/// y 2^n where `whole` is n, from -150 to 129, and `shifted` n + kToInteger.
+TOMBOLO_INLINE Vec timesPowerOfTwo(Vec y, [[maybe_unused]] Vec shifted,
+                                   [[maybe_unused]] Vec whole) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_scalef_ps((__m512)y, (__m512)whole);
+#else
+  // Two steps, since 2^n alone may be out of range. A NaN is in y already.
+  IntVec n = vecToBits(shifted) - vecToBits(splat(kToInteger));
+  IntVec half = n >> 1;
+  return y * powerOfTwo(half) * powerOfTwo(n - half);
+#endif
+}
+
 TOMBOLO_INLINE Vec exponential(Vec x) {
   // Beyond these the result is infinite, or zero after rounding.
   x = atLeast(atMost(x, 89.0f), -104.0f);
-  constexpr float toInteger = 12582912.0f; // 1.5 * 2^23
-  Vec shifted = x * splat(1.44269504f) + splat(toInteger);
-  Vec whole = shifted - splat(toInteger);
+  Vec shifted = x * splat(1.44269504f) + splat(kToInteger);
+  Vec whole = shifted - splat(kToInteger);
   // ln 2 in two parts, so that the remainder keeps its low bits.
   Vec r = x - whole * splat(0.693359375f);
   r = r - whole * splat(-2.12194440e-4f);
   Vec y = expm1OfRemainder(r) + 1.0f;
-#if defined(__AVX512F__)
-  return (Vec)_mm512_scalef_ps((__m512)y, (__m512)whole);
-#else
-  // Two steps: n runs from -150 to 129. A NaN in x is in y already.
-  IntVec n = vecToBits(shifted) - vecToBits(splat(toInteger));
-  IntVec half = n >> 1;
-  return y * powerOfTwo(half) * powerOfTwo(n - half);
-#endif
+  return timesPowerOfTwo(y, shifted, whole);
+}
+
+/// 2^x for x in [-150, 128).
+TOMBOLO_INLINE Vec exponentialOfTwo(Vec x) {
+  Vec shifted = x + splat(kToInteger);
+  Vec whole = shifted - splat(kToInteger);
+  Vec r = x - whole;
+  // 1 + r P(r) for |r| ≤ 1/2.
+  Vec p = splat(1.547589782e-04f);
+  p = p * r + splat(1.340028364e-03f);
+  p = p * r + splat(9.618005715e-03f);
+  p = p * r + splat(5.550327897e-02f);
+  p = p * r + splat(2.402265072e-01f);
+  p = p * r + splat(6.931471825e-01f);
+  return timesPowerOfTwo(p * r + 1.0f, shifted, whole);
 }
 
 TOMBOLO_INLINE Vec logarithm(Vec x) {
@@ -124,6 +147,24 @@ TOMBOLO_INLINE Vec errorFunction(Vec x) {
   q = q * t + splat(-1.128652930e+00f);
   Vec large = 1.0f - exponential(q * t);
   return t < splat(0.9277f) ? small : withSignOf(large, x == x ? x : large);
+}
+
+/// The normal distribution Φ(x): with t = |x|, Φ(-t) = 2^P(t). P(0) = -1 and
+/// its leading coefficient is negative, so that it falls on beyond the fit's
+/// range [0, 6], where all but the sign of Φ(-t) is lost beside 1 anyway.
+TOMBOLO_INLINE Vec normalDistribution(Vec x) {
+  Vec t = absolute(x);
+  Vec p = splat(-9.551700941e-07f);
+  p = p * t + splat(1.666879143e-05f);
+  p = p * t + splat(-7.964984252e-05f);
+  p = p * t + splat(-3.853716771e-04f);
+  p = p * t + splat(7.369515020e-03f);
+  p = p * t + splat(-5.269134045e-02f);
+  p = p * t + splat(-4.591499269e-01f);
+  p = p * t + splat(-1.151111603e+00f);
+  p = p * t + splat(-1.0f);
+  Vec tail = exponentialOfTwo(atLeast(p, -150.0f));
+  return x < splat(0.0f) ? tail : 1.0f - tail;
 }
 
 TOMBOLO_INLINE Vec logistic(Vec x) { return 1.0f / (1.0f + exponential(-x)); }

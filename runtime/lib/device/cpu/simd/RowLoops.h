@@ -62,10 +62,29 @@ TOMBOLO_INLINE void forEachVec(size_t count, Function f) {
 TOMBOLO_INLINE Vec loadFilled(const float *from, size_t count, float filler) {
   if (count == kWidth)
     return load(from);
+#if defined(__AVX512F__)
+  return (Vec)_mm512_mask_loadu_ps(
+      (__m512)splat(filler), static_cast<__mmask16>((1u << count) - 1), from);
+#else
   Vec value = splat(filler);
   for (size_t i = 0; i < count; ++i)
     value[i] = from[i];
   return value;
+#endif
+}
+
+/// The first `count` lanes of `value`, zero beyond.
+TOMBOLO_INLINE Vec firstLanes(Vec value, size_t count) {
+  if (count == kWidth)
+    return value;
+#if defined(__AVX512F__)
+  return (Vec)_mm512_maskz_mov_ps(static_cast<__mmask16>((1u << count) - 1),
+                                  (__m512)value);
+#else
+  for (size_t i = count; i < kWidth; ++i)
+    value[i] = 0.0f;
+  return value;
+#endif
 }
 
 float sumRow(const float *x, size_t count) {
@@ -122,25 +141,18 @@ void maxRows(const float *x, size_t rows, size_t columns, size_t stride,
   }
 }
 
-/// y = exp(x - shift), returns Σ y.
+/// y = exp(x - shift), returns Σ y. (Lanes beyond the row as -inf would give
+/// zero as well, but slowly: processors stumble over underflow.)
 TOMBOLO_INLINE float expAndSum(const float *x, float *y, size_t count,
                                float shift) {
   Vec total{};
-  float sum = 0;
-  size_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) {
-    Vec value = exponential(load(x + i) - shift);
-    store(y + i, value);
-    total += value;
-  }
-  for (; i < count; i += kWidth) {
-    size_t rest = count - i;
-    Vec value = exponential(loadPart(x + i, rest) - shift);
-    storePart(y + i, value, rest);
-    for (size_t k = 0; k < rest; ++k)
-      sum += value[k];
-  }
-  return sum + sumOf(total);
+  forEachVec(
+      count, [&](size_t i, size_t n) __attribute__((always_inline)) {
+        Vec value = exponential(loadFilled(x + i, n, shift) - shift);
+        storeUpTo(y + i, value, n);
+        total += firstLanes(value, n);
+      });
+  return sumOf(total);
 }
 
 /// The shift that keeps exp in range. With a maximum of -inf every term is
@@ -178,17 +190,13 @@ void softmaxBackwardRow(const float *dy, const float *y, float *dx,
 
 float logSumExpRow(const float *x, size_t count) {
   float shift = shiftFor(maxRow(x, count));
-  float sum = 0;
   Vec total{};
-  size_t i = 0;
-  for (; i + kWidth <= count; i += kWidth)
-    total += exponential(load(x + i) - shift);
-  if (size_t rest = count - i) {
-    Vec value = exponential(loadPart(x + i, rest) - shift);
-    for (size_t k = 0; k < rest; ++k)
-      sum += value[k];
-  }
-  return shift + __builtin_logf(sum + sumOf(total));
+  forEachVec(
+      count, [&](size_t i, size_t n) __attribute__((always_inline)) {
+        Vec value = exponential(loadFilled(x + i, n, shift) - shift);
+        total += firstLanes(value, n);
+      });
+  return shift + __builtin_logf(sumOf(total));
 }
 
 void expShiftRow(const float *x, float *y, size_t count, float shift) {
@@ -198,13 +206,26 @@ void expShiftRow(const float *x, float *y, size_t count, float shift) {
       });
 }
 
-void scoreGradientRow(const float *p, const float *dp, float *ds, size_t count,
-                      float delta, float scale) {
+float expRow(float *x, size_t count, float *sum) {
+  float shift = maxRow(x, count);
+  *sum = expAndSum(x, x, count, shift);
+  return shift;
+}
+
+void scaleRow(float *x, size_t count, float factor) {
   forEachVec(
       count, [=](size_t i, size_t n) __attribute__((always_inline)) {
-        storeUpTo(ds + i,
-                  loadUpTo(p + i, n) * (loadUpTo(dp + i, n) - delta) * scale,
-                  n);
+        storeUpTo(x + i, loadUpTo(x + i, n) * factor, n);
+      });
+}
+
+void scoreGradientRow(float *s, float *dp, size_t count, float lse, float delta,
+                      float scale) {
+  forEachVec(
+      count, [=](size_t i, size_t n) __attribute__((always_inline)) {
+        Vec p = exponential(loadUpTo(s + i, n) - lse);
+        storeUpTo(s + i, p, n);
+        storeUpTo(dp + i, p * ((loadUpTo(dp + i, n) - delta) * scale), n);
       });
 }
 

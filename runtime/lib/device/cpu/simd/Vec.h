@@ -106,22 +106,32 @@ TOMBOLO_INLINE Vec maximum(Vec x, Vec y) {
   return x == x ? larger : x;
 }
 
+/// The upper half of the first 2 `Half` lanes moved down.
+template <size_t Half> TOMBOLO_INLINE Vec upperHalf(Vec x) {
+  IntVec lanes;
+  for (size_t i = 0; i < kWidth; ++i)
+    lanes[i] = static_cast<int32_t>((i + Half) % kWidth);
+  return __builtin_shuffle(x, lanes);
+}
+
 TOMBOLO_INLINE float sumOf(Vec x) {
-  float part[kWidth];
-  __builtin_memcpy(part, &x, sizeof(x));
-  for (size_t step = kWidth / 2; step; step /= 2)
-    for (size_t i = 0; i < step; ++i)
-      part[i] += part[i + step];
-  return part[0];
+  if constexpr (kWidth > 8)
+    x += upperHalf<8>(x);
+  if constexpr (kWidth > 4)
+    x += upperHalf<4>(x);
+  x += upperHalf<2>(x);
+  x += upperHalf<1>(x);
+  return x[0];
 }
 
 TOMBOLO_INLINE float maximumOf(Vec x) {
-  float result = x[0];
-  for (size_t i = 1; i < kWidth; ++i) {
-    float value = x[i];
-    result = (value > result || value != value) ? value : result;
-  }
-  return result;
+  if constexpr (kWidth > 8)
+    x = maximum(x, upperHalf<8>(x));
+  if constexpr (kWidth > 4)
+    x = maximum(x, upperHalf<4>(x));
+  x = maximum(x, upperHalf<2>(x));
+  x = maximum(x, upperHalf<1>(x));
+  return x[0];
 }
 
 } // namespace
