@@ -29,8 +29,9 @@ struct Bounds {
   /// What a server takes in and gives out when the line is not the limit,
   /// bytes per second.
   double serverBytesPerSecond = 2e9;
-  /// Whether a tied parameter may have users in different stages.
-  bool tiesAcrossStages = true;
+  /// Whether a tied parameter may have users in different stages. What sums
+  /// its gradients then is not there yet.
+  bool tiesAcrossStages = false;
 };
 
 /// Model and topology in, strategy out. `check` says whether it is a problem at

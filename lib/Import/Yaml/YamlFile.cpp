@@ -1,0 +1,164 @@
+//===- YamlFile.cpp - a YAML file and the places in it --------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Import/YamlFile.h"
+
+#include "llvm/ADT/SmallString.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/SourceMgr.h"
+#include "llvm/Support/YAMLParser.h"
+
+using namespace llvm;
+using namespace tombolo;
+
+/// More than anybody writes; the parser recurses once for each level.
+static constexpr size_t kMaxBytes = 4 << 20;
+static constexpr unsigned kMaxDepth = 64;
+
+YamlFile::YamlFile(StringRef name, StringRef text)
+    : name(name.str()), text(text.str()) {}
+
+YamlFile::Place YamlFile::placeOf(const char *pointer) const {
+  Place place;
+  size_t end = pointer >= text.data() ? pointer - text.data() : 0;
+  for (char c : StringRef(text).take_front(end)) {
+    ++place.column;
+    if (c == '\n') {
+      ++place.line;
+      place.column = 1;
+    }
+  }
+  return place;
+}
+
+namespace {
+
+/// Writes down where every node of a document begins.
+class Walker {
+public:
+  Walker(const YamlFile &file,
+         std::map<std::string, YamlFile::Place, std::less<>> &places)
+      : file(file), places(places) {}
+
+  void walk(yaml::Node *node, const std::string &path) {
+    if (!node)
+      return;
+    const char *start = node->getSourceRange().Start.getPointer();
+    // The parser lets a flow collection begin behind its bracket.
+    if (isa<yaml::MappingNode, yaml::SequenceNode>(node)) {
+      const char *before = start;
+      while (before > file.getText().data() && isspace(before[-1]))
+        --before;
+      if (before > file.getText().data() &&
+          (before[-1] == '{' || before[-1] == '['))
+        start = before - 1;
+    }
+    places[path] = file.placeOf(start);
+    if (auto *mapping = dyn_cast<yaml::MappingNode>(node)) {
+      for (yaml::KeyValueNode &entry : *mapping) {
+        auto *key = dyn_cast_or_null<yaml::ScalarNode>(entry.getKey());
+        if (!key)
+          continue;
+        SmallString<32> storage;
+        walk(entry.getValue(),
+             planning::in(path, key->getValue(storage).str()));
+      }
+    } else if (auto *sequence = dyn_cast<yaml::SequenceNode>(node)) {
+      size_t index = 0;
+      for (yaml::Node &entry : *sequence)
+        walk(&entry, planning::at(path, index++));
+    }
+  }
+
+private:
+  const YamlFile &file;
+  std::map<std::string, YamlFile::Place, std::less<>> &places;
+};
+
+} // namespace
+
+void YamlFile::findPlaces() {
+  SourceMgr sources;
+  sources.setDiagHandler([](const SMDiagnostic &, void *) {});
+  yaml::Stream stream(text, sources, /*ShowColors=*/false);
+  auto document = stream.begin();
+  if (document != stream.end())
+    Walker(*this, places).walk(document->getRoot(), "");
+}
+
+YamlFile::Place YamlFile::locate(StringRef path) const {
+  std::string found;
+  auto advance = [&](const std::string &next) {
+    if (places.count(next))
+      found = next;
+  };
+  while (!path.empty()) {
+    auto [step, rest] = path.split('.');
+    path = rest;
+    auto [key, index] = step.split('[');
+    std::string outer = found;
+    advance(planning::in(found, key.str()));
+    if (!index.empty() && (found != outer || key.empty()))
+      advance(found + "[" + index.str());
+  }
+  auto place = places.find(found);
+  return place == places.end() ? Place() : place->second;
+}
+
+void YamlFile::report(raw_ostream &errors, Place place,
+                      const Twine &message) const {
+  errors << name << ":" << place.line << ":" << place.column
+         << ": error: " << message << "\n";
+}
+
+void YamlFile::report(raw_ostream &errors, const planning::Fault &fault) const {
+  report(errors, locate(fault.path), fault.message);
+}
+
+bool YamlFile::isSane(raw_ostream &errors) const {
+  if (text.size() > kMaxBytes) {
+    report(errors, Place(), "the file is larger than 4 MiB");
+    return false;
+  }
+  size_t zero = text.find('\0');
+  if (zero != std::string::npos) {
+    report(errors, placeOf(text.data() + zero), "not a text file");
+    return false;
+  }
+  unsigned depth = 0, indicators = 0;
+  bool atStart = true;
+  for (size_t i = 0; i < text.size(); ++i) {
+    char c = text[i];
+    if (c == '\n') {
+      atStart = true;
+      indicators = 0;
+    } else if (atStart && (c == '-' || c == '?' || c == ':')) {
+      ++indicators; // `- - - x`: one level each
+    } else if (c != ' ') {
+      atStart = false;
+    }
+    if (c == '[' || c == '{')
+      ++depth;
+    else if ((c == ']' || c == '}') && depth > 0)
+      --depth;
+    if (depth > kMaxDepth || indicators > kMaxDepth) {
+      report(errors, placeOf(text.data() + i), "nested too deeply");
+      return false;
+    }
+  }
+  return true;
+}
+
+std::optional<YamlFile> tombolo::openYaml(StringRef path, raw_ostream &errors) {
+  auto buffer = MemoryBuffer::getFileOrSTDIN(path, /*IsText=*/true);
+  if (!buffer) {
+    errors << path
+           << ": error: cannot read the file: " << buffer.getError().message()
+           << "\n";
+    return std::nullopt;
+  }
+  return YamlFile(path, (*buffer)->getBuffer());
+}
