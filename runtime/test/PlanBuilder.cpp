@@ -268,7 +268,7 @@ Plan tinyPlan(const TinyModel &model) {
     std::int64_t ids = arena.take(bytes.tokens * microbatches);
     std::int64_t labels = arena.take(bytes.tokens);
     std::int64_t logits = arena.take(bytes.hidden * 2);
-    std::int64_t back = arena.take(bytes.hidden * 2);
+    std::int64_t back = arena.take(bytes.hidden * microbatches);
     std::int64_t work = arena.take(bytes.hidden);
     first.set_arena_bytes(arena.next);
     first.set_stats_address(static_cast<std::uint64_t>(stats));
@@ -299,7 +299,7 @@ Plan tinyPlan(const TinyModel &model) {
     } else {
       // Forwards and backwards of all microbatches (GPipe): the transfers run
       // beside on lanes of their own. Semaphores: 2 computed, 3 sent, 4
-      // received, 5 used.
+      // received.
       Body &forward = loop(step, 0, microbatches);
       load(forward, 0, idsOf(0), linear(0, 0, 1));
       Instruction &gather =
@@ -311,13 +311,15 @@ Plan tinyPlan(const TinyModel &model) {
                    linear(0, 0, 1));
       signal(wait(send, 2, linear(1, 0, 1)), 3);
       Body &backward = loop(step, 1, microbatches);
-      Instruction &receive =
-          transfer(backward, LANE_RECEIVE_BACKWARD, 1, slot(back, 1),
-                   bytes.hidden, linear(0, 1, 1));
-      signal(wait(receive, 5, linear(-1, 1, 1)), 4);
+      // All gradients have a place: with fewer, two stages of GPipe with two
+      // activations between them would wait for each other.
+      Expr gradient = linear(back, 1, static_cast<std::int64_t>(bytes.hidden));
+      signal(transfer(backward, LANE_RECEIVE_BACKWARD, 1, gradient,
+                      bytes.hidden, linear(0, 1, 1)),
+             4);
       Instruction &use = call(backward, kGatherBackward,
-                              {slot(back, 1), idsOf(1), constant(grad)});
-      signal(signal(wait(use, 4, linear(1, 1, 1)), 5), 0);
+                              {gradient, idsOf(1), constant(grad)});
+      signal(wait(use, 4, linear(1, 1, 1)), 0);
     }
     update(first, microbatches, table, grad, stats, updates, v * v, kSgdTable);
   }

@@ -33,7 +33,7 @@ constexpr const char *kOuterMomentum = "outer_momentum";
 
 class Rank::Impl {
 public:
-  Impl(const Plan &plan, const RankOptions &options, Device &device,
+  Impl(const Plan &plan, const RankConfig &options, Device &device,
        Transport &transport, RankEvents events, ExchangeFactory makeExchange)
       : plan(plan), options(options), device(device), transport(transport),
         events(std::move(events)), makeExchange(std::move(makeExchange)),
@@ -86,7 +86,7 @@ private:
   }
 
   const Plan &plan;
-  RankOptions options;
+  RankConfig options;
   Device &device;
   Transport &transport;
   RankEvents events;
@@ -116,7 +116,7 @@ private:
   bool finishing = false;
 };
 
-Rank::Rank(const Plan &plan, const RankOptions &options, Device &device,
+Rank::Rank(const Plan &plan, const RankConfig &options, Device &device,
            Transport &transport, RankEvents events, ExchangeFactory exchange) {
   if (options.island >= static_cast<unsigned>(plan.islands_size()))
     throw Error("island ", options.island, " does not exist: the plan has ",

@@ -187,7 +187,7 @@ public:
     auto context = std::make_shared<gloo::rendezvous::Context>(
         static_cast<int>(at - ranks.begin()), static_cast<int>(ranks.size()));
     context->setTimeout(options.connectTimeout);
-    gloo::rendezvous::PrefixStore store(name, rendezvous);
+    gloo::rendezvous::PrefixStore store(options.scope + name, rendezvous);
     try {
       if (ranks.size() > 1) // alone there is nobody to connect to
         context->connectFullMesh(store, device);

@@ -36,7 +36,7 @@ namespace tombolo::runtime {
 /// stacks, kernels' scratch, communication buffers.
 constexpr std::uint64_t kMemoryBeyondArena = std::uint64_t{192} << 20;
 
-struct RankOptions {
+struct RankConfig {
   std::uint32_t island = 0;
   std::uint64_t rank = 0;
   std::uint64_t steps = 0; ///< of the whole run, counted from step 0
@@ -75,7 +75,7 @@ public:
   /// Reads and checks everything that does not need the other ranks: the plan's
   /// progress, model hash, parameters or checkpoint, data. `plan` must have
   /// passed `validatePlan`; all references must outlive the rank. Throws Error.
-  Rank(const Plan &plan, const RankOptions &options, Device &device,
+  Rank(const Plan &plan, const RankConfig &options, Device &device,
        Transport &transport, RankEvents events = {},
        ExchangeFactory exchange = {});
   ~Rank();

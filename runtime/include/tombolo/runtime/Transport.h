@@ -110,6 +110,9 @@ public:
 struct TransportOptions {
   std::chrono::milliseconds timeout{std::chrono::minutes(10)};
   std::chrono::milliseconds connectTimeout{std::chrono::minutes(2)};
+  /// Stands before every name in the store, so that islands, and the
+  /// incarnations of one island, share a store without meeting.
+  std::string scope;
 };
 
 /// Threads of one process, for tests and single-process runs.

@@ -1,0 +1,162 @@
+//===- CheckpointTest.cpp - checkpoints, split and damaged ----------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/Checkpoint.h"
+
+#include "Expect.h"
+#include "Temporary.h"
+#include "tombolo/runtime/File.h"
+
+#include <array>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+using namespace tombolo::runtime;
+using namespace tombolo::runtime::test;
+using tombolo::plan::v1::Slice;
+
+namespace {
+
+/// A parameter [4, 6] of which some ranges are here; its element i is i.
+LocalParameter part(std::vector<std::array<std::uint64_t, 4>> ranges) {
+  LocalParameter parameter;
+  parameter.name = "w";
+  parameter.dims = {4, 6};
+  parameter.elements = 24;
+  for (auto [begin, length, count, stride] : ranges) {
+    Slice slice;
+    slice.set_begin(begin);
+    slice.set_length(length);
+    slice.set_count(count);
+    slice.set_stride(stride);
+    parameter.ranges.push_back(slice);
+    parameter.localElements += length * count;
+  }
+  return parameter;
+}
+
+SavedTensor saved(const LocalParameter &parameter) {
+  return {"w", &parameter, [&](std::uint64_t begin, std::span<float> to) {
+            forEachRun(parameter, [&](std::uint64_t first, std::uint64_t length,
+                                      std::uint64_t local) {
+              for (std::uint64_t i = 0; i < length; ++i)
+                if (local + i >= begin && local + i - begin < to.size())
+                  to[local + i - begin] = static_cast<float>(first + i);
+            });
+          }};
+}
+
+class CheckpointTest : public testing::Test {
+protected:
+  void SetUp() override {
+    // Columns 0-1 and 4-5 on one rank, 2-3 on another, nothing on a third.
+    writeShard(path, 0, {saved(outer)});
+    writeShard(path, 1, {saved(inner)});
+    writeShard(path, 2, {});
+    info.modelHash = std::string(32, 'h');
+    info.step = 5;
+    info.updates = 4;
+    info.nextSample = 60;
+    writeManifest(path, 3, info);
+  }
+  std::vector<float> read(const LocalParameter &parameter) {
+    Checkpoint checkpoint(path);
+    std::vector<float> out(parameter.localElements, -1);
+    checkpoint.read("w", parameter,
+                    [&](std::uint64_t at, std::span<const float> values) {
+                      std::copy(values.begin(), values.end(),
+                                out.begin() + static_cast<std::ptrdiff_t>(at));
+                    });
+    return out;
+  }
+  TemporaryFolder folder;
+  std::string path = checkpointFolder(folder.path, 0, 5);
+  LocalParameter outer = part({{0, 2, 4, 6}, {4, 2, 4, 6}});
+  LocalParameter inner = part({{2, 2, 4, 6}});
+  CheckpointInfo info;
+};
+
+TEST_F(CheckpointTest, ReadsAnyPartFromAnyShards) {
+  std::vector<float> whole = read(part({{0, 24, 1, 24}}));
+  for (std::size_t i = 0; i < 24; ++i)
+    EXPECT_EQ(whole[i], static_cast<float>(i));
+  EXPECT_EQ(read(part({{7, 4, 2, 6}})),
+            (std::vector<float>{7, 8, 9, 10, 13, 14, 15, 16}));
+  // Ranges in another order than in the file keep their place in memory.
+  EXPECT_EQ(read(part({{20, 2, 1, 2}, {1, 3, 1, 3}})),
+            (std::vector<float>{20, 21, 1, 2, 3}));
+  Checkpoint checkpoint(path);
+  EXPECT_EQ(checkpoint.info().step, 5u);
+  EXPECT_EQ(checkpoint.info().updates, 4);
+  EXPECT_EQ(checkpoint.info().nextSample, 60u);
+  EXPECT_EQ(checkpoint.info().modelHash, info.modelHash);
+  EXPECT_EQ(latestCheckpoint(folder.path, 0), path);
+  EXPECT_EQ(latestCheckpoint(folder.path, 1), "");
+}
+
+TEST_F(CheckpointTest, IsReadableAsSafetensors) {
+  std::string bytes = readFile(path + "/rank-1.safetensors", 1 << 20);
+  std::uint64_t length;
+  std::memcpy(&length, bytes.data(), 8);
+  EXPECT_EQ(length % 8, 0u);
+  EXPECT_EQ(bytes.size(), 8 + length + 8 * 4);
+  std::string header = bytes.substr(8, length);
+  EXPECT_NE(header.find("\"w\":{\"data_offsets\":[0,32],\"dtype\":\"F32\","
+                        "\"shape\":[8]}"),
+            std::string::npos)
+      << header;
+  EXPECT_FALSE(std::filesystem::exists(path + "/rank-2.safetensors"));
+  EXPECT_FALSE(std::filesystem::exists(path + "/rank-0.part.json"));
+}
+
+// A generation that lost a shard's entry does not silently give zeros.
+TEST_F(CheckpointTest, RefusesWhatIsMissing) {
+  std::string half = checkpointFolder(folder.path, 1, 5);
+  writeShard(half, 0, {saved(outer)});
+  writeManifest(half, 1, info);
+  path = half;
+  EXPECT_NO_THROW(read(outer));
+  expectError([&] { read(inner); }, "holds 0 of the 8 elements");
+}
+
+TEST_F(CheckpointTest, RefusesOtherShapesAndNames) {
+  LocalParameter other = part({{0, 24, 1, 24}});
+  other.dims = {6, 4};
+  expectError([&] { read(other); }, "another shape");
+  Checkpoint checkpoint(path);
+  expectError([&] { checkpoint.read("v", inner, [](auto, auto) {}); },
+              "holds no 'v'");
+}
+
+// A damaged tensor is refused; a damaged manifest makes its generation count
+// as absent, and the one before is taken.
+TEST_F(CheckpointTest, NoticesDamage) {
+  std::string older = checkpointFolder(folder.path, 0, 3);
+  std::filesystem::copy(path, older);
+  std::string file = path + "/rank-1.safetensors";
+  std::string bytes = readFile(file, 1 << 20);
+  bytes.back() ^= 1;
+  std::ofstream(file, std::ios::binary) << bytes;
+  expectError([&] { read(inner); }, "checksum does not match");
+  EXPECT_NO_THROW(read(outer));
+  std::string manifest = readFile(path + "/manifest.json", 1 << 20);
+  manifest[manifest.find("\"step\": 5") + 8] = '6';
+  std::ofstream(path + "/manifest.json", std::ios::binary) << manifest;
+  expectError([&] { Checkpoint checkpoint(path); }, "checksum does not match");
+  EXPECT_EQ(latestCheckpoint(folder.path, 0), older);
+}
+
+// Without the manifest, that is, before the last shard was there, a generation
+// does not exist.
+TEST_F(CheckpointTest, CountsOnlyWithItsManifest) {
+  discardManifest(path);
+  EXPECT_EQ(latestCheckpoint(folder.path, 0), "");
+}
+
+} // namespace

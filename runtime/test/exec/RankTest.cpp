@@ -1,0 +1,169 @@
+//===- RankTest.cpp - ranks train what the plan says ----------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "TinyRun.h"
+
+#include "Expect.h"
+
+#include "tombolo/runtime/Checkpoint.h"
+#include "tombolo/runtime/File.h"
+#include "tombolo/runtime/Onnx.h"
+
+#include <filesystem>
+
+using namespace tombolo::runtime;
+using namespace tombolo::runtime::test;
+
+namespace {
+
+TinyModel shaped(std::uint32_t stages, std::uint64_t replicas,
+                 std::uint64_t microbatch = 1) {
+  TinyModel model;
+  model.stages = stages;
+  model.replicas = replicas;
+  model.microbatch = microbatch;
+  model.batch = 12;
+  return model;
+}
+
+void expectClose(const std::vector<double> &got,
+                 const std::vector<double> &expected) {
+  ASSERT_EQ(got.size(), expected.size());
+  for (std::size_t i = 0; i < got.size(); ++i)
+    EXPECT_NEAR(got[i], expected[i], 1e-5 * std::abs(expected[i]))
+        << "step " << i;
+}
+
+struct Layout {
+  std::uint32_t stages;
+  std::uint64_t replicas;
+  std::uint64_t microbatch;
+};
+class EveryLayout : public testing::TestWithParam<Layout> {};
+
+// One rank, data parallel, a pipeline and both: the losses are those of plain
+// loops over all samples, and they fall.
+TEST_P(EveryLayout, TrainsAsPlainLoopsDo) {
+  TinyRun run(shaped(GetParam().stages, GetParam().replicas,
+                     GetParam().microbatch));
+  std::vector<double> losses = run.train(20);
+  expectClose(losses, run.reference(20));
+  EXPECT_LT(losses.back(), 0.9 * losses.front());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, EveryLayout,
+    testing::Values(Layout{1, 1, 1}, Layout{1, 1, 3}, Layout{1, 2, 1},
+                    Layout{1, 3, 2}, Layout{2, 1, 1}, Layout{2, 1, 4},
+                    Layout{2, 2, 1}, Layout{2, 3, 2}),
+    [](const auto &info) {
+      return "pp" + std::to_string(info.param.stages) + "dp" +
+             std::to_string(info.param.replicas) + "mb" +
+             std::to_string(info.param.microbatch);
+    });
+
+// The same run gives the same bits.
+TEST(Rank, RepeatsToTheBit) {
+  TinyRun run(shaped(2, 2));
+  EXPECT_EQ(run.train(10), run.train(10));
+}
+
+TEST(Rank, WritesTheTrainedParameters) {
+  TinyRun run(shaped(2, 2));
+  run.train(15, run.folder / "c");
+  run.reference(15);
+  Weights saved = readCheckpoint(run.plan, latestCheckpoint(run.folder / "c", 0));
+  ASSERT_EQ(saved.size(), run.trained.size());
+  for (const auto &[name, expected] : run.trained)
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      EXPECT_NEAR(saved[name][i], expected[i], 1e-4) << name << " " << i;
+}
+
+// Stopped and resumed is as never stopped, to the bit; also under another
+// layout of the same model, then within rounding.
+TEST(Rank, ResumesWhereItStopped) {
+  TinyRun run(shaped(2, 2));
+  std::vector<double> whole = run.train(12);
+  std::vector<double> first = run.train(7, run.folder / "c");
+  std::vector<double> rest = run.train(12, run.folder / "c", true);
+  first.insert(first.end(), rest.begin(), rest.end());
+  EXPECT_EQ(first, whole);
+
+  TinyRun other(shaped(2, 3, 2));
+  std::filesystem::copy(run.folder / "c", other.folder / "c",
+                        std::filesystem::copy_options::recursive);
+  std::vector<double> more = other.train(15, other.folder / "c", true);
+  std::vector<double> expected = run.reference(15);
+  expectClose(more, {expected.begin() + 12, expected.end()});
+}
+
+TEST(Rank, KeepsTwoGenerations) {
+  TinyRun run(shaped(1, 1));
+  run.train(10, run.folder / "c", false, 3);
+  std::vector<std::string> names;
+  for (const auto &entry :
+       std::filesystem::directory_iterator(run.folder / "c/island-0"))
+    names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(names, (std::vector<std::string>{"step-10", "step-9"}));
+  expectError([&] { run.train(10, run.folder / "c"); }, "already holds");
+}
+
+// --init draws from seed, name and element alone, so every layout starts alike.
+TEST(Rank, DrawsTheSameInEveryLayout) {
+  TinyRun one(shaped(2, 1)), two(shaped(2, 2));
+  one.config.seed = two.config.seed = 7;
+  expectClose(one.train(5), two.train(5));
+  TinyRun three(shaped(2, 1));
+  three.config.seed = 8;
+  EXPECT_NE(one.train(1), three.train(1));
+}
+
+TEST(Rank, RefusesWrongInput) {
+  TinyRun run(shaped(2, 1));
+  Plan good = run.plan;
+  run.plan.set_model_hash(std::string(32, 'x'));
+  expectError([&] { run.train(1); }, "expected the model the plan was made");
+  run.plan = good;
+  run.config.data.path = run.folder / "nothing";
+  expectError([&] { run.train(1); }, "cannot open");
+  writeFile(run.folder / "short", "12345678");
+  run.config.data.path = run.folder / "short";
+  expectError([&] { run.train(1); }, "expected at least 5 tokens");
+  writeFile(run.folder / "big", std::string("\1\0\2\0\3\0\7\0\10\0\1\0", 12));
+  run.config.data.path = run.folder / "big";
+  expectError([&] { run.train(1); },
+              "token 8 at position 4 is not below the vocabulary of 8");
+  run.config.data.path = run.data;
+  expectError([&] { run.train(1, run.folder / "c", true); },
+              "holds no checkpoint");
+  writeFile(run.folder / "file", "x");
+  expectError([&] { run.train(1, run.folder / "file"); }, "cannot create");
+}
+
+// When one rank fails all end, and the cause is what is reported.
+TEST(Rank, FailureEndsTheWholeIsland) {
+  TinyRun run(shaped(2, 2));
+  // Labels beyond the table make only the second stage's kernel fail, at run
+  // time: the plan's vocabulary is a lie here.
+  run.plan.mutable_model()->set_vocabulary(1000);
+  std::string bytes;
+  for (int i = 0; i < 100; ++i)
+    bytes += std::string(i > 60 ? "\xff\0" : "\1\0", 2);
+  writeFile(run.data, bytes);
+  try {
+    run.train(50);
+    FAIL() << "no error";
+  } catch (const PeerError &error) {
+    FAIL() << "only an echo: " << error.what();
+  } catch (const Error &error) {
+    SUCCEED();
+  }
+}
+
+} // namespace

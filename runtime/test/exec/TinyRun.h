@@ -1,0 +1,58 @@
+//===- TinyRun.h - the tiny model, run and computed by hand ---------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_RUNTIME_TEST_EXEC_TINYRUN_H
+#define TOMBOLO_RUNTIME_TEST_EXEC_TINYRUN_H
+
+#include "PlanBuilder.h"
+#include "Temporary.h"
+
+#include "tombolo/runtime/Rank.h"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace tombolo::runtime::test {
+
+using Weights = std::map<std::string, std::vector<float>>;
+
+/// Files and a plan of the tiny model (PlanBuilder.h), and what training it
+/// must give.
+class TinyRun {
+public:
+  explicit TinyRun(const TinyModel &model);
+
+  /// Runs every rank of the island as a thread with the cpu device; returns the
+  /// losses. Throws the first error that was no echo.
+  std::vector<double> train(std::uint64_t steps,
+                            const std::string &checkpointDir = "",
+                            bool resume = false, std::uint64_t every = 0);
+
+  /// The losses of the same steps, in double precision, in plain loops.
+  std::vector<double> reference(std::uint64_t steps);
+
+  /// The parameters after `reference`.
+  Weights trained;
+
+  TinyModel model;
+  Plan plan;
+  TemporaryFolder folder;
+  std::string onnx;
+  std::string data;
+  std::vector<std::int64_t> tokens;
+  Weights initial;
+  RankConfig config; ///< what every rank gets besides its number
+};
+
+/// A folder's newest checkpoint, whole tensors by name.
+Weights readCheckpoint(const Plan &plan, const std::string &folder);
+
+} // namespace tombolo::runtime::test
+
+#endif // TOMBOLO_RUNTIME_TEST_EXEC_TINYRUN_H
