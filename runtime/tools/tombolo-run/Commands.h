@@ -1,0 +1,63 @@
+//===- Commands.h - the subcommands of tombolo-run --------------*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_TOOLS_TOMBOLORUN_COMMANDS_H
+#define TOMBOLO_TOOLS_TOMBOLORUN_COMMANDS_H
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace CLI {
+class App;
+} // namespace CLI
+
+namespace tombolo::runtime {
+
+/// Each takes the arguments from the subcommand's name on and returns the exit
+/// status; Error goes to main, which prints it and returns its status.
+int runLocal(int argc, char **argv);
+int runSite(int argc, char **argv);
+int runServer(int argc, char **argv);
+int runRank(int argc, char **argv);
+
+/// Runs CLI11's parser. True: go on; false: `status` is what to return (help
+/// has been printed, or the usage error, status 2).
+bool parseArguments(CLI::App &app, int argc, char **argv, int &status);
+
+/// What a rank is told, whoever starts it: the same options on `local`, `site`
+/// and `rank`.
+struct RankOptions {
+  std::string plan;
+  std::string model;
+  std::string data;
+  std::uint64_t steps = 0;
+  std::optional<std::uint64_t> init;
+  std::string checkpointDir;
+  std::uint64_t checkpointEvery = 0;
+  bool resume = false;
+  std::uint32_t threads = 0; ///< 0: cores divided by ranks
+  std::uint32_t tokenBytes = 2;
+  std::optional<std::uint64_t> shuffle;
+};
+
+void addRankOptions(CLI::App &app, RankOptions &options);
+/// The options as arguments, the plan first. `threads` is written when set.
+std::vector<std::string> rankArguments(const RankOptions &options);
+
+/// max(1, cores / ranks).
+std::uint32_t threadsPerRank(std::uint64_t ranks);
+
+/// The path of this program, to start it again.
+std::string thisProgram();
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_TOOLS_TOMBOLORUN_COMMANDS_H

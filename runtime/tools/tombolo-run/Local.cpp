@@ -1,0 +1,417 @@
+//===- Local.cpp - tombolo-run local --------------------------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Runs a whole plan on this machine: the parameter server and one agent per
+// site, which start the ranks. Whatever happens to any of them, or to this
+// process, nothing stays behind.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Commands.h"
+#include "Events.h"
+#include "Metrics.h"
+
+#include "tombolo/runtime/Checkpoint.h"
+#include "tombolo/runtime/Dataset.h"
+#include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/ExportOnnx.h"
+#include "tombolo/runtime/File.h"
+#include "tombolo/runtime/Onnx.h"
+#include "tombolo/runtime/StoreServer.h"
+#include "tombolo/runtime/launch/Supervisor.h"
+#include "tombolo/runtime/plan/Layout.h"
+#include "tombolo/runtime/server/ParameterServer.h"
+
+#include <CLI/CLI.hpp>
+
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+
+#include <sys/random.h>
+#include <unistd.h>
+
+using namespace tombolo::runtime;
+using nlohmann::json;
+
+namespace {
+
+/// After the first failure that is heard of, how long to listen for others
+/// before the culprit is named. Longer than an agent's own grace.
+constexpr double kGraceSeconds = 1.2;
+
+struct LocalOptions {
+  RankOptions rank;
+  std::string metrics;
+  std::string exportOnnx;
+  std::uint64_t restarts = 0;
+  std::string evalData;
+  std::uint64_t evalEvery = 0;
+  std::string rankProgram; // for tests
+};
+
+/// What went wrong, in the order of how much it explains: when a server or an
+/// agent goes its ranks go too, and a rank that dies takes its peers along.
+enum class Cause { Part, Killed, BadInput, Own, Echo };
+
+struct Failure {
+  Cause cause;
+  int status;
+  std::string message;
+};
+
+std::vector<std::string> sitesOf(const Plan &plan, std::uint64_t &ranks) {
+  std::vector<std::string> sites; // in the plan's order
+  ranks = 0;
+  for (const auto &island : plan.islands()) {
+    IslandLayout layout(island);
+    ranks += layout.rankCount();
+    for (const auto &stage : island.stages())
+      for (const auto &group : stage.groups())
+        if (std::find(sites.begin(), sites.end(), group.site()) == sites.end())
+          sites.push_back(group.site());
+  }
+  return sites;
+}
+
+std::string randomRunId() {
+  unsigned char bytes[16];
+  if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+    throw Error(Status::Failed, "no random numbers from the system");
+  return toHex({reinterpret_cast<const char *>(bytes), sizeof bytes});
+}
+
+/// Everything that can be known to be wrong before a process is started.
+void checkInputs(const LocalOptions &options, const Plan &plan) {
+  const RankOptions &rank = options.rank;
+  if (plan.has_server())
+    serverOptions(plan, ""); // throws for what the server does not have
+  else if (plan.islands_size() > 1)
+    throw Error("plan '", rank.plan, "': it has ", plan.islands_size(),
+                " islands but no server to join them");
+  std::string hash = modelHash(rank.model);
+  if (hash != plan.model_hash())
+    throw Error("model '", rank.model,
+                "': expected the model of the plan, "
+                "with hash ",
+                toHex(plan.model_hash()), ", got ", toHex(hash),
+                "; plan this model with tombolo-plan");
+  // Throws for a file that is too short or holds a token that the model lacks.
+  TokenFile({rank.data, rank.tokenBytes, rank.shuffle},
+            plan.model().tokens_per_sample(), plan.model().vocabulary());
+}
+
+/// A folder in which a file can be made.
+void checkFolder(const std::filesystem::path &folder, const char *what) {
+  std::string path = folder.empty() ? "." : folder.string();
+  if (!std::filesystem::is_directory(path) ||
+      access(path.c_str(), W_OK | X_OK) != 0)
+    throw Error(what, " '", path, "': cannot write there: ",
+                std::filesystem::exists(path) ? "not a writable folder"
+                                              : "no such folder");
+}
+
+/// The folder of `--checkpoint-dir`, made when it is not there, and removed
+/// again when the run did not put anything into it.
+class CheckpointFolder {
+public:
+  explicit CheckpointFolder(const std::string &path) : path(path) {
+    if (path.empty())
+      return;
+    std::error_code error;
+    created = std::filesystem::create_directory(path, error);
+    checkFolder(path, "checkpoint folder");
+  }
+  ~CheckpointFolder() {
+    if (created)
+      rmdir(path.c_str()); // only when empty
+  }
+
+private:
+  std::string path;
+  bool created = false;
+};
+
+class LocalRun {
+public:
+  LocalRun(const LocalOptions &options, const Plan &plan,
+           Supervisor &supervisor, MetricsFile &metrics)
+      : options(options), plan(plan), supervisor(supervisor), metrics(metrics),
+        progress(plan.islands_size(), options.rank.steps) {}
+
+  /// Returns the exit status.
+  int run(const std::string &rendezvous, const RankOptions &rank);
+
+private:
+  struct Part {
+    std::string name; // for messages
+    bool server = false;
+    bool reported = false; // it has told of a failure itself
+  };
+
+  void startServer();
+  void startAgents(const std::string &rendezvous, const RankOptions &rank);
+  void line(const SupervisorEvent &event);
+  void ended(const SupervisorEvent &event);
+  void fail(Cause cause, int status, std::string message);
+  void rankFailed(const json &event, std::size_t part);
+
+  const LocalOptions &options;
+  const Plan &plan;
+  Supervisor &supervisor;
+  MetricsFile &metrics;
+  Progress progress;
+
+  std::vector<Part> parts; // numbered as the supervisor does
+  std::size_t agentsRunning = 0;
+  bool ending = false; // the server is told to end: all is done
+  std::string serverAddress;
+  std::string runId;
+  std::vector<Failure> failures;
+};
+
+void LocalRun::fail(Cause cause, int status, std::string message) {
+  failures.push_back({cause, status, std::move(message)});
+}
+
+void LocalRun::rankFailed(const json &event, std::size_t part) {
+  parts[part].reported = true;
+  std::string message = field<std::string>(event, "message", "");
+  std::string who =
+      "rank " + std::to_string(field<std::uint64_t>(event, "rank", 0)) +
+      " of island " + std::to_string(field<std::uint64_t>(event, "island", 0)) +
+      " at site " + field<std::string>(event, "site", "?") + " (pid " +
+      std::to_string(field<std::int64_t>(event, "pid", 0)) + ") ";
+  int signal = field(event, "signal", 0);
+  if (signal) {
+    fail(Cause::Killed, 3, who + describe({true, signal}));
+    return;
+  }
+  int status = field(event, "status", 3);
+  // What is wrong with the input is wrong whichever rank says so.
+  if (status == 1 && !message.empty()) {
+    fail(Cause::BadInput, 1, message);
+    return;
+  }
+  fail(field(event, "peer", false) ? Cause::Echo : Cause::Own, 3,
+       who + describe({false, status}) +
+           (message.empty() ? "" : ": " + message));
+}
+
+void LocalRun::line(const SupervisorEvent &received) {
+  json event = parseEvent(received.line);
+  if (event.is_null())
+    return;
+  std::string kind = field<std::string>(event, "event", "");
+  if (kind == "rank_failed") {
+    rankFailed(event, received.process);
+  } else if (kind == "error") {
+    parts[received.process].reported = true;
+    int status = field(event, "status", 3);
+    fail(status == 1 ? Cause::BadInput : Cause::Part, status == 1 ? 1 : 3,
+         field<std::string>(event, "message", "unknown error"));
+  } else if (kind == "listening") {
+    serverAddress = field<std::string>(event, "address", "");
+    return;
+  } else if (kind == "ready") {
+    return;
+  }
+  if (kind.empty())
+    progress.step(
+        field<std::size_t>(event, "island", 0),
+        field<std::uint64_t>(event, "step", 0), field<double>(event, "loss", 0),
+        field<double>(event, "seconds", 0), field<double>(event, "tokens", 0));
+  metrics.write(received.line);
+}
+
+void LocalRun::ended(const SupervisorEvent &event) {
+  const Part &part = parts[event.process];
+  bool fine = !event.end.signalled && event.end.code == 0;
+  if (!part.server) {
+    --agentsRunning;
+    if (fine)
+      return;
+  } else if (ending && fine) {
+    return;
+  }
+  if (part.reported)
+    return;
+  fail(Cause::Part, 3,
+       part.name + " (pid " + std::to_string(supervisor.pid(event.process)) +
+           ") " + describe(event.end));
+}
+
+void LocalRun::startServer() {
+  runId = randomRunId();
+  ProcessSpec spec;
+  spec.program = thisProgram();
+  spec.arguments = {"server", options.rank.plan, "--run-id", runId};
+  spec.ownGroup = true;
+  supervisor.start(spec);
+  parts.push_back({"the parameter server", /*server=*/true, false});
+}
+
+void LocalRun::startAgents(const std::string &rendezvous,
+                           const RankOptions &rank) {
+  std::uint64_t ranks = 0;
+  for (const std::string &site : sitesOf(plan, ranks)) {
+    ProcessSpec spec;
+    spec.program = thisProgram();
+    spec.ownGroup = true;
+    spec.arguments = {"site"};
+    for (std::string &word : rankArguments(rank))
+      spec.arguments.push_back(std::move(word));
+    spec.arguments.insert(spec.arguments.end(),
+                          {"--site", site, "--rendezvous", rendezvous});
+    if (plan.has_server())
+      spec.arguments.insert(spec.arguments.end(),
+                            {"--server", serverAddress, "--run-id", runId});
+    if (!options.rankProgram.empty())
+      spec.arguments.insert(spec.arguments.end(),
+                            {"--rank-program", options.rankProgram});
+    supervisor.start(spec);
+    parts.push_back({"the agent of site " + site, false, false});
+    ++agentsRunning;
+  }
+}
+
+int LocalRun::run(const std::string &rendezvous, const RankOptions &rank) {
+  using Clock = std::chrono::steady_clock;
+  if (plan.has_server())
+    startServer();
+  else
+    startAgents(rendezvous, rank);
+  std::optional<Clock::time_point> end;
+  while (true) {
+    bool agentsStarted = parts.size() > (plan.has_server() ? 1u : 0u);
+    if (failures.empty()) {
+      if (!agentsStarted && !serverAddress.empty()) {
+        startAgents(rendezvous, rank);
+        continue;
+      }
+      if (agentsStarted && agentsRunning == 0 && !ending) {
+        ending = true;
+        if (plan.has_server())
+          supervisor.kill(0, SIGTERM);
+      }
+      if (ending && !supervisor.anyRunning())
+        break;
+    } else if (!end) {
+      end = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                               std::chrono::duration<double>(kGraceSeconds));
+    }
+    // Failed: until the agents have told what they know, or time is up. A
+    // moment more even when all are gone, for the other ends to be noticed.
+    std::optional<double> seconds;
+    if (end) {
+      seconds = std::chrono::duration<double>(*end - Clock::now()).count();
+      if (agentsRunning == 0)
+        seconds = std::min(*seconds, 0.2);
+      if (*seconds <= 0)
+        break;
+    }
+    SupervisorEvent event = supervisor.next(seconds);
+    if (event.kind == SupervisorEvent::Kind::Line) {
+      line(event);
+    } else if (event.kind == SupervisorEvent::Kind::Ended) {
+      ended(event);
+    } else if (event.kind == SupervisorEvent::Kind::Signal) {
+      supervisor.killAll();
+      progress.clear();
+      std::cerr << "tombolo-run: told to end by signal " << event.signal << " ("
+                << strsignal(event.signal) << ")\n";
+      return 128 + event.signal;
+    } else {
+      break; // timeout
+    }
+  }
+  supervisor.killAll();
+  if (failures.empty())
+    return 0;
+  const Failure &first = *std::min_element(
+      failures.begin(), failures.end(), [](const Failure &a, const Failure &b) {
+        return a.cause < b.cause; // the earliest of equal ones
+      });
+  progress.clear();
+  throw Error(static_cast<Status>(first.status), first.message);
+}
+
+int run(LocalOptions &options) {
+  Plan plan = readPlan(options.rank.plan);
+  checkInputs(options, plan);
+  std::uint64_t ranks = 0;
+  sitesOf(plan, ranks);
+  RankOptions rank = options.rank;
+  if (rank.threads == 0)
+    rank.threads = threadsPerRank(ranks);
+
+  Supervisor supervisor;
+  std::unique_ptr<TemporaryFolder> weights;
+  if (!options.exportOnnx.empty()) {
+    std::filesystem::path target(options.exportOnnx);
+    checkFolder(target.parent_path(), "folder of --export-onnx");
+    if (std::filesystem::is_directory(target))
+      throw Error("--export-onnx '", options.exportOnnx, "': it is a folder");
+    // What is exported is what a last checkpoint would hold.
+    if (rank.checkpointDir.empty()) {
+      weights = std::make_unique<TemporaryFolder>(options.exportOnnx + ".tmp-");
+      rank.checkpointDir = weights->path();
+    }
+  }
+  CheckpointFolder checkpoints(options.rank.checkpointDir);
+  MetricsFile metrics(options.metrics, options.rank.resume);
+  StoreServer store;
+  LocalRun local(options, plan, supervisor, metrics);
+  int status = local.run(store.address(), rank);
+  if (status != 0)
+    return status;
+  if (!options.exportOnnx.empty()) {
+    std::string newest = latestCheckpoint(rank.checkpointDir, 0);
+    if (newest.empty())
+      throw Error(Status::Failed, "the run has left no checkpoint in '",
+                  rank.checkpointDir, "' to export");
+    exportOnnx(rank.model, newest, plan, options.exportOnnx);
+  }
+  return 0;
+}
+
+} // namespace
+
+int tombolo::runtime::runLocal(int argc, char **argv) {
+  CLI::App app("trains a plan on this machine: server, site agents and ranks",
+               "tombolo-run local");
+  LocalOptions options;
+  addRankOptions(app, options.rank);
+  app.add_option("--metrics", options.metrics,
+                 "write one JSON line per step and island to this file");
+  app.add_option("--export-onnx", options.exportOnnx,
+                 "write the model with the trained weights to this file");
+  app.add_option("--restarts", options.restarts,
+                 "how often to restart what fails (only 0 so far)");
+  app.add_option("--eval-data", options.evalData, "not available yet");
+  app.add_option("--eval-every", options.evalEvery, "not available yet");
+  app.add_option("--rank-program", options.rankProgram)->group("");
+  int status = 0;
+  if (!parseArguments(app, argc, argv, status))
+    return status;
+  if (options.restarts != 0)
+    throw Error(Status::Usage, "--restarts ", options.restarts,
+                ": this version restarts nothing; expected 0");
+  if (!options.evalData.empty() || options.evalEvery != 0)
+    throw Error(Status::Usage, "--eval-data, --eval-every: this version does "
+                               "not evaluate; leave them out");
+  if (options.rank.resume && options.rank.checkpointDir.empty())
+    throw Error(Status::Usage,
+                "--resume: --checkpoint-dir is needed to resume from");
+  if (options.rank.checkpointEvery && options.rank.checkpointDir.empty())
+    throw Error(Status::Usage,
+                "--checkpoint-every: --checkpoint-dir is needed to write to");
+  return run(options);
+}

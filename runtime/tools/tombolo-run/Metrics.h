@@ -1,0 +1,70 @@
+//===- Metrics.h - metrics.jsonl and the progress on a terminal -*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_TOOLS_TOMBOLORUN_METRICS_H
+#define TOMBOLO_TOOLS_TOMBOLORUN_METRICS_H
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tombolo::runtime {
+
+/// The file of `--metrics`: a line is in the file when `write` returns.
+class MetricsFile {
+public:
+  /// No file when `path` is empty. `append`: keep what is there (a resumed
+  /// run). Throws Error when it cannot be written.
+  MetricsFile(const std::string &path, bool append);
+  /// Removes the file again when it is new and nothing came.
+  ~MetricsFile();
+  MetricsFile(const MetricsFile &) = delete;
+  MetricsFile &operator=(const MetricsFile &) = delete;
+
+  void write(std::string_view line);
+
+private:
+  std::string path;
+  int fd = -1;
+  bool created = false;
+  bool empty = true;
+};
+
+/// Per island the last step, loss and tokens per second, in one line that is
+/// written over and over. Silent when stderr is no terminal.
+class Progress {
+public:
+  Progress(std::size_t islands, std::uint64_t steps);
+  ~Progress();
+
+  void step(std::size_t island, std::uint64_t step, double loss, double seconds,
+            double tokens);
+  /// Makes room for a message.
+  void clear();
+
+private:
+  void draw();
+
+  struct Island {
+    bool any = false;
+    std::uint64_t done = 0;
+    double loss = 0;
+    double tokensPerSecond = 0;
+  };
+  std::vector<Island> islands;
+  std::uint64_t steps;
+  bool terminal;
+  bool drawn = false;
+  double lastDraw = 0;
+};
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_TOOLS_TOMBOLORUN_METRICS_H

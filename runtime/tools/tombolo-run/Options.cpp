@@ -1,0 +1,102 @@
+//===- Options.cpp - what the subcommands have in common ------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Commands.h"
+
+#include "tombolo/runtime/Error.h"
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <thread>
+
+#include <unistd.h>
+
+using namespace tombolo::runtime;
+
+bool tombolo::runtime::parseArguments(CLI::App &app, int argc, char **argv,
+                                      int &status) {
+  try {
+    app.parse(argc, argv);
+    return true;
+  } catch (const CLI::ParseError &error) {
+    bool help = error.get_exit_code() == 0;
+    app.exit(error);
+    status = help ? 0 : static_cast<int>(Status::Usage);
+    return false;
+  }
+}
+
+void tombolo::runtime::addRankOptions(CLI::App &app, RankOptions &options) {
+  app.add_option("plan", options.plan, "the plan, from tombolo-plan")
+      ->required();
+  app.add_option("--model", options.model, "the ONNX model that was planned")
+      ->required();
+  app.add_option("--data", options.data, "the token file to train on")
+      ->required();
+  app.add_option("--steps", options.steps,
+                 "inner steps of the whole run, those before --resume included")
+      ->required()
+      ->check(CLI::PositiveNumber);
+  app.add_option(
+      "--init", options.init,
+      "give weights that the model lacks random values, from a seed");
+  app.add_option("--checkpoint-dir", options.checkpointDir,
+                 "write checkpoints into this folder");
+  app.add_option("--checkpoint-every", options.checkpointEvery,
+                 "inner steps between checkpoints (0: only at the end)");
+  app.add_flag("--resume", options.resume,
+               "go on from the newest checkpoint of --checkpoint-dir");
+  app.add_option("--threads", options.threads,
+                 "threads per rank (default: cores divided by ranks)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--token-bytes", options.tokenBytes, "bytes of a token")
+      ->check(CLI::IsMember({2, 4}));
+  app.add_option("--shuffle", options.shuffle,
+                 "permute the samples, from a seed");
+}
+
+std::vector<std::string>
+tombolo::runtime::rankArguments(const RankOptions &options) {
+  std::vector<std::string> words = {options.plan};
+  auto add = [&](const char *name, const std::string &value) {
+    words.push_back(name);
+    words.push_back(value);
+  };
+  add("--model", options.model);
+  add("--data", options.data);
+  add("--steps", std::to_string(options.steps));
+  if (options.init)
+    add("--init", std::to_string(*options.init));
+  if (!options.checkpointDir.empty())
+    add("--checkpoint-dir", options.checkpointDir);
+  if (options.checkpointEvery)
+    add("--checkpoint-every", std::to_string(options.checkpointEvery));
+  if (options.resume)
+    words.push_back("--resume");
+  if (options.threads)
+    add("--threads", std::to_string(options.threads));
+  add("--token-bytes", std::to_string(options.tokenBytes));
+  if (options.shuffle)
+    add("--shuffle", std::to_string(*options.shuffle));
+  return words;
+}
+
+std::uint32_t tombolo::runtime::threadsPerRank(std::uint64_t ranks) {
+  std::uint64_t cores = std::max(1u, std::thread::hardware_concurrency());
+  return static_cast<std::uint32_t>(
+      std::max<std::uint64_t>(1, cores / std::max<std::uint64_t>(1, ranks)));
+}
+
+std::string tombolo::runtime::thisProgram() {
+  std::vector<char> path(4096);
+  ssize_t length = readlink("/proc/self/exe", path.data(), path.size());
+  if (length <= 0 || length == static_cast<ssize_t>(path.size()))
+    throw Error(Status::Failed, "cannot find the path of this program");
+  return std::string(path.data(), static_cast<std::size_t>(length));
+}
