@@ -101,6 +101,37 @@ def GraphDifferentiate : Pass<"graph-differentiate", "::mlir::ModuleOp"> {
   let dependentDialects = ["::mlir::func::FuncDialect", "::tombolo::graph::GraphDialect"];
 }
 
+def GraphInferShapes : Pass<"graph-infer-shapes", "::mlir::ModuleOp"> {
+  let summary = "recompute the types of results from those of arguments";
+  let description = [{
+    For IR whose argument types were changed, by hand or by a pass: types of
+    results, calls and functions follow. Where a type is written out, a reshape
+    keeps all dimensions but the batch (else the first), a broadcast those that
+    its operand has not.
+
+    Precondition: functions do not call themselves.
+    Postcondition: the module verifies, or an error stands at the op whose type
+    cannot follow.
+  }];
+}
+
+def GraphFoldConstants : Pass<"graph-fold-constants"> {
+  let summary = "compute what is known at compile time";
+  let description = [{
+    A value is *known* when it is computed from constants alone. Elementwise
+    ops, transposes and slices of known values become constants, a choice by a
+    known condition its branch. Ops that are simpler because of a constant are
+    replaced: a gather at known, equally spaced indices becomes a slice, slices
+    that share out an axis one split, and elementwise ops read what is
+    broadcast for them directly.
+
+    Causal masks stay ops, so that they cost nothing until needed.
+
+    Precondition: none. Postcondition: none of the above applies.
+  }];
+  let dependentDialects = ["::tombolo::graph::GraphDialect"];
+}
+
 def GraphFusePatterns : Pass<"graph-fuse-patterns"> {
   let summary = "one op for what exporters decompose";
   let description = [{
