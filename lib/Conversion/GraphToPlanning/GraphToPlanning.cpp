@@ -1,0 +1,219 @@
+//===- GraphToPlanning.cpp - what a model's blocks cost -------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Conversion/GraphToPlanning.h"
+#include "tombolo/Dialect/Graph/IR/GraphOps.h"
+#include "tombolo/Dialect/Graph/IR/GraphTypes.h"
+#include "tombolo/Dialect/Graph/Transforms/Specialize.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/SymbolTable.h"
+#include "llvm/ADT/MapVector.h"
+
+using namespace mlir;
+using namespace tombolo;
+using planning::Affine;
+
+/// The line through a figure at one and at two samples.
+static Affine lineThrough(double one, double two) {
+  double slope = std::max(two - one, 0.0);
+  return {std::max(one - slope, 0.0), slope};
+}
+
+static Affine bytesOf(Type type) {
+  if (!isa<RankedTensorType>(type))
+    return {};
+  return lineThrough(static_cast<double>(graph::getNumBytes(type, 1)),
+                     static_cast<double>(graph::getNumBytes(type, 2)));
+}
+
+static planning::Work workOf(func::FuncOp function) {
+  graph::OpCost one, two;
+  function.walk([&](graph::CostOpInterface op) {
+    one += op.getCost(1);
+    two += op.getCost(2);
+  });
+  return {lineThrough(one.flops, two.flops),
+          lineThrough(one.bytesRead + one.bytesWritten,
+                      two.bytesRead + two.bytesWritten)};
+}
+
+//===----------------------------------------------------------------------===//
+// Workspace
+//===----------------------------------------------------------------------===//
+
+/// What a value is a view of, through all views.
+static Value storageOf(Value value) {
+  while (Operation *op = value.getDefiningOp()) {
+    if (!isa<graph::ViewOpInterface>(op) || op->getNumOperands() == 0)
+      break;
+    value = op->getOperand(0);
+  }
+  return value;
+}
+
+/// The most bytes of inner values that live at once, at a batch size. Results
+/// and arguments are the caller's; constants are part of the program.
+static double workspaceBytes(func::FuncOp function, int64_t batch) {
+  Block &body = function.getBody().front();
+  DenseMap<Value, Operation *> lastUse;
+  DenseSet<Value> outside;
+  for (Operation &op : body) {
+    bool isReturn = op.hasTrait<OpTrait::IsTerminator>();
+    for (Value operand : op.getOperands()) {
+      Value storage = storageOf(operand);
+      lastUse[storage] = &op;
+      if (isReturn)
+        outside.insert(storage);
+    }
+  }
+  double live = 0, most = 0;
+  for (Operation &op : body) {
+    auto isInner = [&](Value value) {
+      Operation *source = value.getDefiningOp();
+      return source && storageOf(value) == value && !outside.contains(value) &&
+             !source->hasTrait<OpTrait::ConstantLike>() &&
+             isa<RankedTensorType>(value.getType());
+    };
+    auto bytes = [&](Value value) {
+      return static_cast<double>(graph::getNumBytes(value.getType(), batch));
+    };
+    for (Value result : op.getResults())
+      if (isInner(result) && lastUse.contains(result))
+        live += bytes(result);
+    most = std::max(most, live);
+    DenseSet<Value> ended;
+    for (Value operand : op.getOperands()) {
+      Value storage = storageOf(operand);
+      if (lastUse[storage] == &op && ended.insert(storage).second &&
+          isInner(storage))
+        live -= bytes(storage);
+    }
+  }
+  return most;
+}
+
+//===----------------------------------------------------------------------===//
+// Blocks
+//===----------------------------------------------------------------------===//
+
+static FailureOr<planning::BlockKind> profileBlock(func::FuncOp block,
+                                                   bool isLast) {
+  auto functions = graph::BlockFunctions::get(block);
+  if (failed(functions))
+    return failure();
+  planning::BlockKind kind;
+  kind.name = block.getSymName().str();
+  kind.forward = workOf(functions->forward);
+  kind.backwardInput = workOf(functions->backwardInput);
+  kind.backwardWeight = workOf(functions->backwardWeight);
+
+  // Arguments: data from earlier blocks, from the outside, and parameters.
+  func::FuncOp forward = functions->forward;
+  for (unsigned i = 0; i < block.getNumArguments(); ++i) {
+    Type type = forward.getArgumentTypes()[i];
+    auto role = block.getArgAttrOfType<StringAttr>(i, "graph.parameter");
+    if (role) {
+      uint64_t elements = graph::getNumElements(type, 1);
+      kind.parameterCount += elements;
+      kind.parameterBytes += 4 * elements; // the f32 master copy
+      if (role == "trainable")
+        kind.trainableCount += elements;
+    } else if (block.getArgAttr(i, "graph.input") ||
+               block.getArgAttr(i, "graph.label")) {
+      kind.feedBytes += bytesOf(type);
+    } else {
+      kind.inputBytes += bytesOf(type);
+    }
+  }
+  unsigned outputs = functions->getOutputCount();
+  for (unsigned i = 0; i < forward.getNumResults(); ++i) {
+    Affine bytes = bytesOf(forward.getResultTypes()[i]);
+    if (i >= outputs)
+      kind.savedBytes += bytes;
+    else if (!isLast) // the loss goes nowhere
+      kind.outputBytes += bytes;
+  }
+  TypeRange backward = functions->backwardInput.getResultTypes();
+  for (Type type : backward.take_back(functions->carriedCount))
+    kind.carriedBytes += bytesOf(type);
+
+  double one = 0, two = 0;
+  for (func::FuncOp function :
+       {forward, functions->backwardInput, functions->backwardWeight}) {
+    one = std::max(one, workspaceBytes(function, 1));
+    two = std::max(two, workspaceBytes(function, 2));
+  }
+  kind.workspaceBytes = lineThrough(one, two);
+  return kind;
+}
+
+FailureOr<planning::ModelProfile>
+tombolo::profileModel(ModuleOp module, planning::Precision precision) {
+  auto main = module.lookupSymbol<func::FuncOp>("main");
+  if (!main || main.isExternal())
+    return module.emitError("expected a function @main of block calls");
+
+  // Precision changes the blocks' types: look at a copy.
+  OwningOpRef<ModuleOp> copy;
+  if (precision == planning::Precision::BF16) {
+    copy = module.clone();
+    module = *copy;
+    main = module.lookupSymbol<func::FuncOp>("main");
+  }
+  SymbolTable symbols(module);
+  planning::ModelProfile profile;
+  profile.precision = precision;
+  for (unsigned i = 0; i < main.getNumArguments(); ++i)
+    if (main.getArgAttr(i, "graph.label"))
+      profile.tokensPerSample = std::max<int64_t>(
+          1, graph::getNumElements(main.getArgumentTypes()[i], 1));
+
+  SmallVector<func::CallOp> calls(main.getOps<func::CallOp>());
+  if (calls.empty())
+    return main.emitError("expected calls of blocks in @main");
+  llvm::DenseMap<Operation *, size_t> kinds;
+  llvm::MapVector<StringAttr, std::vector<uint64_t>> users;
+  for (auto [number, call] : llvm::enumerate(calls)) {
+    auto block = symbols.lookup<func::FuncOp>(call.getCallee());
+    if (!block)
+      return call.emitError("expected a call of a block");
+    auto [known, isNew] = kinds.try_emplace(block, profile.kinds.size());
+    if (isNew) {
+      if (precision == planning::Precision::BF16) {
+        auto functions = graph::BlockFunctions::get(block);
+        if (failed(functions))
+          return failure();
+        graph::lowerPrecision(*functions);
+      }
+      auto kind = profileBlock(block, number + 1 == calls.size());
+      if (failed(kind))
+        return failure();
+      profile.kinds.push_back(std::move(*kind));
+    }
+    if (!profile.runs.empty() && profile.runs.back().kind == known->second)
+      ++profile.runs.back().count;
+    else
+      profile.runs.push_back({known->second, 1});
+    for (Value operand : call.getOperands())
+      if (auto get = operand.getDefiningOp<graph::GetParameterOp>()) {
+        auto &blocks = users[get.getParameterAttr().getAttr()];
+        if (blocks.empty() || blocks.back() != number)
+          blocks.push_back(number);
+      }
+  }
+  for (auto &[name, blocks] : users)
+    if (blocks.size() > 1) {
+      auto parameter = symbols.lookup<graph::ParameterOp>(name);
+      if (!parameter)
+        return main.emitError("no parameter named '") << name << "'";
+      profile.ties.push_back(
+          {name.str(),
+           static_cast<uint64_t>(graph::getNumElements(parameter.getType(), 1)),
+           std::move(blocks)});
+    }
+  return profile;
+}
