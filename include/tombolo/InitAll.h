@@ -13,6 +13,7 @@
 #ifndef TOMBOLO_INITALL_H
 #define TOMBOLO_INITALL_H
 
+#include "tombolo/Conversion/Passes.h"
 #include "tombolo/Dialect/Dist/IR/Dist.h"
 #include "tombolo/Dialect/Dist/Transforms/Passes.h"
 #include "tombolo/Dialect/Graph/IR/GraphDialect.h"
@@ -32,6 +33,7 @@ inline void registerAllDialects(mlir::DialectRegistry &registry) {
 }
 
 inline void registerAllPasses() {
+  registerConversionPasses();
   dist::registerDistPasses();
   graph::registerGraphPasses();
   plan::registerPlanPasses();

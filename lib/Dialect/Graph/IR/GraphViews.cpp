@@ -25,11 +25,11 @@ getResultShape(RankedTensorType input, RankedTensorType result,
   return llvm::to_vector(getStaticType(result, batch).getShape());
 }
 
-/// The strides of `shape` over the elements of `source` in row-major order, as
-/// PyTorch's Tensor.view finds them: runs of source dimensions that are dense
-/// among themselves can be cut anew, nothing else can.
-static FailureOr<SmallVector<int64_t>> reshapeStrides(const StridedView &source,
-                                                      ArrayRef<int64_t> shape) {
+// As PyTorch's Tensor.view: runs of source dimensions that are dense among
+// themselves can be cut anew, nothing else can.
+FailureOr<SmallVector<int64_t>>
+tombolo::graph::getReshapedStrides(const StridedView &source,
+                                   ArrayRef<int64_t> shape) {
   SmallVector<int64_t> strides(shape.size(), 1);
   int64_t next = static_cast<int64_t>(shape.size()) - 1;
   int64_t runStride = 1; // stride of the run's innermost dimension
@@ -75,7 +75,7 @@ FailureOr<StridedView> ReshapeOp::getView(unsigned index,
   StridedView view;
   view.shape = *shape;
   view.offset = source.offset;
-  FailureOr<SmallVector<int64_t>> strides = reshapeStrides(source, view.shape);
+  FailureOr<SmallVector<int64_t>> strides = getReshapedStrides(source, view.shape);
   if (failed(strides))
     return failure();
   view.strides = *strides;

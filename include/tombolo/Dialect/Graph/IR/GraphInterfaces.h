@@ -40,6 +40,11 @@ struct StridedView {
   int64_t offset = 0;
 };
 
+/// The strides of a reshape to `shape` over the elements of `source` in
+/// row-major order; failure when there are none and a copy is needed.
+mlir::FailureOr<llvm::SmallVector<int64_t>>
+getReshapedStrides(const StridedView &source, llvm::ArrayRef<int64_t> shape);
+
 /// For each dimension of each operand and result the factor it belongs to
 /// (-1: none; such a dimension cannot be split). Dimensions of one factor are
 /// split alike; over a factor in `reductions` results are partial sums.

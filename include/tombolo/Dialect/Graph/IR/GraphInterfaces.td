@@ -81,4 +81,19 @@ def Graph_PrecisionOpInterface : OpInterface<"PrecisionOpInterface"> {
     "bool", "keepsFloat32", (ins "unsigned":$operand), "", "return false;">];
 }
 
+def Graph_SegmentOpInterface : OpInterface<"SegmentOpInterface"> {
+  let cppNamespace = "::tombolo::graph";
+  let description = [{
+    An op of plan segments (docs/PlanFormat.md) and what it may do with memory.
+  }];
+  let methods = [
+    InterfaceMethod<"whether it can add to this result instead of overwriting it",
+      "bool", "canAccumulate", (ins "unsigned":$result), "", "return false;">,
+    InterfaceMethod<"whether this result may have strides (the last one 1)",
+      "bool", "canWriteView", (ins "unsigned":$result), "", "return false;">,
+    InterfaceMethod<"whether this result may be the memory of this operand",
+      "bool", "canWriteInPlace", (ins "unsigned":$result, "unsigned":$operand),
+      "", "return false;">];
+}
+
 #endif // TOMBOLO_DIALECT_GRAPH_IR_GRAPHINTERFACES_TD

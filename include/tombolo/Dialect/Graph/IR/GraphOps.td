@@ -47,6 +47,9 @@ def Graph_Differentiable : DeclareOpInterfaceMethods<Graph_GradientOpInterface>;
 // Some operands stay f32 under mixed precision.
 def Graph_KeepsFloat32
     : DeclareOpInterfaceMethods<Graph_PrecisionOpInterface, ["keepsFloat32"]>;
+// What ops of plan segments may do with memory.
+class Graph_Segment<list<string> own = []>
+    : DeclareOpInterfaceMethods<Graph_SegmentOpInterface, own>;
 // The default cost.
 def Graph_PlainCost : DeclareOpInterfaceMethods<Graph_CostOpInterface>;
 def Graph_OwnCost : DeclareOpInterfaceMethods<Graph_CostOpInterface, ["getCost"]>;
@@ -147,14 +150,14 @@ def Graph_SplitOp : Graph_ViewOp<"split", [InferTypeOpAdaptor]> {
   let assemblyFormat = "$input attr-dict `:` type($input) `to` type($results)";
 }
 
-def Graph_ConcatOp : Graph_InferredOp<"concat", [Graph_Differentiable, Graph_PlainCost]> {
+def Graph_ConcatOp : Graph_InferredOp<"concat", [Graph_Segment<["canAccumulate"]>, Graph_Differentiable, Graph_PlainCost]> {
   let summary = "operands one after the other along one axis";
   let arguments = (ins Variadic<Graph_Tensor>:$inputs, I64Attr:$axis);
   let results = (outs Graph_Tensor:$result);
   let assemblyFormat = "$inputs attr-dict `:` type($inputs) `to` type($result)";
 }
 
-def Graph_PadOp : Graph_Op<"pad", [Graph_Differentiable, Graph_PlainCost]> {
+def Graph_PadOp : Graph_Op<"pad", [Graph_Segment<["canAccumulate"]>, Graph_Differentiable, Graph_PlainCost]> {
   let summary = "the operand at offsets `low` in a tensor of zeros";
   let arguments = (ins Graph_Tensor:$input, DenseI64ArrayAttr:$low);
   let results = (outs Graph_Tensor:$result);
@@ -162,7 +165,7 @@ def Graph_PadOp : Graph_Op<"pad", [Graph_Differentiable, Graph_PlainCost]> {
   let hasVerifier = 1;
 }
 
-def Graph_GatherOp : Graph_InferredOp<"gather", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32]> {
+def Graph_GatherOp : Graph_InferredOp<"gather", [Graph_Segment<>, Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32]> {
   let summary = "slices of a table along one axis, by index";
   let arguments = (ins Graph_Tensor:$table, Graph_IndexTensor:$indices,
                        DefaultValuedAttr<I64Attr, "0">:$axis);
@@ -170,7 +173,7 @@ def Graph_GatherOp : Graph_InferredOp<"gather", [Graph_Differentiable, Graph_Own
   let assemblyFormat = "$table `,` $indices attr-dict `:` type($table) `,` type($indices) `to` type($result)";
 }
 
-def Graph_GatherBackwardOp : Graph_Op<"gather_backward", [Graph_OwnCost]> {
+def Graph_GatherBackwardOp : Graph_Op<"gather_backward", [Graph_Segment<["canAccumulate"]>, Graph_OwnCost]> {
   let summary = "adds slices into a zero table, by index";
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_IndexTensor:$indices,
                        DefaultValuedAttr<I64Attr, "0">:$axis);
@@ -179,7 +182,7 @@ def Graph_GatherBackwardOp : Graph_Op<"gather_backward", [Graph_OwnCost]> {
   let hasVerifier = 1;
 }
 
-def Graph_CastOp : Graph_Op<"cast", [Graph_Differentiable, Graph_PlainCost]> {
+def Graph_CastOp : Graph_Op<"cast", [Graph_Segment<>, Graph_Differentiable, Graph_PlainCost]> {
   let summary = "the same values in another element type";
   let arguments = (ins Graph_Tensor:$input);
   let results = (outs Graph_Tensor:$result);
@@ -193,7 +196,8 @@ def Graph_CastOp : Graph_Op<"cast", [Graph_Differentiable, Graph_PlainCost]> {
 //===----------------------------------------------------------------------===//
 
 class Graph_BinaryOp<string mnemonic, list<Trait> traits = []>
-    : Graph_InferredOp<mnemonic, !listconcat(traits, [Graph_Differentiable, Graph_PlainCost])> {
+    : Graph_InferredOp<mnemonic, !listconcat(traits, [Graph_Differentiable, Graph_PlainCost,
+        Graph_Segment<["canAccumulate", "canWriteInPlace"]>])> {
   let summary = "elementwise " # mnemonic # " with NumPy broadcasting";
   let arguments = (ins Graph_Tensor:$lhs, Graph_Tensor:$rhs);
   let results = (outs Graph_Tensor:$result);
@@ -206,7 +210,8 @@ def Graph_DivOp : Graph_BinaryOp<"div">;
 def Graph_PowOp : Graph_BinaryOp<"pow">;
 
 class Graph_UnaryOp<string mnemonic>
-    : Graph_InferredOp<mnemonic, [Graph_Differentiable, Graph_PlainCost]> {
+    : Graph_InferredOp<mnemonic, [Graph_Differentiable, Graph_PlainCost,
+        Graph_Segment<["canWriteInPlace"]>]> {
   let summary = "elementwise " # mnemonic;
   let arguments = (ins Graph_FloatTensor:$input);
   let results = (outs Graph_FloatTensor:$result);
@@ -223,7 +228,7 @@ def Graph_SigmoidOp : Graph_UnaryOp<"sigmoid">;
 def Graph_ReluOp : Graph_UnaryOp<"relu">;
 
 class Graph_UnaryBackwardOp<string mnemonic>
-    : Graph_InferredOp<mnemonic, [Graph_PlainCost]> {
+    : Graph_InferredOp<mnemonic, [Graph_PlainCost, Graph_Segment<>]> {
   let summary = mnemonic # ": gradient with respect to the input";
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_FloatTensor:$input);
   let results = (outs Graph_FloatTensor:$result);
@@ -231,7 +236,7 @@ class Graph_UnaryBackwardOp<string mnemonic>
 }
 def Graph_ReluBackwardOp : Graph_UnaryBackwardOp<"relu_backward">;
 
-def Graph_GeluOp : Graph_InferredOp<"gelu", [Graph_Differentiable, Graph_PlainCost]> {
+def Graph_GeluOp : Graph_InferredOp<"gelu", [Graph_Differentiable, Graph_PlainCost, Graph_Segment<>]> {
   let summary = "Gaussian error linear unit, exact or by tanh";
   let arguments = (ins Graph_FloatTensor:$input,
                        DefaultValuedStrAttr<StrAttr, "none">:$approximate);
@@ -239,7 +244,7 @@ def Graph_GeluOp : Graph_InferredOp<"gelu", [Graph_Differentiable, Graph_PlainCo
   let assemblyFormat = "$input attr-dict `:` type($input)";
   let hasVerifier = 1;
 }
-def Graph_GeluBackwardOp : Graph_InferredOp<"gelu_backward", [Graph_PlainCost]> {
+def Graph_GeluBackwardOp : Graph_InferredOp<"gelu_backward", [Graph_PlainCost, Graph_Segment<>]> {
   let summary = "gradient of gelu with respect to its input";
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_FloatTensor:$input,
                        DefaultValuedStrAttr<StrAttr, "none">:$approximate);
@@ -248,14 +253,14 @@ def Graph_GeluBackwardOp : Graph_InferredOp<"gelu_backward", [Graph_PlainCost]> 
   let hasVerifier = 1;
 }
 
-def Graph_WhereOp : Graph_InferredOp<"where", [Graph_Differentiable, Graph_PlainCost]> {
+def Graph_WhereOp : Graph_InferredOp<"where", [Graph_Differentiable, Graph_PlainCost, Graph_Segment<>]> {
   let summary = "condition ? lhs : rhs, with broadcasting";
   let arguments = (ins Graph_BoolTensor:$condition, Graph_Tensor:$lhs, Graph_Tensor:$rhs);
   let results = (outs Graph_Tensor:$result);
   let assemblyFormat = "$condition `,` $lhs `,` $rhs attr-dict `:` type($condition) `,` type($lhs) `,` type($rhs) `to` type($result)";
 }
 
-class Graph_CompareOp<string mnemonic> : Graph_InferredOp<mnemonic, [Graph_PlainCost]> {
+class Graph_CompareOp<string mnemonic> : Graph_InferredOp<mnemonic, [Graph_PlainCost, Graph_Segment<>]> {
   let summary = "elementwise comparison with broadcasting";
   let arguments = (ins Graph_Tensor:$lhs, Graph_Tensor:$rhs);
   let results = (outs Graph_BoolTensor:$result);
@@ -269,7 +274,7 @@ def Graph_LessOp : Graph_CompareOp<"less">;
 //===----------------------------------------------------------------------===//
 
 class Graph_ReduceOp<string mnemonic, list<Trait> traits = [Graph_Differentiable]>
-    : Graph_InferredOp<mnemonic, !listconcat(traits, [Graph_OwnCost])> {
+    : Graph_InferredOp<mnemonic, !listconcat(traits, [Graph_OwnCost, Graph_Segment<["canAccumulate"]>])> {
   let summary = mnemonic # " over the given axes";
   let arguments = (ins Graph_FloatTensor:$input, DenseI64ArrayAttr:$axes,
                        DefaultValuedAttr<BoolAttr, "false">:$keep_dims);
@@ -280,34 +285,34 @@ def Graph_ReduceSumOp : Graph_ReduceOp<"reduce_sum">;
 def Graph_ReduceMeanOp : Graph_ReduceOp<"reduce_mean">;
 def Graph_ReduceMaxOp : Graph_ReduceOp<"reduce_max", []>;
 
-def Graph_SoftmaxOp : Graph_InferredOp<"softmax", [Graph_Differentiable, Graph_OwnCost]> {
+def Graph_SoftmaxOp : Graph_InferredOp<"softmax", [Graph_Differentiable, Graph_OwnCost, Graph_Segment<>]> {
   let summary = "softmax over the last axis";
   let arguments = (ins Graph_FloatTensor:$input);
   let results = (outs Graph_FloatTensor:$result);
   let assemblyFormat = "$input attr-dict `:` type($input)";
 }
-def Graph_SoftmaxBackwardOp : Graph_InferredOp<"softmax_backward", [Graph_OwnCost]> {
+def Graph_SoftmaxBackwardOp : Graph_InferredOp<"softmax_backward", [Graph_OwnCost, Graph_Segment<>]> {
   let summary = "gradient of softmax, from its result";
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_FloatTensor:$output);
   let results = (outs Graph_FloatTensor:$result);
   let assemblyFormat = "$gradient `,` $output attr-dict `:` type($gradient) `,` type($output)";
 }
 
-def Graph_LayerNormOp : Graph_InferredOp<"layer_norm", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32]> {
+def Graph_LayerNormOp : Graph_InferredOp<"layer_norm", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<>]> {
   let summary = "normalisation over the last axis, with scale and shift";
   let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$gamma,
                        Graph_FloatTensor:$beta, F64Attr:$epsilon);
   let results = (outs Graph_FloatTensor:$result, Graph_F32Tensor:$mean, Graph_F32Tensor:$rstd);
   let assemblyFormat = "$input `,` $gamma `,` $beta attr-dict `:` type($input) `,` type($gamma) `,` type($beta) `to` type($result) `,` type($mean) `,` type($rstd)";
 }
-def Graph_LayerNormBackwardInputOp : Graph_InferredOp<"layer_norm_backward_input", [Graph_OwnCost, Graph_KeepsFloat32]> {
+def Graph_LayerNormBackwardInputOp : Graph_InferredOp<"layer_norm_backward_input", [Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<>]> {
   let summary = "gradient of layer_norm with respect to its input";
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_FloatTensor:$input,
                        Graph_FloatTensor:$gamma, Graph_F32Tensor:$mean, Graph_F32Tensor:$rstd);
   let results = (outs Graph_FloatTensor:$result);
   let assemblyFormat = "$gradient `,` $input `,` $gamma `,` $mean `,` $rstd attr-dict `:` type($gradient) `,` type($input) `,` type($gamma) `,` type($mean) `,` type($rstd)";
 }
-def Graph_LayerNormBackwardWeightOp : Graph_InferredOp<"layer_norm_backward_weight", [Graph_OwnCost, Graph_KeepsFloat32]> {
+def Graph_LayerNormBackwardWeightOp : Graph_InferredOp<"layer_norm_backward_weight", [Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canAccumulate"]>]> {
   let summary = "gradients of layer_norm with respect to scale and shift";
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_FloatTensor:$input,
                        Graph_F32Tensor:$mean, Graph_F32Tensor:$rstd);
@@ -315,14 +320,14 @@ def Graph_LayerNormBackwardWeightOp : Graph_InferredOp<"layer_norm_backward_weig
   let assemblyFormat = "$gradient `,` $input `,` $mean `,` $rstd attr-dict `:` type($gradient) `,` type($input) `,` type($mean) `,` type($rstd) `to` type($gamma_gradient) `,` type($beta_gradient)";
 }
 
-def Graph_CrossEntropyOp : Graph_InferredOp<"cross_entropy", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32]> {
+def Graph_CrossEntropyOp : Graph_InferredOp<"cross_entropy", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canAccumulate"]>]> {
   let summary = "sum of token losses and number of tokens that count";
   let arguments = (ins Graph_FloatTensor:$logits, Graph_IndexTensor:$labels,
                        DefaultValuedAttr<I64Attr, "-100">:$ignore_index);
   let results = (outs Graph_F32Tensor:$loss, Graph_F32Tensor:$weights, Graph_F32Tensor:$lse);
   let assemblyFormat = "$logits `,` $labels attr-dict `:` type($logits) `,` type($labels) `to` type($loss) `,` type($weights) `,` type($lse)";
 }
-def Graph_CrossEntropyBackwardOp : Graph_InferredOp<"cross_entropy_backward", [Graph_OwnCost, Graph_KeepsFloat32]> {
+def Graph_CrossEntropyBackwardOp : Graph_InferredOp<"cross_entropy_backward", [Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canWriteInPlace"]>]> {
   let summary = "gradient of the loss sum with respect to the logits";
   let arguments = (ins Graph_FloatTensor:$logits, Graph_IndexTensor:$labels, Graph_F32Tensor:$lse,
                        DefaultValuedAttr<I64Attr, "-100">:$ignore_index);
@@ -334,7 +339,7 @@ def Graph_CrossEntropyBackwardOp : Graph_InferredOp<"cross_entropy_backward", [G
 // Contractions
 //===----------------------------------------------------------------------===//
 
-def Graph_MatmulOp : Graph_Op<"matmul", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32]> {
+def Graph_MatmulOp : Graph_Op<"matmul", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canAccumulate", "canWriteView"]>]> {
   let summary = "batched matrix product with optional bias";
   let description = [{
     The result's element type is f32 or that of the operands (a bf16 product
@@ -349,14 +354,14 @@ def Graph_MatmulOp : Graph_Op<"matmul", [Graph_Differentiable, Graph_OwnCost, Gr
   let hasVerifier = 1;
 }
 
-def Graph_AttentionOp : Graph_InferredOp<"attention", [Graph_Differentiable, Graph_OwnCost]> {
+def Graph_AttentionOp : Graph_InferredOp<"attention", [Graph_Differentiable, Graph_OwnCost, Graph_Segment<["canWriteView"]>]> {
   let summary = "softmax(scale q k^T) v, optionally causal";
   let arguments = (ins Graph_FloatTensor:$query, Graph_FloatTensor:$key, Graph_FloatTensor:$value,
                        BoolAttr:$causal, F64Attr:$scale);
   let results = (outs Graph_FloatTensor:$result, Graph_F32Tensor:$lse);
   let assemblyFormat = "$query `,` $key `,` $value attr-dict `:` type($query) `,` type($key) `,` type($value) `to` type($result) `,` type($lse)";
 }
-def Graph_AttentionBackwardOp : Graph_InferredOp<"attention_backward", [Graph_OwnCost, Graph_KeepsFloat32]> {
+def Graph_AttentionBackwardOp : Graph_InferredOp<"attention_backward", [Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canWriteView"]>]> {
   let summary = "gradients of attention";
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_FloatTensor:$query, Graph_FloatTensor:$key,
                        Graph_FloatTensor:$value, Graph_FloatTensor:$output, Graph_F32Tensor:$lse,
@@ -370,7 +375,8 @@ def Graph_AttentionBackwardOp : Graph_InferredOp<"attention_backward", [Graph_Ow
 // Optimizer, on flat slices of parameters
 //===----------------------------------------------------------------------===//
 
-class Graph_OptimizerOp<string mnemonic> : Graph_InferredOp<mnemonic, [Graph_PlainCost, Graph_KeepsFloat32]> {
+class Graph_OptimizerOp<string mnemonic> : Graph_InferredOp<mnemonic, [Graph_PlainCost, Graph_KeepsFloat32,
+        Graph_Segment<["canWriteInPlace"]>]> {
   let assemblyFormat = "operands attr-dict `:` type(operands) `to` type(results)";
 }
 def Graph_OptimizerAdvanceOp : Graph_OptimizerOp<"optimizer_advance"> {
