@@ -317,8 +317,8 @@ Plan tinyPlan(const TinyModel &model) {
       signal(transfer(backward, LANE_RECEIVE_BACKWARD, 1, gradient,
                       bytes.hidden, linear(0, 1, 1)),
              4);
-      Instruction &use = call(backward, kGatherBackward,
-                              {gradient, idsOf(1), constant(grad)});
+      Instruction &use =
+          call(backward, kGatherBackward, {gradient, idsOf(1), constant(grad)});
       signal(wait(use, 4, linear(1, 1, 1)), 0);
     }
     update(first, microbatches, table, grad, stats, updates, v * v, kSgdTable);

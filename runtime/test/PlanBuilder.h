@@ -84,8 +84,7 @@ inline Instruction &transfer(Body &body, Lane lane, std::uint32_t stage,
   Instruction *step = body.Add();
   step->set_lane(lane);
   bool sends = lane == LANE_SEND_FORWARD || lane == LANE_SEND_BACKWARD;
-  Transfer *transfer =
-      sends ? step->mutable_send() : step->mutable_receive();
+  Transfer *transfer = sends ? step->mutable_send() : step->mutable_receive();
   transfer->set_stage(stage);
   *transfer->mutable_address() = std::move(address);
   transfer->set_bytes(bytes);
@@ -157,9 +156,9 @@ inline Attribute &attribute(Op &op, const std::string &name) {
   return *attribute;
 }
 
-/// A small language model that a test can compute by hand: logits = table[token],
-/// loss = cross entropy with the next token. `tokens` = T, `vocabulary` = V.
-/// One parameter [V, V], SGD without momentum.
+/// A small language model that a test can compute by hand: logits =
+/// table[token], loss = cross entropy with the next token. `tokens` = T,
+/// `vocabulary` = V. One parameter [V, V], SGD without momentum.
 ///
 /// With `stages` 2 the first stage gathers and sends the logits; the second
 /// scales them by a parameter [V] (mul), computes the loss and sends the

@@ -151,8 +151,8 @@ Engine::Next Engine::next(Lane lane) const {
   next.variables = cursor.variables;
   for (const Wait &wait : next.instruction->waits()) {
     std::int64_t needed = evaluate(wait.value(), cursor.variables);
-    if (needed > 0 && semaphores[wait.semaphore()] <
-                          static_cast<std::uint64_t>(needed)) {
+    if (needed > 0 &&
+        semaphores[wait.semaphore()] < static_cast<std::uint64_t>(needed)) {
       next.state = Next::Blocked;
       next.semaphore = wait.semaphore();
       next.needed = needed;

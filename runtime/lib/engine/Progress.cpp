@@ -26,9 +26,14 @@ using namespace plan::v1;
 namespace {
 
 const char *laneName(Lane lane) {
-  static constexpr const char *names[] = {
-      "?",  "compute",       "send-forward",     "receive-forward",
-      "send-backward", "receive-backward", "collective", "exchange"};
+  static constexpr const char *names[] = {"?",
+                                          "compute",
+                                          "send-forward",
+                                          "receive-forward",
+                                          "send-backward",
+                                          "receive-backward",
+                                          "collective",
+                                          "exchange"};
   return names[lane];
 }
 
@@ -287,8 +292,10 @@ private:
     if (back.worker != w)
       return false; // it deals with another rank first
     const Instruction &a = *next.instruction, &b = *reply.instruction;
-    std::uint64_t bytesA = a.has_send() ? a.send().bytes() : a.receive().bytes();
-    std::uint64_t bytesB = b.has_send() ? b.send().bytes() : b.receive().bytes();
+    std::uint64_t bytesA =
+        a.has_send() ? a.send().bytes() : a.receive().bytes();
+    std::uint64_t bytesB =
+        b.has_send() ? b.send().bytes() : b.receive().bytes();
     if (back.microbatch != other.microbatch)
       fail(place(w, lane), " is at microbatch ", other.microbatch, " while ",
            place(other.worker, other.lane), " is at ", back.microbatch);

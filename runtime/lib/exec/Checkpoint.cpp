@@ -124,7 +124,8 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
     for (const json &shard : manifest.at("shards")) {
       std::string file = shard.at("file");
       if (file.empty() || file.find('/') != std::string::npos)
-        throw Error(place, ": a shard's file name '", file, "' is no plain name");
+        throw Error(place, ": a shard's file name '", file,
+                    "' is no plain name");
       for (const json &entry : shard.at("tensors")) {
         Part part;
         part.file = file;
@@ -165,8 +166,8 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
       }
     }
   } catch (const json::exception &error) {
-    throw Error(place, ": a field is missing or of the wrong kind: ",
-                error.what());
+    throw Error(place,
+                ": a field is missing or of the wrong kind: ", error.what());
   }
 }
 

@@ -53,7 +53,8 @@ void writeShard(const std::string &folder, std::uint64_t rank,
       std::uint64_t bytes = p.localElements * 4;
       header[tensor.name] = {
           {"dtype", "F32"},
-          {"shape", whole ? p.dims : std::vector<std::uint64_t>{p.localElements}},
+          {"shape",
+           whole ? p.dims : std::vector<std::uint64_t>{p.localElements}},
           {"data_offsets", {offset, offset + bytes}}};
       offset += bytes;
     }
@@ -99,13 +100,11 @@ void discardManifest(const std::string &folder) {
 
 void writeManifest(const std::string &folder, std::uint64_t ranks,
                    const CheckpointInfo &info) {
-  json manifest = {{"format", kManifestFormat},
-                   {"model_hash", toHex(info.modelHash)},
-                   {"island", info.island},
-                   {"step", info.step},
-                   {"updates", info.updates},
-                   {"next_sample", info.nextSample},
-                   {"shards", json::array()}};
+  json manifest = {
+      {"format", kManifestFormat}, {"model_hash", toHex(info.modelHash)},
+      {"island", info.island},     {"step", info.step},
+      {"updates", info.updates},   {"next_sample", info.nextSample},
+      {"shards", json::array()}};
   for (std::uint64_t rank = 0; rank < ranks; ++rank) {
     std::string path = folder + "/" + partName(rank);
     json part = json::parse(readFile(path, kMaxPart), nullptr, false);

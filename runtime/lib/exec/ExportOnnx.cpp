@@ -162,8 +162,7 @@ private:
       pair->set_key(key);
       pair->set_value(value);
     };
-    entry("location",
-          std::filesystem::path(out).filename().string() + ".data");
+    entry("location", std::filesystem::path(out).filename().string() + ".data");
     entry("offset", std::to_string(data->written()));
     entry("length", std::to_string(bytes.size()));
     tensor.set_data_location(1);
@@ -179,20 +178,20 @@ private:
                   "type ",
                   tensor.data_type());
     std::string bytes(parameter.elements * (wide ? 8 : 4), '\0');
-    checkpoint.read(
-        tensor.name(), parameter,
-        [&](std::uint64_t element, std::span<const float> values) {
-          if (!wide) {
-            std::copy_n(reinterpret_cast<const char *>(values.data()),
-                        values.size() * 4, bytes.data() + element * 4);
-            return;
-          }
-          for (std::size_t i = 0; i < values.size(); ++i) {
-            double value = values[i];
-            std::copy_n(reinterpret_cast<const char *>(&value), 8,
-                        bytes.data() + (element + i) * 8);
-          }
-        });
+    checkpoint.read(tensor.name(), parameter,
+                    [&](std::uint64_t element, std::span<const float> values) {
+                      if (!wide) {
+                        std::copy_n(
+                            reinterpret_cast<const char *>(values.data()),
+                            values.size() * 4, bytes.data() + element * 4);
+                        return;
+                      }
+                      for (std::size_t i = 0; i < values.size(); ++i) {
+                        double value = values[i];
+                        std::copy_n(reinterpret_cast<const char *>(&value), 8,
+                                    bytes.data() + (element + i) * 8);
+                      }
+                    });
     return bytes;
   }
 

@@ -113,8 +113,8 @@ void fillParameter(
     std::optional<std::uint64_t> seed,
     const std::function<void(std::uint64_t, std::span<const float>)> &put) {
   const OnnxInitializer *source = model.find(parameter.initializer);
-  std::string place = "'" + model.path() + "': parameter '" + parameter.name +
-                      "'";
+  std::string place =
+      "'" + model.path() + "': parameter '" + parameter.name + "'";
   if (!source)
     throw Error(place, ": the model holds no initializer '",
                 parameter.initializer, "'");
@@ -129,8 +129,8 @@ void fillParameter(
   std::vector<float> piece;
   std::uint64_t filled = 0; // of `piece`, which begins at `first`
   std::uint64_t first = 0;
-  piece.resize(static_cast<std::size_t>(
-      std::min(kPiece, parameter.localElements)));
+  piece.resize(
+      static_cast<std::size_t>(std::min(kPiece, parameter.localElements)));
   auto flush = [&] {
     if (filled)
       put(first, std::span(piece).first(static_cast<std::size_t>(filled)));
@@ -141,9 +141,8 @@ void fillParameter(
                             std::uint64_t) {
     while (length > 0) {
       std::uint64_t n = std::min<std::uint64_t>(length, piece.size() - filled);
-      std::span<float> out =
-          std::span(piece).subspan(static_cast<std::size_t>(filled),
-                                   static_cast<std::size_t>(n));
+      std::span<float> out = std::span(piece).subspan(
+          static_cast<std::size_t>(filled), static_cast<std::size_t>(n));
       if (draw)
         drawElements(filling, *seed, parameter.name, begin, out);
       else

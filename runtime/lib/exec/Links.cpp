@@ -53,8 +53,8 @@ Links::Links(Transport &transport, const IslandLayout &layout,
   collect(program.step(), needs);
   collect(program.finish(), needs);
   if (layout.rankCount() > 1)
-    island = transport.connect(
-        "island", layout.group(self, Collective::GROUP_ISLAND));
+    island = transport.connect("island",
+                               layout.group(self, Collective::GROUP_ISLAND));
   std::vector<std::uint64_t> like =
       layout.group(self, Collective::GROUP_REPLICAS);
   if (needs.replicas && like.size() > 1)

@@ -132,7 +132,8 @@ void Rank::run() { impl->run(); }
 void Rank::Impl::prepare() {
   checkProgress(plan);
   if (!device.hostAccessible() && layout.rankCount() > 1)
-    throw Error("device '", device.name(), "': its memory is not the host's, "
+    throw Error("device '", device.name(),
+                "': its memory is not the host's, "
                 "and no transport here can reach it");
   arena = device.allocateArena(program.arena_bytes());
   prepareSegments();
@@ -157,8 +158,7 @@ void Rank::Impl::prepareSegments() {
       return;
     std::uint32_t index = instruction.call().segment();
     if (!segments[index])
-      segments[index] =
-          device.prepare(plan.segments(static_cast<int>(index)));
+      segments[index] = device.prepare(plan.segments(static_cast<int>(index)));
   };
   forEachInstruction(program.step(), prepare);
   forEachInstruction(program.finish(), prepare);
@@ -176,8 +176,7 @@ void Rank::Impl::prepareData() {
   const Model &model = plan.model();
   auto isTokens = [&](const Input &input) {
     return (input.dtype() == DTYPE_I64 || input.dtype() == DTYPE_I32) &&
-           input.dims_size() == 1 &&
-           input.dims(0) == model.tokens_per_sample();
+           input.dims_size() == 1 && input.dims(0) == model.tokens_per_sample();
   };
   if (!loads)
     return;
@@ -197,16 +196,19 @@ void Rank::Impl::prepareData() {
 void Rank::Impl::loadModel() {
   OnnxModel model(options.model);
   if (model.hash() != plan.model_hash())
-    throw Error("'", options.model, "': expected the model the plan was made "
-                "for (hash ", toHex(plan.model_hash()).substr(0, 16),
-                "), got another (", toHex(model.hash()).substr(0, 16),
+    throw Error("'", options.model,
+                "': expected the model the plan was made "
+                "for (hash ",
+                toHex(plan.model_hash()).substr(0, 16), "), got another (",
+                toHex(model.hash()).substr(0, 16),
                 "); plan it again with tombolo-plan");
-  std::string found = options.checkpointDir.empty()
-                          ? ""
-                          : latestCheckpoint(options.checkpointDir,
-                                             options.island);
+  std::string found =
+      options.checkpointDir.empty()
+          ? ""
+          : latestCheckpoint(options.checkpointDir, options.island);
   if (!options.resume && !found.empty())
-    throw Error("'", found, "': the folder already holds a checkpoint; give "
+    throw Error("'", found,
+                "': the folder already holds a checkpoint; give "
                 "--resume to go on from it, or another --checkpoint-dir");
   if (options.resume && found.empty())
     throw Error("'", options.checkpointDir, "': holds no checkpoint of island ",
@@ -226,11 +228,11 @@ void Rank::Impl::loadCheckpoint(const std::string &folder) {
     throw Error("'", folder, "': was written for another model");
   for (const LocalParameter &parameter : parameters) {
     auto install = [&](const std::string &name, std::uint64_t address) {
-      checkpoint.read(name, parameter,
-                      [&](std::uint64_t element,
-                          std::span<const float> values) {
-                        putFloats(address + element * 4, values);
-                      });
+      checkpoint.read(
+          name, parameter,
+          [&](std::uint64_t element, std::span<const float> values) {
+            putFloats(address + element * 4, values);
+          });
     };
     install(parameter.name, parameter.address);
     if (!parameter.trainable)
@@ -313,13 +315,15 @@ void Rank::Impl::execute(const Instruction &instruction,
     return load(instruction.load(), variables);
   case Instruction::kSend: {
     const Transfer &t = instruction.send();
-    auto local = static_cast<std::uint64_t>(evaluate(t.microbatch(), variables));
+    auto local =
+        static_cast<std::uint64_t>(evaluate(t.microbatch(), variables));
     return links->send(layout.peer(self, t.stage(), local), instruction.lane(),
                        {at(t.address(), variables), t.bytes()});
   }
   case Instruction::kReceive: {
     const Transfer &t = instruction.receive();
-    auto local = static_cast<std::uint64_t>(evaluate(t.microbatch(), variables));
+    auto local =
+        static_cast<std::uint64_t>(evaluate(t.microbatch(), variables));
     return links->receive(layout.peer(self, t.stage(), local),
                           instruction.lane(),
                           {at(t.address(), variables), t.bytes()});
@@ -345,9 +349,8 @@ void Rank::Impl::call(const Call &call,
   for (const Expr &argument : call.arguments())
     addresses.push_back(at(argument, variables));
   const Segment &segment = plan.segments(static_cast<int>(call.segment()));
-  std::byte *workspace = segment.workspace_bytes() > 0
-                             ? at(call.workspace(), variables)
-                             : nullptr;
+  std::byte *workspace =
+      segment.workspace_bytes() > 0 ? at(call.workspace(), variables) : nullptr;
   segments[call.segment()]->run(addresses, workspace);
 }
 
@@ -355,15 +358,16 @@ void Rank::Impl::load(const Load &load,
                       std::span<const std::int64_t> variables) {
   bool isLabel =
       load.input() == static_cast<unsigned>(plan.model().inputs_size());
-  const Input &input = isLabel ? plan.model().label()
-                               : plan.model().inputs(
-                                     static_cast<int>(load.input()));
+  const Input &input =
+      isLabel ? plan.model().label()
+              : plan.model().inputs(static_cast<int>(load.input()));
   std::uint64_t size = elementBytes(input.dtype());
-  std::uint64_t j = layout.deal(self.stage).microbatch(
-      self.replica,
-      static_cast<std::uint64_t>(evaluate(load.microbatch(), variables)));
-  std::uint64_t first = firstSample(plan, options.island, currentStep) +
-                        j * island.microbatch();
+  std::uint64_t j =
+      layout.deal(self.stage)
+          .microbatch(self.replica, static_cast<std::uint64_t>(evaluate(
+                                        load.microbatch(), variables)));
+  std::uint64_t first =
+      firstSample(plan, options.island, currentStep) + j * island.microbatch();
   staged.resize(island.microbatch() * tokenSample * size);
   std::byte *to = staged.data();
   for (std::uint64_t s = 0; s < island.microbatch(); ++s) {
@@ -411,8 +415,7 @@ bool Rank::Impl::isCheckpointStep(std::uint64_t stepsDone) const {
   if (!plan.has_server())
     return stepsDone % options.checkpointEvery == 0;
   std::uint64_t round = plan.server().inner_steps();
-  std::uint64_t every =
-      (options.checkpointEvery + round - 1) / round * round;
+  std::uint64_t every = (options.checkpointEvery + round - 1) / round * round;
   return stepsDone % every == 0;
 }
 

@@ -580,7 +580,8 @@ void checkOptimizerAdvance(OpCheck &c) {
 }
 
 /// Flat slices of equal length, f32.
-void checkFlat(OpCheck &c, const char *what, const Value &value, const Dims &n) {
+void checkFlat(OpCheck &c, const char *what, const Value &value,
+               const Dims &n) {
   c.type(what, value, {DTYPE_F32});
   c.shape(what, value, n);
 }
@@ -700,13 +701,12 @@ void checkAliases(OpCheck &c, const Op &op, const Rule &rule) {
   for (int o = 0; o < c.outs(); ++o) {
     const Value &out = c.out(o);
     if (isView(out)) {
-      bool allowed =
-          op.opcode() == OPCODE_COPY ||
-          ((op.opcode() == OPCODE_MATMUL ||
-            (op.opcode() == OPCODE_ATTENTION && o == 0) ||
-            op.opcode() == OPCODE_ATTENTION_BACKWARD) &&
-           (out.dims(out.dims_size() - 1) == 1 ||
-            out.strides(out.strides_size() - 1) == 1));
+      bool allowed = op.opcode() == OPCODE_COPY ||
+                     ((op.opcode() == OPCODE_MATMUL ||
+                       (op.opcode() == OPCODE_ATTENTION && o == 0) ||
+                       op.opcode() == OPCODE_ATTENTION_BACKWARD) &&
+                      (out.dims(out.dims_size() - 1) == 1 ||
+                       out.strides(out.strides_size() - 1) == 1));
       if (!allowed)
         c.fail("output ", o, " must be row-major, it has strides");
       if (overlapsItself(out))

@@ -56,8 +56,8 @@ void InputFile::read(std::uint64_t offset, std::span<std::byte> out) const {
 std::string readFile(const std::string &path, std::uint64_t limit) {
   InputFile file(path);
   if (file.size() > limit)
-    throw Error("'", path, "': expected at most ", limit, " bytes, the file has ",
-                file.size());
+    throw Error("'", path, "': expected at most ", limit,
+                " bytes, the file has ", file.size());
   std::string data(file.size(), '\0');
   file.read(0, std::as_writable_bytes(std::span(data.data(), data.size())));
   return data;

@@ -35,15 +35,16 @@ std::uint64_t Deal::microbatch(std::uint64_t replica,
 Deal::Place Deal::place(std::uint64_t j) const {
   std::uint64_t inTurn = j % turn();
   auto after = std::upper_bound(starts.begin(), starts.end(), inTurn);
-  std::uint64_t replica = static_cast<std::uint64_t>(after - starts.begin()) - 1;
-  return {replica,
-          (j / turn()) * share(replica) + (inTurn - starts[replica])};
+  std::uint64_t replica =
+      static_cast<std::uint64_t>(after - starts.begin()) - 1;
+  return {replica, (j / turn()) * share(replica) + (inTurn - starts[replica])};
 }
 
 std::uint64_t Deal::count(std::uint64_t replica, std::uint64_t total) const {
   std::uint64_t rest = total % turn();
   std::uint64_t begin = starts[replica];
-  std::uint64_t last = rest <= begin ? 0 : std::min(rest - begin, share(replica));
+  std::uint64_t last =
+      rest <= begin ? 0 : std::min(rest - begin, share(replica));
   return (total / turn()) * share(replica) + last;
 }
 
@@ -93,9 +94,10 @@ RankCoordinates IslandLayout::coordinates(std::uint64_t rank) const {
 std::uint64_t IslandLayout::rankOf(std::uint32_t stage, std::uint64_t replica,
                                    std::uint64_t tensorIndex) const {
   const std::vector<GroupStart> &starts = groups.at(stage);
-  auto after = std::upper_bound(
-      starts.begin(), starts.end(), replica,
-      [](std::uint64_t value, const GroupStart &g) { return value < g.replica; });
+  auto after = std::upper_bound(starts.begin(), starts.end(), replica,
+                                [](std::uint64_t value, const GroupStart &g) {
+                                  return value < g.replica;
+                                });
   const GroupStart &start = *std::prev(after);
   return start.rank +
          (replica - start.replica) * start.group->tensor_parallel() +
@@ -117,9 +119,8 @@ std::uint64_t IslandLayout::peer(const RankCoordinates &self,
                 self.tensorIndex);
 }
 
-std::vector<std::uint64_t>
-IslandLayout::peers(const RankCoordinates &self,
-                    std::uint32_t otherStage) const {
+std::vector<std::uint64_t> IslandLayout::peers(const RankCoordinates &self,
+                                               std::uint32_t otherStage) const {
   std::vector<std::uint64_t> ranks;
   std::uint64_t own = deals[self.stage].count(self.replica, microbatches());
   for (std::uint64_t i = 0; i < own; ++i)
@@ -129,9 +130,8 @@ IslandLayout::peers(const RankCoordinates &self,
   return ranks;
 }
 
-std::vector<std::uint64_t>
-IslandLayout::group(const RankCoordinates &self,
-                    Collective::Group group) const {
+std::vector<std::uint64_t> IslandLayout::group(const RankCoordinates &self,
+                                               Collective::Group group) const {
   std::vector<std::uint64_t> ranks;
   if (group == Collective::GROUP_ISLAND) {
     for (std::uint64_t rank = 0; rank < rankCount(); ++rank)
@@ -149,10 +149,10 @@ std::int64_t evaluate(const Expr &expr,
   // of being undefined; a validated plan never wraps.
   std::uint64_t sum = static_cast<std::uint64_t>(expr.constant());
   for (const Term &term : expr.terms()) {
-    std::uint64_t value = term.variable() < variables.size()
-                              ? static_cast<std::uint64_t>(
-                                    variables[term.variable()])
-                              : 0;
+    std::uint64_t value =
+        term.variable() < variables.size()
+            ? static_cast<std::uint64_t>(variables[term.variable()])
+            : 0;
     value += static_cast<std::uint64_t>(term.offset());
     if (term.modulus())
       value %= term.modulus();

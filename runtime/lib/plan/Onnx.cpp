@@ -34,21 +34,44 @@ constexpr std::uint64_t kMaxStripped = std::uint64_t{1} << 30;
 constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 48;
 
 enum DataType : std::int32_t {
-  kFloat = 1, kUint8 = 2, kInt8 = 3, kUint16 = 4, kInt16 = 5, kInt32 = 6,
-  kInt64 = 7, kString = 8, kBool = 9, kFloat16 = 10, kDouble = 11,
-  kUint32 = 12, kUint64 = 13, kComplex64 = 14, kComplex128 = 15, kBfloat16 = 16
+  kFloat = 1,
+  kUint8 = 2,
+  kInt8 = 3,
+  kUint16 = 4,
+  kInt16 = 5,
+  kInt32 = 6,
+  kInt64 = 7,
+  kString = 8,
+  kBool = 9,
+  kFloat16 = 10,
+  kDouble = 11,
+  kUint32 = 12,
+  kUint64 = 13,
+  kComplex64 = 14,
+  kComplex128 = 15,
+  kBfloat16 = 16
 };
 
 /// Bytes of an element in raw data; 0 where there is none or we do not know.
 std::uint64_t rawBytes(std::int32_t type) {
   switch (type) {
-  case kUint8: case kInt8: case kBool:
+  case kUint8:
+  case kInt8:
+  case kBool:
     return 1;
-  case kUint16: case kInt16: case kFloat16: case kBfloat16:
+  case kUint16:
+  case kInt16:
+  case kFloat16:
+  case kBfloat16:
     return 2;
-  case kFloat: case kInt32: case kUint32:
+  case kFloat:
+  case kInt32:
+  case kUint32:
     return 4;
-  case kDouble: case kInt64: case kUint64: case kComplex64:
+  case kDouble:
+  case kInt64:
+  case kUint64:
+  case kComplex64:
     return 8;
   case kComplex128:
     return 16;
@@ -366,8 +389,7 @@ const InputFile &OnnxModel::open(const OnnxInitializer &initializer) const {
 }
 
 void OnnxModel::readBytes(const OnnxInitializer &initializer,
-                          std::uint64_t begin,
-                          std::span<std::byte> out) const {
+                          std::uint64_t begin, std::span<std::byte> out) const {
   const InputFile &from = open(initializer);
   for (const Extent &extent : initializer.extents) {
     if (out.empty())
@@ -389,8 +411,7 @@ void OnnxModel::readBytes(const OnnxInitializer &initializer,
 
 void OnnxModel::read(const OnnxInitializer &initializer, std::uint64_t begin,
                      std::span<float> out) const {
-  std::string place =
-      "'" + file + "': initializer '" + initializer.name + "'";
+  std::string place = "'" + file + "': initializer '" + initializer.name + "'";
   if (initializer.absent)
     throw Error(place, ": its weights '", initializer.location,
                 "' do not exist; give --init SEED to draw them");
@@ -441,8 +462,9 @@ std::string OnnxModel::rawData(const OnnxInitializer &initializer) const {
   return data;
 }
 
-/// Small integer initializers steer shapes (a Reshape's target): they are graph,
-/// not weights, and count in the same form wherever and however they are stored.
+/// Small integer initializers steer shapes (a Reshape's target): they are
+/// graph, not weights, and count in the same form wherever and however they are
+/// stored.
 std::string
 OnnxModel::smallIntegers(const onnx_subset::TensorProto &tensor) const {
   const OnnxInitializer &initializer = table.at(tensor.name());

@@ -61,14 +61,15 @@ Plan parsePlanUnchecked(std::string_view bytes, const std::string &name) {
   if (bytes.size() < kChecksumBytes ||
       bytes.substr(bytes.size() - kChecksumBytes, kChecksumHead.size()) !=
           kChecksumHead)
-    throw Error("'", name, "': not a plan, or cut off: expected a checksum at "
+    throw Error("'", name,
+                "': not a plan, or cut off: expected a checksum at "
                 "the end; write it again with tombolo-plan");
   std::string_view body = bytes.substr(0, bytes.size() - kChecksumBytes);
   if (bytes.substr(bytes.size() - kDigestBytes) != planChecksum(body))
-    throw Error("'", name, "': the checksum does not match, the file is "
+    throw Error("'", name,
+                "': the checksum does not match, the file is "
                 "damaged; write it again with tombolo-plan");
-  if (bytes.size() >
-      static_cast<std::size_t>(std::numeric_limits<int>::max()))
+  if (bytes.size() > static_cast<std::size_t>(std::numeric_limits<int>::max()))
     throw Error("'", name, "': expected at most 2 GiB, got ", bytes.size(),
                 " bytes");
   // Our error says it all; protobuf would print its own to stderr.

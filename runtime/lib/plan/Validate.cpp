@@ -108,9 +108,8 @@ void validateIsland(const Plan &plan, const Island &island,
     for (const ReplicaGroup &group : stage.groups()) {
       checkName(group.site(), at + ": site");
       if (group.count() == 0 || group.count() > kMaxRanks ||
-          group.tensor_parallel() == 0 ||
-          group.tensor_parallel() > kMaxRanks || group.share() == 0 ||
-          group.share() > kMaxRanks)
+          group.tensor_parallel() == 0 || group.tensor_parallel() > kMaxRanks ||
+          group.share() == 0 || group.share() > kMaxRanks)
         throw Error(at, ": unusable count, tensor_parallel or share");
       if (group.program() >= static_cast<unsigned>(plan.programs_size()))
         throw Error(at, ": program ", group.program(),
@@ -144,8 +143,8 @@ void validateServer(const Plan &plan) {
   finite(server.deadline_seconds(), 0, "server: deadline_seconds");
   if (server.quorum() == 0 ||
       server.quorum() > static_cast<unsigned>(plan.islands_size()))
-    throw Error("server: quorum ", server.quorum(), " of ",
-                plan.islands_size(), " islands");
+    throw Error("server: quorum ", server.quorum(), " of ", plan.islands_size(),
+                " islands");
   if (static_cast<unsigned>(server.placements_size()) != server.fragments())
     throw Error("server: expected ", server.fragments(), " placements, got ",
                 server.placements_size());
@@ -172,8 +171,7 @@ std::vector<std::vector<ProgramUse>> collectUses(const Plan &plan) {
           throw Error("island ", i, ": stage ", s, ": group ", g, ": ", total,
                       " microbatches cannot be dealt evenly to its ",
                       group.count(), " replicas");
-        uses[group.program()].push_back({&island,
-                                         static_cast<std::uint32_t>(i),
+        uses[group.program()].push_back({&island, static_cast<std::uint32_t>(i),
                                          static_cast<std::uint32_t>(s),
                                          static_cast<std::uint32_t>(g), least});
       }

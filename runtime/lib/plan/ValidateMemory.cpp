@@ -19,6 +19,9 @@ using namespace plan::v1;
 
 namespace {
 
+// They are listed one by one, so a plan must not name more than fit memory.
+constexpr std::uint64_t kMaxRuns = std::uint64_t{1} << 24;
+
 std::uint64_t validateSlices(const ParameterFamily &family,
                              std::uint64_t elements, const std::string &place) {
   if (family.slices_size() == 0)
@@ -96,6 +99,7 @@ void validateMemory(const Plan &plan, const Program &program,
       throw Error(at, ": offset is no multiple of 4");
   }
   std::set<std::string> seen;
+  std::uint64_t runs = 0; // of elements, over all parameters
   for (int i = 0; i < program.parameters_size(); ++i) {
     const ParameterFamily &family = program.parameters(i);
     std::string at = place + ": parameter family " + std::to_string(i);
@@ -106,8 +110,14 @@ void validateMemory(const Plan &plan, const Program &program,
     if (family.dtype() != DTYPE_F32)
       throw Error(at, ": expected f32, got ", dtypeName(family.dtype()));
     std::uint64_t elements = elementCount(family.dims(), at);
-    std::uint64_t bytes =
-        times(validateSlices(family, elements, at), 4, at);
+    std::uint64_t bytes = times(validateSlices(family, elements, at), 4, at);
+    std::uint64_t familyRuns = family.slices_size() == 0 ? 1 : 0;
+    for (const Slice &slice : family.slices())
+      familyRuns += slice.count();
+    runs += times(familyRuns, family.count(), at);
+    if (runs > kMaxRuns)
+      throw Error(at, ": the program's parameters lie in more than ", kMaxRuns,
+                  " pieces");
     if (family.address() % 4 != 0 || family.stride() % 4 != 0)
       throw Error(at, ": address or stride is no multiple of 4");
     if (family.count() > 1 && family.stride() < bytes)
@@ -124,7 +134,8 @@ void validateMemory(const Plan &plan, const Program &program,
       if (!parameters || family.address() < parameters->offset() ||
           family.address() + reach > parameters->offset() + parameters->bytes())
         throw Error(at, ": trainable, but not in the region 'parameters'");
-      std::uint32_t fragments = plan.has_server() ? plan.server().fragments() : 1;
+      std::uint32_t fragments =
+          plan.has_server() ? plan.server().fragments() : 1;
       if (family.fragment() >= fragments)
         throw Error(at, ": fragment ", family.fragment(),
                     " does not exist, there are ", fragments);
@@ -150,8 +161,7 @@ void validateOwners(const Plan &plan, std::uint32_t islandIndex) {
     for (const ReplicaGroup &group : island.stages(s).groups()) {
       if (!done.insert({s, group.program()}).second)
         continue;
-      const Program &program =
-          plan.programs(static_cast<int>(group.program()));
+      const Program &program = plan.programs(static_cast<int>(group.program()));
       for (const LocalParameter &parameter : expandParameters(program)) {
         auto [entry, fresh] = all.try_emplace(parameter.name);
         Whole &whole = entry->second;

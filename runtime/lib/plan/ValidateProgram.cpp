@@ -46,7 +46,7 @@ std::pair<Wide, Wide> termExtremes(const std::vector<const Term *> &terms,
     }
     return {std::min(low, high), std::max(low, high)};
   }
-  constexpr std::uint64_t kEnumerated = 1 << 16;
+  constexpr std::uint64_t kEnumerated = 1 << 12;
   if (count > kEnumerated)
     throw Error(place, ": several terms over a loop of ", count,
                 " iterations, at most ", kEnumerated, " are supported");
@@ -89,8 +89,9 @@ private:
     if (step.has_guard()) {
       const Guard &guard = step.guard();
       if (guard.modulus() == 0 || guard.remainder() >= guard.modulus())
-        throw Error(place, ": guard: expected a remainder below the modulus, "
-                           "got ",
+        throw Error(place,
+                    ": guard: expected a remainder below the modulus, "
+                    "got ",
                     guard.remainder(), " modulo ", guard.modulus());
     }
     for (const Wait &wait : step.waits()) {
@@ -126,7 +127,8 @@ private:
     case Instruction::kApply: {
       const Exchange &exchange = step.has_push() ? step.push() : step.apply();
       if (!plan.has_server())
-        throw Error(place, ": exchanges a fragment, but the plan has no server");
+        throw Error(place,
+                    ": exchanges a fragment, but the plan has no server");
       if (exchange.fragment() >= plan.server().fragments())
         throw Error(place, ": fragment ", exchange.fragment(),
                     " does not exist, there are ", plan.server().fragments());
@@ -150,8 +152,8 @@ private:
     if (!variables.insert(loop.variable()).second)
       throw Error(place, ": loop variable ", loop.variable(),
                   " stands twice in the program");
-    if (iterations > kMaxCount / loop.count())
-      throw Error(place, ": the loops around run more than ", kMaxCount,
+    if (iterations > kMaxIterations / loop.count())
+      throw Error(place, ": the loops around run more than ", kMaxIterations,
                   " times");
     loops[loop.variable()] = loop.count();
     body(loop.body(), place + ".loop", depth + 1, iterations * loop.count());
@@ -172,8 +174,8 @@ private:
       fits = step.lane() == LANE_COMPUTE;
       break;
     case Instruction::kSend:
-      fits = step.lane() == LANE_SEND_FORWARD ||
-             step.lane() == LANE_SEND_BACKWARD;
+      fits =
+          step.lane() == LANE_SEND_FORWARD || step.lane() == LANE_SEND_BACKWARD;
       break;
     case Instruction::kReceive:
       fits = step.lane() == LANE_RECEIVE_FORWARD ||
@@ -283,9 +285,8 @@ private:
         load.input() == static_cast<unsigned>(model.inputs_size())
             ? model.label()
             : model.inputs(static_cast<int>(load.input()));
-    std::uint64_t sample =
-        times(elementCount(input.dims(), place), elementBytes(input.dtype()),
-              place);
+    std::uint64_t sample = times(elementCount(input.dims(), place),
+                                 elementBytes(input.dtype()), place);
     std::uint64_t most = 1;
     for (const ProgramUse &use : uses)
       most = std::max(most, use.island->microbatch());
@@ -310,15 +311,16 @@ private:
             .groups(0)
             .tensor_parallel();
       };
-      const Stage &other = use.island->stages(static_cast<int>(transfer.stage()));
+      const Stage &other =
+          use.island->stages(static_cast<int>(transfer.stage()));
       for (const ReplicaGroup &group : other.groups())
         if (group.tensor_parallel() !=
             use.island->stages(static_cast<int>(use.stage))
                 .groups(static_cast<int>(use.group))
                 .tensor_parallel())
           throw Error(place, ": stages ", use.stage, " and ", transfer.stage(),
-                      " differ in tensor-parallel degree (",
-                      degree(use.stage), " and ", degree(transfer.stage()),
+                      " differ in tensor-parallel degree (", degree(use.stage),
+                      " and ", degree(transfer.stage()),
                       "), which a transfer cannot bridge");
     }
   }
@@ -333,8 +335,7 @@ private:
       throw Error(place, ": unknown group ",
                   static_cast<int>(collective.group()));
     if (collective.dtype() != DTYPE_F32)
-      throw Error(place, ": expected f32, got ",
-                  dtypeName(collective.dtype()));
+      throw Error(place, ": expected f32, got ", dtypeName(collective.dtype()));
     if (collective.elements() == 0)
       throw Error(place, ": reduces nothing");
     range(collective.address(), times(collective.elements(), 4, place), 4,
@@ -350,14 +351,14 @@ private:
                            1);
       for (const Value &value : segment.values())
         if (value.storage_case() == Value::kArgument)
-          entry->second[value.argument()] =
-              std::max(entry->second[value.argument()],
-                       elementBytes(value.dtype()));
+          entry->second[value.argument()] = std::max(
+              entry->second[value.argument()], elementBytes(value.dtype()));
     }
     return entry->second;
   }
 
   static constexpr std::uint32_t kMaxVariables = 1 << 16;
+  static constexpr std::uint64_t kMaxIterations = std::uint64_t{1} << 32;
   const Plan &plan;
   const Program &program;
   const std::vector<ProgramUse> &uses;

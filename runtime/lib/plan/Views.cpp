@@ -89,8 +89,8 @@ bool mayOverlap(const Value &a, const Value &b) {
     return false;
   // Both repeat with period `p` (bytes) and inside one period each stays in
   // its own window: then they never meet.
-  auto periodic = [](const Value &value, std::uint64_t p,
-                     std::uint64_t &begin, std::uint64_t &end) {
+  auto periodic = [](const Value &value, std::uint64_t p, std::uint64_t &begin,
+                     std::uint64_t &end) {
     std::uint64_t size = elementBytes(value.dtype());
     Dims step = strides(value);
     std::uint64_t last = 0;

@@ -104,9 +104,8 @@ public:
                    std::shared_ptr<Waits> waits,
                    std::vector<std::uint64_t> ranks,
                    std::chrono::milliseconds timeout)
-      : Communicator(context->rank, context->size),
-        context(std::move(context)), waits(std::move(waits)),
-        ranks(std::move(ranks)), timeout(timeout) {}
+      : Communicator(context->rank, context->size), context(std::move(context)),
+        waits(std::move(waits)), ranks(std::move(ranks)), timeout(timeout) {}
 
   void send(int to, std::uint32_t tag,
             std::span<const std::byte> data) override {

@@ -35,8 +35,8 @@ struct InprocHub::State {
   void wait(std::unique_lock<std::mutex> &lock,
             std::chrono::milliseconds timeout, const std::string &what,
             Ready ready) {
-    bool done = changed.wait_for(lock, timeout,
-                                 [&] { return aborted || ready(); });
+    bool done =
+        changed.wait_for(lock, timeout, [&] { return aborted || ready(); });
     if (aborted)
       throw PeerError(what, ": ", why);
     if (!done)
@@ -76,8 +76,8 @@ public:
     std::vector<std::byte> message = std::move(queue.front());
     queue.pop_front();
     if (message.size() != data.size())
-      throw Error(Status::Failed, "expected ", data.size(),
-                  " bytes from rank ", from, ", got ", message.size());
+      throw Error(Status::Failed, "expected ", data.size(), " bytes from rank ",
+                  from, ", got ", message.size());
     if (!data.empty())
       std::memcpy(data.data(), message.data(), data.size());
   }

@@ -207,16 +207,16 @@ StoreClient::StoreClient(const std::string &address,
   for (;;) {
     fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
-      throw Error(Status::Failed, "cannot open a socket: ",
-                  std::strerror(errno));
+      throw Error(Status::Failed,
+                  "cannot open a socket: ", std::strerror(errno));
     if (::connect(fd, reinterpret_cast<sockaddr *>(&to), sizeof to) == 0)
       break;
     int error = errno;
     ::close(fd);
     fd = -1;
     if (std::chrono::steady_clock::now() >= deadline)
-      throw PeerError("store at ", address, ": cannot connect: ",
-                      std::strerror(error));
+      throw PeerError("store at ", address,
+                      ": cannot connect: ", std::strerror(error));
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   // A store that has gone silent must not hold anyone for ever.

@@ -29,7 +29,8 @@ TinyModel pipeline(std::uint64_t replicas = 1) {
 }
 
 /// Every instruction of `program`'s step for which `pick` holds.
-void forEach(Program &program, const std::function<void(Instruction &)> &visit) {
+void forEach(Program &program,
+             const std::function<void(Instruction &)> &visit) {
   std::function<void(Body &)> walk = [&](Body &body) {
     for (Instruction &i : body)
       if (i.has_loop())
@@ -94,7 +95,8 @@ TEST(Progress, ReportsSizesThatDiffer) {
       i.mutable_receive()->set_bytes(64);
   });
   validatePlan(plan);
-  expectError([&] { checkProgress(plan); }, "transfers 128 bytes while rank 1 (stage 1) lane receive-forward "
+  expectError([&] { checkProgress(plan); },
+              "transfers 128 bytes while rank 1 (stage 1) lane receive-forward "
               "expects 64");
 }
 
@@ -120,7 +122,8 @@ TEST(Progress, ReportsCollectivesThatDiffer) {
   Plan swapped = tinyPlan(pipeline());
   auto &steps = *swapped.mutable_programs(1)->mutable_step();
   for (auto i = steps.begin(); i != steps.end();)
-    i = i->has_collective() && i->collective().group() == Collective::GROUP_ISLAND
+    i = i->has_collective() &&
+                i->collective().group() == Collective::GROUP_ISLAND
             ? steps.erase(i)
             : std::next(i);
   expectError([&] { checkProgress(swapped); }, "deadlock");
@@ -129,9 +132,8 @@ TEST(Progress, ReportsCollectivesThatDiffer) {
 // What happens only in some steps is looked at in such a step.
 TEST(Progress, LooksAtGuardedSteps) {
   Plan plan = tinyPlan(pipeline());
-  Instruction &extra =
-      allReduce(*plan.mutable_programs(0)->mutable_step(),
-                Collective::GROUP_ISLAND, 0, 1);
+  Instruction &extra = allReduce(*plan.mutable_programs(0)->mutable_step(),
+                                 Collective::GROUP_ISLAND, 0, 1);
   extra.mutable_guard()->set_modulus(5);
   extra.mutable_guard()->set_remainder(3);
   expectError([&] { checkProgress(plan); }, "step 2: deadlock");

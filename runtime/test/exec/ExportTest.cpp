@@ -86,8 +86,7 @@ TEST(ExportOnnx, SplitsMergedParameters) {
             saved["norm.weight"]);
   EXPECT_EQ(weights(run.folder / "out.onnx", "table"), saved["table"]);
   ModelProto out;
-  ASSERT_TRUE(
-      out.ParseFromString(readFile(run.folder / "out.onnx", 1 << 20)));
+  ASSERT_TRUE(out.ParseFromString(readFile(run.folder / "out.onnx", 1 << 20)));
   for (const auto &node : out.graph().node())
     EXPECT_NE(node.op_type(), "Identity");
   EXPECT_TRUE(weights(run.folder / "out.onnx", "shared").empty())

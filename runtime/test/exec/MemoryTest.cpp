@@ -69,8 +69,8 @@ TEST(Memory, StaysWithinThePlannedPeakAndTheConstant) {
   std::uint64_t own = peaks[1] - peaks[0];
   RecordProperty("beyond_arena_bytes",
                  std::to_string(static_cast<std::int64_t>(own - planned)));
-  std::cout << "planned " << (planned >> 20) << " MiB, resident "
-            << (own >> 20) << " MiB more than before\n";
+  std::cout << "planned " << (planned >> 20) << " MiB, resident " << (own >> 20)
+            << " MiB more than before\n";
   EXPECT_LE(own, planned + kMemoryBeyondArena);
 }
 

@@ -49,23 +49,23 @@ class EveryLayout : public testing::TestWithParam<Layout> {};
 // One rank, data parallel, a pipeline and both: the losses are those of plain
 // loops over all samples, and they fall.
 TEST_P(EveryLayout, TrainsAsPlainLoopsDo) {
-  TinyRun run(shaped(GetParam().stages, GetParam().replicas,
-                     GetParam().microbatch));
+  TinyRun run(
+      shaped(GetParam().stages, GetParam().replicas, GetParam().microbatch));
   std::vector<double> losses = run.train(20);
   expectClose(losses, run.reference(20));
   EXPECT_LT(losses.back(), 0.9 * losses.front());
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Layouts, EveryLayout,
-    testing::Values(Layout{1, 1, 1}, Layout{1, 1, 3}, Layout{1, 2, 1},
-                    Layout{1, 3, 2}, Layout{2, 1, 1}, Layout{2, 1, 4},
-                    Layout{2, 2, 1}, Layout{2, 3, 2}),
-    [](const auto &info) {
-      return "pp" + std::to_string(info.param.stages) + "dp" +
-             std::to_string(info.param.replicas) + "mb" +
-             std::to_string(info.param.microbatch);
-    });
+INSTANTIATE_TEST_SUITE_P(Layouts, EveryLayout,
+                         testing::Values(Layout{1, 1, 1}, Layout{1, 1, 3},
+                                         Layout{1, 2, 1}, Layout{1, 3, 2},
+                                         Layout{2, 1, 1}, Layout{2, 1, 4},
+                                         Layout{2, 2, 1}, Layout{2, 3, 2}),
+                         [](const auto &info) {
+                           return "pp" + std::to_string(info.param.stages) +
+                                  "dp" + std::to_string(info.param.replicas) +
+                                  "mb" + std::to_string(info.param.microbatch);
+                         });
 
 // The same run gives the same bits.
 TEST(Rank, RepeatsToTheBit) {
@@ -77,7 +77,8 @@ TEST(Rank, WritesTheTrainedParameters) {
   TinyRun run(shaped(2, 2));
   run.train(15, run.folder / "c");
   run.reference(15);
-  Weights saved = readCheckpoint(run.plan, latestCheckpoint(run.folder / "c", 0));
+  Weights saved =
+      readCheckpoint(run.plan, latestCheckpoint(run.folder / "c", 0));
   ASSERT_EQ(saved.size(), run.trained.size());
   for (const auto &[name, expected] : run.trained)
     for (std::size_t i = 0; i < expected.size(); ++i)

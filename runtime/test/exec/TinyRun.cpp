@@ -41,7 +41,8 @@ TinyRun::TinyRun(const TinyModel &model) : model(model), plan(tinyPlan(model)) {
   for (std::int64_t i = 0; i < v * v; ++i)
     initial["table"].push_back(std::sin(static_cast<float>(i)) * 0.5f);
   for (std::int64_t i = 0; i < v; ++i)
-    initial["norm.weight"].push_back(1 + 0.1f * std::cos(static_cast<float>(i)));
+    initial["norm.weight"].push_back(1 +
+                                     0.1f * std::cos(static_cast<float>(i)));
   onnx_subset::ModelProto proto;
   onnx_subset::GraphProto &graph = *proto.mutable_graph();
   auto *gather = graph.add_node();
@@ -65,8 +66,8 @@ TinyRun::TinyRun(const TinyModel &model) : model(model), plan(tinyPlan(model)) {
   data = folder / "tokens.bin";
   std::string bytes;
   for (std::uint64_t i = 0; i < 101; ++i) {
-    tokens.push_back(static_cast<std::int64_t>((i * i + i / 3) %
-                                               model.vocabulary));
+    tokens.push_back(
+        static_cast<std::int64_t>((i * i + i / 3) % model.vocabulary));
     bytes += static_cast<char>(tokens.back());
     bytes += '\0';
   }

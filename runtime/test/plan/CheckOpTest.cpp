@@ -82,12 +82,21 @@ constexpr DType f32 = DTYPE_F32, bf16 = DTYPE_BF16, i64 = DTYPE_I64,
 TEST(CheckOp, AcceptsEveryOp) {
   OneOp good[] = {
       OneOp(OPCODE_COPY).in(i64, {2, 3}).out(i64, {2, 3}),
-      OneOp(OPCODE_CONCAT).in(f32, {2, 3}).in(f32, {2, 1}).out(f32, {2, 4})
+      OneOp(OPCODE_CONCAT)
+          .in(f32, {2, 3})
+          .in(f32, {2, 1})
+          .out(f32, {2, 4})
           .integer("axis", 1),
-      OneOp(OPCODE_GATHER).in(f32, {9, 4}).in(i64, {2, 3}).out(f32, {2, 3, 4})
+      OneOp(OPCODE_GATHER)
+          .in(f32, {9, 4})
+          .in(i64, {2, 3})
+          .out(f32, {2, 3, 4})
           .integer("axis", 0),
-      OneOp(OPCODE_GATHER_BACKWARD).in(f32, {2, 3, 4}).in(i64, {2, 3})
-          .out(f32, {9, 4}).integer("axis", 0),
+      OneOp(OPCODE_GATHER_BACKWARD)
+          .in(f32, {2, 3, 4})
+          .in(i64, {2, 3})
+          .out(f32, {9, 4})
+          .integer("axis", 0),
       OneOp(OPCODE_CAST).in(f32, {2}).out(bf16, {2}),
       OneOp(OPCODE_FILL).out(f32, {2}).real("value", 1),
       OneOp(OPCODE_PAD).in(f32, {2, 3}).out(f32, {4, 3}).list("low", {1, 0}),
@@ -96,44 +105,112 @@ TEST(CheckOp, AcceptsEveryOp) {
       OneOp(OPCODE_TANH).in(f32, {2}).out(f32, {2}),
       OneOp(OPCODE_RELU_BACKWARD).in(f32, {2}).in(f32, {2}).out(f32, {2}),
       OneOp(OPCODE_GELU).in(f32, {2}).out(f32, {2}).text("approximate", "tanh"),
-      OneOp(OPCODE_GELU_BACKWARD).in(f32, {2}).in(f32, {2}).out(f32, {2})
+      OneOp(OPCODE_GELU_BACKWARD)
+          .in(f32, {2})
+          .in(f32, {2})
+          .out(f32, {2})
           .text("approximate", "none"),
-      OneOp(OPCODE_WHERE).in(boolean, {2, 1}).in(f32, {3}).in(f32, {})
+      OneOp(OPCODE_WHERE)
+          .in(boolean, {2, 1})
+          .in(f32, {3})
+          .in(f32, {})
           .out(f32, {2, 3}),
       OneOp(OPCODE_LESS).in(i64, {2}).in(i64, {1}).out(boolean, {2}),
-      OneOp(OPCODE_REDUCE_MEAN).in(f32, {2, 3, 4}).out(f32, {1, 3, 1})
-          .list("axes", {0, 2}).flag("keep_dims"),
+      OneOp(OPCODE_REDUCE_MEAN)
+          .in(f32, {2, 3, 4})
+          .out(f32, {1, 3, 1})
+          .list("axes", {0, 2})
+          .flag("keep_dims"),
       OneOp(OPCODE_SOFTMAX).in(f32, {2, 3}).out(f32, {2, 3}),
       OneOp(OPCODE_SOFTMAX_BACKWARD).in(f32, {2}).in(f32, {2}).out(f32, {2}),
-      OneOp(OPCODE_LAYER_NORM).in(f32, {2, 3, 8}).in(f32, {8}).in(f32, {8})
-          .out(f32, {2, 3, 8}).out(f32, {2, 3}).out(f32, {2, 3})
+      OneOp(OPCODE_LAYER_NORM)
+          .in(f32, {2, 3, 8})
+          .in(f32, {8})
+          .in(f32, {8})
+          .out(f32, {2, 3, 8})
+          .out(f32, {2, 3})
+          .out(f32, {2, 3})
           .real("epsilon", 1e-5),
-      OneOp(OPCODE_LAYER_NORM_BACKWARD_INPUT).in(f32, {2, 8}).in(f32, {2, 8})
-          .in(f32, {8}).in(f32, {2}).in(f32, {2}).out(f32, {2, 8}),
-      OneOp(OPCODE_LAYER_NORM_BACKWARD_WEIGHT).in(f32, {2, 8}).in(f32, {2, 8})
-          .in(f32, {2}).in(f32, {2}).out(f32, {8}).out(f32, {8}),
-      OneOp(OPCODE_CROSS_ENTROPY).in(f32, {2, 3, 9}).in(i64, {2, 3})
-          .out(f32, {}).out(f32, {1}).out(f32, {2, 3})
+      OneOp(OPCODE_LAYER_NORM_BACKWARD_INPUT)
+          .in(f32, {2, 8})
+          .in(f32, {2, 8})
+          .in(f32, {8})
+          .in(f32, {2})
+          .in(f32, {2})
+          .out(f32, {2, 8}),
+      OneOp(OPCODE_LAYER_NORM_BACKWARD_WEIGHT)
+          .in(f32, {2, 8})
+          .in(f32, {2, 8})
+          .in(f32, {2})
+          .in(f32, {2})
+          .out(f32, {8})
+          .out(f32, {8}),
+      OneOp(OPCODE_CROSS_ENTROPY)
+          .in(f32, {2, 3, 9})
+          .in(i64, {2, 3})
+          .out(f32, {})
+          .out(f32, {1})
+          .out(f32, {2, 3})
           .integer("ignore_index", -100),
-      OneOp(OPCODE_CROSS_ENTROPY_BACKWARD).in(f32, {2, 9}).in(i64, {2})
-          .in(f32, {2}).out(f32, {2, 9}).integer("ignore_index", -100),
-      OneOp(OPCODE_MATMUL).in(f32, {5, 2, 3}).in(f32, {4, 3}).in(f32, {4})
-          .out(f32, {5, 2, 4}).flag("transpose_b"),
-      OneOp(OPCODE_ATTENTION).in(f32, {2, 5, 8}).in(f32, {2, 7, 8})
-          .in(f32, {2, 7, 6}).out(f32, {2, 5, 6}).out(f32, {2, 5})
-          .flag("causal").real("scale", 0.5),
-      OneOp(OPCODE_ATTENTION_BACKWARD).in(f32, {2, 5, 6}).in(f32, {2, 5, 8})
-          .in(f32, {2, 7, 8}).in(f32, {2, 7, 6}).in(f32, {2, 5, 6})
-          .in(f32, {2, 5}).out(f32, {2, 5, 8}).out(f32, {2, 7, 8})
-          .out(f32, {2, 7, 6}).flag("causal").real("scale", 0.5),
+      OneOp(OPCODE_CROSS_ENTROPY_BACKWARD)
+          .in(f32, {2, 9})
+          .in(i64, {2})
+          .in(f32, {2})
+          .out(f32, {2, 9})
+          .integer("ignore_index", -100),
+      OneOp(OPCODE_MATMUL)
+          .in(f32, {5, 2, 3})
+          .in(f32, {4, 3})
+          .in(f32, {4})
+          .out(f32, {5, 2, 4})
+          .flag("transpose_b"),
+      OneOp(OPCODE_ATTENTION)
+          .in(f32, {2, 5, 8})
+          .in(f32, {2, 7, 8})
+          .in(f32, {2, 7, 6})
+          .out(f32, {2, 5, 6})
+          .out(f32, {2, 5})
+          .flag("causal")
+          .real("scale", 0.5),
+      OneOp(OPCODE_ATTENTION_BACKWARD)
+          .in(f32, {2, 5, 6})
+          .in(f32, {2, 5, 8})
+          .in(f32, {2, 7, 8})
+          .in(f32, {2, 7, 6})
+          .in(f32, {2, 5, 6})
+          .in(f32, {2, 5})
+          .out(f32, {2, 5, 8})
+          .out(f32, {2, 7, 8})
+          .out(f32, {2, 7, 6})
+          .flag("causal")
+          .real("scale", 0.5),
       OneOp(OPCODE_OPTIMIZER_ADVANCE).in(f32, {1}).in(i64, {}).update(1),
-      OneOp(OPCODE_SGD).in(f32, {8}).in(f32, {8}).in(f32, {}).in(i64, {})
-          .in(f32, {8}).update(0).update(4).real("learning_rate", 1)
-          .real("momentum", 0.9).real("weight_decay", 0),
-      OneOp(OPCODE_ADAMW).in(f32, {8}).in(f32, {8}).in(f32, {}).in(i64, {})
-          .in(f32, {8}).in(f32, {8}).update(0).update(4).update(5)
-          .real("learning_rate", 1).real("beta1", 0.9).real("beta2", 0.99)
-          .real("epsilon", 1e-8).real("weight_decay", 0),
+      OneOp(OPCODE_SGD)
+          .in(f32, {8})
+          .in(f32, {8})
+          .in(f32, {})
+          .in(i64, {})
+          .in(f32, {8})
+          .update(0)
+          .update(4)
+          .real("learning_rate", 1)
+          .real("momentum", 0.9)
+          .real("weight_decay", 0),
+      OneOp(OPCODE_ADAMW)
+          .in(f32, {8})
+          .in(f32, {8})
+          .in(f32, {})
+          .in(i64, {})
+          .in(f32, {8})
+          .in(f32, {8})
+          .update(0)
+          .update(4)
+          .update(5)
+          .real("learning_rate", 1)
+          .real("beta1", 0.9)
+          .real("beta2", 0.99)
+          .real("epsilon", 1e-8)
+          .real("weight_decay", 0),
   };
   for (const OneOp &one : good)
     EXPECT_NO_THROW(one.check()) << opcodeName(one.segment.ops(0).opcode());
@@ -152,7 +229,10 @@ TEST(CheckOp, RefusesWrongOperands) {
       {OneOp(OPCODE_CONCAT).in(f32, {2}).out(f32, {2}), "'axis' is missing"},
       {OneOp(OPCODE_CONCAT).in(f32, {2}).out(f32, {2}).integer("axis", -1),
        "'axis': expected"},
-      {OneOp(OPCODE_GATHER).in(f32, {9, 4}).in(f32, {2}).out(f32, {2, 4})
+      {OneOp(OPCODE_GATHER)
+           .in(f32, {9, 4})
+           .in(f32, {2})
+           .out(f32, {2, 4})
            .integer("axis", 0),
        "indices: expected i64 or i32, got f32"},
       {OneOp(OPCODE_PAD).in(f32, {3}).out(f32, {4}).list("low", {2}),
@@ -165,22 +245,41 @@ TEST(CheckOp, RefusesWrongOperands) {
        "expected 'none' or 'tanh'"},
       {OneOp(OPCODE_TANH).in(f32, {2}).out(f32, {2}).real("scale", 1),
        "unknown attribute 'scale'"},
-      {OneOp(OPCODE_REDUCE_SUM).in(f32, {2, 3}).out(f32, {3})
+      {OneOp(OPCODE_REDUCE_SUM)
+           .in(f32, {2, 3})
+           .out(f32, {3})
            .list("axes", {1, 0}),
        "ascending"},
-      {OneOp(OPCODE_LAYER_NORM).in(f32, {2, 8}).in(f32, {8}).in(f32, {8})
-           .out(f32, {2, 8}).out(bf16, {2}).out(f32, {2})
+      {OneOp(OPCODE_LAYER_NORM)
+           .in(f32, {2, 8})
+           .in(f32, {8})
+           .in(f32, {8})
+           .out(f32, {2, 8})
+           .out(bf16, {2})
+           .out(f32, {2})
            .real("epsilon", 1e-5),
        "mean: expected f32"},
       {OneOp(OPCODE_MATMUL).in(f32, {2, 3}).in(f32, {2, 3}).out(f32, {2, 3}),
        "contracted dimensions differ"},
       {OneOp(OPCODE_MATMUL).in(f32, {2, 3}).in(bf16, {3, 2}).out(f32, {2, 2}),
        "equal dtypes"},
-      {OneOp(OPCODE_ATTENTION).in(f32, {7, 8}).in(f32, {5, 8}).in(f32, {5, 8})
-           .out(f32, {7, 8}).out(f32, {7}).flag("causal").real("scale", 1),
+      {OneOp(OPCODE_ATTENTION)
+           .in(f32, {7, 8})
+           .in(f32, {5, 8})
+           .in(f32, {5, 8})
+           .out(f32, {7, 8})
+           .out(f32, {7})
+           .flag("causal")
+           .real("scale", 1),
        "leaves rows empty"},
-      {OneOp(OPCODE_SGD).in(f32, {8}).in(f32, {8}).in(f32, {}).in(i64, {})
-           .out(f32, {8}).real("learning_rate", 1).real("momentum", 0)
+      {OneOp(OPCODE_SGD)
+           .in(f32, {8})
+           .in(f32, {8})
+           .in(f32, {})
+           .in(i64, {})
+           .out(f32, {8})
+           .real("learning_rate", 1)
+           .real("momentum", 0)
            .real("weight_decay", 0),
        "must be the memory of its input"},
       {OneOp(OPCODE_SOFTMAX).in(f32, {2}).update(0), "overlaps input 0"},

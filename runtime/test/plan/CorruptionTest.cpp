@@ -54,7 +54,10 @@ TEST(PlanFile, RefusesEveryFlipAndCut) {
         static_cast<char>(1u << (random() % 8));
     expectError([&] { parsePlan(damaged, "p"); }, "");
     expectError(
-        [&] { parsePlan(std::string_view(bytes).substr(0, random() % bytes.size()), "p"); },
+        [&] {
+          parsePlan(std::string_view(bytes).substr(0, random() % bytes.size()),
+                    "p");
+        },
         "");
   }
   expectError([&] { parsePlan("", "p"); }, "not a plan");
@@ -100,7 +103,8 @@ TEST(PlanFile, LeavesNothingHalfWritten) {
   // A full disk: writing to /dev/full fails, and the failure is told. The
   // target cannot be renamed onto a folder either.
   std::filesystem::create_directory(folder / "c.plan");
-  expectError([&] { writePlan(samplePlan(), folder / "c.plan"); }, "cannot put");
+  expectError([&] { writePlan(samplePlan(), folder / "c.plan"); },
+              "cannot put");
   int files = 0;
   for (const auto &entry : std::filesystem::directory_iterator(folder.path)) {
     (void)entry;

@@ -6,8 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "tombolo/runtime/File.h"
 #include "tombolo/runtime/Onnx.h"
+#include "tombolo/runtime/File.h"
 #include "tombolo/schema/onnx_subset.pb.h"
 
 #include "Expect.h"
@@ -66,9 +66,9 @@ protected:
     TensorProto &w = weight(model);
     w.clear_raw_data();
     w.set_data_location(1);
-    for (auto [key, value] :
-         {std::pair{"location", location}, {"offset", offset},
-          {"length", length}}) {
+    for (auto [key, value] : {std::pair{"location", location},
+                              {"offset", offset},
+                              {"length", length}}) {
       StringStringEntry *entry = w.add_external_data();
       entry->set_key(key);
       entry->set_value(value);

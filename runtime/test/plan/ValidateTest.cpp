@@ -66,8 +66,7 @@ const Fault kFaults[] = {
      "add up to"},
     {"noOptimizer", [](Plan &p) { p.mutable_training()->clear_sgd(); },
      "no optimizer"},
-    {"notFinite",
-     [](Plan &p) { p.mutable_training()->set_learning_rate(NAN); },
+    {"notFinite", [](Plan &p) { p.mutable_training()->set_learning_rate(NAN); },
      "learning_rate"},
     {"programIndex",
      [](Plan &p) {
@@ -97,7 +96,9 @@ const Fault kFaults[] = {
      },
      "segment 99 does not exist"},
     {"argumentCount",
-     [](Plan &p) { first(p, Instruction::kCall).mutable_call()->add_arguments(); },
+     [](Plan &p) {
+       first(p, Instruction::kCall).mutable_call()->add_arguments();
+     },
      "arguments, got"},
     {"addressPastArena",
      [](Plan &p) {
@@ -148,8 +149,7 @@ const Fault kFaults[] = {
     {"inputIndex",
      [](Plan &p) { first(p, Instruction::kLoad).mutable_load()->set_input(2); },
      "input 2 does not exist"},
-    {"semaphore",
-     [](Plan &p) { first(p, Instruction::kCall).add_signals(99); },
+    {"semaphore", [](Plan &p) { first(p, Instruction::kCall).add_signals(99); },
      "semaphore 99 does not exist"},
     {"lane",
      [](Plan &p) { first(p, Instruction::kCall).set_lane(LANE_COLLECTIVE); },
@@ -177,8 +177,9 @@ const Fault kFaults[] = {
      "unknown group"},
     {"collectiveRange",
      [](Plan &p) {
-       first(p, Instruction::kCollective).mutable_collective()->set_elements(
-           1 << 20);
+       first(p, Instruction::kCollective)
+           .mutable_collective()
+           ->set_elements(1 << 20);
      },
      "outside the arena"},
     {"emptyInstruction",
@@ -195,9 +196,7 @@ const Fault kFaults[] = {
      },
      "stands twice in the program"},
     {"loopCount",
-     [](Plan &p) {
-       first(p, Instruction::kLoop).mutable_loop()->set_count(0);
-     },
+     [](Plan &p) { first(p, Instruction::kLoop).mutable_loop()->set_count(0); },
      "unusable loop count"},
     {"pushWithoutServer",
      [](Plan &p) {
@@ -207,10 +206,14 @@ const Fault kFaults[] = {
      },
      "no server"},
     {"valueOutsideArgument",
-     [](Plan &p) { p.mutable_segments(0)->mutable_values(0)->set_dims(0, 999); },
+     [](Plan &p) {
+       p.mutable_segments(0)->mutable_values(0)->set_dims(0, 999);
+     },
      "outside its storage"},
     {"valueOfNoArgument",
-     [](Plan &p) { p.mutable_segments(0)->mutable_values(0)->set_argument(44); },
+     [](Plan &p) {
+       p.mutable_segments(0)->mutable_values(0)->set_argument(44);
+     },
      "argument 44 does not exist"},
     {"hugeDimension",
      [](Plan &p) {
@@ -274,8 +277,10 @@ const Fault kFaults[] = {
      "two owners"},
     {"controlCharacter",
      [](Plan &p) {
-       p.mutable_programs(0)->mutable_parameters(0)->mutable_names()->set_listed(
-           0, "a\nb");
+       p.mutable_programs(0)
+           ->mutable_parameters(0)
+           ->mutable_names()
+           ->set_listed(0, "a\nb");
      },
      "control character"},
     {"statsAddress",
@@ -285,7 +290,9 @@ const Fault kFaults[] = {
      [](Plan &p) { p.mutable_programs(0)->set_updates_address(4); },
      "updates_address"},
     {"region",
-     [](Plan &p) { p.mutable_programs(0)->mutable_regions(0)->set_bytes(~0ull); },
+     [](Plan &p) {
+       p.mutable_programs(0)->mutable_regions(0)->set_bytes(~0ull);
+     },
      "outside the arena"},
     {"aliasedArguments",
      [](Plan &p) {
@@ -316,6 +323,23 @@ TEST(Validate, RefusesDeepNesting) {
   for (std::uint32_t i = 0; i < 60; ++i)
     body = &loop(*body, 100 + i, 1);
   expectError([&] { validatePlan(plan); }, "nested more than");
+}
+
+// A few bytes cannot make the reader list billions of pieces or iterations.
+TEST(Validate, RefusesWhatWouldNotEnd) {
+  Plan plan = tinyPlan({});
+  Slice *slice = plan.mutable_programs(0)->mutable_parameters(0)->add_slices();
+  slice->set_length(1);
+  slice->set_count(std::uint64_t{1} << 40);
+  slice->set_stride(1);
+  plan.mutable_programs(0)->mutable_parameters(0)->set_dims(
+      0, std::uint64_t{1} << 40);
+  plan.mutable_programs(0)->set_arena_bytes(std::uint64_t{1} << 50);
+  expectError([&] { validatePlan(plan); }, "pieces");
+  plan = tinyPlan({});
+  Body &outer = loop(*plan.mutable_programs(0)->mutable_step(), 50, 1 << 20);
+  loop(outer, 51, 1 << 20);
+  expectError([&] { validatePlan(plan); }, "run more than");
 }
 
 // Several terms of one variable are bounded together: i - i stays 0.

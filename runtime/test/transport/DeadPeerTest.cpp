@@ -30,9 +30,9 @@ constexpr int kNoticed = 42;
                                 int ready) {
   try {
     // The timeout is long: what ends the wait must be the dead peer itself.
-    auto transport =
-        createGlooTransport(rank, store, "127.0.0.1",
-                            {std::chrono::minutes(5), std::chrono::seconds(30)});
+    auto transport = createGlooTransport(
+        rank, store, "127.0.0.1",
+        {std::chrono::minutes(5), std::chrono::seconds(30)});
     std::vector<std::uint64_t> ranks(kRanks);
     std::iota(ranks.begin(), ranks.end(), 0);
     auto ring = transport->connect("all", ranks);

@@ -25,7 +25,8 @@ namespace {
 
 TEST(Store, GivesWhatWasSet) {
   StoreServer server;
-  StoreClient a(server.address(), seconds(10)), b(server.address(), seconds(10));
+  StoreClient a(server.address(), seconds(10)),
+      b(server.address(), seconds(10));
   std::vector<char> value(100000, 'v');
   std::thread later([&] {
     std::this_thread::sleep_for(milliseconds(50));

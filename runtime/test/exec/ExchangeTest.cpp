@@ -1,0 +1,173 @@
+//===- ExchangeTest.cpp - when ranks push and apply -----------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "TinyRun.h"
+
+#include "Expect.h"
+
+#include "tombolo/runtime/Checkpoint.h"
+
+#include <cstring>
+#include <mutex>
+
+using namespace tombolo::runtime;
+using namespace tombolo::runtime::test;
+
+namespace {
+
+/// What a rank asks of its exchange, in order. `apply` doubles the first
+/// element of the first tensor, so that one sees that it lands in the arena.
+struct Calls {
+  std::vector<std::string> list;
+  std::vector<ExchangeTensor> tensors;
+  std::vector<float> momentum;
+};
+
+class RecordingExchange : public tombolo::runtime::Exchange {
+public:
+  RecordingExchange(Calls &calls, std::vector<ExchangeTensor> tensors,
+                    ArenaAccess arena)
+      : calls(calls), arena(std::move(arena)) {
+    calls.tensors = std::move(tensors);
+  }
+  void begin(std::uint64_t stepsDone) override {
+    calls.list.push_back("begin " + std::to_string(stepsDone));
+  }
+  void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) override {
+    calls.list.push_back("push " + std::to_string(fragment) + " after " +
+                         std::to_string(stepsDone));
+  }
+  void apply(std::uint32_t fragment) override {
+    calls.list.push_back("apply " + std::to_string(fragment));
+    float value;
+    auto bytes = std::as_writable_bytes(std::span(&value, 1));
+    arena.read(calls.tensors[0].address, bytes);
+    value *= 2;
+    arena.write(calls.tensors[0].address, bytes);
+  }
+  void outerMomentum(std::size_t tensor, std::span<float> to) override {
+    for (std::size_t i = 0; i < to.size(); ++i)
+      to[i] = static_cast<float>(i + tensor);
+  }
+  void setOuterMomentum(std::size_t, std::span<const float> from) override {
+    calls.momentum.assign(from.begin(), from.end());
+  }
+  void abort() noexcept override {}
+
+private:
+  Calls &calls;
+  ArenaAccess arena;
+};
+
+/// The tiny model with rounds of three steps, on one rank.
+class ExchangeTest : public testing::Test {
+protected:
+  ExchangeTest() : run({}) {
+    Server &server = *run.plan.mutable_server();
+    server.set_inner_steps(3);
+    server.set_fragments(1);
+    server.set_compression(Server::COMPRESSION_NONE);
+    server.mutable_outer()->set_kind(Server::Outer::KIND_NESTEROV);
+    server.mutable_outer()->set_learning_rate(0.7);
+    server.set_quorum(1);
+    server.set_deadline_seconds(60);
+    server.add_placements()->set_primary("here");
+    Program &program = *run.plan.mutable_programs(0);
+    program.set_semaphores(program.semaphores() + 1);
+    std::uint32_t updated = program.semaphores() - 1;
+    for (Instruction &i : *program.mutable_step())
+      if (i.has_call() && i.call().segment() == 0) // sgd
+        signal(i, updated);
+    for (bool finish : {false, true}) {
+      Body &body = finish ? *program.mutable_finish() : *program.mutable_step();
+      for (bool apply : {false, true}) {
+        Instruction *i = body.Add();
+        i->set_lane(LANE_EXCHANGE);
+        if (apply)
+          i->mutable_apply();
+        else
+          i->mutable_push();
+        if (finish)
+          continue;
+        i->mutable_guard()->set_modulus(3);
+        wait(*i, updated, constant(1));
+      }
+    }
+  }
+
+  Calls train(std::uint64_t steps, bool resume) {
+    Calls calls;
+    RankConfig config = run.config;
+    config.steps = steps;
+    config.checkpointDir = run.folder / "c";
+    config.checkpointEvery = 2;
+    config.resume = resume;
+    InprocHub hub(1);
+    std::unique_ptr<Device> device = createDevice("cpu");
+    std::unique_ptr<Transport> transport = hub.transport(0);
+    RankEvents events;
+    events.checkpoint = [&](std::uint64_t step, const std::string &) {
+      calls.list.push_back("checkpoint " + std::to_string(step));
+    };
+    Rank(run.plan, config, *device, *transport, events,
+         [&](std::vector<ExchangeTensor> tensors, ArenaAccess arena) {
+           return std::make_unique<RecordingExchange>(calls, std::move(tensors),
+                                                      std::move(arena));
+         })
+        .run();
+    return calls;
+  }
+  TinyRun run;
+};
+
+// A push and its apply end every round, and the run; checkpoints lie only where
+// local and global parameters are the same.
+TEST_F(ExchangeTest, FollowsTheRounds) {
+  Calls calls = train(7, false);
+  EXPECT_EQ(calls.list,
+            (std::vector<std::string>{
+                "begin 0", "push 0 after 3", "apply 0", "checkpoint 3",
+                "push 0 after 6", "apply 0", "checkpoint 6", "push 0 after 7",
+                "apply 0", "checkpoint 7"}));
+  ASSERT_EQ(calls.tensors.size(), 1u);
+  EXPECT_EQ(calls.tensors[0].name, "table");
+  EXPECT_EQ(calls.tensors[0].elements, 64u);
+  EXPECT_TRUE(calls.tensors[0].owner);
+  EXPECT_EQ(calls.tensors[0].ranges,
+            (std::vector<ElementRange>{{0, 64, 1, 64}}));
+}
+
+// The outer momentum is saved and handed back before the first version.
+TEST_F(ExchangeTest, KeepsTheOuterMomentum) {
+  train(3, false);
+  Calls calls = train(5, true);
+  ASSERT_EQ(calls.momentum.size(), 64u);
+  EXPECT_EQ(calls.momentum[63], 63.0f);
+  EXPECT_EQ(calls.list[0], "begin 3");
+  EXPECT_EQ(calls.list[1], "push 0 after 5");
+}
+
+// What `apply` writes is what training goes on from.
+TEST_F(ExchangeTest, GoesOnFromWhatWasApplied) {
+  train(3, false);
+  Weights first =
+      readCheckpoint(run.plan, latestCheckpoint(run.folder / "c", 0));
+  TinyRun plain({});
+  plain.train(3, plain.folder / "c");
+  Weights second =
+      readCheckpoint(plain.plan, latestCheckpoint(plain.folder / "c", 0));
+  // Once after step 3, once in finish.
+  EXPECT_EQ(first["table"][0], 4 * second["table"][0]);
+  EXPECT_EQ(first["table"][1], second["table"][1]);
+}
+
+TEST_F(ExchangeTest, NeedsAServer) {
+  expectError([&] { run.train(3); }, "give --server");
+}
+
+} // namespace
