@@ -1,0 +1,208 @@
+//===- Rank.cpp - tombolo-run rank ----------------------------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Commands.h"
+#include "Events.h"
+
+#include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/Rank.h"
+#include "tombolo/runtime/server/ExchangeClient.h"
+
+#include <CLI/CLI.hpp>
+
+#include <cerrno>
+#include <cmath>
+#include <csignal>
+#include <iostream>
+#include <unistd.h>
+
+using namespace tombolo::runtime;
+using nlohmann::json;
+
+namespace {
+
+struct Options {
+  RankOptions common;
+  std::uint32_t island = 0;
+  std::uint64_t rank = 0;
+  std::string rendezvous;
+  std::string host = "127.0.0.1";
+  std::string device = "cpu";
+  std::string server;
+  std::string runId;
+  std::uint64_t incarnation = 0;
+  int eventsFd = -1;
+  double timeoutSeconds = 600;
+};
+
+/// Writes events as lines to the descriptor given, or for a person to stdout.
+class Output {
+public:
+  explicit Output(int fd) : fd(fd) {}
+
+  bool toPerson() const { return fd < 0; }
+
+  void write(const json &event) {
+    std::string line = toLine(event) + "\n";
+    const char *data = line.data();
+    std::size_t left = line.size();
+    while (left > 0) {
+      ssize_t put = ::write(toPerson() ? 1 : fd, data, left);
+      if (put < 0 && errno == EINTR)
+        continue;
+      if (put <= 0)
+        return; // whoever listened has gone; the agent's end ends this rank
+      data += put;
+      left -= static_cast<std::size_t>(put);
+    }
+  }
+
+private:
+  int fd;
+};
+
+void train(const Options &options, Output &output) {
+  Plan plan = readPlan(options.common.plan);
+  RankConfig config;
+  config.island = options.island;
+  config.rank = options.rank;
+  config.steps = options.common.steps;
+  config.model = options.common.model;
+  config.data.path = options.common.data;
+  config.data.tokenBytes = options.common.tokenBytes;
+  config.data.shuffle = options.common.shuffle;
+  config.seed = options.common.init;
+  config.checkpointDir = options.common.checkpointDir;
+  config.checkpointEvery = options.common.checkpointEvery;
+  config.resume = options.common.resume;
+
+  DeviceOptions deviceOptions;
+  deviceOptions.threads = options.common.threads ? options.common.threads : 1;
+  std::unique_ptr<Device> device = createDevice(options.device, deviceOptions);
+
+  TransportOptions transportOptions;
+  transportOptions.timeout = std::chrono::milliseconds(
+      static_cast<std::int64_t>(options.timeoutSeconds * 1000));
+  transportOptions.scope = "island-" + std::to_string(options.island) + "." +
+                           std::to_string(options.incarnation) + "/";
+  std::unique_ptr<Transport> transport;
+  if (!options.rendezvous.empty()) {
+    transport = createGlooTransport(options.rank, options.rendezvous,
+                                    options.host, transportOptions);
+  }
+  // Alone it needs nobody; with peers and no store, connecting says so.
+  InprocHub alone(options.rank + 1);
+  if (!transport)
+    transport = alone.transport(options.rank);
+
+  RankEvents events;
+  events.ready = [&] {
+    output.write({{"event", "ready"},
+                  {"island", options.island},
+                  {"rank", options.rank}});
+  };
+  events.step = [&](const StepMetrics &metrics) {
+    json line = {{"step", metrics.step},
+                 {"island", metrics.island},
+                 {"loss", nullptr},
+                 {"seconds", metrics.seconds},
+                 {"tokens", metrics.tokens}};
+    if (std::isfinite(metrics.loss))
+      line["loss"] = metrics.loss;
+    output.write(line);
+  };
+  events.checkpoint = [&](std::uint64_t step, const std::string &folder) {
+    output.write({{"event", "checkpoint"},
+                  {"step", step},
+                  {"island", options.island},
+                  {"path", folder}});
+  };
+  ExchangeFactory exchange;
+  if (!options.server.empty())
+    exchange = [&](std::vector<ExchangeTensor> tensors, ArenaAccess access) {
+      ExchangeOptions client = exchangeOptions(
+          plan, options.island, static_cast<std::uint32_t>(options.rank));
+      client.server = options.server;
+      client.runId = options.runId;
+      client.incarnation = options.incarnation;
+      return connectExchange(std::move(client), std::move(tensors),
+                             std::move(access));
+    };
+  if (options.rendezvous.empty() &&
+      options.island < static_cast<unsigned>(plan.islands_size())) {
+    const auto &stages = plan.islands(static_cast<int>(options.island)).stages();
+    std::uint64_t ranks = 0;
+    for (const auto &stage : stages)
+      for (const auto &group : stage.groups())
+        ranks += group.count() * group.tensor_parallel();
+    if (ranks > 1)
+      throw Error(Status::Usage, "island ", options.island, " has ", ranks,
+                  " ranks; give --rendezvous ADDRESS so that they meet");
+  }
+  Rank rank(plan, config, *device, *transport, std::move(events),
+            std::move(exchange));
+  rank.run();
+}
+
+} // namespace
+
+int tombolo::runtime::runRank(int argc, char **argv) {
+  Options options;
+  CLI::App app("runs one rank of an island", "tombolo-run rank");
+  addRankOptions(app, options.common);
+  app.add_option("--island", options.island, "the island's number")->required();
+  app.add_option("--rank", options.rank, "the rank's number in its island")
+      ->required();
+  app.add_option("--rendezvous", options.rendezvous,
+                 "address of the store where the island's ranks meet");
+  app.add_option("--host", options.host, "address peers reach this rank at");
+  app.add_option("--device", options.device, "cpu, or null (computes nothing)");
+  app.add_option("--server", options.server, "address of the parameter server");
+  app.add_option("--run-id", options.runId, "the run, as the server knows it");
+  app.add_option("--incarnation", options.incarnation,
+                 "how often the island has been restarted");
+  app.add_option("--events-fd", options.eventsFd,
+                 "write events as lines of JSON to this descriptor");
+  app.add_option("--timeout-seconds", options.timeoutSeconds,
+                 "how long a peer may stay silent")
+      ->check(CLI::PositiveNumber);
+  int status = 0;
+  if (!parseArguments(app, argc, argv, status))
+    return status;
+  std::signal(SIGPIPE, SIG_IGN);
+  Output output(options.eventsFd);
+  auto failed = [&](const char *what, int code, bool peer) {
+    // A line stays below a pipe's atomic size.
+    std::string message = std::string(what).substr(0, 3000);
+    output.write({{"event", "error"},
+                  {"status", code},
+                  {"message", message},
+                  {"peer", peer}});
+    return code;
+  };
+  try {
+    train(options, output);
+    return 0;
+  } catch (const PeerError &error) {
+    if (output.toPerson())
+      throw;
+    return failed(error.what(), error.exitStatus(), true);
+  } catch (const Error &error) {
+    if (output.toPerson())
+      throw;
+    return failed(error.what(), error.exitStatus(), false);
+  } catch (const std::bad_alloc &) {
+    if (output.toPerson())
+      throw;
+    return failed("out of memory", static_cast<int>(Status::Failed), false);
+  } catch (const std::exception &error) {
+    if (output.toPerson())
+      throw;
+    return failed(error.what(), static_cast<int>(Status::Failed), false);
+  }
+}

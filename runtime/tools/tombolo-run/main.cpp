@@ -1,0 +1,77 @@
+//===- main.cpp - tombolo-run ---------------------------------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Commands.h"
+
+#include "tombolo/runtime/Error.h"
+
+#include <cstring>
+#include <exception>
+#include <iostream>
+#include <new>
+
+using namespace tombolo::runtime;
+
+namespace {
+
+struct Command {
+  const char *name;
+  int (*run)(int argc, char **argv);
+  const char *description;
+};
+
+constexpr Command kCommands[] = {
+    {"local", runLocal, "start a plan's servers and ranks here and train"},
+    {"site", runSite, "start and watch the ranks of one site"},
+    {"server", runServer, "run the parameter server"},
+    {"rank", runRank, "run one rank of an island"},
+};
+
+void printUsage(std::ostream &out) {
+  out << "usage: tombolo-run COMMAND PLAN [OPTIONS]\n\n";
+  for (const Command &command : kCommands)
+    out << "  " << command.name
+        << std::string(10 - std::strlen(command.name), ' ')
+        << command.description << "\n";
+  out << "\ntombolo-run COMMAND --help lists a command's options\n";
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  if (argc < 2) {
+    printUsage(std::cerr);
+    return static_cast<int>(Status::Usage);
+  }
+  std::string name = argv[1];
+  if (name == "--help" || name == "-h") {
+    printUsage(std::cout);
+    return 0;
+  }
+  for (const Command &command : kCommands) {
+    if (name != command.name)
+      continue;
+    try {
+      return command.run(argc - 1, argv + 1);
+    } catch (const Error &error) {
+      std::cerr << "tombolo-run " << name << ": error: " << error.what()
+                << "\n";
+      return error.exitStatus();
+    } catch (const std::bad_alloc &) {
+      std::cerr << "tombolo-run " << name << ": error: out of memory\n";
+      return static_cast<int>(Status::Failed);
+    } catch (const std::exception &error) {
+      std::cerr << "tombolo-run " << name << ": error: " << error.what()
+                << "\n";
+      return static_cast<int>(Status::Failed);
+    }
+  }
+  std::cerr << "tombolo-run: error: unknown command '" << name
+            << "', expected local, site, server or rank\n";
+  return static_cast<int>(Status::Usage);
+}
