@@ -36,12 +36,7 @@ public:
              bool accumulate)
       : from(from), to(to), loop(to.dims, {from.strides, to.strides}),
         threads(context.threads), add(context.loops->add),
-        size(device::bytesOf(to.dtype)), accumulate(accumulate) {
-    context.requireType(from, to.dtype, "x");
-    context.requireDims(from, to.dims, "x");
-    context.require(!accumulate || to.dtype == plan::v1::DTYPE_F32,
-                    "only f32 outputs can accumulate");
-  }
+        size(device::bytesOf(to.dtype)), accumulate(accumulate) {}
 
   void run(std::byte *const *bases) const override {
     const std::byte *x = from.address(bases);
@@ -350,6 +345,10 @@ template <typename T> std::unique_ptr<Kernel> makeGather(OpContext &context) {
 std::unique_ptr<Kernel> cpu::makeCopy(const OpContext &context,
                                       const Tensor &from, const Tensor &to,
                                       bool accumulate) {
+  context.requireType(from, to.dtype, "x");
+  context.requireDims(from, to.dims, "x");
+  context.require(!accumulate || to.dtype == plan::v1::DTYPE_F32,
+                  "only f32 outputs can accumulate");
   return std::make_unique<CopyKernel>(context, from, to, accumulate);
 }
 
