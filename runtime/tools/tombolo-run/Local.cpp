@@ -228,7 +228,7 @@ void LocalRun::line(const SupervisorEvent &received) {
         field<std::size_t>(event, "island", 0),
         field<std::uint64_t>(event, "step", 0), field<double>(event, "loss", 0),
         field<double>(event, "seconds", 0), field<double>(event, "tokens", 0));
-  metrics.write(received.line);
+  metrics.write(received.line, /*isStep=*/kind.empty());
 }
 
 void LocalRun::ended(const SupervisorEvent &event) {

@@ -38,17 +38,17 @@ MetricsFile::~MetricsFile() {
   if (fd < 0)
     return;
   close(fd);
-  if (created && empty)
+  if (created && !anyStep)
     unlink(path.c_str());
 }
 
-void MetricsFile::write(std::string_view line) {
+void MetricsFile::write(std::string_view line, bool isStep) {
   if (fd < 0)
     return;
   if (!EventWriter(fd).write(line))
     throw Error("metrics file '", path,
                 "': cannot write: ", std::strerror(errno));
-  empty = false;
+  anyStep |= isStep;
 }
 
 Progress::Progress(std::size_t islands, std::uint64_t steps)

@@ -23,18 +23,18 @@ public:
   /// No file when `path` is empty. `append`: keep what is there (a resumed
   /// run). Throws Error when it cannot be written.
   MetricsFile(const std::string &path, bool append);
-  /// Removes the file again when it is new and nothing came.
+  /// Removes the file again when it is new and no step came.
   ~MetricsFile();
   MetricsFile(const MetricsFile &) = delete;
   MetricsFile &operator=(const MetricsFile &) = delete;
 
-  void write(std::string_view line);
+  void write(std::string_view line, bool isStep);
 
 private:
   std::string path;
   int fd = -1;
   bool created = false;
-  bool empty = true;
+  bool anyStep = false;
 };
 
 /// Per island the last step, loss and tokens per second, in one line that is

@@ -1,0 +1,418 @@
+//===- LocalTest.cpp - tombolo-run local, with real processes -------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Two islands at two sites, two ranks each: server, agents and real ranks that
+// train. Faults come from outside (signals), or from a rank program of the
+// test's own where a real rank cannot be made to do what is needed.
+//
+//===----------------------------------------------------------------------===//
+
+#include "PlanBuilder.h"
+#include "Processes.h"
+#include "Temporary.h"
+
+#include "tombolo/runtime/File.h"
+#include "tombolo/runtime/Onnx.h"
+#include "tombolo/schema/onnx_subset.pb.h"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <csignal>
+#include <map>
+#include <sstream>
+
+#include <fcntl.h>
+#include <sys/wait.h>
+
+using namespace tombolo::runtime;
+using namespace tombolo::runtime::test;
+using nlohmann::json;
+
+namespace {
+
+constexpr std::uint64_t kVocabulary = 8, kTokens = 4;
+
+/// How a command ended and what it wrote to stderr.
+struct Outcome {
+  int status = -1; // 128 + signal when killed
+  std::string errors;
+};
+
+class Local : public testing::Test {
+protected:
+  void SetUp() override {
+    tombolo::onnx_subset::ModelProto model;
+    auto *table = model.mutable_graph()->add_initializer();
+    table->set_name("table");
+    table->set_data_type(1);
+    table->add_dims(kVocabulary);
+    table->add_dims(kVocabulary);
+    table->set_raw_data(std::string(kVocabulary * kVocabulary * 4, '\0'));
+    auto *node = model.mutable_graph()->add_node();
+    node->set_op_type("Gather");
+    node->add_input("table");
+    node->add_input("ids");
+    node->add_output("logits");
+    writeFile(folder / "m.onnx", model.SerializeAsString());
+
+    TinyModel tiny;
+    tiny.tokens = kTokens;
+    tiny.vocabulary = kVocabulary;
+    tiny.replicas = 2;
+    plan = tinyPlan(tiny);
+    plan.set_model_hash(modelHash(folder / "m.onnx"));
+    *plan.add_islands() = plan.islands(0);
+    for (int i = 0; i < 2; ++i) {
+      plan.mutable_islands(i)->clear_sites();
+      plan.mutable_islands(i)->add_sites(i ? "south" : "north");
+      for (auto &stage : *plan.mutable_islands(i)->mutable_stages())
+        for (auto &group : *stage.mutable_groups())
+          group.set_site(i ? "south" : "north");
+    }
+    plan.mutable_training()->set_global_batch(2 * plan.islands(0).batch());
+    auto *server = plan.mutable_server();
+    server->set_inner_steps(3);
+    server->set_fragments(1);
+    server->set_compression(Server::COMPRESSION_NONE);
+    server->mutable_outer()->set_kind(Server::Outer::KIND_NESTEROV);
+    server->mutable_outer()->set_learning_rate(0.7);
+    server->mutable_outer()->set_momentum(0.9);
+    server->set_quorum(1);
+    server->set_deadline_seconds(60);
+    server->add_placements()->set_primary("north");
+    for (auto &program : *plan.mutable_programs()) {
+      for (auto *body : {program.mutable_step(), program.mutable_finish()})
+        for (bool push : {true, false}) {
+          Instruction *step = body->Add();
+          step->set_lane(LANE_EXCHANGE);
+          (push ? step->mutable_push() : step->mutable_apply())
+              ->set_fragment(0);
+          if (body == program.mutable_step()) {
+            step->mutable_guard()->set_modulus(3);
+            wait(*step, kUpdated, constant(1));
+          }
+        }
+      // The exchange waits for the update, which is the last call of a step.
+      for (auto &step : *program.mutable_step())
+        if (step.has_call())
+          last = &step;
+      signal(*last, kUpdated);
+      program.set_semaphores(kUpdated + 1);
+    }
+    savePlan();
+    std::string tokens;
+    for (int i = 0; i < 200; ++i)
+      tokens += {static_cast<char>(i * i % kVocabulary), '\0'};
+    writeFile(folder / "tokens.bin", tokens);
+  }
+
+  void savePlan() { writePlan(plan, folder / "p.plan"); }
+
+  std::vector<std::string> arguments(std::uint64_t steps) {
+    return {"local",   folder / "p.plan",     "--model",
+            folder / "m.onnx", "--data",      folder / "tokens.bin",
+            "--steps", std::to_string(steps), "--metrics",
+            folder / "m.jsonl", "--threads",  "1"};
+  }
+
+  /// Starts tombolo-run; its processes carry the folder's name in their
+  /// environment.
+  pid_t start(std::vector<std::string> words) {
+    std::filesystem::remove(folder / "m.jsonl");
+    words.insert(words.begin(), TOMBOLO_RUN);
+    std::vector<char *> argv;
+    for (std::string &word : words)
+      argv.push_back(word.data());
+    argv.push_back(nullptr);
+    std::string errors = folder / "stderr";
+    pid_t pid = fork();
+    if (pid == 0) {
+      setenv("TOMBOLO_TEST_MARK", folder.path.c_str(), 1);
+      int fd = open(errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+      dup2(fd, 1);
+      dup2(fd, 2);
+      execv(argv[0], argv.data());
+      _exit(127);
+    }
+    return pid;
+  }
+
+  Outcome finish(pid_t pid) {
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return {WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status),
+            readAll(folder / "stderr")};
+  }
+  Outcome run(std::vector<std::string> words) { return finish(start(words)); }
+
+  void expectNothingLeft() {
+    EXPECT_TRUE(
+        eventually([&] { return processesWith(folder.path).empty(); }));
+    for (const auto &entry : std::filesystem::directory_iterator(folder.path))
+      EXPECT_EQ(entry.path().string().find(".tmp-"), std::string::npos)
+          << entry.path();
+  }
+
+  std::vector<json> metrics() {
+    std::vector<json> lines;
+    std::istringstream in(readAll(folder / "m.jsonl"));
+    for (std::string line; std::getline(in, line);)
+      lines.push_back(json::parse(line));
+    return lines;
+  }
+  std::size_t steps() {
+    std::string text = readAll(folder / "m.jsonl");
+    std::size_t count = 0;
+    for (std::size_t at = 0; (at = text.find("\"loss\"", at)) != text.npos; ++at)
+      ++count;
+    return count;
+  }
+
+  /// The processes of this run with a word in their command line.
+  std::vector<pid_t> commands(const std::string &word) {
+    std::vector<pid_t> found;
+    for (pid_t pid : processesWith(folder.path)) {
+      std::string line =
+          readAll("/proc/" + std::to_string(pid) + "/cmdline");
+      if (line.find('\0' + word + '\0') != std::string::npos)
+        found.push_back(pid);
+    }
+    return found;
+  }
+
+  /// A shell script in the place of the ranks.
+  std::string script(const std::string &body) {
+    std::string path = folder / "rank.sh";
+    writeFile(path, "#!/bin/sh\n" + body);
+    std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+    return path;
+  }
+
+  static constexpr std::uint32_t kUpdated = 6;
+  test::TemporaryFolder folder;
+  Plan plan;
+  Instruction *last = nullptr;
+};
+
+/// Both islands train, meet every third step and at the end, and what comes out
+/// is written.
+TEST_F(Local, TrainsTwoIslands) {
+  std::vector<std::string> words = arguments(7);
+  words.insert(words.end(), {"--export-onnx", folder / "out.onnx"});
+  Outcome outcome = run(words);
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_EQ(outcome.errors, "");
+  std::map<int, std::vector<double>> losses;
+  std::vector<std::uint64_t> versions;
+  for (const json &line : metrics()) {
+    if (line.contains("loss")) {
+      EXPECT_EQ(line.at("step"), losses[line.at("island")].size());
+      EXPECT_EQ(line.at("tokens"), plan.islands(0).batch() * kTokens);
+      EXPECT_GE(line.at("seconds"), 0);
+      losses[line.at("island")].push_back(line.at("loss"));
+    } else if (line.at("event") == "outer_step") {
+      EXPECT_EQ(line.at("islands"), json({0, 1}));
+      versions.push_back(line.at("version"));
+    }
+  }
+  ASSERT_EQ(losses[0].size(), 7u);
+  ASSERT_EQ(losses[1].size(), 7u);
+  EXPECT_LT(losses[0].back(), losses[0].front());
+  EXPECT_EQ(versions, (std::vector<std::uint64_t>{1, 2, 3}));
+  OnnxModel trained(folder / "out.onnx");
+  std::vector<float> weights(kVocabulary * kVocabulary);
+  trained.read(*trained.find("table"), 0, weights);
+  EXPECT_NE(weights, std::vector<float>(weights.size()));
+  expectNothingLeft();
+}
+
+/// The end right after a synchronisation has no outer step of its own.
+TEST_F(Local, DoesNotSynchroniseTwiceAtTheEnd) {
+  Outcome outcome = run(arguments(6));
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  std::uint64_t newest = 0;
+  for (const json &line : metrics())
+    if (line.value("event", "") == "outer_step")
+      newest = line.at("version");
+  EXPECT_EQ(newest, 2u);
+}
+
+/// Each rank in turn is killed in the middle of training: status 3, one line
+/// that names it, and nothing is left.
+TEST_F(Local, AKilledRankEndsTheRun) {
+  for (int island : {0, 1}) {
+    pid_t run = start(arguments(100000000));
+    ASSERT_TRUE(eventually([&] { return steps() > 20; }));
+    pid_t victim = 0;
+    for (pid_t pid : commands("rank")) {
+      std::string line = readAll("/proc/" + std::to_string(pid) + "/cmdline");
+      std::string wanted = std::string("--island") + '\0' +
+                           std::to_string(island) + '\0' + "--rank" + '\0' +
+                           "1" + '\0';
+      if (line.find(wanted) != std::string::npos)
+        victim = pid;
+    }
+    ASSERT_NE(victim, 0);
+    kill(victim, SIGKILL);
+    Outcome outcome = finish(run);
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_EQ(outcome.errors,
+              "tombolo-run local: error: rank 1 of island " +
+                  std::to_string(island) + " at site " +
+                  (island ? "south" : "north") + " (pid " +
+                  std::to_string(victim) +
+                  ") was killed by signal 9 (Killed)\n");
+    expectNothingLeft();
+  }
+}
+
+TEST_F(Local, AKilledServerOrAgentEndsTheRun) {
+  for (std::string part : {"server", "site"}) {
+    pid_t run = start(arguments(100000000));
+    ASSERT_TRUE(eventually([&] { return steps() > 20; }));
+    std::vector<pid_t> found = commands(part);
+    ASSERT_EQ(found.size(), part == "server" ? 1u : 2u);
+    kill(found[0], SIGKILL);
+    Outcome outcome = finish(run);
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_NE(outcome.errors.find("(pid " + std::to_string(found[0]) +
+                                  ") was killed by signal 9"),
+              std::string::npos)
+        << outcome.errors;
+    expectNothingLeft();
+  }
+}
+
+/// SIGKILL to local itself: nobody can clean up, and yet nothing is left.
+TEST_F(Local, SigkillLeavesNothingBehind) {
+  std::vector<std::string> words = arguments(100000000);
+  words.insert(words.end(), {"--export-onnx", folder / "out.onnx"});
+  pid_t run = start(words);
+  ASSERT_TRUE(eventually([&] { return steps() > 20; }));
+  // local, the keeper of its folder, server, 2 agents, 4 ranks
+  EXPECT_EQ(processesWith(folder.path).size(), 9u);
+  kill(run, SIGKILL);
+  EXPECT_EQ(finish(run).status, 128 + SIGKILL);
+  EXPECT_TRUE(eventually([&] { return processesWith(folder.path).empty(); }));
+  expectNothingLeft();
+  EXPECT_FALSE(std::filesystem::exists(folder / "out.onnx"));
+}
+
+TEST_F(Local, CtrlCEndsTheRun) {
+  pid_t run = start(arguments(100000000));
+  ASSERT_TRUE(eventually([&] { return steps() > 20; }));
+  kill(run, SIGINT);
+  Outcome outcome = finish(run);
+  EXPECT_EQ(outcome.status, 130);
+  EXPECT_NE(outcome.errors.find("signal 2 (Interrupt)"), std::string::npos)
+      << outcome.errors;
+  expectNothingLeft();
+}
+
+/// What several ranks find wrong with the input is said once, with status 1.
+TEST_F(Local, BadInputIsToldOnce) {
+  std::vector<std::string> words = arguments(5);
+  words.insert(words.end(),
+               {"--rank-program",
+                script("while [ $1 != --events-fd ]; do shift; done\n"
+                       "echo '{\"event\":\"error\",\"status\":1,"
+                       "\"message\":\"token file: bad\"}' >&$2\nexit 1\n")});
+  Outcome outcome = run(words);
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_EQ(outcome.errors, "tombolo-run local: error: token file: bad\n");
+  EXPECT_FALSE(std::filesystem::exists(folder / "m.jsonl"));
+  expectNothingLeft();
+}
+
+/// The rank that failed is named, not those that only lost it.
+TEST_F(Local, NamesTheCulpritNotItsPeers) {
+  std::vector<std::string> words = arguments(5);
+  words.insert(
+      words.end(),
+      {"--rank-program",
+       script("all=\"$*\"; while [ $1 != --events-fd ]; do shift; done\n"
+              "case \"$all\" in *'--island 1 --rank 1'*) sleep 0.2\n"
+              "echo '{\"event\":\"error\",\"status\":3,"
+              "\"message\":\"disk on fire\"}' >&$2;;\n"
+              "*) echo '{\"event\":\"error\",\"status\":3,\"peer\":true,"
+              "\"message\":\"lost a peer\"}' >&$2;; esac\nexit 3\n")});
+  Outcome outcome = run(words);
+  EXPECT_EQ(outcome.status, 3);
+  EXPECT_NE(outcome.errors.find("rank 1 of island 1 at site south"),
+            std::string::npos)
+      << outcome.errors;
+  EXPECT_NE(outcome.errors.find("disk on fire"), std::string::npos);
+  EXPECT_EQ(outcome.errors.find("lost a peer"), std::string::npos);
+  expectNothingLeft();
+}
+
+/// What is wrong with the inputs is found before any process starts, and no
+/// file is made.
+TEST_F(Local, ChecksInputsFirst) {
+  auto refused = [&](std::vector<std::string> words, int status,
+                     const std::string &text) {
+    Outcome outcome = run(words);
+    EXPECT_EQ(outcome.status, status) << outcome.errors;
+    EXPECT_NE(outcome.errors.find(text), std::string::npos) << outcome.errors;
+    EXPECT_FALSE(std::filesystem::exists(folder / "m.jsonl"));
+    expectNothingLeft();
+  };
+  auto with = [&](std::size_t at, const std::string &value) {
+    std::vector<std::string> words = arguments(5);
+    words[at] = value;
+    return words;
+  };
+  auto plus = [&](std::vector<std::string> more) {
+    std::vector<std::string> words = arguments(5);
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  refused(with(1, folder / "none.plan"), 1, "none.plan");
+  writeFile(folder / "bad.plan", "not a plan");
+  refused(with(1, folder / "bad.plan"), 1, "bad.plan");
+  refused(with(3, folder / "none.onnx"), 1, "none.onnx");
+  refused(with(5, folder / "none.bin"), 1, "none.bin");
+  writeFile(folder / "short.bin", std::string(4, '\0'));
+  refused(with(5, folder / "short.bin"), 1, "short.bin");
+  writeFile(folder / "beyond.bin", std::string(40, '\x30'));
+  refused(with(5, folder / "beyond.bin"), 1, "beyond.bin");
+  refused(with(9, "/no/such/folder/m.jsonl"), 1, "/no/such/folder/m.jsonl");
+  refused(plus({"--export-onnx", "/no/such/folder/o.onnx"}), 1,
+          "/no/such/folder");
+  refused(plus({"--checkpoint-dir", "/no/such/folder/c"}), 1,
+          "/no/such/folder");
+  refused(plus({"--restarts", "2"}), 2, "--restarts 2");
+  refused(plus({"--eval-data", "x"}), 2, "--eval-data");
+  refused(plus({"--resume"}), 2, "--checkpoint-dir");
+  refused(plus({"--nonsense"}), 2, "--nonsense");
+
+  // What the server does not have yet, all in one message.
+  plan.mutable_server()->set_compression(Server::COMPRESSION_INT8);
+  plan.mutable_server()->set_overlap_steps(2);
+  plan.mutable_server()->mutable_placements(0)->set_backup("south");
+  savePlan();
+  refused(arguments(5), 1, "overlap_steps 2");
+  refused(arguments(5), 1, "COMPRESSION_INT8");
+  refused(arguments(5), 1, "a backup in south");
+  plan.clear_server();
+  savePlan();
+  EXPECT_NE(run(arguments(5)).status, 0);
+}
+
+/// A full disk under the metrics ends the run with the reason.
+TEST_F(Local, AFullDiskIsAnError) {
+  std::vector<std::string> words = arguments(1000);
+  words[9] = "/dev/full";
+  Outcome outcome = run(words);
+  EXPECT_EQ(outcome.status, 1) << outcome.errors;
+  EXPECT_NE(outcome.errors.find("/dev/full"), std::string::npos);
+  expectNothingLeft();
+}
+
+} // namespace
