@@ -135,7 +135,8 @@ void train(const Options &options, Output &output) {
     };
   if (options.rendezvous.empty() &&
       options.island < static_cast<unsigned>(plan.islands_size())) {
-    const auto &stages = plan.islands(static_cast<int>(options.island)).stages();
+    const auto &stages =
+        plan.islands(static_cast<int>(options.island)).stages();
     std::uint64_t ranks = 0;
     for (const auto &stage : stages)
       for (const auto &group : stage.groups())
