@@ -232,6 +232,30 @@ TEST_F(Local, TrainsTwoIslands) {
   expectNothingLeft();
 }
 
+/// A run that is stopped after a round and resumed, with the outer momentum,
+/// ends with the same weights to the bit.
+TEST_F(Local, ResumesAsIfItHadNeverStopped) {
+  auto weightsAfter = [&](std::uint64_t steps, std::vector<std::string> more) {
+    std::vector<std::string> words = arguments(steps);
+    words.insert(words.end(), {"--export-onnx", folder / "out.onnx"});
+    words.insert(words.end(), more.begin(), more.end());
+    Outcome outcome = run(words);
+    EXPECT_EQ(outcome.status, 0) << outcome.errors;
+    OnnxModel trained(folder / "out.onnx");
+    std::vector<float> weights(kVocabulary * kVocabulary);
+    trained.read(*trained.find("table"), 0, weights);
+    return weights;
+  };
+  std::vector<float> straight = weightsAfter(11, {});
+  std::vector<float> half =
+      weightsAfter(6, {"--checkpoint-dir", folder / "checkpoints"});
+  std::vector<float> resumed = weightsAfter(
+      11, {"--checkpoint-dir", folder / "checkpoints", "--resume"});
+  EXPECT_NE(half, resumed);
+  EXPECT_EQ(straight, resumed);
+  expectNothingLeft();
+}
+
 /// The end right after a synchronisation has no outer step of its own.
 TEST_F(Local, DoesNotSynchroniseTwiceAtTheEnd) {
   Outcome outcome = run(arguments(6));
