@@ -65,6 +65,12 @@ std::string readFile(const std::string &path, std::uint64_t limit) {
 
 OutputFile::OutputFile(const std::string &path)
     : target(path), aside(path + ".tmp-" + std::to_string(::getpid())) {
+  // Renaming would replace a device or a folder by a file.
+  struct stat info;
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    aside.clear();
+    throw Error("'", target, "': expected a regular file to write");
+  }
   fd = ::open(aside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0)
     throw Error("'", target, "': cannot create: ", std::strerror(errno));

@@ -1,0 +1,85 @@
+//===- Pipelines.cpp - the order of the passes ----------------------- ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Pipelines/Pipelines.h"
+
+#include "tombolo/Dialect/Dist/Transforms/Passes.h"
+#include "tombolo/Dialect/Graph/Transforms/Passes.h"
+#include "tombolo/Dialect/Plan/Transforms/Passes.h"
+
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+
+using namespace mlir;
+
+namespace tombolo {
+
+void addGraphPasses(OpPassManager &manager,
+                    const GraphPipelineOptions &options) {
+  // Correctness: the loss comes first, so that what only other outputs need is
+  // dead before blocks are found, and so that the loss is part of the last one.
+  graph::GraphAppendLossOptions loss;
+  loss.kind = options.loss;
+  loss.label = options.label;
+  loss.ignoreIndex = options.ignoreIndex;
+  manager.addPass(graph::createGraphAppendLoss(loss));
+  // Speed of the result: kernels want whole patterns. Before blocks are found,
+  // because exporters put parts of a pattern on both sides of a cut, and before
+  // differentiation, because a whole op's gradient is the better one.
+  manager.addPass(graph::createGraphFusePatterns());
+  manager.addPass(createCanonicalizerPass());
+  // Speed of the compiler: everything behind works on distinct blocks.
+  manager.addPass(graph::createGraphFindBlocks());
+  manager.addPass(graph::createGraphDifferentiate());
+}
+
+void addDistPasses(OpPassManager &manager,
+                   const LoweringPipelineOptions &options) {
+  // Stages have to know their blocks before anything is made for them.
+  manager.addPass(dist::createDistPartitionStages());
+  // Correctness: precision is lowered on differentiated functions, so that both
+  // directions round alike.
+  dist::DistSpecializeBlocksOptions blocks;
+  blocks.precision = options.precision;
+  manager.addPass(dist::createDistSpecializeBlocks(blocks));
+  // Late: what a stage owns is known only now.
+  dist::DistInstantiateOptimizerOptions optimizer;
+  optimizer.optimizer = options.optimizer;
+  optimizer.learningRate = options.learningRate;
+  optimizer.beta1 = options.beta1;
+  optimizer.beta2 = options.beta2;
+  optimizer.epsilon = options.epsilon;
+  optimizer.weightDecay = options.weightDecay;
+  optimizer.momentum = options.momentum;
+  manager.addPass(dist::createDistInstantiateOptimizer(optimizer));
+  manager.addPass(dist::createDistPlaceServers());
+}
+
+void addPlanPasses(OpPassManager &manager) {
+  manager.addPass(plan::createPlanScheduleMicrobatches());
+  // Correctness: from here lanes are ordered. Before allocation, because it
+  // decides how many slots a boundary has.
+  manager.addPass(plan::createPlanOverlapTransfers());
+  // Before allocation, because segments say how much workspace they need.
+  manager.addPass(plan::createPlanLowerSegments());
+  manager.addPass(plan::createPlanAllocateBuffers());
+  // Proof: changes nothing.
+  manager.addPass(plan::createPlanVerify());
+}
+
+void registerPipelines() {
+  PassPipelineRegistration<>(
+      "tombolo-graph-pipeline", "an imported model to differentiated blocks",
+      [](OpPassManager &manager) { addGraphPasses(manager); });
+  PassPipelineRegistration<>(
+      "tombolo-dist-pipeline", "one strategy to stages with functions",
+      [](OpPassManager &manager) { addDistPasses(manager); });
+  PassPipelineRegistration<>("tombolo-plan-pipeline",
+                             "stages with functions to verified programs",
+                             addPlanPasses);
+}
+
+} // namespace tombolo
