@@ -11,6 +11,7 @@
 #include "tombolo/Target/PlanExport.h"
 
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/File.h"
 #include "tombolo/runtime/engine/Progress.h"
 #include "tombolo/runtime/plan/PlanFile.h"
 #include "tombolo/runtime/plan/Validate.h"
@@ -36,6 +37,15 @@ FailureOr<std::string> serializePlan(const plan::v1::Plan &plan,
   } catch (const std::exception &error) {
     return FailureOr<std::string>(emitError(loc) << error.what());
   }
+}
+
+LogicalResult writeFile(StringRef path, StringRef data, Location loc) {
+  try {
+    runtime::writeFile(path.str(), std::string_view(data.data(), data.size()));
+  } catch (const std::exception &error) {
+    return emitError(loc) << error.what();
+  }
+  return success();
 }
 
 FailureOr<std::string> printPlan(StringRef bytes, Location loc) {

@@ -31,6 +31,11 @@ mlir::LogicalResult checkPlan(const plan::v1::Plan &plan, mlir::Location loc);
 mlir::FailureOr<std::string> serializePlan(const plan::v1::Plan &plan,
                                            mlir::Location loc);
 
+/// Writes a file aside and renames it, so that `path` is either all of it or
+/// what it was before.
+mlir::LogicalResult writeFile(llvm::StringRef path, llvm::StringRef data,
+                              mlir::Location loc);
+
 /// The message in protobuf's text format, for reading. Fails when the bytes
 /// are no valid plan.
 mlir::FailureOr<std::string> printPlan(llvm::StringRef bytes,

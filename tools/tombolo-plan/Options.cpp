@@ -1,0 +1,168 @@
+//===- Options.cpp - the command line of tombolo-plan ---------------- ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "Options.h"
+
+#include <CLI/CLI.hpp>
+
+#include <cmath>
+#include <iostream>
+
+namespace tombolo {
+namespace {
+
+/// Options of the contract whose work comes later. They are known by name, so
+/// that a command line written for a later version fails for the right reason.
+struct Later {
+  std::optional<double> clipGradNorm;
+  std::string schedule = "constant";
+  std::optional<uint64_t> warmupSteps, decaySteps, maxOverlap;
+  std::optional<std::string> profile, maxCompression;
+  std::optional<double> maxWanGbits, searchSeconds;
+  std::string objective = "throughput";
+  bool explain = false;
+
+  void add(CLI::App &app) {
+    app.add_option("--clip-grad-norm", clipGradNorm,
+                   "bound of the gradient's norm (not there yet)");
+    app.add_option("--lr-schedule", schedule, "constant; cosine and linear are "
+                                              "not there yet")
+        ->check(CLI::IsMember({"constant", "cosine", "linear"}));
+    app.add_option("--warmup-steps", warmupSteps, "(not there yet)");
+    app.add_option("--decay-steps", decaySteps, "(not there yet)");
+    app.add_option("--objective", objective,
+                   "throughput; cost is not there yet")
+        ->check(CLI::IsMember({"throughput", "cost"}));
+    app.add_option("--max-overlap", maxOverlap,
+                   "0; more overlap steps are not there yet");
+    app.add_option("--max-compression", maxCompression,
+                   "none; others are not there yet")
+        ->check(CLI::IsMember({"none", "bf16", "int8", "int4"}));
+    app.add_option("--max-wan-gbits", maxWanGbits, "(not there yet)");
+    app.add_option("--search-seconds", searchSeconds, "(not there yet)");
+    app.add_option("--profile", profile, "(not there yet)");
+    app.add_flag("--explain", explain, "(not there yet)");
+  }
+
+  /// The option that is given and not there yet, or nothing.
+  std::string asked() const {
+    if (clipGradNorm)
+      return "--clip-grad-norm";
+    if (schedule != "constant")
+      return "--lr-schedule " + schedule;
+    if (warmupSteps.value_or(0) > 0)
+      return "--warmup-steps";
+    if (decaySteps.value_or(0) > 0)
+      return "--decay-steps";
+    if (objective != "throughput")
+      return "--objective " + objective;
+    // An upper bound that this version stays below anyway is no fault; one
+    // cannot ask for more by it.
+    if (maxWanGbits)
+      return "--max-wan-gbits";
+    if (searchSeconds)
+      return "--search-seconds";
+    if (profile)
+      return "--profile";
+    if (explain)
+      return "--explain";
+    return "";
+  }
+};
+
+} // namespace
+
+std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
+  PlanOptions options;
+  Later later;
+  std::string emit;
+  CLI::App app("plans the training of an ONNX model on the sites of a topology",
+               "tombolo-plan");
+  app.add_option("model", options.model, "the ONNX file")->required();
+  app.add_option("--topology", options.topology, "sites.yaml")->required();
+  app.add_option("--global-batch", options.globalBatch,
+                 "samples per inner step over all islands")
+      ->required()
+      ->check(CLI::PositiveNumber);
+  app.add_option("-o,--output", options.output, "the plan to write");
+  app.add_option("--bind", options.import.bindings,
+                 "NAME=SIZE of a symbolic dimension")
+      ->take_all();
+  app.add_option("--batch-dim", options.import.batchDim,
+                 "name of the batch dimension");
+  app.add_option("--freeze", options.import.freeze,
+                 "regular expression of parameters that are not trained")
+      ->take_all();
+  app.add_option("--loss", options.graph.loss, "cross-entropy")
+      ->capture_default_str();
+  app.add_option("--label", options.graph.label, "name of the labels")
+      ->capture_default_str();
+  app.add_option("--ignore-index", options.graph.ignoreIndex,
+                 "labels of this value do not count")
+      ->capture_default_str();
+  auto real = [&](const char *name, double &value, const char *text) {
+    app.add_option(name, value, text)->capture_default_str();
+  };
+  app.add_option("--optimizer", options.lowering.optimizer, "sgd or adamw")
+      ->check(CLI::IsMember({"sgd", "adamw"}))
+      ->capture_default_str();
+  real("--lr", options.lowering.learningRate, "learning rate");
+  real("--beta1", options.lowering.beta1, "adamw");
+  real("--beta2", options.lowering.beta2, "adamw");
+  real("--eps", options.lowering.epsilon, "adamw");
+  CLI::Option *decay =
+      app.add_option("--weight-decay", options.lowering.weightDecay,
+                     "default: 0.01 for adamw, 0 for sgd");
+  real("--momentum", options.lowering.momentum, "sgd");
+  app.add_option("--precision", options.lowering.precision, "f32 or bf16")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--strategy", options.strategy,
+                 "strategy.yaml, wholly or in part; default: search");
+  app.add_flag("--baseline", options.baseline,
+               "equivalent compute also for a wholly given strategy");
+  app.add_option("--max-inner-steps", options.maxInnerSteps,
+                 "inner steps between two synchronisations, where the strategy "
+                 "does not say")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--search-nodes", options.searchNodes,
+                 "bound of the search; 0: none")
+      ->capture_default_str();
+  app.add_option("--json", options.json, "write the figures to this file");
+  app.add_option("--emit", emit, "stop there and print: graph, topo, dist, plan")
+      ->check(CLI::IsMember({"graph", "topo", "dist", "plan"}));
+  app.add_option("--dump-phases-to", options.dumpPhasesTo,
+                 "folder for the IR after each pass");
+  later.add(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError &error) {
+    status = app.exit(error) == 0 ? 0 : 2;
+    return std::nullopt;
+  }
+  if (emit.empty() && options.output.empty()) {
+    std::cerr << "tombolo-plan: error: expected -o FILE or --emit LEVEL\n";
+    status = 2;
+    return std::nullopt;
+  }
+  if (decay->count() == 0 && options.lowering.optimizer == "sgd")
+    options.lowering.weightDecay = 0; // as torch.optim.SGD
+  std::string asked = later.asked();
+  if (!asked.empty()) {
+    std::cerr << "tombolo-plan: error: " << asked << " is not there yet\n";
+    status = 1;
+    return std::nullopt;
+  }
+  options.emit = emit == "graph"  ? Emit::Graph
+                 : emit == "topo" ? Emit::Topo
+                 : emit == "dist" ? Emit::Dist
+                 : emit == "plan" ? Emit::Plan
+                                  : Emit::File;
+  return options;
+}
+
+} // namespace tombolo

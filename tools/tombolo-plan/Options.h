@@ -1,0 +1,45 @@
+//===- Options.h - the command line of tombolo-plan --------*- C++ -*- ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_TOOLS_TOMBOLO_PLAN_OPTIONS_H
+#define TOMBOLO_TOOLS_TOMBOLO_PLAN_OPTIONS_H
+
+#include "tombolo/Import/ONNX.h"
+#include "tombolo/Pipelines/Pipelines.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace tombolo {
+
+/// Where to stop and print.
+enum class Emit { File, Graph, Topo, Dist, Plan };
+
+struct PlanOptions {
+  std::string model;
+  std::string topology;
+  std::string strategy; // empty: search
+  std::string output;
+  std::string json;
+  std::string dumpPhasesTo;
+  Emit emit = Emit::File;
+  bool baseline = false;
+  uint64_t globalBatch = 0;
+  uint64_t maxInnerSteps = 16;
+  uint64_t searchNodes = 0; // 0: all
+  OnnxImportOptions import;
+  GraphPipelineOptions graph;
+  LoweringPipelineOptions lowering;
+};
+
+/// Parses the command line. Without a value the program ends with `status`: 0
+/// after --help, 2 after wrong usage, 1 when it asks for what is not there yet.
+std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status);
+
+} // namespace tombolo
+
+#endif // TOMBOLO_TOOLS_TOMBOLO_PLAN_OPTIONS_H

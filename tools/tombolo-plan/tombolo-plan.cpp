@@ -1,0 +1,312 @@
+//===- tombolo-plan.cpp - from a model and sites to a plan ----------- ---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "Options.h"
+
+#include "tombolo/Conversion/GraphToPlanning.h"
+#include "tombolo/Dialect/Dist/IR/Dist.h"
+#include "tombolo/Dialect/Topo/IR/Topo.h"
+#include "tombolo/Import/Strategy.h"
+#include "tombolo/Import/Topology.h"
+#include "tombolo/InitAll.h"
+#include "tombolo/Planning/Search.h"
+#include "tombolo/Target/PlanExport.h"
+#include "tombolo/Target/PlanningReport.h"
+#include "tombolo/schema/plan.pb.h"
+
+#include "mlir/Pass/PassInstrumentation.h"
+#include "mlir/Pass/PassManager.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace mlir;
+using namespace tombolo;
+
+namespace {
+
+/// Writes the IR after each pass to NN-PASS.mlir.
+class PhaseDump : public PassInstrumentation {
+public:
+  PhaseDump(std::string folder, unsigned &count)
+      : folder(std::move(folder)), count(count) {}
+
+  void runAfterPass(Pass *pass, Operation *op) override {
+    // Passes on parts of the module are seen through what follows them.
+    if (!isa<ModuleOp>(op) || pass->getArgument().empty())
+      return;
+    SmallString<128> path(folder);
+    std::string number = std::to_string(count++);
+    if (number.size() < 2)
+      number = "0" + number;
+    llvm::sys::path::append(path,
+                            number + "-" + pass->getArgument() + ".mlir");
+    std::error_code error;
+    llvm::raw_fd_ostream out(path, error);
+    if (!error) {
+      op->print(out);
+      out.flush();
+      error = out.error();
+      out.clear_error();
+    }
+    if (error)
+      emitWarning(FileLineColLoc::get(op->getContext(), path, 0, 0))
+          << "cannot write the phase: " << error.message();
+  }
+
+private:
+  std::string folder;
+  unsigned &count; // over all phases
+};
+
+/// Diagnostics as `FILE:LINE:COLUMN: error: MESSAGE`, as far as the place is
+/// known.
+void printDiagnostic(const Diagnostic &diagnostic, StringRef model) {
+  std::string place = "tombolo-plan";
+  diagnostic.getLocation()->walk([&](Location loc) {
+    if (auto file = dyn_cast<FileLineColLoc>(loc)) {
+      place = file.getFilename().str();
+      if (file.getLine() != 0)
+        place += ":" + std::to_string(file.getLine()) + ":" +
+                 std::to_string(file.getColumn());
+      return WalkResult::interrupt();
+    }
+    if (auto name = dyn_cast<NameLoc>(loc)) {
+      place = model.str() + ": '" + name.getName().str() + "'";
+      return WalkResult::interrupt();
+    }
+    return WalkResult::advance();
+  });
+  StringRef kind = "error";
+  switch (diagnostic.getSeverity()) {
+  case DiagnosticSeverity::Note:
+    kind = "note";
+    break;
+  case DiagnosticSeverity::Warning:
+    kind = "warning";
+    break;
+  case DiagnosticSeverity::Remark:
+    kind = "remark";
+    break;
+  case DiagnosticSeverity::Error:
+    break;
+  }
+  std::string message = diagnostic.str();
+  // The operation's name is of no use to whoever wrote a model or a strategy.
+  StringRef text = message;
+  if (text.consume_front("'")) {
+    size_t end = text.find("' op ");
+    if (end != StringRef::npos && !text.take_front(end).contains(' '))
+      text = text.drop_front(end + 5);
+    else
+      text = message;
+  }
+  llvm::errs() << place << ": " << kind << ": " << text << "\n";
+  for (const Diagnostic &note : diagnostic.getNotes())
+    printDiagnostic(note, model);
+}
+
+class Planner {
+public:
+  Planner(const PlanOptions &options, MLIRContext &context)
+      : options(options), context(context) {}
+
+  int run() { return succeeded(plan()) ? 0 : 1; }
+
+private:
+  bool stopAt(Emit level) {
+    if (options.emit != level)
+      return false;
+    module->print(llvm::outs());
+    return true;
+  }
+
+  LogicalResult plan() {
+    module = importOnnx(options.model, options.import, &context);
+    if (!module)
+      return failure();
+    if (failed(runPhase([&](OpPassManager &manager) {
+          addGraphPasses(manager, options.graph);
+        })))
+      return failure();
+    if (stopAt(Emit::Graph))
+      return success();
+
+    std::optional<TopologyFile> sites =
+        readTopologyFile(options.topology, llvm::errs());
+    if (!sites)
+      return failure();
+    OpBuilder builder = OpBuilder::atBlockEnd(module->getBody());
+    topo::buildTopology(builder, fileLoc(options.topology), sites->topology);
+    if (stopAt(Emit::Topo))
+      return success();
+
+    if (failed(decide(sites->topology)))
+      return failure();
+    if (failed(runPhase([&](OpPassManager &manager) {
+          addDistPasses(manager, options.lowering);
+        })))
+      return failure();
+    if (stopAt(Emit::Dist))
+      return success();
+    if (failed(runPhase(addPlanPasses)))
+      return failure();
+    writePrediction();
+    if (stopAt(Emit::Plan))
+      return success();
+    return write();
+  }
+
+  Location fileLoc(StringRef path) {
+    return FileLineColLoc::get(&context, path, 0, 0);
+  }
+
+  LogicalResult runPhase(llvm::function_ref<void(OpPassManager &)> addPasses) {
+    PassManager manager(&context);
+    if (!options.dumpPhasesTo.empty()) {
+      if (std::error_code error =
+              llvm::sys::fs::create_directories(options.dumpPhasesTo))
+        return emitError(fileLoc(options.dumpPhasesTo))
+               << "cannot make the folder: " << error.message();
+      manager.addInstrumentation(
+          std::make_unique<PhaseDump>(options.dumpPhasesTo, phases));
+    }
+    addPasses(manager);
+    return manager.run(*module);
+  }
+
+  LogicalResult decide(const planning::Topology &topology) {
+    std::optional<StrategyFile> file;
+    Location loc = module->getLoc();
+    if (!options.strategy.empty()) {
+      file = readStrategyFile(options.strategy, llvm::errs());
+      if (!file)
+        return failure();
+      loc = fileLoc(options.strategy);
+    }
+    planning::Precision precision = options.lowering.precision == "bf16"
+                                        ? planning::Precision::BF16
+                                        : planning::Precision::F32;
+    FailureOr<planning::ModelProfile> profile =
+        profileModel(*module, precision);
+    if (failed(profile))
+      return failure();
+    planning::Problem problem;
+    problem.topology = topology;
+    problem.model = std::move(*profile);
+    problem.training.globalBatch = options.globalBatch;
+    problem.training.optimizerStateBytesPerParameter =
+        options.lowering.optimizer == "adamw"   ? 8
+        : options.lowering.momentum != 0 ? 4
+                                                : 0;
+    problem.bounds.innerSteps = options.maxInnerSteps;
+    problem.bounds.searchNodes = options.searchNodes;
+    planning::StrategyPins pins;
+    if (file)
+      pins = file->pins;
+    found = planning::search(problem, pins);
+    for (const planning::Fault &fault : found.faults) {
+      if (file)
+        file->file.report(llvm::errs(), fault);
+      else
+        emitError(fileLoc(options.topology)) << fault.message;
+    }
+    if (!found.faults.empty())
+      return failure();
+    if (found.strategies.empty())
+      return emitError(fileLoc(options.topology))
+             << "no strategy was found; raise --search-nodes";
+    planning::Candidate &best = found.strategies.front();
+    if (options.baseline || !pins.isWhole())
+      planning::equivalentCompute(problem, best.strategy, best.prediction);
+    decided = std::move(problem);
+    OpBuilder builder = OpBuilder::atBlockEnd(module->getBody());
+    dist::buildStrategy(builder, loc, best.strategy, options.globalBatch);
+    return success();
+  }
+
+  /// The figures go into the plan under the names of plan.proto.
+  void writePrediction() {
+    const planning::Prediction &from = found.strategies.front().prediction;
+    OpBuilder builder = OpBuilder::atBlockEnd(module->getBody());
+    SmallVector<NamedAttribute> values;
+    auto set = [&](StringRef name, double value) {
+      values.push_back(
+          builder.getNamedAttr(name, builder.getF64FloatAttr(value)));
+    };
+    set("step_seconds", from.stepSeconds);
+    set("tokens_per_second", from.tokensPerSecond);
+    if (from.equivalentCompute)
+      set("equivalent_compute", *from.equivalentCompute);
+    if (from.equivalentComputeOfUsedChips)
+      set("equivalent_compute_of_used_chips",
+          *from.equivalentComputeOfUsedChips);
+    set("wan_bytes_per_round", from.wanBytesPerRound);
+    set("bubble_fraction", from.bubbleFraction);
+    // The peaks are those of the programs, which are exact.
+    SymbolTable symbols(*module);
+    SmallVector<Attribute> islands;
+    for (auto [op, predicted] :
+         llvm::zip(module->getOps<plan::IslandOp>(), from.islands)) {
+      SmallVector<int64_t> peaks;
+      op.walk([&](plan::ReplicasOp group) {
+        auto program = symbols.lookup<plan::ProgramOp>(group.getProgram());
+        peaks.push_back(program.getArenaBytes().value_or(0));
+      });
+      islands.push_back(builder.getDictionaryAttr(
+          {builder.getNamedAttr("step_seconds", builder.getF64FloatAttr(
+                                                    predicted.stepSeconds)),
+           builder.getNamedAttr("peak_memory_bytes",
+                                builder.getDenseI64ArrayAttr(peaks))}));
+    }
+    values.push_back(
+        builder.getNamedAttr("islands", builder.getArrayAttr(islands)));
+    builder.create<plan::PredictionOp>(module->getLoc(),
+                                       builder.getDictionaryAttr(values));
+  }
+
+  LogicalResult write() {
+    FailureOr<std::unique_ptr<plan::v1::Plan>> message = exportPlan(*module);
+    if (failed(message))
+      return failure();
+    if (!options.json.empty() &&
+        failed(writeFile(options.json,
+                         planningJson(decided, found) + "\n", loc())))
+      return failure();
+    FailureOr<std::string> bytes = serializePlan(**message, loc());
+    if (failed(bytes) || failed(writeFile(options.output, *bytes, loc())))
+      return failure();
+    printPlanning(llvm::outs(), decided, found);
+    return success();
+  }
+
+  Location loc() { return UnknownLoc::get(&context); }
+
+  const PlanOptions &options;
+  MLIRContext &context;
+  OwningOpRef<ModuleOp> module;
+  planning::Problem decided;
+  planning::SearchResult found;
+  unsigned phases = 0;
+};
+
+} // namespace
+
+int main(int argc, char **argv) {
+  int status = 0;
+  std::optional<PlanOptions> options = parseOptions(argc, argv, status);
+  if (!options)
+    return status;
+  DialectRegistry registry;
+  registerAllDialects(registry);
+  MLIRContext context(registry, MLIRContext::Threading::DISABLED);
+  context.loadAllAvailableDialects();
+  context.printOpOnDiagnostic(false);
+  context.getDiagEngine().registerHandler([&](Diagnostic &diagnostic) {
+    printDiagnostic(diagnostic, options->model);
+  });
+  return Planner(*options, context).run();
+}
