@@ -41,6 +41,17 @@ def PlanOverlapTransfers : Pass<"plan-overlap-transfers", "::mlir::ModuleOp"> {
   let dependentDialects = ["::tombolo::plan::PlanDialect"];
 }
 
+def PlanLowerSegments : Pass<"plan-lower-segments", "::mlir::ModuleOp"> {
+  let summary = "functions of graph ops become segments";
+  let description = [{
+    Lowers each function that a `plan.call` names, once, and gives each program
+    a workspace as large as the largest of its segments needs.
+
+    Postcondition: no function and no graph op but `graph.parameter` is left.
+  }];
+  let dependentDialects = ["::tombolo::plan::PlanDialect"];
+}
+
 def PlanAllocateBuffers : Pass<"plan-allocate-buffers", "::mlir::ModuleOp"> {
   let summary = "one arena for each program";
   let description = [{
