@@ -19,7 +19,11 @@ namespace tombolo {
 
 void addGraphPasses(OpPassManager &manager,
                     const GraphPipelineOptions &options) {
-  // Correctness: the loss comes first, so that what only other outputs need is
+  // Correctness: exporters compute shapes at run time; what depends on them has
+  // a type only when they are folded.
+  manager.addPass(graph::createGraphInferShapes());
+  manager.addPass(graph::createGraphFoldConstants());
+  // Correctness: the loss comes next, so that what only other outputs need is
   // dead before blocks are found, and so that the loss is part of the last one.
   graph::GraphAppendLossOptions loss;
   loss.kind = options.loss;

@@ -14,7 +14,6 @@
 #include "tombolo/InitAll.h"
 #include "tombolo/Planning/Search.h"
 #include "tombolo/Target/PlanExport.h"
-#include "tombolo/Target/PlanningReport.h"
 #include "tombolo/schema/plan.pb.h"
 
 #include "mlir/Pass/PassInstrumentation.h"
@@ -272,14 +271,9 @@ private:
     FailureOr<std::unique_ptr<plan::v1::Plan>> message = exportPlan(*module);
     if (failed(message))
       return failure();
-    if (!options.json.empty() &&
-        failed(writeFile(options.json,
-                         planningJson(decided, found) + "\n", loc())))
-      return failure();
     FailureOr<std::string> bytes = serializePlan(**message, loc());
     if (failed(bytes) || failed(writeFile(options.output, *bytes, loc())))
       return failure();
-    printPlanning(llvm::outs(), decided, found);
     return success();
   }
 
