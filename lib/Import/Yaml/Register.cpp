@@ -26,6 +26,7 @@ void tombolo::registerImportTopology() {
       "import-topology", "sites.yaml to the topo dialect",
       [](llvm::SourceMgr &sources,
          MLIRContext *context) -> OwningOpRef<Operation *> {
+        context->loadDialect<topo::TopoDialect>();
         auto file = readTopology(fileOf(sources), llvm::errs());
         if (!file)
           return {};
