@@ -101,9 +101,3 @@ func.func @main(%x: tensor<?x3x64xf32> {graph.input = "x"}, %l: tensor<?x3xi64> 
   %3:2 = func.call @head(%2, %l, %w3) : (tensor<?x3x64xf32>, tensor<?x3xi64>, tensor<64x64xf32>) -> (tensor<f32>, tensor<f32>)
   return %3#0, %3#1 : tensor<f32>, tensor<f32>
 }
-
-// -----
-
-// There is something to verify.
-// expected-error @below {{expected a dist.strategy}}
-module {}

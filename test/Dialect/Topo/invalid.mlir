@@ -4,7 +4,7 @@
 // expected-error @below {{holds only chips, sites and links, got 'builtin.module'}}
 topo.topology {
   // expected-note @below {{here}}
-  module {}
+  builtin.module {}
 }
 
 // -----
@@ -84,6 +84,6 @@ topo.topology {
 
 // A line has two ends.
 topo.topology {
-  // expected-error @below {{joins site '@a' with itself}}
+  // expected-error @below {{joins site 'a' with itself}}
   topo.link @a, @a {gbits_per_second = 1.0, rtt_ms = 1.0, loss = 0.0}
 }
