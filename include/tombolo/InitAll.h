@@ -21,7 +21,6 @@
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 #include "tombolo/Dialect/Plan/Transforms/Passes.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
-#include "tombolo/Dialect/Topo/Transforms/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/DialectRegistry.h"
@@ -38,7 +37,6 @@ inline void registerAllPasses() {
   dist::registerDistPasses();
   graph::registerGraphPasses();
   plan::registerPlanPasses();
-  topo::registerTopoPasses();
 }
 
 } // namespace tombolo

@@ -146,30 +146,52 @@ LogicalResult buildGather(NodeContext &context) {
   if (failed(axis))
     return failure();
   Value indices;
+  std::optional<Shape> repeated;
   if (const Symbolic *known = context.getSymbolic(1);
       known && !isFloat(known->getType()) && shape[*axis].isConstant()) {
+    // Indices that are the same along a dimension (positions, for each sample
+    // of the batch) are looked up once.
+    Shape once(known->getShape().begin(), known->getShape().end());
+    if (known->getForm() == Symbolic::Form::Linear)
+      for (auto [size, coefficient] : llvm::zip(once, known->getCoefficients()))
+        if (coefficient == 0)
+          size = {1, 0};
+    if (once != Shape(known->getShape())) {
+      repeated.emplace(shape.begin(), shape.begin() + *axis);
+      repeated->append(known->getShape().begin(), known->getShape().end());
+      repeated->append(shape.begin() + *axis + 1, shape.end());
+    }
+    Symbolic small =
+        known->getForm() == Symbolic::Form::Linear
+            ? Symbolic::linear(known->getType(), once, known->getBase(),
+                               known->getCoefficients())
+            : *known;
     // Negative indices count from the end; out of range is an error now.
     int64_t length = shape[*axis].constant;
-    std::optional<Symbolic> normalized = known->map(
-        known->getType(), [&](Scalar value) -> std::optional<Scalar> {
+    std::optional<Symbolic> normalized =
+        small.map(small.getType(), [&](Scalar value) -> std::optional<Scalar> {
           Scalar moved{value.bits < 0 ? value.bits + length : value.bits, 0};
           if (value.batch || moved.bits < 0 || moved.bits >= length)
             return std::nullopt;
           return moved;
         });
     if (!normalized)
-      return context.emitError() << "an index is outside the " << length
-                                 << " elements of axis " << *axis;
+      return context.emitError()
+             << "an index is outside the " << length << " elements of axis "
+             << *axis << ", or depends on the batch size";
     indices = context.materialize(*normalized);
   } else {
     indices = context.getValue(1);
   }
   if (!indices)
     return failure();
-  return context.setResult(
-      0, context.make<graph::GatherOp>({table, indices}, [&](auto &properties) {
+  Value result =
+      context.make<graph::GatherOp>({table, indices}, [&](auto &properties) {
         properties.axis = context.getBuilder().getI64IntegerAttr(*axis);
-      }));
+      });
+  if (result && repeated)
+    result = context.makeBroadcast(result, *repeated);
+  return context.setResult(0, result);
 }
 
 LogicalResult buildTrilu(NodeContext &context) {

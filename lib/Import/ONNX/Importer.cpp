@@ -48,6 +48,8 @@ private:
     known_[name] = std::move(known);
   }
 
+  Location getFile() const override { return loc; }
+
   std::string path;
   const OnnxImportOptions &options;
   OpBuilder builder;

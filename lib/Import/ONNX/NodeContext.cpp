@@ -129,7 +129,7 @@ bool NodeContext::load() {
 }
 
 InFlightDiagnostic NodeContext::emitError() const {
-  return mlir::emitError(loc) << describe(node) << ": ";
+  return mlir::emitError(values.getFile()) << describe(node) << ": ";
 }
 
 const Symbolic *NodeContext::getSymbolic(size_t i) const {

@@ -51,6 +51,8 @@ public:
   /// Null after an error.
   virtual Known *lookup(llvm::StringRef name) = 0;
   virtual void define(llvm::StringRef name, Known known) = 0;
+  /// Where errors are reported: the file.
+  virtual mlir::Location getFile() const = 0;
 };
 
 /// One node: its operands, attributes and results. Operands that do not exist

@@ -53,6 +53,7 @@ std::optional<Affine> sub(Affine lhs, Affine rhs);
 std::optional<Affine> mul(Affine lhs, Affine rhs);
 /// Exact for multiples of B; rounds to zero for constants, as ONNX does.
 std::optional<Affine> div(Affine lhs, Affine rhs);
+std::optional<Affine> product(llvm::ArrayRef<Affine> factors);
 /// The sign of lhs - rhs, when it is the same for every B >= 1.
 std::optional<int> compare(Affine lhs, Affine rhs);
 
@@ -84,6 +85,10 @@ struct Scalar {
 Scalar roundReal(ElementType type, double value);
 
 using Shape = llvm::SmallVector<Affine, 4>;
+
+/// Longer tensors are not written out: 2^22 elements are 64 MiB here, and what
+/// is longer is a mask, which has a form of its own.
+inline constexpr int64_t maxDense = int64_t{1} << 22;
 
 /// The number of elements, or nullopt when it depends on B or is too large to
 /// write out.

@@ -121,7 +121,13 @@ struct InferShapes : impl::GraphInferShapesBase<InferShapes> {
   /// Infers a function once, those that it calls first.
   LogicalResult infer(func::FuncOp function);
 
+  /// Gives an input of @main the shape of one option.
+  LogicalResult setInput(StringRef option);
+
   void runOnOperation() override {
+    for (const std::string &option : inputs)
+      if (failed(setInput(option)))
+        return signalPassFailure();
     for (auto function : getOperation().getOps<func::FuncOp>())
       if (failed(infer(function)))
         return signalPassFailure();
@@ -131,6 +137,40 @@ private:
   enum class State { Running, Done };
   llvm::DenseMap<Operation *, State> states;
 };
+
+LogicalResult InferShapes::setInput(StringRef option) {
+  auto [name, text] = option.split('=');
+  Dims dims;
+  SmallVector<StringRef> sizes;
+  text.split(sizes, 'x');
+  for (StringRef size : sizes) {
+    Dim dim{1, size == "?"};
+    if (name.empty() ||
+        (!dim.batch && (size.getAsInteger(10, dim.size) || dim.size < 1)))
+      return getOperation().emitError()
+             << "inputs: '" << option
+             << "', expected NAME=SIZExSIZE... with ? for the batch";
+    dims.push_back(dim);
+  }
+  auto main = getOperation().lookupSymbol<func::FuncOp>("main");
+  for (unsigned i = 0; main && i < main.getNumArguments(); ++i) {
+    auto input = main.getArgAttrOfType<StringAttr>(i, kInputAttr);
+    if (!input || input.getValue() != name)
+      continue;
+    RankedTensorType type =
+        getTensorType(dims, getType(main.getArgument(i)).getElementType());
+    if (!type)
+      return main.emitOpError()
+             << "input '" << name << "' has two batch dimensions";
+    main.getArgument(i).setType(type);
+    main.setType(FunctionType::get(&getContext(),
+                                   main.getBody().getArgumentTypes(),
+                                   main.getResultTypes()));
+    return success();
+  }
+  return getOperation().emitError()
+         << "inputs: @main has no input named '" << name << "'";
+}
 
 LogicalResult InferShapes::infer(func::FuncOp function) {
   auto [at, isNew] = states.try_emplace(function, State::Running);

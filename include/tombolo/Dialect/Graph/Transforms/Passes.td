@@ -109,10 +109,17 @@ def GraphInferShapes : Pass<"graph-infer-shapes", "::mlir::ModuleOp"> {
     keeps all dimensions but the batch (else the first), a broadcast those that
     its operand has not.
 
+    `inputs` changes inputs of @main first: another sequence length, say, or a
+    batch that is constant.
+
     Precondition: functions do not call themselves.
     Postcondition: the module verifies, or an error stands at the op whose type
     cannot follow.
   }];
+  let options = [
+    ListOption<"inputs", "inputs", "std::string",
+               "NAME=SIZExSIZE...: new shapes of inputs; ? is the batch">,
+  ];
 }
 
 def GraphFoldConstants : Pass<"graph-fold-constants"> {
