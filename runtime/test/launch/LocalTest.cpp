@@ -115,10 +115,10 @@ protected:
   void savePlan() { writePlan(plan, folder / "p.plan"); }
 
   std::vector<std::string> arguments(std::uint64_t steps) {
-    return {"local",   folder / "p.plan",     "--model",
-            folder / "m.onnx", "--data",      folder / "tokens.bin",
-            "--steps", std::to_string(steps), "--metrics",
-            folder / "m.jsonl", "--threads",  "1"};
+    return {
+        "local",     folder / "p.plan",     "--model",   folder / "m.onnx",
+        "--data",    folder / "tokens.bin", "--steps",   std::to_string(steps),
+        "--metrics", folder / "m.jsonl",    "--threads", "1"};
   }
 
   /// Starts tombolo-run; its processes carry the folder's name in their
@@ -134,7 +134,7 @@ protected:
     pid_t pid = fork();
     if (pid == 0) {
       setenv("TOMBOLO_TEST_MARK", folder.path.c_str(), 1);
-      int fd = open(errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+      int fd = open(errors.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
       dup2(fd, 1);
       dup2(fd, 2);
       execv(argv[0], argv.data());
@@ -149,11 +149,13 @@ protected:
     return {WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status),
             readAll(folder / "stderr")};
   }
-  Outcome run(std::vector<std::string> words) { return finish(start(words)); }
+  Outcome run(std::vector<std::string> words) {
+    std::filesystem::remove(folder / "stderr");
+    return finish(start(words));
+  }
 
   void expectNothingLeft() {
-    EXPECT_TRUE(
-        eventually([&] { return processesWith(folder.path).empty(); }));
+    EXPECT_TRUE(eventually([&] { return processesWith(folder.path).empty(); }));
     for (const auto &entry : std::filesystem::directory_iterator(folder.path))
       EXPECT_EQ(entry.path().string().find(".tmp-"), std::string::npos)
           << entry.path();
@@ -169,7 +171,8 @@ protected:
   std::size_t steps() {
     std::string text = readAll(folder / "m.jsonl");
     std::size_t count = 0;
-    for (std::size_t at = 0; (at = text.find("\"loss\"", at)) != text.npos; ++at)
+    for (std::size_t at = 0; (at = text.find("\"loss\"", at)) != text.npos;
+         ++at)
       ++count;
     return count;
   }
@@ -178,8 +181,7 @@ protected:
   std::vector<pid_t> commands(const std::string &word) {
     std::vector<pid_t> found;
     for (pid_t pid : processesWith(folder.path)) {
-      std::string line =
-          readAll("/proc/" + std::to_string(pid) + "/cmdline");
+      std::string line = readAll("/proc/" + std::to_string(pid) + "/cmdline");
       if (line.find('\0' + word + '\0') != std::string::npos)
         found.push_back(pid);
     }
@@ -256,6 +258,60 @@ TEST_F(Local, ResumesAsIfItHadNeverStopped) {
   expectNothingLeft();
 }
 
+/// A run that was killed while it saved may leave islands at different steps.
+TEST_F(Local, RefusesToResumeFromDifferentSteps) {
+  std::vector<std::string> words = arguments(6);
+  words.insert(words.end(), {"--checkpoint-dir", folder / "checkpoints",
+                             "--checkpoint-every", "3"});
+  Outcome outcome = run(words);
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  std::string newest = folder / "checkpoints/island-1/step-6";
+  std::filesystem::remove_all(folder / "checkpoints/island-0/step-6");
+  words.insert(words.end(), "--resume");
+  outcome = run(words);
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.errors.find("remove '" + newest + "'"), std::string::npos)
+      << outcome.errors;
+  std::filesystem::remove_all(newest);
+  EXPECT_EQ(run(words).status, 0);
+  expectNothingLeft();
+}
+
+/// The same parts started by hand.
+TEST_F(Local, ServerAndAgentsStartedApart) {
+  pid_t server = start({"server", folder / "p.plan", "--run-id", "by-hand"});
+  std::string address;
+  ASSERT_TRUE(eventually([&] {
+    std::istringstream in(readAll(folder / "stderr"));
+    std::string serving, at;
+    in >> serving >> at >> address;
+    return serving == "serving" && in.good();
+  }));
+  std::vector<pid_t> agents;
+  for (std::string site : {"north", "south"}) {
+    std::vector<std::string> words = arguments(4);
+    words[0] = "site";
+    words.erase(words.begin() + 8, words.begin() + 10); // --metrics
+    words.insert(words.end(),
+                 {"--site", site, "--server", address, "--run-id", "by-hand"});
+    agents.push_back(start(words));
+  }
+  for (pid_t agent : agents) {
+    Outcome outcome = finish(agent);
+    EXPECT_EQ(outcome.status, 0) << outcome.errors;
+    EXPECT_NE(outcome.errors.find("\"step\":3"), std::string::npos)
+        << outcome.errors;
+  }
+  kill(server, SIGTERM);
+  EXPECT_EQ(finish(server).status, 0);
+  EXPECT_NE(run({"site", folder / "p.plan", "--model", folder / "m.onnx",
+                 "--data", folder / "tokens.bin", "--steps", "1", "--site",
+                 "nowhere", "--server", address})
+                .errors.find("its sites are north, south"),
+            std::string::npos);
+  expectNothingLeft();
+}
+
 /// The end right after a synchronisation has no outer step of its own.
 TEST_F(Local, DoesNotSynchroniseTwiceAtTheEnd) {
   Outcome outcome = run(arguments(6));
@@ -271,6 +327,7 @@ TEST_F(Local, DoesNotSynchroniseTwiceAtTheEnd) {
 /// that names it, and nothing is left.
 TEST_F(Local, AKilledRankEndsTheRun) {
   for (int island : {0, 1}) {
+    std::filesystem::remove(folder / "stderr");
     pid_t run = start(arguments(100000000));
     ASSERT_TRUE(eventually([&] { return steps() > 20; }));
     pid_t victim = 0;
@@ -286,18 +343,18 @@ TEST_F(Local, AKilledRankEndsTheRun) {
     kill(victim, SIGKILL);
     Outcome outcome = finish(run);
     EXPECT_EQ(outcome.status, 3);
-    EXPECT_EQ(outcome.errors,
-              "tombolo-run local: error: rank 1 of island " +
-                  std::to_string(island) + " at site " +
-                  (island ? "south" : "north") + " (pid " +
-                  std::to_string(victim) +
-                  ") was killed by signal 9 (Killed)\n");
+    EXPECT_EQ(outcome.errors, "tombolo-run local: error: rank 1 of island " +
+                                  std::to_string(island) + " at site " +
+                                  (island ? "south" : "north") + " (pid " +
+                                  std::to_string(victim) +
+                                  ") was killed by signal 9 (Killed)\n");
     expectNothingLeft();
   }
 }
 
 TEST_F(Local, AKilledServerOrAgentEndsTheRun) {
   for (std::string part : {"server", "site"}) {
+    std::filesystem::remove(folder / "stderr");
     pid_t run = start(arguments(100000000));
     ASSERT_TRUE(eventually([&] { return steps() > 20; }));
     std::vector<pid_t> found = commands(part);

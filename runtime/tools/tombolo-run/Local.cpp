@@ -14,6 +14,7 @@
 
 #include "Commands.h"
 #include "Events.h"
+#include "Failures.h"
 #include "Metrics.h"
 
 #include "tombolo/runtime/Checkpoint.h"
@@ -57,16 +58,6 @@ struct LocalOptions {
   std::string rankProgram; // for tests
 };
 
-/// What went wrong, in the order of how much it explains: when a server or an
-/// agent goes its ranks go too, and a rank that dies takes its peers along.
-enum class Cause { Part, Killed, BadInput, Own, Echo };
-
-struct Failure {
-  Cause cause;
-  int status;
-  std::string message;
-};
-
 std::vector<std::string> sitesOf(const Plan &plan, std::uint64_t &ranks) {
   std::vector<std::string> sites; // in the plan's order
   ranks = 0;
@@ -106,6 +97,35 @@ void checkInputs(const LocalOptions &options, const Plan &plan) {
   // Throws for a file that is too short or holds a token that the model lacks.
   TokenFile({rank.data, rank.tokenBytes, rank.shuffle},
             plan.model().tokens_per_sample(), plan.model().vocabulary());
+}
+
+/// All islands go on from the same step. They need not have saved the same ones
+/// when a run was killed while it saved.
+void checkResume(const LocalOptions &options, const Plan &plan) {
+  if (!options.rank.resume)
+    return;
+  std::string newest, oldest;
+  for (int island = 0; island < plan.islands_size(); ++island) {
+    std::string found = latestCheckpoint(options.rank.checkpointDir,
+                                         static_cast<std::uint32_t>(island));
+    if (found.empty())
+      throw Error("checkpoint folder '", options.rank.checkpointDir,
+                  "': holds no checkpoint of island ", island,
+                  " to resume from");
+    auto step = [](const std::string &folder) { // DIR/island-I/step-N
+      return std::stoull(folder.substr(folder.rfind('-') + 1));
+    };
+    if (newest.empty() || step(found) > step(newest))
+      newest = found;
+    if (oldest.empty() || step(found) < step(oldest))
+      oldest = found;
+    if (step(newest) != step(oldest))
+      throw Error(
+          "checkpoint folder '", options.rank.checkpointDir,
+          "': the islands' newest checkpoints are of different steps, '",
+          newest, "' and '", oldest, "'; remove '", newest,
+          "' to resume from the earlier one");
+  }
 }
 
 /// A folder in which a file can be made.
@@ -183,26 +203,7 @@ void LocalRun::fail(Cause cause, int status, std::string message) {
 
 void LocalRun::rankFailed(const json &event, std::size_t part) {
   parts[part].reported = true;
-  std::string message = field<std::string>(event, "message", "");
-  std::string who =
-      "rank " + std::to_string(field<std::uint64_t>(event, "rank", 0)) +
-      " of island " + std::to_string(field<std::uint64_t>(event, "island", 0)) +
-      " at site " + field<std::string>(event, "site", "?") + " (pid " +
-      std::to_string(field<std::int64_t>(event, "pid", 0)) + ") ";
-  int signal = field(event, "signal", 0);
-  if (signal) {
-    fail(Cause::Killed, 3, who + describe({true, signal}));
-    return;
-  }
-  int status = field(event, "status", 3);
-  // What is wrong with the input is wrong whichever rank says so.
-  if (status == 1 && !message.empty()) {
-    fail(Cause::BadInput, 1, message);
-    return;
-  }
-  fail(field(event, "peer", false) ? Cause::Echo : Cause::Own, 3,
-       who + describe({false, status}) +
-           (message.empty() ? "" : ": " + message));
+  failures.push_back(rankFailure(event));
 }
 
 void LocalRun::line(const SupervisorEvent &received) {
@@ -335,10 +336,7 @@ int LocalRun::run(const std::string &rendezvous, const RankOptions &rank) {
   supervisor.killAll();
   if (failures.empty())
     return 0;
-  const Failure &first = *std::min_element(
-      failures.begin(), failures.end(), [](const Failure &a, const Failure &b) {
-        return a.cause < b.cause; // the earliest of equal ones
-      });
+  const Failure &first = culprit(failures);
   progress.clear();
   throw Error(static_cast<Status>(first.status), first.message);
 }
@@ -346,6 +344,7 @@ int LocalRun::run(const std::string &rendezvous, const RankOptions &rank) {
 int run(LocalOptions &options) {
   Plan plan = readPlan(options.rank.plan);
   checkInputs(options, plan);
+  checkResume(options, plan);
   std::uint64_t ranks = 0;
   sitesOf(plan, ranks);
   RankOptions rank = options.rank;

@@ -13,6 +13,7 @@
 
 #include "Commands.h"
 #include "Events.h"
+#include "Failures.h"
 
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/StoreServer.h"
@@ -106,8 +107,7 @@ private:
   Supervisor &supervisor;
   EventWriter events;
   std::vector<RankProcess> ranks; // numbered as the supervisor does
-  bool failed = false;
-  bool badInput = true; // all failures so far are of status 1
+  std::vector<Failure> failures;
   bool lost = false;
 };
 
@@ -144,8 +144,7 @@ void Agent::ended(const SupervisorEvent &event) {
   if (rank.peer)
     message["peer"] = true;
   emit(message);
-  failed = true;
-  badInput &= !event.end.signalled && event.end.code == 1;
+  failures.push_back(rankFailure(message));
 }
 
 int Agent::run(std::vector<RankProcess> list, std::vector<std::string> common) {
@@ -183,7 +182,7 @@ int Agent::run(std::vector<RankProcess> list, std::vector<std::string> common) {
       supervisor.killAll();
       break;
     }
-    if (failed && !end)
+    if (!failures.empty() && !end)
       end = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                std::chrono::duration<double>(kGraceSeconds));
   }
@@ -200,9 +199,12 @@ int Agent::run(std::vector<RankProcess> list, std::vector<std::string> common) {
   supervisor.killAll();
   if (lost)
     return static_cast<int>(Status::Failed);
-  if (!failed)
+  if (failures.empty())
     return 0;
-  return static_cast<int>(badInput ? Status::BadInput : Status::Failed);
+  const Failure &first = culprit(failures);
+  if (options.eventsFd < 0)
+    std::cerr << "tombolo-run site: error: " << first.message << "\n";
+  return first.status;
 }
 
 int run(SiteOptions &options) {
