@@ -21,6 +21,7 @@
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 #include "tombolo/Dialect/Plan/Transforms/Passes.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
+#include "tombolo/Dialect/Topo/Transforms/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/DialectRegistry.h"
@@ -37,6 +38,7 @@ inline void registerAllPasses() {
   dist::registerDistPasses();
   graph::registerGraphPasses();
   plan::registerPlanPasses();
+  topo::registerTopoPasses();
 }
 
 } // namespace tombolo

@@ -7,11 +7,13 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Import/ONNX.h"
+#include "tombolo/Import/Topology.h"
 
 #include "mlir/Tools/mlir-translate/MlirTranslateMain.h"
 
 int main(int argc, char **argv) {
   tombolo::registerOnnxImport();
+  tombolo::registerImportTopology();
   return mlir::failed(mlir::mlirTranslateMain(
       argc, argv, "Tombolo: read and write one level at a time\n"));
 }

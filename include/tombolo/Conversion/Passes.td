@@ -28,6 +28,10 @@ def GraphConvertSegments : Pass<"graph-convert-segments", "::mlir::ModuleOp"> {
     constants and masks.
     Postcondition: every function is a `plan.segment` of the same name.
   }];
+  let options = [
+    Option<"dropCallers", "drop-callers", "bool", /*default=*/"false",
+           "erase functions that call others instead of refusing them">,
+  ];
   let dependentDialects = ["::tombolo::plan::PlanDialect"];
 }
 

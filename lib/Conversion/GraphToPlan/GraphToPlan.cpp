@@ -151,9 +151,15 @@ namespace {
 
 struct ConvertSegments
     : impl::GraphConvertSegmentsBase<ConvertSegments> {
+  using GraphConvertSegmentsBase::GraphConvertSegmentsBase;
+
   void runOnOperation() override {
     auto functions = llvm::to_vector(getOperation().getOps<func::FuncOp>());
     for (func::FuncOp function : functions) {
+      if (dropCallers && !function.getOps<func::CallOp>().empty()) {
+        function.erase();
+        continue;
+      }
       OpBuilder builder(function);
       std::string name = function.getSymName().str();
       FailureOr<plan::SegmentOp> segment =

@@ -27,11 +27,28 @@ namespace {
 constexpr std::uint64_t kMaxManifest = std::uint64_t{1} << 30;
 constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 50;
 
-std::string fromHex(const std::string &text) {
+// Runs are listed one by one; no layout of a real model has more.
+constexpr std::uint64_t kMaxRuns = std::uint64_t{1} << 26;
+constexpr int kMaxDepth = 1000;
+
+std::string digest(const std::string &text, const std::string &place) {
+  if (text.size() != 64 ||
+      text.find_first_not_of("0123456789abcdef") != std::string::npos)
+    throw Error(place, ": expected 64 hexadecimal digits, got '", text, "'");
   std::string bytes;
-  for (std::size_t i = 0; i + 1 < text.size(); i += 2)
+  for (std::size_t i = 0; i < text.size(); i += 2)
     bytes += static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16));
   return bytes;
+}
+
+/// Brackets opened and not closed, at most; the JSON library's writer recurses.
+int depthOf(const std::string &text) {
+  int depth = 0, most = 0;
+  for (char c : text) {
+    depth += (c == '[' || c == '{') - (c == ']' || c == '}');
+    most = std::max(most, depth);
+  }
+  return most;
 }
 
 struct Run {
@@ -60,8 +77,10 @@ namespace detail {
 
 json readManifest(const std::string &folder) {
   std::string path = folder + "/" + kManifestName;
-  json manifest =
-      json::parse(readFile(path, kMaxManifest), nullptr, /*throw=*/false);
+  std::string text = readFile(path, kMaxManifest);
+  if (depthOf(text) > kMaxDepth)
+    throw Error("'", path, "': not a checkpoint's manifest, or damaged");
+  json manifest = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!manifest.is_object() || !manifest.contains("checksum") ||
       !manifest["checksum"].is_string())
     throw Error("'", path, "': not a checkpoint's manifest, or damaged");
@@ -116,11 +135,12 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
   json manifest = readManifest(folder);
   std::string place = "'" + folder + "/" + kManifestName + "'";
   try {
-    header.modelHash = fromHex(manifest.at("model_hash"));
+    header.modelHash = digest(manifest.at("model_hash"), place);
     header.island = manifest.at("island");
     header.step = manifest.at("step");
     header.updates = manifest.at("updates");
     header.nextSample = manifest.at("next_sample");
+    std::uint64_t runs = 0;
     for (const json &shard : manifest.at("shards")) {
       std::string file = shard.at("file");
       if (file.empty() || file.find('/') != std::string::npos)
@@ -130,7 +150,7 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
         Part part;
         part.file = file;
         part.offset = entry.at("offset");
-        part.digest = fromHex(entry.at("sha256"));
+        part.sha256 = digest(entry.at("sha256"), place);
         std::string name = entry.at("name");
         Tensor &tensor = tensors[name];
         std::vector<std::uint64_t> dims = entry.at("dims");
@@ -158,8 +178,11 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
                   whole)
             throw Error(place, ": '", name, "': a range lies outside it");
           part.elements += slice.length() * slice.count();
+          runs += slice.count();
           part.ranges.push_back(slice);
         }
+        if (runs > kMaxRuns)
+          throw Error(place, ": more than ", kMaxRuns, " ranges");
         if (part.elements > whole)
           throw Error(place, ": '", name, "': its ranges overlap");
         tensor.parts.push_back(std::move(part));
@@ -201,7 +224,7 @@ void Checkpoint::verify(const std::string &name, const Part &part) const {
     at += piece.size();
     left -= piece.size();
   }
-  if (hash.finish() != part.digest)
+  if (hash.finish() != part.sha256)
     throw Error("'", folder, "/", part.file, "': '", name,
                 "' is damaged: its checksum does not match; remove the folder "
                 "to go on from the generation before");

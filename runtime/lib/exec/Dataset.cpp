@@ -8,6 +8,7 @@
 
 #include "tombolo/runtime/Dataset.h"
 
+#include "Random.h"
 #include "tombolo/runtime/Error.h"
 
 #include <algorithm>
@@ -15,15 +16,9 @@
 
 namespace tombolo::runtime {
 
-namespace {
+using detail::mix;
 
-std::uint64_t mix(std::uint64_t x) {
-  // splitmix64's finaliser.
-  x += 0x9e3779b97f4a7c15;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-  return x ^ (x >> 31);
-}
+namespace {
 
 /// A permutation of 0 ... n-1: a Feistel network over the next power of four,
 /// walked until it lands inside, so that no table is needed.

@@ -8,6 +8,7 @@
 
 #include "tombolo/runtime/InitialParameters.h"
 
+#include "Random.h"
 #include "tombolo/runtime/Error.h"
 #include "tombolo/schema/onnx_subset.pb.h"
 
@@ -18,14 +19,9 @@
 
 namespace tombolo::runtime {
 
-namespace {
+using detail::mix;
 
-std::uint64_t mix(std::uint64_t x) {
-  x += 0x9e3779b97f4a7c15;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-  return x ^ (x >> 31);
-}
+namespace {
 
 /// FNV-1a: names are few and no adversary chooses them.
 std::uint64_t hashName(const std::string &name) {

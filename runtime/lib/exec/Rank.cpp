@@ -442,22 +442,23 @@ void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
         save(parameter.name + "/" + state.name(), parameter,
              stateAddress(program, state, parameter));
   }
-  std::vector<std::vector<float>> momentum;
+  // One tensor at a time: a shard is written in order.
+  std::vector<float> momentum;
   if (savesOuterMomentum())
     for (std::size_t i = 0; i < exchanged.size(); ++i) {
       const LocalParameter &parameter = *exchanged[i];
-      if (!owns(parameter))
-        continue;
-      momentum.emplace_back(parameter.localElements);
-      exchange->outerMomentum(i, momentum.back());
-      std::size_t index = momentum.size() - 1;
-      saved.push_back(
-          {parameter.name + "/" + kOuterMomentum, &parameter,
-           [&momentum, index](std::uint64_t begin, std::span<float> to) {
-             std::copy_n(momentum[index].begin() +
-                             static_cast<std::ptrdiff_t>(begin),
-                         to.size(), to.begin());
-           }});
+      if (owns(parameter))
+        saved.push_back({parameter.name + "/" + kOuterMomentum, &parameter,
+                         [this, &momentum, &parameter, i](std::uint64_t begin,
+                                                          std::span<float> to) {
+                           if (begin == 0) {
+                             momentum.resize(parameter.localElements);
+                             exchange->outerMomentum(i, momentum);
+                           }
+                           std::copy_n(momentum.begin() +
+                                           static_cast<std::ptrdiff_t>(begin),
+                                       to.size(), to.begin());
+                         }});
     }
   writeShard(folder, options.rank, saved);
   links->barrier();

@@ -12,6 +12,8 @@
 #include "Temporary.h"
 #include "tombolo/runtime/File.h"
 
+#include <nlohmann/json.hpp>
+
 #include <array>
 #include <cstring>
 #include <filesystem>
@@ -157,6 +159,61 @@ TEST_F(CheckpointTest, NoticesDamage) {
 TEST_F(CheckpointTest, CountsOnlyWithItsManifest) {
   discardManifest(path);
   EXPECT_EQ(latestCheckpoint(folder.path, 0), "");
+}
+
+// Whatever stands in a manifest, reading it ends in an Error or works.
+TEST_F(CheckpointTest, SurvivesHostileManifests) {
+  auto refuse = [&](const std::string &text) {
+    std::ofstream(path + "/manifest.json", std::ios::binary) << text;
+    EXPECT_THROW(Checkpoint checkpoint(path), Error) << text.substr(0, 60);
+    EXPECT_EQ(latestCheckpoint(folder.path, 0), "");
+  };
+  refuse("");
+  refuse("[]");
+  refuse("{\"checksum\":7}");
+  refuse(std::string(1000000, '['));
+  // Well-formed with a right checksum, and wrong inside.
+  auto hostile = [&](nlohmann::json manifest) {
+    manifest["checksum"] = toHex(sha256(manifest.dump()));
+    std::ofstream(path + "/manifest.json", std::ios::binary) << manifest.dump();
+    EXPECT_THROW(Checkpoint checkpoint(path), Error) << manifest.dump();
+  };
+  nlohmann::json good = {{"format", "tombolo-checkpoint-1"},
+                         {"model_hash", std::string(64, 'a')},
+                         {"island", 0},
+                         {"step", 5},
+                         {"updates", 4},
+                         {"next_sample", 0},
+                         {"shards", nlohmann::json::array()}};
+  nlohmann::json tensor = {{"name", "w"},
+                           {"dims", {4, 6}},
+                           {"offset", 0},
+                           {"sha256", std::string(64, 'b')},
+                           {"ranges", {{0, 24, 1, 24}}}};
+  auto with = [&](const char *file, nlohmann::json entry) {
+    nlohmann::json manifest = good;
+    manifest["shards"] = {{{"file", file}, {"tensors", {entry}}}};
+    return manifest;
+  };
+  nlohmann::json bad = good;
+  bad["model_hash"] = std::string(64, 'x');
+  hostile(bad);
+  bad = good;
+  bad.erase("step");
+  hostile(bad);
+  hostile(with("../up", tensor));
+  bad = tensor;
+  bad["ranges"] = {{0, 25, 1, 25}};
+  hostile(with("f", bad));
+  bad["ranges"] = {{0, 1, std::uint64_t{1} << 63, 2}};
+  hostile(with("f", bad));
+  bad["dims"] = {std::uint64_t{1} << 40, std::uint64_t{1} << 40};
+  hostile(with("f", bad));
+  bad["dims"] = {std::uint64_t{1} << 40};
+  bad["ranges"] = {{0, 1, std::uint64_t{1} << 40, 1}};
+  hostile(with("f", bad));
+  bad["dims"] = "text";
+  hostile(with("f", bad));
 }
 
 } // namespace

@@ -6,6 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Resident.h"
 #include "TinyRun.h"
 
 #include <gtest/gtest.h>
@@ -18,18 +19,6 @@ using namespace tombolo::runtime;
 using namespace tombolo::runtime::test;
 
 namespace {
-
-/// The most memory this process has had resident, in bytes.
-std::uint64_t peakResident() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;)
-    if (word == "VmHWM:") {
-      std::uint64_t kib = 0;
-      status >> kib;
-      return kib * 1024;
-    }
-  return 0;
-}
 
 // A process of its own that trains a model of some size, checkpoints and all:
 // its peak is the planned arena and less than the stated constant.

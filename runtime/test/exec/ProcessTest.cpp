@@ -6,6 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Resident.h"
 #include "TinyRun.h"
 
 #include "tombolo/runtime/StoreServer.h"
@@ -28,17 +29,6 @@ using namespace tombolo::runtime::test;
 namespace {
 
 constexpr int kPeerLost = 42;
-
-std::uint64_t peakResident() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;)
-    if (word == "VmHWM:") {
-      std::uint64_t kib = 0;
-      status >> kib;
-      return kib * 1024;
-    }
-  return 0;
-}
 
 /// What a rank's process tells the test.
 struct Report {

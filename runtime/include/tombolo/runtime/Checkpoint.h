@@ -48,7 +48,7 @@ struct CheckpointInfo {
 struct SavedTensor {
   std::string name; ///< NAME or NAME/state
   const LocalParameter *parameter = nullptr;
-  /// Fills `to` with local elements from `begin` on.
+  /// Fills `to` with local elements from `begin` on; called from 0 upwards.
   std::function<void(std::uint64_t begin, std::span<float> to)> read;
 };
 
@@ -97,7 +97,7 @@ private:
     std::string file;
     std::uint64_t offset = 0;
     std::uint64_t elements = 0;
-    std::string digest;
+    std::string sha256; // 32 bytes
     std::vector<plan::v1::Slice> ranges;
     mutable bool verified = false;
   };

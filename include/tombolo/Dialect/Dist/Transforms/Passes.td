@@ -73,4 +73,63 @@ def DistPlaceServers : Pass<"dist-place-servers", "::mlir::ModuleOp"> {
   let dependentDialects = ["::tombolo::dist::DistDialect"];
 }
 
+def DistSearchStrategy : Pass<"dist-search-strategy", "::mlir::ModuleOp"> {
+  let summary = "finds the strategies that train fastest";
+  let description = [{
+    Loads the topology and the costs of the blocks into a planning problem,
+    solves it, and writes the best strategies at the end of the module, best
+    first (docs/Planning.md says what is searched). A strategy is a *candidate*
+    if it fits into memory, can be routed and dealt out.
+
+    `strategy` names a `strategy.yaml` whose parts are kept as they are; a whole
+    one is only verified.
+
+    Precondition: one `topo.topology`, and blocks as `graph-differentiate`
+    leaves them. Postcondition: one `dist.strategy` or more, each accepted by
+    `dist-verify`; a failure says what does not fit.
+  }];
+  let options = [
+    Option<"globalBatch", "global-batch", "uint64_t", "1",
+           "samples per inner step over all islands">,
+    Option<"precision", "precision", "std::string", "\"f32\"", "f32 or bf16">,
+    Option<"stateBytes", "state-bytes", "uint64_t", "8",
+           "optimizer state of a parameter in bytes (AdamW 8)">,
+    Option<"innerSteps", "inner-steps", "uint64_t", "16",
+           "inner steps between two synchronisations">,
+    Option<"schedule", "schedule", "std::string", "\"1f1b\"", "1f1b or gpipe">,
+    Option<"candidates", "candidates", "uint64_t", "1",
+           "how many strategies to leave">,
+    Option<"searchNodes", "search-nodes", "uint64_t", "0",
+           "splits to compute at most (0: all)">,
+    Option<"strategy", "strategy", "std::string", "\"\"",
+           "a strategy.yaml whose parts are kept">];
+  let dependentDialects = ["::tombolo::dist::DistDialect"];
+}
+
+def DistSelectStrategy : Pass<"dist-select-strategy", "::mlir::ModuleOp"> {
+  let summary = "keeps one strategy and erases the others";
+  let description = [{
+    Precondition: one `dist.strategy` or more. Postcondition: exactly one, the
+    one with the given index in the order of the module.
+  }];
+  let options = [Option<"index", "index", "uint64_t", "0", "which to keep">];
+}
+
+def DistVerify : Pass<"dist-verify", "::mlir::ModuleOp"> {
+  let summary = "proves that strategies can be carried out";
+  let description = [{
+    Read-only. For each `dist.strategy`: blocks and batches add up, pools exist
+    and have the chips, every transfer has a route, every stage fits into memory
+    (with what it needs and what there is), the schedule does not wait for
+    itself.
+
+    Precondition: one `topo.topology`, and blocks as `graph-differentiate`
+    leaves them (run it before `dist-specialize-blocks`).
+  }];
+  let options = [
+    Option<"precision", "precision", "std::string", "\"f32\"", "f32 or bf16">,
+    Option<"stateBytes", "state-bytes", "uint64_t", "8",
+           "optimizer state of a parameter in bytes (AdamW 8)">];
+}
+
 #endif // TOMBOLO_DIALECT_DIST_TRANSFORMS_PASSES_TD

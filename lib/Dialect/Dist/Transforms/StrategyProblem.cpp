@@ -1,0 +1,41 @@
+//===- StrategyProblem.cpp - the planning problem of a module -------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "StrategyProblem.h"
+
+#include "tombolo/Conversion/GraphToPlanning.h"
+#include "tombolo/Dialect/Topo/IR/Topo.h"
+
+using namespace mlir;
+using namespace tombolo;
+
+FailureOr<planning::Problem> dist::loadProblem(ModuleOp module,
+                                               StringRef precision,
+                                               uint64_t globalBatch,
+                                               uint64_t stateBytes) {
+  if (precision != "f32" && precision != "bf16")
+    return module.emitError("expected precision f32 or bf16, got '")
+           << precision << "'";
+  topo::TopologyOp topology = topo::findTopology(module);
+  if (!topology)
+    return module.emitError("expected a topo.topology");
+  auto model =
+      profileModel(module, precision == "f32" ? planning::Precision::F32
+                                              : planning::Precision::BF16);
+  if (failed(model))
+    return failure();
+  planning::Problem problem;
+  problem.topology = topo::toTopology(topology);
+  problem.model = std::move(*model);
+  problem.training.globalBatch = globalBatch;
+  problem.training.optimizerStateBytesPerParameter = stateBytes;
+  planning::Faults faults = problem.check();
+  for (const planning::Fault &fault : faults)
+    emitError(topo::locate(topology, fault.path), fault.message);
+  if (!faults.empty())
+    return failure();
+  return problem;
+}

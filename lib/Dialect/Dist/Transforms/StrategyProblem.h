@@ -1,0 +1,25 @@
+//===- StrategyProblem.h - the planning problem of a module ---------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_LIB_DIALECT_DIST_TRANSFORMS_STRATEGYPROBLEM_H
+#define TOMBOLO_LIB_DIALECT_DIST_TRANSFORMS_STRATEGYPROBLEM_H
+
+#include "tombolo/Planning/Problem.h"
+
+#include "mlir/IR/BuiltinOps.h"
+
+namespace tombolo::dist {
+
+/// Topology and costs of a module as a problem that has passed its check;
+/// reports what is missing or wrong.
+mlir::FailureOr<planning::Problem> loadProblem(mlir::ModuleOp module,
+                                               llvm::StringRef precision,
+                                               uint64_t globalBatch,
+                                               uint64_t stateBytes);
+
+} // namespace tombolo::dist
+
+#endif // TOMBOLO_LIB_DIALECT_DIST_TRANSFORMS_STRATEGYPROBLEM_H

@@ -1,0 +1,298 @@
+//===- PlanSummary.cpp - what tombolo-plan tells about a plan -------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Target/PlanSummary.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/Format.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/YAMLTraits.h"
+
+#include <cmath>
+
+using namespace llvm;
+using namespace tombolo;
+using namespace tombolo::planning;
+
+//===----------------------------------------------------------------------===//
+// Table
+//===----------------------------------------------------------------------===//
+
+/// `1.5 GiB`.
+static std::string bytesText(double bytes) {
+  static constexpr const char *kUnits[] = {"B",   "KiB", "MiB",
+                                           "GiB", "TiB", "PiB"};
+  size_t unit = 0;
+  for (; bytes >= 1024 && unit + 1 < std::size(kUnits); ++unit)
+    bytes /= 1024;
+  std::string text;
+  raw_string_ostream(text) << format(unit == 0 ? "%.0f " : "%.1f ", bytes)
+                           << kUnits[unit];
+  return text;
+}
+
+static std::string secondsText(double seconds) {
+  std::string text;
+  raw_string_ostream os(text);
+  if (seconds < 1e-3)
+    os << format("%.1f us", seconds * 1e6);
+  else if (seconds < 1)
+    os << format("%.2f ms", seconds * 1e3);
+  else
+    os << format("%.3f s", seconds);
+  return text;
+}
+
+void tombolo::printPlanTable(raw_ostream &os, const Problem &problem,
+                             const Candidate &candidate) {
+  const Strategy &strategy = candidate.strategy;
+  const Prediction &prediction = candidate.prediction;
+  std::vector<std::vector<std::string>> rows = {
+      {"island", "stage", "pool", "replicas", "tp", "blocks", "recompute",
+       "memory per chip", "of", "forward", "backward"}};
+  for (size_t i = 0; i < strategy.islands.size(); ++i) {
+    const Island &island = strategy.islands[i];
+    for (size_t s = 0; s < island.stages.size(); ++s) {
+      const Stage &stage = island.stages[s];
+      for (size_t g = 0; g < stage.replicas.size(); ++g) {
+        const ReplicaGroup &group = stage.replicas[g];
+        const GroupPrediction &p = prediction.islands[i].stages[s][g];
+        rows.push_back(
+            {std::to_string(i), std::to_string(s), group.pool,
+             std::to_string(group.count), std::to_string(group.tensorParallel),
+             std::to_string(stage.blocks), stage.recompute.text(),
+             bytesText(p.memory.total()), bytesText(p.availableBytes),
+             secondsText(p.forwardSeconds), secondsText(p.backwardSeconds)});
+      }
+    }
+  }
+  std::vector<size_t> widths(rows[0].size(), 0);
+  for (const auto &row : rows)
+    for (size_t c = 0; c < row.size(); ++c)
+      widths[c] = std::max(widths[c], row[c].size());
+  for (const auto &row : rows) {
+    for (size_t c = 0; c < row.size(); ++c) {
+      bool isName = c == 2 || c == 6;
+      os << (c ? "  " : "");
+      if (isName)
+        os << left_justify(row[c], widths[c]);
+      else
+        os << right_justify(row[c], widths[c]);
+    }
+    os << "\n";
+  }
+  os << "\n";
+  for (size_t i = 0; i < strategy.islands.size(); ++i) {
+    const Island &island = strategy.islands[i];
+    os << "island " << i << " (" << join(island.sites, ", ") << "): batch "
+       << island.batch << ", microbatch " << island.microbatch << ", "
+       << name(island.schedule) << ", " << island.ranks() << " chips, step "
+       << secondsText(prediction.islands[i].stepSeconds) << ", bubble "
+       << format("%.1f %%", 100 * prediction.islands[i].bubbleFraction) << "\n";
+  }
+  if (const auto &server = strategy.server)
+    os << "server: every " << server->innerSteps << " steps, "
+       << secondsText(prediction.synchronisationSeconds) << " each time, "
+       << bytesText(prediction.wanBytesPerRound) << " between sites\n";
+  os << "step: " << secondsText(prediction.stepSeconds) << ", "
+     << format("%.1f", prediction.tokensPerSecond) << " tokens/s\n";
+  if (prediction.equivalentCompute) {
+    os << "equivalent compute: "
+       << format("%.3f", *prediction.equivalentCompute);
+    if (prediction.equivalentComputeOfUsedChips)
+      os << " (of the chips used: "
+         << format("%.3f", *prediction.equivalentComputeOfUsedChips) << ")";
+    os << "\n";
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// JSON
+//===----------------------------------------------------------------------===//
+
+static json::Value figure(std::optional<double> value) {
+  if (!value || !std::isfinite(*value))
+    return nullptr;
+  return *value;
+}
+
+static json::Value count(uint64_t value) { return static_cast<int64_t>(value); }
+
+static json::Value recomputeJson(const Recompute &recompute) {
+  if (recompute.kind == Recompute::Blocks)
+    return count(recompute.blocks);
+  return recompute.text();
+}
+
+static json::Object strategyJson(const Strategy &strategy) {
+  json::Array islands;
+  for (const Island &island : strategy.islands) {
+    json::Array stages;
+    for (const Stage &stage : island.stages) {
+      json::Array replicas;
+      for (const ReplicaGroup &group : stage.replicas)
+        replicas.push_back(
+            json::Object{{"pool", group.pool},
+                         {"count", count(group.count)},
+                         {"tensor_parallel", count(group.tensorParallel)},
+                         {"share", count(group.share)}});
+      stages.push_back(
+          json::Object{{"blocks", count(stage.blocks)},
+                       {"recompute", recomputeJson(stage.recompute)},
+                       {"optimizer_sharding", stage.optimizerSharding},
+                       {"replicas", std::move(replicas)}});
+    }
+    json::Object object{{"sites", json::Array(island.sites)},
+                        {"batch", count(island.batch)},
+                        {"microbatch", count(island.microbatch)},
+                        {"schedule", name(island.schedule)},
+                        {"chunks", count(island.chunks)},
+                        {"stages", std::move(stages)}};
+    if (island.innerSteps)
+      object["inner_steps"] = count(*island.innerSteps);
+    islands.push_back(std::move(object));
+  }
+  json::Object result{{"islands", std::move(islands)}};
+  if (const auto &server = strategy.server) {
+    json::Object placement;
+    for (const auto &[fragment, place] : server->placement) {
+      json::Object where{{"primary", place.primary}};
+      if (!place.backup.empty())
+        where["backup"] = place.backup;
+      placement[std::to_string(fragment)] = std::move(where);
+    }
+    json::Object object{
+        {"inner_steps", count(server->innerSteps)},
+        {"fragments", count(server->fragments)},
+        {"overlap_steps", count(server->overlapSteps)},
+        {"compression", name(server->compression)},
+        {"outer", json::Object{{"optimizer", name(server->outer)},
+                               {"lr", server->outerLearningRate},
+                               {"momentum", server->outerMomentum}}},
+        {"quorum", count(server->quorum)},
+        {"deadline_seconds", server->deadlineSeconds},
+        {"placement", std::move(placement)}};
+    if (!server->witness.empty())
+      object["witness"] = server->witness;
+    result["server"] = std::move(object);
+  }
+  return result;
+}
+
+void tombolo::writeSummaryJson(raw_ostream &os, const Problem &problem,
+                               const SearchResult &result,
+                               const Candidate &candidate) {
+  const Prediction &prediction = candidate.prediction;
+  json::Array memory; // by island, then stage: the most of its ranks
+  for (const IslandPrediction &island : prediction.islands) {
+    json::Array stages;
+    for (const auto &groups : island.stages) {
+      double most = 0;
+      for (const GroupPrediction &group : groups)
+        most = std::max(most, group.memory.total());
+      stages.push_back(static_cast<int64_t>(std::min(std::ceil(most), 9e18)));
+    }
+    memory.push_back(std::move(stages));
+  }
+  json::Object root{
+      {"predicted",
+       json::Object{
+           {"step_seconds", figure(prediction.stepSeconds)},
+           {"tokens_per_second", figure(prediction.tokensPerSecond)},
+           {"equivalent_compute", figure(prediction.equivalentCompute)},
+           {"equivalent_compute_of_used_chips",
+            figure(prediction.equivalentComputeOfUsedChips)},
+           {"peak_memory_bytes", std::move(memory)},
+           {"wan_bytes_per_round", figure(prediction.wanBytesPerRound)},
+           {"bubble_fraction", figure(prediction.bubbleFraction)}}},
+      {"search", json::Object{{"candidates", count(result.candidates)},
+                              {"lower_bound", figure(result.lowerBound)},
+                              {"optimal", result.optimal}}},
+      {"strategy", strategyJson(candidate.strategy)}};
+  os << formatv("{0:2}", json::Value(std::move(root))) << "\n";
+}
+
+//===----------------------------------------------------------------------===//
+// YAML
+//===----------------------------------------------------------------------===//
+
+/// A name that reads back as the same text.
+static std::string scalar(StringRef text) {
+  // Digits and words like `null` would be read as something else elsewhere.
+  bool plain = !text.empty() && isAlpha(text.front()) &&
+               all_of(text,
+                      [](char c) {
+                        return isAlnum(c) || c == '-' || c == '_' || c == '/';
+                      }) &&
+               yaml::needsQuotes(text) == yaml::QuotingType::None;
+  if (plain)
+    return text.str();
+  return "\"" + yaml::escape(text) + "\"";
+}
+
+static std::string real(double value) {
+  std::string text;
+  raw_string_ostream(text) << format("%.17g", value);
+  // The shortest that reads back the same.
+  for (int digits = 1; digits < 17; ++digits) {
+    std::string shorter;
+    raw_string_ostream(shorter) << format("%.*g", digits, value);
+    double back = 0;
+    if (to_float(shorter, back) && back == value)
+      return shorter;
+  }
+  return text;
+}
+
+void tombolo::writeStrategyYaml(raw_ostream &os, const Strategy &strategy) {
+  os << "islands:\n";
+  for (const Island &island : strategy.islands) {
+    os << "  - sites: [";
+    interleaveComma(island.sites, os,
+                    [&](const std::string &site) { os << scalar(site); });
+    os << "]\n    batch: " << island.batch
+       << "\n    microbatch: " << island.microbatch
+       << "\n    schedule: " << name(island.schedule)
+       << "\n    chunks: " << island.chunks << "\n";
+    if (island.innerSteps)
+      os << "    inner_steps: " << *island.innerSteps << "\n";
+    os << "    stages:\n";
+    for (const Stage &stage : island.stages) {
+      os << "      - blocks: " << stage.blocks
+         << "\n        recompute: " << stage.recompute.text()
+         << "\n        optimizer_sharding: "
+         << (stage.optimizerSharding ? "true" : "false")
+         << "\n        replicas:\n";
+      for (const ReplicaGroup &group : stage.replicas)
+        os << "          - {pool: " << scalar(group.pool)
+           << ", count: " << group.count
+           << ", tensor_parallel: " << group.tensorParallel
+           << ", share: " << group.share << "}\n";
+    }
+  }
+  if (const auto &server = strategy.server) {
+    os << "server:\n  inner_steps: " << server->innerSteps
+       << "\n  fragments: " << server->fragments
+       << "\n  overlap_steps: " << server->overlapSteps
+       << "\n  compression: " << name(server->compression)
+       << "\n  outer: {optimizer: " << name(server->outer)
+       << ", lr: " << real(server->outerLearningRate)
+       << ", momentum: " << real(server->outerMomentum)
+       << "}\n  quorum: " << server->quorum
+       << "\n  deadline_seconds: " << real(server->deadlineSeconds) << "\n";
+    if (!server->placement.empty()) {
+      os << "  placement:\n";
+      for (const auto &[fragment, place] : server->placement) {
+        os << "    " << fragment << ": {primary: " << scalar(place.primary);
+        if (!place.backup.empty())
+          os << ", backup: " << scalar(place.backup);
+        os << "}\n";
+      }
+    }
+    if (!server->witness.empty())
+      os << "  witness: " << scalar(server->witness) << "\n";
+  }
+}

@@ -1,0 +1,478 @@
+"""Evaluates graph functions and plan segments with PyTorch.
+
+  evaluate.py gradients FILE        the loss and the gradients of a differentiated
+                                    module against autograd of its blocks
+  evaluate.py segments FILE FILE    the functions of the first file against the
+                                    segments of the same names in the second
+
+Files are in MLIR's generic form (--mlir-print-op-generic). The formulas are
+those of docs/PlanFormat.md, written down apart from the compiler.
+"""
+
+import ast
+import math
+import re
+import sys
+
+import numpy as np
+import torch
+
+BATCH = 3
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "i64": torch.int64,
+          "i32": torch.int32, "i1": torch.bool}
+
+
+class Op:
+    def __init__(self, results, name, operands, attributes, types):
+        self.results, self.name, self.operands = results, name, operands
+        self.attributes, self.types = attributes, types
+
+    def attribute(self, key, default=None):
+        text = self.attributes
+        found = re.search(r'(?<![\w.])' + re.escape(key) + r'(?: = |(?=[,}>]))', text)
+        if not found:
+            return default
+        if not found.group(0).endswith("= "):
+            return True
+        rest = text[found.end():]
+        if rest.startswith("array<"):
+            inner = rest[6:rest.index(">")].partition(":")[2]
+            return [int(x) for x in inner.split(",") if x.strip()]
+        if rest.startswith("dense<"):
+            return rest
+        if rest[0] == '"':
+            return rest[1:rest.index('"', 1)]
+        if rest[0] == "@":
+            return re.match(r'@("[^"]*"|[\w.$-]+)', rest).group(1).strip('"')
+        word = re.match(r"[-+\w.]+", rest).group(0)
+        if word in ("true", "false"):
+            return word == "true"
+        return float(word) if any(c in word for c in ".e") else int(word)
+
+
+def split(text):
+    """Splits at commas outside brackets."""
+    parts, depth, start = [], 0, 0
+    for i, c in enumerate(text):
+        depth += (c in "<([{") - (c in ")]}" or (c == ">" and text[i - 1] != "-"))
+        if c == "," and depth == 0:
+            parts.append(text[start:i].strip())
+            start = i + 1
+    last = text[start:].strip()
+    return parts + [last] if last else parts
+
+
+def shape_of(type_text):
+    """Shape and dtype of a tensor or memref type."""
+    inner = type_text[type_text.index("<") + 1:type_text.rindex(">")]
+    main, _, encoding = inner.partition(",")
+    *dims, element = main.split("x")
+    multiple = re.search(r"batch<(\d+)>", encoding)
+    batch = BATCH * (int(multiple.group(1)) if multiple else 1)
+    return [batch if d == "?" else int(d) for d in dims], DTYPES[element]
+
+
+class Function:
+    def __init__(self, header):
+        self.header, self.arguments, self.ops, self.trailer = header, [], [], ""
+
+
+def parse(path):
+    functions, parameters, current = {}, {}, None
+    for line in open(path):
+        line = line.strip()
+        if '"func.func"' in line or '"plan.segment"' in line:
+            current = Function(line)
+        elif line.startswith("^bb0(") and current:
+            for part in split(line[5:line.rindex(")")]):
+                name, _, type_text = part.partition(": ")
+                current.arguments.append((name, type_text))
+        elif line.startswith("})") and current:
+            current.trailer = line
+            name = re.search(r'sym_name = "([^"]*)"', current.header).group(1)
+            functions[name] = current
+            current = None
+        else:
+            match = re.match(r'(?:(%[\w:, %]+) = )?"([\w.]+)"\(([^)]*)\)(.*)$', line)
+            if not match:
+                continue
+            results, name, operands, rest = match.groups()
+            attributes, _, types = rest.rpartition(" : (")
+            arrow = ("(" + types).rpartition(" -> ")[2]
+            types = split(arrow[1:-1] if arrow.startswith("(") else arrow)
+            names = []
+            for result in (results or "").split(","):
+                base, _, count = result.strip().partition(":")
+                if count:
+                    names += [f"{base}#{i}" for i in range(int(count))]
+                elif base:
+                    names.append(base)
+            op = Op(names, name, [o.strip() for o in operands.split(",") if o.strip()],
+                    attributes, types)
+            if name == "graph.parameter":
+                parameters[op.attribute("sym_name")] = op
+            elif current:
+                current.ops.append(op)
+    return functions, parameters
+
+
+def constant(text, real):
+    value, type_text = re.match(r"dense<(.*?)> : (tensor<[^>]*>)", text).groups()
+    shape, dtype = shape_of(type_text)
+    if dtype.is_floating_point:
+        dtype = real
+    data = ast.literal_eval(value.replace("true", "True").replace("false", "False"))
+    return torch.tensor(data, dtype=dtype).expand(shape) if not isinstance(data, list) \
+        else torch.tensor(data, dtype=dtype).reshape(shape)
+
+
+def scores(q, k, op):
+    s = op.attribute("scale") * q @ k.transpose(-1, -2)
+    if op.attribute("causal"):
+        t, n = s.shape[-2:]
+        s = s.masked_fill(~torch.ones(t, n).tril(n - t).bool(), -math.inf)
+    return s
+
+
+def gelu(x, approximate):
+    if approximate == "none":
+        return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3)))
+
+
+def gelu_slope(x, approximate):
+    if approximate == "none":
+        return (0.5 * (1 + torch.erf(x / math.sqrt(2)))
+                + x * torch.exp(-x * x / 2) / math.sqrt(2 * math.pi))
+    c = math.sqrt(2 / math.pi)
+    t = torch.tanh(c * (x + 0.044715 * x ** 3))
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x)
+
+
+def gather_backward(op, gradient, indices, shape):
+    axis = op.attribute("axis")
+    rows = gradient.movedim(tuple(range(axis, axis + indices.dim())),
+                            tuple(range(indices.dim()))) if axis else gradient
+    rows = rows.reshape(indices.numel(), *(shape[:axis] + shape[axis + 1:]))
+    table = torch.zeros([shape[axis]] + shape[:axis] + shape[axis + 1:], dtype=gradient.dtype)
+    table.index_add_(0, indices.reshape(-1).long(), rows)
+    return table.movedim(0, axis)
+
+
+def reduce(op, x, function):
+    axes, keep = op.attribute("axes"), op.attribute("keep_dims", False)
+    return function(x, dim=axes, keepdim=keep) if axes else x
+
+
+def layer_norm(op, x, gamma, beta):
+    mean = x.mean(-1)
+    var = ((x - mean[..., None]) ** 2).mean(-1)
+    rstd = 1 / torch.sqrt(var + op.attribute("epsilon"))
+    return (x - mean[..., None]) * rstd[..., None] * gamma + beta, mean, rstd
+
+
+def layer_norm_backward_input(op, dy, x, gamma, mean, rstd):
+    g, h = dy * gamma, (x - mean[..., None]) * rstd[..., None]
+    return rstd[..., None] * (g - g.mean(-1, keepdim=True)
+                              - h * (g * h).mean(-1, keepdim=True))
+
+
+def layer_norm_backward_weight(op, dy, x, mean, rstd):
+    h = (x - mean[..., None]) * rstd[..., None]
+    c = x.shape[-1]
+    return (dy * h).reshape(-1, c).sum(0), dy.reshape(-1, c).sum(0)
+
+
+def cross_entropy(op, logits, labels):
+    lse = torch.logsumexp(logits, -1)
+    kept = labels != op.attribute("ignore_index")
+    picked = logits.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    return (torch.where(kept, lse - picked, torch.zeros_like(lse)).sum(),
+            kept.sum().to(logits.dtype), lse)
+
+
+def cross_entropy_backward(op, logits, labels, lse):
+    hot = torch.nn.functional.one_hot(labels.clamp(min=0), logits.shape[-1])
+    kept = (labels != op.attribute("ignore_index"))[..., None]
+    return (torch.exp(logits - lse[..., None]) - hot) * kept
+
+
+def matmul(op, a, b, bias=None):
+    a = a.transpose(-1, -2) if op.attribute("transpose_a") else a
+    b = b.transpose(-1, -2) if op.attribute("transpose_b") else b
+    return a @ b if bias is None else a @ b + bias
+
+
+def attention(op, q, k, v):
+    s = scores(q, k, op)
+    return torch.softmax(s, -1) @ v, torch.logsumexp(s, -1)
+
+
+def attention_backward(op, do, q, k, v, o, lse):
+    p = torch.exp(scores(q, k, op) - lse[..., None])
+    dv = p.transpose(-1, -2) @ do
+    ds = p * (do @ v.transpose(-1, -2) - (do * o).sum(-1, keepdim=True))
+    ds = ds * op.attribute("scale")
+    return ds @ k, ds.transpose(-1, -2) @ q, dv
+
+
+COMPUTE = {
+    "gather": lambda op, t, i:
+        t.index_select(op.attribute("axis"), i.reshape(-1).long()).reshape(
+            *t.shape[:op.attribute("axis")], *i.shape, *t.shape[op.attribute("axis") + 1:]),
+    "add": lambda op, x, y: x + y, "sub": lambda op, x, y: x - y,
+    "mul": lambda op, x, y: x * y, "div": lambda op, x, y: x / y,
+    "pow": lambda op, x, y: x ** y,
+    "neg": lambda op, x: -x, "exp": lambda op, x: torch.exp(x),
+    "log": lambda op, x: torch.log(x), "sqrt": lambda op, x: torch.sqrt(x),
+    "reciprocal": lambda op, x: 1 / x, "tanh": lambda op, x: torch.tanh(x),
+    "erf": lambda op, x: torch.erf(x), "sigmoid": lambda op, x: torch.sigmoid(x),
+    "relu": lambda op, x: torch.relu(x),
+    "relu_backward": lambda op, dy, x: dy * (x > 0),
+    "gelu": lambda op, x: gelu(x, op.attribute("approximate", "none")),
+    "gelu_backward": lambda op, dy, x: dy * gelu_slope(x, op.attribute("approximate", "none")),
+    "where": lambda op, c, x, y: torch.where(c, x, y),
+    "equal": lambda op, x, y: x == y, "less": lambda op, x, y: x < y,
+    "reduce_sum": lambda op, x: reduce(op, x, torch.sum),
+    "reduce_mean": lambda op, x: reduce(op, x, torch.mean),
+    "reduce_max": lambda op, x: reduce(op, x, torch.amax),
+    "softmax": lambda op, x: torch.softmax(x, -1),
+    "softmax_backward": lambda op, dy, y: y * (dy - (dy * y).sum(-1, keepdim=True)),
+    "layer_norm": layer_norm, "layer_norm_backward_input": layer_norm_backward_input,
+    "layer_norm_backward_weight": layer_norm_backward_weight,
+    "cross_entropy": cross_entropy, "cross_entropy_backward": cross_entropy_backward,
+    "matmul": matmul, "attention": attention, "attention_backward": attention_backward,
+}
+
+
+def pad(op, x, shape):
+    low = op.attribute("low")
+    y = torch.zeros(shape, dtype=x.dtype)
+    y[tuple(slice(l, l + n) for l, n in zip(low, x.shape))] = x
+    return y
+
+
+def compute(op, opcode, inputs, shapes):
+    if opcode == "copy":
+        return [inputs[0].clone()]
+    if opcode == "concat":
+        return [torch.cat(inputs, op.attribute("axis"))]
+    if opcode == "pad":
+        return [pad(op, inputs[0], shapes[0])]
+    if opcode == "gather_backward":
+        return [gather_backward(op, *inputs, shapes[0])]
+    if opcode == "fill":
+        return [torch.full(shapes[0], op.attribute("value"))]
+    results = COMPUTE[opcode](op, *inputs)
+    return list(results) if isinstance(results, tuple) else [results]
+
+
+def run(function, arguments, real):
+    values = dict(zip((name for name, _ in function.arguments), arguments))
+    for op in function.ops:
+        inputs = [values[o] for o in op.operands]
+        shapes = [shape_of(t)[0] for t in op.types]
+        name = op.name.partition(".")[2]
+        if op.name == "func.return":
+            return inputs
+        if name == "constant":
+            results = [constant(op.attribute("value"), real)]
+        elif name == "causal_mask":
+            results = [torch.ones(shapes[0]).tril(op.attribute("offset", 0)).bool()]
+        elif name == "reshape":
+            results = [inputs[0].reshape(shapes[0])]
+        elif name == "transpose":
+            results = [inputs[0].permute(op.attribute("permutation"))]
+        elif name == "broadcast":
+            results = [inputs[0].expand(shapes[0])]
+        elif name == "slice":
+            first, step = op.attribute("offset"), op.attribute("step", 1)
+            index = torch.arange(op.attribute("size")) * step + first
+            results = [inputs[0].index_select(op.attribute("axis"), index)]
+        elif name == "split":
+            results = torch.split(inputs[0], op.attribute("sizes"), op.attribute("axis"))
+        elif name == "cast":
+            dtype = shape_of(op.types[0])[1]
+            results = [inputs[0].to(real if dtype.is_floating_point else dtype)]
+        else:
+            results = compute(op, name, inputs, shapes)
+        for key, value in zip(op.results, results):
+            values[key] = value
+    raise AssertionError("a function without a return")
+
+
+def random(type_text, real, parameter=False):
+    shape, dtype = shape_of(type_text)
+    if dtype.is_floating_point:
+        # Matrices around 0, so that sums stay small; vectors positive.
+        centred = parameter and len(shape) > 1
+        return torch.rand(shape, dtype=real) * 0.8 + (-0.4 if centred else 0.25)
+    return torch.randint(0, 2 if dtype == torch.bool else 4, shape).to(dtype)
+
+
+def agree(what, got, expected, tolerance):
+    assert list(got.shape) == list(expected.shape), (what, got.shape, expected.shape)
+    error = (got.double() - expected.double()).abs().max().item() if got.numel() else 0
+    scale = max(1.0, expected.double().abs().max().item()) if got.numel() else 1
+    assert error <= tolerance * scale, f"{what}: differs by {error}"
+    return error / scale
+
+
+def blocks_of(function):
+    attributes = re.search(r"\{arg_attrs = \[(.*?)\], function_type", function.header)
+    return split(attributes.group(1)) if attributes else ["{}"] * len(function.arguments)
+
+
+def check_gradients(path):
+    functions, parameters = parse(path)
+    real = torch.float64
+    values = {name: random(re.search(r"type = (tensor<[^>]*>)", op.attributes).group(1), real, True)
+              .requires_grad_() for name, op in parameters.items()}
+    main = functions["main"]
+    inputs = dict((name, random(t, real)) for name, t in main.arguments)
+
+    # The blocks' own ops, by autograd.
+    known, calls = dict(inputs), []
+    for op in main.ops:
+        if op.name == "graph.get_parameter":
+            known[op.results[0]] = op.attribute("parameter")
+        elif op.name == "func.call":
+            arguments = [values[known[o]] if isinstance(known[o], str) else known[o]
+                         for o in op.operands]
+            callee = op.attribute("callee")
+            results = run(functions[callee], arguments, real)
+            calls.append((op, callee))
+            known.update(zip(op.results, results))
+        else:
+            loss = known[op.operands[0]]
+    wanted = torch.autograd.grad(loss, [v for v in values.values()], allow_unused=True)
+    wanted = dict(zip(values, wanted))
+
+    # The three functions of each block.
+    gradients = {name: torch.zeros_like(v) for name, v in values.items()}
+    flow = {}
+    with torch.no_grad():
+        known, tape = {k: v for k, v in inputs.items()}, []
+        for op in main.ops:
+            if op.name == "graph.get_parameter":
+                known[op.results[0]] = op.attribute("parameter")
+                continue
+            if op.name != "func.call":
+                continue
+            callee = op.attribute("callee")
+            block = functions[callee]
+            arguments = [values[known[o]] if isinstance(known[o], str) else known[o]
+                         for o in op.operands]
+            results = run(functions[callee + ".forward"], arguments, real)
+            outputs, saved = results[:len(op.results)], results[len(op.results):]
+            known.update(zip(op.results, outputs))
+            tape.append((op, callee, block, arguments, saved))
+        agree("loss", known[main.ops[-1].operands[0]], loss.detach(), 1e-12)
+        for op, callee, block, arguments, saved in reversed(tape):
+            kinds = blocks_of(block)
+            n_data = sum("graph.parameter" not in k for k in kinds)
+            data, given = arguments[:n_data], arguments[n_data:]
+            upstream = [flow[r] for r in op.results if r in flow]
+            results = run(functions[callee + ".backward_input"],
+                          data + saved + given + upstream, real)
+            computed = [i for i in range(n_data) if "graph." not in kinds[i]
+                        and data[i].is_floating_point()]
+            for i, gradient in zip(computed, results):
+                flow[op.operands[i]] = gradient
+            carried = results[len(computed):]
+            results = run(functions[callee + ".backward_weight"],
+                          data + saved + given + upstream + carried, real)
+            trained = [i for i in range(n_data, len(kinds)) if '"trainable"' in kinds[i]]
+            assert len(trained) == len(results), (callee, trained, len(results))
+            for i, gradient in zip(trained, results):
+                gradients[known[op.operands[i]]] += gradient
+    # Constants of gradients (2/sqrt(pi)) are f32.
+    for name, gradient in gradients.items():
+        expected = wanted[name] if wanted[name] is not None else torch.zeros_like(gradient)
+        agree(f"gradient of {name}", gradient, expected, 1e-7)
+    print(f"{len(gradients)} gradients agree")
+
+
+class Memory:
+    """Views of bytes."""
+
+    def __init__(self, data, offset=0):
+        self.data, self.offset = data, offset
+
+    def view(self, type_text, offset=0):
+        shape, dtype = shape_of(type_text)
+        dtype = torch.zeros(0, dtype=dtype).numpy().dtype
+        strides = re.search(r"strided<\[([^\]]*)\]", type_text)
+        if strides and shape:
+            steps = [int(s) * dtype.itemsize for s in strides.group(1).split(",")]
+        else:
+            steps = [int(np.prod(shape[i + 1:])) * dtype.itemsize for i in range(len(shape))]
+        return np.ndarray(shape, dtype, self.data, self.offset + offset, steps)
+
+
+def run_segment(segment, arguments):
+    size = int(re.search(r"workspace_bytes = (\d+)", segment.header).group(1))
+    # What is read before it is written shows.
+    workspace = Memory(np.full(size, 0xFF, np.uint8))
+    values = {}
+    for (name, type_text), data in zip(segment.arguments, arguments):
+        memory = Memory(data.numpy().reshape(-1).view(np.uint8))
+        values[name] = (memory, memory.view(type_text))
+    for op in segment.ops:
+        offset = op.attribute("byte_offset", 0)
+        if op.name == "plan.workspace":
+            memory = Memory(workspace.data, offset)
+            values[op.results[0]] = (memory, memory.view(op.types[0]))
+        elif op.name == "plan.view":
+            source = values[op.operands[0]][0]
+            memory = Memory(source.data, source.offset + offset)
+            values[op.results[0]] = (memory, memory.view(op.types[0]))
+        elif op.name == "plan.constant":
+            values[op.results[0]] = (None, constant(op.attribute("value"), torch.float32).numpy())
+        else:
+            n_in = int(re.search(r"operandSegmentSizes = array<i32: (\d+)", op.attributes).group(1))
+            arrays = [values[o][1] for o in op.operands]
+            inputs = [torch.from_numpy(np.array(a)) for a in arrays[:n_in]]
+            outputs = arrays[n_in:]
+            opcode = op.attribute("opcode")
+            results = compute(op, opcode, inputs, [list(o.shape) for o in outputs])
+            for i, (out, result) in enumerate(zip(outputs, results)):
+                result = result.numpy()
+                assert result.shape == out.shape, (opcode, result.shape, out.shape)
+                if op.attribute("accumulate") and not (opcode == "cross_entropy" and i == 2):
+                    out[...] += result
+                else:
+                    out[...] = result
+
+
+def check_segments(functions_path, segments_path):
+    functions, _ = parse(functions_path)
+    segments, _ = parse(segments_path)
+    real = torch.float32
+    checked = 0
+    for name, function in functions.items():
+        if name not in segments:
+            continue
+        segment = segments[name]
+        inputs = [random(t, real) for _, t in function.arguments]
+        copies = [i.clone() for i in inputs]
+        results = run(function, inputs, real)
+        types = [t for _, t in segment.arguments[len(inputs):]]
+        memory = [torch.zeros(shape_of(t)[0], dtype=shape_of(t)[1]) + 1 for t in types]
+        access = re.findall(r"plan<access (\w+)>", segment.header)[len(inputs):]
+        run_segment(segment, copies + memory)
+        for i, (got, expected) in enumerate(zip(memory, results)):
+            if access[i] == "read_write":
+                expected = expected + 1
+            agree(f"{name} result {i}", got, expected, 1e-5)
+        for before, after in zip(inputs, copies):
+            assert torch.equal(before, after), f"{name} changes an argument"
+        checked += 1
+    print(f"{checked} segments agree")
+
+
+torch.manual_seed(1)
+if sys.argv[1] == "gradients":
+    check_gradients(sys.argv[2])
+else:
+    check_segments(sys.argv[2], sys.argv[3])

@@ -1,0 +1,38 @@
+// RUN: tombolo-opt %s -graph-differentiate -graph-lower-precision -canonicalize | FileCheck %s
+
+// Activations, saved values and operands of products are bf16; statistics stay
+// f32 and parameters are cast where they are used.
+graph.parameter @w : tensor<4x8xf32> from "w"
+graph.parameter @b : tensor<8xf32> from "b"
+graph.parameter @g : tensor<4xf32> from "g"
+// CHECK-LABEL: func.func private @block0.forward
+// CHECK-SAME: (%[[X:[^:]*]]: tensor<?x3x4xbf16>, {{.*}}: tensor<4xf32> {{.*}}: tensor<4x8xf32>
+// CHECK-SAME: -> (tensor<f32>, tensor<f32>, tensor<?x3x4xbf16>, tensor<?x3xf32>, tensor<?x3xf32>, tensor<?x3x8xbf16>, tensor<?x3xf32>)
+// CHECK: %[[N:.*]], %{{.*}}, %{{.*}} = graph.layer_norm %[[X]], %{{.*}} : tensor<?x3x4xbf16>, tensor<4xf32>, tensor<4xf32> to tensor<?x3x4xbf16>, tensor<?x3xf32>, tensor<?x3xf32>
+// CHECK: %[[W:.*]] = graph.cast %{{.*}} : tensor<4x8xf32> to tensor<4x8xbf16>
+// CHECK: %[[Y:.*]] = graph.matmul %[[N]], %[[W]] bias %{{.*}} : tensor<8xf32>
+// CHECK: %[[L:.*]] = graph.cast %[[Y]] : tensor<?x3x8xbf16> to tensor<?x3x8xf32>
+// CHECK: graph.cross_entropy %[[L]]
+
+// Gradients of activations are bf16.
+// CHECK-LABEL: func.func private @block0.backward_input
+// CHECK-SAME: -> (tensor<?x3x4xbf16>, tensor<?x3x8xf32>, tensor<?x3x4xbf16>)
+
+// Gradients of parameters are computed in f32.
+// CHECK-LABEL: func.func private @block0.backward_weight
+// CHECK-SAME: -> (tensor<4xf32>, tensor<4xf32>, tensor<4x8xf32>, tensor<8xf32>)
+// CHECK-DAG: graph.matmul %{{.*}}, %{{.*}} {transpose_a = true} : tensor<?x4xbf16, #graph.batch<3>>, tensor<?x8xbf16, #graph.batch<3>> to tensor<4x8xf32>
+// CHECK-DAG: graph.reduce_sum %{{.*}} : tensor<?x3x8xf32> to tensor<8xf32>
+func.func private @block0(%x: tensor<?x3x4xf32>, %l: tensor<?x3xi64> {graph.label = "labels"}, %g: tensor<4xf32> {graph.parameter = "trainable"}, %h: tensor<4xf32> {graph.parameter = "trainable"}, %w: tensor<4x8xf32> {graph.parameter = "trainable"}, %b: tensor<8xf32> {graph.parameter = "trainable"}) -> (tensor<f32>, tensor<f32>) attributes {graph.block} {
+  %0:3 = graph.layer_norm %x, %g, %h {epsilon = 1.0e-5 : f64} : tensor<?x3x4xf32>, tensor<4xf32>, tensor<4xf32> to tensor<?x3x4xf32>, tensor<?x3xf32>, tensor<?x3xf32>
+  %1 = graph.matmul %0#0, %w bias %b : tensor<8xf32> : tensor<?x3x4xf32>, tensor<4x8xf32> to tensor<?x3x8xf32>
+  %loss, %weights, %lse = graph.cross_entropy %1, %l : tensor<?x3x8xf32>, tensor<?x3xi64> to tensor<f32>, tensor<f32>, tensor<?x3xf32>
+  return %loss, %weights : tensor<f32>, tensor<f32>
+}
+func.func @main(%x: tensor<?x3x4xf32> {graph.input = "x"}, %l: tensor<?x3xi64> {graph.label = "labels"}) -> (tensor<f32>, tensor<f32>) {
+  %w = graph.get_parameter @w : tensor<4x8xf32>
+  %b = graph.get_parameter @b : tensor<8xf32>
+  %g = graph.get_parameter @g : tensor<4xf32>
+  %0:2 = func.call @block0(%x, %l, %g, %g, %w, %b) : (tensor<?x3x4xf32>, tensor<?x3xi64>, tensor<4xf32>, tensor<4xf32>, tensor<4x8xf32>, tensor<8xf32>) -> (tensor<f32>, tensor<f32>)
+  return %0#0, %0#1 : tensor<f32>, tensor<f32>
+}

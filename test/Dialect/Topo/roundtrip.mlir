@@ -1,0 +1,27 @@
+// RUN: tombolo-opt %s | tombolo-opt | FileCheck %s
+
+// Everything that a topology may hold survives printing and parsing.
+// CHECK-LABEL: topo.topology {
+topo.topology {
+  // CHECK: topo.chip @"a100-80" {
+  // CHECK-SAME: price_per_hour = 2.000000e+00 : f64
+  // CHECK-SAME: tflops_bf16 = 3.120000e+02 : f64
+  topo.chip @"a100-80" {matmul_efficiency = 0.62, memory_efficiency = 0.8, memory_gbytes_per_second = 2039.0, memory_gib = 80.0, price_per_hour = 2.0, tflops_bf16 = 312.0, tflops_f32 = 19.5}
+  // CHECK: topo.site @north {
+  topo.site @north {
+    // CHECK: topo.hosts 2 {address = "10.1.0.1:7000", memory_gib = 5.120000e+02 : f64}
+    topo.hosts 2 {address = "10.1.0.1:7000", memory_gib = 512.0}
+    // CHECK: topo.pool @a of @"a100-80" nodes 2 chips_per_node 8 nics_per_node 4 {inter_gbits_per_second = 2.000000e+02 : f64
+    topo.pool @a of @"a100-80" nodes 2 chips_per_node 8 nics_per_node 4 {inter_gbits_per_second = 200.0, inter_latency_us = 8.0, intra_gbits_per_second = 2400.0, intra_latency_us = 3.0}
+    topo.pool @b of @"a100-80" nodes 1 chips_per_node 1 nics_per_node 1
+    // CHECK: topo.fabric {gbits_per_second = 1.000000e+02 : f64, latency_us = 1.200000e+01 : f64}
+    topo.fabric {gbits_per_second = 100.0, latency_us = 12.0}
+    // CHECK: topo.fabric between @a, @b
+    topo.fabric between @a, @b {gbits_per_second = 50.0, latency_us = 15.0}
+  }
+  topo.site @south {
+    topo.pool @a of @"a100-80" nodes 1 chips_per_node 1 nics_per_node 1
+  }
+  // CHECK: topo.link @north, @south {gbits_per_second = 1.000000e+01 : f64, loss = 1.000000e-04 : f64, rtt_ms = 3.000000e+01 : f64}
+  topo.link @north, @south {gbits_per_second = 10.0, loss = 0.0001, rtt_ms = 30.0}
+}
