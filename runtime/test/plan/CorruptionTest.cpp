@@ -14,8 +14,12 @@
 #include "PlanBuilder.h"
 #include "Temporary.h"
 
+#include <csignal>
 #include <filesystem>
 #include <random>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 using namespace tombolo::runtime;
 using namespace tombolo::runtime::test;
@@ -100,17 +104,43 @@ TEST(PlanFile, LeavesNothingHalfWritten) {
   EXPECT_NO_THROW(readPlan(folder / "a.plan"));
   expectError([&] { writePlan(samplePlan(), folder / "no/b.plan"); },
               "cannot create");
-  // A full disk: writing to /dev/full fails, and the failure is told. The
-  // target cannot be renamed onto a folder either.
+  // A folder stands where the plan should go.
   std::filesystem::create_directory(folder / "c.plan");
   expectError([&] { writePlan(samplePlan(), folder / "c.plan"); },
-              "cannot put");
+              "expected a regular file");
   int files = 0;
   for (const auto &entry : std::filesystem::directory_iterator(folder.path)) {
     (void)entry;
     ++files;
   }
   EXPECT_EQ(files, 2) << "a.plan and the folder c.plan";
+}
+
+// A disk that is full (here: a limit on the size of files) is told, and neither
+// the plan nor a part of it is left. The old plan stays.
+TEST(PlanFile, LeavesTheOldPlanWhenTheDiskIsFull) {
+  TemporaryFolder folder;
+  writeFile(folder / "a.plan", "old");
+  pid_t child = ::fork();
+  if (child == 0) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    rlimit limit{1000, 1000};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    try {
+      writePlan(samplePlan(), folder / "a.plan");
+    } catch (const Error &error) {
+      bool told = std::string(error.what()).find("a.plan': cannot write") !=
+                  std::string::npos;
+      ::_exit(told ? 42 : 1);
+    }
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 42);
+  EXPECT_EQ(readFile(folder / "a.plan", 100), "old");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path), {}),
+            1);
 }
 
 } // namespace
