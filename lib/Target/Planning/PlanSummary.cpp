@@ -1,6 +1,6 @@
 //===- PlanSummary.cpp - what tombolo-plan tells about a plan -------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -54,18 +54,29 @@ void tombolo::printPlanTable(raw_ostream &os, const Problem &problem,
       {"island", "stage", "pool", "replicas", "tp", "blocks", "recompute",
        "memory per chip", "of", "forward", "backward"}};
   for (size_t i = 0; i < strategy.islands.size(); ++i) {
-    const Island &island = strategy.islands[i];
-    for (size_t s = 0; s < island.stages.size(); ++s) {
-      const Stage &stage = island.stages[s];
-      for (size_t g = 0; g < stage.replicas.size(); ++g) {
-        const ReplicaGroup &group = stage.replicas[g];
-        const GroupPrediction &p = prediction.islands[i].stages[s][g];
+    const std::vector<Stage> &stages = strategy.islands[i].stages;
+    const auto &foretold = prediction.islands[i].stages;
+    // Like stages in a row are one line, with the most memory of any.
+    for (size_t s = 0, end; s < stages.size(); s = end) {
+      for (end = s + 1; end < stages.size() && stages[end] == stages[s];)
+        ++end;
+      std::string numbers = std::to_string(s);
+      if (end > s + 1)
+        numbers += "-" + std::to_string(end - 1);
+      for (size_t g = 0; g < stages[s].replicas.size(); ++g) {
+        const ReplicaGroup &group = stages[s].replicas[g];
+        double memory = 0, forward = 0, backward = 0;
+        for (size_t k = s; k < end; ++k) {
+          memory = std::max(memory, foretold[k][g].memory.total());
+          forward = std::max(forward, foretold[k][g].forwardSeconds);
+          backward = std::max(backward, foretold[k][g].backwardSeconds);
+        }
         rows.push_back(
-            {std::to_string(i), std::to_string(s), group.pool,
+            {std::to_string(i), numbers, group.pool,
              std::to_string(group.count), std::to_string(group.tensorParallel),
-             std::to_string(stage.blocks), stage.recompute.text(),
-             bytesText(p.memory.total()), bytesText(p.availableBytes),
-             secondsText(p.forwardSeconds), secondsText(p.backwardSeconds)});
+             std::to_string(stages[s].blocks), stages[s].recompute.text(),
+             bytesText(memory), bytesText(foretold[s][g].availableBytes),
+             secondsText(forward), secondsText(backward)});
       }
     }
   }

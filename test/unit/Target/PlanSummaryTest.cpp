@@ -1,12 +1,12 @@
 //===- PlanSummaryTest.cpp - what tombolo-plan tells about a plan ---------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
+#include "tombolo/Target/PlanSummary.h"
 #include "../Planning/Fixtures.h"
 #include "tombolo/Import/Strategy.h"
-#include "tombolo/Target/PlanSummary.h"
 
 #include "llvm/Support/JSON.h"
 
@@ -88,11 +88,9 @@ TEST(SummaryTest, JsonHasTheNamesOfTheDesign) {
   EXPECT_EQ(*predicted->getNumber("wan_bytes_per_round"), 0);
   EXPECT_TRUE(predicted->getNumber("bubble_fraction"));
   const Island &best = result.strategies[0].strategy.islands[0];
-  EXPECT_EQ(predicted->getArray("peak_memory_bytes")
-                ->front()
-                .getAsArray()
-                ->size(),
-            best.stages.size());
+  EXPECT_EQ(
+      predicted->getArray("peak_memory_bytes")->front().getAsArray()->size(),
+      best.stages.size());
   EXPECT_EQ(*root.getObject("search")->getInteger("candidates"),
             static_cast<int64_t>(result.candidates));
   EXPECT_TRUE(root.getObject("search")->getBoolean("optimal"));
@@ -112,9 +110,22 @@ TEST(SummaryTest, TableShowsEveryStage) {
   for (const char *part :
        {"memory per chip", "     0      0  s/p          2   1       3  none",
         "     0      1  s/p          2   1       5  none",
-        "island 0 (s): batch 8, microbatch 2, 1f1b, 4 chips, step",
-        "tokens/s", "equivalent compute: 0.950"})
+        "island 0 (s): batch 8, microbatch 2, 1f1b, 4 chips, step", "tokens/s",
+        "equivalent compute: 0.950"})
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+}
+
+TEST(SummaryTest, TableJoinsLikeStages) {
+  Problem problem = equalBlocks(4, 8);
+  Strategy strategy;
+  strategy.islands = {island(8, 2, {2, 2, 2, 2})};
+  Candidate candidate{strategy, evaluate(problem, strategy)};
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  printPlanTable(os, problem, candidate);
+  EXPECT_NE(os.str().find("     0    0-3  s/p          1   1       2  none"),
+            std::string::npos)
+      << text;
 }
 
 } // namespace
