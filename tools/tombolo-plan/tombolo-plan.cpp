@@ -14,6 +14,7 @@
 #include "tombolo/InitAll.h"
 #include "tombolo/Planning/Search.h"
 #include "tombolo/Target/PlanExport.h"
+#include "tombolo/Target/PlanSummary.h"
 #include "tombolo/schema/plan.pb.h"
 
 #include "mlir/Pass/PassInstrumentation.h"
@@ -206,7 +207,9 @@ private:
     planning::StrategyPins pins;
     if (file)
       pins = file->pins;
-    found = planning::search(problem, pins);
+    found.faults = problem.check();
+    if (found.faults.empty())
+      found = planning::search(problem, pins);
     for (const planning::Fault &fault : found.faults) {
       if (file)
         file->file.report(llvm::errs(), fault);
@@ -271,9 +274,21 @@ private:
     FailureOr<std::unique_ptr<plan::v1::Plan>> message = exportPlan(*module);
     if (failed(message))
       return failure();
+    const planning::Candidate &best = found.strategies.front();
     FailureOr<std::string> bytes = serializePlan(**message, loc());
     if (failed(bytes) || failed(writeFile(options.output, *bytes, loc())))
       return failure();
+    if (!options.json.empty()) {
+      std::string json;
+      llvm::raw_string_ostream stream(json);
+      writeSummaryJson(stream, decided, found, best);
+      if (failed(writeFile(options.json, stream.str(), loc()))) {
+        // Both or none.
+        llvm::sys::fs::remove(options.output);
+        return failure();
+      }
+    }
+    printPlanTable(llvm::outs(), decided, best);
     return success();
   }
 
