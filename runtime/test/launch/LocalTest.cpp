@@ -221,6 +221,8 @@ TEST_F(Local, TrainsTwoIslands) {
     } else if (line.at("event") == "outer_step") {
       EXPECT_EQ(line.at("islands"), json({0, 1}));
       versions.push_back(line.at("version"));
+    } else {
+      EXPECT_NE(line.at("event"), "checkpoint") << "nobody asked for one";
     }
   }
   ASSERT_EQ(losses[0].size(), 7u);

@@ -223,6 +223,8 @@ void LocalRun::line(const SupervisorEvent &received) {
     return;
   } else if (kind == "ready") {
     return;
+  } else if (kind == "checkpoint" && options.rank.checkpointDir.empty()) {
+    return; // in a folder that goes with the run
   }
   if (kind.empty())
     progress.step(
