@@ -48,6 +48,15 @@ def _unsqueeze(x, axes):
     return x
 
 
+def _split(attrs, x, sizes=None):
+    axis = attrs.get("axis", 0)
+    if sizes is not None:
+        sizes = _ints(sizes)
+    else:
+        sizes = attrs.get("split") or x.size(axis) // attrs["outputs"]
+    return torch.split(x, sizes, axis)
+
+
 def _reduce_axes(attrs, rest):
     return _ints(rest[0]) if rest else list(attrs["axes"])
 
@@ -88,7 +97,7 @@ OPS = {
     "Shape": lambda at, x: torch.tensor(x.shape, dtype=torch.int64),
     "Slice": lambda at, *xs: _slice(*xs),
     "Softmax": lambda at, x: x.softmax(at.get("axis", -1)),
-    "Split": lambda at, x, *s: torch.split(x, _ints(s[0]) if s else list(at["split"]), at.get("axis", 0)),
+    "Split": _split,
     "Transpose": lambda at, x: x.permute(at["perm"]),
     "Trilu": lambda at, x, *k: (torch.triu if at.get("upper", 1) else torch.tril)(
         x, k[0].item() if k else 0),
@@ -127,6 +136,7 @@ class OnnxModel(nn.Module):
         values = {**self.constants, **self.weights(), self.input: tokens, "": None}
         for node in self.nodes:
             attributes = {a.name: _attribute(a) for a in node.attribute}
+            attributes["outputs"] = len(node.output)
             inputs = [values[i] for i in node.input]
             if node.op_type == "Constant":
                 results = (attributes["value"],)

@@ -120,6 +120,8 @@ class TomboloTest(unittest.TestCase):
     def train(self, plan, model, steps, *flags, check=True, data="tokens.bin"):
         """Trains; gives metrics lines of each island, events apart."""
         metrics = self.path("metrics.jsonl")
+        if os.path.exists(metrics):
+            os.remove(metrics)  # a resumed run goes on in the file it finds
         result = run("tombolo-run", "local", plan, "--model", model, "--data", self.path(data),
                      "--steps", steps, "--metrics", metrics, *flags, check=check)
         if not check:
