@@ -1,7 +1,7 @@
 //===- GraphTest.cpp - types and repetitions of the graph dialect ---------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -82,9 +82,9 @@ TEST_F(GraphTypes, MultiplesOfTheBatch) {
 }
 
 TEST_F(GraphTypes, SizesThatOverflowAreNegative) {
-  EXPECT_EQ(getNumBytes(RankedTensorType::get({int64_t(1) << 40, 1 << 30}, f32),
-                        1),
-            -1);
+  EXPECT_EQ(
+      getNumBytes(RankedTensorType::get({int64_t(1) << 40, 1 << 30}, f32), 1),
+      -1);
 }
 
 TEST_F(GraphTypes, Broadcasting) {
@@ -112,9 +112,9 @@ TEST_F(GraphTypes, CostOfProducts) {
   OwningOpRef<ConstantOp> source = builder.create<ConstantOp>(
       loc, DenseElementsAttr::get(RankedTensorType::get({2, 3}, f32), 0.0f));
   Value value = source->getResult();
-  OwningOpRef<MatmulOp> product = builder.create<MatmulOp>(
-      loc, RankedTensorType::get({2, 2}, f32), value, value, Value(), false,
-      true);
+  OwningOpRef<MatmulOp> product =
+      builder.create<MatmulOp>(loc, RankedTensorType::get({2, 2}, f32), value,
+                               value, Value(), false, true);
   OpCost cost = product->getCost(1);
   EXPECT_EQ(cost.flops, 2 * 2 * 3 * 2);
   EXPECT_EQ(cost.bytesRead, 2 * 6 * 4);

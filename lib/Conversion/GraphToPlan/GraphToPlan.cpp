@@ -1,7 +1,7 @@
 //===- GraphToPlan.cpp - functions of graph ops to plan segments ----------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -61,15 +61,14 @@ Value SegmentWriter::getValue(const Place &place, Location location) {
   if (value)
     return value;
   const SegmentBuffer &buffer = memory.buffers[place.buffer];
-  int64_t offset =
-      place.view.offset * plan::elementBytes(place.elementType);
+  int64_t offset = place.view.offset * plan::elementBytes(place.elementType);
   switch (buffer.kind) {
   case SegmentBuffer::Kind::Argument: {
     Value argument = segment.getBody().getArgument(buffer.argument);
     if (argument.getType() == type && offset == 0)
       return value = argument;
-    return value = builder.create<plan::ViewOp>(location, type, argument,
-                                                offset);
+    return value =
+               builder.create<plan::ViewOp>(location, type, argument, offset);
   }
   case SegmentBuffer::Kind::Workspace:
     return value = builder.create<plan::WorkspaceOp>(location, type,
@@ -92,12 +91,9 @@ void SegmentWriter::writeStep(const SegmentStep &step) {
   DictionaryAttr settings = step.settings;
   if (settings && settings.empty())
     settings = {};
-  builder.create<plan::ComputeOp>(step.location,
-                                  builder.getStringAttr(step.opcode), inputs,
-                                  outputs,
-                                  step.accumulate ? builder.getUnitAttr()
-                                                  : UnitAttr(),
-                                  settings);
+  builder.create<plan::ComputeOp>(
+      step.location, builder.getStringAttr(step.opcode), inputs, outputs,
+      step.accumulate ? builder.getUnitAttr() : UnitAttr(), settings);
 }
 
 /// What the caller sees an argument as: the model's name for it, or its kind
@@ -105,8 +101,8 @@ void SegmentWriter::writeStep(const SegmentStep &step) {
 std::string getArgumentName(func::FuncOp function, unsigned argument) {
   for (StringRef attribute : {graph::kInputAttr, graph::kLabelAttr})
     if (argument < function.getNumArguments())
-      if (auto name = function.getArgAttrOfType<StringAttr>(argument,
-                                                            attribute))
+      if (auto name =
+              function.getArgAttrOfType<StringAttr>(argument, attribute))
         return name.getValue().str();
   unsigned count = function.getNumArguments();
   return argument < count ? "a" + std::to_string(argument)
@@ -115,9 +111,8 @@ std::string getArgumentName(func::FuncOp function, unsigned argument) {
 
 } // namespace
 
-FailureOr<plan::SegmentOp> convertToSegment(func::FuncOp function,
-                                            OpBuilder &builder,
-                                            StringRef name) {
+FailureOr<plan::SegmentOp>
+convertToSegment(func::FuncOp function, OpBuilder &builder, StringRef name) {
   if (function.isDeclaration())
     return function.emitError("has no body to convert to a segment");
   IRRewriter rewriter(function.getContext());
@@ -136,21 +131,19 @@ FailureOr<plan::SegmentOp> convertToSegment(func::FuncOp function,
     types.push_back(MemRefType::get(type.getShape(), type.getElementType()));
     bool read = memory->argumentRead[index];
     access.push_back(!memory->argumentWritten[index] ? plan::Access::Read
-                     : read ? plan::Access::ReadWrite
-                            : plan::Access::Write);
+                     : read                          ? plan::Access::ReadWrite
+                                                     : plan::Access::Write);
   }
   SmallVector<StringRef> nameRefs(names.begin(), names.end());
   auto segment = builder.create<plan::SegmentOp>(
-      function.getLoc(), name, nameRefs, types, access,
-      memory->workspaceBytes);
+      function.getLoc(), name, nameRefs, types, access, memory->workspaceBytes);
   SegmentWriter(*memory, segment).write();
   return segment;
 }
 
 namespace {
 
-struct ConvertSegments
-    : impl::GraphConvertSegmentsBase<ConvertSegments> {
+struct ConvertSegments : impl::GraphConvertSegmentsBase<ConvertSegments> {
   using GraphConvertSegmentsBase::GraphConvertSegmentsBase;
 
   void runOnOperation() override {

@@ -1,7 +1,7 @@
 //===- PlaceValues.cpp - where the values of a segment lie ----------------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -91,14 +91,12 @@ private:
     return {buffer, view, type.getElementType()};
   }
   Place addWorkspace(RankedTensorType type) {
-    return getWhole(addBuffer(SegmentBuffer::Kind::Workspace,
-                              getNumBytes(type, 1)),
-                    type);
+    return getWhole(
+        addBuffer(SegmentBuffer::Kind::Workspace, getNumBytes(type, 1)), type);
   }
   Place addConstant(DenseElementsAttr value) {
     auto type = cast<RankedTensorType>(value.getType());
-    int buffer =
-        addBuffer(SegmentBuffer::Kind::Constant, getNumBytes(type, 1));
+    int buffer = addBuffer(SegmentBuffer::Kind::Constant, getNumBytes(type, 1));
     memory.buffers[buffer].constant = value;
     return getWhole(buffer, type);
   }
@@ -217,16 +215,14 @@ std::optional<Chain> ValuePlacer::trace(Value value,
     Operation *op = value.getDefiningOp();
     if (auto reshape = dyn_cast_or_null<ReshapeOp>(op)) {
       ArrayRef<int64_t> shape = reshape.getInput().getType().getShape();
-      FailureOr<SmallVector<int64_t>> strides =
-          getReshapedStrides(view, shape);
+      FailureOr<SmallVector<int64_t>> strides = getReshapedStrides(view, shape);
       if (failed(strides))
         return std::nullopt;
       view.shape = llvm::to_vector(shape);
       view.strides = *strides;
     } else if (auto transpose = dyn_cast_or_null<TransposeOp>(op)) {
       StridedView input = view;
-      for (auto [index, source] :
-           llvm::enumerate(transpose.getPermutation())) {
+      for (auto [index, source] : llvm::enumerate(transpose.getPermutation())) {
         input.shape[source] = view.shape[index];
         input.strides[source] = view.strides[index];
       }
@@ -281,14 +277,14 @@ void ValuePlacer::bindAccumulated() {
   Operation *ret = body.getTerminator();
   llvm::DenseMap<Value, std::pair<LateCopy *, Chain>> targets;
   for (LateCopy &copy : lateCopies) {
-    if (!copy.accumulate || copy.destination.elementType.getIntOrFloatBitWidth() != 32)
+    if (!copy.accumulate ||
+        copy.destination.elementType.getIntOrFloatBitWidth() != 32)
       continue;
     std::optional<Chain> chain =
         trace(ret->getOperand(copy.result), copy.destination.view);
     if (!chain || !isRowMajor(chain->values.back().second) ||
-        llvm::any_of(chain->values, [](auto &link) {
-          return !link.first.hasOneUse();
-        }))
+        llvm::any_of(chain->values,
+                     [](auto &link) { return !link.first.hasOneUse(); }))
       continue;
     Value producer = chain->producer;
     targets.try_emplace(producer, &copy, std::move(*chain));
@@ -531,8 +527,8 @@ void ValuePlacer::placeConcat(ConcatOp op) {
     int64_t size = typeOf(input).getDimSize(axis);
     Place slice = getSlice(whole, axis, offset, size);
     Place place = places[input];
-    bool there = place.buffer == slice.buffer &&
-                 place.view.offset == slice.view.offset;
+    bool there =
+        place.buffer == slice.buffer && place.view.offset == slice.view.offset;
     if (!there)
       addStep("copy", {place}, {slice}, op.getLoc());
     offset += size;
@@ -554,8 +550,8 @@ LogicalResult ValuePlacer::placeOp(Operation *op) {
                                  [&](Value value) { return places[value]; });
     };
     DictionaryAttr settings;
-    if (auto properties = dyn_cast_or_null<DictionaryAttr>(
-            op->getPropertiesAsAttribute()))
+    if (auto properties =
+            dyn_cast_or_null<DictionaryAttr>(op->getPropertiesAsAttribute()))
       settings = properties;
     addStep(op->getName().stripDialect(), getPlaces(op->getOperands()),
             getPlaces(op->getResults()), op->getLoc(), settings,

@@ -1,14 +1,12 @@
 //===- GraphCompute.cpp - types of ops that compute -----------------------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Dialect/Graph/IR/GraphOps.h"
-
-#include "mlir/IR/Matchers.h"
 
 using namespace mlir;
 using namespace tombolo::graph;
@@ -32,15 +30,15 @@ static LogicalResult inferBroadcast(OptionalLocation location, Value lhs,
                                     Types &types) {
   RankedTensorType left = typeOf(lhs), right = typeOf(rhs);
   if (left.getElementType() != right.getElementType())
-    return emitOptionalError(location, "operands differ in element type: ",
-                             left, " and ", right);
+    return emitOptionalError(
+        location, "operands differ in element type: ", left, " and ", right);
   std::optional<Dims> dims = broadcastDims(getDims(left), getDims(right));
   if (!dims)
     return emitOptionalError(location, "shapes ", toString(getDims(left)),
                              " and ", toString(getDims(right)),
                              " do not broadcast");
-  types.push_back(getTensorType(
-      *dims, resultElement ? resultElement : left.getElementType()));
+  types.push_back(getTensorType(*dims, resultElement ? resultElement
+                                                     : left.getElementType()));
   return success();
 }
 
@@ -111,8 +109,7 @@ LogicalResult SoftmaxBackwardOp::inferReturnTypes(MLIRContext *,
                                                   OptionalLocation location,
                                                   Adaptor adaptor,
                                                   Types &types) {
-  return inferLike(location, adaptor.getGradient(), adaptor.getOutput(),
-                   types);
+  return inferLike(location, adaptor.getGradient(), adaptor.getOutput(), types);
 }
 
 static LogicalResult verifyApproximate(Operation *op, StringRef approximate) {
@@ -139,10 +136,9 @@ LogicalResult WhereOp::inferReturnTypes(MLIRContext *,
   RankedTensorType condition = typeOf(adaptor.getCondition());
   std::optional<Dims> dims = broadcastDims(getDims(condition), getDims(branch));
   if (!dims)
-    return emitOptionalError(location, "condition of shape ",
-                             toString(getDims(condition)),
-                             " does not broadcast with ",
-                             toString(getDims(branch)));
+    return emitOptionalError(
+        location, "condition of shape ", toString(getDims(condition)),
+        " does not broadcast with ", toString(getDims(branch)));
   types.push_back(getTensorType(*dims, branch.getElementType()));
   return success();
 }
@@ -210,9 +206,10 @@ static LogicalResult checkChannels(OptionalLocation location, Value input,
   if (!dims.empty() && channels.size() == 1 && channels[0] == dims.back() &&
       !channels[0].batch)
     return success();
-  return emitOptionalError(location, name, " must have the shape of the last "
-                           "dimension of ", toString(dims), ", got ",
-                           toString(channels));
+  return emitOptionalError(location, name,
+                           " must have the shape of the last "
+                           "dimension of ",
+                           toString(dims), ", got ", toString(channels));
 }
 
 /// Checks that a tensor has the leading dimensions of the input.
@@ -220,8 +217,10 @@ static LogicalResult checkRows(OptionalLocation location, Value input,
                                Value rows, StringRef name) {
   if (ArrayRef<Dim>(getDims(rows)) == ArrayRef<Dim>(getDims(input)).drop_back())
     return success();
-  return emitOptionalError(location, name, " must have the leading dimensions "
-                           "of ", toString(getDims(input)), ", got ",
+  return emitOptionalError(location, name,
+                           " must have the leading dimensions "
+                           "of ",
+                           toString(getDims(input)), ", got ",
                            toString(getDims(rows)));
 }
 
@@ -232,8 +231,8 @@ LogicalResult LayerNormOp::inferReturnTypes(MLIRContext *context,
   if (failed(checkChannels(location, input, adaptor.getGamma(), "scale")) ||
       failed(checkChannels(location, input, adaptor.getBeta(), "shift")))
     return failure();
-  RankedTensorType statistics = f32TensorOf(
-      ArrayRef<Dim>(getDims(input)).drop_back(), context);
+  RankedTensorType statistics =
+      f32TensorOf(ArrayRef<Dim>(getDims(input)).drop_back(), context);
   types.assign({input.getType(), statistics, statistics});
   return success();
 }
@@ -248,9 +247,10 @@ LogicalResult LayerNormBackwardInputOp::inferReturnTypes(
   return inferLike(location, adaptor.getGradient(), input, types);
 }
 
-LogicalResult LayerNormBackwardWeightOp::inferReturnTypes(
-    MLIRContext *context, OptionalLocation location, Adaptor adaptor,
-    Types &types) {
+LogicalResult
+LayerNormBackwardWeightOp::inferReturnTypes(MLIRContext *context,
+                                            OptionalLocation location,
+                                            Adaptor adaptor, Types &types) {
   Value input = adaptor.getInput();
   SmallVector<Type> gradient;
   if (failed(inferLike(location, adaptor.getGradient(), input, gradient)))
@@ -269,14 +269,13 @@ LogicalResult CrossEntropyOp::inferReturnTypes(MLIRContext *context,
                                                Adaptor adaptor, Types &types) {
   Value logits = adaptor.getLogits();
   if (getDims(logits).empty() || getDims(logits).back().batch)
-    return emitOptionalError(location,
-                             "logits need a constant last dimension");
+    return emitOptionalError(location, "logits need a constant last dimension");
   if (failed(checkRows(location, logits, adaptor.getLabels(), "labels")))
     return failure();
   RankedTensorType scalar = f32TensorOf({}, context);
-  types.assign({scalar, scalar,
-                f32TensorOf(ArrayRef<Dim>(getDims(logits)).drop_back(),
-                            context)});
+  types.assign(
+      {scalar, scalar,
+       f32TensorOf(ArrayRef<Dim>(getDims(logits)).drop_back(), context)});
   return success();
 }
 
@@ -326,8 +325,8 @@ LogicalResult MatmulOp::verify() {
   if (*dims != getDims(result))
     return emitOpError("expects a result of shape ")
            << toString(*dims) << ", got " << toString(getDims(result));
-  if (getBias() && failed(checkChannels(getLoc(), getResult(), getBias(),
-                                        "bias")))
+  if (getBias() &&
+      failed(checkChannels(getLoc(), getResult(), getBias(), "bias")))
     return failure();
   return success();
 }
@@ -339,7 +338,7 @@ static LogicalResult checkAttention(OptionalLocation location, Value query,
   size_t rank = q.size();
   if (rank < 2 || k.size() != rank || v.size() != rank)
     return emitOptionalError(location, "query, key and value need the same "
-                             "rank of at least 2");
+                                       "rank of at least 2");
   ArrayRef<Dim> batch = ArrayRef<Dim>(q).drop_back(2);
   if (batch != ArrayRef<Dim>(k).drop_back(2) ||
       batch != ArrayRef<Dim>(v).drop_back(2) || q.back() != k.back() ||
@@ -362,12 +361,10 @@ LogicalResult AttentionOp::inferReturnTypes(MLIRContext *context,
                             adaptor.getValue())))
     return failure();
   Dims dims = getDims(adaptor.getQuery());
-  RankedTensorType lse =
-      f32TensorOf(ArrayRef<Dim>(dims).drop_back(), context);
+  RankedTensorType lse = f32TensorOf(ArrayRef<Dim>(dims).drop_back(), context);
   dims.back() = getDims(adaptor.getValue()).back();
-  types.assign({getTensorType(
-                    dims, typeOf(adaptor.getQuery()).getElementType()),
-                lse});
+  types.assign(
+      {getTensorType(dims, typeOf(adaptor.getQuery()).getElementType()), lse});
   return success();
 }
 
@@ -398,11 +395,11 @@ static LogicalResult checkOptimizer(OptionalLocation location,
                                     ArrayRef<Value> slices, Value weight,
                                     Value updates) {
   for (Value slice : slices)
-    if (slice.getType() != slices[0].getType() ||
-        typeOf(slice).getRank() != 1)
-      return emitOptionalError(location, "slices must be flat and of one type, "
-                               "got ", slices[0].getType(), " and ",
-                               slice.getType());
+    if (slice.getType() != slices[0].getType() || typeOf(slice).getRank() != 1)
+      return emitOptionalError(location,
+                               "slices must be flat and of one type, "
+                               "got ",
+                               slices[0].getType(), " and ", slice.getType());
   for (Value scalar : {weight, updates})
     if (getNumElements(getDims(scalar)) != Dim())
       return emitOptionalError(location, "expects one element, got ",

@@ -1,7 +1,7 @@
 //===- GraphCosts.cpp - what ops cost -------------------------------------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -120,8 +120,8 @@ static double getScoreProduct(Value query, Value key, Value depth, bool causal,
                               int64_t batch) {
   Dims k = getDims(key);
   double rows = elements(query, batch) / getDims(query).back().at(batch);
-  double flops = 2 * rows * k[k.size() - 2].at(batch) *
-                 getDims(depth).back().at(batch);
+  double flops =
+      2 * rows * k[k.size() - 2].at(batch) * getDims(depth).back().at(batch);
   return causal ? flops / 2 : flops;
 }
 
@@ -136,10 +136,10 @@ OpCost AttentionOp::getCost(int64_t batch) {
 OpCost AttentionBackwardOp::getCost(int64_t batch) {
   // Scores again, then dq and dk from them; dv and the gradient of the scores.
   OpCost cost = getTraffic(*this, batch);
-  cost.flops = 3 * getScoreProduct(getQuery(), getKey(), getQuery(),
-                                   getCausal(), batch) +
-               2 * getScoreProduct(getQuery(), getKey(), getValue(),
-                                   getCausal(), batch);
+  cost.flops =
+      3 * getScoreProduct(getQuery(), getKey(), getQuery(), getCausal(),
+                          batch) +
+      2 * getScoreProduct(getQuery(), getKey(), getValue(), getCausal(), batch);
   return cost;
 }
 

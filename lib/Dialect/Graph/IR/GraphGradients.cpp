@@ -1,7 +1,7 @@
 //===- GraphGradients.cpp - gradients of ops ------------------------------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -27,8 +27,7 @@ public:
   GradientBuilder(OpBuilder &builder, Operation *op)
       : builder(builder), loc(op->getLoc()) {}
 
-  template <typename OpTy, typename... Args>
-  OpTy create(Args &&...args) {
+  template <typename OpTy, typename... Args> OpTy create(Args &&...args) {
     return builder.create<OpTy>(loc, std::forward<Args>(args)...);
   }
   Value add(Value lhs, Value rhs) { return create<AddOp>(lhs, rhs); }
@@ -39,9 +38,8 @@ public:
 
   /// A scalar of the element type of `like`.
   Value scalar(double value, Value like) {
-    return buildScalar(
-        builder, loc, value,
-        cast<RankedTensorType>(like.getType()).getElementType());
+    return buildScalar(builder, loc, value,
+                       cast<RankedTensorType>(like.getType()).getElementType());
   }
   Value zeros(Type type) {
     return buildZeros(builder, loc, cast<RankedTensorType>(type));
@@ -54,8 +52,8 @@ public:
     auto type = cast<RankedTensorType>(like);
     return buildReshape(
         builder, loc, value,
-        withElementType(type, cast<RankedTensorType>(value.getType())
-                                  .getElementType()));
+        withElementType(
+            type, cast<RankedTensorType>(value.getType()).getElementType()));
   }
   Value sumTo(Value gradient, Value operand) {
     return sumToShape(builder, loc, gradient,
@@ -128,14 +126,13 @@ FailureOr<Gradients> SliceOp::buildGradient(OpBuilder &builder,
   SmallVector<int64_t> positions;
   for (int64_t i = 0, size = getSize(); i < size; ++i)
     positions.push_back(getOffset() + i * getStep());
-  Value indices = b.create<ConstantOp>(
-      DenseIntElementsAttr::get(
-          RankedTensorType::get({static_cast<int64_t>(positions.size())},
-                                builder.getI64Type()),
-          positions));
-  Value table = b.create<GatherBackwardOp>(
-      withElementType(type, builder.getF32Type()), results[0], indices,
-      getAxis());
+  Value indices = b.create<ConstantOp>(DenseIntElementsAttr::get(
+      RankedTensorType::get({static_cast<int64_t>(positions.size())},
+                            builder.getI64Type()),
+      positions));
+  Value table =
+      b.create<GatherBackwardOp>(withElementType(type, builder.getF32Type()),
+                                 results[0], indices, getAxis());
   return Gradients{b.cast_(table, type)};
 }
 
@@ -183,9 +180,9 @@ FailureOr<Gradients> GatherOp::buildGradient(OpBuilder &builder,
     return Gradients{Value(), Value()};
   GradientBuilder b(builder, *this);
   RankedTensorType type = getTable().getType();
-  Value table = b.create<GatherBackwardOp>(
-      withElementType(type, builder.getF32Type()), results[0], getIndices(),
-      getAxis());
+  Value table =
+      b.create<GatherBackwardOp>(withElementType(type, builder.getF32Type()),
+                                 results[0], getIndices(), getAxis());
   return Gradients{b.cast_(table, type), Value()};
 }
 
@@ -248,10 +245,9 @@ FailureOr<Gradients> PowOp::buildGradient(OpBuilder &builder,
   GradientBuilder b(builder, *this);
   Gradients gradients(2);
   if (needed[0]) {
-    Value power = b.create<PowOp>(
-        getLhs(), b.sub(getRhs(), b.scalar(1, getRhs())));
-    gradients[0] =
-        b.sumTo(b.mul(results[0], b.mul(power, getRhs())), getLhs());
+    Value power =
+        b.create<PowOp>(getLhs(), b.sub(getRhs(), b.scalar(1, getRhs())));
+    gradients[0] = b.sumTo(b.mul(results[0], b.mul(power, getRhs())), getLhs());
   }
   if (needed[1]) {
     // x^y log x, taken as 0 where x is 0.
@@ -298,8 +294,7 @@ FailureOr<Gradients> ReciprocalOp::buildGradient(OpBuilder &builder,
                                                  ArrayRef<Value> results,
                                                  ArrayRef<bool> needed) {
   GradientBuilder b(builder, *this);
-  return Gradients{
-      b.neg(b.mul(results[0], b.mul(getResult(), getResult())))};
+  return Gradients{b.neg(b.mul(results[0], b.mul(getResult(), getResult())))};
 }
 
 FailureOr<Gradients> TanhOp::buildGradient(OpBuilder &builder,
@@ -324,8 +319,7 @@ FailureOr<Gradients> SigmoidOp::buildGradient(OpBuilder &builder,
                                               ArrayRef<Value> results,
                                               ArrayRef<bool> needed) {
   GradientBuilder b(builder, *this);
-  Value slope =
-      b.mul(getResult(), b.sub(b.scalar(1, getInput()), getResult()));
+  Value slope = b.mul(getResult(), b.sub(b.scalar(1, getInput()), getResult()));
   return Gradients{b.mul(results[0], slope)};
 }
 
@@ -352,11 +346,11 @@ FailureOr<Gradients> WhereOp::buildGradient(OpBuilder &builder,
   Gradients gradients(3);
   Value zero = b.scalar(0, results[0]);
   if (needed[1])
-    gradients[1] = b.sumTo(
-        b.create<WhereOp>(getCondition(), results[0], zero), getLhs());
+    gradients[1] =
+        b.sumTo(b.create<WhereOp>(getCondition(), results[0], zero), getLhs());
   if (needed[2])
-    gradients[2] = b.sumTo(
-        b.create<WhereOp>(getCondition(), zero, results[0]), getRhs());
+    gradients[2] =
+        b.sumTo(b.create<WhereOp>(getCondition(), zero, results[0]), getRhs());
   return gradients;
 }
 
@@ -416,11 +410,10 @@ FailureOr<Gradients> LayerNormOp::buildGradient(OpBuilder &builder,
     gradients[0] = b.create<LayerNormBackwardInputOp>(
         results[0], getInput(), getGamma(), getMean(), getRstd());
   if (needed[1] || needed[2]) {
-    auto weights = b.create<LayerNormBackwardWeightOp>(
-        results[0], getInput(), getMean(), getRstd());
+    auto weights = b.create<LayerNormBackwardWeightOp>(results[0], getInput(),
+                                                       getMean(), getRstd());
     if (needed[1])
-      gradients[1] =
-          b.cast_(weights.getGammaGradient(), getGamma().getType());
+      gradients[1] = b.cast_(weights.getGammaGradient(), getGamma().getType());
     if (needed[2])
       gradients[2] = b.cast_(weights.getBetaGradient(), getBeta().getType());
   }
@@ -457,10 +450,9 @@ FailureOr<Gradients> MatmulOp::buildGradient(OpBuilder &builder,
   bool ta = getTransposeA(), tb = getTransposeB();
   Value gradient = b.cast_(results[0], a.getType());
   if (needed[0])
-    gradients[0] =
-        b.sumTo(ta ? b.matmul(w, gradient, tb, true)
-                   : b.matmul(gradient, w, false, !tb),
-                a);
+    gradients[0] = b.sumTo(ta ? b.matmul(w, gradient, tb, true)
+                              : b.matmul(gradient, w, false, !tb),
+                           a);
   if (needed[1]) {
     // Weights under batched activations: one product over all rows.
     Dims rows = getDims(a), out = getDims(gradient);
@@ -476,8 +468,7 @@ FailureOr<Gradients> MatmulOp::buildGradient(OpBuilder &builder,
                            w);
   }
   if (getBias() && needed[2])
-    gradients[2] =
-        b.cast_(b.sumTo(results[0], getBias()), getBias().getType());
+    gradients[2] = b.cast_(b.sumTo(results[0], getBias()), getBias().getType());
   return gradients;
 }
 

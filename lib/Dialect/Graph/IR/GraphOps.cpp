@@ -1,16 +1,12 @@
 //===- GraphOps.cpp - parameters, constants and data movement -------------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Dialect/Graph/IR/GraphOps.h"
-
-#include "mlir/IR/Matchers.h"
-#include "mlir/IR/PatternMatch.h"
-#include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
 using namespace tombolo::graph;
@@ -26,16 +22,16 @@ Value tombolo::graph::buildScalar(OpBuilder &builder, Location loc,
                                   double value, Type elementType) {
   auto type = RankedTensorType::get({}, elementType);
   return builder.create<ConstantOp>(
-      loc, DenseElementsAttr::get(
-               type, builder.getFloatAttr(elementType, value)));
+      loc,
+      DenseElementsAttr::get(type, builder.getFloatAttr(elementType, value)));
 }
 
 Value tombolo::graph::buildZeros(OpBuilder &builder, Location loc,
                                  RankedTensorType type) {
   Value zero = builder.create<ConstantOp>(
-      loc, DenseElementsAttr::get(
-               RankedTensorType::get({}, type.getElementType()),
-               builder.getZeroAttr(type.getElementType())));
+      loc,
+      DenseElementsAttr::get(RankedTensorType::get({}, type.getElementType()),
+                             builder.getZeroAttr(type.getElementType())));
   return builder.create<BroadcastOp>(loc, type, zero);
 }
 
@@ -44,8 +40,7 @@ Value tombolo::graph::buildCast(OpBuilder &builder, Location loc, Value value,
   auto type = cast<RankedTensorType>(value.getType());
   if (type.getElementType() == elementType)
     return value;
-  return builder.create<CastOp>(loc, withElementType(type, elementType),
-                                value);
+  return builder.create<CastOp>(loc, withElementType(type, elementType), value);
 }
 
 Value tombolo::graph::buildReshape(OpBuilder &builder, Location loc,
@@ -218,8 +213,8 @@ LogicalResult BroadcastOp::verify() {
   Dims target = getDims(to);
   std::optional<Dims> dims = broadcastDims(getDims(from), target);
   if (!dims || *dims != target)
-    return emitOpError() << toString(getDims(from))
-                         << " does not broadcast to " << toString(target);
+    return emitOpError() << toString(getDims(from)) << " does not broadcast to "
+                         << toString(target);
   return success();
 }
 
@@ -339,8 +334,8 @@ LogicalResult PadOp::verify() {
                   input[index].size <= result[index].size - low;
     if (!same && !inside)
       return emitOpError("offset ")
-             << low << " of dimension " << index << " puts "
-             << toString(input) << " outside " << toString(result);
+             << low << " of dimension " << index << " puts " << toString(input)
+             << " outside " << toString(result);
   }
   return success();
 }
@@ -366,9 +361,9 @@ LogicalResult GatherOp::inferReturnTypes(MLIRContext *,
   if (table[axis].batch)
     return emitOptionalError(location, "axis ", axis,
                              " is the batch, which is never indexed");
-  RankedTensorType result = getTensorType(
-      getGatherDims(table, getDims(adaptor.getIndices()), axis),
-      type.getElementType());
+  RankedTensorType result =
+      getTensorType(getGatherDims(table, getDims(adaptor.getIndices()), axis),
+                    type.getElementType());
   if (!result)
     return emitOptionalError(
         location, "table and indices must not both depend on the batch size");

@@ -1,7 +1,7 @@
 //===- GraphViews.cpp - which results are strided views of operands -------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -75,7 +75,8 @@ FailureOr<StridedView> ReshapeOp::getView(unsigned index,
   StridedView view;
   view.shape = *shape;
   view.offset = source.offset;
-  FailureOr<SmallVector<int64_t>> strides = getReshapedStrides(source, view.shape);
+  FailureOr<SmallVector<int64_t>> strides =
+      getReshapedStrides(source, view.shape);
   if (failed(strides))
     return failure();
   view.strides = *strides;

@@ -1,7 +1,7 @@
 //===- AppendLoss.cpp - add the loss and its labels to the model ----------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -45,13 +45,13 @@ struct AppendLoss : impl::GraphAppendLossBase<AppendLoss> {
 
 LogicalResult AppendLoss::append(func::FuncOp main) {
   if (kind != "cross-entropy")
-    return main.emitError() << "unknown loss '" << kind
-                            << "', expected cross-entropy";
+    return main.emitError()
+           << "unknown loss '" << kind << "', expected cross-entropy";
   for (unsigned i = 0, e = main.getNumArguments(); i < e; ++i) {
     auto name = main.getArgAttrOfType<StringAttr>(i, kInputAttr);
     if (main.getArgAttr(i, kLabelAttr) || (name && name.getValue() == label))
-      return main.emitError() << "the model already has an input for labels '"
-                              << label << "'";
+      return main.emitError()
+             << "the model already has an input for labels '" << label << "'";
   }
   if (main.getNumResults() == 0)
     return main.emitError("the model has no output to take a loss of");
@@ -71,16 +71,15 @@ LogicalResult AppendLoss::append(func::FuncOp main) {
   RankedTensorType labelType = getTensorType(
       ArrayRef<Dim>(getDims(type)).drop_back(), builder.getI64Type());
   unsigned argument = main.getNumArguments();
-  main.insertArgument(
-      argument, labelType,
-      builder.getDictionaryAttr(builder.getNamedAttr(
-          kLabelAttr, builder.getStringAttr(label))),
-      logits.getLoc());
+  main.insertArgument(argument, labelType,
+                      builder.getDictionaryAttr(builder.getNamedAttr(
+                          kLabelAttr, builder.getStringAttr(label))),
+                      logits.getLoc());
   auto loss = builder.create<CrossEntropyOp>(
       logits.getLoc(), logits, main.getArgument(argument), ignoreIndex);
   ret->setOperands({loss.getLoss(), loss.getWeights()});
-  main.setFunctionType(builder.getFunctionType(
-      main.getArgumentTypes(), ret->getOperandTypes()));
+  main.setFunctionType(
+      builder.getFunctionType(main.getArgumentTypes(), ret->getOperandTypes()));
   main.setAllResultAttrs(
       ArrayRef<DictionaryAttr>{DictionaryAttr(), DictionaryAttr()});
   return success();

@@ -1,7 +1,7 @@
 //===- Differentiate.cpp - gradients of each distinct block ---------------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -43,8 +43,7 @@ public:
               : gradient;
   }
   Value get(Value value) { return gradients.lookup(value); }
-  LogicalResult visit(Operation *op,
-                      const llvm::DenseSet<Value> &active);
+  LogicalResult visit(Operation *op, const llvm::DenseSet<Value> &active);
   OpBuilder builder;
 
 private:
@@ -124,9 +123,9 @@ FailureOr<GradientGraph> buildGradientGraph(func::FuncOp block,
       graph.resultGradients.push_back(gradient);
       gradients.accumulate(result, gradient);
     } else if (use.isLoss) {
-      gradients.accumulate(
-          result, buildScalar(gradients.builder, result.getLoc(), 1.0,
-                              getElementTypeOrSelf(result)));
+      gradients.accumulate(result,
+                           buildScalar(gradients.builder, result.getLoc(), 1.0,
+                                       getElementTypeOrSelf(result)));
     }
   }
   for (Operation *op : llvm::reverse(ops))
@@ -162,8 +161,7 @@ struct Differentiate : impl::GraphDifferentiateBase<Differentiate> {
   void runOnOperation() override;
   LogicalResult differentiate(func::FuncOp block,
                               ArrayRef<ResultUse> resultUses);
-  void freezeUnreached(ArrayRef<func::CallOp> calls,
-                       SymbolTable &symbols);
+  void freezeUnreached(ArrayRef<func::CallOp> calls, SymbolTable &symbols);
 };
 
 LogicalResult Differentiate::differentiate(func::FuncOp block,
@@ -222,8 +220,7 @@ void Differentiate::runOnOperation() {
   if (!main || main.isDeclaration())
     return fail(getOperation(), "the model has no function @main");
   Operation *ret = main.getBody().front().getTerminator();
-  auto lossType =
-      RankedTensorType::get({}, Float32Type::get(&getContext()));
+  auto lossType = RankedTensorType::get({}, Float32Type::get(&getContext()));
   if (ret->getNumOperands() == 0 || ret->getOperand(0).getType() != lossType ||
       !ret->getOperand(0).getDefiningOp<func::CallOp>())
     return fail(main, "the first result of @main is not a loss computed by a "
@@ -236,8 +233,8 @@ void Differentiate::runOnOperation() {
     if (isa<GetParameterOp>(op))
       continue;
     auto call = dyn_cast<func::CallOp>(op);
-    auto block = call ? symbols.lookup<func::FuncOp>(call.getCallee())
-                      : func::FuncOp();
+    auto block =
+        call ? symbols.lookup<func::FuncOp>(call.getCallee()) : func::FuncOp();
     if (!block || block.isDeclaration() || !block->hasAttr(kBlockAttr))
       return fail(&op, "@main must be a chain of calls of blocks; run "
                        "graph-find-blocks first");

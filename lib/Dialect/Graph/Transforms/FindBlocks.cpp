@@ -1,7 +1,7 @@
 //===- FindBlocks.cpp - outline the model's distinct blocks ---------------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -36,10 +36,10 @@ uint64_t toWord(const void *pointer) {
 
 /// The ops of a block and the values that enter it.
 struct Unit {
-  SmallVector<Operation *> ops;     ///< in an order that can be executed
-  SmallVector<Value> data;          ///< crossing values, then model inputs
-  SmallVector<Value> parameters;    ///< results of get_parameter
-  SmallVector<Value> results;       ///< what later ops read
+  SmallVector<Operation *> ops;  ///< in an order that can be executed
+  SmallVector<Value> data;       ///< crossing values, then model inputs
+  SmallVector<Value> parameters; ///< results of get_parameter
+  SmallVector<Value> results;    ///< what later ops read
   Signature signature;
 };
 
@@ -359,8 +359,8 @@ LogicalResult BlockFinder::run() {
                           "found");
     if (auto read = dyn_cast<GetParameterOp>(op))
       if (!symbols.lookup<ParameterOp>(read.getParameter()))
-        return op.emitError() << "no parameter is named '"
-                              << read.getParameter() << "'";
+        return op.emitError()
+               << "no parameter is named '" << read.getParameter() << "'";
   }
   findOrder();
   if (order.empty())
@@ -373,9 +373,8 @@ LogicalResult BlockFinder::run() {
   for (unsigned i = 0; i + 1 < starts.size(); ++i) {
     Unit unit = collectUnit(starts[i], starts[i + 1]);
     Segment segment;
-    segment.kind =
-        kinds.try_emplace(std::move(unit.signature), kinds.size())
-            .first->second;
+    segment.kind = kinds.try_emplace(std::move(unit.signature), kinds.size())
+                       .first->second;
     segment.size = starts[i + 1] - starts[i];
     segment.hasParameters = !unit.parameters.empty();
     segment.hasMatrices = llvm::any_of(unit.parameters, [](Value value) {

@@ -1,7 +1,7 @@
 //===- Precision.cpp - activations and matrix products in bf16 ------------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -38,8 +38,7 @@ public:
                     unsigned firstGradient)
       : function(function), builder(function.getContext()),
         firstGradient(firstGradient) {
-    for (auto [argument, type] :
-         llvm::zip(function.getArguments(), arguments))
+    for (auto [argument, type] : llvm::zip(function.getArguments(), arguments))
       argument.setType(type);
   }
 
@@ -50,8 +49,8 @@ private:
   void rewrite(Operation *op);
   void rewriteReturn(func::ReturnOp ret);
   void setElementType(Value value, Type element) {
-    value.setType(withElementType(cast<RankedTensorType>(value.getType()),
-                                  element));
+    value.setType(
+        withElementType(cast<RankedTensorType>(value.getType()), element));
   }
   Type f32() { return builder.getF32Type(); }
   Type bf16() { return builder.getBF16Type(); }
@@ -90,10 +89,10 @@ void PrecisionLowering::rewrite(Operation *op) {
     auto type = dyn_cast<RankedTensorType>(operand.get().getType());
     if (!type || !isa<FloatType>(type.getElementType()) || isView)
       continue;
-    bool keep = precision ? precision.keepsFloat32(operand.getOperandNumber())
-                          : wide;
-    operand.set(buildCast(builder, op->getLoc(), operand.get(),
-                          keep ? f32() : bf16()));
+    bool keep =
+        precision ? precision.keepsFloat32(operand.getOperandNumber()) : wide;
+    operand.set(
+        buildCast(builder, op->getLoc(), operand.get(), keep ? f32() : bf16()));
   }
   if (isa<ConstantOp, CausalMaskOp>(op) || !anyFloat)
     return; // constants are cast where they are read
@@ -113,8 +112,8 @@ void PrecisionLowering::rewrite(Operation *op) {
     return; // adds up in f32 whatever it reads
   Type element = wide ? f32() : bf16();
   if (isView)
-    element = cast<RankedTensorType>(op->getOperand(0).getType())
-                  .getElementType();
+    element =
+        cast<RankedTensorType>(op->getOperand(0).getType()).getElementType();
   for (Value result : op->getResults())
     if (isFloat32(result.getType()))
       setElementType(result, element);
@@ -136,9 +135,8 @@ void PrecisionLowering::run() {
   for (Operation &op : llvm::make_early_inc_range(body.without_terminator()))
     rewrite(&op);
   rewriteReturn(cast<func::ReturnOp>(body.getTerminator()));
-  function.setFunctionType(
-      builder.getFunctionType(body.getArgumentTypes(),
-                              body.getTerminator()->getOperandTypes()));
+  function.setFunctionType(builder.getFunctionType(
+      body.getArgumentTypes(), body.getTerminator()->getOperandTypes()));
 }
 
 /// f32 tensors in bf16, other types as they are. Scalars (a loss, a weight)

@@ -1,7 +1,7 @@
 //===- Repetition.cpp - which segments make a block -----------------------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -55,8 +55,8 @@ Repetition findRepetition(ArrayRef<Segment> segments) {
       repetition.period = period;
       repetition.count = length / period;
       repetition.begin = chooseStart(segments, begin, length % period);
-      ArrayRef<Segment> covered = segments.slice(
-          repetition.begin, repetition.count * period);
+      ArrayRef<Segment> covered =
+          segments.slice(repetition.begin, repetition.count * period);
       if (none_of(covered.take_front(period),
                   [](const Segment &s) { return s.hasMatrices; }))
         continue;

@@ -1,7 +1,7 @@
 //===- SpecializeBatch.cpp - give the batch dimension a size --------------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -27,8 +27,7 @@ FailureOr<BlockFunctions> BlockFunctions::get(func::FuncOp block) {
       return block.emitError()
              << "block is not differentiated: it has no attribute '"
              << attribute << "'; run graph-differentiate first";
-    *function =
-        SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(block, name);
+    *function = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(block, name);
     if (!*function)
       return block.emitError() << "no function is named " << name;
   }
@@ -64,10 +63,9 @@ void specializeBatch(func::FuncOp function, int64_t batch) {
         argument.setType(specialize(argument.getType()));
   });
   FunctionType type = function.getFunctionType();
-  function.setFunctionType(
-      FunctionType::get(type.getContext(),
-                        llvm::map_to_vector(type.getInputs(), specialize),
-                        llvm::map_to_vector(type.getResults(), specialize)));
+  function.setFunctionType(FunctionType::get(
+      type.getContext(), llvm::map_to_vector(type.getInputs(), specialize),
+      llvm::map_to_vector(type.getResults(), specialize)));
 }
 
 namespace {
@@ -76,8 +74,8 @@ struct SpecializeBatch : impl::GraphSpecializeBatchBase<SpecializeBatch> {
 
   void runOnOperation() override {
     if (batch < 1) {
-      getOperation().emitError() << "batch must be at least 1, got "
-                                << batch.getValue();
+      getOperation().emitError()
+          << "batch must be at least 1, got " << batch.getValue();
       return signalPassFailure();
     }
     for (auto function : getOperation().getOps<func::FuncOp>())

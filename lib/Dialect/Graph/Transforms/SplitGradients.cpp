@@ -1,7 +1,7 @@
 //===- SplitGradients.cpp - what is saved, what is carried ----------------===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
@@ -39,8 +39,8 @@ constexpr int64_t kProbeBatch = 2;
 /// The row-major view of a whole tensor.
 StridedView getWhole(Value value) {
   StridedView view;
-  auto type = getStaticType(cast<RankedTensorType>(value.getType()),
-                            kProbeBatch);
+  auto type =
+      getStaticType(cast<RankedTensorType>(value.getType()), kProbeBatch);
   view.shape = llvm::to_vector(type.getShape());
   view.strides = getRowMajorStrides(view.shape);
   return view;
@@ -72,8 +72,7 @@ Value getViewRoot(Value value) {
 class GradientSplitter {
 public:
   GradientSplitter(GradientGraph &graph, StringRef name)
-      : graph(graph), name(name),
-        body(graph.work.getBody().front()) {}
+      : graph(graph), name(name), body(graph.work.getBody().front()) {}
 
   SplitFunctions run();
 
@@ -84,8 +83,8 @@ private:
     Value alias = useAliases ? aliases.lookup(value) : Value();
     return alias ? alias : value;
   }
-  llvm::SetVector<Operation *>
-  getSlice(ArrayRef<Value> results, const llvm::DenseSet<Value> &given);
+  llvm::SetVector<Operation *> getSlice(ArrayRef<Value> results,
+                                        const llvm::DenseSet<Value> &given);
   void chooseSaved(const llvm::SetVector<Operation *> &gradientOps);
   void replaceByInverse();
   bool buildInverse(Value source, Value viewed);
@@ -201,8 +200,7 @@ bool GradientSplitter::buildInverse(Value source, Value viewed) {
   // Every step must be a view, or the detour costs a copy.
   StridedView memory = getWhole(viewed);
   for (Operation *op : created) {
-    FailureOr<StridedView> next =
-        cast<ViewOpInterface>(op).getView(0, memory);
+    FailureOr<StridedView> next = cast<ViewOpInterface>(op).getView(0, memory);
     if (failed(next)) {
       for (Operation *dead : llvm::reverse(created))
         dead->erase();
@@ -319,9 +317,8 @@ SplitFunctions GradientSplitter::run() {
   SplitFunctions functions;
   functions.savedCount = saved.size();
   functions.carriedCount = carried.size();
-  functions.forward =
-      build("forward", join(graph.data, graph.parameters),
-            join(graph.results, saved.getArrayRef()));
+  functions.forward = build("forward", join(graph.data, graph.parameters),
+                            join(graph.results, saved.getArrayRef()));
   useAliases = true;
   functions.backwardInput =
       build("backward_input",
