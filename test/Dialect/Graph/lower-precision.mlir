@@ -1,4 +1,4 @@
-// RUN: tombolo-opt %s -graph-differentiate -graph-lower-precision -canonicalize | FileCheck %s
+// RUN: tombolo-opt %s -split-input-file -graph-differentiate -graph-lower-precision -canonicalize | FileCheck %s
 
 // Activations, saved values and operands of products are bf16; statistics stay
 // f32 and parameters are cast where they are used.
@@ -34,5 +34,25 @@ func.func @main(%x: tensor<?x3x4xf32> {graph.input = "x"}, %l: tensor<?x3xi64> {
   %b = graph.get_parameter @b : tensor<8xf32>
   %g = graph.get_parameter @g : tensor<4xf32>
   %0:2 = func.call @block0(%x, %l, %g, %g, %w, %b) : (tensor<?x3x4xf32>, tensor<?x3xi64>, tensor<4xf32>, tensor<4xf32>, tensor<4x8xf32>, tensor<8xf32>) -> (tensor<f32>, tensor<f32>)
+  return %0#0, %0#1 : tensor<f32>, tensor<f32>
+}
+
+// -----
+
+// What the model reads keeps its type and is cast where it is used.
+graph.parameter @w : tensor<4x8xf32> from "w"
+// CHECK-LABEL: func.func private @block0.forward
+// CHECK-SAME: (%[[X:[^:]*]]: tensor<?x4xf32> {graph.input = "x"}
+// CHECK: graph.cast %[[X]] : tensor<?x4xf32> to tensor<?x4xbf16>
+// CHECK-LABEL: func.func private @block0.backward_weight
+// CHECK-SAME: (%{{[^:]*}}: tensor<?x4xf32> {graph.input = "x"}
+func.func private @block0(%x: tensor<?x4xf32> {graph.input = "x"}, %l: tensor<?xi64> {graph.label = "labels"}, %w: tensor<4x8xf32> {graph.parameter = "trainable"}) -> (tensor<f32>, tensor<f32>) attributes {graph.block} {
+  %0 = graph.matmul %x, %w : tensor<?x4xf32>, tensor<4x8xf32> to tensor<?x8xf32>
+  %loss, %weights, %lse = graph.cross_entropy %0, %l : tensor<?x8xf32>, tensor<?xi64> to tensor<f32>, tensor<f32>, tensor<?xf32>
+  return %loss, %weights : tensor<f32>, tensor<f32>
+}
+func.func @main(%x: tensor<?x4xf32> {graph.input = "x"}, %l: tensor<?xi64> {graph.label = "labels"}) -> (tensor<f32>, tensor<f32>) {
+  %w = graph.get_parameter @w : tensor<4x8xf32>
+  %0:2 = func.call @block0(%x, %l, %w) : (tensor<?x4xf32>, tensor<?xi64>, tensor<4x8xf32>) -> (tensor<f32>, tensor<f32>)
   return %0#0, %0#1 : tensor<f32>, tensor<f32>
 }

@@ -174,8 +174,13 @@ void lowerPrecision(BlockFunctions functions) {
     }
   }
   SmallVector<Type> forwardTypes;
-  append(forwardTypes, forward.getArgumentTypes().take_front(data),
-         getStoredType);
+  // What the model reads is loaded as the model has it.
+  for (unsigned i = 0; i < data; ++i) {
+    bool loaded = forward.getArgAttr(i, kInputAttr) ||
+                  forward.getArgAttr(i, kLabelAttr);
+    Type type = forward.getArgumentTypes()[i];
+    forwardTypes.push_back(loaded ? type : getStoredType(type));
+  }
   append(forwardTypes, forward.getArgumentTypes().drop_front(data), same);
   PrecisionLowering(forward, forwardTypes, ~0u).run();
 
