@@ -21,6 +21,7 @@
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 #include "tombolo/Dialect/Plan/Transforms/Passes.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
+#include "tombolo/Pipelines/Pipelines.h"
 #include "tombolo/Dialect/Topo/Transforms/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -38,6 +39,7 @@ inline void registerAllPasses() {
   dist::registerDistPasses();
   graph::registerGraphPasses();
   plan::registerPlanPasses();
+  registerPipelines();
   topo::registerTopoPasses();
 }
 

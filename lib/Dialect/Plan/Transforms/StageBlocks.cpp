@@ -94,6 +94,14 @@ static LogicalResult readRun(RunBlocks &run, dist::RunOp next,
     if (!data.input)
       return block.emitOpError() << "argument " << argument
                                  << " names no input of the model";
+    // Samples are loaded as they are.
+    Type original = cast<RankedTensorType>(block.getArgumentTypes()[argument])
+                        .getElementType();
+    if (data.type.getElementType() != original)
+      return op.emitError() << "input " << data.input << " of the model is "
+                            << original << ", the block takes it as "
+                            << data.type.getElementType()
+                            << ", which is not there yet";
   }
   size_t outputCount = run.forward.getNumResults() - savedCount;
   for (auto [i, type] : llvm::enumerate(run.forward.getResultTypes()))

@@ -1,0 +1,25 @@
+// RUN: cat %S/Inputs/model.mlir %s | tombolo-opt --dist-partition-stages --dist-instantiate-optimizer=lr=0.01 | FileCheck %s
+// RUN: cat %S/Inputs/model.mlir %s | tombolo-opt --dist-partition-stages "--dist-instantiate-optimizer=optimizer=sgd momentum=0.9" | FileCheck %s --check-prefix=SGD
+// RUN: cat %S/Inputs/model.mlir %s | not tombolo-opt --dist-partition-stages --dist-instantiate-optimizer=beta1=1.0 2>&1 | FileCheck %s --check-prefix=BETA
+
+// A stage's parameters are one vector: 4x4 are 64 bytes, 4x5 are 80, rounded up
+// to 128. One function counts and updates, in place.
+// CHECK: dist.update @adamw.32 elements 32 states ["exp_avg", "exp_avg_sq"]
+// CHECK: dist.update @adamw.48 elements 48 states ["exp_avg", "exp_avg_sq"]
+// CHECK: dist.optimizer "adamw" learning_rate 1.000000e-02 {beta1 = {{.*}}, beta2 = {{.*}}, epsilon = {{.*}}, weight_decay = {{.*}}}
+// CHECK: func.func private @adamw.32(%[[W:.*]]: tensor<f32>, %[[N:.*]]: tensor<i64>, %[[P:.*]]: tensor<32xf32>, %[[G:.*]]: tensor<32xf32>, %[[A:.*]]: tensor<32xf32>, %[[B:.*]]: tensor<32xf32>) -> (tensor<i64> {plan.in_place = 1 : i64}, tensor<32xf32> {plan.in_place = 2 : i64}, tensor<32xf32> {plan.in_place = 4 : i64}, tensor<32xf32> {plan.in_place = 5 : i64})
+// CHECK: %[[NEXT:.*]] = graph.optimizer_advance %[[W]], %[[N]]
+// CHECK: graph.adamw %[[P]], %[[G]], %[[W]], %[[NEXT]], %[[A]], %[[B]]
+// SGD: dist.update @sgd.32 elements 32 states ["momentum_buffer"]
+// SGD: graph.sgd
+// BETA: error: beta1: expected a number in [0, 1), got 1
+dist.strategy global_batch 8 {
+  dist.island on ["north"] batch 8 microbatch 2 schedule "1f1b" chunks 1 {
+    dist.stage blocks 2 recompute "none" {
+      dist.replicas on "north/a" count 2 tensor_parallel 1 share 1
+    }
+    dist.stage blocks 2 recompute "none" {
+      dist.replicas on "north/a" count 2 tensor_parallel 1 share 1
+    }
+  }
+}

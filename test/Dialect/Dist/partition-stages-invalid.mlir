@@ -1,0 +1,36 @@
+// RUN: cat %S/Inputs/model.mlir %S/Inputs/refused/blocks.mlir | not tombolo-opt --dist-partition-stages 2>&1 | FileCheck %s --check-prefix=BLOCKS
+// RUN: cat %S/Inputs/model.mlir %S/Inputs/refused/tensor.mlir | not tombolo-opt --dist-partition-stages 2>&1 | FileCheck %s --check-prefix=TENSOR
+// RUN: cat %S/Inputs/model.mlir %S/Inputs/refused/schedule.mlir | not tombolo-opt --dist-partition-stages 2>&1 | FileCheck %s --check-prefix=SCHEDULE
+// RUN: cat %S/Inputs/model.mlir %S/Inputs/refused/degree.mlir | not tombolo-opt --dist-partition-stages 2>&1 | FileCheck %s --check-prefix=DEGREE
+// RUN: sed 's/get_parameter @layer.1.weight/get_parameter @layer.0.weight/' %S/Inputs/model.mlir > %t.tied
+// RUN: cat %t.tied %s | not tombolo-opt --dist-partition-stages 2>&1 | FileCheck %s --check-prefix=TIED
+// RUN: sed 's/call @layer(%1/call @layer(%0/' %S/Inputs/model.mlir > %t.skip
+// RUN: cat %t.skip %s | not tombolo-opt --dist-partition-stages 2>&1 | FileCheck %s --check-prefix=SKIP
+
+// The blocks of the stages are those of the model.
+// BLOCKS: error: islands[0].stages: the stages have 5 blocks, the model has 4
+
+// Tensor parallelism comes later.
+// TENSOR: error: islands[0].stages[0].replicas[0].tensor_parallel: tensor parallelism is not there yet
+
+// So do other schedules.
+// SCHEDULE: error: islands[0].schedule: schedule interleaved is not there yet
+
+// Neighbouring stages have equally many replicas.
+// DEGREE: error: islands[0].stages[1]: a data-parallel degree other than that of the stage before (1, before 2) is not there yet
+
+// A tied parameter has its users in one stage.
+// TIED: error: islands[0].stages: parameter @layer.0.weight is tied: blocks 0 and 1 use it, in stages 0 and 1; a parameter tied across stages is not there yet, put these blocks into one stage
+
+// A block reads the block before it.
+// SKIP: error: block 2 (@layer) reads a tensor of an earlier block than the one before it, which is not there yet
+dist.strategy global_batch 8 {
+  dist.island on ["north"] batch 8 microbatch 2 schedule "1f1b" chunks 1 {
+    dist.stage blocks 1 recompute "none" {
+      dist.replicas on "north/a" count 1 tensor_parallel 1 share 1
+    }
+    dist.stage blocks 3 recompute "none" {
+      dist.replicas on "north/a" count 1 tensor_parallel 1 share 1
+    }
+  }
+}
