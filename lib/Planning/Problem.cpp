@@ -1,6 +1,6 @@
 //===- Problem.cpp - what makes a problem or a strategy impossible --------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -272,6 +272,12 @@ private:
       way(sites, island.sites[0], strategy.islands[0].sites[0]);
   }
 
+  double memoryOf(const ReplicaGroup &group) const {
+    return static_cast<double>(
+        problem.topology.chipOf(*problem.topology.findPool(group.pool))
+            .memoryBytes());
+  }
+
   void memoryAndOrder(size_t index, const std::string &path) {
     const Island &island = strategy.islands[index];
     IslandPrediction prediction = evaluateIsland(problem, strategy, index);
@@ -287,7 +293,8 @@ private:
                   " does not fit into the memory of pool '" +
                   island.stages[s].replicas[g].pool + "': needs " +
                   bytesText(needed) + " bytes per chip, " +
-                  bytesText(std::floor(group.availableBytes)) +
+                  bytesText(std::floor(group.availableBytes)) + " of " +
+                  bytesText(memoryOf(island.stages[s].replicas[g])) +
                   " are available; use " +
                   (recomputes ? "fewer blocks or a smaller microbatch"
                               : "fewer blocks, a smaller microbatch or "

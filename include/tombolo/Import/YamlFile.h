@@ -1,6 +1,6 @@
 //===- YamlFile.h - a YAML file and the places in it ----------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -47,6 +47,9 @@ public:
   /// Refuses texts that would exhaust the parser (too large, nested too
   /// deeply) and reports why.
   bool isSane(llvm::raw_ostream &errors) const;
+
+  /// Whether there is nothing but comments and marks of documents.
+  bool isEmpty() const;
 
   /// Finds the places of everything; the text must have been parsed before
   /// without a fault. Until then `locate` only knows the beginning.

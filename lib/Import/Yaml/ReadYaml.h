@@ -1,6 +1,6 @@
 //===- ReadYaml.h - parsing into structs by their YAML traits -------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -19,9 +19,22 @@ struct Count {
   uint64_t value = 0;
 };
 
+/// What the traits are told: in the first pass no key is required, so that a
+/// misspelt key is named as such and not as the missing one it stands for.
+struct Pass {
+  bool requireKeys = false;
+};
+
+template <typename T> void need(llvm::yaml::IO &io, const char *key, T &field) {
+  if (static_cast<Pass *>(io.getContext())->requireKeys)
+    io.mapRequired(key, field);
+  else
+    io.mapOptional(key, field);
+}
+
 inline void required(llvm::yaml::IO &io, const char *key, uint64_t &field) {
   Count count;
-  io.mapRequired(key, count);
+  need(io, key, count);
   field = count.value;
 }
 
@@ -33,6 +46,16 @@ inline void optional(llvm::yaml::IO &io, const char *key,
     field = count->value;
 }
 
+/// Collects the first fault of a pass.
+struct FirstFault {
+  const YamlFile *file;
+  llvm::raw_ostream *errors;
+  bool failed = false;
+
+  /// For llvm::SourceMgr.
+  static void handle(const llvm::SMDiagnostic &diagnostic, void *opaque);
+};
+
 /// Parses the file's one document into `value` by its traits. Reports the first
 /// fault and returns false when there is any: bad syntax, an unknown, missing
 /// or repeated key, a value of the wrong sort. Then finds the places.
@@ -40,41 +63,26 @@ template <typename T>
 bool read(YamlFile &file, T &value, llvm::raw_ostream &errors) {
   if (!file.isSane(errors))
     return false;
-  if (file.getText().trim().empty()) {
-    file.report(errors, {}, "the file is empty");
+  if (file.isEmpty()) { // the parser would run past the end
+    file.report(errors, YamlFile::Place(), "the file is empty");
     return false;
   }
-  struct Context {
-    const YamlFile *file;
-    llvm::raw_ostream *errors;
-    bool failed;
-  } context{&file, &errors, false};
-  llvm::yaml::Input input(
-      llvm::MemoryBufferRef(file.getText(), file.getName()), nullptr,
-      [](const llvm::SMDiagnostic &diagnostic, void *opaque) {
-        auto *context = static_cast<Context *>(opaque);
-        if (context->failed) // what follows is an echo
-          return;
-        context->failed = true;
-        YamlFile::Place place;
-        if (diagnostic.getLineNo() > 0) {
-          place.line = diagnostic.getLineNo();
-          place.column = std::max(diagnostic.getColumnNo() + 1, 1);
-        }
-        context->file->report(*context->errors, place, diagnostic.getMessage());
-      },
-      &context);
-  input >> value;
-  if (input.error()) {
-    if (!context.failed)
-      file.report(errors, {}, "not a valid YAML file");
-    return false;
-  }
-  if (context.failed)
-    return false;
-  if (input.nextDocument()) {
-    file.report(errors, {}, "expected one YAML document");
-    return false;
+  for (bool requireKeys : {false, true}) {
+    FirstFault fault{&file, &errors};
+    Pass pass{requireKeys};
+    llvm::yaml::Input input(
+        llvm::MemoryBufferRef(file.getText(), file.getName()), &pass,
+        FirstFault::handle, &fault);
+    value = T();
+    input >> value;
+    if (input.error() && !fault.failed)
+      file.report(errors, YamlFile::Place(), "not a valid YAML file");
+    if (input.error() || fault.failed)
+      return false;
+    if (input.nextDocument()) {
+      file.report(errors, YamlFile::Place(), "expected one YAML document");
+      return false;
+    }
   }
   file.findPlaces();
   return true;

@@ -1,6 +1,6 @@
 //===- Strategy.cpp - reading strategy.yaml -------------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -135,7 +135,7 @@ template <> struct ScalarTraits<RecomputeWord> {
 
 template <> struct MappingTraits<ReplicasEntry> {
   static void mapping(IO &io, ReplicasEntry &replicas) {
-    io.mapRequired("pool", replicas.pool);
+    need(io, "pool", replicas.pool);
     tombolo::yamlio::optional(io, "count", replicas.count);
     tombolo::yamlio::optional(io, "tensor_parallel", replicas.tensorParallel);
     tombolo::yamlio::optional(io, "share", replicas.share);
@@ -156,7 +156,7 @@ template <> struct MappingTraits<StageEntry> {
 
 template <> struct MappingTraits<IslandEntry> {
   static void mapping(IO &io, IslandEntry &island) {
-    io.mapRequired("sites", island.sites);
+    need(io, "sites", island.sites);
     tombolo::yamlio::optional(io, "batch", island.batch);
     tombolo::yamlio::optional(io, "microbatch", island.microbatch);
     io.mapOptional("schedule", island.schedule);
@@ -176,7 +176,7 @@ template <> struct MappingTraits<OuterEntry> {
 
 template <> struct MappingTraits<planning::Placement> {
   static void mapping(IO &io, planning::Placement &placement) {
-    io.mapRequired("primary", placement.primary);
+    need(io, "primary", placement.primary);
     io.mapOptional("backup", placement.backup);
   }
 };

@@ -1,6 +1,6 @@
 //===- Topology.cpp - reading sites.yaml ----------------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -81,24 +81,24 @@ template <> struct MappingTraits<Tflops> {
 
 template <> struct MappingTraits<Efficiency> {
   static void mapping(IO &io, Efficiency &efficiency) {
-    io.mapRequired("matmul", efficiency.matmul);
-    io.mapRequired("memory", efficiency.memory);
+    need(io, "matmul", efficiency.matmul);
+    need(io, "memory", efficiency.memory);
   }
 };
 
 template <> struct MappingTraits<Profile> {
   static void mapping(IO &io, Profile &profile) {
-    io.mapRequired("file", profile.file);
+    need(io, "file", profile.file);
     io.mapOptional("model", profile.model);
   }
 };
 
 template <> struct MappingTraits<ChipEntry> {
   static void mapping(IO &io, ChipEntry &chip) {
-    io.mapRequired("name", chip.name);
-    io.mapRequired("tflops", chip.tflops);
-    io.mapRequired("memory_gib", chip.memoryGib);
-    io.mapRequired("memory_gbytes_per_second", chip.memoryGbytesPerSecond);
+    need(io, "name", chip.name);
+    need(io, "tflops", chip.tflops);
+    need(io, "memory_gib", chip.memoryGib);
+    need(io, "memory_gbytes_per_second", chip.memoryGbytesPerSecond);
     io.mapOptional("efficiency", chip.efficiency);
     io.mapOptional("profile", chip.profile);
     io.mapOptional("price_per_hour", chip.pricePerHour);
@@ -107,15 +107,15 @@ template <> struct MappingTraits<ChipEntry> {
 
 template <> struct MappingTraits<tombolo::planning::Wire> {
   static void mapping(IO &io, tombolo::planning::Wire &wire) {
-    io.mapRequired("gbits_per_second", wire.gbitsPerSecond);
-    io.mapRequired("latency_us", wire.latencyUs);
+    need(io, "gbits_per_second", wire.gbitsPerSecond);
+    need(io, "latency_us", wire.latencyUs);
   }
 };
 
 template <> struct MappingTraits<tombolo::planning::Pool> {
   static void mapping(IO &io, tombolo::planning::Pool &pool) {
-    io.mapRequired("name", pool.name);
-    io.mapRequired("chip", pool.chip);
+    need(io, "name", pool.name);
+    need(io, "chip", pool.chip);
     required(io, "nodes", pool.nodes);
     required(io, "chips_per_node", pool.chipsPerNode);
     std::optional<uint64_t> nics;
@@ -129,7 +129,7 @@ template <> struct MappingTraits<tombolo::planning::Pool> {
 template <> struct MappingTraits<tombolo::planning::Hosts> {
   static void mapping(IO &io, tombolo::planning::Hosts &hosts) {
     required(io, "count", hosts.count);
-    io.mapRequired("memory_gib", hosts.memoryGib);
+    need(io, "memory_gib", hosts.memoryGib);
     io.mapOptional("disk_gbytes_per_second", hosts.diskGbytesPerSecond);
     io.mapOptional("address", hosts.address);
   }
@@ -137,17 +137,17 @@ template <> struct MappingTraits<tombolo::planning::Hosts> {
 
 template <> struct MappingTraits<FabricEntry> {
   static void mapping(IO &io, FabricEntry &fabric) {
-    io.mapRequired("pools", fabric.pools);
-    io.mapRequired("gbits_per_second", fabric.wire.gbitsPerSecond);
-    io.mapRequired("latency_us", fabric.wire.latencyUs);
+    need(io, "pools", fabric.pools);
+    need(io, "gbits_per_second", fabric.wire.gbitsPerSecond);
+    need(io, "latency_us", fabric.wire.latencyUs);
   }
 };
 
 template <> struct MappingTraits<SiteEntry> {
   static void mapping(IO &io, SiteEntry &site) {
-    io.mapRequired("name", site.name);
+    need(io, "name", site.name);
     io.mapOptional("hosts", site.hosts);
-    io.mapRequired("pools", site.pools);
+    need(io, "pools", site.pools);
     io.mapOptional("fabric", site.fabric);
     io.mapOptional("fabrics", site.fabrics);
   }
@@ -155,17 +155,17 @@ template <> struct MappingTraits<SiteEntry> {
 
 template <> struct MappingTraits<LinkEntry> {
   static void mapping(IO &io, LinkEntry &link) {
-    io.mapRequired("sites", link.sites);
-    io.mapRequired("gbits_per_second", link.gbitsPerSecond);
-    io.mapRequired("rtt_ms", link.rttMs);
+    need(io, "sites", link.sites);
+    need(io, "gbits_per_second", link.gbitsPerSecond);
+    need(io, "rtt_ms", link.rttMs);
     io.mapOptional("loss", link.loss);
   }
 };
 
 template <> struct MappingTraits<TopologyEntry> {
   static void mapping(IO &io, TopologyEntry &topology) {
-    io.mapRequired("chips", topology.chips);
-    io.mapRequired("sites", topology.sites);
+    need(io, "chips", topology.chips);
+    need(io, "sites", topology.sites);
     io.mapOptional("links", topology.links);
   }
 };

@@ -1,12 +1,14 @@
 //===- YamlFile.cpp - a YAML file and the places in it --------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Import/YamlFile.h"
+#include "ReadYaml.h"
 
 #include "llvm/ADT/SmallString.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/SourceMgr.h"
 #include "llvm/Support/YAMLParser.h"
@@ -152,6 +154,20 @@ bool YamlFile::isSane(raw_ostream &errors) const {
   return true;
 }
 
+bool YamlFile::isEmpty() const {
+  StringRef rest = text;
+  while (!rest.empty()) {
+    auto [line, after] = rest.split('\n');
+    rest = after;
+    if (!line.consume_front("---"))
+      line.consume_front("...");
+    line = line.trim();
+    if (!line.empty() && !line.starts_with("#") && !line.starts_with("%"))
+      return false;
+  }
+  return true;
+}
+
 std::optional<YamlFile> tombolo::openYaml(StringRef path, raw_ostream &errors) {
   auto buffer = MemoryBuffer::getFileOrSTDIN(path, /*IsText=*/true);
   if (!buffer) {
@@ -161,4 +177,37 @@ std::optional<YamlFile> tombolo::openYaml(StringRef path, raw_ostream &errors) {
     return std::nullopt;
   }
   return YamlFile(path, (*buffer)->getBuffer());
+}
+
+void yamlio::FirstFault::handle(const SMDiagnostic &diagnostic, void *opaque) {
+  auto *fault = static_cast<FirstFault *>(opaque);
+  if (fault->failed) // what follows is an echo
+    return;
+  fault->failed = true;
+  YamlFile::Place place;
+  if (diagnostic.getLineNo() > 0) {
+    place.line = diagnostic.getLineNo();
+    place.column = std::max(diagnostic.getColumnNo() + 1, 1);
+  }
+  // The parser's messages in the style of ours.
+  std::string message = diagnostic.getMessage().rtrim("!.").str();
+  if (message == "invalid floating point number")
+    message = "expected a number";
+  if (message == "invalid boolean")
+    message = "expected true or false";
+  if (!message.empty())
+    message[0] = toLower(message[0]);
+  if (StringRef(message).starts_with("expected ") && place.column > 0) {
+    StringRef found =
+        diagnostic.getLineContents()
+            .drop_front(std::min<size_t>(place.column - 1,
+                                         diagnostic.getLineContents().size()))
+            .take_until([](char c) {
+              return c == ',' || c == '}' || c == ']' || c == '#';
+            })
+            .trim();
+    if (!found.empty())
+      message += ", got '" + found.str() + "'";
+  }
+  fault->file->report(*fault->errors, place, message);
 }

@@ -1,6 +1,6 @@
 //===- YamlTest.cpp - reading sites.yaml and strategy.yaml ----------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -89,7 +89,10 @@ INSTANTIATE_TEST_SUITE_P(
     Faults, TopologyFaultTest,
     testing::Values(
         Fault{"memory_gib: 80", "memory_gb: 80",
+              "sites.yaml:4:5: error: unknown key 'memory_gb'"},
+        Fault{"    memory_gib: 80\n", "",
               "sites.yaml:2:5: error: missing required key 'memory_gib'"},
+        Fault{"[north, south]", "[north, south", "sites.yaml:22:"},
         Fault{"price_per_hour", "price",
               "sites.yaml:7:5: error: unknown key 'price'"},
         Fault{"price_per_hour", "name",
@@ -112,7 +115,7 @@ INSTANTIATE_TEST_SUITE_P(
               "sites.yaml:12:35: error: expected a number that is not "
               "negative"},
         Fault{"nodes: 16", "nodes: 1.5",
-              "sites.yaml:12:35: error: expected a whole number"},
+              "sites.yaml:12:35: error: expected a whole number, got '1.5'"},
         Fault{"nodes: 16", "nodes: 99999999999",
               "sites.yaml:12:35: error: 'nodes' must be at most"},
         Fault{"latency_us: 8", "latency_us: -8",
@@ -126,7 +129,7 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"f32: 19.5", "f32: -1",
               "sites.yaml:3:19: error: 'f32' must be positive"},
         Fault{"f32: 19.5", "f32: fast",
-              "sites.yaml:3:19: error: invalid floating point number"},
+              "sites.yaml:3:19: error: expected a number, got 'fast'"},
         Fault{"matmul: 0.62", "matmul: 62",
               "sites.yaml:6:26: error: efficiency 'matmul' must be above 0"},
         Fault{"    efficiency: {matmul: 0.62, memory: 0.8}\n", "",
@@ -142,7 +145,12 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(TopologyFileTest, RefusesWhatIsNoTopology) {
   EXPECT_EQ(topologyErrors(""), "sites.yaml:1:1: error: the file is empty\n");
-  EXPECT_EQ(topologyErrors("# nothing\n").rfind("sites.yaml:", 0), 0u);
+  for (const char *text : {"# nothing\n", "---\n", "--- # no\n...\n"})
+    EXPECT_EQ(topologyErrors(text),
+              "sites.yaml:1:1: error: the file is empty\n");
+  EXPECT_EQ(topologyErrors("%YAML 1.2\n---\nchips: []\n...\n---\n")
+                .rfind("sites.yaml:", 0),
+            0u);
   EXPECT_EQ(topologyErrors("- 1\n").rfind("sites.yaml:", 0), 0u);
   EXPECT_EQ(topologyErrors("hello").rfind("sites.yaml:", 0), 0u);
   EXPECT_EQ(topologyErrors(std::string("a: \0b", 5)),

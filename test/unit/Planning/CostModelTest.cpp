@@ -1,6 +1,6 @@
 //===- CostModelTest.cpp - closed forms and checks ------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -290,8 +290,9 @@ TEST(VerifyTest, MemoryFaultSaysStageNeededAndAvailable) {
   EXPECT_EQ(faults[0].path, "islands[0].stages[1]");
   // 3 x 16000 kept, 1 microbatch x (3 x 8000 + 2 x 800) saved, 4 x 800 at the
   // boundary, 2 x 800 inside; 98 % of 32 KiB.
-  EXPECT_NE(faults[0].message.find("needs 78400 bytes per chip, 32112 are"),
-            std::string::npos)
+  EXPECT_NE(
+      faults[0].message.find("needs 78400 bytes per chip, 32112 of 32768 are"),
+      std::string::npos)
       << faults[0].message;
 }
 
