@@ -1,6 +1,6 @@
 //===- IslandSearch.cpp - the best layouts of one island ------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -195,11 +195,10 @@ std::vector<IslandSearch::Layout> IslandSearch::layouts(uint64_t batch) {
   for (uint64_t microbatch : divisors(batch)) {
     if (pins.microbatch && *pins.microbatch != microbatch)
       continue;
-    for (uint64_t turn : divisors(batch / microbatch)) {
-      auto found = shapesByTurn.find(turn);
-      if (found == shapesByTurn.end())
+    for (const auto &[turn, members] : shapesByTurn) {
+      if (batch / microbatch % turn != 0)
         continue;
-      for (size_t shape : found->second) {
+      for (size_t shape : members) {
         Layout layout{shape, microbatch, 0, &fixedOf(shape, microbatch)};
         double m = static_cast<double>(microbatches(layout, batch));
         const Fixed &fixed = *layout.fixed;

@@ -1,6 +1,6 @@
 //===- Search.cpp - finding strategies ------------------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -149,11 +149,16 @@ private:
     }
   }
 
-  /// The smallest unit of the batch that cuts it into few enough parts.
+  /// The smallest unit of the batch that cuts it into few enough parts; into
+  /// more where that would leave hardly any choice.
   uint64_t unitOf(uint64_t batch) const {
-    for (uint64_t unit = 1; unit <= batch; ++unit)
-      if (batch % unit == 0 && batch / unit <= kMaxUnits)
-        return unit;
+    for (uint64_t most : {kMaxUnits, kMaxUnits * 32})
+      for (uint64_t parts = std::min(batch, most); parts > 0; --parts)
+        if (batch % parts == 0) {
+          if (parts * 4 >= std::min(batch, kMaxUnits) || most > kMaxUnits)
+            return batch / parts;
+          break;
+        }
     return batch;
   }
 

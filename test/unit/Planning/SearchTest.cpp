@@ -1,6 +1,6 @@
 //===- SearchTest.cpp - the search against trying everything --------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -232,6 +232,19 @@ TEST(SearchTest, SharesTheBatchBySpeed) {
   EXPECT_GT(result.candidates, 10u);
   EXPECT_LE(result.lowerBound,
             result.strategies[0].prediction.stepSeconds * (1 + 1e-9));
+}
+
+TEST(SearchTest, SharesABatchThatHasNoDivisors) {
+  Problem problem = twoSites();
+  problem.training.globalBatch = 131;
+  SearchResult result = search(problem, StrategyPins());
+  ASSERT_FALSE(result.strategies.empty());
+  const Strategy &strategy = result.strategies[0].strategy;
+  ASSERT_EQ(strategy.islands.size(), 2u);
+  EXPECT_EQ(strategy.islands[0].batch + strategy.islands[1].batch, 131u);
+  // Nor does an absurd batch take forever.
+  problem.training.globalBatch = (uint64_t(1) << 40) - 87;
+  EXPECT_FALSE(search(problem, StrategyPins()).strategies.empty());
 }
 
 TEST(SearchTest, NeverBeatsTheBoundAndIsDeterministic) {
