@@ -218,6 +218,15 @@ private:
     }
     if (!found.faults.empty())
       return failure();
+    if (file && !found.strategies.empty()) {
+      // The lowering refuses these, too; here the line is known.
+      planning::Faults later =
+          planning::supportedBySlice(found.strategies.front().strategy);
+      for (const planning::Fault &fault : later)
+        file->file.report(llvm::errs(), fault);
+      if (!later.empty())
+        return failure();
+    }
     if (found.strategies.empty())
       return emitError(fileLoc(options.topology))
              << "no strategy was found; raise --search-nodes";

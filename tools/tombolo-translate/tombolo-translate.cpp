@@ -8,12 +8,14 @@
 
 #include "tombolo/Import/ONNX.h"
 #include "tombolo/Import/Topology.h"
+#include "tombolo/Target/PlanExport.h"
 
 #include "mlir/Tools/mlir-translate/MlirTranslateMain.h"
 
 int main(int argc, char **argv) {
   tombolo::registerOnnxImport();
   tombolo::registerImportTopology();
+  tombolo::registerPlanTranslations();
   return mlir::failed(mlir::mlirTranslateMain(
       argc, argv, "Tombolo: read and write one level at a time\n"));
 }

@@ -41,6 +41,10 @@ mlir::LogicalResult writeFile(llvm::StringRef path, llvm::StringRef data,
 mlir::FailureOr<std::string> printPlan(llvm::StringRef bytes,
                                        mlir::Location loc);
 
+/// Registers `--export-plan` (IR with allocated buffers to a plan file) and
+/// `--print-plan` (a plan file to text) with mlir-translate's main.
+void registerPlanTranslations();
+
 } // namespace tombolo
 
 #endif // TOMBOLO_TARGET_PLANEXPORT_H
