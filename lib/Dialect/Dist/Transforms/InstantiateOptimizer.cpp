@@ -98,7 +98,9 @@ private:
       return failure();
     int64_t elements = layout->trainableBytes / 4;
     OpBuilder builder = OpBuilder::atBlockEnd(&stage.getBody().front());
-    SmallVector<StringRef> names(states.begin(), states.end());
+    SmallVector<StringRef> names;
+    if (elements > 0) // else nothing has a state
+      names.assign(states.begin(), states.end());
     builder.create<UpdateOp>(stage.getLoc(), function(elements, symbols),
                              builder.getI64IntegerAttr(elements),
                              builder.getStrArrayAttr(names));

@@ -150,15 +150,21 @@ private:
   }
 
   /// A received microbatch is done with when the last call that reads it in the
-  /// backward pass is complete.
+  /// backward pass is complete; where nothing is trained there is no such pass.
   void release(StringAttr name, SemaphoreOp emptied) {
+    auto isBackward = [](CallOp call) {
+      auto pass = call->getAttrOfType<StringAttr>("pass");
+      return pass && pass.getValue() == "backward";
+    };
+    bool hasBackward = false;
+    for (auto &[key, calls] : usesOf)
+      hasBackward |= key.first == name && llvm::any_of(calls, isBackward);
     for (auto &[key, calls] : usesOf) {
       if (key.first != name)
         continue;
       CallOp last;
       for (CallOp call : calls)
-        if (call->getAttrOfType<StringAttr>("pass") &&
-            call->getAttrOfType<StringAttr>("pass").getValue() == "backward")
+        if (!hasBackward || isBackward(call))
           last = call;
       if (last)
         signal(last, emptied);

@@ -100,6 +100,15 @@ private:
     return task.stage + 1 == static_cast<int64_t>(task.stages.size());
   }
   const RunBlocks &producerOf(int64_t position) const;
+  /// Whether a parameter of the stages before `stage` is trained, so that
+  /// gradients go to them.
+  bool trainsBefore(int64_t stage) const {
+    for (const std::vector<RunBlocks> &before : task.stages.take_front(stage))
+      for (const RunBlocks &run : before)
+        if (!run.trainable.empty())
+          return true;
+    return false;
+  }
   bool recomputes() const {
     return dist::StageOp(task.op).getRecompute() == "full";
   }
@@ -570,12 +579,16 @@ void ProgramBuilder::forwardMicrobatch(ExprAttr microbatch) {
 }
 
 void ProgramBuilder::backwardMicrobatch(ExprAttr microbatch) {
+  // Nothing here or before is trained: the stage behind sends no gradients.
+  if (!trainsBefore(task.stage + 1))
+    return;
   transfer(/*send=*/false, /*forward=*/false, microbatch);
   for (const Piece &piece : llvm::reverse(pieces))
     forEachBlock(piece, /*reversed=*/true, [&](BlockNumber block) {
       backwardBlock(*piece.run, block, microbatch);
     });
-  transfer(/*send=*/true, /*forward=*/false, microbatch);
+  if (trainsBefore(task.stage))
+    transfer(/*send=*/true, /*forward=*/false, microbatch);
 }
 
 void ProgramBuilder::exchange(bool guarded) {
@@ -596,13 +609,17 @@ void ProgramBuilder::step() {
   builder.createBlock(&op.getBody());
   zero(gradients, layout.trainableBytes / 4);
   zero(stats, 2);
-  for (const planning::Phase &phase : schedule.phases)
+  bool trains = trainsBefore(task.stage + 1);
+  for (const planning::Phase &phase : schedule.phases) {
+    if (!phase.forward && !trains)
+      continue;
     loop(phase.count, [&](int64_t variable) {
       if (phase.forward)
         forwardMicrobatch(microbatchExpr(*phase.forward, variable));
       if (phase.backward)
         backwardMicrobatch(microbatchExpr(*phase.backward, variable));
     });
+  }
   auto reduce = [&](Group group, FlatSymbolRefAttr buffer, int64_t elements) {
     builder.create<CollectiveOp>(
         loc, builder.getStringAttr("all_reduce_sum"),
