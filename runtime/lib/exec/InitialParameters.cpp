@@ -119,7 +119,7 @@ void fillParameter(
   if (source->absent && !seed)
     throw Error(place, ": its weights '", source->location,
                 "' do not exist; give --init SEED to draw them");
-  bool draw = seed && (parameter.trainable || source->absent);
+  bool draw = source->absent;
   Filling filling = draw ? fillingOf(model, parameter) : Filling::Normal;
   constexpr std::uint64_t kPiece = 1 << 18;
   std::vector<float> piece;

@@ -117,12 +117,20 @@ TEST(Rank, KeepsTwoGenerations) {
 
 // --init draws from seed, name and element alone, so every layout starts alike.
 TEST(Rank, DrawsTheSameInEveryLayout) {
-  TinyRun one(shaped(2, 1)), two(shaped(2, 2));
+  TinyRun one(shaped(2, 1)), two(shaped(2, 2)), three(shaped(2, 1));
+  for (TinyRun *run : {&one, &two, &three})
+    run->dropWeights();
+  expectError([&] { one.train(1); }, "--init SEED");
   one.config.seed = two.config.seed = 7;
-  expectClose(one.train(5), two.train(5));
-  TinyRun three(shaped(2, 1));
   three.config.seed = 8;
+  expectClose(one.train(5), two.train(5));
   EXPECT_NE(one.train(1), three.train(1));
+}
+
+TEST(Rank, DrawsNothingThatTheModelHas) {
+  TinyRun plain(shaped(2, 1)), seeded(shaped(2, 1));
+  seeded.config.seed = 7;
+  EXPECT_EQ(plain.train(2), seeded.train(2));
 }
 
 TEST(Rank, RefusesWrongInput) {

@@ -9,12 +9,14 @@
 #include "TinyRun.h"
 
 #include "tombolo/runtime/Checkpoint.h"
+#include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/Onnx.h"
 #include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/schema/onnx_subset.pb.h"
 
 #include <cmath>
+#include <fstream>
 #include <mutex>
 #include <thread>
 
@@ -74,6 +76,22 @@ TinyRun::TinyRun(const TinyModel &model) : model(model), plan(tinyPlan(model)) {
   writeFile(data, bytes);
   config.model = onnx;
   config.data.path = data;
+}
+
+void TinyRun::dropWeights() {
+  onnx_subset::ModelProto proto;
+  std::ifstream file(onnx, std::ios::binary);
+  if (!proto.ParseFromIstream(&file))
+    throw Error("'", onnx, "' does not parse");
+  for (auto &tensor : *proto.mutable_graph()->mutable_initializer()) {
+    tensor.clear_raw_data();
+    tensor.set_data_location(1);
+    auto *entry = tensor.add_external_data();
+    entry->set_key("location");
+    entry->set_value("nowhere.bin");
+  }
+  file.close();
+  writeFile(onnx, proto.SerializeAsString());
 }
 
 std::vector<double> TinyRun::train(std::uint64_t steps,

@@ -37,6 +37,9 @@ public:
   /// The losses of the same steps, in double precision, in plain loops.
   std::vector<double> reference(std::uint64_t steps);
 
+  /// Makes the model a skeleton: its weights in a file that does not exist.
+  void dropWeights();
+
   /// The parameters after `reference`.
   Weights trained;
 

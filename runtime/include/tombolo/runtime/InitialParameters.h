@@ -33,9 +33,9 @@ void drawElements(Filling filling, std::uint64_t seed, const std::string &name,
                   std::uint64_t begin, std::span<float> out);
 
 /// Writes `parameter`'s local part piece by piece: `put(localElement, values)`.
-/// From the ONNX file, or drawn when there is a seed and the parameter is
-/// trained or its weights are absent. Throws Error when the file does not hold
-/// it, or holds another shape.
+/// From the ONNX file, or drawn from `seed` when its weights are absent. Throws
+/// Error when the file does not hold it, holds another shape, or its weights
+/// are absent and there is no seed.
 void fillParameter(
     const OnnxModel &model, const LocalParameter &parameter,
     std::optional<std::uint64_t> seed,
