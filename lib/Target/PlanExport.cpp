@@ -1,6 +1,6 @@
 //===- PlanExport.cpp - the plan dialect as plan.proto --------------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 //
@@ -74,8 +74,8 @@ public:
         continue;
       auto compute = dyn_cast<ComputeOp>(op);
       if (!compute)
-        return op.emitError() << "'" << op.getName()
-                              << "' has no place in a segment";
+        return op.emitError()
+               << "'" << op.getName() << "' has no place in a segment";
       if (failed(exportOp(compute)))
         return failure();
     }
@@ -199,8 +199,8 @@ public:
   ProgramExport(ProgramOp program, v1::Program &message,
                 const llvm::StringMap<unsigned> &segments,
                 const llvm::StringMap<unsigned> &inputs)
-      : program(program), message(message), segments(segments),
-        inputs(inputs) {}
+      : program(program), message(message), segments(segments), inputs(inputs) {
+  }
 
   LogicalResult run() {
     if (!program.getArenaBytes())
@@ -246,9 +246,9 @@ private:
 
   FailureOr<int64_t> fixed(Operation *op, AddressAttr address) {
     if (address.getBuffer() || !address.getOffset().isConstant())
-      return FailureOr<int64_t>(
-          op->emitOpError() << "expected a fixed arena address, got "
-                            << address);
+      return FailureOr<int64_t>(op->emitOpError()
+                                << "expected a fixed arena address, got "
+                                << address);
     return address.getOffset().getConstant();
   }
 
@@ -314,7 +314,8 @@ private:
     if (auto waits = instruction.getWaits())
       for (auto wait : waits->getAsRange<WaitAttr>()) {
         v1::Wait &message = *to.add_waits();
-        message.set_semaphore(semaphores.lookup(wait.getSemaphore().getValue()));
+        message.set_semaphore(
+            semaphores.lookup(wait.getSemaphore().getValue()));
         toExpr(wait.getValue(), *message.mutable_value());
       }
     if (auto signals = instruction.getSignals())
@@ -357,8 +358,7 @@ private:
           static_cast<v1::Collective::Group>(collective.getGroup()));
       message.set_elements(collective.getElements());
       message.set_dtype(toDType(collective.getType()));
-      return toAddress(op, collective.getAddress(),
-                       *message.mutable_address());
+      return toAddress(op, collective.getAddress(), *message.mutable_address());
     }
     if (auto push = dyn_cast<PushOp>(op))
       to.mutable_push()->set_fragment(push.getFragment());
@@ -403,9 +403,9 @@ public:
     }
     for (auto program : module.getOps<ProgramOp>()) {
       programs[program.getSymName()] = message.programs_size();
-      if (failed(ProgramExport(program, *message.add_programs(), segments,
-                               inputs)
-                     .run()))
+      if (failed(
+              ProgramExport(program, *message.add_programs(), segments, inputs)
+                  .run()))
         return failure();
     }
     for (auto island : module.getOps<IslandOp>())
@@ -440,8 +440,8 @@ private:
     to.set_tokens_per_sample(model.getTokensPerSample());
     to.set_vocabulary(model.getVocabulary());
     for (auto input : model.getBody().getOps<InputOp>()) {
-      v1::Input &one = input.getLabel() ? *to.mutable_label()
-                                        : *to.add_inputs();
+      v1::Input &one =
+          input.getLabel() ? *to.mutable_label() : *to.add_inputs();
       one.set_name(input.getInputName().str());
       auto type = cast<RankedTensorType>(input.getType());
       one.set_dtype(toDType(type.getElementType()));
@@ -485,8 +485,8 @@ private:
       for (auto group : stage.getBody().getOps<ReplicasOp>()) {
         auto program = programs.find(group.getProgram());
         if (program == programs.end())
-          return group.emitOpError() << "unknown program "
-                                     << group.getProgramAttr();
+          return group.emitOpError()
+                 << "unknown program " << group.getProgramAttr();
         v1::ReplicaGroup &toGroup = *toStage.add_groups();
         toGroup.set_site(group.getSite().str());
         toGroup.set_pool(group.getPool().str());
@@ -507,14 +507,14 @@ private:
     v1::Server::Compression compression;
     if (!v1::Server::Compression_Parse(
             "COMPRESSION_" + server.getCompression().upper(), &compression))
-      return server.emitOpError() << "unknown compression '"
-                                  << server.getCompression() << "'";
+      return server.emitOpError()
+             << "unknown compression '" << server.getCompression() << "'";
     to.set_compression(compression);
     v1::Server::Outer::Kind kind;
     if (!v1::Server::Outer::Kind_Parse("KIND_" + server.getOuter().upper(),
                                        &kind))
-      return server.emitOpError() << "unknown outer optimizer '"
-                                  << server.getOuter() << "'";
+      return server.emitOpError()
+             << "unknown outer optimizer '" << server.getOuter() << "'";
     to.mutable_outer()->set_kind(kind);
     to.mutable_outer()->set_learning_rate(
         server.getLearningRate().convertToDouble());

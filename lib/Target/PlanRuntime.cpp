@@ -1,6 +1,6 @@
 //===- PlanRuntime.cpp - what the runtime's library says of a plan --- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 //
@@ -30,8 +30,7 @@ LogicalResult checkPlan(const plan::v1::Plan &plan, Location loc) {
   return success();
 }
 
-FailureOr<std::string> serializePlan(const plan::v1::Plan &plan,
-                                     Location loc) {
+FailureOr<std::string> serializePlan(const plan::v1::Plan &plan, Location loc) {
   try {
     return runtime::serializePlan(plan);
   } catch (const std::exception &error) {

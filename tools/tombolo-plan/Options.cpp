@@ -1,6 +1,6 @@
 //===- Options.cpp - the command line of tombolo-plan ---------------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -28,8 +28,9 @@ struct Later {
   void add(CLI::App &app) {
     app.add_option("--clip-grad-norm", clipGradNorm,
                    "bound of the gradient's norm (not there yet)");
-    app.add_option("--lr-schedule", schedule, "constant; cosine and linear are "
-                                              "not there yet")
+    app.add_option("--lr-schedule", schedule,
+                   "constant; cosine and linear are "
+                   "not there yet")
         ->check(CLI::IsMember({"constant", "cosine", "linear"}));
     app.add_option("--warmup-steps", warmupSteps, "(not there yet)");
     app.add_option("--decay-steps", decaySteps, "(not there yet)");
@@ -133,7 +134,8 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
                  "bound of the search; 0: none")
       ->capture_default_str();
   app.add_option("--json", options.json, "write the figures to this file");
-  app.add_option("--emit", emit, "stop there and print: graph, topo, dist, plan")
+  app.add_option("--emit", emit,
+                 "stop there and print: graph, topo, dist, plan")
       ->check(CLI::IsMember({"graph", "topo", "dist", "plan"}));
   app.add_option("--dump-phases-to", options.dumpPhasesTo,
                  "folder for the IR after each pass");

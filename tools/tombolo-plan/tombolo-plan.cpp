@@ -1,6 +1,6 @@
 //===- tombolo-plan.cpp - from a model and sites to a plan ----------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -42,8 +42,7 @@ public:
     std::string number = std::to_string(count++);
     if (number.size() < 2)
       number = "0" + number;
-    llvm::sys::path::append(path,
-                            number + "-" + pass->getArgument() + ".mlir");
+    llvm::sys::path::append(path, number + "-" + pass->getArgument() + ".mlir");
     std::error_code error;
     llvm::raw_fd_ostream out(path, error);
     if (!error) {
@@ -199,9 +198,9 @@ private:
     problem.model = std::move(*profile);
     problem.training.globalBatch = options.globalBatch;
     problem.training.optimizerStateBytesPerParameter =
-        options.lowering.optimizer == "adamw"   ? 8
-        : options.lowering.momentum != 0 ? 4
-                                                : 0;
+        options.lowering.optimizer == "adamw" ? 8
+        : options.lowering.momentum != 0      ? 4
+                                              : 0;
     problem.bounds.innerSteps = options.maxInnerSteps;
     problem.bounds.searchNodes = options.searchNodes;
     planning::StrategyPins pins;
@@ -268,8 +267,8 @@ private:
         peaks.push_back(program.getArenaBytes().value_or(0));
       });
       islands.push_back(builder.getDictionaryAttr(
-          {builder.getNamedAttr("step_seconds", builder.getF64FloatAttr(
-                                                    predicted.stepSeconds)),
+          {builder.getNamedAttr("step_seconds",
+                                builder.getF64FloatAttr(predicted.stepSeconds)),
            builder.getNamedAttr("peak_memory_bytes",
                                 builder.getDenseI64ArrayAttr(peaks))}));
     }

@@ -1,6 +1,6 @@
 //===- InstantiateOptimizer.cpp - the optimizer of each stage -------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -111,8 +111,8 @@ private:
   /// updates.
   FlatSymbolRefAttr function(int64_t elements, SymbolTable &symbols) {
     MLIRContext *context = &getContext();
-    auto name = StringAttr::get(
-        context, optimizer + "." + std::to_string(elements));
+    auto name =
+        StringAttr::get(context, optimizer + "." + std::to_string(elements));
     if (symbols.lookup(name))
       return FlatSymbolRefAttr::get(name);
     ModuleOp module = getOperation();

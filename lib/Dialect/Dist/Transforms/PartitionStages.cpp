@@ -1,6 +1,6 @@
 //===- PartitionStages.cpp - gives every stage its blocks ------------ ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 //
@@ -102,9 +102,9 @@ private:
     llvm::sort(sorted);
     for (auto [a, b] : llvm::zip(sorted, llvm::drop_begin(sorted)))
       if (a == b && a >= 0)
-        return call.emitError() << "block " << blocks.size() << " (@"
-                                << call.getCallee()
-                                << ") takes one tensor twice";
+        return call.emitError()
+               << "block " << blocks.size() << " (@" << call.getCallee()
+               << ") takes one tensor twice";
     blocks.push_back(std::move(block));
     return success();
   }
@@ -113,8 +113,8 @@ private:
     bool plain = !blocks.empty() && result.getNumOperands() == 2;
     for (auto [i, operand] : llvm::enumerate(result.getOperands()))
       plain = plain &&
-              operand == Value(blocks.empty() || i >= blocks.back().call
-                                                          .getNumResults()
+              operand == Value(blocks.empty() ||
+                                       i >= blocks.back().call.getNumResults()
                                    ? Value()
                                    : blocks.back().call.getResult(i));
     if (!plain || blocks.back().call.getNumResults() != 2)
@@ -141,8 +141,7 @@ private:
   std::vector<Block> blocks;
 };
 
-class PartitionStages
-    : public impl::DistPartitionStagesBase<PartitionStages> {
+class PartitionStages : public impl::DistPartitionStagesBase<PartitionStages> {
 public:
   void runOnOperation() override {
     auto strategies = getOperation().getOps<StrategyOp>();
@@ -174,8 +173,8 @@ private:
       for (size_t s = 1; s < stages.size(); ++s)
         if (stages[s].replicaCount() != stages[s - 1].replicaCount())
           faults.push_back(
-              {planning::at(
-                   planning::in(planning::at("islands", i), "stages"), s),
+              {planning::at(planning::in(planning::at("islands", i), "stages"),
+                            s),
                "a data-parallel degree other than that of the stage before (" +
                    std::to_string(stages[s].replicaCount()) + ", before " +
                    std::to_string(stages[s - 1].replicaCount()) +
@@ -209,8 +208,7 @@ private:
                << "islands[" << number << "].stages: parameter " << parameter
                << " is tied: blocks " << numbers.front() << " and "
                << numbers.back() << " use it, in stages "
-               << stageOf[numbers.front()] << " and "
-               << stageOf[numbers.back()]
+               << stageOf[numbers.front()] << " and " << stageOf[numbers.back()]
                << "; a parameter tied across stages is not there yet, put "
                   "these blocks into one stage";
     return success();

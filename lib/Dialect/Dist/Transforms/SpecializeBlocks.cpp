@@ -1,6 +1,6 @@
 //===- SpecializeBlocks.cpp - static block functions ----------------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -69,8 +69,8 @@ private:
     if (failed(original))
       return failure();
     graph::BlockFunctions special = *original;
-    for (func::FuncOp *function : {&special.forward, &special.backwardInput,
-                                   &special.backwardWeight}) {
+    for (func::FuncOp *function :
+         {&special.forward, &special.backwardInput, &special.backwardWeight}) {
       func::FuncOp clone = function->clone();
       clone.setSymName((clone.getSymName() + ".m" + Twine(microbatch) + "." +
                         precision.getValue())

@@ -1,6 +1,7 @@
-//===- PlanAttrs.cpp - attributes of the plan dialect ------------------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+//===- PlanAttrs.cpp - attributes of the plan dialect -------------------
+//---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -108,8 +109,7 @@ static ParseResult parseAtom(AsmParser &parser, Term &term) {
     return parseVariable(parser, term.variable);
   if (parseVariable(parser, term.variable))
     return failure();
-  if (succeeded(parser.parseOptionalPlus()) &&
-      parser.parseInteger(term.offset))
+  if (succeeded(parser.parseOptionalPlus()) && parser.parseInteger(term.offset))
     return failure();
   if (succeeded(parser.parseOptionalKeyword("mod"))) {
     int64_t modulus;

@@ -1,6 +1,7 @@
-//===- PlanProgram.cpp - programs and the plan's other messages --------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+//===- PlanProgram.cpp - programs and the plan's other messages ---------
+//---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -127,7 +128,8 @@ private:
   }
 
   LogicalResult verifyAddress(Operation *op, AddressAttr address) {
-    if (address.getBuffer() && !buffers.contains(address.getBuffer().getValue()))
+    if (address.getBuffer() &&
+        !buffers.contains(address.getBuffer().getValue()))
       return op->emitOpError() << "unknown buffer " << address.getBuffer();
     if (address.getSlot() && failed(verifyExpr(op, address.getSlot())))
       return failure();
@@ -181,8 +183,8 @@ LogicalResult ParametersOp::verify() {
   for (Attribute names : {getNames(), getInitializers()})
     if (auto listed = dyn_cast<ArrayAttr>(names))
       if (static_cast<int64_t>(listed.size()) != getCount())
-        return emitOpError() << "expected " << getCount() << " names, got "
-                             << listed.size();
+        return emitOpError()
+               << "expected " << getCount() << " names, got " << listed.size();
   auto type = cast<RankedTensorType>(getType());
   if (!type.hasStaticShape())
     return emitOpError() << "expected a static type, got " << type;

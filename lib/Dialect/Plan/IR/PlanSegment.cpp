@@ -1,6 +1,7 @@
-//===- PlanSegment.cpp - segments and what is in them ------------------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+//===- PlanSegment.cpp - segments and what is in them -------------------
+//---===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -53,8 +54,8 @@ static LogicalResult verifyMemory(Operation *op, MemRefType type) {
 // SegmentOp
 //===----------------------------------------------------------------------===//
 
-void SegmentOp::build(OpBuilder &builder, OperationState &state,
-                      StringRef name, ArrayRef<StringRef> argumentNames,
+void SegmentOp::build(OpBuilder &builder, OperationState &state, StringRef name,
+                      ArrayRef<StringRef> argumentNames,
                       ArrayRef<MemRefType> argumentTypes,
                       ArrayRef<Access> argumentAccess, int64_t workspaceBytes) {
   MLIRContext *context = builder.getContext();
@@ -211,7 +212,8 @@ LogicalResult WorkspaceOp::verify() {
     return emitOpError() << "expected a byte offset that is a multiple of the "
                             "element's size, got "
                          << getByteOffset();
-  int64_t available = cast<SegmentOp>((*this)->getParentOp()).getWorkspaceBytes();
+  int64_t available =
+      cast<SegmentOp>((*this)->getParentOp()).getWorkspaceBytes();
   if (getByteOffset() + spanBytes(type) > available)
     return emitOpError() << "reaches byte " << getByteOffset() + spanBytes(type)
                          << " of a workspace of " << available << " bytes";

@@ -1,6 +1,6 @@
 //===- AllocateBuffers.cpp - one arena for each program -------------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -20,10 +20,10 @@ namespace {
 
 /// The arena's parts in the order in which they lie; others follow by name of
 /// appearance. What is kept from step to step comes first.
-const StringRef regionOrder[] = {
-    "parameters", "frozen", "gradients", "exp_avg", "exp_avg_sq",
-    "momentum_buffer", "updates", "stats", "inputs", "boundary", "saved",
-    "workspace"};
+const StringRef regionOrder[] = {"parameters", "frozen",     "gradients",
+                                 "exp_avg",    "exp_avg_sq", "momentum_buffer",
+                                 "updates",    "stats",      "inputs",
+                                 "boundary",   "saved",      "workspace"};
 
 class ProgramAllocation {
 public:
@@ -43,8 +43,8 @@ public:
     });
     if (result.wasInterrupted())
       return failure();
-    for (BufferOp buffer : llvm::make_early_inc_range(
-             program.getOps<BufferOp>()))
+    for (BufferOp buffer :
+         llvm::make_early_inc_range(program.getOps<BufferOp>()))
       buffer.erase();
     return success();
   }

@@ -1,6 +1,6 @@
 //===- LowerSegments.cpp - functions become segments ----------------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -50,8 +50,7 @@ private:
       }
       call.setSegmentAttr(FlatSymbolRefAttr::get(segment->getSymNameAttr()));
       if (segment->getWorkspaceBytes() > 0) {
-        workspaceBytes =
-            std::max(workspaceBytes, segment->getWorkspaceBytes());
+        workspaceBytes = std::max(workspaceBytes, segment->getWorkspaceBytes());
         needy.push_back(call);
       }
       return WalkResult::advance();
@@ -86,8 +85,8 @@ private:
       return entry->second = segment;
     auto function = dyn_cast_or_null<func::FuncOp>(target);
     if (!function)
-      return FailureOr<SegmentOp>(
-          call.emitOpError() << "unknown segment " << call.getSegmentAttr());
+      return FailureOr<SegmentOp>(call.emitOpError() << "unknown segment "
+                                                     << call.getSegmentAttr());
     OpBuilder builder(function);
     FailureOr<SegmentOp> segment =
         convertToSegment(function, builder, name.getValue());

@@ -1,11 +1,11 @@
 //===- OverlapTransfers.cpp - orders lanes against each other -------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 //
-// Compute and each kind of transfer run on lanes of their own. Microbatch m of a
-// buffer with n slots lies in slot m mod n, so, for a receive,
+// Compute and each kind of transfer run on lanes of their own. Microbatch m of
+// a buffer with n slots lies in slot m mod n, so, for a receive,
 //
 //   receive m   waits until compute has read microbatch m - n for the last time
 //   first read  waits until microbatch m has been received
@@ -72,7 +72,8 @@ private:
         llvm::SmallDenseSet<Attribute> seen;
         for (auto address : call.getAddresses().getAsRange<AddressAttr>())
           if (seen.insert(address).second)
-            usesOf[{address.getBuffer().getAttr(), address.getSlot()}].push_back(call);
+            usesOf[{address.getBuffer().getAttr(), address.getSlot()}]
+                .push_back(call);
       }
     }
   }
@@ -221,8 +222,7 @@ private:
   int64_t microbatches = 0;
   // By buffer; by buffer and slot.
   llvm::MapVector<StringAttr, SmallVector<Operation *>> transfersOf;
-  llvm::MapVector<std::pair<StringAttr, Attribute>, SmallVector<CallOp>>
-      usesOf;
+  llvm::MapVector<std::pair<StringAttr, Attribute>, SmallVector<CallOp>> usesOf;
 };
 
 class OverlapTransfers

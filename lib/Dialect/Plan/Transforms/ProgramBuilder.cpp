@@ -1,10 +1,10 @@
 //===- ProgramBuilder.cpp - writes the program of one stage ---------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The memory of a stage with B blocks is told by *positions*: at position p lies
-// what crosses from block p-1 to block p; position 0 comes from the stage
+// The memory of a stage with B blocks is told by *positions*: at position p
+// lies what crosses from block p-1 to block p; position 0 comes from the stage
 // before, position B goes to the stage behind. Blocks of a run are called in a
 // loop wherever their addresses are affine in the block's number; blocks at a
 // boundary, or whose neighbour packs its results differently, are called on
@@ -14,11 +14,12 @@
 
 #include "ProgramBuilder.h"
 
+#include "FamilyNames.h"
+
 #include "tombolo/Dialect/Dist/Transforms/StageLayout.h"
 #include "tombolo/Dialect/Graph/IR/GraphOps.h"
 
 #include "llvm/ADT/MapVector.h"
-#include "llvm/ADT/StringExtras.h"
 
 using namespace mlir;
 
@@ -156,10 +157,9 @@ const RunBlocks &ProgramBuilder::producerOf(int64_t position) const {
 
 FlatSymbolRefAttr ProgramBuilder::define(const Twine &name, StringRef region,
                                          int64_t slots, int64_t slotBytes) {
-  auto buffer = builder.create<BufferOp>(loc, builder.getStringAttr(name),
-                                         builder.getStringAttr(region),
-                                         builder.getI64IntegerAttr(slots),
-                                         builder.getI64IntegerAttr(slotBytes));
+  auto buffer = builder.create<BufferOp>(
+      loc, builder.getStringAttr(name), builder.getStringAttr(region),
+      builder.getI64IntegerAttr(slots), builder.getI64IntegerAttr(slotBytes));
   return FlatSymbolRefAttr::get(buffer.getSymNameAttr());
 }
 
@@ -238,43 +238,6 @@ void ProgramBuilder::defineBuffers() {
   updates = define("updates", "updates", 1, alignment);
 }
 
-/// A pattern when the names differ only in one number that grows evenly, else
-/// the names one by one.
-static Attribute familyNames(MLIRContext *context, ArrayRef<StringRef> names) {
-  Builder builder(context);
-  auto listed = [&]() -> Attribute { return builder.getStrArrayAttr(names); };
-  if (names.size() < 2)
-    return listed();
-  // The number begins at the first difference, and as far left as digits go.
-  StringRef a = names[0], b = names[1];
-  size_t begin = 0;
-  while (begin < a.size() && begin < b.size() && a[begin] == b[begin])
-    ++begin;
-  while (begin > 0 && llvm::isDigit(a[begin - 1]))
-    --begin;
-  StringRef prefix = a.take_front(begin);
-  StringRef suffix = a.drop_front(begin).drop_while(
-      [](char c) { return llvm::isDigit(c); });
-  SmallVector<uint64_t> numbers;
-  for (StringRef name : names) {
-    uint64_t number;
-    StringRef rest = name;
-    if (!rest.consume_front(prefix) || !rest.consume_back(suffix) ||
-        rest.empty() || (rest.size() > 1 && rest[0] == '0') ||
-        rest.size() > 15 || rest.getAsInteger(10, number))
-      return listed();
-    numbers.push_back(number);
-  }
-  if (numbers[1] <= numbers[0])
-    return listed();
-  uint64_t stride = numbers[1] - numbers[0];
-  for (size_t i = 0; i < numbers.size(); ++i)
-    if (numbers[i] != numbers[0] + i * stride)
-      return listed();
-  return NamesAttr::get(context, builder.getStringAttr(prefix),
-                        builder.getStringAttr(suffix), numbers[0], stride);
-}
-
 void ProgramBuilder::defineParameters() {
   for (const dist::ParameterFamily &family : layout.families) {
     SmallVector<StringRef> names, initializers;
@@ -325,10 +288,10 @@ AddressAttr ProgramBuilder::activation(BlockNumber block, int64_t ahead,
       return at(sendForward[result], microbatch, constant(0));
   }
   const RunBlocks &producer = producerOf(position);
-  return at(activations, microbatch,
-            affine(block, block.base, producer.outputs.bytes,
-                   positionOffsets[position] +
-                       producer.outputs.offsets[result]));
+  return at(
+      activations, microbatch,
+      affine(block, block.base, producer.outputs.bytes,
+             positionOffsets[position] + producer.outputs.offsets[result]));
 }
 
 /// The gradient of `activation`.
@@ -343,23 +306,22 @@ AddressAttr ProgramBuilder::gradient(BlockNumber block, int64_t ahead,
   }
   const RunBlocks &producer = producerOf(position);
   const auto *number = llvm::find(producer.gradientResults, result);
-  int64_t offset =
-      producer.outputGradients
-          .offsets[number - producer.gradientResults.begin()];
+  int64_t offset = producer.outputGradients
+                       .offsets[number - producer.gradientResults.begin()];
   // Even positions use the first of the two places, odd ones the second; a step
   // down changes parity as a step up does.
   if (block.variable < 0)
     return at(innerGradients, position % 2 * gradientBytes + offset);
-  return at(innerGradients, constant(0),
-            ExprAttr::get(context, offset,
-                          {Term{block.variable, gradientBytes, position % 2,
-                                2}}));
+  return at(
+      innerGradients, constant(0),
+      ExprAttr::get(context, offset,
+                    {Term{block.variable, gradientBytes, position % 2, 2}}));
 }
 
 AddressAttr ProgramBuilder::parameter(const RunBlocks &run, BlockNumber block,
                                       size_t number, bool ofGradient) {
   const dist::RunLayout &places = layout.runs[runIndex(run)];
-  FlatSymbolRefAttr buffer = ofGradient               ? gradients
+  FlatSymbolRefAttr buffer = ofGradient              ? gradients
                              : places.frozen[number] ? frozen
                                                      : parameters;
   return at(buffer, constant(0),
@@ -376,8 +338,7 @@ void ProgramBuilder::definePieces() {
     int64_t first = run.first, end = run.first + run.count;
     // Inside a run results are packed alike; the first block reads what another
     // run wrote.
-    bool ownFirst = first == 0 ||
-                    !(producerOf(first).outputs == run.outputs) ||
+    bool ownFirst = first == 0 || !(producerOf(first).outputs == run.outputs) ||
                     !(producerOf(first).outputGradients == run.outputGradients);
     bool ownLast = end == blockCount;
     if (ownFirst)
@@ -435,11 +396,11 @@ void ProgramBuilder::zero(FlatSymbolRefAttr buffer, int64_t elements) {
         loc, name, ArrayRef<StringRef>{"memory"}, ArrayRef<MemRefType>{type},
         ArrayRef<Access>{Access::Write});
     builder.setInsertionPointToStart(&segment.getBody().front());
-    builder.create<ComputeOp>(
-        loc, builder.getStringAttr("fill"), ValueRange(),
-        ValueRange(segment.getBody().getArgument(0)), UnitAttr(),
-        builder.getDictionaryAttr(
-            builder.getNamedAttr("value", builder.getF64FloatAttr(0))));
+    builder.create<ComputeOp>(loc, builder.getStringAttr("fill"), ValueRange(),
+                              ValueRange(segment.getBody().getArgument(0)),
+                              UnitAttr(),
+                              builder.getDictionaryAttr(builder.getNamedAttr(
+                                  "value", builder.getF64FloatAttr(0))));
     symbols.insert(segment);
   }
   call(FlatSymbolRefAttr::get(context, name), {at(buffer)}, "");
@@ -450,19 +411,17 @@ void ProgramBuilder::dataAndSaved(const RunBlocks &run, BlockNumber block,
                                   ExprAttr microbatch, bool withSaved,
                                   SmallVectorImpl<Attribute> &addresses) {
   for (const DataArgument &data : run.data)
-    addresses.push_back(
-        data.source < 0
-            ? at(inputs[data.input], microbatch, constant(0))
-            : activation(block, 0, data.source, microbatch));
+    addresses.push_back(data.source < 0
+                            ? at(inputs[data.input], microbatch, constant(0))
+                            : activation(block, 0, data.source, microbatch));
   if (!withSaved)
     return;
   for (int64_t offset : run.saved.offsets)
-    addresses.push_back(
-        recomputes()
-            ? at(saved, offset)
-            : at(saved, microbatch,
-                 affine(block, run.first, run.saved.bytes,
-                        savedOffsets[runIndex(run)] + offset)));
+    addresses.push_back(recomputes()
+                            ? at(saved, offset)
+                            : at(saved, microbatch,
+                                 affine(block, run.first, run.saved.bytes,
+                                        savedOffsets[runIndex(run)] + offset)));
 }
 
 void ProgramBuilder::forwardBlock(const RunBlocks &run, BlockNumber block,
@@ -537,16 +496,16 @@ void ProgramBuilder::transfer(bool send, bool forward, ExprAttr microbatch) {
         continue;
       type = run.outputs.types[result];
       if (!forward)
-        type = run.outputGradients.types[llvm::find(run.gradientResults,
-                                                    result) -
-                                         run.gradientResults.begin()];
+        type =
+            run.outputGradients.types[llvm::find(run.gradientResults, result) -
+                                      run.gradientResults.begin()];
     } else {
       const RunBlocks &run = task.stages[task.stage - 1].back();
       type = run.outputs.types[result];
       if (!forward)
-        type = run.outputGradients.types[llvm::find(run.gradientResults,
-                                                    result) -
-                                         run.gradientResults.begin()];
+        type =
+            run.outputGradients.types[llvm::find(run.gradientResults, result) -
+                                      run.gradientResults.begin()];
     }
     AddressAttr address = at(buffer, microbatch, constant(0));
     int64_t bytes = storageBytes(type);
@@ -621,13 +580,12 @@ void ProgramBuilder::step() {
     });
   }
   auto reduce = [&](Group group, FlatSymbolRefAttr buffer, int64_t elements) {
-    builder.create<CollectiveOp>(
-        loc, builder.getStringAttr("all_reduce_sum"),
-        GroupAttr::get(context, group), at(buffer),
-        builder.getI64IntegerAttr(elements),
-        TypeAttr::get(builder.getF32Type()),
-        LaneAttr::get(context, Lane::Collective), ArrayAttr(), ArrayAttr(),
-        GuardAttr());
+    builder.create<CollectiveOp>(loc, builder.getStringAttr("all_reduce_sum"),
+                                 GroupAttr::get(context, group), at(buffer),
+                                 builder.getI64IntegerAttr(elements),
+                                 TypeAttr::get(builder.getF32Type()),
+                                 LaneAttr::get(context, Lane::Collective),
+                                 ArrayAttr(), ArrayAttr(), GuardAttr());
   };
   if (task.replicas > 1 && layout.trainableBytes > 0)
     reduce(Group::Replicas, gradients, layout.trainableBytes / 4);
@@ -668,9 +626,9 @@ FailureOr<ProgramOp> ProgramBuilder::build() {
   auto placeholder = [&](StringRef name, int64_t offset) {
     return at(FlatSymbolRefAttr::get(context, name), offset);
   };
-  program = builder.create<ProgramOp>(
-      loc, builder.getStringAttr(task.name), placeholder("stats", 0),
-      placeholder("updates", 0), IntegerAttr());
+  program = builder.create<ProgramOp>(loc, builder.getStringAttr(task.name),
+                                      placeholder("stats", 0),
+                                      placeholder("updates", 0), IntegerAttr());
   program->setAttr("microbatches",
                    builder.getI64IntegerAttr(task.microbatches));
   OpBuilder::InsertionGuard guard(builder);

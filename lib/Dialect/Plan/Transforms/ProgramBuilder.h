@@ -1,6 +1,6 @@
 //===- ProgramBuilder.h - writes the program of one stage ------------ ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -20,8 +20,8 @@ struct StageTask {
   llvm::ArrayRef<std::vector<RunBlocks>> stages; // of the island
   int64_t stage = 0;
   int64_t replicas = 1;
-  int64_t ranks = 1; // of the island
-  int64_t microbatches = 0;   // of one replica in one step
+  int64_t ranks = 1;        // of the island
+  int64_t microbatches = 0; // of one replica in one step
   planning::Schedule schedule = planning::Schedule::OneFOneB;
   std::optional<int64_t> innerSteps; // H; without a server nothing
 };

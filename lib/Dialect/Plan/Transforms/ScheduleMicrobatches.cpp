@@ -1,6 +1,6 @@
 //===- ScheduleMicrobatches.cpp - a program for every stage ---------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -45,7 +45,8 @@ private:
         if (gather.getAxis() != 0 || !isInput(block, gather.getIndices()))
           return;
         isTokenModel = true;
-        bound(cast<RankedTensorType>(gather.getTable().getType()).getDimSize(0));
+        bound(
+            cast<RankedTensorType>(gather.getTable().getType()).getDimSize(0));
       } else if (auto loss = dyn_cast<graph::CrossEntropyOp>(op)) {
         bound(cast<RankedTensorType>(loss.getLogits().getType())
                   .getShape()
@@ -106,8 +107,8 @@ private:
       if (failed(writeServer(builder, server)))
         return failure();
     }
-    for (auto [i, island] : llvm::enumerate(
-             strategy.getBody().getOps<dist::IslandOp>()))
+    for (auto [i, island] :
+         llvm::enumerate(strategy.getBody().getOps<dist::IslandOp>()))
       if (failed(writeIsland(builder, island, i, innerSteps, symbols)))
         return failure();
     cleanUp(strategy, optimizer);
@@ -153,8 +154,8 @@ private:
     int64_t vocabulary = VocabularyReader().read(module);
     auto model = builder.create<ModelOp>(
         main.getLoc(), hash,
-        builder.getStringAttr(llvm::toHex(
-            topo::topologyHash(topo::toTopology(topology)), true)),
+        builder.getStringAttr(
+            llvm::toHex(topo::topologyHash(topo::toTopology(topology)), true)),
         builder.getI64IntegerAttr(std::max<int64_t>(1, tokens)),
         builder.getI64IntegerAttr(vocabulary));
     OpBuilder::InsertionGuard guard(builder);
@@ -221,9 +222,8 @@ private:
         return stage.emitError()
                << "islands[" << number << "].stages[" << s << "]: batch "
                << island.getBatch() << " cannot be split into microbatches of "
-               << island.getMicrobatch() << " for each of "
-               << group.getCount() << " replicas; make it a multiple of "
-               << perTurn;
+               << island.getMicrobatch() << " for each of " << group.getCount()
+               << " replicas; make it a multiple of " << perTurn;
       StageTask task;
       task.name =
           "island" + std::to_string(number) + ".stage" + std::to_string(s);
@@ -276,8 +276,8 @@ private:
     module->removeAttr("dist.precision");
     llvm::StringSet<> called;
     module.walk([&](CallOp call) { called.insert(call.getSegment()); });
-    for (auto function : llvm::make_early_inc_range(
-             module.getOps<func::FuncOp>()))
+    for (auto function :
+         llvm::make_early_inc_range(module.getOps<func::FuncOp>()))
       if (!called.contains(function.getSymName()))
         function.erase();
   }

@@ -1,6 +1,6 @@
 //===- StageBlocks.cpp - what a stage's blocks read and write -------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -56,8 +56,8 @@ static LogicalResult readRun(RunBlocks &run, dist::RunOp next,
   size_t common = dataCount + savedCount + parameterCount;
   auto mismatch = [&](func::FuncOp function, StringRef what, size_t expected,
                       size_t found) {
-    return function.emitOpError() << "expected " << expected << " " << what
-                                  << ", got " << found;
+    return function.emitOpError()
+           << "expected " << expected << " " << what << ", got " << found;
   };
   if (run.forward.getNumArguments() != dataCount + parameterCount)
     return mismatch(run.forward, "arguments", dataCount + parameterCount,
@@ -92,16 +92,16 @@ static LogicalResult readRun(RunBlocks &run, dist::RunOp next,
     if (!data.input)
       data.input = block.getArgAttrOfType<StringAttr>(argument, "graph.label");
     if (!data.input)
-      return block.emitOpError() << "argument " << argument
-                                 << " names no input of the model";
+      return block.emitOpError()
+             << "argument " << argument << " names no input of the model";
     // Samples are loaded as they are.
     Type original = cast<RankedTensorType>(block.getArgumentTypes()[argument])
                         .getElementType();
     if (data.type.getElementType() != original)
-      return op.emitError() << "input " << data.input << " of the model is "
-                            << original << ", the block takes it as "
-                            << data.type.getElementType()
-                            << ", which is not there yet";
+      return op.emitError()
+             << "input " << data.input << " of the model is " << original
+             << ", the block takes it as " << data.type.getElementType()
+             << ", which is not there yet";
   }
   size_t outputCount = run.forward.getNumResults() - savedCount;
   for (auto [i, type] : llvm::enumerate(run.forward.getResultTypes()))
@@ -152,8 +152,8 @@ static LogicalResult checkFit(const RunBlocks &before, const RunBlocks &next) {
              << data.type;
   }
   for (auto [k, argument] : llvm::enumerate(next.gradientArguments)) {
-    const auto *at = llvm::find(before.gradientResults,
-                                next.data[argument].source);
+    const auto *at =
+        llvm::find(before.gradientResults, next.data[argument].source);
     if (at == before.gradientResults.end() ||
         before.outputGradients.types[at - before.gradientResults.begin()] !=
             next.inputGradients[k])

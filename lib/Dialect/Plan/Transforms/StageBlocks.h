@@ -1,6 +1,6 @@
 //===- StageBlocks.h - what a stage's blocks read and write ---------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -27,7 +27,7 @@ struct Packing {
 /// A data argument of a block.
 struct DataArgument {
   mlir::RankedTensorType type;
-  int64_t source = -1;  // the earlier block's result, or -1
+  int64_t source = -1;    // the earlier block's result, or -1
   mlir::StringAttr input; // else the model's input
 };
 
@@ -38,9 +38,9 @@ struct RunBlocks {
   int64_t count = 0;
   mlir::func::FuncOp forward, backwardInput, backwardWeight;
   llvm::SmallVector<DataArgument> data;
-  Packing outputs;   // O
-  Packing saved;     // S
-  Packing carried;   // C
+  Packing outputs; // O
+  Packing saved;   // S
+  Packing carried; // C
   /// The results of O that dO belongs to, and dO.
   llvm::SmallVector<int64_t> gradientResults;
   Packing outputGradients;

@@ -1,6 +1,6 @@
 //===- Verify.cpp - proves that the plan can run --------------------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -82,8 +82,8 @@ private:
     std::string pool = group.getSite().str() + "/" + group.getPool().str();
     const planning::Pool *known = topology.findPool(pool);
     if (!known)
-      return group.emitOpError() << place.text() << ": pool " << pool
-                                 << " is not in the topology";
+      return group.emitOpError()
+             << place.text() << ": pool " << pool << " is not in the topology";
     uint64_t available = topology.chipOf(*known).memoryBytes();
     uint64_t needed = *program.getArenaBytes();
     if (needed <= available)
@@ -177,16 +177,14 @@ private:
       for (Attribute primary : server.getPrimaries()) {
         StringRef site = cast<StringAttr>(primary).getValue();
         if (!topology.findSite(site.str()))
-          return server.emitOpError()
-                 << "places a fragment at site " << site
-                 << ", which is not in the topology";
+          return server.emitOpError() << "places a fragment at site " << site
+                                      << ", which is not in the topology";
         for (IslandOp island : module.getOps<IslandOp>())
           for (Attribute from : island.getSites())
             if (!topology.route(cast<StringAttr>(from).str(), site.str()))
-              return server.emitOpError()
-                     << "there is no way from site "
-                     << cast<StringAttr>(from).getValue()
-                     << " to the server at site " << site;
+              return server.emitOpError() << "there is no way from site "
+                                          << cast<StringAttr>(from).getValue()
+                                          << " to the server at site " << site;
       }
     return success();
   }
