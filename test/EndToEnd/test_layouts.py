@@ -66,8 +66,8 @@ class Layouts(LayoutTest):
 class Mutations(LayoutTest):
     """The same comparison with one fault planted in the reference must fail."""
 
-    def test_faults_are_caught(self):
-        measured = self.measure([3, 3], 4)
+    def check(self, *args, **options):
+        measured = self.measure(*args, **options)
         for mutation in ["gradient dropped", "bias frozen", "epsilon", "microbatch twice"]:
             with self.subTest(mutation):
                 model = reference.GPT(layers=LAYERS, mask="tril")
@@ -75,6 +75,12 @@ class Mutations(LayoutTest):
                                           microbatch=4)
                 difference = reference.largest_relative_difference(measured, mutated)
                 self.assertGreater(difference, 2 * TOLERANCE)
+
+    def test_faults_are_caught_in_a_pipeline(self):
+        self.check([3, 3], 4)
+
+    def test_faults_are_caught_in_pipelines_side_by_side(self):
+        self.check([2, 4], 2, data_parallel=2, schedule="gpipe")
 
 
 if __name__ == "__main__":
