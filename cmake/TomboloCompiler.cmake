@@ -20,9 +20,56 @@ include_directories(${TOMBOLO_INCLUDE_DIR} ${TOMBOLO_GENERATED_INCLUDE_DIR})
 separate_arguments(LLVM_DEFINITIONS_LIST NATIVE_COMMAND ${LLVM_DEFINITIONS})
 add_definitions(${LLVM_DEFINITIONS_LIST})
 
-# tombolo_tablegen(<target> <file.td> <output> <generator option>...): repeatable.
-macro(tombolo_tablegen_start td)
-  set(LLVM_TARGET_DEFINITIONS ${td})
+# The generated reference: build/PRESET/docs/{Dialects,Passes}/*.md.
+add_custom_target(tombolo-docs)
+
+# tombolo_reference_page(<td without .td> <page> <generator option>...)
+function(tombolo_reference_page td page)
+  set(LLVM_TARGET_DEFINITIONS ${td}.td)
+  get_filename_component(name ${page} NAME)
+  tablegen(MLIR ${name}.md ${ARGN})
+  set(output ${CMAKE_BINARY_DIR}/docs/${page}.md)
+  add_custom_command(OUTPUT ${output}
+    COMMAND ${CMAKE_COMMAND} -E copy ${CMAKE_CURRENT_BINARY_DIR}/${name}.md ${output}
+    DEPENDS ${CMAKE_CURRENT_BINARY_DIR}/${name}.md)
+  string(REPLACE "/" "-" target tombolo-docs-${page})
+  add_custom_target(${target} DEPENDS ${output})
+  add_dependencies(tombolo-docs ${target})
+endfunction()
+
+# tombolo_dialect(<Name> [ATTRIBUTES] [ENUMS] [INTERFACES td]): what TableGen
+# makes of <Name>Ops.td, as target Tombolo<Name>IncGen.
+macro(tombolo_dialect name)
+  cmake_parse_arguments(DIALECT "ATTRIBUTES;ENUMS" "INTERFACES" "" ${ARGN})
+  string(TOLOWER ${name} mnemonic)
+  set(LLVM_TARGET_DEFINITIONS ${name}Ops.td)
+  mlir_tablegen(${name}Ops.h.inc -gen-op-decls -dialect=${mnemonic})
+  mlir_tablegen(${name}Ops.cpp.inc -gen-op-defs -dialect=${mnemonic})
+  mlir_tablegen(${name}Dialect.h.inc -gen-dialect-decls -dialect=${mnemonic})
+  mlir_tablegen(${name}Dialect.cpp.inc -gen-dialect-defs -dialect=${mnemonic})
+  if(DIALECT_ENUMS)
+    mlir_tablegen(${name}Enums.h.inc -gen-enum-decls)
+    mlir_tablegen(${name}Enums.cpp.inc -gen-enum-defs)
+  endif()
+  if(DIALECT_ATTRIBUTES)
+    mlir_tablegen(${name}Attrs.h.inc -gen-attrdef-decls -attrdefs-dialect=${mnemonic})
+    mlir_tablegen(${name}Attrs.cpp.inc -gen-attrdef-defs -attrdefs-dialect=${mnemonic})
+  endif()
+  if(DIALECT_INTERFACES)
+    set(LLVM_TARGET_DEFINITIONS ${DIALECT_INTERFACES})
+    mlir_tablegen(${name}Interfaces.h.inc -gen-op-interface-decls)
+    mlir_tablegen(${name}Interfaces.cpp.inc -gen-op-interface-defs)
+  endif()
+  add_public_tablegen_target(Tombolo${name}IncGen)
+  tombolo_reference_page(${name}Ops Dialects/${name} -gen-dialect-doc -dialect=${mnemonic})
+endmacro()
+
+# tombolo_passes(<Name>): the passes of a dialect, as target Tombolo<Name>PassesIncGen.
+macro(tombolo_passes name)
+  set(LLVM_TARGET_DEFINITIONS Passes.td)
+  mlir_tablegen(Passes.h.inc -gen-pass-decls -name ${name})
+  add_public_tablegen_target(Tombolo${name}PassesIncGen)
+  tombolo_reference_page(Passes Passes/${name}Passes -gen-pass-doc)
 endmacro()
 
 # tombolo_library(<name> SOURCES ... [DEPENDS ...] [LINK_LIBS ...] [PLAIN] [EXCEPTIONS]):
