@@ -567,6 +567,11 @@ private:
 
 } // namespace
 
+LogicalResult exportSegment(plan::SegmentOp segment,
+                            plan::v1::Segment &message) {
+  return SegmentExport(segment, message).run();
+}
+
 FailureOr<std::unique_ptr<plan::v1::Plan>> exportPlan(ModuleOp module) {
   auto message = std::make_unique<plan::v1::Plan>();
   if (failed(PlanExport(module, *message).run()))

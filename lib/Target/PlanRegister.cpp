@@ -13,6 +13,8 @@
 #include "mlir/Tools/mlir-translate/Translation.h"
 #include "llvm/Support/SourceMgr.h"
 
+#include <google/protobuf/text_format.h>
+
 using namespace mlir;
 
 namespace tombolo {
@@ -34,6 +36,25 @@ void registerPlanTranslations() {
         // Parameters and the topology stand beside the plan.
         registry.insert<graph::GraphDialect, plan::PlanDialect,
                         topo::TopoDialect>();
+      });
+  static TranslateFromMLIRRegistration printingSegment(
+      "print-segment", "print the segment @main in protobuf's text format",
+      [](ModuleOp module, llvm::raw_ostream &out) -> LogicalResult {
+        auto segment = module.lookupSymbol<plan::SegmentOp>("main");
+        if (!segment)
+          return module.emitError("has no segment @main, run "
+                                  "graph-convert-segments first");
+        plan::v1::Segment message;
+        if (failed(exportSegment(segment, message)))
+          return failure();
+        std::string text;
+        if (!google::protobuf::TextFormat::PrintToString(message, &text))
+          return module.emitError("cannot print the segment @main");
+        out << text;
+        return success();
+      },
+      [](DialectRegistry &registry) {
+        registry.insert<graph::GraphDialect, plan::PlanDialect>();
       });
   static TranslateRegistration printing(
       "print-plan", "print a plan file in protobuf's text format",

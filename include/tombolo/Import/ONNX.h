@@ -26,6 +26,9 @@ struct OnnxImportOptions {
   /// Parameters whose whole name or a part of it matches one of these regular
   /// expressions are not trained.
   std::vector<std::string> freeze;
+  /// The model has no batch: all dimensions of its inputs are constant. For
+  /// looking at single operators; such a model cannot be planned.
+  bool noBatch = false;
 };
 
 /// Reads the model at `path` into a module with one function `@main`
@@ -36,7 +39,8 @@ mlir::OwningOpRef<mlir::ModuleOp> importOnnx(llvm::StringRef path,
                                              const OnnxImportOptions &options,
                                              mlir::MLIRContext *context);
 
-/// Registers `--import-onnx` with mlir-translate's main.
+/// Registers `--import-onnx` and `--list-onnx-operators` with mlir-translate's
+/// main.
 void registerOnnxImport();
 
 } // namespace tombolo

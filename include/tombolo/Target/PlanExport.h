@@ -14,9 +14,18 @@
 
 namespace tombolo::plan::v1 {
 class Plan;
+class Segment;
 } // namespace tombolo::plan::v1
 
+namespace tombolo::plan {
+class SegmentOp;
+} // namespace tombolo::plan
+
 namespace tombolo {
+
+/// The message of one segment.
+mlir::LogicalResult exportSegment(plan::SegmentOp segment,
+                                  plan::v1::Segment &message);
 
 /// The message of a module whose buffers are allocated, without its checksum.
 /// Fails with a diagnostic when something is left that has no place in it.
@@ -41,8 +50,9 @@ mlir::LogicalResult writeFile(llvm::StringRef path, llvm::StringRef data,
 mlir::FailureOr<std::string> printPlan(llvm::StringRef bytes,
                                        mlir::Location loc);
 
-/// Registers `--export-plan` (IR with allocated buffers to a plan file) and
-/// `--print-plan` (a plan file to text) with mlir-translate's main.
+/// Registers `--export-plan` (IR with allocated buffers to a plan file),
+/// `--print-plan` (a plan file to text) and `--print-segment` (the segment
+/// @main to text) with mlir-translate's main.
 void registerPlanTranslations();
 
 } // namespace tombolo

@@ -48,11 +48,10 @@ private:
 };
 
 MemRefType getMemoryType(const Place &place) {
-  MemRefLayoutAttrInterface layout;
-  if (!isRowMajor(place.view))
-    layout = StridedLayoutAttr::get(place.elementType.getContext(), 0,
-                                    place.view.strides);
-  return MemRefType::get(place.view.shape, place.elementType, layout);
+  if (isRowMajor(place.view))
+    return MemRefType::get(place.view.shape, place.elementType);
+  return plan::getMemoryType(place.view.shape, place.elementType,
+                             place.view.strides);
 }
 
 Value SegmentWriter::getValue(const Place &place, Location location) {

@@ -88,6 +88,9 @@ LogicalResult buildPow(NodeContext &context) {
   Value base = context.getValue(0);
   if (!base)
     return failure();
+  if (!isa<FloatType>(getType(base).getElementType()))
+    return context.emitError()
+           << "a power of integers is not there yet: cast the base to float";
   // The exponent may be of another type; the result has the base's.
   Value exponent;
   const Symbolic *known = context.getSymbolic(1);
@@ -362,22 +365,41 @@ LogicalResult buildLayerNormalization(NodeContext &context) {
       context.normalizeAxis(context.getInt("axis", -1), shape.size());
   if (failed(axis))
     return failure();
-  if (*axis + 1 != static_cast<int64_t>(shape.size()))
-    return context.emitError()
-           << "a norm over more than the last dimension is not there yet";
+  // A norm over several dimensions is one over their product.
+  Shape row(shape.begin() + *axis, shape.end());
+  Affine length{1, 0};
+  for (Affine size : row) {
+    std::optional<Affine> product = mul(length, size);
+    if (!product || !product->isConstant())
+      return context.emitError()
+             << "a norm over the dimensions " << toString(row)
+             << " is not there yet, expected constant ones";
+    length = *product;
+  }
+  bool flattens = row.size() > 1;
+  if (flattens) {
+    Shape flat(shape.begin(), shape.begin() + *axis);
+    flat.push_back(length);
+    if (!(value = context.makeReshape(value, flat)))
+      return failure();
+  }
   Value beta;
   if (context.hasOperand(2))
     beta = context.getValue(2);
   else
     beta = context.materialize(
-        Symbolic::splat(ElementType::F32, {shape.back()}, Scalar::real(0)));
+        Symbolic::splat(ElementType::F32, row, Scalar::real(0)));
   if (!beta)
     return failure();
   // Scale and shift may be broadcast along the row.
-  for (Value *operand : {&gamma, &beta})
-    if (getShape(getType(*operand)) != Shape{shape.back()} &&
-        !(*operand = context.makeBroadcast(*operand, {shape.back()})))
+  for (Value *operand : {&gamma, &beta}) {
+    if (getShape(getType(*operand)) != row)
+      *operand = context.makeBroadcast(*operand, row);
+    if (*operand && flattens)
+      *operand = context.makeReshape(*operand, {length});
+    if (!*operand)
       return failure();
+  }
   auto norm = context.create<graph::LayerNormOp>(
       {value, gamma, beta}, [&](auto &properties) {
         properties.epsilon = context.getBuilder().getF64FloatAttr(
@@ -385,16 +407,18 @@ LogicalResult buildLayerNormalization(NodeContext &context) {
       });
   if (!norm)
     return failure();
-  // ONNX keeps the reduced dimension.
+  // ONNX keeps the reduced dimensions.
   Shape kept(shape);
-  kept.back() = {1, 0};
+  std::fill(kept.begin() + *axis, kept.end(), Affine{1, 0});
   for (size_t i : {1, 2})
     if (context.wantsResult(i)) {
       Value statistic = context.makeReshape(norm->getResult(i), kept);
       if (failed(context.setResult(i, statistic)))
         return failure();
     }
-  return context.setResult(0, norm.getResult());
+  Value result = norm.getResult();
+  return context.setResult(0, flattens ? context.makeReshape(result, shape)
+                                       : result);
 }
 
 } // namespace tombolo::importer

@@ -132,6 +132,15 @@ LogicalResult Importer::findBatch() {
     if (!binding.second)
       return emitError(loc) << "--bind '" << name
                             << "': no input has a dimension of that name";
+  if (options.noBatch) {
+    if (!options.batchDim.empty() || !names.empty())
+      return emitError(loc)
+             << "has the free dimension '"
+             << (names.empty() ? options.batchDim : names.front())
+             << "', expected constant ones with --no-batch: give it a size "
+                "with --bind NAME=SIZE";
+    return success();
+  }
   if (!options.batchDim.empty()) {
     batchDim = options.batchDim;
     if (bindings.contains(batchDim))
@@ -323,6 +332,18 @@ LogicalResult Importer::addOutputs() {
     Value value = known ? getOrMake(*known, context) : Value();
     if (!value)
       return failure();
+    // Constants of other types are computed with as float or int64.
+    if (int declared = output.type().tensor_type().elem_type()) {
+      std::optional<ElementType> element = getElementType(declared);
+      if (!element ||
+          toMlirType(*element, builder.getContext()) !=
+              cast<RankedTensorType>(value.getType()).getElementType())
+        return emitError(loc)
+               << "output '" << output.name()
+               << "' is declared with the element type number " << declared
+               << ", but computed as "
+               << cast<RankedTensorType>(value.getType()).getElementType();
+    }
     results.push_back(value);
     attributes.push_back(builder.getDictionaryAttr(builder.getNamedAttr(
         graph::kOutputAttr, builder.getStringAttr(output.name()))));

@@ -81,6 +81,8 @@ static constexpr OpEntry table[] = {
     {"LayerNormalization", 2, 3, 0, nullptr, buildLayerNormalization},
 };
 
+llvm::ArrayRef<OpEntry> getOps() { return table; }
+
 const OpEntry *findOp(const onnx::NodeProto &node) {
   static const llvm::StringMap<const OpEntry *> byType = [] {
     llvm::StringMap<const OpEntry *> map;

@@ -30,6 +30,9 @@ struct OpEntry {
 /// Every operand is without gradient.
 inline constexpr uint32_t noGradients = ~uint32_t{0};
 
+/// All operators, in the order of the table.
+llvm::ArrayRef<OpEntry> getOps();
+
 /// Null when the operator is not supported.
 const OpEntry *findOp(const onnx::NodeProto &node);
 

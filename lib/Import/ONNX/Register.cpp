@@ -6,8 +6,11 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "tombolo/Dialect/Graph/IR/GraphDialect.h"
 #include "tombolo/Import/ONNX.h"
+
+#include "OpTable.h"
+
+#include "tombolo/Dialect/Graph/IR/GraphDialect.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Tools/mlir-translate/Translation.h"
@@ -27,6 +30,9 @@ void tombolo::registerOnnxImport() {
   static llvm::cl::list<std::string> freeze(
       "freeze", llvm::cl::cat(category), llvm::cl::value_desc("REGEX"),
       llvm::cl::desc("parameters that are not trained"));
+  static llvm::cl::opt<bool> noBatch(
+      "no-batch", llvm::cl::cat(category),
+      llvm::cl::desc("the model has no batch, all its shapes are constant"));
   static TranslateToMLIRRegistration registration(
       "import-onnx", "read an ONNX model into the graph dialect",
       [](llvm::SourceMgr &source,
@@ -40,10 +46,19 @@ void tombolo::registerOnnxImport() {
               << "an ONNX model is read from a file, not from a pipe";
           return nullptr;
         }
-        OnnxImportOptions options{batchDim, bindings, freeze};
+        OnnxImportOptions options{batchDim, bindings, freeze, noBatch};
         return importOnnx(path, options, context);
       },
       [](DialectRegistry &registry) {
         registry.insert<func::FuncDialect, graph::GraphDialect>();
+      });
+  static TranslateRegistration listing(
+      "list-onnx-operators",
+      "list the ONNX operators that --import-onnx reads (of an empty input)",
+      [](const std::shared_ptr<llvm::SourceMgr> &, llvm::raw_ostream &out,
+         MLIRContext *) -> LogicalResult {
+        for (const importer::OpEntry &entry : importer::getOps())
+          out << entry.type << '\n';
+        return success();
       });
 }

@@ -6,10 +6,10 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// A test tool: `segment-run DEVICE SEGMENT FOLDER`. SEGMENT is a
+// A test tool: `segment-run DEVICE (SEGMENT FOLDER)...`. SEGMENT is a
 // plan.v1.Segment in protobuf's text format. Argument NAME is read from
 // FOLDER/NAME.in (absent: zeros) and, unless it is only read, written to
-// FOLDER/NAME.out.
+// FOLDER/NAME.out. An error does not keep the segments after it from running.
 //
 //===----------------------------------------------------------------------===//
 
@@ -67,15 +67,18 @@ static void run(const std::string &name, const std::string &path,
 }
 
 int main(int argc, char **argv) {
-  if (argc != 4) {
-    std::cerr << "usage: segment-run DEVICE SEGMENT FOLDER\n";
+  if (argc < 4 || argc % 2 != 0) {
+    std::cerr << "usage: segment-run DEVICE (SEGMENT FOLDER)...\n";
     return 2;
   }
-  try {
-    run(argv[1], argv[2], argv[3]);
-  } catch (const Error &error) {
-    std::cerr << "error: " << error.what() << '\n';
-    return error.exitStatus();
-  }
-  return 0;
+  int status = 0;
+  for (int i = 2; i < argc; i += 2)
+    try {
+      run(argv[1], argv[i], argv[i + 1]);
+    } catch (const Error &error) {
+      std::cerr << argv[i] << ": error: " << error.what() << '\n';
+      if (status == 0)
+        status = error.exitStatus();
+    }
+  return status;
 }

@@ -3,12 +3,14 @@
 // A segment with a view, workspace, a constant and settings of every kind.
 // CHECK-LABEL: plan.segment @f(%{{.*}}: memref<2x4xf32> read "x", %{{.*}}: memref<4x2xf32> write "y") workspace 64
 // CHECK: plan.view %{{.*}}[0] : memref<2x4xf32> to memref<4x2xf32, strided<[1, 4]>>
+// CHECK: plan.view %{{.*}}[0] : memref<2x4xf32> to memref<3x2x4xf32, #plan.strided<[0, 4, 1]>>
 // CHECK: plan.workspace[0] : memref<4x2xf32>
 // CHECK: plan.constant dense<1.000000e+00> : tensor<2xf32> : memref<2xf32>
 // CHECK: plan.compute "add" ins(%{{.*}}, %{{.*}} : memref<4x2xf32, strided<[1, 4]>>, memref<2xf32>) outs(%{{.*}} : memref<4x2xf32>)
 // CHECK: plan.compute "matmul" {{.*}} accumulate with {axes = array<i64: 0, 1>, causal = true, n = 3 : i64, scale = 5.000000e-01 : f64, text = "none"}
 plan.segment @f(%x: memref<2x4xf32> read "x", %y: memref<4x2xf32> write "y") workspace 64 {
   %0 = plan.view %x[0] : memref<2x4xf32> to memref<4x2xf32, strided<[1, 4]>>
+  %b = plan.view %x[0] : memref<2x4xf32> to memref<3x2x4xf32, #plan.strided<[0, 4, 1]>>
   %1 = plan.workspace[0] : memref<4x2xf32>
   %2 = plan.constant dense<1.0> : tensor<2xf32> : memref<2xf32>
   plan.compute "add" ins(%0, %2 : memref<4x2xf32, strided<[1, 4]>>, memref<2xf32>) outs(%1 : memref<4x2xf32>)

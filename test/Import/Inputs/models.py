@@ -142,6 +142,17 @@ def computed_shape():
                  inputs=[("x", FLOAT, ["batch", 4]), ("s", INT64, [2])])
 
 
+def integer_power():
+    return model([("Pow", ["x", "x"], ["y"], "power")], inputs=[("x", INT64, ["batch", 4])],
+                 outputs=[("y", INT64, [])])
+
+
+def output_type():
+    return model([("Constant", [], ["y"], "", dict(value=numpy_helper.from_array(
+        np.array([255], np.uint8)))), ("Relu", ["x"], ["z"])],
+        outputs=[("z", FLOAT, []), ("y", TensorProto.UINT8, [1])])
+
+
 def absent_mask():
     made = model([("Equal", ["m", "zero"], ["c"]), ("Where", ["c", "x", "x"], ["y"])],
                  [("m", f(4)), ("zero", np.zeros((), np.float32))])

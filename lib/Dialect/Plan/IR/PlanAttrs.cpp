@@ -25,6 +25,18 @@ void PlanDialect::registerAttributes() {
       >();
 }
 
+AffineMap StridedAttr::getAffineMap() const {
+  return makeStridedLinearLayoutMap(getStrides(), 0, getContext());
+}
+
+LogicalResult
+StridedAttr::verify(llvm::function_ref<InFlightDiagnostic()> emitError,
+                    ArrayRef<int64_t> strides) {
+  if (llvm::any_of(strides, [](int64_t stride) { return stride < 0; }))
+    return emitError() << "expected strides that are not negative";
+  return success();
+}
+
 //===----------------------------------------------------------------------===//
 // Expressions
 //===----------------------------------------------------------------------===//

@@ -19,11 +19,25 @@ int64_t tombolo::plan::storageBytes(ShapedType type) {
 }
 
 SmallVector<int64_t> tombolo::plan::stridesOf(MemRefType type) {
+  if (auto layout = dyn_cast<StridedAttr>(type.getLayout()))
+    return SmallVector<int64_t>(layout.getStrides());
   SmallVector<int64_t> strides;
   int64_t offset;
   if (failed(getStridesAndOffset(type, strides, offset)))
     return {};
   return strides;
+}
+
+MemRefType tombolo::plan::getMemoryType(ArrayRef<int64_t> shape,
+                                        Type elementType,
+                                        ArrayRef<int64_t> strides) {
+  MLIRContext *context = elementType.getContext();
+  MemRefLayoutAttrInterface layout;
+  if (llvm::is_contained(strides, 0))
+    layout = StridedAttr::get(context, strides);
+  else
+    layout = StridedLayoutAttr::get(context, 0, strides);
+  return MemRefType::get(shape, elementType, layout);
 }
 
 /// The bytes a view reaches over, from its first element; 0 for none.
@@ -40,9 +54,13 @@ static int64_t spanBytes(MemRefType type) {
 /// Types in segments are static, with non-negative strides and no offset.
 static LogicalResult verifyMemory(Operation *op, MemRefType type) {
   SmallVector<int64_t> strides;
-  int64_t offset;
-  if (!type.hasStaticShape() ||
-      failed(getStridesAndOffset(type, strides, offset)) || offset != 0 ||
+  int64_t offset = 0;
+  bool known = true;
+  if (auto layout = dyn_cast<StridedAttr>(type.getLayout()))
+    strides.assign(layout.getStrides().begin(), layout.getStrides().end());
+  else
+    known = succeeded(getStridesAndOffset(type, strides, offset));
+  if (!type.hasStaticShape() || !known || offset != 0 ||
       llvm::any_of(strides, [](int64_t stride) { return stride < 0; }))
     return op->emitOpError()
            << "expected a static memref with strides and no offset, got "

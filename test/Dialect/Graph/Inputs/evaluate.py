@@ -267,7 +267,7 @@ def compute(op, opcode, inputs, shapes):
     return list(results) if isinstance(results, tuple) else [results]
 
 
-def run(function, arguments, real):
+def run(function, arguments, real, passed=None):
     values = dict(zip((name for name, _ in function.arguments), arguments))
     for op in function.ops:
         inputs = [values[o] for o in op.operands]
@@ -296,6 +296,8 @@ def run(function, arguments, real):
             results = [inputs[0].to(real if dtype.is_floating_point else dtype)]
         else:
             results = compute(op, name, inputs, shapes)
+        if passed is not None and any(r.requires_grad for r in results):
+            passed.add(name)
         for key, value in zip(op.results, results):
             values[key] = value
     raise AssertionError("a function without a return")
@@ -323,6 +325,22 @@ def blocks_of(function):
     return split(attributes.group(1)) if attributes else ["{}"] * len(function.arguments)
 
 
+def loss_of(functions, inputs, values, ops=None):
+    """The loss by the blocks' own ops; collects those that gradients pass."""
+    known = dict(inputs)
+    for op in functions["main"].ops:
+        if op.name == "graph.get_parameter":
+            known[op.results[0]] = op.attribute("parameter")
+        elif op.name == "func.call":
+            arguments = [values[known[o]] if isinstance(known[o], str) else known[o]
+                         for o in op.operands]
+            results = run(functions[op.attribute("callee")], arguments, torch.float64, ops)
+            known.update(zip(op.results, results))
+        else:
+            return known[op.operands[0]]
+    raise AssertionError("@main without a return")
+
+
 def check_gradients(path):
     functions, parameters = parse(path)
     real = torch.float64
@@ -332,19 +350,8 @@ def check_gradients(path):
     inputs = dict((name, random(t, real)) for name, t in main.arguments)
 
     # The blocks' own ops, by autograd.
-    known, calls = dict(inputs), []
-    for op in main.ops:
-        if op.name == "graph.get_parameter":
-            known[op.results[0]] = op.attribute("parameter")
-        elif op.name == "func.call":
-            arguments = [values[known[o]] if isinstance(known[o], str) else known[o]
-                         for o in op.operands]
-            callee = op.attribute("callee")
-            results = run(functions[callee], arguments, real)
-            calls.append((op, callee))
-            known.update(zip(op.results, results))
-        else:
-            loss = known[op.operands[0]]
+    ops = set()
+    loss = loss_of(functions, inputs, values, ops)
     wanted = torch.autograd.grad(loss, [v for v in values.values()], allow_unused=True)
     wanted = dict(zip(values, wanted))
 
@@ -391,6 +398,23 @@ def check_gradients(path):
         expected = wanted[name] if wanted[name] is not None else torch.zeros_like(gradient)
         agree(f"gradient of {name}", gradient, expected, 1e-7)
     print(f"{len(gradients)} gradients agree")
+    check_differences(functions, inputs, values, gradients)
+    print("gradients flow through", ", ".join(sorted(ops)))
+
+
+def check_differences(functions, inputs, values, gradients):
+    """The gradients along random directions against central differences."""
+    step, directions = 1e-5, 4
+    with torch.no_grad():
+        for name, gradient in gradients.items():
+            for _ in range(directions):
+                direction = torch.randn(gradient.shape, dtype=gradient.dtype)
+                ends = [loss_of(functions, inputs,
+                                {**values, name: values[name] + sign * step * direction})
+                        for sign in (1, -1)]
+                slope = (ends[0] - ends[1]) / (2 * step)
+                agree(f"slope of {name}", (gradient * direction).sum(), slope, 1e-6)
+    print(f"{directions * len(gradients)} slopes agree")
 
 
 class Memory:

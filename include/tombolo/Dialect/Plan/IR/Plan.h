@@ -48,6 +48,10 @@ int64_t storageBytes(mlir::ShapedType type);
 
 /// Strides (elements) of a memref whose layout is static.
 llvm::SmallVector<int64_t> stridesOf(mlir::MemRefType type);
+/// The memref of these strides.
+mlir::MemRefType getMemoryType(llvm::ArrayRef<int64_t> shape,
+                               mlir::Type elementType,
+                               llvm::ArrayRef<int64_t> strides);
 
 } // namespace tombolo::plan
 

@@ -8,6 +8,7 @@
 #define TOMBOLO_DIALECT_PLAN_IR_PLANDIALECT_TD
 
 include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/BuiltinAttributeInterfaces.td"
 include "mlir/IR/EnumAttr.td"
 include "mlir/IR/OpBase.td"
 
@@ -57,7 +58,8 @@ def Plan_GroupAttr : EnumAttr<Plan_Dialect, Plan_Group, "group">;
 // Signed, as all sizes and numbers here are.
 def Plan_I64 : TypedSignlessIntegerAttrBase<I64, "int64_t", "64-bit integer">;
 
-class Plan_Attr<string name, string attrMnemonic> : AttrDef<Plan_Dialect, name> {
+class Plan_Attr<string name, string attrMnemonic, list<Trait> traits = []>
+    : AttrDef<Plan_Dialect, name, traits> {
   let mnemonic = attrMnemonic;
 }
 
@@ -126,6 +128,18 @@ def Plan_NamesAttr : Plan_Attr<"Names", "names"> {
   let parameters = (ins "::mlir::StringAttr":$prefix, "::mlir::StringAttr":$suffix,
                         "uint64_t":$first, "uint64_t":$step);
   let assemblyFormat = "`<` $prefix `,` $first `,` $step `,` $suffix `>`";
+}
+
+def Plan_StridedAttr : Plan_Attr<"Strided", "strided", [
+    DeclareAttrInterfaceMethods<MemRefLayoutAttrInterface, ["getAffineMap"]>]> {
+  let summary = "a memref's strides, some of which are 0";
+  let description = [{
+    `#plan.strided<[0, 1]>`: the memory of a broadcast. MLIR's own `strided`,
+    which all other views have, refuses a stride of 0.
+  }];
+  let parameters = (ins ArrayRefParameter<"int64_t">:$strides);
+  let assemblyFormat = "`<` `[` $strides `]` `>`";
+  let genVerifyDecl = 1;
 }
 
 def Plan_AccessArrayAttr : TypedArrayAttrBase<Plan_AccessAttr, "accesses">;
