@@ -29,7 +29,8 @@ constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 50;
 
 // Runs are listed one by one; no layout of a real model has more.
 constexpr std::uint64_t kMaxRuns = std::uint64_t{1} << 26;
-constexpr int kMaxDepth = 1000;
+// A manifest needs 7 levels; the JSON library's writer recurses.
+constexpr int kMaxManifestDepth = 16;
 
 std::string digest(const std::string &text, const std::string &place) {
   if (text.size() != 64 ||
@@ -41,14 +42,15 @@ std::string digest(const std::string &text, const std::string &place) {
   return bytes;
 }
 
-/// Brackets opened and not closed, at most; the JSON library's writer recurses.
-int depthOf(const std::string &text) {
-  int depth = 0, most = 0;
-  for (char c : text) {
-    depth += (c == '[' || c == '{') - (c == ']' || c == '}');
-    most = std::max(most, depth);
-  }
-  return most;
+[[noreturn]] void notManifest(const std::string &path) {
+  throw Error("'", path, "': not a checkpoint's manifest, or damaged");
+}
+
+/// A count as the writer writes it: no float, nothing negative.
+std::uint64_t number(const json &value, const std::string &place) {
+  if (!value.is_number_unsigned())
+    throw Error(place, ": expected a count, got ", value.dump().substr(0, 60));
+  return value.get<std::uint64_t>();
 }
 
 struct Run {
@@ -56,6 +58,8 @@ struct Run {
   std::uint64_t end;
   std::uint64_t local; // element of the part, or of the arena
 };
+
+bool before(const Run &a, const Run &b) { return a.begin < b.begin; }
 
 template <typename Slices> std::vector<Run> sortedRuns(const Slices &slices) {
   std::vector<Run> runs;
@@ -66,8 +70,7 @@ template <typename Slices> std::vector<Run> sortedRuns(const Slices &slices) {
       runs.push_back({begin, begin + slice.length(), local});
       local += slice.length();
     }
-  std::sort(runs.begin(), runs.end(),
-            [](const Run &a, const Run &b) { return a.begin < b.begin; });
+  std::sort(runs.begin(), runs.end(), before);
   return runs;
 }
 
@@ -75,22 +78,35 @@ template <typename Slices> std::vector<Run> sortedRuns(const Slices &slices) {
 
 namespace detail {
 
+json parseManifest(const std::string &text, const std::string &path) {
+  auto shallow = [&](int depth, json::parse_event_t, json &) {
+    if (depth > kMaxManifestDepth)
+      notManifest(path);
+    return true;
+  };
+  json parsed = json::parse(text, shallow, /*allow_exceptions=*/false);
+  if (!parsed.is_object())
+    notManifest(path);
+  return parsed;
+}
+
 json readManifest(const std::string &folder) {
   std::string path = folder + "/" + kManifestName;
-  std::string text = readFile(path, kMaxManifest);
-  if (depthOf(text) > kMaxDepth)
-    throw Error("'", path, "': not a checkpoint's manifest, or damaged");
-  json manifest = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!manifest.is_object() || !manifest.contains("checksum") ||
-      !manifest["checksum"].is_string())
-    throw Error("'", path, "': not a checkpoint's manifest, or damaged");
+  json manifest = parseManifest(readFile(path, kMaxManifest), path);
+  if (!manifest.contains("checksum") || !manifest["checksum"].is_string())
+    notManifest(path);
   std::string checksum = manifest["checksum"];
   manifest.erase("checksum");
   if (checksum != toHex(sha256(manifest.dump())))
     throw Error("'", path, "': the checksum does not match, it is damaged");
-  if (manifest.value("format", "") != kManifestFormat)
+  if (!manifest.contains("format") || manifest["format"] != kManifestFormat)
     throw Error("'", path, "': expected format '", kManifestFormat, "'");
   return manifest;
+}
+
+bool isGeneration(const std::string &name) {
+  return name.rfind("step-", 0) == 0 && name.size() > 5 && name.size() <= 24 &&
+         name.find_first_not_of("0123456789", 5) == std::string::npos;
 }
 
 std::vector<std::pair<std::uint64_t, std::string>>
@@ -100,9 +116,7 @@ generations(const std::string &islandFolder) {
   for (const fs::directory_entry &entry :
        fs::directory_iterator(islandFolder, error)) {
     std::string name = entry.path().filename().string();
-    if (name.rfind("step-", 0) != 0 || name.size() > 24 ||
-        name.find_first_not_of("0123456789", 5) != std::string::npos ||
-        name.size() == 5 || !fs::exists(entry.path() / kManifestName, error))
+    if (!isGeneration(name) || !fs::exists(entry.path() / kManifestName, error))
       continue;
     found.push_back({std::stoull(name.substr(5)), entry.path().string()});
   }
@@ -131,15 +145,29 @@ std::string latestCheckpoint(const std::string &dir, std::uint32_t island) {
   return "";
 }
 
+std::string resumedCheckpoint(const std::string &dir, std::uint32_t island) {
+  std::string first = latestCheckpoint(dir, 0);
+  if (island > 0 && !first.empty() &&
+      Checkpoint(first).info().batches.size() <= island)
+    return first;
+  return latestCheckpoint(dir, island);
+}
+
 Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
   json manifest = readManifest(folder);
   std::string place = "'" + folder + "/" + kManifestName + "'";
   try {
     header.modelHash = digest(manifest.at("model_hash"), place);
-    header.island = manifest.at("island");
-    header.step = manifest.at("step");
-    header.updates = manifest.at("updates");
-    header.nextSample = manifest.at("next_sample");
+    header.island =
+        static_cast<std::uint32_t>(number(manifest.at("island"), place));
+    header.step = number(manifest.at("step"), place);
+    header.updates =
+        static_cast<std::int64_t>(number(manifest.at("updates"), place));
+    header.nextSample = number(manifest.at("next_sample"), place);
+    header.freeSample = number(manifest.at("free_sample"), place);
+    header.innerSteps = number(manifest.at("inner_steps"), place);
+    for (const json &batch : manifest.at("batches"))
+      header.batches.push_back(number(batch, place));
     std::uint64_t runs = 0;
     for (const json &shard : manifest.at("shards")) {
       std::string file = shard.at("file");
@@ -149,11 +177,13 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
       for (const json &entry : shard.at("tensors")) {
         Part part;
         part.file = file;
-        part.offset = entry.at("offset");
+        part.offset = number(entry.at("offset"), place);
         part.sha256 = digest(entry.at("sha256"), place);
         std::string name = entry.at("name");
         Tensor &tensor = tensors[name];
-        std::vector<std::uint64_t> dims = entry.at("dims");
+        std::vector<std::uint64_t> dims;
+        for (const json &dim : entry.at("dims"))
+          dims.push_back(number(dim, place));
         if (!tensor.parts.empty() && tensor.dims != dims)
           throw Error(place, ": '", name, "' has two shapes");
         tensor.dims = dims;
@@ -164,10 +194,10 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
             throw Error(place, ": '", name, "' is too large");
         for (const json &range : entry.at("ranges")) {
           Slice slice;
-          slice.set_begin(range.at(0));
-          slice.set_length(range.at(1));
-          slice.set_count(range.at(2));
-          slice.set_stride(range.at(3));
+          slice.set_begin(number(range.at(0), place));
+          slice.set_length(number(range.at(1), place));
+          slice.set_count(number(range.at(2), place));
+          slice.set_stride(number(range.at(3), place));
           if (slice.begin() > whole || slice.length() > whole ||
               slice.count() > whole || slice.stride() > whole ||
               static_cast<unsigned __int128>(slice.begin()) +
@@ -188,9 +218,26 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
         tensor.parts.push_back(std::move(part));
       }
     }
+    checkDisjoint(place);
   } catch (const json::exception &error) {
     throw Error(place,
                 ": a field is missing or of the wrong kind: ", error.what());
+  }
+}
+
+/// No element of a tensor stands twice; so where as many elements are found as
+/// are needed, none is missing.
+void Checkpoint::checkDisjoint(const std::string &place) const {
+  for (const auto &[name, tensor] : tensors) {
+    std::vector<Run> runs;
+    for (const Part &part : tensor.parts) {
+      std::vector<Run> more = sortedRuns(part.ranges);
+      runs.insert(runs.end(), more.begin(), more.end());
+    }
+    std::sort(runs.begin(), runs.end(), before);
+    for (std::size_t i = 1; i < runs.size(); ++i)
+      if (runs[i].begin < runs[i - 1].end)
+        throw Error(place, ": '", name, "': its ranges overlap");
   }
 }
 

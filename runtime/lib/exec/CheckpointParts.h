@@ -24,6 +24,13 @@ inline constexpr const char *kManifestFormat = "tombolo-checkpoint-1";
 /// Elements that loading and saving hold in memory at a time.
 inline constexpr std::uint64_t kStagingElements = 1 << 20;
 
+/// The object in `text`. Throws Error with `path` when it is none or nested too
+/// deep to be written again.
+nlohmann::json parseManifest(const std::string &text, const std::string &path);
+
+/// Whether a folder's name is that of a generation, "step-N".
+bool isGeneration(const std::string &name);
+
 /// The manifest without its checksum, which has been checked.
 nlohmann::json readManifest(const std::string &folder);
 

@@ -29,11 +29,49 @@ std::string partName(std::uint64_t rank) {
   return "rank-" + std::to_string(rank) + ".part.json";
 }
 
-void makeFolder(const std::string &folder) {
+/// Each level that is made is durable in the one above.
+void makeFolder(const fs::path &folder) {
   std::error_code error;
-  fs::create_directories(folder, error);
+  if (fs::is_directory(folder, error))
+    return;
+  fs::path parent = folder.parent_path();
+  if (!parent.empty())
+    makeFolder(parent);
+  fs::create_directory(folder, error); // another rank may have been first
+  std::string why = error ? error.message() : "not a folder";
+  if (!fs::is_directory(folder, error))
+    throw Error("'", folder.string(), "': cannot create: ", why);
+  syncFolder(parent.string());
+}
+
+/// Removes a generation unless a manifest turns up in it. It is moved away
+/// first, so that no rank that still lives can complete it meanwhile.
+void removeUnfinished(const fs::path &folder) {
+  std::error_code error;
+  fs::path aside = folder;
+  aside += ".tmp-removed";
+  fs::remove_all(aside, error);
+  fs::rename(folder, aside, error);
   if (error)
-    throw Error("'", folder, "': cannot create: ", error.message());
+    return;
+  if (fs::exists(aside / kManifestName, error))
+    fs::rename(aside, folder, error);
+  else
+    fs::remove_all(aside, error);
+}
+
+bool endsWith(const std::string &name, const std::string &end) {
+  return name.size() >= end.size() &&
+         name.compare(name.size() - end.size(), end.size(), end) == 0;
+}
+
+std::vector<fs::path> entries(const fs::path &folder) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error), end; !error && at != end;
+       at.increment(error))
+    found.push_back(at->path());
+  return found;
 }
 
 } // namespace
@@ -92,6 +130,31 @@ void writeShard(const std::string &folder, std::uint64_t rank,
   writeFile(folder + "/" + partName(rank), part.dump());
 }
 
+void discardUnfinished(const std::string &dir, std::uint32_t island) {
+  fs::path folder = fs::path(dir) / ("island-" + std::to_string(island));
+  std::error_code error;
+  for (const fs::path &generation : entries(folder)) {
+    std::string name = generation.filename().string();
+    std::string removed = ".tmp-removed";
+    if (endsWith(name, removed) &&
+        isGeneration(name.substr(0, name.size() - removed.size()))) {
+      fs::remove_all(generation, error);
+      continue;
+    }
+    if (!isGeneration(name))
+      continue;
+    if (!fs::exists(generation / kManifestName, error)) {
+      removeUnfinished(generation);
+      continue;
+    }
+    for (const fs::path &file : entries(generation))
+      if (file.filename().string().find(".tmp-") != std::string::npos ||
+          endsWith(file.filename().string(), ".part.json"))
+        fs::remove(file, error);
+  }
+  fs::remove(folder, error); // only when empty
+}
+
 void discardManifest(const std::string &folder) {
   std::error_code error;
   if (fs::remove(folder + "/" + kManifestName, error))
@@ -101,15 +164,14 @@ void discardManifest(const std::string &folder) {
 void writeManifest(const std::string &folder, std::uint64_t ranks,
                    const CheckpointInfo &info) {
   json manifest = {
-      {"format", kManifestFormat}, {"model_hash", toHex(info.modelHash)},
-      {"island", info.island},     {"step", info.step},
-      {"updates", info.updates},   {"next_sample", info.nextSample},
-      {"shards", json::array()}};
+      {"format", kManifestFormat},      {"model_hash", toHex(info.modelHash)},
+      {"island", info.island},          {"step", info.step},
+      {"updates", info.updates},        {"next_sample", info.nextSample},
+      {"batches", info.batches},        {"free_sample", info.freeSample},
+      {"inner_steps", info.innerSteps}, {"shards", json::array()}};
   for (std::uint64_t rank = 0; rank < ranks; ++rank) {
     std::string path = folder + "/" + partName(rank);
-    json part = json::parse(readFile(path, kMaxPart), nullptr, false);
-    if (!part.is_object())
-      throw Error("'", path, "': is damaged");
+    json part = parseManifest(readFile(path, kMaxPart), path);
     if (part.contains("file"))
       manifest["shards"].push_back(std::move(part));
   }
@@ -118,7 +180,10 @@ void writeManifest(const std::string &folder, std::uint64_t ranks,
   std::error_code ignored;
   for (std::uint64_t rank = 0; rank < ranks; ++rank)
     fs::remove(folder + "/" + partName(rank), ignored);
-  auto all = generations(fs::path(folder).parent_path().string());
+  // What is durable before anything older goes: also the entry of this one.
+  std::string island = fs::path(folder).parent_path().string();
+  syncFolder(island);
+  auto all = generations(island);
   for (std::size_t i = 2; i < all.size(); ++i) {
     // The manifest first: a half-removed generation must not count.
     discardManifest(all[i].second);

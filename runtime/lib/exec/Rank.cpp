@@ -13,7 +13,6 @@
 #include "Links.h"
 #include "tombolo/runtime/Checkpoint.h"
 #include "tombolo/runtime/InitialParameters.h"
-#include "tombolo/runtime/engine/Progress.h"
 #include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/plan/Validate.h"
 
@@ -53,6 +52,7 @@ private:
   void prepareData();
   void loadModel();
   void loadCheckpoint(const std::string &folder);
+  CheckpointInfo dealing() const;
   void connect();
   void startExchange();
 
@@ -65,6 +65,11 @@ private:
   // Around steps.
   void report(std::uint64_t step, double seconds);
   bool isCheckpointStep(std::uint64_t stepsDone) const;
+  /// The first sample of a step. What a resumed run has used before under
+  /// another plan shifts all samples of this one.
+  std::uint64_t firstSampleOf(std::uint64_t step) const {
+    return samplesBefore + firstSample(plan, options.island, step);
+  }
   void saveCheckpoint(std::uint64_t stepsDone);
 
   bool owns(const LocalParameter &parameter) const {
@@ -111,6 +116,7 @@ private:
   std::vector<const LocalParameter *> exchanged; // tensors of the exchange
   std::vector<std::pair<std::size_t, std::vector<float>>> resumedMomentum;
 
+  std::uint64_t samplesBefore = 0; // modulo 2^64; see firstSampleOf
   std::uint64_t firstStep = 0;
   std::uint64_t currentStep = 0;
   bool finishing = false;
@@ -130,7 +136,6 @@ void Rank::run() { impl->run(); }
 // ------------------------------------------------------ before the first step
 
 void Rank::Impl::prepare() {
-  checkProgress(plan);
   if (!device.hostAccessible() && layout.rankCount() > 1)
     throw Error("device '", device.name(),
                 "': its memory is not the host's, "
@@ -188,9 +193,10 @@ void Rank::Impl::prepareData() {
                 "': only models of one token input and token labels can be fed "
                 "from a token file");
   tokenSample = model.tokens_per_sample();
-  sampleTokens.resize(tokenSample + 1);
+  // The file first: it bounds what a sample can take.
   tokens = std::make_unique<TokenFile>(options.data, tokenSample,
                                        model.vocabulary());
+  sampleTokens.resize(tokenSample + 1);
 }
 
 void Rank::Impl::loadModel() {
@@ -203,8 +209,9 @@ void Rank::Impl::loadModel() {
                 toHex(model.hash()).substr(0, 16),
                 "); plan it again with tombolo-plan");
   std::string found =
-      options.checkpointDir.empty()
-          ? ""
+      options.checkpointDir.empty() ? ""
+      : options.resume
+          ? resumedCheckpoint(options.checkpointDir, options.island)
           : latestCheckpoint(options.checkpointDir, options.island);
   if (!options.resume && !found.empty())
     throw Error("'", found,
@@ -259,6 +266,28 @@ void Rank::Impl::loadCheckpoint(const std::string &folder) {
   device.copyToDevice(arena->base() + program.updates_address(),
                       std::as_bytes(std::span(&updates, 1)));
   firstStep = checkpoint.info().step;
+  if (firstStep > options.steps)
+    throw Error("'", folder, "': is of step ", firstStep, ", beyond --steps ",
+                options.steps, "; give at least as many steps");
+  // Where samples are dealt as before each island goes on where it was. Else
+  // all go on behind what has been dealt, so that nothing is used twice.
+  CheckpointInfo here = dealing();
+  bool alike = here.innerSteps == checkpoint.info().innerSteps &&
+               here.batches == checkpoint.info().batches &&
+               options.island == checkpoint.info().island;
+  samplesBefore =
+      alike ? checkpoint.info().nextSample -
+                  firstSample(plan, options.island, firstStep)
+            : checkpoint.info().freeSample - firstSample(plan, 0, firstStep);
+}
+
+/// What a checkpoint says of how this plan deals samples.
+CheckpointInfo Rank::Impl::dealing() const {
+  CheckpointInfo info;
+  info.innerSteps = plan.has_server() ? plan.server().inner_steps() : 0;
+  for (const Island &each : plan.islands())
+    info.batches.push_back(each.batch());
+  return info;
 }
 
 void Rank::Impl::connect() {
@@ -366,8 +395,7 @@ void Rank::Impl::load(const Load &load,
       layout.deal(self.stage)
           .microbatch(self.replica, static_cast<std::uint64_t>(evaluate(
                                         load.microbatch(), variables)));
-  std::uint64_t first =
-      firstSample(plan, options.island, currentStep) + j * island.microbatch();
+  std::uint64_t first = firstSampleOf(currentStep) + j * island.microbatch();
   staged.resize(island.microbatch() * tokenSample * size);
   std::byte *to = staged.data();
   for (std::uint64_t s = 0; s < island.microbatch(); ++s) {
@@ -410,20 +438,26 @@ bool Rank::Impl::isCheckpointStep(std::uint64_t stepsDone) const {
     return false;
   if (stepsDone == options.steps)
     return true;
-  if (options.checkpointEvery == 0)
+  std::uint64_t every = options.checkpointEvery;
+  if (every == 0 || every >= options.steps)
     return false;
-  if (!plan.has_server())
-    return stepsDone % options.checkpointEvery == 0;
-  std::uint64_t round = plan.server().inner_steps();
-  std::uint64_t every = (options.checkpointEvery + round - 1) / round * round;
+  if (plan.has_server()) {
+    std::uint64_t round = plan.server().inner_steps();
+    if (__builtin_mul_overflow(every / round + (every % round != 0), round,
+                               &every))
+      return false;
+  }
   return stepsDone % every == 0;
 }
 
 void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
   std::string folder =
       checkpointFolder(options.checkpointDir, options.island, stepsDone);
-  if (options.rank == 0)
+  // All have passed the barrier behind the generation before: nobody writes.
+  if (options.rank == 0) {
     discardManifest(folder);
+    discardUnfinished(options.checkpointDir, options.island);
+  }
   links->barrier();
   std::vector<SavedTensor> saved;
   auto save = [&](const std::string &name, const LocalParameter &parameter,
@@ -463,13 +497,14 @@ void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
   writeShard(folder, options.rank, saved);
   links->barrier();
   if (options.rank == 0) {
-    CheckpointInfo info;
+    CheckpointInfo info = dealing();
     info.modelHash = plan.model_hash();
     info.island = options.island;
     info.step = stepsDone;
     device.copyToHost(std::as_writable_bytes(std::span(&info.updates, 1)),
                       arena->base() + program.updates_address());
-    info.nextSample = firstSample(plan, options.island, stepsDone);
+    info.nextSample = firstSampleOf(stepsDone);
+    info.freeSample = samplesBefore + leasedSamples(plan, stepsDone);
     writeManifest(folder, layout.rankCount(), info);
   }
   links->barrier();

@@ -188,4 +188,12 @@ std::uint64_t firstSample(const Plan &plan, std::uint32_t island,
          perRound * before + (step % perRound) * batch;
 }
 
+std::uint64_t leasedSamples(const Plan &plan, std::uint64_t step) {
+  if (!plan.has_server())
+    return step * samplesPerStep(plan);
+  std::uint64_t perRound = plan.server().inner_steps();
+  return (step / perRound + (step % perRound != 0)) * perRound *
+         samplesPerStep(plan);
+}
+
 } // namespace tombolo::runtime

@@ -14,6 +14,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <filesystem>
@@ -65,6 +66,9 @@ protected:
     info.step = 5;
     info.updates = 4;
     info.nextSample = 60;
+    info.freeSample = 72;
+    info.innerSteps = 3;
+    info.batches = {12, 12};
     writeManifest(path, 3, info);
   }
   std::vector<float> read(const LocalParameter &parameter) {
@@ -97,6 +101,9 @@ TEST_F(CheckpointTest, ReadsAnyPartFromAnyShards) {
   EXPECT_EQ(checkpoint.info().step, 5u);
   EXPECT_EQ(checkpoint.info().updates, 4);
   EXPECT_EQ(checkpoint.info().nextSample, 60u);
+  EXPECT_EQ(checkpoint.info().freeSample, 72u);
+  EXPECT_EQ(checkpoint.info().innerSteps, 3u);
+  EXPECT_EQ(checkpoint.info().batches, info.batches);
   EXPECT_EQ(checkpoint.info().modelHash, info.modelHash);
   EXPECT_EQ(latestCheckpoint(folder.path, 0), path);
   EXPECT_EQ(latestCheckpoint(folder.path, 1), "");
@@ -161,6 +168,46 @@ TEST_F(CheckpointTest, CountsOnlyWithItsManifest) {
   EXPECT_EQ(latestCheckpoint(folder.path, 0), "");
 }
 
+// What a run that died while it saved has left goes; what is whole stays.
+TEST_F(CheckpointTest, DiscardsWhatIsUnfinished) {
+  std::string half = checkpointFolder(folder.path, 0, 8);
+  writeShard(half, 1, {saved(inner)});
+  writeFile(half + "/rank-0.safetensors.tmp-77", "half");
+  writeFile(path + "/rank-0.safetensors.tmp-77", "half");
+  writeFile(path + "/rank-1.part.json", "{}");
+  std::string other = checkpointFolder(folder.path, 1, 8);
+  writeShard(other, 1, {saved(inner)});
+  std::filesystem::create_directory(folder / "island-0/step-mine");
+  discardUnfinished(folder.path, 0);
+  EXPECT_FALSE(std::filesystem::exists(half));
+  std::vector<std::string> names;
+  for (const auto &entry : std::filesystem::directory_iterator(path))
+    names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"manifest.json", "rank-0.safetensors",
+                                      "rank-1.safetensors"}));
+  EXPECT_NO_THROW(read(part({{0, 24, 1, 24}})));
+  EXPECT_TRUE(std::filesystem::exists(folder / "island-0/step-mine"));
+  EXPECT_TRUE(std::filesystem::exists(other)) << "another island's";
+  discardUnfinished(folder.path, 1);
+  EXPECT_FALSE(std::filesystem::exists(folder / "island-1")) << "empty";
+  discardUnfinished(folder / "nothing", 0);
+}
+
+// An island that the run before did not have goes on from island 0.
+TEST_F(CheckpointTest, NewIslandsResumeFromTheFirst) {
+  EXPECT_EQ(resumedCheckpoint(folder.path, 0), path);
+  EXPECT_EQ(resumedCheckpoint(folder.path, 1), "")
+      << "it had one, but not here";
+  EXPECT_EQ(resumedCheckpoint(folder.path, 2), path);
+  std::string own = checkpointFolder(folder.path, 1, 4);
+  std::filesystem::create_directories(own);
+  std::filesystem::copy(path, own);
+  EXPECT_EQ(resumedCheckpoint(folder.path, 1), own);
+  EXPECT_EQ(resumedCheckpoint(folder / "nothing", 1), "");
+}
+
 // Whatever stands in a manifest, reading it ends in an Error or works.
 TEST_F(CheckpointTest, SurvivesHostileManifests) {
   auto refuse = [&](const std::string &text) {
@@ -172,11 +219,19 @@ TEST_F(CheckpointTest, SurvivesHostileManifests) {
   refuse("[]");
   refuse("{\"checksum\":7}");
   refuse(std::string(1000000, '['));
+  // Brackets inside strings close nothing.
+  std::string deep = "{\"checksum\":\"x\",\"a\":";
+  for (int i = 0; i < 300000; ++i)
+    deep += "[\"]\",";
+  refuse(deep + "1" + std::string(300000, ']') + "}");
   // Well-formed with a right checksum, and wrong inside.
-  auto hostile = [&](nlohmann::json manifest) {
+  auto hostile = [&](nlohmann::json manifest, bool fine = false) {
     manifest["checksum"] = toHex(sha256(manifest.dump()));
     std::ofstream(path + "/manifest.json", std::ios::binary) << manifest.dump();
-    EXPECT_THROW(Checkpoint checkpoint(path), Error) << manifest.dump();
+    if (fine)
+      EXPECT_NO_THROW(Checkpoint checkpoint(path)) << manifest.dump();
+    else
+      EXPECT_THROW(Checkpoint checkpoint(path), Error) << manifest.dump();
   };
   nlohmann::json good = {{"format", "tombolo-checkpoint-1"},
                          {"model_hash", std::string(64, 'a')},
@@ -184,6 +239,9 @@ TEST_F(CheckpointTest, SurvivesHostileManifests) {
                          {"step", 5},
                          {"updates", 4},
                          {"next_sample", 0},
+                         {"free_sample", 0},
+                         {"inner_steps", 0},
+                         {"batches", {12}},
                          {"shards", nlohmann::json::array()}};
   nlohmann::json tensor = {{"name", "w"},
                            {"dims", {4, 6}},
@@ -214,6 +272,24 @@ TEST_F(CheckpointTest, SurvivesHostileManifests) {
   hostile(with("f", bad));
   bad["dims"] = "text";
   hostile(with("f", bad));
+  bad = good;
+  bad["format"] = 7;
+  hostile(bad);
+  bad = good;
+  bad["step"] = 1e300;
+  hostile(bad);
+  // Twice the first half is not the whole.
+  bad = tensor;
+  bad["ranges"] = {{0, 12, 1, 12}, {0, 12, 1, 12}};
+  hostile(with("f", bad));
+  bad["ranges"] = {{0, 12, 2, 6}};
+  hostile(with("f", bad));
+  bad["ranges"] = {{0, 12, 1, 12}};
+  nlohmann::json twice = with("f", bad);
+  twice["shards"].push_back(twice["shards"][0]);
+  hostile(twice);
+  hostile(good, /*fine=*/true);
+  hostile(with("f", tensor), /*fine=*/true);
 }
 
 } // namespace

@@ -103,6 +103,51 @@ TEST(Rank, ResumesWhereItStopped) {
   expectClose(more, {expected.begin() + 12, expected.end()});
 }
 
+// Under a plan of another batch the data goes on where it was, and so does what
+// comes after a second stop.
+TEST(Rank, ResumesWithAnotherBatchBehindTheSamplesUsed) {
+  TinyRun run(shaped(2, 2));
+  run.train(5, run.folder / "c");
+  TinyModel larger = shaped(2, 2, 2);
+  larger.batch = 16;
+  TinyRun other(larger);
+  std::filesystem::copy(run.folder / "c", other.folder / "c",
+                        std::filesystem::copy_options::recursive);
+  std::vector<double> expected = run.reference(11, 5, 16);
+  expectClose(other.train(8, other.folder / "c", true),
+              {expected.begin() + 5, expected.begin() + 8});
+  expectClose(other.train(11, other.folder / "c", true),
+              {expected.begin() + 8, expected.end()});
+}
+
+TEST(Rank, RefusesToResumeBeyondItsSteps) {
+  TinyRun run(shaped(1, 1));
+  run.train(5, run.folder / "c");
+  expectError([&] { run.train(4, run.folder / "c", true); },
+              "is of step 5, beyond --steps 4");
+  EXPECT_TRUE(run.train(5, run.folder / "c", true).empty());
+}
+
+// A number of steps between checkpoints that no run reaches means the end.
+TEST(Rank, SavesAtTheEndWithAnyInterval) {
+  for (std::uint64_t every : {std::uint64_t{4}, ~std::uint64_t{0}}) {
+    TinyRun run(shaped(1, 1));
+    run.train(4, run.folder / "c", false, every);
+    EXPECT_EQ(latestCheckpoint(run.folder / "c", 0),
+              checkpointFolder(run.folder / "c", 0, 4));
+  }
+}
+
+// What a run that died while it saved has left goes when the next one saves.
+TEST(Rank, RemovesWhatAnotherLeftUnfinished) {
+  TinyRun run(shaped(1, 1));
+  std::string left = checkpointFolder(run.folder / "c", 0, 3);
+  std::filesystem::create_directories(left);
+  writeFile(left + "/rank-7.safetensors", "half");
+  run.train(4, run.folder / "c");
+  EXPECT_FALSE(std::filesystem::exists(left));
+}
+
 TEST(Rank, KeepsTwoGenerations) {
   TinyRun run(shaped(1, 1));
   run.train(10, run.folder / "c", false, 3);

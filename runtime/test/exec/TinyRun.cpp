@@ -147,18 +147,22 @@ std::vector<double> TinyRun::train(std::uint64_t steps,
   return losses;
 }
 
-std::vector<double> TinyRun::reference(std::uint64_t steps) {
+std::vector<double> TinyRun::reference(std::uint64_t steps,
+                                       std::uint64_t change,
+                                       std::uint64_t batch) {
   std::size_t v = model.vocabulary, t = model.tokens;
   std::vector<double> table(initial["table"].begin(), initial["table"].end());
   std::vector<double> scale(v, 1.0);
   if (model.stages > 1)
     scale.assign(initial["norm.weight"].begin(), initial["norm.weight"].end());
   std::vector<double> losses;
+  std::uint64_t next = 0; // sample
   for (std::uint64_t step = 0; step < steps; ++step) {
     std::vector<double> tableGrad(v * v), scaleGrad(v);
     double loss = 0, weight = 0;
-    for (std::uint64_t s = step * model.batch; s < (step + 1) * model.batch;
-         ++s)
+    std::uint64_t first = next;
+    next += step < change ? model.batch : batch;
+    for (std::uint64_t s = first; s < next; ++s)
       for (std::size_t i = 0; i < t; ++i) {
         auto token =
             static_cast<std::size_t>(tokens[(s * t + i) % tokens.size()]);

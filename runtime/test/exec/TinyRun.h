@@ -34,8 +34,11 @@ public:
                             const std::string &checkpointDir = "",
                             bool resume = false, std::uint64_t every = 0);
 
-  /// The losses of the same steps, in double precision, in plain loops.
-  std::vector<double> reference(std::uint64_t steps);
+  /// The losses of the same steps, in double precision, in plain loops. Steps
+  /// from `change` on take `batch` samples.
+  std::vector<double> reference(std::uint64_t steps,
+                                std::uint64_t change = ~0ull,
+                                std::uint64_t batch = 0);
 
   /// Makes the model a skeleton: its weights in a file that does not exist.
   void dropWeights();

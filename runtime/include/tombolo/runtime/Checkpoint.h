@@ -41,7 +41,11 @@ struct CheckpointInfo {
   std::uint32_t island = 0;
   std::uint64_t step = 0;       ///< inner steps done
   std::int64_t updates = 0;     ///< optimizer updates applied
-  std::uint64_t nextSample = 0; ///< the first sample of step `step`
+  std::uint64_t nextSample = 0; ///< the island's first sample of step `step`
+  std::uint64_t freeSample = 0; ///< the first that no island has been dealt
+  // How samples were dealt; when a plan deals alike, `nextSample` holds for it.
+  std::uint64_t innerSteps = 0;       ///< 0: no server
+  std::vector<std::uint64_t> batches; ///< of every island of the run
 };
 
 /// One tensor to save: `parameter` says which elements, `read` gives them.
@@ -58,6 +62,16 @@ std::string checkpointFolder(const std::string &dir, std::uint32_t island,
 
 /// The newest whole generation, "" when there is none.
 std::string latestCheckpoint(const std::string &dir, std::uint32_t island);
+
+/// The generation that `island` goes on from, "" when there is none: its own
+/// newest, or, when the run that wrote island 0's newest had no such island,
+/// that one.
+std::string resumedCheckpoint(const std::string &dir, std::uint32_t island);
+
+/// Removes what saving has left unfinished: generations without a manifest, and
+/// files aside and parts of manifests in the others. Nothing of the island may
+/// be saving in this process or another that shall succeed.
+void discardUnfinished(const std::string &dir, std::uint32_t island);
 
 /// Writes rank `rank`'s shard into the generation's folder (made when missing)
 /// and its part of the manifest beside it. A rank that owns nothing calls it
@@ -107,6 +121,7 @@ private:
   };
   const InputFile &open(const std::string &file) const;
   void verify(const std::string &name, const Part &part) const;
+  void checkDisjoint(const std::string &place) const;
 
   std::string folder;
   CheckpointInfo header;

@@ -73,9 +73,10 @@ using ExchangeFactory = std::function<std::unique_ptr<Exchange>(
 /// Runs one rank of an island from its start to `steps`.
 class Rank {
 public:
-  /// Reads and checks everything that does not need the other ranks: the plan's
-  /// progress, model hash, parameters or checkpoint, data. `plan` must have
-  /// passed `validatePlan`; all references must outlive the rank. Throws Error.
+  /// Reads and checks everything that does not need the other ranks: model
+  /// hash, parameters or checkpoint, data. `plan` must have passed
+  /// `validatePlan`, and `checkProgress` where the ranks start; all references
+  /// must outlive the rank. Throws Error.
   Rank(const Plan &plan, const RankConfig &options, Device &device,
        Transport &transport, RankEvents events = {},
        ExchangeFactory exchange = {});

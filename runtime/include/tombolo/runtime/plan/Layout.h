@@ -126,6 +126,10 @@ std::uint64_t samplesPerStep(const Plan &plan);
 std::uint64_t firstSample(const Plan &plan, std::uint32_t island,
                           std::uint64_t step);
 
+/// How many samples all islands together have been leased when `step` inner
+/// steps are done, those of the round under way included.
+std::uint64_t leasedSamples(const Plan &plan, std::uint64_t step);
+
 } // namespace tombolo::runtime
 
 #endif // TOMBOLO_RUNTIME_PLAN_LAYOUT_H
