@@ -122,9 +122,12 @@ protected:
   }
 
   /// Starts tombolo-run; its processes carry the folder's name in their
-  /// environment.
-  pid_t start(std::vector<std::string> words) {
+  /// environment. `metricsBefore`: what stands in the metrics file.
+  pid_t start(std::vector<std::string> words,
+              const std::string &metricsBefore = "") {
     std::filesystem::remove(folder / "m.jsonl");
+    if (!metricsBefore.empty())
+      writeFile(folder / "m.jsonl", metricsBefore);
     words.insert(words.begin(), TOMBOLO_RUN);
     std::vector<char *> argv;
     for (std::string &word : words)
@@ -277,6 +280,115 @@ TEST_F(Local, RefusesToResumeFromDifferentSteps) {
   std::filesystem::remove_all(newest);
   EXPECT_EQ(run(words).status, 0);
   expectNothingLeft();
+}
+
+/// A run that is killed and resumed has each step's line once; events stay, and
+/// a line that was cut off goes.
+TEST_F(Local, AResumedRunWritesEachStepOnce) {
+  std::vector<std::string> words = arguments(6);
+  words.insert(words.end(), {"--checkpoint-dir", folder / "checkpoints"});
+  ASSERT_EQ(run(words).status, 0);
+  // As if it had gone on without saving.
+  std::string more = R"({"step":6,"island":0,"loss":1.5})"
+                     "\n"
+                     R"({"event":"outer_step","step":7})"
+                     "\n"
+                     R"({"step":7,"isl)";
+  std::string before = readAll(folder / "m.jsonl");
+  words[7] = "8";
+  words.push_back("--resume");
+  Outcome outcome = finish(start(words, before + more));
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  std::map<int, std::vector<std::uint64_t>> seen;
+  bool kept = false;
+  for (const json &line : metrics())
+    if (!line.contains("event"))
+      seen[line.at("island")].push_back(line.at("step"));
+    else
+      kept |= line == json({{"event", "outer_step"}, {"step", 7}});
+  for (int island : {0, 1})
+    EXPECT_EQ(seen[island],
+              (std::vector<std::uint64_t>{0, 1, 2, 3, 4, 5, 6, 7}));
+  EXPECT_TRUE(kept);
+}
+
+/// What is there to resume must not be beyond what is asked for.
+TEST_F(Local, ResumesNoFurtherThanAsked) {
+  std::vector<std::string> words = arguments(6);
+  words.insert(words.end(), {"--checkpoint-dir", folder / "checkpoints"});
+  ASSERT_EQ(run(words).status, 0);
+  words.insert(words.end(), {"--resume", "--export-onnx", folder / "out.onnx"});
+  words[7] = "5";
+  Outcome outcome = run(words);
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.errors.find("is of step 6, beyond --steps 5"),
+            std::string::npos)
+      << outcome.errors;
+  EXPECT_FALSE(std::filesystem::exists(folder / "out.onnx"));
+  words[7] = "6";
+  outcome = run(words);
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_NE(outcome.errors.find("nothing is left to train"), std::string::npos)
+      << outcome.errors;
+  EXPECT_TRUE(std::filesystem::exists(folder / "out.onnx"));
+  expectNothingLeft();
+}
+
+/// A plan of one island, then of two, then of one again go on from each other.
+TEST_F(Local, ResumesWithOtherIslands) {
+  Plan two = plan;
+  auto one = [&] {
+    plan.mutable_islands()->DeleteSubrange(1, 1);
+    plan.mutable_training()->set_global_batch(plan.islands(0).batch());
+    savePlan();
+  };
+  auto go = [&](std::uint64_t steps, bool resume) {
+    std::vector<std::string> words = arguments(steps);
+    words.insert(words.end(), {"--checkpoint-dir", folder / "checkpoints"});
+    if (resume)
+      words.push_back("--resume");
+    Outcome outcome = run(words);
+    EXPECT_EQ(outcome.status, 0) << outcome.errors;
+    std::map<int, std::vector<std::uint64_t>> seen;
+    for (const json &line : metrics())
+      if (!line.contains("event"))
+        seen[line.at("island")].push_back(line.at("step"));
+    return seen;
+  };
+  using Seen = std::map<int, std::vector<std::uint64_t>>;
+  one();
+  EXPECT_EQ(go(4, false), (Seen{{0, {0, 1, 2, 3}}}));
+  plan = two;
+  savePlan();
+  EXPECT_EQ(go(7, true), (Seen{{0, {4, 5, 6}}, {1, {4, 5, 6}}}));
+  one();
+  EXPECT_EQ(go(9, true), (Seen{{0, {7, 8}}}));
+  plan = two;
+  savePlan();
+  EXPECT_EQ(go(10, true), (Seen{{0, {9}}, {1, {9}}}));
+}
+
+/// Shards of ranks that died while they saved do not stay.
+TEST_F(Local, RemovesUnfinishedCheckpoints) {
+  std::string dir = folder / "checkpoints";
+  std::string left = dir + "/island-0/step-3/rank-1.safetensors";
+  std::vector<std::string> words = arguments(5);
+  words.insert(words.end(),
+               {"--checkpoint-dir", dir, "--rank-program",
+                script("mkdir -p $(dirname " + left + "); echo half >" + left +
+                       "; echo half >" + left + ".tmp-$$; exit 3\n")});
+  Outcome outcome = run(words);
+  EXPECT_EQ(outcome.status, 3);
+  EXPECT_FALSE(std::filesystem::exists(dir)) << "nothing whole was in it";
+  expectNothingLeft();
+  // Killed before it could clean up: the next run does.
+  std::filesystem::create_directories(dir + "/island-1/step-4");
+  writeFile(dir + "/island-1/step-4/rank-0.safetensors", "half");
+  words.resize(words.size() - 2);
+  outcome = run(words);
+  EXPECT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_FALSE(std::filesystem::exists(dir + "/island-1/step-4"));
+  EXPECT_TRUE(std::filesystem::exists(dir + "/island-1/step-5"));
 }
 
 /// The same parts started by hand.

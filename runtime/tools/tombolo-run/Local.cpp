@@ -24,6 +24,7 @@
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/Onnx.h"
 #include "tombolo/runtime/StoreServer.h"
+#include "tombolo/runtime/engine/Progress.h"
 #include "tombolo/runtime/launch/Supervisor.h"
 #include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/server/ParameterServer.h"
@@ -87,6 +88,7 @@ void checkInputs(const LocalOptions &options, const Plan &plan) {
   else if (plan.islands_size() > 1)
     throw Error("plan '", rank.plan, "': it has ", plan.islands_size(),
                 " islands but no server to join them");
+  checkProgress(plan);
   std::string hash = modelHash(rank.model);
   if (hash != plan.model_hash())
     throw Error("model '", rank.model,
@@ -99,33 +101,45 @@ void checkInputs(const LocalOptions &options, const Plan &plan) {
             plan.model().tokens_per_sample(), plan.model().vocabulary());
 }
 
-/// All islands go on from the same step. They need not have saved the same ones
-/// when a run was killed while it saved.
-void checkResume(const LocalOptions &options, const Plan &plan) {
-  if (!options.rank.resume)
-    return;
+/// The step that the run goes on from; 0 when it starts anew. All islands go on
+/// from the same one. They need not have saved the same ones when a run was
+/// killed while it saved.
+std::uint64_t checkResume(const LocalOptions &options, const Plan &plan) {
+  const RankOptions &rank = options.rank;
+  if (!rank.resume)
+    return 0;
+  auto step = [](const std::string &folder) { // DIR/island-I/step-N
+    return std::stoull(folder.substr(folder.rfind('-') + 1));
+  };
   std::string newest, oldest;
   for (int island = 0; island < plan.islands_size(); ++island) {
-    std::string found = latestCheckpoint(options.rank.checkpointDir,
-                                         static_cast<std::uint32_t>(island));
+    std::string found = resumedCheckpoint(rank.checkpointDir,
+                                          static_cast<std::uint32_t>(island));
     if (found.empty())
-      throw Error("checkpoint folder '", options.rank.checkpointDir,
+      throw Error("checkpoint folder '", rank.checkpointDir,
                   "': holds no checkpoint of island ", island,
                   " to resume from");
-    auto step = [](const std::string &folder) { // DIR/island-I/step-N
-      return std::stoull(folder.substr(folder.rfind('-') + 1));
-    };
     if (newest.empty() || step(found) > step(newest))
       newest = found;
     if (oldest.empty() || step(found) < step(oldest))
       oldest = found;
     if (step(newest) != step(oldest))
       throw Error(
-          "checkpoint folder '", options.rank.checkpointDir,
+          "checkpoint folder '", rank.checkpointDir,
           "': the islands' newest checkpoints are of different steps, '",
           newest, "' and '", oldest, "'; remove '", newest,
           "' to resume from the earlier one");
   }
+  if (step(newest) > rank.steps)
+    throw Error("checkpoint folder '", rank.checkpointDir,
+                "': the newest checkpoint is of step ", step(newest),
+                ", beyond --steps ", rank.steps,
+                ", which counts those before --resume too; expected at least ",
+                step(newest));
+  if (step(newest) == rank.steps)
+    std::cerr << "tombolo-run local: '" << newest << "' is of step "
+              << rank.steps << " already: nothing is left to train\n";
+  return step(newest);
 }
 
 /// A folder in which a file can be made.
@@ -138,24 +152,36 @@ void checkFolder(const std::filesystem::path &folder, const char *what) {
                                               : "no such folder");
 }
 
-/// The folder of `--checkpoint-dir`, made when it is not there, and removed
-/// again when the run did not put anything into it.
+/// The folder of `--checkpoint-dir`, made when it is not there. Before and
+/// after the run everything unfinished in it goes, and the folder itself when
+/// the run made it and did not put anything into it.
 class CheckpointFolder {
 public:
-  explicit CheckpointFolder(const std::string &path) : path(path) {
+  CheckpointFolder(const std::string &path, const Plan &plan)
+      : path(path), islands(static_cast<std::uint32_t>(plan.islands_size())) {
     if (path.empty())
       return;
     std::error_code error;
     created = std::filesystem::create_directory(path, error);
     checkFolder(path, "checkpoint folder");
+    clean();
   }
   ~CheckpointFolder() {
+    if (path.empty())
+      return;
+    clean();
     if (created)
       rmdir(path.c_str()); // only when empty
   }
 
 private:
+  void clean() const {
+    for (std::uint32_t island = 0; island < islands; ++island)
+      discardUnfinished(path, island);
+  }
+
   std::string path;
+  std::uint32_t islands;
   bool created = false;
 };
 
@@ -346,7 +372,7 @@ int LocalRun::run(const std::string &rendezvous, const RankOptions &rank) {
 int run(LocalOptions &options) {
   Plan plan = readPlan(options.rank.plan);
   checkInputs(options, plan);
-  checkResume(options, plan);
+  std::uint64_t firstStep = checkResume(options, plan);
   std::uint64_t ranks = 0;
   sitesOf(plan, ranks);
   RankOptions rank = options.rank;
@@ -366,19 +392,16 @@ int run(LocalOptions &options) {
       rank.checkpointDir = weights->path();
     }
   }
-  CheckpointFolder checkpoints(options.rank.checkpointDir);
-  MetricsFile metrics(options.metrics, options.rank.resume);
+  CheckpointFolder checkpoints(options.rank.checkpointDir, plan);
+  MetricsFile metrics(options.metrics, options.rank.resume, firstStep);
   StoreServer store;
   LocalRun local(options, plan, supervisor, metrics);
   int status = local.run(store.address(), rank);
   if (status != 0)
     return status;
   if (!options.exportOnnx.empty()) {
-    std::string newest = latestCheckpoint(rank.checkpointDir, 0);
-    if (newest.empty())
-      throw Error(Status::Failed, "the run has left no checkpoint in '",
-                  rank.checkpointDir, "' to export");
-    exportOnnx(rank.model, newest, plan, options.exportOnnx);
+    exportOnnx(rank.model, checkpointFolder(rank.checkpointDir, 0, rank.steps),
+               plan, options.exportOnnx);
   }
   return 0;
 }

@@ -8,26 +8,57 @@
 
 #include "Metrics.h"
 
+#include "Events.h"
+
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/File.h"
 #include "tombolo/runtime/launch/Supervisor.h"
 
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 using namespace tombolo::runtime;
+using nlohmann::json;
 
-MetricsFile::MetricsFile(const std::string &path, bool append) : path(path) {
+/// Takes the lines of steps from `firstStep` on out of a file, if there is one.
+static void cutSteps(const std::string &path, std::uint64_t firstStep) {
+  std::error_code error;
+  std::filesystem::path real = std::filesystem::canonical(path, error);
+  if (error || !std::filesystem::is_regular_file(real, error))
+    return;
+  std::ifstream in(real, std::ios::binary);
+  OutputFile out(real.string());
+  // A line without its end was cut off when the run was killed.
+  for (std::string line; std::getline(in, line) && !in.eof();) {
+    json entry = parseEvent(line);
+    bool again = entry.is_object() && !entry.contains("event") &&
+                 field<std::uint64_t>(entry, "step", 0) >= firstStep;
+    if (!again)
+      out.write(line + "\n");
+  }
+  if (in.bad())
+    throw Error("metrics file '", path, "': cannot read");
+  out.commit();
+}
+
+MetricsFile::MetricsFile(const std::string &path, bool resumed,
+                         std::uint64_t firstStep)
+    : path(path) {
   if (path.empty())
     return;
+  if (resumed)
+    cutSteps(path, firstStep);
   created = access(path.c_str(), F_OK) != 0;
   fd = open(path.c_str(),
-            O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (append ? 0 : O_TRUNC),
+            O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (resumed ? 0 : O_TRUNC),
             0666);
   if (fd < 0)
     throw Error("metrics file '", path,

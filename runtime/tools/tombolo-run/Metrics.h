@@ -20,9 +20,11 @@ namespace tombolo::runtime {
 /// The file of `--metrics`: a line is in the file when `write` returns.
 class MetricsFile {
 public:
-  /// No file when `path` is empty. `append`: keep what is there (a resumed
-  /// run). Throws Error when it cannot be written.
-  MetricsFile(const std::string &path, bool append);
+  /// No file when `path` is empty. `resumed`: keep what is there but the lines
+  /// of steps from `firstStep` on, which come again, and a last line that was
+  /// cut off. Throws Error when it cannot be written.
+  MetricsFile(const std::string &path, bool resumed,
+              std::uint64_t firstStep = 0);
   /// Removes the file again when it is new and no step came.
   ~MetricsFile();
   MetricsFile(const MetricsFile &) = delete;

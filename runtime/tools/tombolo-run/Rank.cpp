@@ -11,6 +11,7 @@
 
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/Rank.h"
+#include "tombolo/runtime/engine/Progress.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 
 #include <CLI/CLI.hpp>
@@ -68,6 +69,8 @@ private:
 
 void train(const Options &options, Output &output) {
   Plan plan = readPlan(options.common.plan);
+  if (output.toPerson()) // else whoever started this rank has looked
+    checkProgress(plan);
   RankConfig config;
   config.island = options.island;
   config.rank = options.rank;

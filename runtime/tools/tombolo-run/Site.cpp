@@ -15,8 +15,10 @@
 #include "Events.h"
 #include "Failures.h"
 
+#include "tombolo/runtime/Checkpoint.h"
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/StoreServer.h"
+#include "tombolo/runtime/engine/Progress.h"
 #include "tombolo/runtime/launch/Supervisor.h"
 #include "tombolo/runtime/plan/Layout.h"
 
@@ -211,6 +213,9 @@ int run(SiteOptions &options) {
   Plan plan = readPlan(options.rank.plan);
   bool wholeIslands = false;
   std::vector<RankProcess> ranks = ranksOf(plan, options.site, wholeIslands);
+  // Else whoever started this agent has looked.
+  if (options.eventsFd < 0)
+    checkProgress(plan);
   if (options.rank.threads == 0)
     options.rank.threads = threadsPerRank(ranks.size());
   if (plan.has_server() && options.server.empty())
@@ -235,8 +240,22 @@ int run(SiteOptions &options) {
                                  std::to_string(options.incarnation)});
   if (!options.runId.empty())
     common.insert(common.end(), {"--run-id", options.runId});
+  // No rank saves before all of its island have started, nor after it has lost
+  // one, so whatever is unfinished now, or when a run has failed, stays so.
+  std::set<std::uint32_t> islands;
+  for (const RankProcess &rank : ranks)
+    islands.insert(rank.island);
+  auto clean = [&] {
+    if (!options.rank.checkpointDir.empty())
+      for (std::uint32_t island : islands)
+        discardUnfinished(options.rank.checkpointDir, island);
+  };
+  clean();
   Agent agent(options, supervisor);
-  return agent.run(std::move(ranks), std::move(common));
+  int status = agent.run(std::move(ranks), std::move(common));
+  if (status != 0)
+    clean();
+  return status;
 }
 
 } // namespace
