@@ -25,6 +25,9 @@ using namespace plan::v1;
 
 namespace {
 
+/// Instructions that are run at most, over all islands and steps: seconds.
+constexpr std::uint64_t kMaxProgressWork = std::uint64_t{1} << 26;
+
 const char *laneName(Lane lane) {
   static constexpr const char *names[] = {"?",
                                           "compute",
@@ -73,6 +76,25 @@ std::set<std::pair<int, int>> linkedStages(const Plan &plan,
   return links;
 }
 
+/// Microbatches [first, second).
+using Span = std::pair<std::uint64_t, std::uint64_t>;
+
+/// Enough microbatches to tell replicas apart: the deal of all stages repeats
+/// after the least common multiple of their turns, so one period and what is
+/// left behind the last whole one stand for all.
+std::vector<Span> dealtOnce(const IslandLayout &layout) {
+  std::uint64_t total = layout.microbatches(), period = 1;
+  for (std::uint32_t s = 0; s < layout.stageCount() && period < total; ++s) {
+    std::uint64_t turn = layout.deal(s).turn();
+    std::uint64_t factor = turn / std::gcd(period, turn);
+    if (__builtin_mul_overflow(period, factor, &period))
+      period = total;
+  }
+  if (period >= total)
+    return {{0, total}};
+  return {{0, period}, {total / period * period, total}};
+}
+
 /// The ranks to run: of each kind of connected set of replicas one. Tensor-
 /// parallel indices of one replica behave alike (transfers keep the index), so
 /// index 0 stands for all.
@@ -90,18 +112,19 @@ std::vector<std::uint64_t> representatives(const Plan &plan,
     return node;
   };
   std::set<std::pair<int, int>> links = linkedStages(plan, island);
-  std::uint64_t total = layout.microbatches();
+  std::vector<Span> spans = dealtOnce(layout);
   auto nodeOf = [&](std::uint32_t s, std::uint64_t j) {
     return start[s] + layout.deal(s).place(j).replica;
   };
-  for (std::uint64_t j = 0; j < total; ++j)
-    for (auto [a, b] : links) {
-      if (b >= static_cast<int>(layout.stageCount()))
-        continue; // the validator names it
-      std::size_t x = root(nodeOf(static_cast<std::uint32_t>(a), j));
-      std::size_t y = root(nodeOf(static_cast<std::uint32_t>(b), j));
-      parent[std::max(x, y)] = std::min(x, y);
-    }
+  for (auto [begin, end] : spans)
+    for (std::uint64_t j = begin; j < end; ++j)
+      for (auto [a, b] : links) {
+        if (b >= static_cast<int>(layout.stageCount()))
+          continue; // the validator names it
+        std::size_t x = root(nodeOf(static_cast<std::uint32_t>(a), j));
+        std::size_t y = root(nodeOf(static_cast<std::uint32_t>(b), j));
+        parent[std::max(x, y)] = std::min(x, y);
+      }
   // What a set looks like from inside: for each of its microbatches, in order,
   // which of its replicas compute it, numbered by first appearance.
   struct Shape {
@@ -110,25 +133,26 @@ std::vector<std::uint64_t> representatives(const Plan &plan,
     std::vector<std::uint64_t> ranks;
   };
   std::map<std::size_t, Shape> shapes;
-  for (std::uint64_t j = 0; j < total; ++j) {
-    std::set<std::size_t> touched;
-    for (std::uint32_t s = 0; s < layout.stageCount(); ++s) {
-      std::size_t node = nodeOf(s, j);
-      Shape &shape = shapes[root(node)];
-      if (touched.insert(root(node)).second)
-        shape.signature.push_back(~std::uint64_t{0}); // the next microbatch
-      std::uint64_t replica = node - start[s];
-      auto [entry, fresh] =
-          shape.numbers.try_emplace(node, shape.numbers.size());
-      shape.signature.push_back(s);
-      shape.signature.push_back(entry->second);
-      if (fresh) {
-        std::uint64_t rank = layout.rankOf(s, replica, 0);
-        shape.signature.push_back(layout.coordinates(rank).group);
-        shape.ranks.push_back(rank);
+  for (auto [begin, end] : spans)
+    for (std::uint64_t j = begin; j < end; ++j) {
+      std::set<std::size_t> touched;
+      for (std::uint32_t s = 0; s < layout.stageCount(); ++s) {
+        std::size_t node = nodeOf(s, j);
+        Shape &shape = shapes[root(node)];
+        if (touched.insert(root(node)).second)
+          shape.signature.push_back(~std::uint64_t{0}); // the next microbatch
+        std::uint64_t replica = node - start[s];
+        auto [entry, fresh] =
+            shape.numbers.try_emplace(node, shape.numbers.size());
+        shape.signature.push_back(s);
+        shape.signature.push_back(entry->second);
+        if (fresh) {
+          std::uint64_t rank = layout.rankOf(s, replica, 0);
+          shape.signature.push_back(layout.coordinates(rank).group);
+          shape.ranks.push_back(rank);
+        }
       }
     }
-  }
   std::set<std::vector<std::uint64_t>> seen;
   std::vector<std::uint64_t> ranks;
   for (auto &[node, shape] : shapes)
@@ -141,8 +165,9 @@ std::vector<std::uint64_t> representatives(const Plan &plan,
 /// Runs one phase of an island's ranks against each other.
 class Simulation {
 public:
-  Simulation(const Plan &plan, std::uint32_t islandIndex)
-      : islandIndex(islandIndex),
+  /// `work`: instructions that may still be run.
+  Simulation(const Plan &plan, std::uint32_t islandIndex, std::uint64_t &work)
+      : islandIndex(islandIndex), work(work),
         island(plan.islands(static_cast<int>(islandIndex))), layout(island) {
     ranks = representatives(plan, island, layout);
     for (std::uint64_t rank : ranks) {
@@ -188,6 +213,10 @@ public:
     };
     for (const auto &[index, program] : compiled)
       collect(collect, program->program().step());
+    constexpr std::size_t kMaxGuards = 64;
+    if (guards.size() > kMaxGuards)
+      throw Error("island ", islandIndex, ": expected at most ", kMaxGuards,
+                  " different guards, got ", guards.size());
     // All combinations occur within the least common multiple; where that is
     // long, each guard by itself and the first steps.
     std::uint64_t period = 1;
@@ -266,6 +295,10 @@ private:
         Engine::Next next = engine.next(lane);
         if (next.state != Engine::Next::Ready)
           break;
+        if (work == 0)
+          fail("more than ", kMaxProgressWork,
+               " instructions until it is known whether the plan can run");
+        --work;
         const Instruction &instruction = *next.instruction;
         if (instruction.has_send() || instruction.has_receive()) {
           if (!transfer(w, lane, next))
@@ -448,6 +481,7 @@ private:
   }
 
   std::uint32_t islandIndex;
+  std::uint64_t &work;
   const Island &island;
   IslandLayout layout;
   std::vector<std::uint64_t> ranks;
@@ -462,8 +496,9 @@ private:
 } // namespace
 
 void checkProgress(const Plan &plan) {
+  std::uint64_t work = kMaxProgressWork;
   for (int i = 0; i < plan.islands_size(); ++i) {
-    Simulation simulation(plan, static_cast<std::uint32_t>(i));
+    Simulation simulation(plan, static_cast<std::uint32_t>(i), work);
     for (std::uint64_t step : simulation.steps())
       simulation.run(Phase::Step, step);
     simulation.run(Phase::Finish, 0);

@@ -99,6 +99,12 @@ void validateIsland(const Plan &plan, const Island &island,
                 " is no multiple of microbatch ", island.microbatch());
   if (island.stages_size() == 0)
     throw Error(place, ": has no stages");
+  if (island.batch() / island.microbatch() >
+      kMaxWork / static_cast<unsigned>(island.stages_size()))
+    throw Error(place, ": ", island.batch() / island.microbatch(),
+                " microbatches in ", island.stages_size(),
+                " stages are too many, expected a product of at most ",
+                kMaxWork);
   std::uint64_t ranks = 0;
   for (int s = 0; s < island.stages_size(); ++s) {
     const Stage &stage = island.stages(s);
@@ -145,11 +151,16 @@ void validateServer(const Plan &plan) {
       server.quorum() > static_cast<unsigned>(plan.islands_size()))
     throw Error("server: quorum ", server.quorum(), " of ", plan.islands_size(),
                 " islands");
+  if (!server.witness().empty())
+    checkName(server.witness(), "server: witness");
   if (static_cast<unsigned>(server.placements_size()) != server.fragments())
     throw Error("server: expected ", server.fragments(), " placements, got ",
                 server.placements_size());
-  for (const Server::Placement &placement : server.placements())
+  for (const Server::Placement &placement : server.placements()) {
     checkName(placement.primary(), "server: placement");
+    if (!placement.backup().empty())
+      checkName(placement.backup(), "server: placement: backup");
+  }
 }
 
 std::vector<std::vector<ProgramUse>> collectUses(const Plan &plan) {

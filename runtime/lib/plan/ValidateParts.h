@@ -23,6 +23,9 @@ constexpr std::uint64_t kMaxCount = std::uint64_t{1} << 40;
 constexpr int kMaxDims = 12;
 constexpr int kMaxDepth = 32;
 constexpr std::uint64_t kMaxRanks = std::uint64_t{1} << 20;
+// Work before the first step and in each: microbatches of an island's step
+// times stages, and instructions and iterations of a program's step.
+constexpr std::uint64_t kMaxWork = std::uint64_t{1} << 24;
 
 /// a * b; throws Error above kMaxBytes.
 std::uint64_t times(std::uint64_t a, std::uint64_t b, const std::string &place);

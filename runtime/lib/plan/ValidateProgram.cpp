@@ -69,6 +69,7 @@ public:
 
   void run(const std::string &place) {
     body(program.step(), place + ": step", 0, 1);
+    work = 0;
     body(program.finish(), place + ": finish", 0, 1);
   }
 
@@ -79,6 +80,13 @@ private:
             std::uint64_t iterations) {
     if (depth > kMaxDepth)
       throw Error(place, ": loops are nested more than ", kMaxDepth, " deep");
+    // A loop's iteration takes time even when nothing stands in it.
+    work += times(iterations,
+                  static_cast<std::uint64_t>(instructions.size()) + (depth > 0),
+                  place);
+    if (work > kMaxWork)
+      throw Error(place, ": more than ", kMaxWork,
+                  " instructions and iterations in a step");
     for (int i = 0; i < instructions.size(); ++i)
       instruction(instructions[i], place + "[" + std::to_string(i) + "]", depth,
                   iterations);
@@ -152,8 +160,8 @@ private:
     if (!variables.insert(loop.variable()).second)
       throw Error(place, ": loop variable ", loop.variable(),
                   " stands twice in the program");
-    if (iterations > kMaxIterations / loop.count())
-      throw Error(place, ": the loops around run more than ", kMaxIterations,
+    if (iterations > kMaxWork / loop.count())
+      throw Error(place, ": the loops around run more than ", kMaxWork,
                   " times");
     loops[loop.variable()] = loop.count();
     body(loop.body(), place + ".loop", depth + 1, iterations * loop.count());
@@ -358,11 +366,11 @@ private:
   }
 
   static constexpr std::uint32_t kMaxVariables = 1 << 16;
-  static constexpr std::uint64_t kMaxIterations = std::uint64_t{1} << 32;
   const Plan &plan;
   const Program &program;
   const std::vector<ProgramUse> &uses;
   LoopCounts loops;
+  std::uint64_t work = 0; // of the phase, so far
   std::set<std::uint32_t> variables;
   std::map<std::uint32_t, std::vector<std::uint64_t>> aligned;
 };

@@ -144,6 +144,32 @@ TEST(Progress, FoldsEqualReplicas) {
   EXPECT_NO_THROW(checkProgress(tinyPlan(pipeline(4096))));
 }
 
+// Microbatches that are dealt alike are looked at once, not one by one: a few
+// bytes that ask for millions cost nothing but the instructions they run.
+TEST(Progress, EndsForManyMicrobatchesAndGuards) {
+  Plan plan = tinyPlan({});
+  plan.mutable_islands(0)->set_batch(std::uint64_t{1} << 40);
+  EXPECT_NO_THROW(checkProgress(plan));
+  Program &program = *plan.mutable_programs(0);
+  Instruction &last = *program.mutable_step()->rbegin();
+  for (std::uint64_t modulus = 2; modulus < 100; ++modulus) {
+    Instruction *step = program.add_step();
+    *step = last;
+    step->mutable_guard()->set_modulus(modulus);
+  }
+  expectError([&] { checkProgress(plan); }, "different guards");
+  plan = tinyPlan({});
+  Instruction body = plan.programs(0).step(0);
+  while (body.has_loop())
+    body = Instruction(body.loop().body(0));
+  body.clear_waits();
+  body.clear_signals();
+  Body &hot = loop(*plan.mutable_programs(0)->mutable_step(), 60, 1 << 24);
+  for (int i = 0; i < 8; ++i)
+    *hot.Add() = body;
+  expectError([&] { checkProgress(plan); }, "until it is known");
+}
+
 // Unequal stages (two replicas against three) are still matched exactly.
 TEST(Progress, MatchesUnequalReplicaCounts) {
   TinyModel model = pipeline(2);

@@ -332,14 +332,22 @@ TEST(Validate, RefusesWhatWouldNotEnd) {
   slice->set_length(1);
   slice->set_count(std::uint64_t{1} << 40);
   slice->set_stride(1);
-  plan.mutable_programs(0)->mutable_parameters(0)->set_dims(
-      0, std::uint64_t{1} << 40);
+  plan.mutable_programs(0)->mutable_parameters(0)->set_dims(0, std::uint64_t{1}
+                                                                   << 40);
   plan.mutable_programs(0)->set_arena_bytes(std::uint64_t{1} << 50);
   expectError([&] { validatePlan(plan); }, "pieces");
   plan = tinyPlan({});
   Body &outer = loop(*plan.mutable_programs(0)->mutable_step(), 50, 1 << 20);
   loop(outer, 51, 1 << 20);
   expectError([&] { validatePlan(plan); }, "run more than");
+  plan = tinyPlan({});
+  for (std::uint32_t variable : {50, 51, 52})
+    loop(*plan.mutable_programs(0)->mutable_step(), variable, 1 << 23);
+  expectError([&] { validatePlan(plan); }, "instructions and iterations");
+  plan = tinyPlan({});
+  plan.mutable_islands(0)->set_batch(std::uint64_t{1} << 30);
+  plan.mutable_training()->set_global_batch(std::uint64_t{1} << 30);
+  expectError([&] { validatePlan(plan); }, "are too many");
 }
 
 // Several terms of one variable are bounded together: i - i stays 0.

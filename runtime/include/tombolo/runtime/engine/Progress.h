@@ -23,7 +23,8 @@ namespace tombolo::runtime {
 /// Which ranks act in what order changes nothing (every lane waits for one
 /// thing at a time), so one schedule decides for all. Sets of replicas that
 /// exchange with each other alike are run once: the cost does not grow with the
-/// data-parallel degree. `plan` must have passed `validatePlan`.
+/// data-parallel degree. Throws Error for a plan that takes more than 2^26
+/// instructions to decide. `plan` must have passed `validatePlan`.
 void checkProgress(const Plan &plan);
 
 } // namespace tombolo::runtime
