@@ -204,7 +204,7 @@ LogicalResult buildTrilu(NodeContext &context) {
     auto given = context.getConstants(1, "diagonal");
     if (failed(given))
       return failure();
-    if (given->size() != 1 || std::abs((*given)[0]) > 1 << 30)
+    if (given->size() != 1 || !isDiagonal((*given)[0]))
       return context.emitError() << "expects one small number as its diagonal";
     k = (*given)[0];
   }

@@ -444,12 +444,25 @@ OnnxModel::readInitializer(const Initializer &initializer) const {
   uint64_t bytes = initializer.elements * getElementBytes(tensor.data_type());
   SmallString<128> beside(llvm::sys::path::parent_path(path));
   llvm::sys::path::append(beside, location);
-  auto buffer = llvm::MemoryBuffer::getFileSlice(beside, bytes, offset);
-  if (!buffer || (*buffer)->getBufferSize() != bytes)
+  auto fail = [&]() {
     return emitError() << "initializer '" << name
                        << "' is no weight, so its values are needed, but '"
-                       << beside << "' cannot be read: "
-                       << (buffer ? "too short" : buffer.getError().message());
+                       << beside << "' cannot be read: ";
+  };
+  // A slice beyond the end would be zeros, or a fault of the processor where
+  // the file is mapped.
+  llvm::sys::fs::file_status status;
+  if (std::error_code error = llvm::sys::fs::status(beside, status))
+    return fail() << error.message();
+  if (status.type() != llvm::sys::fs::file_type::regular_file)
+    return fail() << "expected a plain file";
+  if (offset > status.getSize() || bytes > status.getSize() - offset)
+    return fail() << "expected " << bytes << " bytes from byte " << offset
+                  << ", the file has " << status.getSize();
+  auto buffer = llvm::MemoryBuffer::getFileSlice(beside, bytes, offset,
+                                                 /*IsVolatile=*/true);
+  if (!buffer || (*buffer)->getBufferSize() != bytes)
+    return fail() << (buffer ? "too short" : buffer.getError().message());
   tensor.set_data_location(onnx::TensorProto::DEFAULT);
   tensor.clear_external_data();
   tensor.set_raw_data((*buffer)->getBuffer().str());

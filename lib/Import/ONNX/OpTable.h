@@ -36,6 +36,15 @@ llvm::ArrayRef<OpEntry> getOps();
 /// Null when the operator is not supported.
 const OpEntry *findOp(const onnx::NodeProto &node);
 
+//===--- Shared by all evaluation -----------------------------------------===//
+
+/// Sets the node's first result if its value is known; returns whether it is.
+inline bool setIfKnown(NodeContext &context, std::optional<Symbolic> value) {
+  if (value)
+    (void)context.setResult(0, std::move(*value));
+  return value.has_value();
+}
+
 //===--- Shared by evaluation and building --------------------------------===//
 
 /// A slice along one axis.
@@ -48,6 +57,12 @@ struct SliceRange {
 /// are not known or step backwards.
 mlir::FailureOr<llvm::SmallVector<SliceRange>>
 getSlices(NodeContext &context, llvm::ArrayRef<Affine> shape);
+/// Whether Trilu may be given this diagonal: beyond those of any matrix, and
+/// without overflow when indices are added.
+inline bool isDiagonal(int64_t k) {
+  constexpr int64_t most = int64_t{1} << 30;
+  return k >= -most && k <= most;
+}
 /// The sizes of a Split node's results along its axis.
 mlir::FailureOr<llvm::SmallVector<int64_t>> getSplitSizes(NodeContext &context,
                                                           Affine length);

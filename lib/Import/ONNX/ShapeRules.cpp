@@ -18,6 +18,11 @@ namespace tombolo::importer {
 /// 2^63-1.
 static constexpr int64_t endOfAxis = std::numeric_limits<int32_t>::max();
 
+/// `number` / `divisor`, rounded up; neither is negative. Does not overflow.
+static int64_t ceilDiv(int64_t number, int64_t divisor) {
+  return number / divisor + (number % divisor != 0);
+}
+
 /// A position in [0, size] as ONNX's Slice clamps it.
 static std::optional<Affine> clamp(Affine position, Affine size) {
   if (position.isConstant() && position.constant >= endOfAxis)
@@ -88,7 +93,7 @@ FailureOr<SmallVector<SliceRange>> getSlices(NodeContext &context,
       if (!size->isConstant())
         return context.emitError()
                << "takes every " << steps[i] << "th sample of the batch";
-      size->constant = (size->constant + steps[i] - 1) / steps[i];
+      size->constant = ceilDiv(size->constant, steps[i]);
     }
     slices.push_back({static_cast<size_t>(*axis), *start, *size, steps[i]});
   }
@@ -112,7 +117,7 @@ FailureOr<SmallVector<int64_t>> getSplitSizes(NodeContext &context,
     return context.emitError() << "has no results";
   if (!sizes) {
     // Equal parts, of which the last may be smaller (opset 18).
-    int64_t part = (length.constant + parts - 1) / parts;
+    int64_t part = ceilDiv(length.constant, parts);
     sizes.emplace(parts, part);
     sizes->back() = length.constant - part * (parts - 1);
   }

@@ -74,12 +74,6 @@ std::optional<Symbolic> scaleLinear(const Symbolic &linear,
                           coefficients);
 }
 
-bool setIfKnown(NodeContext &context, std::optional<Symbolic> value) {
-  if (value)
-    (void)context.setResult(0, std::move(*value));
-  return value.has_value();
-}
-
 /// All operands, when all are known and of one type.
 std::optional<llvm::SmallVector<const Symbolic *>>
 getOperands(NodeContext &context) {

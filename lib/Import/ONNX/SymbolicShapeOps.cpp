@@ -8,6 +8,7 @@
 
 #include "OpTable.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -15,12 +16,6 @@ using namespace mlir;
 
 namespace tombolo::importer {
 namespace {
-
-bool setIfKnown(NodeContext &context, std::optional<Symbolic> value) {
-  if (value)
-    (void)context.setResult(0, std::move(*value));
-  return value.has_value();
-}
 
 /// Runs a function that reports its failures; evaluation only says that it
 /// could not, and building then reports.
@@ -131,8 +126,9 @@ bool evaluateRange(NodeContext &context) {
     double start = values[0]->asReal(), limit = values[1]->asReal(),
            delta = values[2]->asReal();
     double count = std::ceil((limit - start) / delta);
-    if (!(count < 1 << 22))
+    if (delta == 0 || !(count <= static_cast<double>(maxDense))) // or NaN
       return false;
+    count = std::max(count, 0.0);
     std::vector<Scalar> elements;
     for (int64_t i = 0; i < static_cast<int64_t>(count); ++i)
       elements.push_back(
@@ -147,10 +143,13 @@ bool evaluateRange(NodeContext &context) {
     return false;
   Affine size;
   if (length->isConstant()) {
-    int64_t quotient = length->constant / delta.constant;
-    size.constant = std::max<int64_t>(
-        0, quotient + (length->constant % delta.constant != 0 &&
-                       (length->constant < 0) == (delta.constant < 0)));
+    std::optional<Affine> quotient = div(*length, delta);
+    if (!quotient)
+      return false;
+    // The quotient is rounded to zero, so that the product does not overflow.
+    bool more = quotient->constant * delta.constant != length->constant &&
+                (length->constant < 0) == (delta.constant < 0);
+    size.constant = std::max<int64_t>(0, quotient->constant + more);
   } else if (delta.constant == 1 && compare(*length, {}).value_or(-1) >= 0) {
     size = *length;
   } else {
@@ -273,6 +272,8 @@ bool evaluateConcat(NodeContext &context) {
   std::optional<int64_t> count = countDense(shape);
   if (!count)
     return false;
+  if (*count == 0) // the other dimensions may be of any size
+    return setIfKnown(context, Symbolic::dense(first.getType(), shape, {}));
   SmallVector<std::vector<Scalar>> all;
   SmallVector<int64_t> runs;
   for (const Symbolic *part : parts) {
@@ -280,9 +281,9 @@ bool evaluateConcat(NodeContext &context) {
     if (!elements)
       return false;
     all.push_back(std::move(*elements));
-    runs.push_back(product(part->getShape().drop_front(*axis))->constant);
+    runs.push_back(*countDense(part->getShape().drop_front(*axis)));
   }
-  int64_t outer = product(ArrayRef(shape).take_front(*axis))->constant;
+  int64_t outer = *countDense(ArrayRef(shape).take_front(*axis));
   std::vector<Scalar> joined;
   joined.reserve(*count);
   for (int64_t o = 0; o < outer; ++o)
@@ -346,8 +347,7 @@ bool evaluateTrilu(NodeContext &context) {
     const Symbolic *diagonal = context.getSymbolic(1);
     std::optional<Scalar> value =
         diagonal ? diagonal->asScalar() : std::nullopt;
-    // Far enough to be any diagonal, without overflow below.
-    if (!value || value->batch || std::abs(value->bits) > 1 << 30)
+    if (!value || value->batch || !isDiagonal(value->bits))
       return false;
     k = value->bits;
   }

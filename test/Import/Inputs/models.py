@@ -153,14 +153,79 @@ def output_type():
         outputs=[("z", FLOAT, []), ("y", TensorProto.UINT8, [1])])
 
 
-def absent_mask():
-    made = model([("Equal", ["m", "zero"], ["c"]), ("Where", ["c", "x", "x"], ["y"])],
-                 [("m", f(4)), ("zero", np.zeros((), np.float32))])
+def external(made, location, offset=None):
+    """Moves the first initializer's values to a file that is not written."""
     tensor = made.graph.initializer[0]
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="nowhere.data")
+    tensor.external_data.add(key="location", value=location)
+    if offset is not None:
+        tensor.external_data.add(key="offset", value=str(offset))
     return made
+
+
+def masked(size):
+    return model([("Equal", ["m", "zero"], ["c"]), ("Where", ["c", "x", "x"], ["y"])],
+                 [("m", f(*size)), ("zero", np.zeros((), np.float32))])
+
+
+def absent_mask():
+    return external(masked([4]), "nowhere.data")
+
+
+def short_mask():
+    """64 KiB, which the system would map, in a file of 10 bytes."""
+    return external(masked([128, 128]), "short.data")
+
+
+def far_mask():
+    return external(masked([4]), "short.data", 2**64 - 8)
+
+
+def short_shape():
+    return external(model([("Reshape", ["x", "s"], ["y"], "shaped")],
+                          [("s", i(-1, 2, 2))]), "empty.data")
+
+
+def range_least():
+    return model([("Range", ["start", "limit", "delta"], ["r"], "counted"),
+                  ("ReduceSum", ["r"], ["s"]), ("Cast", ["s"], ["t"], "", dict(to=1)),
+                  ("Add", ["x", "t"], ["y"])],
+                 [("start", i(0).reshape(())), ("limit", i(-2**63).reshape(())),
+                  ("delta", i(-1).reshape(()))])
+
+
+def range_standing():
+    return model([("Range", ["start", "limit", "delta"], ["r"], "counted"),
+                  ("ReduceSum", ["r"], ["s"]), ("Add", ["x", "s"], ["y"])],
+                 [(n, np.float32(v).reshape(()))
+                  for n, v in [("start", 1), ("limit", 0), ("delta", 0)]])
+
+
+def concat_of_nothing():
+    """No elements, but dimensions of which the product is beyond 64 bits."""
+    return model([("ConstantOfShape", ["s"], ["a"]), ("ConstantOfShape", ["s"], ["b"]),
+                  ("Concat", ["a", "b"], ["c"], "joined", dict(axis=1)),
+                  ("Shape", ["c"], ["d"]), ("Cast", ["d"], ["e"], "", dict(to=1)),
+                  ("ReduceMax", ["e"], ["g"]), ("Add", ["x", "g"], ["y"])],
+                 [("s", i(0, 2**40, 2**40))])
+
+
+def trilu_least():
+    return model([("Trilu", ["m", "k"], ["t"], "triangle"), ("Add", ["x", "t"], ["y"])],
+                 [("m", f(4, 4)), ("k", i(-2**63).reshape(()))], opset=14)
+
+
+def trilu_least_of_values():
+    return model([("Trilu", ["x", "k"], ["y"], "triangle")],
+                 [("k", i(-2**63).reshape(()))], opset=14,
+                 inputs=[("x", FLOAT, ["batch", 4, 4])])
+
+
+def slice_far_steps():
+    return model([("Slice", ["x", "start", "end", "axes", "steps"], ["y"], "strided")],
+                 [("start", i(0)), ("end", i(2**63 - 1)), ("axes", i(1)),
+                  ("steps", i(2**63 - 1))])
 
 
 def parameters():
@@ -266,6 +331,9 @@ def main():
     files = {"text": b"hello, I am no model\n", "empty": b"", "truncated": good[:-9],
              "no_graph": good[:2], "zip": b"PK\x03\x04" + bytes(100),
              "nested": b""}
+    for name, size in [("short", 10), ("empty", 0)]:
+        with open(f"{folder}/{name}.data", "wb") as out:
+            out.write(bytes(size))
     # A graph attribute in a node in a graph attribute, 200 deep.
     inner = b""
     def field(number, payload):
