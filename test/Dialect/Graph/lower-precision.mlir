@@ -56,3 +56,37 @@ func.func @main(%x: tensor<?x4xf32> {graph.input = "x"}, %l: tensor<?xi64> {grap
   %0:2 = func.call @block0(%x, %l, %w) : (tensor<?x4xf32>, tensor<?xi64>, tensor<4x8xf32>) -> (tensor<f32>, tensor<f32>)
   return %0#0, %0#1 : tensor<f32>, tensor<f32>
 }
+
+// -----
+
+// The gradients of a weight that is used twice are summed before anything is
+// rounded, and so is what scales a gradient or sums it over a batch of products.
+graph.parameter @w : tensor<4x4xf32> from "w"
+graph.parameter @v : tensor<1x4x4xf32> from "v"
+// CHECK-LABEL: func.func private @block0.backward_weight
+// CHECK-SAME: -> (tensor<4x4xf32>, tensor<1x4x4xf32>)
+// CHECK-DAG: %[[A:.*]] = graph.matmul %{{.*}}, %{{.*}} {transpose_a = true} : tensor<?x4xbf16, #graph.batch<3>>, tensor<?x4xbf16, #graph.batch<3>> to tensor<4x4xf32>
+// CHECK-DAG: %[[B:.*]] = graph.matmul %{{.*}}, %{{.*}} {transpose_a = true} : tensor<?x4xbf16, #graph.batch<3>>, tensor<?x4xbf16, #graph.batch<3>> to tensor<4x4xf32>
+// CHECK-DAG: %[[M:.*]] = graph.mul %{{.*}}, %{{.*}} : tensor<4x4xf32>, tensor<f32> to tensor<4x4xf32>
+// CHECK-DAG: graph.add %{{.*}}, %{{.*}} : tensor<4x4xf32>, tensor<4x4xf32> to tensor<4x4xf32>
+// CHECK-DAG: %[[C:.*]] = graph.matmul %{{.*}}, %{{.*}} {transpose_a = true} : tensor<?x3x4xbf16>, tensor<?x3x4xbf16> to tensor<?x4x4xf32>
+// CHECK-DAG: graph.reduce_sum %[[C]] {{.*}} : tensor<?x4x4xf32> to tensor<
+// CHECK-NOT: graph.cast %{{.*}} : tensor<4x4xbf16>
+// CHECK: return
+func.func private @block0(%x: tensor<?x3x4xf32>, %l: tensor<?x3xi64> {graph.label = "labels"}, %w: tensor<4x4xf32> {graph.parameter = "trainable"}, %v: tensor<1x4x4xf32> {graph.parameter = "trainable"}) -> (tensor<f32>, tensor<f32>) attributes {graph.block} {
+  %half = graph.constant dense<5.0e-01> : tensor<f32>
+  %0 = graph.matmul %x, %w : tensor<?x3x4xf32>, tensor<4x4xf32> to tensor<?x3x4xf32>
+  %1 = graph.relu %0 : tensor<?x3x4xf32>
+  %scaled = graph.mul %w, %half : tensor<4x4xf32>, tensor<f32> to tensor<4x4xf32>
+  %2 = graph.matmul %1, %scaled : tensor<?x3x4xf32>, tensor<4x4xf32> to tensor<?x3x4xf32>
+  %3 = graph.relu %2 : tensor<?x3x4xf32>
+  %4 = graph.matmul %3, %v : tensor<?x3x4xf32>, tensor<1x4x4xf32> to tensor<?x3x4xf32>
+  %loss, %weights, %lse = graph.cross_entropy %4, %l : tensor<?x3x4xf32>, tensor<?x3xi64> to tensor<f32>, tensor<f32>, tensor<?x3xf32>
+  return %loss, %weights : tensor<f32>, tensor<f32>
+}
+func.func @main(%x: tensor<?x3x4xf32> {graph.input = "x"}, %l: tensor<?x3xi64> {graph.label = "labels"}) -> (tensor<f32>, tensor<f32>) {
+  %w = graph.get_parameter @w : tensor<4x4xf32>
+  %v = graph.get_parameter @v : tensor<1x4x4xf32>
+  %0:2 = func.call @block0(%x, %l, %w, %v) : (tensor<?x3x4xf32>, tensor<?x3xi64>, tensor<4x4xf32>, tensor<1x4x4xf32>) -> (tensor<f32>, tensor<f32>)
+  return %0#0, %0#1 : tensor<f32>, tensor<f32>
+}

@@ -9,7 +9,8 @@
 // Types follow the ops: each op is rewritten in order with operands of the
 // element type it wants, and its result types are inferred anew. What an op
 // computes for readers that all want f32 (a loss, the gradient of a parameter)
-// is computed in f32.
+// is computed in f32, and so is what it reads for that: the sum of a
+// parameter's gradients is never a sum of rounded parts.
 //
 //===----------------------------------------------------------------------===//
 
@@ -45,7 +46,8 @@ public:
   void run();
 
 private:
-  bool wantsFloat32(Value value);
+  void findWideOps();
+  bool wantsFloat32(Value value) const;
   void rewrite(Operation *op);
   void rewriteReturn(func::ReturnOp ret);
   void setElementType(Value value, Type element) {
@@ -58,10 +60,13 @@ private:
   func::FuncOp function;
   OpBuilder builder;
   unsigned firstGradient;
+  /// Ops that compute in f32 since all readers of their results do.
+  llvm::DenseSet<Operation *> wide;
 };
 
-/// Whether every reader needs the value in f32.
-bool PrecisionLowering::wantsFloat32(Value value) {
+/// Whether every reader needs the value in f32; its readers' own widths must be
+/// known.
+bool PrecisionLowering::wantsFloat32(Value value) const {
   if (value.use_empty())
     return false;
   return llvm::all_of(value.getUses(), [&](OpOperand &use) {
@@ -71,17 +76,30 @@ bool PrecisionLowering::wantsFloat32(Value value) {
              cast<RankedTensorType>(value.getType()).getRank() == 0;
     if (auto precision = dyn_cast<PrecisionOpInterface>(user))
       return precision.keepsFloat32(use.getOperandNumber());
-    return isa<ViewOpInterface>(user) &&
-           llvm::all_of(user->getResults(),
-                        [&](Value result) { return wantsFloat32(result); });
+    return wide.contains(user);
   });
+}
+
+/// Readers stand behind what they read: one sweep from the end is enough.
+void PrecisionLowering::findWideOps() {
+  for (Operation &op :
+       llvm::reverse(function.getBody().front().without_terminator())) {
+    // A result that nobody reads has no say.
+    bool anyRead = false, allWanted = true;
+    for (Value result : op.getResults()) {
+      if (!isFloat32(result.getType()) || result.use_empty())
+        continue;
+      anyRead = true;
+      allWanted &= wantsFloat32(result);
+    }
+    if (anyRead && allWanted)
+      wide.insert(&op);
+  }
 }
 
 void PrecisionLowering::rewrite(Operation *op) {
   bool anyFloat = llvm::any_of(op->getResultTypes(), isFloat32);
-  bool wide = anyFloat && llvm::all_of(op->getResults(), [&](Value result) {
-                return !isFloat32(result.getType()) || wantsFloat32(result);
-              });
+  bool isWide = wide.contains(op);
   bool isView = isa<ViewOpInterface>(op);
   builder.setInsertionPoint(op);
   auto precision = dyn_cast<PrecisionOpInterface>(op);
@@ -90,7 +108,7 @@ void PrecisionLowering::rewrite(Operation *op) {
     if (!type || !isa<FloatType>(type.getElementType()) || isView)
       continue;
     bool keep =
-        precision ? precision.keepsFloat32(operand.getOperandNumber()) : wide;
+        precision ? precision.keepsFloat32(operand.getOperandNumber()) : isWide;
     operand.set(
         buildCast(builder, op->getLoc(), operand.get(), keep ? f32() : bf16()));
   }
@@ -110,7 +128,7 @@ void PrecisionLowering::rewrite(Operation *op) {
   }
   if (isa<GatherBackwardOp>(op))
     return; // adds up in f32 whatever it reads
-  Type element = wide ? f32() : bf16();
+  Type element = isWide ? f32() : bf16();
   if (isView)
     element =
         cast<RankedTensorType>(op->getOperand(0).getType()).getElementType();
@@ -131,6 +149,7 @@ void PrecisionLowering::rewriteReturn(func::ReturnOp ret) {
 }
 
 void PrecisionLowering::run() {
+  findWideOps();
   Block &body = function.getBody().front();
   for (Operation &op : llvm::make_early_inc_range(body.without_terminator()))
     rewrite(&op);
