@@ -133,3 +133,24 @@ func.func @main(%x: tensor<?x4xf32> {graph.input = "x"}) -> tensor<?x6xf32> {
   %3 = graph.softmax %2 : tensor<?x6xf32>
   return %3 : tensor<?x6xf32>
 }
+
+// -----
+
+// An input and a frozen parameter of one type are not the same: the blocks that
+// read them are two.
+graph.parameter @w : tensor<4x4xf32> from "w" frozen
+graph.parameter @v : tensor<4x4xf32> from "v"
+// CHECK: func.func private @[[FROZEN:block[0-9]+]]({{.*}}graph.parameter = "frozen"
+// CHECK-LABEL: func.func @main
+// CHECK-COUNT-1: call @[[FROZEN]](
+// CHECK-NOT: call @[[FROZEN]](
+// CHECK: return
+func.func @main(%m: tensor<4x4xf32> {graph.input = "m"}, %x: tensor<?x4xf32> {graph.input = "x"}) -> tensor<?x4xf32> {
+  %w = graph.get_parameter @w : tensor<4x4xf32>
+  %v = graph.get_parameter @v : tensor<4x4xf32>
+  %0 = graph.relu %x : tensor<?x4xf32>
+  %1 = graph.matmul %0, %w : tensor<?x4xf32>, tensor<4x4xf32> to tensor<?x4xf32>
+  %2 = graph.matmul %1, %m : tensor<?x4xf32>, tensor<4x4xf32> to tensor<?x4xf32>
+  %3 = graph.matmul %2, %v : tensor<?x4xf32>, tensor<4x4xf32> to tensor<?x4xf32>
+  return %3 : tensor<?x4xf32>
+}

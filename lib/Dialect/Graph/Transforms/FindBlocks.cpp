@@ -242,6 +242,9 @@ void BlockFinder::sign(Unit &unit) {
   Signature &words = unit.signature;
   llvm::DenseMap<Value, uint64_t> ids;
   uint64_t next = 0;
+  // Without the sizes an input could pass for a frozen parameter.
+  words.push_back(unit.data.size());
+  words.push_back(unit.parameters.size());
   for (Value value : unit.data) {
     ids[value] = next++;
     auto input = dyn_cast<BlockArgument>(value);
@@ -266,6 +269,7 @@ void BlockFinder::sign(Unit &unit) {
       else
         words.push_back(ids.lookup(operand));
     }
+    words.push_back(op->getNumResults());
     for (Value result : op->getResults()) {
       ids[result] = next++;
       words.push_back(toWord(result.getType().getAsOpaquePointer()));
