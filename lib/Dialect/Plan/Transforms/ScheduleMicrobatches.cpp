@@ -21,53 +21,60 @@ namespace tombolo::plan {
 
 namespace {
 
-/// The largest token number that the model can take, plus one: the fewest rows
-/// of a table that an integer input of the model looks up, and the classes of
-/// the loss. 0 when no integer input is looked up.
+/// The largest token number that the model can take, plus one.
 class VocabularyReader {
 public:
-  int64_t read(ModuleOp module) {
+  explicit VocabularyReader(ModuleOp module) {
     module.walk([&](func::FuncOp block) {
-      if (block->hasAttr("graph.block"))
+      if (block->hasAttr(graph::kBlockAttr))
         visit(block);
     });
-    return isTokenModel ? vocabulary : 0;
+  }
+
+  /// The fewest rows of a table that the token input looks up, and the classes
+  /// of the loss. The token input is the one that labels are drawn from: one
+  /// number for each label. Others may look like it (the types of tokens), but
+  /// a vocabulary is the largest of their tables. 0 when there is none.
+  int64_t read(ArrayRef<std::pair<StringAttr, RankedTensorType>> inputs,
+               RankedTensorType label) const {
+    int64_t rows = 0;
+    for (auto &[name, type] : inputs)
+      if (type.getShape() == label.getShape())
+        rows = std::max(rows, rowsOf.lookup(name));
+    return rows > 0 && classes > 0 ? std::min(rows, classes) : rows;
   }
 
 private:
-  void bound(int64_t size) {
-    vocabulary = vocabulary == 0 ? size : std::min(vocabulary, size);
+  static void bound(int64_t &size, int64_t by) {
+    size = size == 0 ? by : std::min(size, by);
   }
 
   void visit(func::FuncOp block) {
     block.walk([&](Operation *op) {
       if (auto gather = dyn_cast<graph::GatherOp>(op)) {
-        if (gather.getAxis() != 0 || !isInput(block, gather.getIndices()))
-          return;
-        isTokenModel = true;
-        bound(
-            cast<RankedTensorType>(gather.getTable().getType()).getDimSize(0));
+        StringAttr input = inputOf(block, gather.getIndices());
+        if (input && gather.getAxis() == 0)
+          bound(rowsOf[input], gather.getTable().getType().getDimSize(0));
       } else if (auto loss = dyn_cast<graph::CrossEntropyOp>(op)) {
-        bound(cast<RankedTensorType>(loss.getLogits().getType())
-                  .getShape()
-                  .back());
+        bound(classes, loss.getLogits().getType().getShape().back());
       }
     });
   }
 
-  /// Whether the value is an input of the model, perhaps reshaped or cast.
-  bool isInput(func::FuncOp block, Value value) {
+  /// The input of the model that the value is, perhaps reshaped or cast; null
+  /// when it is none.
+  static StringAttr inputOf(func::FuncOp block, Value value) {
     while (Operation *op = value.getDefiningOp()) {
       if (!isa<graph::ReshapeOp, graph::CastOp>(op))
-        return false;
+        return {};
       value = op->getOperand(0);
     }
-    return static_cast<bool>(block.getArgAttr(
-        cast<BlockArgument>(value).getArgNumber(), "graph.input"));
+    return block.getArgAttrOfType<StringAttr>(
+        cast<BlockArgument>(value).getArgNumber(), graph::kInputAttr);
   }
 
-  int64_t vocabulary = 0;
-  bool isTokenModel = false;
+  llvm::DenseMap<StringAttr, int64_t> rowsOf; // by input
+  int64_t classes = 0;
 };
 
 class ScheduleMicrobatches
@@ -151,7 +158,8 @@ private:
     }
     if (labels.size() != 1)
       return main.emitError() << "expected one label, got " << labels.size();
-    int64_t vocabulary = VocabularyReader().read(module);
+    int64_t vocabulary =
+        VocabularyReader(module).read(inputs, labels[0].second);
     auto model = builder.create<ModelOp>(
         main.getLoc(), hash,
         builder.getStringAttr(
