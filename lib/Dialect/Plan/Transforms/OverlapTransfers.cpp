@@ -21,6 +21,8 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "StepOrder.h"
+
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 #include "tombolo/Dialect/Plan/Transforms/Passes.h"
 
@@ -172,15 +174,6 @@ private:
     }
   }
 
-  /// How often an instruction runs in a step.
-  static int64_t executions(Operation *op) {
-    int64_t product = 1;
-    for (auto loop = dyn_cast<LoopOp>(op->getParentOp()); loop;
-         loop = dyn_cast<LoopOp>(loop->getParentOp()))
-      product *= loop.getCount();
-    return product;
-  }
-
   /// The last instruction of the compute lane in a block.
   static Operation *lastCompute(Operation *op) {
     if (auto loop = dyn_cast<LoopOp>(op)) {
@@ -209,7 +202,7 @@ private:
       if (before && *lane != instruction.getLane()) {
         SemaphoreOp turn = semaphore("turn", std::to_string(number++));
         signal(before, turn);
-        wait(&op, turn, ExprAttr::get(context, executions(before)));
+        wait(&op, turn, ExprAttr::get(context, countExecutions(before)));
       }
       before = &op;
       lane = instruction.getLane();

@@ -4,6 +4,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
+#include "StepOrder.h"
+
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 #include "tombolo/Dialect/Plan/Transforms/Passes.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
@@ -69,7 +71,7 @@ private:
     for (ArrayRef<Place> places : islands) {
       for (const Place &place : places)
         ok = succeeded(verifyMemory(place, topology)) &&
-             succeeded(verifyGradients(place)) && ok;
+             succeeded(verifyGradients(place, symbols)) && ok;
       ok = succeeded(verifyRoutes(places, topology)) && ok;
     }
     return success(ok && succeeded(verifyServer(module, topology)));
@@ -100,8 +102,9 @@ private:
   }
 
   /// With several replicas, every byte of the gradients goes through exactly
-  /// one all-reduce over the replicas; with one, through none.
-  LogicalResult verifyGradients(const Place &place) {
+  /// one sum of f32 over the replicas, when all that is added to it is there
+  /// and before anything reads it; with one, through none.
+  LogicalResult verifyGradients(const Place &place, SymbolTable &symbols) {
     ReplicasOp group = place.group;
     ProgramOp program = place.program;
     RegionOp gradients;
@@ -109,6 +112,7 @@ private:
       if (region.getRegionName() == "gradients")
         gradients = region;
     SmallVector<std::pair<int64_t, int64_t>> reduced; // begin, end
+    SmallVector<CollectiveOp> reductions;
     WalkResult result = program.getStep().walk([&](CollectiveOp collective) {
       if (collective.getGroup() != Group::Replicas)
         return WalkResult::advance();
@@ -119,6 +123,14 @@ private:
             << "reduces gradients more or less often than once a step";
         return WalkResult::interrupt();
       }
+      if (collective.getKind() != "all_reduce_sum" ||
+          !collective.getType().isF32()) {
+        collective.emitOpError()
+            << "reduces gradients by " << collective.getKind() << " of "
+            << collective.getType() << " instead of all_reduce_sum of f32";
+        return WalkResult::interrupt();
+      }
+      reductions.push_back(collective);
       int64_t begin = offset.getConstant();
       reduced.push_back({begin, begin + 4 * collective.getElements()});
       return WalkResult::advance();
@@ -146,6 +158,42 @@ private:
     if (next != end)
       return program.emitError() << place.text() << ": gradient byte "
                                  << next - begin << " is not reduced";
+    if (!gradients)
+      return success();
+    return verifyOrder(program, gradients, reductions, symbols);
+  }
+
+  /// Calls that write gradients are complete before their reduction starts,
+  /// and it is complete before calls that only read them start.
+  LogicalResult verifyOrder(ProgramOp program, RegionOp gradients,
+                            ArrayRef<CollectiveOp> reductions,
+                            SymbolTable &symbols) {
+    int64_t begin = gradients.getOffset(), end = begin + gradients.getBytes();
+    StepOrder order(program.getStep());
+    for (Operation *op : order.getInstructions()) {
+      auto call = dyn_cast<CallOp>(op);
+      if (!call)
+        continue;
+      auto segment = symbols.lookup<SegmentOp>(call.getSegment());
+      bool writes = false, reads = false;
+      for (auto [i, address] : llvm::enumerate(
+               call.getAddresses().getAsRange<AddressAttr>())) {
+        // Where a loop starts: a call never leaves the region.
+        int64_t from = address.getOffset().getConstant();
+        if (from >= begin && from < end)
+          (segment.getAccess(i) == Access::Read ? reads : writes) = true;
+      }
+      for (CollectiveOp reduction : reductions) {
+        if (writes && !order.isCompleteBefore(call, reduction))
+          return call.emitOpError()
+                 << "may write gradients after their reduction has started";
+        if (!writes && reads &&
+            (isa<LoopOp>(call->getParentOp()) ||
+             !order.isCompleteBefore(reduction, call)))
+          return call.emitOpError()
+                 << "may read gradients before their reduction is complete";
+      }
+    }
     return success();
   }
 
