@@ -119,6 +119,11 @@ double allReduceSeconds(const Topology &topology,
       const Pool &pool = *topology.findPool(ranges[i].pool);
       if (ranges[i].count > 1 && pool.intraNode)
         slowest = slower(slowest, over(pool.intraNode));
+      if (nodeOf(pool, ranges[i].first) !=
+          nodeOf(pool, ranges[i].first + ranges[i].count - 1))
+        slowest =
+            slower(slowest,
+                   over(topology.wireBetween(ranges[i].pool, ranges[i].pool)));
     }
     return ringSeconds(static_cast<double>(ranks), bytes, slowest);
   }
