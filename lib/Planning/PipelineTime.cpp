@@ -30,6 +30,18 @@ uint64_t microbatchesOf(const Island &island, size_t stage, size_t group) {
               : 0;
 }
 
+std::optional<uint64_t> periodOf(const std::vector<uint64_t> &turns) {
+  uint64_t period = 1;
+  for (uint64_t turn : turns) {
+    if (turn == 0 || turn > kMaxPeriod)
+      return std::nullopt;
+    period = std::lcm(period, turn); // at most kMaxPeriod squared
+    if (period > kMaxPeriod)
+      return std::nullopt;
+  }
+  return period;
+}
+
 namespace {
 
 constexpr double kUnknown = -1;
@@ -213,10 +225,10 @@ PipelineTime pipelineTime(const Island &island,
                         microbatches / island.stages[0].replicaCount());
   }
   // What repeats is a turn of every stage at once.
-  uint64_t unit = 1;
+  std::vector<uint64_t> turns;
   for (const Stage &stage : island.stages)
-    unit = std::min(std::lcm(unit, std::max<uint64_t>(stage.turn(), 1)),
-                    microbatches);
+    turns.push_back(stage.turn());
+  uint64_t unit = periodOf(turns).value_or(kMaxPeriod);
   auto build = [&](uint64_t all) {
     std::vector<StageLanes> lanes(island.stages.size());
     for (size_t s = 0; s < island.stages.size(); ++s) {

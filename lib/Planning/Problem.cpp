@@ -103,6 +103,7 @@ private:
     if (island.stages.empty())
       fault(in(path, "stages"), "an island needs at least one stage");
     uint64_t blocks = 0;
+    std::vector<uint64_t> turns;
     for (size_t s = 0; s < island.stages.size(); ++s) {
       const Stage &stage = island.stages[s];
       std::string place = at(in(path, "stages"), s);
@@ -115,6 +116,8 @@ private:
         counted &=
             replicas(island, stage.replicas[g], at(in(place, "replicas"), g));
       uint64_t turn = stage.turn();
+      if (counted)
+        turns.push_back(turn);
       if (dealt && counted && turn &&
           island.batch / island.microbatch % turn != 0)
         fault(in(path, "batch"),
@@ -126,6 +129,12 @@ private:
                   "; choose a batch that is a multiple of " +
                   number(island.microbatch * turn));
     }
+    if (turns.size() == island.stages.size() && !periodOf(turns))
+      fault(in(path, "stages"),
+            "the turns of the stages of island " + number(index) +
+                " end together only after more than " + number(kMaxPeriod) +
+                " microbatches; choose replicas and shares with common "
+                "divisors");
     if (blocks != problem.model.blocks())
       fault(in(path, "stages"), "the stages of island " + number(index) +
                                     " hold " + number(blocks) +

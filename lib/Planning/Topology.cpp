@@ -70,6 +70,8 @@ namespace {
 /// real comes near.
 constexpr double kAbsurdRate = 1e15;
 constexpr uint64_t kAbsurdCount = 1u << 24;
+/// Of all pools together: the search looks at every number of replicas.
+constexpr uint64_t kMaxChips = 1u << 16;
 
 std::string text(double value) {
   char buffer[40];
@@ -223,6 +225,19 @@ Faults Topology::check() const {
     checker.name(path, "site", sites[i].name, siteNames);
     checkSite(*this, sites[i], path, checker);
   }
+  // Each product is below 2^48, so that the sum of some pools cannot overflow.
+  uint64_t chipCount = 0;
+  for (size_t i = 0; i < sites.size() && checker.faults.empty(); ++i)
+    for (size_t p = 0; p < sites[i].pools.size(); ++p) {
+      chipCount += sites[i].pools[p].chips();
+      if (chipCount > kMaxChips) {
+        checker.fault(in(at(in(at("sites", i), "pools"), p), "nodes"),
+                      "expected at most " + std::to_string(kMaxChips) +
+                          " chips in all pools, got " +
+                          std::to_string(chipCount) + " up to here");
+        break;
+      }
+    }
   std::set<std::pair<std::string, std::string>> pairs;
   for (size_t i = 0; i < links.size(); ++i) {
     const Link &link = links[i];

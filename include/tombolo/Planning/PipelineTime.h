@@ -10,6 +10,7 @@
 #include "tombolo/Planning/StageSchedule.h"
 #include "tombolo/Planning/Strategy.h"
 
+#include <optional>
 #include <vector>
 
 namespace tombolo::planning {
@@ -18,6 +19,14 @@ namespace tombolo::planning {
 /// Meaningful when batch / microbatch and the turn divide without rest.
 uint64_t microbatchesPerStep(const Island &island);
 uint64_t microbatchesOf(const Island &island, size_t stage, size_t group);
+
+/// Longer periods than this are refused: the time of one is computed call by
+/// call.
+inline constexpr uint64_t kMaxPeriod = uint64_t(1) << 16;
+
+/// Microbatches after which the turns of all stages end together; nullopt above
+/// `kMaxPeriod`, or when a turn is empty.
+std::optional<uint64_t> periodOf(const std::vector<uint64_t> &turns);
 
 /// Times of one stage, in seconds per microbatch.
 struct StageTimes {
@@ -43,7 +52,7 @@ PipelineTime pipelineTime(Schedule schedule,
                           uint64_t microbatches);
 
 /// The same for replicas in different numbers and shares: one lane per
-/// replica. `times[stage][group]`.
+/// replica. `times[stage][group]`. The island's turns must have a period.
 PipelineTime pipelineTime(const Island &island,
                           const std::vector<std::vector<StageTimes>> &times);
 

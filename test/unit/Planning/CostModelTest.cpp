@@ -102,6 +102,46 @@ TEST(PipelineTest, StagesWithUnequalReplicasAgreeWithWork) {
   EXPECT_LE(time.seconds, 32 * 3 + 6 + 12);
 }
 
+TEST(PipelineTest, PeriodsAreBounded) {
+  EXPECT_EQ(periodOf({}), 1u);
+  EXPECT_EQ(periodOf({4, 6, 1}), 12u);
+  EXPECT_EQ(periodOf({4, 0}), std::nullopt);
+  EXPECT_EQ(periodOf({kMaxPeriod}), kMaxPeriod);
+  EXPECT_EQ(periodOf({kMaxPeriod + 1}), std::nullopt);
+  EXPECT_EQ(periodOf({kMaxPeriod, 3}), std::nullopt);
+  // The least common multiple alone would overflow.
+  EXPECT_EQ(periodOf({(uint64_t(1) << 63) - 1, (uint64_t(1) << 63) - 25}),
+            std::nullopt);
+}
+
+TEST(VerifyTest, RefusesSharesWithoutAShortPeriod) {
+  Problem problem = equalBlocks(2, 2);
+  problem.training.globalBatch = 1009 * 1013;
+  Strategy strategy;
+  strategy.islands = {island(problem.training.globalBatch, 1, {1, 1})};
+  strategy.islands[0].stages[0].replicas[0].share = 1009;
+  strategy.islands[0].stages[1].replicas[0].share = 1013;
+  Faults faults = problem.verify(strategy);
+  ASSERT_EQ(faults.size(), 1u);
+  EXPECT_EQ(faults[0].path, "islands[0].stages");
+  strategy.islands[0].stages[1].replicas[0].share = 1;
+  EXPECT_TRUE(problem.verify(strategy).empty());
+}
+
+TEST(AllReduceTest, SeveralPoolsWaitForTheWireBetweenNodes) {
+  Problem problem = equalBlocks(1, 1);
+  Site &site = problem.topology.sites[0];
+  site.pools = {pool("p", "c", 2, 4), pool("q", "c", 1, 4)};
+  site.pools[0].interNode = Wire{8, 100}; // 1 GB/s
+  site.fabric = Wire{80, 12};             // 10 GB/s
+  std::vector<ChipRange> within = {{"s/p", 0, 4}, {"s/q", 0, 4}};
+  std::vector<ChipRange> across = {{"s/p", 2, 4}, {"s/q", 0, 4}};
+  EXPECT_NEAR(allReduceSeconds(problem.topology, within, 8e9),
+              14 * (1e9 / 10e9 + 12e-6), 1e-9);
+  EXPECT_NEAR(allReduceSeconds(problem.topology, across, 8e9),
+              14 * (1e9 / 1e9 + 100e-6), 1e-9);
+}
+
 TEST(AllReduceTest, RingInsideANode) {
   Problem problem = equalBlocks(1, 1);
   problem.topology.sites[0].pools[0] = pool("p", "c", 2, 8);

@@ -95,6 +95,13 @@ TEST(TopologyTest, EveryFaultHasItsPlace) {
             "sites[1].pools[0].chip");
   EXPECT_EQ(first([](Topology &t) { t.sites[1].pools[0].nodes = 0; }),
             "sites[1].pools[0].nodes");
+  EXPECT_EQ(first([](Topology &t) { t.sites[1].pools[0].nodes = 1 << 16; }),
+            "sites[1].pools[0].nodes");
+  EXPECT_EQ(first([](Topology &t) {
+              t.sites[0].pools[0].nodes = t.sites[0].pools[0].chipsPerNode =
+                  t.sites[2].pools[0].nodes = 1 << 24;
+            }),
+            "sites[0].pools[0].nodes");
   EXPECT_EQ(first([](Topology &t) { t.links[2].second = "x"; }),
             "links[2].sites");
   EXPECT_EQ(first([](Topology &t) { t.links[2].rttMs = -1; }),
