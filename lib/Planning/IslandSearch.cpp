@@ -36,7 +36,7 @@ IslandSearch::IslandSearch(const Problem &problem, IslandPins pins)
     findShapes();
   }
   for (size_t i = 0; i < shapes.size(); ++i)
-    shapesByTurn[shapes[i].turn].push_back(i);
+    shapesByPeriod[shapes[i].period].push_back(i);
 }
 
 Schedule IslandSearch::schedule() const {
@@ -152,13 +152,15 @@ void IslandSearch::findShapes() {
         uint64_t stages = 0;
         for (uint64_t n : counts)
           stages += n;
-        shapes.push_back({r, std::move(counts), replicas, stages, replicas});
+        shapes.push_back(
+            {r, std::move(counts), replicas, stages, replicas, replicas});
       }
     }
   }
 }
 
-/// With stages given only the replicas that are left open.
+/// With stages given only the replicas that are left open. Of those what can
+/// be lowered, if anything can.
 void IslandSearch::findPinnedShapes() {
   bool open = false;
   uint64_t most = 1;
@@ -169,12 +171,16 @@ void IslandSearch::findPinnedShapes() {
         if (const Pool *pool = problem.topology.findPool(group.pool))
           most = std::max(most, pool->chips());
       }
+  std::vector<Shape> others;
   for (uint64_t replicas = 1; replicas <= (open ? most : 1); ++replicas) {
-    Shape shape{0, {}, replicas, pins.stages->size(), 1};
+    Shape shape{0, {}, replicas, pins.stages->size(), 1, 1};
     bool fits = true;
     std::map<std::string, uint64_t> used;
-    for (const auto &groups : replicasOf(shape)) {
-      uint64_t turn = 0;
+    std::vector<uint64_t> turns;
+    Strategy strategy;
+    Island &island = strategy.islands.emplace_back();
+    for (auto &groups : replicasOf(shape)) {
+      uint64_t &turn = turns.emplace_back(0);
       for (const ReplicaGroup &group : groups) {
         turn += group.count * group.share;
         uint64_t &chips = used[group.pool];
@@ -182,12 +188,18 @@ void IslandSearch::findPinnedShapes() {
         const Pool *pool = problem.topology.findPool(group.pool);
         fits &= pool && chips <= pool->chips();
       }
-      fits &= turn > 0;
       shape.turn = std::max(shape.turn, turn);
+      island.stages.push_back({1, Recompute(), false, std::move(groups)});
     }
-    if (fits)
-      shapes.push_back(std::move(shape));
+    std::optional<uint64_t> period = periodOf(turns);
+    if (!fits || !period)
+      continue;
+    shape.period = *period;
+    (supportedBySlice(strategy).empty() ? shapes : others)
+        .push_back(std::move(shape));
   }
+  if (shapes.empty())
+    shapes = std::move(others);
 }
 
 std::vector<IslandSearch::Layout> IslandSearch::layouts(uint64_t batch) {
@@ -195,8 +207,8 @@ std::vector<IslandSearch::Layout> IslandSearch::layouts(uint64_t batch) {
   for (uint64_t microbatch : divisors(batch)) {
     if (pins.microbatch && *pins.microbatch != microbatch)
       continue;
-    for (const auto &[turn, members] : shapesByTurn) {
-      if (batch / microbatch % turn != 0)
+    for (const auto &[period, members] : shapesByPeriod) {
+      if (batch / microbatch % period != 0)
         continue;
       for (size_t shape : members) {
         Layout layout{shape, microbatch, 0, &fixedOf(shape, microbatch)};

@@ -40,6 +40,8 @@ private:
     uint64_t dataParallel = 1;
     uint64_t stages = 1;
     uint64_t turn = 1; // microbatches in the longest turn of a stage
+    /// Microbatches after which the turns of all stages end together.
+    uint64_t period = 1;
   };
   /// What a shape costs with a microbatch whatever the split, in seconds.
   struct Fixed {
@@ -62,7 +64,7 @@ private:
   uint64_t splitsComputed = 0;
 
   std::vector<Shape> shapes;
-  std::map<uint64_t, std::vector<size_t>> shapesByTurn;
+  std::map<uint64_t, std::vector<size_t>> shapesByPeriod;
   std::map<uint64_t, std::vector<std::optional<Fixed>>> fixedCosts;
   std::map<uint64_t, std::unique_ptr<SplitTable>> tables; // by microbatch
   using SplitKey =

@@ -8,6 +8,7 @@
 #include "IslandSearch.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -70,6 +71,13 @@ std::optional<Server> completeServer(const Problem &problem,
     for (uint64_t f = 0; f < std::min<uint64_t>(result.fragments, 65536); ++f)
       result.placement.try_emplace(f, Placement{home, ""});
   return result;
+}
+
+/// Why a strategy must not leave the search: it is no solution, or cannot be
+/// lowered. The only such place, for what was found and for what was given.
+Faults refuse(const Problem &problem, const Strategy &strategy) {
+  Faults faults = problem.verify(strategy);
+  return faults.empty() ? supportedBySlice(strategy) : faults;
 }
 
 /// Islands with the sites that they use, and the search of each.
@@ -245,7 +253,7 @@ private:
   }
 
   void keep(const Strategy &strategy) {
-    Faults wrong = problem.verify(strategy);
+    Faults wrong = refuse(problem, strategy);
     if (wrong.empty())
       found.push_back({strategy, evaluate(problem, strategy)});
     else if (faults.empty() && pins.islands)
@@ -318,6 +326,9 @@ Faults checkPins(const Problem &problem, const StrategyPins &pins) {
           {in(path, "microbatch"), "batch " + std::to_string(*island.batch) +
                                        " is not a multiple of the microbatch " +
                                        std::to_string(*island.microbatch)});
+    if (island.stages && island.stages->empty())
+      faults.push_back(
+          {in(path, "stages"), "an island needs at least one stage"});
     for (size_t s = 0; island.stages && s < island.stages->size(); ++s) {
       const StagePins &stage = (*island.stages)[s];
       std::string place = at(in(path, "stages"), s);
@@ -375,26 +386,51 @@ Strategy strategyOf(const Problem &problem, const StrategyPins &pins) {
 
 SearchResult search(const Problem &problem, const StrategyPins &pins) {
   SearchResult result;
+  result.faults = checkPins(problem, pins);
+  if (!result.faults.empty())
+    return result;
   if (pins.isWhole()) {
     Strategy strategy = strategyOf(problem, pins);
     result.candidates = 1;
     result.lowerBound = lowerBound(problem);
-    result.faults = problem.verify(strategy);
+    result.faults = refuse(problem, strategy);
     if (result.faults.empty()) {
       Prediction prediction = evaluate(problem, strategy);
       result.strategies.push_back({std::move(strategy), std::move(prediction)});
     }
     return result;
   }
-  result.faults = checkPins(problem, pins);
-  if (!result.faults.empty())
-    return result;
   return Searcher(problem, pins).run();
 }
 
 //===----------------------------------------------------------------------===//
 // Equivalent compute
 //===----------------------------------------------------------------------===//
+
+std::vector<uint64_t> roundBatches(uint64_t exact, uint64_t reach,
+                                   size_t most) {
+  std::vector<uint64_t> result;
+  for (uint64_t twos = std::bit_floor(exact + reach); twos > 0; twos /= 2) {
+    // The odd multiples, from the nearest on: the `offset`-th below and above.
+    uint64_t odd = (exact / twos - 1) | 1; // the last one up to `exact`
+    if (exact < twos)
+      odd = static_cast<uint64_t>(-1); // none: the first one is above
+    uint64_t below = odd, above = odd + 2;
+    while (result.size() < most) {
+      bool hasBelow =
+          below != static_cast<uint64_t>(-1) && exact - below * twos <= reach;
+      bool hasAbove = above * twos - exact <= reach;
+      if (!hasBelow && !hasAbove)
+        break;
+      bool takeBelow = hasBelow && (!hasAbove || exact - below * twos <=
+                                                     above * twos - exact);
+      uint64_t &next = takeBelow ? below : above;
+      result.push_back(next * twos);
+      next = takeBelow ? below - 2 : above + 2;
+    }
+  }
+  return result;
+}
 
 /// Tokens per second of the best plan on `chips` chips of one type in one
 /// site. The batch is the one in proportion, or the best of those next to it
@@ -429,21 +465,9 @@ static double uniformTokens(const Problem &problem, const Chip &chip,
 
   double batch = static_cast<double>(problem.training.globalBatch) * proportion;
   uint64_t exact = std::max<uint64_t>(1, std::llround(batch));
-  std::vector<uint64_t> batches;
-  uint64_t reach = exact / 16;
-  if (exact == problem.training.globalBatch)
-    reach = 0;
-  for (uint64_t b = exact - reach; b <= exact + reach; ++b)
-    batches.push_back(b);
-  // Those with the most factors of two, then the nearest.
-  auto twos = [](uint64_t value) { return value & (~value + 1); };
-  auto distance = [&](uint64_t b) { return b > exact ? b - exact : exact - b; };
+  uint64_t reach = exact == problem.training.globalBatch ? 0 : exact / 16;
   constexpr size_t kTried = 4;
-  std::stable_sort(batches.begin(), batches.end(), [&](uint64_t a, uint64_t b) {
-    return twos(a) != twos(b) ? twos(a) > twos(b) : distance(a) < distance(b);
-  });
-  if (batches.size() > kTried)
-    batches.resize(kTried);
+  std::vector<uint64_t> batches = roundBatches(exact, reach, kTried);
   if (std::find(batches.begin(), batches.end(), exact) == batches.end())
     batches.push_back(exact);
 

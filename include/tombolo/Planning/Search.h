@@ -61,10 +61,17 @@ struct SearchResult {
   Faults faults;                     // why there is none
 };
 
+/// Of the numbers at most `reach` from `exact` the `most` that have the highest
+/// powers of two as factors; among equals the nearest, then the lower. `reach`
+/// is below `exact`, and their sum below 2^62.
+std::vector<uint64_t> roundBatches(uint64_t exact, uint64_t reach, size_t most);
+
 /// Fills in what `pins` leave open: exhaustive over the sites used, data
 /// parallel and pipeline degree and microbatch inside each site, the split by
 /// `splitBlocks`, the batch by `shareBatch`, a parameter server between sites.
-/// Deterministic. The problem must have passed `check`.
+/// Deterministic. The problem must have passed `check`. Only strategies that
+/// can be lowered are returned (see supportedBySlice); where all that the pins
+/// allow cannot, `faults` say so.
 SearchResult search(const Problem &problem, const StrategyPins &pins);
 
 /// Sets the two equivalent-compute figures of a prediction (see the design's

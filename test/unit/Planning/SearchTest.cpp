@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -352,6 +353,162 @@ TEST(SearchTest, EquivalentComputeCountsWhatMixingLoses) {
   ASSERT_TRUE(prediction.equivalentCompute.has_value());
   EXPECT_LE(*prediction.equivalentCompute, 1 + 1e-9);
   EXPECT_GT(*prediction.equivalentCompute, 0.8);
+}
+
+/// Pins of one island on pool t/q of `twoSites`, with open replicas.
+StrategyPins openStages(size_t stages) {
+  StrategyPins pins;
+  IslandPins &island = pins.islands.emplace().emplace_back();
+  island.sites = {"t"};
+  island.stages.emplace(stages);
+  for (StagePins &stage : *island.stages)
+    stage.replicas = {{"t/q", 0, 1, 1}};
+  return pins;
+}
+
+TEST(SearchTest, RefusesAnIslandWithoutSitesInAWholeStrategy) {
+  Problem problem = twoSites();
+  Strategy strategy;
+  strategy.islands = {island(20, 1, {8}), island(20, 1, {8})};
+  strategy.islands[1].sites.clear();
+  SearchResult result = search(problem, pinsOf(strategy));
+  EXPECT_TRUE(result.strategies.empty());
+  ASSERT_FALSE(result.faults.empty());
+  EXPECT_EQ(result.faults[0].path, "islands[1].sites");
+  EXPECT_EQ(result.faults[0].message, "an island needs at least one site");
+}
+
+TEST(SearchTest, RefusesAnIslandWithoutStages) {
+  Problem problem = twoSites();
+  SearchResult result = search(problem, openStages(0));
+  EXPECT_TRUE(result.strategies.empty());
+  ASSERT_EQ(result.faults.size(), 1u);
+  EXPECT_EQ(result.faults[0].path, "islands[0].stages");
+}
+
+TEST(SearchTest, LeavesOpenReplicasThatCanBeLowered) {
+  // Three replicas of the other stage would use all chips.
+  Problem problem = twoSites();
+  StrategyPins pins = openStages(2);
+  (*(*pins.islands)[0].stages)[0].replicas[0].count = 1;
+  SearchResult result = search(problem, pins);
+  ASSERT_FALSE(result.strategies.empty());
+  const Strategy &strategy = result.strategies[0].strategy;
+  EXPECT_EQ(strategy.islands[0].stages[1].replicas[0].count, 1u);
+  EXPECT_TRUE(supportedBySlice(strategy).empty());
+}
+
+TEST(SearchTest, SaysWhatCannotBeLowered) {
+  // A solution of the problem that no choice makes fit for the lowering.
+  Problem problem = twoSites();
+  StrategyPins pins = openStages(1);
+  (*(*pins.islands)[0].stages)[0].replicas[0].tensorParallel = 2;
+  SearchResult result = search(problem, pins);
+  EXPECT_TRUE(result.strategies.empty());
+  ASSERT_EQ(result.faults.size(), 1u);
+  EXPECT_EQ(result.faults[0].path,
+            "islands[0].stages[0].replicas[0].tensor_parallel");
+  // The same for one that is given whole.
+  Strategy strategy;
+  strategy.islands = {island(40, 1, {4, 4})};
+  strategy.islands[0].stages[0].replicas[0].count = 2;
+  ASSERT_TRUE(problem.verify(strategy).empty());
+  result = search(problem, pinsOf(strategy));
+  EXPECT_TRUE(result.strategies.empty());
+  ASSERT_EQ(result.faults.size(), 1u);
+  EXPECT_EQ(result.faults[0].path, "islands[0].stages[1].replicas");
+}
+
+TEST(SearchTest, ReturnsOnlyWhatCanBeLowered) {
+  // Random sites with several pools of unequal sizes and chips, little memory
+  // so that pools must be joined, and ties.
+  std::mt19937 random(11);
+  auto pick = [&](uint64_t low, uint64_t high) {
+    return low + random() % (high - low + 1);
+  };
+  int found = 0, joined = 0, tied = 0;
+  for (int round = 0; round < 150; ++round) {
+    Problem problem = equalBlocks(1, pick(4, 9));
+    problem.topology.chips.push_back(chip("d", 3, 16));
+    for (Chip &chip : problem.topology.chips)
+      chip.memoryGib = static_cast<double>(pick(60, 200)) / 1024 / 1024;
+    problem.topology.sites.clear();
+    size_t sites = pick(1, 2);
+    for (size_t s = 0; s < sites; ++s) {
+      Site &site = problem.topology.sites.emplace_back();
+      site.name = "s" + std::to_string(s);
+      site.fabric = Wire{100, 12};
+      for (uint64_t p = pick(1, 3); p > 0; --p)
+        site.pools.push_back(pool("p" + std::to_string(p),
+                                  pick(0, 1) ? "c" : "d", pick(1, 4),
+                                  pick(1, 2)));
+    }
+    if (sites == 2)
+      problem.topology.links = {{"s0", "s1", 1, 20, 0}};
+    if (pick(0, 1)) {
+      uint64_t first = pick(0, problem.model.blocks() - 2);
+      problem.model.ties = {
+          {"w", 10, {first, pick(first + 1, problem.model.blocks() - 1)}}};
+    }
+    problem.training.globalBatch = pick(1, 24);
+    problem.bounds.candidates = 4;
+    ASSERT_TRUE(problem.check().empty());
+    for (const Candidate &one : search(problem, StrategyPins()).strategies) {
+      ++found;
+      EXPECT_TRUE(problem.verify(one.strategy).empty());
+      EXPECT_TRUE(supportedBySlice(one.strategy).empty());
+      for (const Island &island : one.strategy.islands) {
+        joined += island.stages.front().replicas[0].pool !=
+                  island.stages.back().replicas[0].pool;
+        uint64_t cut = 0;
+        for (size_t s = 0; s + 1 < island.stages.size(); ++s) {
+          cut += island.stages[s].blocks;
+          for (const TiedParameter &tie : problem.model.ties) {
+            ++tied;
+            EXPECT_FALSE(tie.blockNumbers.front() < cut &&
+                         cut <= tie.blockNumbers.back());
+          }
+        }
+      }
+    }
+  }
+  // The cases are of all sorts.
+  EXPECT_GT(found, 50);
+  EXPECT_GT(joined, 10);
+  EXPECT_GT(tied, 10);
+}
+
+TEST(SearchTest, RoundBatchesEqualSortingAll) {
+  for (uint64_t exact = 1; exact < 140; ++exact)
+    for (uint64_t reach = 0; reach < exact; ++reach) {
+      std::vector<uint64_t> all;
+      for (uint64_t b = exact - reach; b <= exact + reach; ++b)
+        all.push_back(b);
+      auto twos = [](uint64_t value) { return value & (~value + 1); };
+      auto distance = [&](uint64_t b) {
+        return b > exact ? b - exact : exact - b;
+      };
+      std::stable_sort(all.begin(), all.end(), [&](uint64_t a, uint64_t b) {
+        return twos(a) != twos(b) ? twos(a) > twos(b)
+                                  : distance(a) < distance(b);
+      });
+      if (all.size() > 4)
+        all.resize(4);
+      ASSERT_EQ(roundBatches(exact, reach, 4), all) << exact << " " << reach;
+    }
+  // Of the largest batch, too, without a list of all.
+  uint64_t large = (uint64_t(1) << 40) / 5 * 4;
+  EXPECT_EQ(roundBatches(large, large / 16, 4).size(), 4u);
+}
+
+TEST(SearchTest, EquivalentComputeOfAnAbsurdBatch) {
+  Problem problem = twoSites();
+  problem.training.globalBatch = uint64_t(1) << 40;
+  SearchResult result = search(problem, StrategyPins());
+  ASSERT_FALSE(result.strategies.empty());
+  Prediction &prediction = result.strategies[0].prediction;
+  equivalentCompute(problem, result.strategies[0].strategy, prediction);
+  EXPECT_TRUE(prediction.equivalentCompute.has_value());
 }
 
 } // namespace
