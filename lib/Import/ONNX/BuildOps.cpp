@@ -80,6 +80,55 @@ LogicalResult buildNot(NodeContext &context) {
   return setNot(context, context.getValue(0));
 }
 
+LogicalResult buildXor(NodeContext &context) {
+  Value lhs = context.getValue(0), rhs = context.getValue(1);
+  if (!lhs || !rhs)
+    return failure();
+  Value no = context.materialize(
+      Symbolic::scalar(ElementType::Bool, Scalar::boolean(false)));
+  Value yes = context.materialize(
+      Symbolic::scalar(ElementType::Bool, Scalar::boolean(true)));
+  Value notRhs = context.make<graph::WhereOp>({rhs, no, yes});
+  return notRhs ? setWhere(context, lhs, notRhs, rhs) : failure();
+}
+
+LogicalResult buildAbs(NodeContext &context) {
+  Value value = context.getValue(0);
+  if (!value || failed(context.requireFloat(value)))
+    return failure();
+  Value zero = context.makeScalar(0, getType(value).getElementType());
+  Value isNegative = context.make<graph::LessOp>({value, zero});
+  Value negated = context.make<graph::NegOp>(value);
+  return context.setResult(
+      0, context.make<graph::WhereOp>({isNegative, negated, value}));
+}
+
+/// The largest or the smallest of the operands, whatever their type.
+static LogicalResult buildExtreme(NodeContext &context, bool largest) {
+  if (context.getNumOperands() == 1)
+    return context.forwardOperand();
+  Value extreme = context.getValue(0);
+  for (size_t i = 1; extreme && i < context.getNumOperands(); ++i) {
+    if (!context.hasOperand(i))
+      return context.emitError() << "operand " << i << " is missing";
+    Value next = context.getValue(i);
+    if (!next)
+      return failure();
+    Value isNext = largest ? context.make<graph::LessOp>({extreme, next})
+                           : context.make<graph::LessOp>({next, extreme});
+    extreme = isNext ? context.make<graph::WhereOp>({isNext, next, extreme})
+                     : Value();
+  }
+  return extreme ? context.setResult(0, extreme) : failure();
+}
+
+LogicalResult buildMax(NodeContext &context) {
+  return buildExtreme(context, true);
+}
+LogicalResult buildMin(NodeContext &context) {
+  return buildExtreme(context, false);
+}
+
 //===----------------------------------------------------------------------===//
 // Elementwise
 //===----------------------------------------------------------------------===//
@@ -88,9 +137,8 @@ LogicalResult buildPow(NodeContext &context) {
   Value base = context.getValue(0);
   if (!base)
     return failure();
-  if (!isa<FloatType>(getType(base).getElementType()))
-    return context.emitError()
-           << "a power of integers is not there yet: cast the base to float";
+  if (failed(context.requireFloat(base)))
+    return failure();
   // The exponent may be of another type; the result has the base's.
   Value exponent;
   const Symbolic *known = context.getSymbolic(1);
@@ -289,7 +337,7 @@ LogicalResult buildGemm(NodeContext &context) {
 
 LogicalResult buildSoftmax(NodeContext &context) {
   Value value = context.getValue(0);
-  if (!value)
+  if (!value || failed(context.requireFloat(value)))
     return failure();
   Shape shape = context.getOperandShape(0);
   bool flattens = context.getOpset() < 13;
@@ -324,10 +372,12 @@ LogicalResult buildSoftmax(NodeContext &context) {
       0, result ? context.makeTranspose(result, permutation) : Value());
 }
 
-/// Axes are an attribute, and since some opset an operand.
-template <typename Op> static LogicalResult buildReduce(NodeContext &context) {
+/// Axes are an attribute, and since some opset an operand. With `negate`, the
+/// result is minus that of minus the operand.
+template <typename Op>
+static LogicalResult buildReduce(NodeContext &context, bool negate = false) {
   Value value = context.getValue(0);
-  if (!value)
+  if (!value || failed(context.requireFloat(value)))
     return failure();
   int64_t rank = getType(value).getRank();
   auto axes = context.getAxes(1, rank);
@@ -339,11 +389,16 @@ template <typename Op> static LogicalResult buildReduce(NodeContext &context) {
     axes->emplace(rank);
     std::iota((*axes)->begin(), (*axes)->end(), 0);
   }
+  if (negate)
+    value = context.make<graph::NegOp>(value);
   Builder &builder = context.getBuilder();
-  return context.setResult(0, context.make<Op>(value, [&](auto &properties) {
+  Value result = context.make<Op>(value, [&](auto &properties) {
     properties.axes = builder.getDenseI64ArrayAttr(**axes);
     properties.keep_dims = builder.getBoolAttr(context.getInt("keepdims", 1));
-  }));
+  });
+  if (result && negate)
+    result = context.make<graph::NegOp>(result);
+  return context.setResult(0, result);
 }
 
 LogicalResult buildReduceSum(NodeContext &context) {
@@ -356,9 +411,13 @@ LogicalResult buildReduceMax(NodeContext &context) {
   return buildReduce<graph::ReduceMaxOp>(context);
 }
 
+LogicalResult buildReduceMin(NodeContext &context) {
+  return buildReduce<graph::ReduceMaxOp>(context, /*negate=*/true);
+}
+
 LogicalResult buildLayerNormalization(NodeContext &context) {
   Value value = context.getValue(0), gamma = context.getValue(1);
-  if (!value || !gamma)
+  if (!value || !gamma || failed(context.requireFloat(value)))
     return failure();
   Shape shape = context.getOperandShape(0);
   FailureOr<int64_t> axis =

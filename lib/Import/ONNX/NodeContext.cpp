@@ -330,6 +330,12 @@ LogicalResult NodeContext::inferTypes(
   return success();
 }
 
+LogicalResult NodeContext::requireFloat(Value value) const {
+  if (isa<FloatType>(cast<RankedTensorType>(value.getType()).getElementType()))
+    return success();
+  return emitError() << "expects a float operand, got " << value.getType();
+}
+
 Value NodeContext::makeScalar(double value, Type type) {
   return graph::buildScalar(builder, loc, value, type);
 }
@@ -387,6 +393,8 @@ Value NodeContext::makeMatmul(Value lhs, Value rhs, Value bias, bool transposeA,
                 << toString(getShape(cast<RankedTensorType>(rhs.getType())));
     return {};
   };
+  if (failed(requireFloat(lhs)) || failed(requireFloat(rhs)))
+    return {};
   graph::Dims a = graph::getDims(lhs), b = graph::getDims(rhs);
   if (a.size() < 2 || b.size() < 2)
     return fail();

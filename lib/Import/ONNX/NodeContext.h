@@ -141,6 +141,8 @@ public:
     return op ? op->getResult(0) : mlir::Value();
   }
 
+  /// An error for a value of integers or bools.
+  mlir::LogicalResult requireFloat(mlir::Value value) const;
   mlir::Value makeScalar(double value, mlir::Type type);
   /// Null after an error.
   mlir::Value makeReshape(mlir::Value value, llvm::ArrayRef<Affine> to);

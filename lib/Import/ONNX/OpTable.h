@@ -132,6 +132,10 @@ mlir::LogicalResult buildLessOrEqual(NodeContext &);
 mlir::LogicalResult buildGreaterOrEqual(NodeContext &);
 mlir::LogicalResult buildAnd(NodeContext &);
 mlir::LogicalResult buildOr(NodeContext &);
+mlir::LogicalResult buildXor(NodeContext &);
+mlir::LogicalResult buildAbs(NodeContext &);
+mlir::LogicalResult buildMax(NodeContext &);
+mlir::LogicalResult buildMin(NodeContext &);
 mlir::LogicalResult buildNot(NodeContext &);
 mlir::LogicalResult buildPow(NodeContext &);
 mlir::LogicalResult buildGelu(NodeContext &);
@@ -145,6 +149,7 @@ mlir::LogicalResult buildSoftmax(NodeContext &);
 mlir::LogicalResult buildReduceSum(NodeContext &);
 mlir::LogicalResult buildReduceMean(NodeContext &);
 mlir::LogicalResult buildReduceMax(NodeContext &);
+mlir::LogicalResult buildReduceMin(NodeContext &);
 mlir::LogicalResult buildLayerNormalization(NodeContext &);
 mlir::LogicalResult buildReshape(NodeContext &);
 mlir::LogicalResult buildFlatten(NodeContext &);
@@ -174,15 +179,21 @@ template <typename Op> mlir::LogicalResult buildBinary(NodeContext &context) {
   return context.setResult(0, context.make<Op>({lhs, rhs}));
 }
 
+/// A binary elementwise op on floats: integers are computed with at import
+/// only.
+template <typename Op>
+mlir::LogicalResult buildArithmetic(NodeContext &context) {
+  mlir::Value lhs = context.getValue(0);
+  if (!lhs || mlir::failed(context.requireFloat(lhs)))
+    return mlir::failure();
+  return buildBinary<Op>(context);
+}
+
 /// A unary elementwise op on floats.
 template <typename Op> mlir::LogicalResult buildUnary(NodeContext &context) {
   mlir::Value value = context.getValue(0);
-  if (!value)
+  if (!value || mlir::failed(context.requireFloat(value)))
     return mlir::failure();
-  if (!llvm::isa<mlir::FloatType>(
-          llvm::cast<mlir::RankedTensorType>(value.getType()).getElementType()))
-    return context.emitError()
-           << "expects a float operand, got " << value.getType();
   return context.setResult(0, context.make<Op>(value));
 }
 
