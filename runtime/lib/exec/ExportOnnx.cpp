@@ -31,14 +31,13 @@ using onnx_subset::ModelProto;
 using onnx_subset::TensorProto;
 
 constexpr std::int32_t kFloat = 1, kDouble = 11;
-// A protobuf message ends at 2 GiB; the graph itself needs some of it.
-constexpr std::uint64_t kMaxInline = 1900000000;
 
 class Exporter {
 public:
   Exporter(const std::string &modelPath, const std::string &folder,
-           const Plan &plan, const std::string &out)
-      : model(modelPath), checkpoint(folder), out(out),
+           const Plan &plan, const std::string &out,
+           const ExportOptions &options)
+      : model(modelPath), checkpoint(folder), out(out), options(options),
         proto(model.stripped()) {
     if (model.hash() != plan.model_hash())
       throw Error("'", modelPath, "': is not the model the plan was made for");
@@ -62,12 +61,45 @@ public:
     std::uint64_t bytes = 0;
     for (const TensorProto &tensor : proto.graph().initializer())
       bytes += dataBytes(tensor);
-    if (bytes > kMaxInline)
+    if (bytes > options.maxInline)
       data = std::make_unique<OutputFile>(out + ".data");
     for (TensorProto &tensor : *proto.mutable_graph()->mutable_initializer())
       fill(tensor);
-    if (data)
+    std::string dataName;
+    bool fresh = false;
+    if (data) {
+      dataName = std::filesystem::path(out).filename().string() + "." +
+                 toHex(dataHash.finish()).substr(0, kHashDigits) + ".data";
+      std::filesystem::path path = beside(dataName);
+      fresh = !std::filesystem::exists(path);
+      data->retarget(path.string());
       data->commit();
+    }
+    try {
+      writeModel(dataName);
+    } catch (...) {
+      std::error_code ignored;
+      if (fresh) // else the old model may be using it
+        std::filesystem::remove(beside(dataName), ignored);
+      throw;
+    }
+    removeOtherData(dataName);
+  }
+
+private:
+  static constexpr std::size_t kHashDigits = 16;
+
+  std::filesystem::path beside(const std::string &name) const {
+    return std::filesystem::path(out).parent_path() / name;
+  }
+
+  void writeModel(const std::string &dataName) {
+    for (TensorProto &tensor : *proto.mutable_graph()->mutable_initializer())
+      if (tensor.data_location() == 1)
+        for (auto &pair : *tensor.mutable_external_data())
+          if (pair.key() == "location" && written.count(tensor.name()))
+            pair.set_value(dataName);
+    options.poll();
     // Deterministic: the same run writes the same file.
     std::string text;
     {
@@ -80,7 +112,26 @@ public:
     writeFile(out, text);
   }
 
-private:
+  /// The data of what stood at `out` before.
+  void removeOtherData(const std::string &dataName) const {
+    std::string head = std::filesystem::path(out).filename().string() + ".";
+    std::error_code error;
+    std::filesystem::path folder = beside("x").parent_path();
+    for (std::filesystem::directory_iterator
+             at(folder.empty() ? "." : folder, error),
+         end;
+         !error && at != end; at.increment(error)) {
+      std::string name = at->path().filename().string();
+      if (name == dataName || name.size() != head.size() + kHashDigits + 5 ||
+          name.rfind(head, 0) != 0 || name.substr(name.size() - 5) != ".data" ||
+          name.find_first_not_of("0123456789abcdef", head.size()) !=
+              head.size() + kHashDigits)
+        continue;
+      std::error_code ignored;
+      std::filesystem::remove(at->path(), ignored);
+    }
+  }
+
   /// A parameter that stands behind an Identity becomes an initializer of the
   /// Identity's output name; sources nobody uses any more go.
   void splitIdentities() {
@@ -137,7 +188,13 @@ private:
     return bytes;
   }
 
+  void writeData(std::string_view bytes) {
+    data->write(bytes);
+    dataHash.update(bytes);
+  }
+
   void fill(TensorProto &tensor) {
+    options.poll();
     std::string bytes;
     if (const LocalParameter *parameter = trained(tensor)) {
       bytes = trainedBytes(tensor, *parameter);
@@ -156,17 +213,18 @@ private:
     // Aligned, so that a reader may map it.
     static const std::string padding(63, '\0');
     std::uint64_t gap = (64 - data->written() % 64) % 64;
-    data->write(std::string_view(padding).substr(0, gap));
+    writeData(std::string_view(padding).substr(0, gap));
     auto entry = [&](const char *key, const std::string &value) {
       auto *pair = tensor.add_external_data();
       pair->set_key(key);
       pair->set_value(value);
     };
-    entry("location", std::filesystem::path(out).filename().string() + ".data");
+    entry("location", ""); // known when all is written
+    written.insert(tensor.name());
     entry("offset", std::to_string(data->written()));
     entry("length", std::to_string(bytes.size()));
     tensor.set_data_location(1);
-    data->write(bytes);
+    writeData(bytes);
   }
 
   std::string trainedBytes(const TensorProto &tensor,
@@ -180,6 +238,7 @@ private:
     std::string bytes(parameter.elements * (wide ? 8 : 4), '\0');
     checkpoint.read(tensor.name(), parameter,
                     [&](std::uint64_t element, std::span<const float> values) {
+                      options.poll();
                       if (!wide) {
                         std::copy_n(
                             reinterpret_cast<const char *>(values.data()),
@@ -198,16 +257,20 @@ private:
   OnnxModel model;
   Checkpoint checkpoint;
   std::string out;
+  const ExportOptions &options;
   ModelProto proto;
   std::map<std::string, LocalParameter> parameters;
   std::unique_ptr<OutputFile> data;
+  Sha256 dataHash;
+  std::set<std::string> written; // initializers in `data`
 };
 
 } // namespace
 
 void exportOnnx(const std::string &model, const std::string &checkpoint,
-                const Plan &plan, const std::string &out) {
-  Exporter(model, checkpoint, plan, out).run();
+                const Plan &plan, const std::string &out,
+                const ExportOptions &options) {
+  Exporter(model, checkpoint, plan, out, options).run();
 }
 
 } // namespace tombolo::runtime

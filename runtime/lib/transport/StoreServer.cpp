@@ -33,6 +33,10 @@ namespace {
 constexpr std::uint32_t kMaxKey = 4096, kMaxValue = 1 << 20;
 constexpr std::size_t kHead = 9;
 constexpr std::size_t kMaxConnections = 65536;
+// A client that does not take its replies is not read any further.
+constexpr std::size_t kMaxPending = 1 << 20;
+// Until the next look whether descriptors are free again.
+constexpr int kBackOffMilliseconds = 100;
 
 std::uint32_t numberAt(const std::string &data, std::size_t at) {
   std::uint32_t value;
@@ -82,11 +86,12 @@ struct StoreServer::State {
       ::close(wake);
   }
 
-  /// Answers the complete requests in `in`; false for a client to drop.
+  /// Answers complete requests in `in` while there is room for replies; false
+  /// for a client to drop.
   bool answer(Connection &connection) {
     std::string &in = connection.in;
     std::size_t used = 0;
-    while (in.size() - used >= kHead) {
+    while (in.size() - used >= kHead && connection.out.size() < kMaxPending) {
       auto operation = static_cast<unsigned char>(in[used]);
       std::uint32_t key = numberAt(in, used + 1);
       std::uint32_t value = numberAt(in, used + 5);
@@ -117,16 +122,17 @@ struct StoreServer::State {
 
   bool serve(int fd, short events) {
     Connection &connection = connections[fd];
-    if (events & (POLLIN | POLLHUP | POLLERR)) {
+    if (events & (POLLIN | POLLHUP | POLLERR) &&
+        connection.out.size() < kMaxPending) {
       char data[65536];
       ssize_t got = ::recv(fd, data, sizeof data, MSG_DONTWAIT);
       if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
         return false;
       if (got > 0)
         connection.in.append(data, static_cast<std::size_t>(got));
-      if (!answer(connection))
-        return false;
     }
+    if (!answer(connection))
+      return false;
     if (!connection.out.empty()) {
       ssize_t put = ::send(fd, connection.out.data(), connection.out.size(),
                            MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -134,31 +140,42 @@ struct StoreServer::State {
         return false;
       if (put > 0)
         connection.out.erase(0, static_cast<std::size_t>(put));
+      return answer(connection); // what had to wait for room
     }
     return true;
   }
 
   void run() {
+    bool full = false; // no descriptors left: who waits must wait
     for (;;) {
-      std::vector<pollfd> polled{{wake, POLLIN, 0}, {listener, POLLIN, 0}};
+      std::vector<pollfd> polled{
+          {wake, POLLIN, 0},
+          {listener, static_cast<short>(full ? 0 : POLLIN), 0}};
       for (auto &[fd, connection] : connections)
-        polled.push_back({fd,
-                          static_cast<short>(
-                              POLLIN | (connection.out.empty() ? 0 : POLLOUT)),
-                          0});
-      if (::poll(polled.data(), polled.size(), -1) < 0) {
+        polled.push_back(
+            {fd,
+             static_cast<short>(
+                 (connection.out.size() < kMaxPending ? POLLIN : 0) |
+                 (connection.out.empty() ? 0 : POLLOUT)),
+             0});
+      if (::poll(polled.data(), polled.size(),
+                 full ? kBackOffMilliseconds : -1) < 0) {
         if (errno == EINTR)
           continue;
         return;
       }
       if (polled[0].revents)
         return;
+      full = false;
       if (polled[1].revents) {
         int fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
         if (fd >= 0 && connections.size() < kMaxConnections)
           connections[fd];
         else if (fd >= 0)
           ::close(fd);
+        else
+          full = errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+                 errno == ENOMEM;
       }
       for (std::size_t i = 2; i < polled.size(); ++i)
         if (polled[i].revents && !serve(polled[i].fd, polled[i].revents)) {

@@ -16,6 +16,7 @@
 #include "tombolo/runtime/Onnx.h"
 #include "tombolo/schema/onnx_subset.pb.h"
 
+#include <algorithm>
 #include <filesystem>
 
 using namespace tombolo::runtime;
@@ -91,6 +92,53 @@ TEST(ExportOnnx, SplitsMergedParameters) {
     EXPECT_NE(node.op_type(), "Identity");
   EXPECT_TRUE(weights(run.folder / "out.onnx", "shared").empty())
       << "nobody uses the merged tensor any more";
+}
+
+// Weights beside the model: a new export that fails or is ended leaves the old
+// model with its own data, one that succeeds takes its place.
+TEST(ExportOnnx, KeepsModelAndDataTogether) {
+  TinyRun run(twoStages());
+  run.train(4, run.folder / "c");
+  std::string first = latestCheckpoint(run.folder / "c", 0);
+  run.train(8, run.folder / "c", true);
+  std::string second = latestCheckpoint(run.folder / "c", 0);
+  std::filesystem::create_directory(run.folder / "o");
+  std::string out = run.folder / "o/out.onnx";
+  auto files = [&] {
+    std::vector<std::string> names;
+    for (const auto &entry :
+         std::filesystem::directory_iterator(run.folder / "o"))
+      names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  };
+  ExportOptions beside;
+  beside.maxInline = 0;
+  exportOnnx(run.onnx, first, run.plan, out, beside);
+  std::vector<std::string> before = files();
+  ASSERT_EQ(before.size(), 2u);
+  Weights saved = readCheckpoint(run.plan, first);
+  EXPECT_EQ(weights(out, "table"), saved["table"]);
+  int most = 0;
+  beside.poll = [&] { ++most; };
+  exportOnnx(run.onnx, first, run.plan, out, beside);
+  EXPECT_EQ(files(), before) << "the same content has the same name";
+  for (int calls = 0; calls < most; ++calls) {
+    int left = calls;
+    beside.poll = [&] {
+      if (left-- == 0)
+        throw Error("ended");
+    };
+    expectError([&] { exportOnnx(run.onnx, second, run.plan, out, beside); },
+                "ended");
+    ASSERT_EQ(files(), before) << "ended at call " << calls;
+    EXPECT_EQ(weights(out, "table"), saved["table"]);
+  }
+  beside.poll = [] {};
+  exportOnnx(run.onnx, second, run.plan, out, beside);
+  EXPECT_EQ(files().size(), 2u);
+  EXPECT_NE(files(), before);
+  EXPECT_EQ(weights(out, "table"), readCheckpoint(run.plan, second)["table"]);
 }
 
 TEST(ExportOnnx, RefusesAnotherModelAndLeavesNothing) {

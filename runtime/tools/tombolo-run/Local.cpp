@@ -185,6 +185,11 @@ private:
   bool created = false;
 };
 
+/// A signal that ends the run; what is half-written goes on the way out.
+struct Interrupted {
+  int signal;
+};
+
 class LocalRun {
 public:
   LocalRun(const LocalOptions &options, const Plan &plan,
@@ -192,8 +197,8 @@ public:
       : options(options), plan(plan), supervisor(supervisor), metrics(metrics),
         progress(plan.islands_size(), options.rank.steps) {}
 
-  /// Returns the exit status.
-  int run(const std::string &rendezvous, const RankOptions &rank);
+  /// Throws Error or Interrupted when the run does not come to its end.
+  void run(const std::string &rendezvous, const RankOptions &rank);
 
 private:
   struct Part {
@@ -311,7 +316,7 @@ void LocalRun::startAgents(const std::string &rendezvous,
   }
 }
 
-int LocalRun::run(const std::string &rendezvous, const RankOptions &rank) {
+void LocalRun::run(const std::string &rendezvous, const RankOptions &rank) {
   using Clock = std::chrono::steady_clock;
   if (plan.has_server())
     startServer();
@@ -354,22 +359,20 @@ int LocalRun::run(const std::string &rendezvous, const RankOptions &rank) {
     } else if (event.kind == SupervisorEvent::Kind::Signal) {
       supervisor.killAll();
       progress.clear();
-      std::cerr << "tombolo-run: told to end by signal " << event.signal << " ("
-                << strsignal(event.signal) << ")\n";
-      return 128 + event.signal;
+      throw Interrupted{event.signal};
     } else {
       break; // timeout
     }
   }
   supervisor.killAll();
   if (failures.empty())
-    return 0;
+    return;
   const Failure &first = culprit(failures);
   progress.clear();
   throw Error(static_cast<Status>(first.status), first.message);
 }
 
-int run(LocalOptions &options) {
+int train(LocalOptions &options) {
   Plan plan = readPlan(options.rank.plan);
   checkInputs(options, plan);
   std::uint64_t firstStep = checkResume(options, plan);
@@ -396,14 +399,30 @@ int run(LocalOptions &options) {
   MetricsFile metrics(options.metrics, options.rank.resume, firstStep);
   StoreServer store;
   LocalRun local(options, plan, supervisor, metrics);
-  int status = local.run(store.address(), rank);
-  if (status != 0)
-    return status;
+  local.run(store.address(), rank);
   if (!options.exportOnnx.empty()) {
     exportOnnx(rank.model, checkpointFolder(rank.checkpointDir, 0, rank.steps),
-               plan, options.exportOnnx);
+               plan, options.exportOnnx, {.poll = [&] {
+                 for (;;) {
+                   SupervisorEvent event = supervisor.next(0);
+                   if (event.kind == SupervisorEvent::Kind::Timeout)
+                     return;
+                   if (event.kind == SupervisorEvent::Kind::Signal)
+                     throw Interrupted{event.signal};
+                 }
+               }});
   }
   return 0;
+}
+
+int run(LocalOptions &options) {
+  try {
+    return train(options);
+  } catch (const Interrupted &end) {
+    std::cerr << "tombolo-run: told to end by signal " << end.signal << " ("
+              << strsignal(end.signal) << ")\n";
+    return 128 + end.signal;
+  }
 }
 
 } // namespace

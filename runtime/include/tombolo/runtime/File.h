@@ -57,6 +57,9 @@ public:
     write(std::as_bytes(std::span(data.data(), data.size())));
   }
   std::uint64_t written() const { return count; }
+  /// Where `commit` puts it instead, in the same folder: a name that only the
+  /// content decides.
+  void retarget(const std::string &path) { target = path; }
   void commit();
 
 private:
