@@ -279,12 +279,10 @@ double IslandSearch::pace(double slowest, double sum,
 
 const IslandSearch::Fixed &IslandSearch::fixedOf(size_t shape,
                                                  uint64_t microbatch) {
-  auto &costs = fixedCosts[microbatch];
-  if (costs.empty())
-    costs.resize(shapes.size());
-  if (!costs[shape])
-    costs[shape] = compute(shapes[shape], microbatch);
-  return *costs[shape];
+  auto [entry, isNew] = fixedCosts[microbatch].try_emplace(shape);
+  if (isNew)
+    entry->second = compute(shapes[shape], microbatch);
+  return entry->second;
 }
 
 /// Seconds of a boundary tensor through all stages, one way.

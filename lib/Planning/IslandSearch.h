@@ -11,6 +11,7 @@
 
 #include <memory>
 #include <tuple>
+#include <unordered_map>
 
 namespace tombolo::planning {
 
@@ -65,7 +66,8 @@ private:
 
   std::vector<Shape> shapes;
   std::map<uint64_t, std::vector<size_t>> shapesByPeriod;
-  std::map<uint64_t, std::vector<std::optional<Fixed>>> fixedCosts;
+  /// By microbatch and shape; few of all pairs are ever looked at.
+  std::map<uint64_t, std::unordered_map<size_t, Fixed>> fixedCosts;
   std::map<uint64_t, std::unique_ptr<SplitTable>> tables; // by microbatch
   using SplitKey =
       std::tuple<size_t, std::vector<uint64_t>, uint64_t, uint64_t>;
