@@ -85,11 +85,28 @@ class Outputs(support.TomboloTest):
             self.losses(two, path, 20, "--init", 7), first), 1e-5)
 
     def test_planning_is_deterministic(self):
-        plans = []
-        for _ in range(2):
-            with open(self.plan(self.onnx, support.topology({"a": 2, "b": 3}), None, 24), "rb") as f:
-                plans.append(f.read())
-        self.assertEqual(plans[0], plans[1])
+        # Two islands, a tied parameter, every output and every level.
+        tied = self.path("tied.onnx")
+        reference.export_onnx(reference.GPT(layers=2, mask="tril", tied=True), tied, 17, True)
+        sites = support.topology({"a": 2, "b": 3})
+        both = support.strategy([support.island("a", 8, 4, [4]), support.island("b", 16, 4, [4])])
+        for model, strategy in [(self.onnx, None), (tied, both)]:
+            outputs = []
+            for _ in range(2):
+                made = []
+                for path in (self.plan(model, sites, strategy, 24, "--json", self.path("p.json")),
+                             self.path("p.json")):
+                    with open(path, "rb") as file:
+                        made.append(file.read())
+                given = ["--strategy", self.path("strategy.yaml")] if strategy else []
+                for level in ("graph", "topo", "dist", "plan"):
+                    made.append(support.run(
+                        "tombolo-plan", model, "--topology", self.path("sites.yaml"),
+                        "--global-batch", 24, "--emit", level, *given).stdout)
+                outputs.append(made)
+            for one, other in zip(*outputs):
+                self.assertTrue(one)
+                self.assertEqual(one, other)
 
 
 if __name__ == "__main__":
