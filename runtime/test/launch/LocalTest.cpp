@@ -407,7 +407,8 @@ TEST_F(Local, ServerAndAgentsStartedApart) {
     words[0] = "site";
     words.erase(words.begin() + 8, words.begin() + 10); // --metrics
     words.insert(words.end(),
-                 {"--site", site, "--server", address, "--run-id", "by-hand"});
+                 {"--site", site, "--server", address, "--run-id", "by-hand",
+                  "--timeout-seconds", "300"});
     agents.push_back(start(words));
   }
   for (pid_t agent : agents) {

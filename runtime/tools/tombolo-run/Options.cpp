@@ -59,6 +59,9 @@ void tombolo::runtime::addRankOptions(CLI::App &app, RankOptions &options) {
       ->check(CLI::IsMember({2, 4}));
   app.add_option("--shuffle", options.shuffle,
                  "permute the samples, from a seed");
+  app.add_option("--timeout-seconds", options.timeoutSeconds,
+                 "how long a peer may stay silent")
+      ->check(CLI::PositiveNumber);
 }
 
 std::vector<std::string>
@@ -84,6 +87,7 @@ tombolo::runtime::rankArguments(const RankOptions &options) {
   add("--token-bytes", std::to_string(options.tokenBytes));
   if (options.shuffle)
     add("--shuffle", std::to_string(*options.shuffle));
+  add("--timeout-seconds", std::to_string(options.timeoutSeconds));
   return words;
 }
 

@@ -38,7 +38,6 @@ struct Options {
   std::string runId;
   std::uint64_t incarnation = 0;
   int eventsFd = -1;
-  double timeoutSeconds = 600;
 };
 
 /// Writes events as lines to the descriptor given, or for a person to stdout.
@@ -90,7 +89,7 @@ void train(const Options &options, Output &output) {
 
   TransportOptions transportOptions;
   transportOptions.timeout = std::chrono::milliseconds(
-      static_cast<std::int64_t>(options.timeoutSeconds * 1000));
+      static_cast<std::int64_t>(options.common.timeoutSeconds * 1000));
   transportOptions.scope = "island-" + std::to_string(options.island) + "." +
                            std::to_string(options.incarnation) + "/";
   std::unique_ptr<Transport> transport;
@@ -172,9 +171,6 @@ int tombolo::runtime::runRank(int argc, char **argv) {
                  "how often the island has been restarted");
   app.add_option("--events-fd", options.eventsFd,
                  "write events as lines of JSON to this descriptor");
-  app.add_option("--timeout-seconds", options.timeoutSeconds,
-                 "how long a peer may stay silent")
-      ->check(CLI::PositiveNumber);
   int status = 0;
   if (!parseArguments(app, argc, argv, status))
     return status;
