@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Time and memory of lowering a 100 B model for 1,024 chips, import included:
-#   utils/build release && benchmarks/plan_100b.sh
+#   utils/build && benchmarks/plan_100b.sh
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-bin=${TOMBOLO_BIN:-$root/build/release/bin}
+bin=${TOMBOLO_BIN:-$root/build/dev/bin}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "$bin/tombolo-model" gpt-100b --no-weights -o "$folder/m.onnx"

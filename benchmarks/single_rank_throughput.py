@@ -2,7 +2,7 @@
 """Training throughput of one rank against PyTorch eager, same model, data, batch
 and thread count, measured alternately.
 
-    utils/build release && benchmarks/single_rank_throughput.py
+    utils/build && benchmarks/single_rank_throughput.py
 
 Prints tokens/s of both in every round, and the median ratio (above 1: Tombolo
 is faster). PyTorch's AdamW is measured with its default and its `foreach` form
@@ -20,7 +20,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "test", "EndToEnd"))
 
 arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-arguments.add_argument("--bin", default=os.path.join(ROOT, "build", "release", "bin"))
+arguments.add_argument("--bin", default=os.path.join(ROOT, "build", "dev", "bin"))
 arguments.add_argument("--layers", type=int, default=6)
 arguments.add_argument("--hidden", type=int, default=256)
 arguments.add_argument("--heads", type=int, default=8)
