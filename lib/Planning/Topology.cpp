@@ -71,7 +71,7 @@ namespace {
 constexpr double kAbsurdRate = 1e15;
 constexpr uint64_t kAbsurdCount = 1u << 24;
 /// Of all pools together: the search looks at every number of replicas.
-constexpr uint64_t kMaxChips = 1u << 16;
+constexpr uint64_t kMaxChips = 1u << 18;
 
 std::string text(double value) {
   char buffer[40];

@@ -95,7 +95,7 @@ TEST(TopologyTest, EveryFaultHasItsPlace) {
             "sites[1].pools[0].chip");
   EXPECT_EQ(first([](Topology &t) { t.sites[1].pools[0].nodes = 0; }),
             "sites[1].pools[0].nodes");
-  EXPECT_EQ(first([](Topology &t) { t.sites[1].pools[0].nodes = 1 << 16; }),
+  EXPECT_EQ(first([](Topology &t) { t.sites[1].pools[0].nodes = 1 << 20; }),
             "sites[1].pools[0].nodes");
   EXPECT_EQ(first([](Topology &t) {
               t.sites[0].pools[0].nodes = t.sites[0].pools[0].chipsPerNode =
