@@ -10,6 +10,7 @@
 
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/engine/Engine.h"
+#include "tombolo/runtime/plan/Instructions.h"
 #include "tombolo/runtime/plan/Layout.h"
 
 #include <algorithm>
@@ -57,22 +58,19 @@ Lane counterpart(Lane lane) {
 std::set<std::pair<int, int>> linkedStages(const Plan &plan,
                                            const Island &island) {
   std::set<std::pair<int, int>> links;
-  auto collect = [&](auto &&self, const auto &body, int stage) -> void {
-    for (const Instruction &i : body) {
-      if (i.has_loop())
-        self(self, i.loop().body(), stage);
-      else if (i.has_send())
-        links.insert(std::minmax(stage, static_cast<int>(i.send().stage())));
+  for (int s = 0; s < island.stages_size(); ++s) {
+    auto collect = [&](const Instruction &i) {
+      if (i.has_send())
+        links.insert(std::minmax(s, static_cast<int>(i.send().stage())));
       else if (i.has_receive())
-        links.insert(std::minmax(stage, static_cast<int>(i.receive().stage())));
-    }
-  };
-  for (int s = 0; s < island.stages_size(); ++s)
+        links.insert(std::minmax(s, static_cast<int>(i.receive().stage())));
+    };
     for (const ReplicaGroup &group : island.stages(s).groups()) {
       const Program &program = plan.programs(static_cast<int>(group.program()));
-      collect(collect, program.step(), s);
-      collect(collect, program.finish(), s);
+      forEachInstruction(program.step(), collect);
+      forEachInstruction(program.finish(), collect);
     }
+  }
   return links;
 }
 
@@ -203,16 +201,11 @@ public:
   /// The steps that differ in which guards hold.
   std::vector<std::uint64_t> steps() const {
     std::set<std::pair<std::uint64_t, std::uint64_t>> guards;
-    auto collect = [&](auto &&self, const auto &body) -> void {
-      for (const Instruction &i : body) {
-        if (i.has_loop())
-          self(self, i.loop().body());
-        else if (i.has_guard())
-          guards.insert({i.guard().modulus(), i.guard().remainder()});
-      }
-    };
     for (const auto &[index, program] : compiled)
-      collect(collect, program->program().step());
+      forEachInstruction(program->program().step(), [&](const Instruction &i) {
+        if (i.has_guard())
+          guards.insert({i.guard().modulus(), i.guard().remainder()});
+      });
     constexpr std::size_t kMaxGuards = 64;
     if (guards.size() > kMaxGuards)
       throw Error("island ", islandIndex, ": expected at most ", kMaxGuards,

@@ -8,6 +8,8 @@
 
 #include "Links.h"
 
+#include "tombolo/runtime/plan/Instructions.h"
+
 #include <set>
 
 namespace tombolo::runtime::detail {
@@ -28,17 +30,15 @@ struct Needs {
 
 void collect(const google::protobuf::RepeatedPtrField<Instruction> &body,
              Needs &needs) {
-  for (const Instruction &instruction : body) {
-    if (instruction.has_loop())
-      collect(instruction.loop().body(), needs);
-    else if (instruction.has_send())
+  forEachInstruction(body, [&](const Instruction &instruction) {
+    if (instruction.has_send())
       needs.stages.insert(instruction.send().stage());
     else if (instruction.has_receive())
       needs.stages.insert(instruction.receive().stage());
     else if (instruction.has_collective())
       needs.replicas |=
           instruction.collective().group() == Collective::GROUP_REPLICAS;
-  }
+  });
 }
 
 } // namespace

@@ -12,6 +12,7 @@
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/Rank.h"
 #include "tombolo/runtime/engine/Progress.h"
+#include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 
 #include <CLI/CLI.hpp>
@@ -137,12 +138,9 @@ void train(const Options &options, Output &output) {
     };
   if (options.rendezvous.empty() &&
       options.island < static_cast<unsigned>(plan.islands_size())) {
-    const auto &stages =
-        plan.islands(static_cast<int>(options.island)).stages();
-    std::uint64_t ranks = 0;
-    for (const auto &stage : stages)
-      for (const auto &group : stage.groups())
-        ranks += group.count() * group.tensor_parallel();
+    std::uint64_t ranks =
+        IslandLayout(plan.islands(static_cast<int>(options.island)))
+            .rankCount();
     if (ranks > 1)
       throw Error(Status::Usage, "island ", options.island, " has ", ranks,
                   " ranks; give --rendezvous ADDRESS so that they meet");
