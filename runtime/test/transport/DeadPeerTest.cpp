@@ -50,14 +50,27 @@ constexpr int kNoticed = 42;
   }
 }
 
+/// Processes that end with the test, however it ends.
+struct Children {
+  ~Children() {
+    for (pid_t child : pids)
+      if (child > 0) {
+        ::kill(child, SIGKILL);
+        ::waitpid(child, nullptr, 0);
+      }
+  }
+  std::vector<pid_t> pids; // 0: has been waited for
+};
+
 // Of four processes in a ring one is killed: the other three end by themselves.
 TEST(DeadPeer, EndsEveryRank) {
   // The store is a process of its own so that the test forks no thread.
   int address[2], ready[2];
   ASSERT_EQ(::pipe(address), 0);
   ASSERT_EQ(::pipe(ready), 0);
-  pid_t store = ::fork();
-  if (store == 0) {
+  Children store, ranks;
+  store.pids.push_back(::fork());
+  if (store.pids[0] == 0) {
     StoreServer server;
     std::string text = server.address() + "\n";
     (void)!::write(address[1], text.data(), text.size());
@@ -67,13 +80,15 @@ TEST(DeadPeer, EndsEveryRank) {
   std::string where;
   for (char c; ::read(address[0], &c, 1) == 1 && c != '\n';)
     where += c;
-  std::vector<pid_t> children;
+  std::vector<pid_t> &children = ranks.pids;
   for (std::uint64_t rank = 0; rank < kRanks; ++rank) {
     pid_t child = ::fork();
     if (child == 0)
       reduceForEver(rank, where, ready[1]);
     children.push_back(child);
   }
+  ::close(address[1]);
+  ::close(ready[1]); // so that a rank that dies does not leave the test waiting
   for (std::uint64_t i = 0; i < kRanks; ++i) {
     char byte;
     ASSERT_EQ(::read(ready[0], &byte, 1), 1);
@@ -89,20 +104,17 @@ TEST(DeadPeer, EndsEveryRank) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     if (got == 0) {
       ++left;
-      ::kill(children[rank], SIGKILL);
-      ::waitpid(children[rank], &status, 0);
       continue;
     }
+    children[rank] = 0;
     if (rank != 2) {
       EXPECT_TRUE(WIFEXITED(status));
       EXPECT_EQ(WEXITSTATUS(status), kNoticed) << "rank " << rank;
     }
   }
   EXPECT_EQ(left, 0) << "ranks that hung";
-  ::kill(store, SIGKILL);
-  ::waitpid(store, nullptr, 0);
-  for (int fd : {address[0], address[1], ready[0], ready[1]})
-    ::close(fd);
+  ::close(address[0]);
+  ::close(ready[0]);
 }
 
 } // namespace
