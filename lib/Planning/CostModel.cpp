@@ -184,6 +184,8 @@ IslandPrediction evaluateIsland(const Problem &problem,
       p.memory = memoryUse(problem, runs, microbatch, p.microbatchesInFlight,
                            stage.recompute, s == 0, s + 1 == count,
                            group.tensorParallel);
+      if (strategy.server) // f32, as the gradients
+        p.memory.host = p.memory.gradients;
       p.availableBytes = availableBytes(problem, chip);
       auto worst = [&](size_t other) {
         Transfer transfer;

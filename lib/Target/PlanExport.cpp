@@ -208,6 +208,7 @@ public:
           "has no arena, run plan-allocate-buffers first");
     message.set_name(program.getSymName().str());
     message.set_arena_bytes(*program.getArenaBytes());
+    message.set_host_bytes(program.getHostBytes());
     FailureOr<int64_t> stats = fixed(program, program.getStats());
     FailureOr<int64_t> updates = fixed(program, program.getUpdates());
     if (failed(stats) || failed(updates))
@@ -557,6 +558,9 @@ private:
       if (auto peaks = island.getAs<DenseI64ArrayAttr>("peak_memory_bytes"))
         for (int64_t bytes : peaks.asArrayRef())
           one.add_peak_memory_bytes(bytes);
+      if (auto host = island.getAs<DenseI64ArrayAttr>("host_memory_bytes"))
+        for (int64_t bytes : host.asArrayRef())
+          one.add_host_memory_bytes(bytes);
     }
   }
 

@@ -381,4 +381,47 @@ Plan tinyPlan(const TinyModel &model) {
   return plan;
 }
 
+void addServer(Plan &plan, std::uint64_t innerSteps, const std::string &site) {
+  Server &server = *plan.mutable_server();
+  server.set_inner_steps(innerSteps);
+  server.set_fragments(1);
+  server.set_compression(Server::COMPRESSION_NONE);
+  server.mutable_outer()->set_kind(Server::Outer::KIND_NESTEROV);
+  server.mutable_outer()->set_learning_rate(0.7);
+  server.mutable_outer()->set_momentum(0.9);
+  server.set_quorum(1);
+  server.set_deadline_seconds(60);
+  server.add_placements()->set_primary(site);
+  for (Program &program : *plan.mutable_programs()) {
+    std::uint32_t updated = program.semaphores();
+    program.set_semaphores(updated + 1);
+    Instruction *last = nullptr;
+    for (Instruction &instruction : *program.mutable_step())
+      if (instruction.has_call())
+        last = &instruction;
+    signal(*last, updated);
+    for (bool finish : {false, true})
+      for (bool apply : {false, true}) {
+        Instruction *i = finish ? program.add_finish() : program.add_step();
+        i->set_lane(LANE_EXCHANGE);
+        if (apply)
+          i->mutable_apply();
+        else
+          i->mutable_push();
+        if (finish)
+          continue;
+        i->mutable_guard()->set_modulus(innerSteps);
+        wait(*i, updated, constant(1));
+      }
+    std::uint64_t host = 0;
+    for (const ParameterFamily &family : program.parameters()) {
+      std::uint64_t bytes = 4 * family.count();
+      for (std::uint64_t dim : family.dims())
+        bytes *= dim;
+      host += family.trainable() && family.owner() ? bytes : 0;
+    }
+    program.set_host_bytes(host);
+  }
+}
+
 } // namespace tombolo::runtime::test

@@ -174,6 +174,11 @@ struct TinyModel {
 };
 Plan tinyPlan(const TinyModel &model);
 
+/// Gives a tiny plan a parameter server at `site` with rounds of `innerSteps`
+/// inner steps: every program pushes and applies after its last call.
+void addServer(Plan &plan, std::uint64_t innerSteps,
+               const std::string &site = "here");
+
 } // namespace tombolo::runtime::test
 
 #endif // TOMBOLO_RUNTIME_TEST_PLANBUILDER_H

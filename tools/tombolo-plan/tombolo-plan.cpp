@@ -261,16 +261,19 @@ private:
     SmallVector<Attribute> islands;
     for (auto [op, predicted] :
          llvm::zip(module->getOps<plan::IslandOp>(), from.islands)) {
-      SmallVector<int64_t> peaks;
+      SmallVector<int64_t> peaks, host;
       op.walk([&](plan::ReplicasOp group) {
         auto program = symbols.lookup<plan::ProgramOp>(group.getProgram());
         peaks.push_back(program.getArenaBytes().value_or(0));
+        host.push_back(program.getHostBytes());
       });
       islands.push_back(builder.getDictionaryAttr(
           {builder.getNamedAttr("step_seconds",
                                 builder.getF64FloatAttr(predicted.stepSeconds)),
            builder.getNamedAttr("peak_memory_bytes",
-                                builder.getDenseI64ArrayAttr(peaks))}));
+                                builder.getDenseI64ArrayAttr(peaks)),
+           builder.getNamedAttr("host_memory_bytes",
+                                builder.getDenseI64ArrayAttr(host))}));
     }
     values.push_back(
         builder.getNamedAttr("islands", builder.getArrayAttr(islands)));

@@ -23,6 +23,9 @@ struct MemoryUse {
   double boundary = 0;   // tensors to and from the neighbouring stages
   double feeds = 0;      // model inputs and labels
   double scratch = 0;    // gradients inside the stage, workspace
+  /// On the host and not on the chip, so not in the total: what a rank that
+  /// talks to the parameter server keeps of the last global version.
+  double host = 0;
 
   double total() const {
     return parameters + gradients + optimizerState + saved + recomputed +

@@ -104,10 +104,17 @@ void tombolo::printPlanTable(raw_ostream &os, const Problem &problem,
        << secondsText(prediction.islands[i].stepSeconds) << ", bubble "
        << format("%.1f %%", 100 * prediction.islands[i].bubbleFraction) << "\n";
   }
-  if (const auto &server = strategy.server)
+  if (const auto &server = strategy.server) {
+    double host = 0;
+    for (const IslandPrediction &island : prediction.islands)
+      for (const auto &groups : island.stages)
+        for (const GroupPrediction &group : groups)
+          host = std::max(host, group.memory.host);
     os << "server: every " << server->innerSteps << " steps, "
        << secondsText(prediction.synchronisationSeconds) << " each time, "
-       << bytesText(prediction.wanBytesPerRound) << " between sites\n";
+       << bytesText(prediction.wanBytesPerRound) << " between sites, up to "
+       << bytesText(host) << " of host memory per rank\n";
+  }
   os << "step: " << secondsText(prediction.stepSeconds) << ", "
      << format("%.1f", prediction.tokensPerSecond) << " tokens/s\n";
   if (prediction.equivalentCompute) {
@@ -197,17 +204,22 @@ void tombolo::writeSummaryJson(raw_ostream &os, const Problem &problem,
                                const SearchResult &result,
                                const Candidate &candidate) {
   const Prediction &prediction = candidate.prediction;
-  json::Array memory; // by island, then stage: the most of its ranks
-  for (const IslandPrediction &island : prediction.islands) {
-    json::Array stages;
-    for (const auto &groups : island.stages) {
-      double most = 0;
-      for (const GroupPrediction &group : groups)
-        most = std::max(most, group.memory.total());
-      stages.push_back(static_cast<int64_t>(std::min(std::ceil(most), 9e18)));
+  // By island, then stage: the most of its ranks.
+  auto most = [&](auto bytesOf) {
+    json::Array islands;
+    for (const IslandPrediction &island : prediction.islands) {
+      json::Array stages;
+      for (const auto &groups : island.stages) {
+        double bytes = 0;
+        for (const GroupPrediction &group : groups)
+          bytes = std::max(bytes, bytesOf(group.memory));
+        stages.push_back(
+            static_cast<int64_t>(std::min(std::ceil(bytes), 9e18)));
+      }
+      islands.push_back(std::move(stages));
     }
-    memory.push_back(std::move(stages));
-  }
+    return islands;
+  };
   json::Object root{
       {"predicted",
        json::Object{
@@ -216,7 +228,10 @@ void tombolo::writeSummaryJson(raw_ostream &os, const Problem &problem,
            {"equivalent_compute", figure(prediction.equivalentCompute)},
            {"equivalent_compute_of_used_chips",
             figure(prediction.equivalentComputeOfUsedChips)},
-           {"peak_memory_bytes", std::move(memory)},
+           {"peak_memory_bytes",
+            most([](const MemoryUse &use) { return use.total(); })},
+           {"host_memory_bytes",
+            most([](const MemoryUse &use) { return use.host; })},
            {"wan_bytes_per_round", figure(prediction.wanBytesPerRound)},
            {"bubble_fraction", figure(prediction.bubbleFraction)}}},
       {"search", json::Object{{"candidates", count(result.candidates)},

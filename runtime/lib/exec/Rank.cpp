@@ -13,6 +13,7 @@
 #include "Links.h"
 #include "tombolo/runtime/Checkpoint.h"
 #include "tombolo/runtime/InitialParameters.h"
+#include "tombolo/runtime/plan/Instructions.h"
 #include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/plan/Validate.h"
 
@@ -114,7 +115,7 @@ private:
   std::unique_ptr<Links> links;
   std::unique_ptr<Exchange> exchange;
   std::vector<const LocalParameter *> exchanged; // tensors of the exchange
-  std::vector<std::pair<std::size_t, std::vector<float>>> resumedMomentum;
+  std::unique_ptr<Checkpoint> resumed; // until the exchange has begun
 
   std::uint64_t samplesBefore = 0; // modulo 2^64; see firstSampleOf
   std::uint64_t firstStep = 0;
@@ -144,16 +145,6 @@ void Rank::Impl::prepare() {
   prepareSegments();
   prepareData();
   loadModel();
-}
-
-/// Calls `visit` for every instruction but loops.
-template <typename Body, typename Visit>
-static void forEachInstruction(const Body &body, Visit visit) {
-  for (const Instruction &instruction : body)
-    if (instruction.has_loop())
-      forEachInstruction(instruction.loop().body(), visit);
-    else
-      visit(instruction);
 }
 
 void Rank::Impl::prepareSegments() {
@@ -230,7 +221,8 @@ void Rank::Impl::loadModel() {
 }
 
 void Rank::Impl::loadCheckpoint(const std::string &folder) {
-  Checkpoint checkpoint(folder);
+  resumed = std::make_unique<Checkpoint>(folder);
+  const Checkpoint &checkpoint = *resumed;
   if (checkpoint.info().modelHash != plan.model_hash())
     throw Error("'", folder, "': was written for another model");
   for (const LocalParameter &parameter : parameters) {
@@ -247,20 +239,6 @@ void Rank::Impl::loadCheckpoint(const std::string &folder) {
     for (const StateRegion &state : program.states())
       install(parameter.name + "/" + state.name(),
               stateAddress(program, state, parameter));
-    std::string outer = parameter.name + "/" + kOuterMomentum;
-    if (plan.has_server() && options.island == 0 && owns(parameter) &&
-        checkpoint.has(outer)) {
-      std::vector<float> values(parameter.localElements);
-      checkpoint.read(outer, parameter,
-                      [&](std::uint64_t element, std::span<const float> part) {
-                        std::copy(part.begin(), part.end(),
-                                  values.begin() +
-                                      static_cast<std::ptrdiff_t>(element));
-                      });
-      resumedMomentum.push_back(
-          {static_cast<std::size_t>(&parameter - parameters.data()),
-           std::move(values)});
-    }
   }
   std::int64_t updates = checkpoint.info().updates;
   device.copyToDevice(arena->base() + program.updates_address(),
@@ -295,17 +273,15 @@ void Rank::Impl::connect() {
 }
 
 void Rank::Impl::startExchange() {
+  std::unique_ptr<Checkpoint> checkpoint = std::move(resumed);
   if (!plan.has_server())
     return;
   if (!makeExchange)
     throw Error("the plan has a parameter server; give --server ADDRESS");
   std::vector<ExchangeTensor> tensors;
-  std::vector<std::size_t> indices(parameters.size());
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    const LocalParameter &parameter = parameters[i];
+  for (const LocalParameter &parameter : parameters) {
     if (!parameter.trainable)
       continue;
-    indices[i] = tensors.size();
     ExchangeTensor tensor;
     tensor.name = parameter.name;
     tensor.elements = parameter.elements;
@@ -327,9 +303,18 @@ void Rank::Impl::startExchange() {
     device.copyToDevice(arena->base() + address, from);
   };
   exchange = makeExchange(std::move(tensors), std::move(access));
-  for (const auto &[parameter, values] : resumedMomentum)
-    exchange->setOuterMomentum(indices[parameter], values);
-  resumedMomentum.clear();
+  if (checkpoint && options.island == 0)
+    for (std::size_t i = 0; i < exchanged.size(); ++i) {
+      std::string outer = exchanged[i]->name + "/" + kOuterMomentum;
+      if (!owns(*exchanged[i]) || !checkpoint->has(outer))
+        continue;
+      checkpoint->read(
+          outer, *exchanged[i],
+          [&](std::uint64_t element, std::span<const float> part) {
+            exchange->setOuterMomentum(i, element, part);
+          });
+    }
+  checkpoint.reset();
   exchange->begin(firstStep);
 }
 
@@ -476,22 +461,13 @@ void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
         save(parameter.name + "/" + state.name(), parameter,
              stateAddress(program, state, parameter));
   }
-  // One tensor at a time: a shard is written in order.
-  std::vector<float> momentum;
   if (savesOuterMomentum())
     for (std::size_t i = 0; i < exchanged.size(); ++i) {
       const LocalParameter &parameter = *exchanged[i];
       if (owns(parameter))
         saved.push_back({parameter.name + "/" + kOuterMomentum, &parameter,
-                         [this, &momentum, &parameter, i](std::uint64_t begin,
-                                                          std::span<float> to) {
-                           if (begin == 0) {
-                             momentum.resize(parameter.localElements);
-                             exchange->outerMomentum(i, momentum);
-                           }
-                           std::copy_n(momentum.begin() +
-                                           static_cast<std::ptrdiff_t>(begin),
-                                       to.size(), to.begin());
+                         [this, i](std::uint64_t begin, std::span<float> to) {
+                           exchange->outerMomentum(i, begin, to);
                          }});
     }
   writeShard(folder, options.rank, saved);

@@ -230,6 +230,10 @@ void validatePlan(const Plan &plan) {
                         plan.programs(i).name() + "'");
   for (int i = 0; i < plan.islands_size(); ++i)
     validateOwners(plan, static_cast<std::uint32_t>(i));
+  for (int i = 0; i < plan.programs_size(); ++i)
+    validateHostBytes(plan, plan.programs(i),
+                      "program " + std::to_string(i) + " '" +
+                          plan.programs(i).name() + "'");
 }
 
 } // namespace tombolo::runtime

@@ -147,6 +147,22 @@ void validateMemory(const Plan &plan, const Program &program,
   }
 }
 
+void validateHostBytes(const Plan &plan, const Program &program,
+                       const std::string &place) {
+  std::uint64_t host = 0;
+  for (const LocalParameter &parameter : expandParameters(program)) {
+    if (!plan.has_server() || !parameter.trainable || !parameter.owner)
+      continue;
+    host += parameter.localElements * 4;
+    if (host > kMaxBytes)
+      throw Error(place, ": owns too many elements");
+  }
+  if (program.host_bytes() != host)
+    throw Error(place, ": expected host_bytes of ", host,
+                " (4 for each element that it owns, with a server), got ",
+                program.host_bytes());
+}
+
 void validateOwners(const Plan &plan, std::uint32_t islandIndex) {
   const Island &island = plan.islands(static_cast<int>(islandIndex));
   std::string place = "island " + std::to_string(islandIndex);

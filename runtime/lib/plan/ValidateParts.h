@@ -81,6 +81,10 @@ void validateMemory(const Plan &plan, const plan::v1::Program &program,
 /// Every trainable element of an island has exactly one owner.
 void validateOwners(const Plan &plan, std::uint32_t island);
 
+/// host_bytes of a program whose memory and owners are valid.
+void validateHostBytes(const Plan &plan, const plan::v1::Program &program,
+                       const std::string &place);
+
 } // namespace tombolo::runtime::detail
 
 #endif // TOMBOLO_RUNTIME_LIB_PLAN_VALIDATEPARTS_H

@@ -8,10 +8,12 @@
 
 #include "tombolo/runtime/server/ExchangeClient.h"
 
+#include "Watchdog.h"
 #include "Wire.h"
 
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
+#include "tombolo/runtime/Transport.h"
 
 #include "tombolo/schema/server.grpc.pb.h"
 
@@ -21,6 +23,7 @@
 #include <chrono>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 using namespace tombolo::runtime;
@@ -33,16 +36,56 @@ constexpr std::size_t kChunkElements = kChunkBytes / sizeof(float);
 /// The connection failed, not the request: worth another try.
 bool isTransient(grpc::StatusCode code) {
   return code == grpc::StatusCode::UNAVAILABLE ||
-         code == grpc::StatusCode::DEADLINE_EXCEEDED;
+         code == grpc::StatusCode::DEADLINE_EXCEEDED ||
+         code == grpc::StatusCode::CANCELLED; // by a watchdog, of either side
 }
 
 /// One tensor of this rank.
 struct Held {
   ExchangeTensor tensor;
-  std::uint64_t elements = 0;  ///< held here
-  std::vector<float> base;     ///< of owned tensors
-  std::vector<float> momentum; ///< to start with, when the run is resumed
+  std::uint64_t elements = 0; ///< held here
+  /// Of owned tensors. Before the first version of a resumed run is there: the
+  /// momentum to start with, so that nothing is held twice.
+  std::vector<float> base;
+  std::uint64_t momentumGiven = 0; ///< elements of it
 };
+
+/// Elements of one tensor of this rank, in the order in which they lie here.
+struct Piece {
+  std::size_t tensor = 0;
+  std::uint64_t first = 0;
+  std::uint64_t count = 0;
+};
+
+/// What a tensor's local elements first ... first + count are in the whole.
+std::vector<ElementRange> cut(const std::vector<ElementRange> &ranges,
+                              std::uint64_t first, std::uint64_t count) {
+  std::vector<ElementRange> pieces;
+  for (const ElementRange &range : ranges) {
+    std::uint64_t size = range.length * range.count;
+    if (first >= size) {
+      first -= size;
+      continue;
+    }
+    std::uint64_t left = std::min(count, size - first);
+    count -= left;
+    // The end of a run, whole runs, the start of a run.
+    for (std::uint64_t take = 0; left > 0; first += take, left -= take) {
+      std::uint64_t run = first / range.length, at = first % range.length;
+      std::uint64_t begin = range.begin + run * range.stride + at;
+      if (at == 0 && left >= range.length) {
+        std::uint64_t runs = left / range.length;
+        take = runs * range.length;
+        pieces.push_back({begin, range.length, runs, range.stride});
+      } else {
+        take = std::min(left, range.length - at);
+        pieces.push_back({begin, take, 1, take});
+      }
+    }
+    first = 0;
+  }
+  return pieces;
+}
 
 class RankExchange final : public Exchange {
 public:
@@ -52,8 +95,9 @@ public:
   void begin(std::uint64_t stepsDone) override;
   void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) override;
   void apply(std::uint32_t fragment) override;
-  void outerMomentum(std::size_t tensor, std::span<float> to) override;
-  void setOuterMomentum(std::size_t tensor,
+  void outerMomentum(std::size_t tensor, std::uint64_t first,
+                     std::span<float> to) override;
+  void setOuterMomentum(std::size_t tensor, std::uint64_t first,
                         std::span<const float> from) override;
   void abort() noexcept override;
 
@@ -73,12 +117,11 @@ private:
                         wire::PushReply &reply);
   /// Waits until the fragment has reached the version; returns the newest.
   std::uint64_t waitFor(std::uint32_t fragment, std::uint64_t version);
-  /// Fetches what `which` (indices) holds here of `version`.
+  /// Fetches `pieces` of `version`.
   void pull(std::uint32_t fragment, std::uint64_t version, bool momentum,
-            const std::vector<std::size_t> &which, const Sink &sink);
+            const std::vector<Piece> &pieces, const Sink &sink);
   grpc::Status pullOnce(const wire::PullRequest &request,
-                        const std::vector<std::size_t> &which,
-                        const Sink &sink);
+                        const std::vector<Piece> &pieces, const Sink &sink);
   void install(std::uint32_t fragment, std::uint64_t version);
   void readArena(const Held &held, std::uint64_t first, std::span<float> to);
   std::vector<std::size_t> tensorsOf(std::uint32_t fragment, bool owned) const;
@@ -90,8 +133,12 @@ private:
     ~Call();
     grpc::ClientContext context;
 
+    /// Something has moved.
+    void touch() { watch.touch(); }
+
   private:
     RankExchange &exchange;
+    Watchdog::Watch watch;
   };
 
   [[noreturn]] void fail(const char *what, const grpc::Status &status) const;
@@ -110,13 +157,16 @@ private:
   };
   std::vector<FragmentProgress> progress;
   bool begun = false;
+  Watchdog watchdog;
 
   std::mutex callMutex; // guards the two below
   grpc::ClientContext *running = nullptr;
   bool aborted = false;
 };
 
-RankExchange::Call::Call(RankExchange &exchange) : exchange(exchange) {
+RankExchange::Call::Call(RankExchange &exchange)
+    : exchange(exchange),
+      watch(exchange.watchdog, [this] { context.TryCancel(); }) {
   std::lock_guard lock(exchange.callMutex);
   exchange.running = &context;
   if (exchange.aborted)
@@ -131,7 +181,7 @@ RankExchange::Call::~Call() {
 RankExchange::RankExchange(ExchangeOptions given,
                            std::vector<ExchangeTensor> list, ArenaAccess access)
     : options(std::move(given)), arena(std::move(access)),
-      progress(options.fragments) {
+      progress(options.fragments), watchdog(options.idleSeconds) {
   if (!isLocalAddress(options.server))
     throw Error("server address '", options.server,
                 "': expected a loopback address with a port or unix:PATH");
@@ -149,8 +199,6 @@ RankExchange::RankExchange(ExchangeOptions given,
       throw Error("tensor '", tensor.name, "': expected a fragment below ",
                   options.fragments, " and some elements, got fragment ",
                   tensor.fragment, " and ", held.elements, " elements");
-    if (tensor.owner)
-      held.base.resize(held.elements);
     held.tensor = std::move(tensor);
     tensors.push_back(std::move(held));
   }
@@ -201,7 +249,8 @@ void RankExchange::fill(wire::Sender &sender) const {
 template <typename Attempt>
 void RankExchange::retry(const char *what, Attempt attempt) {
   using Clock = std::chrono::steady_clock;
-  auto end = Clock::now() + std::chrono::duration<double>(options.retrySeconds);
+  // From the first failure on: an attempt may take long and be well.
+  std::optional<Clock::time_point> end;
   auto pause = std::chrono::milliseconds(50);
   while (true) {
     grpc::Status status = attempt();
@@ -209,11 +258,14 @@ void RankExchange::retry(const char *what, Attempt attempt) {
       return;
     {
       std::lock_guard lock(callMutex);
-      if (aborted)
-        throw Error(Status::Failed, "the exchange with the parameter server "
-                                    "was aborted");
+      if (aborted) // what made somebody abort explains more
+        throw PeerError("the exchange with the parameter server was aborted");
     }
-    if (!isTransient(status.error_code()) || Clock::now() >= end)
+    if (!end)
+      end = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                               std::chrono::duration<double>(
+                                   options.retrySeconds));
+    if (!isTransient(status.error_code()) || Clock::now() >= *end)
       fail(what, status);
     std::this_thread::sleep_for(pause);
     pause = std::min(2 * pause, std::chrono::milliseconds(1000));
@@ -254,6 +306,7 @@ grpc::Status RankExchange::pushOnce(const wire::PushHeader &header,
       request.set_data(std::move(chunk));
       // False: the server has answered already; Finish tells what.
       open = writer->Write(request);
+      call.touch();
       first += count;
     }
   }
@@ -291,7 +344,7 @@ std::uint64_t RankExchange::waitFor(std::uint32_t fragment,
   request.set_milliseconds(5000);
   wire::WaitReply reply;
   // As long as the server answers, waiting goes on: how long another island
-  // may take is the server's decision.
+  // may take is the server's decision (Outcome::Overdue).
   do {
     retry("wait", [&] {
       reply.Clear();
@@ -307,7 +360,7 @@ std::uint64_t RankExchange::waitFor(std::uint32_t fragment,
 }
 
 grpc::Status RankExchange::pullOnce(const wire::PullRequest &request,
-                                    const std::vector<std::size_t> &which,
+                                    const std::vector<Piece> &pieces,
                                     const Sink &sink) {
   Call call(*this);
   auto reader = stub->Pull(&call.context, request);
@@ -329,13 +382,14 @@ grpc::Status RankExchange::pullOnce(const wire::PullRequest &request,
   }
 
   Sha256 digest;
-  std::size_t at = 0;      // index into `which`
-  std::uint64_t first = 0; // element of that tensor
+  std::size_t at = 0;     // index into `pieces`
+  std::uint64_t done = 0; // elements of that piece
   std::vector<float> chunk;
   bool whole = false;
   while (reader->Read(&reply)) {
+    call.touch();
     if (reply.has_trailer()) {
-      if (at != which.size())
+      if (at != pieces.size())
         broken("less data than asked for");
       if (reply.trailer().sha256() != digest.finish())
         broken("the data does not have its SHA-256");
@@ -348,17 +402,17 @@ grpc::Status RankExchange::pullOnce(const wire::PullRequest &request,
     chunk.resize(reply.data().size() / sizeof(float));
     std::memcpy(chunk.data(), reply.data().data(), reply.data().size());
     for (std::span<const float> rest = chunk; !rest.empty();) {
-      if (at == which.size())
+      if (at == pieces.size())
         broken("more data than asked for");
-      Held &held = tensors[which[at]];
+      const Piece &piece = pieces[at];
       std::size_t count =
-          std::min<std::uint64_t>(rest.size(), held.elements - first);
-      sink(which[at], first, rest.first(count));
+          std::min<std::uint64_t>(rest.size(), piece.count - done);
+      sink(piece.tensor, piece.first + done, rest.first(count));
       rest = rest.subspan(count);
-      first += count;
-      if (first == held.elements) {
+      done += count;
+      if (done == piece.count) {
         ++at;
-        first = 0;
+        done = 0;
       }
     }
   }
@@ -369,24 +423,30 @@ grpc::Status RankExchange::pullOnce(const wire::PullRequest &request,
 }
 
 void RankExchange::pull(std::uint32_t fragment, std::uint64_t version,
-                        bool momentum, const std::vector<std::size_t> &which,
+                        bool momentum, const std::vector<Piece> &pieces,
                         const Sink &sink) {
-  if (which.empty())
+  if (pieces.empty())
     return;
   wire::PullRequest request;
   fill(*request.mutable_sender());
   request.set_fragment(fragment);
   request.set_version(version);
   request.set_momentum(momentum);
-  for (std::size_t i : which)
-    toWire(TensorSlice{tensors[i].tensor.name, tensors[i].tensor.ranges},
+  for (const Piece &piece : pieces) {
+    const ExchangeTensor &tensor = tensors[piece.tensor].tensor;
+    toWire(TensorSlice{tensor.name,
+                       cut(tensor.ranges, piece.first, piece.count)},
            *request.add_slices());
+  }
   // A second try writes the same values again.
-  retry("pull", [&] { return pullOnce(request, which, sink); });
+  retry("pull", [&] { return pullOnce(request, pieces, sink); });
 }
 
 void RankExchange::install(std::uint32_t fragment, std::uint64_t version) {
-  pull(fragment, version, /*momentum=*/false, tensorsOf(fragment, false),
+  std::vector<Piece> pieces;
+  for (std::size_t i : tensorsOf(fragment, false))
+    pieces.push_back({i, 0, tensors[i].elements});
+  pull(fragment, version, /*momentum=*/false, pieces,
        [&](std::size_t i, std::uint64_t first, std::span<const float> from) {
          Held &held = tensors[i];
          arena.write(held.tensor.address + first * sizeof(float),
@@ -405,7 +465,11 @@ void RankExchange::begin(std::uint64_t stepsDone) {
     std::size_t owned = 0, withMomentum = 0;
     for (const Held &held : tensors) {
       owned += held.tensor.owner;
-      withMomentum += held.tensor.owner && !held.momentum.empty();
+      withMomentum += held.tensor.owner && held.momentumGiven != 0;
+      if (held.momentumGiven != 0 && held.momentumGiven != held.elements)
+        throw Error(Status::Failed, "outer momentum of '", held.tensor.name,
+                    "': expected ", held.elements, " elements, got ",
+                    held.momentumGiven);
     }
     if (withMomentum != 0 && withMomentum != owned)
       throw Error(Status::Failed, "rank ", options.rank, " owns ", owned,
@@ -424,10 +488,13 @@ void RankExchange::begin(std::uint64_t stepsDone) {
         continue;
       header.set_content(wire::CONTENT_START_MOMENTUM);
       push(header, [&](Held &held, std::uint64_t first, std::span<float> to) {
-        std::copy_n(held.momentum.begin() + first, to.size(), to.begin());
+        std::copy_n(held.base.begin() + first, to.size(), to.begin());
       });
     }
   }
+  for (Held &held : tensors)
+    if (held.tensor.owner)
+      held.base.resize(held.elements);
   for (std::uint32_t f = 0; f < options.fragments; ++f) {
     std::uint64_t newest = waitFor(f, version);
     if (newest != version)
@@ -438,8 +505,6 @@ void RankExchange::begin(std::uint64_t stepsDone) {
     install(f, version);
     progress[f].stepsDone = stepsDone;
   }
-  for (Held &held : tensors)
-    held.momentum = {};
   begun = true;
 }
 
@@ -485,26 +550,34 @@ void RankExchange::apply(std::uint32_t fragment) {
   install(fragment, version);
 }
 
-void RankExchange::outerMomentum(std::size_t tensor, std::span<float> to) {
+void RankExchange::outerMomentum(std::size_t tensor, std::uint64_t first,
+                                 std::span<float> to) {
   Held &held = tensors.at(tensor);
-  if (!begun || to.size() != held.elements)
+  if (!begun || first > held.elements || to.size() > held.elements - first)
     throw Error(Status::Failed, "outer momentum of '", held.tensor.name,
-                "': expected ", held.elements, " elements, got ", to.size());
+                "': expected some of ", held.elements, " elements, got ",
+                to.size(), " from ", first);
+  if (to.empty())
+    return;
   pull(held.tensor.fragment, progress[held.tensor.fragment].version,
-       /*momentum=*/true, {tensor},
-       [&](std::size_t, std::uint64_t first, std::span<const float> from) {
-         std::copy(from.begin(), from.end(), to.begin() + first);
+       /*momentum=*/true, {{tensor, first, to.size()}},
+       [&](std::size_t, std::uint64_t at, std::span<const float> from) {
+         std::copy(from.begin(), from.end(), to.begin() + (at - first));
        });
 }
 
-void RankExchange::setOuterMomentum(std::size_t tensor,
+void RankExchange::setOuterMomentum(std::size_t tensor, std::uint64_t first,
                                     std::span<const float> from) {
   Held &held = tensors.at(tensor);
-  if (begun || from.size() != held.elements || !held.tensor.owner)
+  if (begun || !held.tensor.owner || first > held.elements ||
+      from.size() > held.elements - first)
     throw Error(Status::Failed, "outer momentum of '", held.tensor.name,
-                "': expected ", held.elements, " elements of an owned tensor ",
-                "before the exchange begins, got ", from.size());
-  held.momentum.assign(from.begin(), from.end());
+                "': expected some of ", held.elements, " elements of an owned ",
+                "tensor before the exchange begins, got ", from.size(),
+                " from ", first);
+  held.base.resize(held.elements);
+  std::copy(from.begin(), from.end(), held.base.begin() + first);
+  held.momentumGiven += from.size();
 }
 
 } // namespace

@@ -179,7 +179,7 @@ PushResult FragmentState::admitStart(const PushPart &part) const {
                   "a start without momentum cannot bring momentum");
   if (part.tokens != 0 || part.innerSteps != 0)
     return refuse(Outcome::BadWeight, "a start has no tokens or inner steps");
-  if (newest) {
+  if (newest || closing) {
     auto known = contribution.parts.find(part.rank);
     if (part.incarnation == contribution.incarnation &&
         known != contribution.parts.end() && known->second == part.slices) {
@@ -188,6 +188,8 @@ PushResult FragmentState::admitStart(const PushPart &part) const {
       repeated.committed = true;
       return repeated;
     }
+    if (!newest)
+      return refuse(Outcome::Busy, "the first version is being made");
     return refuse(Outcome::AlreadyStarted, "fragment ", number,
                   " has started already, at version ", firstRound);
   }
@@ -329,11 +331,13 @@ PushResult FragmentState::push(const PushPart &part,
       return result;
     if (!firstPartSeconds)
       firstPartSeconds = now;
+    if (result.committed && !firstCommitSeconds)
+      firstCommitSeconds = now;
     bool all = std::all_of(
         contributions.begin(), contributions.end(),
         [](const Contribution &c) { return c.coverage.complete(); });
     if (all)
-      result.event = closeRound(now);
+      result.closing = closeRound(now);
     return result;
   }
 
@@ -352,12 +356,11 @@ PushResult FragmentState::push(const PushPart &part,
   result.committed = startParameters.coverage.complete() &&
                      (!withMomentum || startMomentum.coverage.complete());
   if (result.committed)
-    result.event = makeStart(now);
+    result.closing = closeStart(now);
   return result;
 }
 
-void FragmentState::publish(std::shared_ptr<Version> version,
-                            OuterEvent &event) {
+std::string FragmentState::hashOf(const Version &version) const {
   // Floats go over the wire and into hashes as they lie in memory.
   static_assert(std::endian::native == std::endian::little);
   Sha256 digest;
@@ -369,48 +372,20 @@ void FragmentState::publish(std::shared_ptr<Version> version,
     addNumber(tensor.name.size());
     digest.update(tensor.name);
     addNumber(tensor.elements);
-    addBytes(version->parameters.data() + tensor.offset,
-               tensor.elements * sizeof(float));
+    addBytes(version.parameters.data() + tensor.offset,
+             tensor.elements * sizeof(float));
   }
-  version->hash = digest.finish();
-  event.fragment = number;
-  event.version = version->number;
-  event.hash = version->hash;
-  newest = std::move(version);
+  return digest.finish();
 }
 
-OuterEvent FragmentState::makeStart(double now) {
-  auto version = std::make_shared<Version>();
-  version->number = firstRound;
-  version->parameters = std::move(startParameters.data);
-  version->momentum = std::move(startMomentum.data);
-  openRound = firstRound;
-  OuterEvent event;
-  event.start = true;
-  event.round = firstRound;
-  event.members = {0};
-  event.openSeconds = now - *firstPartSeconds;
-  firstPartSeconds.reset();
-  publish(std::move(version), event);
-  return event;
-}
-
-OuterEvent FragmentState::closeRound(double now) {
+std::shared_ptr<Version> FragmentState::step() const {
   // A new object: readers of the old version keep it as it was.
   auto version = std::make_shared<Version>(*newest);
   version->number = newest->number + 1;
-
-  OuterEvent event;
-  event.round = openRound;
   std::vector<OuterMember> members;
-  std::vector<bool> who(contributions.size());
   bool moves = false;
-  for (std::uint32_t island = 0; island < contributions.size(); ++island) {
-    const Contribution &c = contributions[island];
+  for (const Contribution &c : contributions) {
     members.push_back({c.data, c.tokens, c.innerSteps});
-    event.members.push_back(island);
-    event.tokens += c.tokens;
-    who[island] = true;
     moves |= c.innerSteps != 0;
   }
   // A round without a single inner step (the end of a run that stopped right
@@ -420,12 +395,92 @@ OuterEvent FragmentState::closeRound(double now) {
     outerStep(config.optimizer, config.learningRate, config.momentum, members,
               version->parameters, version->momentum);
   }
-  closed.push_back(std::move(who));
-  for (Contribution &c : contributions)
-    c.reset(c.incarnation);
-  ++openRound;
+  return version;
+}
+
+void RoundClosing::compute() {
+  if (!version)
+    version = fragment.step();
+  version->hash = fragment.hashOf(*version);
+  happened.version = version->number;
+  happened.hash = version->hash;
+}
+
+std::shared_ptr<RoundClosing> FragmentState::closeStart(double now) {
+  auto result = std::make_shared<RoundClosing>(*this);
+  result->version = std::make_shared<Version>();
+  result->version->number = firstRound;
+  result->version->parameters = std::move(startParameters.data);
+  result->version->momentum = std::move(startMomentum.data);
+  OuterEvent &event = result->happened;
+  event.fragment = number;
+  event.start = true;
+  event.round = firstRound;
+  event.members = {0};
   event.openSeconds = now - *firstPartSeconds;
+  closing = true;
+  return result;
+}
+
+std::shared_ptr<RoundClosing> FragmentState::closeRound(double now) {
+  auto result = std::make_shared<RoundClosing>(*this);
+  OuterEvent &event = result->happened;
+  event.fragment = number;
+  event.round = openRound;
+  for (std::uint32_t island = 0; island < contributions.size(); ++island) {
+    event.members.push_back(island);
+    event.tokens += contributions[island].tokens;
+  }
+  event.openSeconds = now - *firstPartSeconds;
+  closing = true;
+  return result;
+}
+
+void FragmentState::publish(const RoundClosing &made) {
+  newest = made.version;
+  if (made.happened.start) {
+    openRound = firstRound;
+  } else {
+    std::vector<bool> who(contributions.size());
+    for (std::uint32_t island : made.happened.members)
+      who[island] = true;
+    closed.push_back(std::move(who));
+    for (Contribution &c : contributions)
+      c.reset(c.incarnation);
+    ++openRound;
+  }
   firstPartSeconds.reset();
-  publish(std::move(version), event);
-  return event;
+  firstCommitSeconds.reset();
+  closing = false;
+}
+
+std::optional<std::string> FragmentState::overdue(double now) {
+  if (closing)
+    return std::nullopt;
+  std::ostringstream text;
+  if (!newest) {
+    if (!askedSeconds)
+      askedSeconds = now;
+    if (now - *askedSeconds < config.startSeconds)
+      return std::nullopt;
+    text << "fragment " << number << " has no first version after "
+         << config.startSeconds
+         << " s: island 0 has not sent all of its parameters";
+    return text.str();
+  }
+  double limit = config.deadlineSeconds;
+  if (openRound == firstRound)
+    limit = std::max(limit, config.startSeconds);
+  if (!firstCommitSeconds || now - *firstCommitSeconds < limit)
+    return std::nullopt;
+  text << "round " << openRound << " of fragment " << number << " has waited "
+       << limit << " s since its first push for";
+  int missing = 0;
+  for (std::uint32_t island = 0; island < contributions.size(); ++island)
+    if (!contributions[island].coverage.complete() && ++missing <= 20)
+      text << (missing == 1 ? " island " : ", ") << island;
+  text << (missing > 20 ? ", ..." : "")
+       << ", and this version does not go on without; raise the server's "
+          "deadline_seconds when that is only slow";
+  return text.str();
 }

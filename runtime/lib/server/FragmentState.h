@@ -47,6 +47,9 @@ public:
   Outcome locate(std::span<const TensorSlice> slices,
                  std::vector<FragmentRun> &runs, std::string &message) const;
 
+  void publish(const RoundClosing &closing);
+  std::optional<std::string> overdue(double now);
+
   std::shared_ptr<const Version> current() const { return newest; }
   std::uint64_t elements() const { return total; }
 
@@ -61,9 +64,13 @@ private:
                   std::span<const FragmentRun> runs,
                   std::span<const float> data);
   const Contribution &contributionOf(const PushPart &part) const;
-  OuterEvent makeStart(double now);
-  OuterEvent closeRound(double now);
-  void publish(std::shared_ptr<Version> version, OuterEvent &event);
+  std::shared_ptr<RoundClosing> closeStart(double now);
+  std::shared_ptr<RoundClosing> closeRound(double now);
+
+  friend class RoundClosing;
+  /// G and v one round after `newest`.
+  std::shared_ptr<Version> step() const;
+  std::string hashOf(const Version &version) const;
 
   const OuterConfig &config;
   const std::uint32_t number;
@@ -71,6 +78,8 @@ private:
   std::uint64_t total = 0;
 
   std::shared_ptr<const Version> newest; ///< null: not started
+  bool closing = false; ///< a version is being computed
+  std::optional<double> askedSeconds; ///< when somebody first waited in vain
 
   // The start.
   Contribution startParameters, startMomentum;
@@ -81,6 +90,7 @@ private:
   std::uint64_t openRound = 0;
   std::vector<Contribution> contributions; ///< by island
   std::optional<double> firstPartSeconds;
+  std::optional<double> firstCommitSeconds;
   /// Per closed round since firstRound, the members by island: which push of
   /// the past is a repeat.
   std::vector<std::vector<bool>> closed;

@@ -61,6 +61,8 @@ std::string_view tombolo::runtime::name(Outcome outcome) {
     return "unknown version";
   case Outcome::Busy:
     return "busy";
+  case Outcome::Overdue:
+    return "overdue";
   }
   return "unknown";
 }
@@ -119,6 +121,15 @@ PushResult OuterState::push(const PushPart &part, std::span<const float> data,
   if (part.island >= settings.islands || part.fragment >= settings.fragments)
     return admit(part);
   return fragments[part.fragment]->push(part, data, now);
+}
+
+void OuterState::publish(const RoundClosing &closing) {
+  fragments.at(closing.event().fragment)->publish(closing);
+}
+
+std::optional<std::string> OuterState::overdue(std::uint32_t fragment,
+                                               double now) {
+  return fragments.at(fragment)->overdue(now);
 }
 
 std::shared_ptr<const Version>

@@ -7,12 +7,15 @@
 //===----------------------------------------------------------------------===//
 //
 // Threads and sockets around OuterState. One mutex guards the state; data is
-// received before it is taken and sent after it is released.
+// received before it is taken and sent after it is released. A thread of its
+// own computes new versions, without the mutex, so that no request waits for
+// an outer step but those that wait for its version.
 //
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/runtime/server/ParameterServer.h"
 
+#include "Watchdog.h"
 #include "Wire.h"
 
 #include "tombolo/runtime/Error.h"
@@ -26,8 +29,10 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
+#include <deque>
 #include <mutex>
 #include <set>
+#include <thread>
 #include <tuple>
 
 using namespace tombolo::runtime;
@@ -43,10 +48,16 @@ double nowSeconds() {
 class Service final : public wire::ParameterServer::Service {
 public:
   explicit Service(ParameterServerOptions given)
-      : options(std::move(given)), state(options.outer) {
+      : options(std::move(given)), state(options.outer),
+        watchdog(options.idleSeconds) {
     for (std::uint32_t f = 0; f < options.outer.fragments; ++f)
       mostStagedBytes += 2 * sizeof(float) * state.elements(f);
     mostStagedBytes *= options.outer.islands;
+    closer = std::thread([this] { closeRounds(); });
+  }
+  ~Service() override {
+    stop();
+    closer.join();
   }
 
   grpc::Status Push(grpc::ServerContext *context,
@@ -117,23 +128,29 @@ private:
                     wire::PushReply &reply);
   PushResult receive(grpc::ServerContext &context,
                      grpc::ServerReader<wire::PushRequest> &reader,
-                     const PushPart &part, std::uint64_t expected);
+                     Watchdog::Watch &watch, const PushPart &part,
+                     std::uint64_t expected, std::uint64_t &bytes);
+  /// The closer's life: computes what `toClose` names, announces and publishes.
+  void closeRounds();
   grpc::Status wait(grpc::ServerContext &context,
                     const wire::WaitRequest &request, wire::WaitReply &reply);
   grpc::Status pull(const wire::PullRequest &request,
                     grpc::ServerWriter<wire::PullReply> &writer);
 
   const ParameterServerOptions options;
-  std::mutex eventMutex; // before `mutex` when both are held
-  std::mutex mutex;      // guards all below
+  std::mutex mutex; // guards all below but the two threads
   std::condition_variable changed;
   OuterState state;
   bool stopping = false;
   /// Pushes whose data is coming in: one per rank, fragment and content.
   std::set<std::tuple<std::uint32_t, std::uint32_t, std::uint32_t, int>>
       incoming;
-  std::uint64_t stagedBytes = 0;
+  std::uint64_t stagedBytes = 0; // have come in and are not taken yet
   std::uint64_t mostStagedBytes = 0;
+  std::deque<std::shared_ptr<RoundClosing>> toClose;
+  std::string closingFailed; // why no version will come any more
+  Watchdog watchdog;
+  std::thread closer;
 };
 
 PushResult refusal(Outcome outcome, std::string message) {
@@ -145,11 +162,13 @@ PushResult refusal(Outcome outcome, std::string message) {
 
 PushResult Service::receive(grpc::ServerContext &context,
                             grpc::ServerReader<wire::PushRequest> &reader,
-                            const PushPart &part, std::uint64_t expected) {
+                            Watchdog::Watch &watch, const PushPart &part,
+                            std::uint64_t expected, std::uint64_t &bytes) {
   // Grows with what really comes, not with what the header promises.
   std::vector<float> data;
   wire::PushRequest request;
   while (reader.Read(&request)) {
+    watch.touch();
     if (!request.has_data() || request.data().size() % sizeof(float) != 0)
       return refusal(Outcome::Malformed,
                      "expected whole floats of data after the header");
@@ -157,6 +176,13 @@ PushResult Service::receive(grpc::ServerContext &context,
     if (more > expected - data.size())
       return refusal(Outcome::BadSize, "expected " + std::to_string(expected) +
                                            " elements of data, got more");
+    {
+      std::lock_guard lock(mutex);
+      if (request.data().size() > mostStagedBytes - stagedBytes)
+        return refusal(Outcome::Busy, "too many pushes are coming in");
+      stagedBytes += request.data().size();
+      bytes += request.data().size();
+    }
     std::size_t old = data.size();
     if (data.capacity() < old + more)
       data.reserve(std::min<std::uint64_t>(expected, 2 * (old + more)));
@@ -166,18 +192,39 @@ PushResult Service::receive(grpc::ServerContext &context,
   }
   if (context.IsCancelled())
     return refusal(Outcome::BadSize, "the sender has gone");
-  // Rounds are closed and announced in one order.
-  std::lock_guard eventLock(eventMutex);
-  PushResult result;
-  {
-    std::lock_guard lock(mutex);
-    result = state.push(part, data, nowSeconds());
-    if (result.event)
-      changed.notify_all();
+  std::lock_guard lock(mutex);
+  PushResult result = state.push(part, data, nowSeconds());
+  if (result.closing) {
+    toClose.push_back(std::move(result.closing));
+    changed.notify_all();
   }
-  if (result.event && options.onEvent)
-    options.onEvent(*result.event);
   return result;
+}
+
+void Service::closeRounds() {
+  std::unique_lock lock(mutex);
+  while (true) {
+    changed.wait(lock, [&] { return stopping || !toClose.empty(); });
+    if (stopping)
+      return;
+    std::shared_ptr<RoundClosing> closing = std::move(toClose.front());
+    toClose.pop_front();
+    lock.unlock();
+    std::string error;
+    try {
+      closing->compute();
+      if (options.onEvent)
+        options.onEvent(closing->event());
+    } catch (const std::exception &caught) {
+      error = caught.what();
+    }
+    lock.lock();
+    if (error.empty())
+      state.publish(*closing);
+    else
+      closingFailed = "the next version cannot be made: " + error;
+    changed.notify_all();
+  }
 }
 
 grpc::Status Service::push(grpc::ServerContext &context,
@@ -197,6 +244,8 @@ grpc::Status Service::push(grpc::ServerContext &context,
     return grpc::Status::OK;
   };
 
+  // Before any more: who opens a push and sends nothing holds a thread.
+  Watchdog::Watch watch(watchdog, [&] { context.TryCancel(); });
   wire::PushRequest first;
   if (!reader.Read(&first) || !first.has_header())
     return answer(refusal(Outcome::Malformed, "expected a header first"), ~0u);
@@ -217,12 +266,9 @@ grpc::Status Service::push(grpc::ServerContext &context,
     std::lock_guard lock(mutex);
     PushResult result = state.admit(*part, &expected);
     if (result.outcome == Outcome::Accepted) {
-      bytes = expected * sizeof(float);
       if (incoming.contains(key))
         result =
             refusal(Outcome::Busy, "this rank's push is coming in already");
-      else if (bytes > mostStagedBytes - stagedBytes)
-        result = refusal(Outcome::Busy, "too many pushes are coming in");
     }
     if (result.outcome != Outcome::Accepted) {
       // Not through `answer`, which takes the mutex.
@@ -237,19 +283,19 @@ grpc::Status Service::push(grpc::ServerContext &context,
       return grpc::Status::OK;
     }
     incoming.insert(key);
-    stagedBytes += bytes;
   }
   struct Release {
     Service &service;
     decltype(key) &which;
-    std::uint64_t bytes;
+    std::uint64_t &bytes; // what has been added to stagedBytes
     ~Release() {
       std::lock_guard lock(service.mutex);
       service.incoming.erase(which);
       service.stagedBytes -= bytes;
     }
   } release{*this, key, bytes};
-  return answer(receive(context, reader, *part, expected), part->fragment);
+  return answer(receive(context, reader, watch, *part, expected, bytes),
+                part->fragment);
 }
 
 grpc::Status Service::wait(grpc::ServerContext &context,
@@ -274,6 +320,13 @@ grpc::Status Service::wait(grpc::ServerContext &context,
     return version && version->number >= request.version();
   };
   while (!reached() && !stopping && !context.IsCancelled()) {
+    if (!closingFailed.empty())
+      return {grpc::StatusCode::INTERNAL, closingFailed};
+    if (auto late = state.overdue(request.fragment(), nowSeconds())) {
+      reply.set_outcome(toWire(Outcome::Overdue));
+      reply.set_message(*late);
+      break;
+    }
     auto now = std::chrono::steady_clock::now();
     if (now >= end)
       break;

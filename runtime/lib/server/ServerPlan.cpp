@@ -23,10 +23,10 @@ namespace {
 struct Parameter {
   std::uint64_t elements = 0;
   std::uint32_t fragment = 0;
-  std::vector<ElementRange> owned;
 };
 
-/// The trainable parameters of an island, with the ranges that its ranks own.
+/// The trainable parameters of an island. That each element has one owner has
+/// been validated.
 std::map<std::string, Parameter> parametersOf(const Plan &plan,
                                               std::uint32_t island) {
   std::map<std::string, Parameter> parameters;
@@ -58,34 +58,9 @@ std::map<std::string, Parameter> parametersOf(const Plan &plan,
                     parameter.fragment, " on one rank and ", local.elements,
                     " in fragment ", local.fragment, " on rank ", rank);
       }
-      if (local.owner)
-        for (const tombolo::plan::v1::Slice &s : local.ranges)
-          parameter.owned.push_back(
-              {s.begin(), s.length(), s.count(), s.stride()});
     }
   }
   return parameters;
-}
-
-/// Each element has exactly one owner, else a round would never be whole.
-void checkOwners(const std::string &name, const Parameter &parameter,
-                 std::uint32_t island) {
-  std::uint64_t sum = 0;
-  bool twice = false;
-  if (parameter.owned.size() == 1) { // no bits needed
-    sum = checkedElements(parameter.owned[0], parameter.elements).value_or(0);
-  } else {
-    Coverage coverage(parameter.elements);
-    for (const ElementRange &range : parameter.owned)
-      twice |= !checkedElements(range, parameter.elements) ||
-               !coverage.add(range, 0);
-    sum = coverage.covered();
-  }
-  if (twice || sum != parameter.elements)
-    throw Error("plan: parameter '", name, "' of island ", island,
-                ": expected one owner for each of its ", parameter.elements,
-                " elements, got ", twice ? "two for some of them" : "",
-                twice ? "" : std::to_string(sum) + " elements with one");
 }
 
 } // namespace
@@ -137,6 +112,7 @@ ParameterServerOptions tombolo::runtime::serverOptions(const Plan &plan,
           : OuterOptimizer::Sgd;
   options.outer.learningRate = server.outer().learning_rate();
   options.outer.momentum = server.outer().momentum();
+  options.outer.deadlineSeconds = server.deadline_seconds();
 
   std::map<std::string, Parameter> first;
   for (int island = 0; island < plan.islands_size(); ++island) {
@@ -146,8 +122,6 @@ ParameterServerOptions tombolo::runtime::serverOptions(const Plan &plan,
                   " ranks, expected at most ", 1u << 20);
     options.ranks.push_back(static_cast<std::uint32_t>(layout.rankCount()));
     std::map<std::string, Parameter> here = parametersOf(plan, island);
-    for (const auto &[name, parameter] : here)
-      checkOwners(name, parameter, island);
     if (island == 0) {
       for (const auto &[name, parameter] : here)
         options.outer.tensors.push_back(

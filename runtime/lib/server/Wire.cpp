@@ -18,8 +18,8 @@
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
 
-static_assert(static_cast<int>(Outcome::Busy) == wire::OUTCOME_BUSY &&
-                  wire::Outcome_MAX == wire::OUTCOME_BUSY,
+static_assert(static_cast<int>(Outcome::Overdue) == wire::OUTCOME_OVERDUE &&
+                  wire::Outcome_MAX == wire::OUTCOME_OVERDUE,
               "Outcome and server.proto have the same values");
 
 void tombolo::runtime::toWire(const TensorSlice &slice,

@@ -50,12 +50,15 @@ public:
     value *= 2;
     arena.write(calls.tensors[0].address, bytes);
   }
-  void outerMomentum(std::size_t tensor, std::span<float> to) override {
+  void outerMomentum(std::size_t tensor, std::uint64_t first,
+                     std::span<float> to) override {
     for (std::size_t i = 0; i < to.size(); ++i)
-      to[i] = static_cast<float>(i + tensor);
+      to[i] = static_cast<float>(first + i + tensor);
   }
-  void setOuterMomentum(std::size_t, std::span<const float> from) override {
-    calls.momentum.assign(from.begin(), from.end());
+  void setOuterMomentum(std::size_t, std::uint64_t first,
+                        std::span<const float> from) override {
+    ASSERT_EQ(first, calls.momentum.size());
+    calls.momentum.insert(calls.momentum.end(), from.begin(), from.end());
   }
   void abort() noexcept override {}
 
@@ -67,38 +70,7 @@ private:
 /// The tiny model with rounds of three steps, on one rank.
 class ExchangeTest : public testing::Test {
 protected:
-  ExchangeTest() : run({}) {
-    Server &server = *run.plan.mutable_server();
-    server.set_inner_steps(3);
-    server.set_fragments(1);
-    server.set_compression(Server::COMPRESSION_NONE);
-    server.mutable_outer()->set_kind(Server::Outer::KIND_NESTEROV);
-    server.mutable_outer()->set_learning_rate(0.7);
-    server.set_quorum(1);
-    server.set_deadline_seconds(60);
-    server.add_placements()->set_primary("here");
-    Program &program = *run.plan.mutable_programs(0);
-    program.set_semaphores(program.semaphores() + 1);
-    std::uint32_t updated = program.semaphores() - 1;
-    for (Instruction &i : *program.mutable_step())
-      if (i.has_call() && i.call().segment() == 0) // sgd
-        signal(i, updated);
-    for (bool finish : {false, true}) {
-      Body &body = finish ? *program.mutable_finish() : *program.mutable_step();
-      for (bool apply : {false, true}) {
-        Instruction *i = body.Add();
-        i->set_lane(LANE_EXCHANGE);
-        if (apply)
-          i->mutable_apply();
-        else
-          i->mutable_push();
-        if (finish)
-          continue;
-        i->mutable_guard()->set_modulus(3);
-        wait(*i, updated, constant(1));
-      }
-    }
-  }
+  ExchangeTest() : run({}) { addServer(run.plan, 3); }
 
   Calls train(std::uint64_t steps, bool resume) {
     Calls calls;

@@ -76,35 +76,7 @@ protected:
           group.set_site(i ? "south" : "north");
     }
     plan.mutable_training()->set_global_batch(2 * plan.islands(0).batch());
-    auto *server = plan.mutable_server();
-    server->set_inner_steps(3);
-    server->set_fragments(1);
-    server->set_compression(Server::COMPRESSION_NONE);
-    server->mutable_outer()->set_kind(Server::Outer::KIND_NESTEROV);
-    server->mutable_outer()->set_learning_rate(0.7);
-    server->mutable_outer()->set_momentum(0.9);
-    server->set_quorum(1);
-    server->set_deadline_seconds(60);
-    server->add_placements()->set_primary("north");
-    for (auto &program : *plan.mutable_programs()) {
-      for (auto *body : {program.mutable_step(), program.mutable_finish()})
-        for (bool push : {true, false}) {
-          Instruction *step = body->Add();
-          step->set_lane(LANE_EXCHANGE);
-          (push ? step->mutable_push() : step->mutable_apply())
-              ->set_fragment(0);
-          if (body == program.mutable_step()) {
-            step->mutable_guard()->set_modulus(3);
-            wait(*step, kUpdated, constant(1));
-          }
-        }
-      // The exchange waits for the update, which is the last call of a step.
-      for (auto &step : *program.mutable_step())
-        if (step.has_call())
-          last = &step;
-      signal(*last, kUpdated);
-      program.set_semaphores(kUpdated + 1);
-    }
+    addServer(plan, 3, "north");
     savePlan();
     std::string tokens;
     for (int i = 0; i < 200; ++i)
@@ -199,10 +171,8 @@ protected:
     return path;
   }
 
-  static constexpr std::uint32_t kUpdated = 6;
   test::TemporaryFolder folder;
   Plan plan;
-  Instruction *last = nullptr;
 };
 
 /// Both islands train, meet every third step and at the end, and what comes out

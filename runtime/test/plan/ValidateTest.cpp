@@ -30,6 +30,9 @@ TinyModel twoStages() {
 TEST(Validate, AcceptsGoodPlans) {
   EXPECT_NO_THROW(validatePlan(tinyPlan({})));
   EXPECT_NO_THROW(validatePlan(tinyPlan(twoStages())));
+  Plan withServer = tinyPlan(twoStages());
+  addServer(withServer, 3);
+  EXPECT_NO_THROW(validatePlan(withServer));
 }
 
 struct Fault {
@@ -294,6 +297,15 @@ const Fault kFaults[] = {
        p.mutable_programs(0)->mutable_regions(0)->set_bytes(~0ull);
      },
      "outside the arena"},
+    {"hostBytesWithoutServer",
+     [](Plan &p) { p.mutable_programs(0)->set_host_bytes(256); },
+     "expected host_bytes of 0"},
+    {"hostBytesWithServer",
+     [](Plan &p) {
+       addServer(p, 3);
+       p.mutable_programs(0)->set_host_bytes(252);
+     },
+     "expected host_bytes of 256"},
     {"aliasedArguments",
      [](Plan &p) {
        Call &call = *first(p, Instruction::kLoop)

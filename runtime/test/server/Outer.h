@@ -193,6 +193,22 @@ inline std::vector<RankPart> cut(const IslandPush &push,
   return parts;
 }
 
+/// What a push came to, with the version that it closed published at once.
+struct Pushed : PushResult {
+  std::optional<OuterEvent> event;
+};
+
+inline Pushed pushNow(OuterState &state, const PushPart &part,
+                      std::span<const float> data, double now) {
+  Pushed result{state.push(part, data, now), {}};
+  if (result.closing) {
+    result.closing->compute();
+    result.event = result.closing->event();
+    state.publish(*result.closing);
+  }
+  return result;
+}
+
 inline void pushStart(OuterState &state, const OuterConfig &config,
                       const Tensors &first, const Tensors *momentum,
                       std::uint64_t round, std::mt19937 &random) {
@@ -208,7 +224,7 @@ inline void pushStart(OuterState &state, const OuterConfig &config,
   for (std::size_t i = 0; i < parts.size(); ++i) {
     parts[i].part.round = round;
     parts[i].part.withMomentum = momentum != nullptr;
-    PushResult result = state.push(parts[i].part, parts[i].data, 0);
+    Pushed result = pushNow(state, parts[i].part, parts[i].data, 0);
     ASSERT_EQ(result.outcome, Outcome::Accepted) << result.message;
     ASSERT_EQ(result.event.has_value(), i + 1 == parts.size());
   }

@@ -51,7 +51,7 @@ const std::vector<TensorSlice> kAll = {{"w", {{0, 12, 1, 12}}},
 
 void start(OuterState &state) {
   std::vector<float> zeros(16);
-  PushResult result = state.push(startPart(kAll), zeros, 0);
+  Pushed result = pushNow(state, startPart(kAll), zeros, 0);
   ASSERT_EQ(result.outcome, Outcome::Accepted) << result.message;
   ASSERT_TRUE(result.event && result.event->start);
 }
@@ -83,7 +83,7 @@ TEST(OuterState, AgreesWithThePlainReference) {
       std::shuffle(parts.begin(), parts.end(), random);
       std::size_t closed = 0;
       for (const RankPart &part : parts) {
-        PushResult result = state.push(part.part, part.data, n);
+        Pushed result = pushNow(state, part.part, part.data, n);
         ASSERT_EQ(result.outcome, Outcome::Accepted) << result.message;
         closed += result.event.has_value();
       }
@@ -98,14 +98,14 @@ TEST(OuterState, ARoundWithoutInnerStepsChangesNothing) {
   OuterState state(smallConfig());
   start(state);
   std::vector<float> ones(16, 1.0f), zeros(16);
-  state.push(deltaPart(0, 0, kAll), ones, 1);
-  state.push(deltaPart(1, 0, kAll), ones, 2);
+  pushNow(state, deltaPart(0, 0, kAll), ones, 1);
+  pushNow(state, deltaPart(1, 0, kAll), ones, 2);
   auto before = state.current(0);
   ASSERT_NE(before->momentum[0], 0);
   for (std::uint32_t island : {0, 1}) {
     PushPart part = deltaPart(island, 1, kAll);
     part.tokens = part.innerSteps = 0;
-    ASSERT_EQ(state.push(part, zeros, 3).outcome, Outcome::Accepted);
+    ASSERT_EQ(pushNow(state, part, zeros, 3).outcome, Outcome::Accepted);
   }
   EXPECT_EQ(state.current(0)->number, 2u);
   EXPECT_EQ(state.current(0)->hash, before->hash);
@@ -117,7 +117,7 @@ TEST(OuterState, AVersionThatWasHandedOutNeverChanges) {
   start(state);
   auto old = state.current(0);
   std::vector<float> copy = old->parameters, ones(16, 1.0f);
-  state.push(deltaPart(0, 0, kAll), ones, 1);
+  pushNow(state, deltaPart(0, 0, kAll), ones, 1);
   EXPECT_EQ(old->parameters, copy);
   EXPECT_NE(state.current(0)->parameters, copy);
   EXPECT_NE(state.current(0)->hash, old->hash);
@@ -130,8 +130,8 @@ TEST(OuterState, RefusalsHaveNoEffect) {
   for (int k = 0; k < 16; ++k)
     delta[k] = 0.25f * static_cast<float>(k);
   auto finish = [&](OuterState &state) {
-    state.push(deltaPart(0, 0, kAll), delta, 1);
-    state.push(deltaPart(1, 0, kAll), delta, 2);
+    pushNow(state, deltaPart(0, 0, kAll), delta, 1);
+    pushNow(state, deltaPart(1, 0, kAll), delta, 2);
     return state.current(0);
   };
   OuterState plain(smallConfig());
@@ -144,7 +144,7 @@ TEST(OuterState, RefusalsHaveNoEffect) {
   auto refused = [&](PushPart part, std::size_t size, Outcome outcome,
                      float value = 1) {
     std::vector<float> data(size, value);
-    PushResult result = state.push(part, data, 0);
+    Pushed result = pushNow(state, part, data, 0);
     EXPECT_EQ(name(result.outcome), name(outcome)) << result.message;
     EXPECT_FALSE(result.message.empty());
     EXPECT_FALSE(result.event);
@@ -200,7 +200,7 @@ TEST(OuterState, RefusalsHaveNoEffect) {
 
   // Half of island 0, then parts that do not go with it.
   PushPart half = deltaPart(0, 0, {{"w", {{0, 12, 1, 12}}}});
-  ASSERT_EQ(state.push(half, std::span(delta).subspan(0, 12), 1).outcome,
+  ASSERT_EQ(pushNow(state, half, std::span(delta).subspan(0, 12), 1).outcome,
             Outcome::Accepted);
   PushPart overlap =
       deltaPart(0, 0, {{"w", {{11, 1, 1, 1}}}, {"b", {{0, 4, 1, 4}}}});
@@ -211,15 +211,15 @@ TEST(OuterState, RefusalsHaveNoEffect) {
   other.tokens = 99;
   refused(other, 4, Outcome::Inconsistent);
   refused(deltaPart(0, 0, {{"b", {{0, 4, 1, 4}}}}), 4, Outcome::Inconsistent);
-  PushResult again = state.push(half, std::span(delta).subspan(0, 12), 1);
+  Pushed again = pushNow(state, half, std::span(delta).subspan(0, 12), 1);
   EXPECT_EQ(again.outcome, Outcome::Repeated);
   EXPECT_FALSE(again.committed);
 
   other.tokens = 100;
-  ASSERT_EQ(state.push(other, std::span(delta).subspan(12), 1).outcome,
+  ASSERT_EQ(pushNow(state, other, std::span(delta).subspan(12), 1).outcome,
             Outcome::Accepted);
   refused(deltaPart(1, 1, kAll), 16, Outcome::FutureRound);
-  state.push(deltaPart(1, 0, kAll), delta, 2);
+  pushNow(state, deltaPart(1, 0, kAll), delta, 2);
   ASSERT_EQ(state.current(0)->number, 1u);
   EXPECT_EQ(state.current(0)->hash, expected->hash);
   EXPECT_EQ(state.current(0)->momentum, expected->momentum);
@@ -231,14 +231,14 @@ TEST(OuterState, RepeatsAreRecognisedAcrossRoundsAndIncarnations) {
   std::vector<float> ones(16, 1.0f);
   for (std::uint64_t round = 0; round < 3; ++round)
     for (std::uint32_t island : {0, 1})
-      state.push(deltaPart(island, round, kAll), ones, 0);
+      pushNow(state, deltaPart(island, round, kAll), ones, 0);
   auto before = state.current(0);
   ASSERT_EQ(before->number, 3u);
   for (std::uint64_t round = 0; round < 3; ++round)
     for (std::uint64_t incarnation : {0, 1}) {
       PushPart part = deltaPart(0, round, kAll);
       part.incarnation = incarnation;
-      PushResult result = state.push(part, ones, 0);
+      Pushed result = pushNow(state, part, ones, 0);
       EXPECT_EQ(result.outcome, Outcome::Repeated);
       EXPECT_TRUE(result.committed);
     }
@@ -249,9 +249,9 @@ TEST(OuterState, RepeatsAreRecognisedAcrossRoundsAndIncarnations) {
 TEST(OuterState, ARoundBeforeTheStartIsClosed) {
   OuterState state(smallConfig());
   std::vector<float> zeros(16);
-  state.push(startPart(kAll, 4), zeros, 0);
+  pushNow(state, startPart(kAll, 4), zeros, 0);
   EXPECT_EQ(state.current(0)->number, 4u);
-  EXPECT_EQ(state.push(deltaPart(0, 3, kAll), zeros, 0).outcome,
+  EXPECT_EQ(pushNow(state, deltaPart(0, 3, kAll), zeros, 0).outcome,
             Outcome::ClosedRound);
 }
 
@@ -263,24 +263,24 @@ TEST(OuterState, ARestartReplacesAnUnfinishedPush) {
   start(clean);
   std::vector<float> old(12, 5.0f), fresh(16, 1.0f);
   PushPart half = deltaPart(0, 0, {{"w", {{0, 12, 1, 12}}}});
-  ASSERT_EQ(state.push(half, old, 0).outcome, Outcome::Accepted);
+  ASSERT_EQ(pushNow(state, half, old, 0).outcome, Outcome::Accepted);
   PushPart restarted = deltaPart(0, 0, {{"w", {{0, 12, 1, 12}}}});
   restarted.incarnation = 1;
   restarted.rank = 1;
   // What is refused does not replace anything either.
   restarted.slices[0].ranges = {{0, 6, 1, 6}, {0, 6, 1, 6}};
-  EXPECT_EQ(state.push(restarted, old, 0).outcome, Outcome::Overlap);
-  EXPECT_EQ(state.push(half, old, 0).outcome, Outcome::Repeated);
+  EXPECT_EQ(pushNow(state, restarted, old, 0).outcome, Outcome::Overlap);
+  EXPECT_EQ(pushNow(state, half, old, 0).outcome, Outcome::Repeated);
   restarted.slices[0].ranges = {{0, 12, 1, 12}};
-  ASSERT_EQ(state.push(restarted, std::span(fresh).subspan(0, 12), 0).outcome,
+  ASSERT_EQ(pushNow(state, restarted, std::span(fresh).subspan(0, 12), 0).outcome,
             Outcome::Accepted);
   PushPart rest = deltaPart(0, 0, {{"b", {{0, 4, 1, 4}}}});
-  EXPECT_EQ(state.push(rest, std::span(fresh).subspan(12), 0).outcome,
+  EXPECT_EQ(pushNow(state, rest, std::span(fresh).subspan(12), 0).outcome,
             Outcome::OldIncarnation);
   rest.incarnation = 1;
-  ASSERT_EQ(state.push(rest, std::span(fresh).subspan(12), 0).outcome,
+  ASSERT_EQ(pushNow(state, rest, std::span(fresh).subspan(12), 0).outcome,
             Outcome::Accepted);
-  clean.push(deltaPart(0, 0, kAll), fresh, 0);
+  pushNow(clean, deltaPart(0, 0, kAll), fresh, 0);
   EXPECT_EQ(state.current(0)->hash, clean.current(0)->hash);
 }
 
@@ -299,6 +299,74 @@ TEST(OuterState, RefusesAConfigurationThatContradictsItself) {
   expectError([](OuterConfig &c) { c.tensors[1].fragment = 1; });
 }
 
+/// While a version is computed, elsewhere, what comes in is answered and
+/// changes nothing.
+TEST(OuterState, TakesNothingInWhileARoundCloses) {
+  OuterState state(smallConfig());
+  const std::vector<float> ones(16, 1.0f);
+  PushPart first = startPart(kAll);
+  PushResult begun = state.push(first, ones, 0);
+  ASSERT_TRUE(begun.closing && begun.committed);
+  EXPECT_EQ(state.current(0), nullptr);
+  EXPECT_EQ(state.push(first, ones, 0).outcome, Outcome::Repeated);
+  PushPart restarted = first;
+  restarted.incarnation = 1;
+  EXPECT_EQ(state.push(restarted, ones, 0).outcome, Outcome::Busy);
+  begun.closing->compute();
+  state.publish(*begun.closing);
+  EXPECT_EQ(state.current(0)->parameters, ones);
+
+  state.push(deltaPart(0, 0, kAll), ones, 1);
+  PushResult closed = state.push(deltaPart(1, 0, kAll), ones, 2);
+  ASSERT_TRUE(closed.closing);
+  closed.closing->compute();
+  EXPECT_EQ(closed.closing->event().version, 1u);
+  EXPECT_EQ(state.current(0)->number, 0u);
+  EXPECT_EQ(state.push(deltaPart(0, 0, kAll), ones, 2).outcome,
+            Outcome::Repeated);
+  PushPart again = deltaPart(1, 0, kAll);
+  again.incarnation = 1;
+  EXPECT_EQ(state.push(again, ones, 2).outcome, Outcome::Repeated);
+  EXPECT_EQ(state.push(deltaPart(0, 1, kAll), ones, 2).outcome,
+            Outcome::FutureRound);
+  state.publish(*closed.closing);
+  EXPECT_EQ(state.current(0)->number, 1u);
+  EXPECT_EQ(state.push(deltaPart(0, 1, kAll), ones, 3).outcome,
+            Outcome::Accepted);
+}
+
+/// A round that waits too long after its first push names who is missing; the
+/// first round and the start have more time.
+TEST(OuterState, TellsWhoIsOverdue) {
+  OuterConfig config = smallConfig(3);
+  config.deadlineSeconds = 10;
+  config.startSeconds = 100;
+  OuterState state(config);
+  const std::vector<float> ones(16, 1.0f);
+  EXPECT_FALSE(state.overdue(0, 1000));
+  EXPECT_FALSE(state.overdue(0, 1099));
+  EXPECT_NE(state.overdue(0, 1101).value_or("").find("island 0"),
+            std::string::npos);
+  start(state);
+  EXPECT_FALSE(state.overdue(0, 5000)); // nobody has pushed
+  pushNow(state, deltaPart(1, 0, kAll), ones, 5000);
+  EXPECT_FALSE(state.overdue(0, 5099));
+  EXPECT_NE(state.overdue(0, 5101).value_or("").find("for island 0, 2, and"),
+            std::string::npos)
+      << state.overdue(0, 5101).value_or("");
+  pushNow(state, deltaPart(0, 0, kAll), ones, 5102);
+  pushNow(state, deltaPart(2, 0, kAll), ones, 5103);
+  ASSERT_EQ(state.current(0)->number, 1u);
+  EXPECT_FALSE(state.overdue(0, 9000));
+  // A part alone is no commit.
+  PushPart half = deltaPart(0, 1, {{"w", {{0, 12, 1, 12}}}});
+  pushNow(state, half, std::span(ones).first(12), 9000);
+  EXPECT_FALSE(state.overdue(0, 9900));
+  pushNow(state, deltaPart(2, 1, kAll), ones, 9900);
+  EXPECT_FALSE(state.overdue(0, 9909));
+  EXPECT_TRUE(state.overdue(0, 9911));
+}
+
 /// The hash names tensors and sizes too: it is of the model's state, not of
 /// its bytes.
 TEST(OuterState, TheHashCoversNamesAndSizes) {
@@ -314,7 +382,7 @@ TEST(OuterState, TheHashCoversNamesAndSizes) {
       total += tensor.elements;
     }
     std::vector<float> data(total);
-    EXPECT_EQ(state.push(part, data, 0).outcome, Outcome::Accepted);
+    EXPECT_EQ(pushNow(state, part, data, 0).outcome, Outcome::Accepted);
     return state.current(0)->hash;
   };
   auto hash = hashOf({{"a", 2, 0}, {"b", 3, 0}});

@@ -7,8 +7,10 @@
 //===----------------------------------------------------------------------===//
 
 #include "Outer.h"
+#include "Temporary.h"
 
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/Transport.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 #include "tombolo/runtime/server/ParameterServer.h"
 
@@ -223,7 +225,7 @@ TEST(Service, TwoIslandsOfDifferentLayoutsAgreeWithTheReference) {
   });
   ASSERT_NO_FATAL_FAILURE(expectAgreement());
   std::vector<float> momentum(kBig);
-  ranks[3]->exchange->outerMomentum(1, momentum);
+  ranks[3]->exchange->outerMomentum(1, 0, momentum);
   EXPECT_EQ(momentum, reference.v.at("w"));
 
   ASSERT_EQ(events.size(), 4u);
@@ -241,14 +243,19 @@ TEST(Service, TwoIslandsOfDifferentLayoutsAgreeWithTheReference) {
     for (std::size_t t = 0; i < 2 && t < again[i]->tensors.size(); ++t) {
       std::uint64_t elements = again[i]->tensors[t].name == "b" ? 7 : kBig / 2;
       std::vector<float> values(elements);
-      ranks[i]->exchange->outerMomentum(t, values);
-      again[i]->exchange->setOuterMomentum(t, values);
+      // In pieces that end in the middle of a run.
+      for (std::uint64_t first = 0; first < elements; first += 1234) {
+        std::span piece = std::span(values).subspan(
+            first, std::min<std::uint64_t>(1234, elements - first));
+        ranks[i]->exchange->outerMomentum(t, first, piece);
+        again[i]->exchange->setOuterMomentum(t, first, piece);
+      }
     }
   }
   std::swap(ranks, again);
   onAll([](TestRank &rank) { rank.exchange->begin(23); });
   ASSERT_NO_FATAL_FAILURE(expectAgreement());
-  ranks[0]->exchange->outerMomentum(0, std::span(momentum).first(kBig / 2));
+  ranks[0]->exchange->outerMomentum(0, 0, std::span(momentum).first(kBig / 2));
   EXPECT_EQ(momentum[kColumns / 2], reference.v.at("w")[kColumns]);
 }
 
@@ -415,6 +422,17 @@ TEST(Service, HostileMessagesDoNotHarmTheJob) {
   while ((started = outcome({start, dataOf(ones)})) == wire::OUTCOME_BUSY)
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_TRUE(started == wire::OUTCOME_ACCEPTED) << started;
+  auto await = [&](std::uint64_t version) {
+    grpc::ClientContext context;
+    wire::WaitRequest wait;
+    *wait.mutable_sender() = senderOf(0, 0);
+    wait.set_version(version);
+    wait.set_milliseconds(10000);
+    wire::WaitReply reply;
+    ASSERT_TRUE(stub->Wait(&context, wait, &reply).ok());
+    ASSERT_EQ(reply.version(), version);
+  };
+  await(0);
   EXPECT_EQ(outcome({start, dataOf(ones)}), wire::OUTCOME_REPEATED);
 
   EXPECT_EQ(pullOutcome([](auto &) {}), wire::OUTCOME_ACCEPTED);
@@ -439,14 +457,78 @@ TEST(Service, HostileMessagesDoNotHarmTheJob) {
   EXPECT_EQ(outcome({future, dataOf(ones)}), wire::OUTCOME_FUTURE_ROUND);
   EXPECT_EQ(outcome({delta, dataOf(ones)}), wire::OUTCOME_ACCEPTED);
   EXPECT_EQ(outcome({delta, dataOf(ones)}), wire::OUTCOME_REPEATED);
+  await(1);
+}
 
+/// A sender that stops in the middle does not block its rank for ever.
+TEST(Service, AStalledPushIsGivenUp) {
+  OuterConfig config;
+  config.tensors = {{"w", 8, 0}};
+  ParameterServerOptions options = serverFor(config, {1});
+  options.idleSeconds = 0.2;
+  ParameterServer server(options);
+  auto stub = rawStub(server.address());
+  const std::vector<float> ones(8, 1.0f);
+  wire::PushRequest start = headerOf(wire::CONTENT_START_PARAMETERS, 8);
   grpc::ClientContext context;
-  wire::WaitRequest wait;
-  *wait.mutable_sender() = senderOf(0, 0);
-  wait.set_version(1);
-  wire::WaitReply reply;
-  ASSERT_TRUE(stub->Wait(&context, wait, &reply).ok());
-  EXPECT_EQ(reply.version(), 1u);
+  wire::PushReply reply;
+  auto stalled = stub->Push(&context, &reply);
+  ASSERT_TRUE(stalled->Write(start));
+  ASSERT_TRUE(stalled->Write(dataOf({1, 1, 1, 1})));
+  EXPECT_FALSE(stalled->Finish().ok()); // neither side has said that it ends
+  auto next = rawPush(*stub, {start, dataOf(ones)});
+  EXPECT_EQ(next.second.outcome(), wire::OUTCOME_ACCEPTED);
+}
+
+/// A rank whose round waits for an island that never comes ends with status 3
+/// and that island's name.
+TEST(Service, AnIslandThatDoesNotComeIsAnError) {
+  OuterConfig config = modelConfig(2);
+  config.deadlineSeconds = config.startSeconds = 0.5;
+  ParameterServer server(serverFor(config, {3, 1}));
+  auto ranks = twoIslands(server.address());
+  auto expectOverdue = [](std::function<void()> call, const char *island) {
+    try {
+      call();
+      FAIL() << "expected an error";
+    } catch (const Error &error) {
+      EXPECT_EQ(error.exitStatus(), 3);
+      EXPECT_NE(std::string(error.what()).find(island), std::string::npos)
+          << error.what();
+    }
+  };
+  expectOverdue([&] { ranks[3]->exchange->begin(0); }, "island 0 has not sent");
+}
+
+TEST(Service, ARoundThatWaitsInVainIsAnError) {
+  OuterConfig config = modelConfig(2);
+  config.deadlineSeconds = 0.5;
+  config.startSeconds = 60;
+  ParameterServer server(serverFor(config, {3, 1}));
+  auto ranks = twoIslands(server.address());
+  auto onAll = [&](std::function<void(TestRank &)> call) {
+    std::vector<std::function<void()>> bodies;
+    for (auto &rank : ranks)
+      bodies.push_back([&call, &rank] { call(*rank); });
+    inParallel(bodies);
+  };
+  onAll([](TestRank &rank) { rank.exchange->begin(0); });
+  onAll([](TestRank &rank) {
+    rank.exchange->beginPush(0, 5);
+    rank.exchange->apply(0);
+  });
+  // Island 0 trains no more.
+  ranks[3]->exchange->beginPush(0, 10);
+  try {
+    ranks[3]->exchange->apply(0);
+    FAIL() << "expected an error";
+  } catch (const Error &error) {
+    EXPECT_EQ(error.exitStatus(), 3);
+    EXPECT_NE(std::string(error.what()).find("overdue): round 1 of fragment 0"),
+              std::string::npos)
+        << error.what();
+    EXPECT_NE(std::string(error.what()).find("island 0"), std::string::npos);
+  }
 }
 
 /// `abort` frees a rank that waits for an island that never comes.
@@ -458,16 +540,15 @@ TEST(Service, AbortEndsAWait) {
   EXPECT_EQ(waiting.wait_for(std::chrono::milliseconds(50)),
             std::future_status::timeout);
   ranks[3]->exchange->abort();
-  EXPECT_THROW(waiting.get(), Error);
+  // An echo, so that the cause of the abort is told instead.
+  EXPECT_THROW(waiting.get(), PeerError);
 }
 
 /// Without a server the client gives up after its time, with status 3.
 TEST(Service, ALostServerIsAnError) {
-  std::string address;
-  {
-    ParameterServer server(serverFor(modelConfig(2), {3, 1}));
-    address = server.address();
-  }
+  // Nobody else can come to listen there.
+  TemporaryFolder folder;
+  std::string address = "unix:" + (folder / "nobody");
   ExchangeOptions options;
   options.server = address;
   options.retrySeconds = 0.2;

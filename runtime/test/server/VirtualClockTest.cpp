@@ -88,8 +88,8 @@ public:
           continue;
         }
         auto before = state.current(0);
-        PushResult result =
-            state.push(message.part.part, message.part.data, message.at);
+        Pushed result =
+            pushNow(state, message.part.part, message.part.data, message.at);
         bool fine = result.outcome == Outcome::Accepted ||
                     result.outcome == Outcome::Repeated ||
                     (faults && result.outcome == Outcome::OldIncarnation);

@@ -53,3 +53,22 @@ plan.program @p stats <0> updates <8> {
   plan.finish {
   }
 }
+
+// -----
+
+// With a server the base of the owned parameters is planned on the host: 2 x 4
+// elements, and none for frozen or foreign ones.
+// CHECK-LABEL: plan.program @p stats <256> updates <192> arena_bytes 320 host_bytes 32
+plan.program @p stats <@stats[0]> updates <@updates[0]> {
+  plan.buffer @params in "parameters" 1 x 192
+  plan.buffer @stats in "stats" 1 x 64
+  plan.buffer @updates in "updates" 1 x 64
+  plan.parameters #plan.names<"layer.", 0, 1, ".w"> from ["a", "b"] count 2 at <@params[0]> stride 64 : tensor<4xf32> owner
+  plan.parameters ["tied"] from ["c"] count 1 at <@params[0] + 128> stride 64 : tensor<4xf32>
+  plan.parameters ["fixed"] from ["d"] count 1 at <@params[0] + 128> stride 64 : tensor<4xf32> frozen owner
+  plan.step {
+  }
+  plan.finish {
+  }
+}
+plan.server inner_steps 4 overlap_steps 0 fragments 1 compression "none" outer "nesterov" learning_rate 0.7 momentum 0.9 quorum 1 deadline_seconds 60.0 primaries ["a"] backups [""] witness ""

@@ -56,9 +56,9 @@ plan.program @p stats <@stats[0]> updates <@stats[0] + 8> {
 }
 
 // A program whose addresses are bytes of the arena.
-// CHECK-LABEL: plan.program @q stats <64> updates <128> arena_bytes 4096
+// CHECK-LABEL: plan.program @q stats <64> updates <128> arena_bytes 4096 host_bytes 64
 // CHECK: plan.region "parameters" at 0 bytes 64
-plan.program @q stats <64> updates <128> arena_bytes 4096 {
+plan.program @q stats <64> updates <128> arena_bytes 4096 host_bytes 64 {
   plan.region "parameters" at 0 bytes 64
   plan.step {
   }

@@ -27,8 +27,8 @@ const StringRef regionOrder[] = {"parameters", "frozen",     "gradients",
 
 class ProgramAllocation {
 public:
-  explicit ProgramAllocation(ProgramOp program)
-      : program(program), context(program.getContext()) {}
+  ProgramAllocation(ProgramOp program, bool hasServer)
+      : program(program), hasServer(hasServer), context(program.getContext()) {}
 
   LogicalResult run() {
     if (failed(place()))
@@ -46,7 +46,7 @@ public:
     for (BufferOp buffer :
          llvm::make_early_inc_range(program.getOps<BufferOp>()))
       buffer.erase();
-    return success();
+    return planHost();
   }
 
 private:
@@ -80,6 +80,25 @@ private:
                                  builder.getI64IntegerAttr(end - begin));
     }
     program.setArenaBytes(end);
+    return success();
+  }
+
+  /// With a server a rank keeps the base of its next push on the host: f32 for
+  /// each element it owns.
+  LogicalResult planHost() {
+    int64_t host = 0;
+    if (hasServer)
+      for (ParametersOp family : program.getOps<ParametersOp>()) {
+        if (family.getFrozen() || !family.getOwner())
+          continue;
+        int64_t bytes;
+        auto type = cast<RankedTensorType>(family.getType());
+        if (__builtin_mul_overflow(type.getNumElements() * 4, family.getCount(),
+                                   &bytes) ||
+            __builtin_add_overflow(host, bytes, &host) || host > maxArenaBytes)
+          return family.emitOpError("needs more than 2^56 bytes on the host");
+      }
+    program.setHostBytes(host);
     return success();
   }
 
@@ -125,6 +144,7 @@ private:
 
   static constexpr int64_t maxArenaBytes = int64_t{1} << 56;
   ProgramOp program;
+  bool hasServer;
   MLIRContext *context;
   llvm::DenseMap<StringAttr, Place> places;
 };
@@ -132,8 +152,9 @@ private:
 class AllocateBuffers : public impl::PlanAllocateBuffersBase<AllocateBuffers> {
 public:
   void runOnOperation() override {
+    bool hasServer = !getOperation().getOps<ServerOp>().empty();
     for (ProgramOp program : getOperation().getOps<ProgramOp>())
-      if (failed(ProgramAllocation(program).run()))
+      if (failed(ProgramAllocation(program, hasServer).run()))
         return signalPassFailure();
   }
 };

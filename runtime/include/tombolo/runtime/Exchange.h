@@ -80,14 +80,17 @@ public:
   /// installs it in the arena, owned elements or not.
   virtual void apply(std::uint32_t fragment) = 0;
 
-  /// The outer optimizer's momentum for the elements of tensor number `tensor`
-  /// (as handed to the constructor), of the version last applied. For
-  /// checkpoints: NAME/outer_momentum, saved by the owners of island 0.
-  virtual void outerMomentum(std::size_t tensor, std::span<float> to) = 0;
+  /// The outer optimizer's momentum for elements of tensor number `tensor` (as
+  /// handed to the constructor), from its local element `first` on, of the
+  /// version last applied. For checkpoints: NAME/outer_momentum, saved by the
+  /// owners of island 0.
+  virtual void outerMomentum(std::size_t tensor, std::uint64_t first,
+                             std::span<float> to) = 0;
 
   /// What `outerMomentum` gave, before `begin` of a resumed run; owners of
-  /// island 0 hand it in for every owned tensor, or for none.
-  virtual void setOuterMomentum(std::size_t tensor,
+  /// island 0 hand it in for every owned tensor, piece by piece and each element
+  /// once, or for none.
+  virtual void setOuterMomentum(std::size_t tensor, std::uint64_t first,
                                 std::span<const float> from) = 0;
 
   /// Makes the calls that block in other threads, and all later ones, throw.

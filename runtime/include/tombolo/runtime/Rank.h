@@ -11,9 +11,9 @@
 // and its prepared segments, pieces of at most 4 MiB while it loads and saves,
 // one microbatch of tokens, 1 MiB of scratch per communicator that reduces, and
 // its threads' stacks. kMemoryBeyondArena bounds all of it; measured are 30 MiB
-// alone and 50 MiB with peers and a server. With a server the exchange client
-// keeps the global values of the owned elements besides (4 bytes each), and a
-// checkpoint's outer momentum takes the size of the largest tensor.
+// alone and up to 80 MiB with peers and a server. With a server the exchange
+// client keeps the global values of the owned elements besides: the plan's
+// host_bytes.
 //
 //===----------------------------------------------------------------------===//
 
@@ -34,7 +34,8 @@
 
 namespace tombolo::runtime {
 
-/// What a rank process may hold besides its arena (see above), in bytes.
+/// What a rank process may hold besides the program's arena_bytes and
+/// host_bytes (see above), in bytes.
 constexpr std::uint64_t kMemoryBeyondArena = std::uint64_t{128} << 20;
 
 struct RankConfig {

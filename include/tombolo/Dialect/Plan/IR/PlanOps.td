@@ -112,14 +112,17 @@ def Plan_ProgramOp : Plan_Container<"program", [Symbol, SymbolTable, IsolatedFro
     Holds, in this order: buffers (before allocation) or regions, parameters,
     states, semaphores, one `plan.step` and one `plan.finish`. `stats` and
     `updates` are the addresses of plan.proto's Program; `arena_bytes` is
-    there after allocation.
+    there after allocation, and so is `host_bytes` (planned host memory outside
+    the arena) unless it is 0.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, Plan_AddressAttr:$stats,
-                       Plan_AddressAttr:$updates, OptionalAttr<Plan_I64>:$arena_bytes);
+                       Plan_AddressAttr:$updates, OptionalAttr<Plan_I64>:$arena_bytes,
+                       DefaultValuedAttr<Plan_I64, "0">:$host_bytes);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     $sym_name `stats` $stats `updates` $updates
-    (`arena_bytes` $arena_bytes^)? attr-dict-with-keyword $body
+    (`arena_bytes` $arena_bytes^)? (`host_bytes` $host_bytes^)?
+    attr-dict-with-keyword $body
   }];
   let hasRegionVerifier = 1;
   let extraClassDeclaration = [{

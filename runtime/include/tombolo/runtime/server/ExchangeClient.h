@@ -34,6 +34,8 @@ struct ExchangeOptions {
   std::uint64_t tokensPerStep = 1; ///< of the whole island
   /// How long a server that does not answer is tried before Error.
   double retrySeconds = 30;
+  /// A call in which nothing moves for so long is tried again.
+  double idleSeconds = 60;
 };
 
 /// The fields that the plan gives; throws Error as `checkServerPlan` does.
@@ -41,8 +43,9 @@ struct ExchangeOptions {
 ExchangeOptions exchangeOptions(const plan::v1::Plan &plan,
                                 std::uint32_t island, std::uint32_t rank);
 
-/// Needs, outside the arena, 4 bytes of host memory for each owned element
-/// (the base that deltas are measured from) and a few MiB of buffers. Connects
+/// Needs, outside the arena, 4 bytes of host memory for each owned element (the
+/// base that deltas are measured from: Program.host_bytes) and a few MiB of
+/// buffers. Connects
 /// with the first call, not here.
 std::unique_ptr<Exchange> connectExchange(ExchangeOptions options,
                                           std::vector<ExchangeTensor> tensors,

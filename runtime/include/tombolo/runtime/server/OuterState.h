@@ -23,6 +23,7 @@
 
 #include <cstdint>
 #include <map>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -56,6 +57,7 @@ enum class Outcome : int {
   NotFinite = 19,
   UnknownVersion = 20,
   Busy = 21,
+  Overdue = 22,
 };
 
 /// "wrong base" and so on, for messages.
@@ -79,6 +81,11 @@ struct OuterConfig {
   std::vector<OuterTensor> tensors;
   /// A delta with a larger element is refused as `NotFinite`.
   double largestDelta = 1e6;
+  /// How long a round stays open after the first island has committed before
+  /// `overdue` says so, and how long at least the start and the first round
+  /// may take, since islands may be started by hand one after the other.
+  double deadlineSeconds = std::numeric_limits<double>::infinity();
+  double startSeconds = 600;
 };
 
 /// Part of a tensor, as a message names it.
@@ -129,11 +136,15 @@ struct OuterEvent {
   std::string hash; ///< 32 bytes
 };
 
+class RoundClosing;
+
 struct PushResult {
   Outcome outcome = Outcome::Accepted;
   std::string message;    ///< for people; empty when accepted
   bool committed = false; ///< the island's push of this round is whole
-  std::optional<OuterEvent> event;
+  /// The part made the last push of the round (or the start) whole: the caller
+  /// computes the new version and publishes it.
+  std::shared_ptr<RoundClosing> closing;
 };
 
 /// The places of a part's slices in its fragment: runs of elements in the order
@@ -144,6 +155,27 @@ struct FragmentRun {
 };
 
 class FragmentState;
+
+/// A round that is whole and whose version is still to be computed, or the
+/// start. While it is there its fragment takes nothing in.
+class RoundClosing {
+public:
+  explicit RoundClosing(const FragmentState &fragment) : fragment(fragment) {}
+
+  /// Makes the version: an outer step and a hash over all elements, which takes
+  /// long for large models. Reads nothing that OuterState changes until the
+  /// version is published, so other threads may use that meanwhile. Once.
+  void compute();
+
+  /// What has come to be; whole after `compute`.
+  const OuterEvent &event() const { return happened; }
+
+private:
+  friend class FragmentState;
+  const FragmentState &fragment;
+  OuterEvent happened;
+  std::shared_ptr<Version> version;
+};
 
 class OuterState {
 public:
@@ -160,10 +192,17 @@ public:
                    std::uint64_t *elements = nullptr) const;
 
   /// Takes one rank's part of a push; `data` has the elements of the slices in
-  /// order. `now` is in seconds on the caller's clock. The part that makes the
-  /// last push of a round whole closes the round: the event tells.
+  /// order. `now` is in seconds on the caller's clock.
   PushResult push(const PushPart &part, std::span<const float> data,
                   double now);
+
+  /// Makes a computed version the newest one and opens the next round.
+  void publish(const RoundClosing &closing);
+
+  /// What to tell who waits for the next version in vain: it is due since
+  /// before `now`, and these islands have not pushed. Nothing while there is
+  /// time, or while the version is being computed.
+  std::optional<std::string> overdue(std::uint32_t fragment, double now);
 
   /// The newest version, null before the start is whole. `fragment` is below
   /// config().fragments.

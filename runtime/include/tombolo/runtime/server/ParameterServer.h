@@ -32,7 +32,9 @@ struct ParameterServerOptions {
   /// Loopback (127.0.0.0/8, [::1], localhost; port 0: any free one) or
   /// unix:PATH. There is no encryption yet, so nothing else is accepted.
   std::string address = "127.0.0.1:0";
-  /// Called for every new version, from the service's threads, one at a time.
+  /// A push in which nothing comes for so long is given up.
+  double idleSeconds = 60;
+  /// Called for every new version before anybody can see it, from one thread.
   std::function<void(const OuterEvent &)> onEvent;
 };
 
@@ -41,9 +43,8 @@ struct ParameterServerOptions {
 /// the plan has no server at all.
 void checkServerPlan(const plan::v1::Plan &plan);
 
-/// Settings from a plan that `checkServerPlan` has accepted. Throws Error when
-/// the islands' programs do not hold the same parameters, or when some element
-/// has not exactly one owner in some island.
+/// Settings from a valid plan that `checkServerPlan` has accepted. Throws Error
+/// when the islands' programs do not hold the same parameters.
 ParameterServerOptions serverOptions(const plan::v1::Plan &plan,
                                      std::string runId);
 
