@@ -58,6 +58,9 @@ void addDistPasses(OpPassManager &manager,
   optimizer.epsilon = options.epsilon;
   optimizer.weightDecay = options.weightDecay;
   optimizer.momentum = options.momentum;
+  optimizer.schedule = options.schedule;
+  optimizer.warmupSteps = options.warmupSteps;
+  optimizer.decaySteps = options.decaySteps;
   manager.addPass(dist::createDistInstantiateOptimizer(optimizer));
   manager.addPass(dist::createDistPlaceServers());
 }

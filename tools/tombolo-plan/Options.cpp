@@ -18,8 +18,7 @@ namespace {
 /// that a command line written for a later version fails for the right reason.
 struct Later {
   std::optional<double> clipGradNorm;
-  std::string schedule = "constant";
-  std::optional<uint64_t> warmupSteps, decaySteps, maxOverlap;
+  std::optional<uint64_t> maxOverlap;
   std::optional<std::string> profile, maxCompression;
   std::optional<double> maxWanGbits, searchSeconds;
   std::string objective = "throughput";
@@ -28,12 +27,6 @@ struct Later {
   void add(CLI::App &app) {
     app.add_option("--clip-grad-norm", clipGradNorm,
                    "bound of the gradient's norm (not there yet)");
-    app.add_option("--lr-schedule", schedule,
-                   "constant; cosine and linear are "
-                   "not there yet")
-        ->check(CLI::IsMember({"constant", "cosine", "linear"}));
-    app.add_option("--warmup-steps", warmupSteps, "(not there yet)");
-    app.add_option("--decay-steps", decaySteps, "(not there yet)");
     app.add_option("--objective", objective,
                    "throughput; cost is not there yet")
         ->check(CLI::IsMember({"throughput", "cost"}));
@@ -52,12 +45,6 @@ struct Later {
   std::string asked() const {
     if (clipGradNorm)
       return "--clip-grad-norm";
-    if (schedule != "constant")
-      return "--lr-schedule " + schedule;
-    if (warmupSteps.value_or(0) > 0)
-      return "--warmup-steps";
-    if (decaySteps.value_or(0) > 0)
-      return "--decay-steps";
     if (objective != "throughput")
       return "--objective " + objective;
     // An upper bound that this version stays below anyway is no fault; one
@@ -118,6 +105,19 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
       app.add_option("--weight-decay", options.lowering.weightDecay,
                      "default: 0.01 for adamw, 0 for sgd");
   real("--momentum", options.lowering.momentum, "sgd");
+  app.add_option("--lr-schedule", options.lowering.schedule,
+                 "constant, or decay to 0 as cosine or linear")
+      ->check(CLI::IsMember({"constant", "cosine", "linear"}))
+      ->capture_default_str();
+  app.add_option("--warmup-steps", options.lowering.warmupSteps,
+                 "updates in which the learning rate rises to --lr")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--decay-steps", options.lowering.decaySteps,
+                 "cosine, linear: the update, counted from the first, at which "
+                 "the learning rate is 0")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--precision", options.lowering.precision, "f32 or bf16")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();

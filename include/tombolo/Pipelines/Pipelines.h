@@ -30,6 +30,9 @@ struct LoweringPipelineOptions {
   double epsilon = 1e-8;
   double weightDecay = 0.01;
   double momentum = 0;
+  std::string schedule = "constant"; // cosine or linear
+  int64_t warmupSteps = 0;
+  int64_t decaySteps = 0; // of cosine and linear
 };
 
 /// From an imported model to differentiated blocks.

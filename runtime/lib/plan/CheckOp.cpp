@@ -412,6 +412,27 @@ void checkFlat(OpCheck &c, const char *what, const Value &value,
   c.shape(what, value, n);
 }
 
+/// The learning rate's course; the attributes stand together or not at all.
+void checkSchedule(OpCheck &c) {
+  if (!c.find("schedule"))
+    return;
+  const std::string &schedule =
+      c.need("schedule", Attribute::kText, "a text").text();
+  if (schedule != "constant" && schedule != "cosine" && schedule != "linear")
+    c.fail("attribute 'schedule': expected 'constant', 'cosine' or 'linear', "
+           "got '",
+           schedule, "'");
+  std::int64_t warmup = c.integer("warmup_steps");
+  if (warmup < 0)
+    c.fail("attribute 'warmup_steps': expected a number not below 0, got ",
+           warmup);
+  if (schedule == "constant")
+    return;
+  if (std::int64_t decay = c.integer("decay_steps"); decay <= warmup)
+    c.fail("attribute 'decay_steps': expected more than the ", warmup,
+           " of 'warmup_steps', got ", decay);
+}
+
 void checkUpdate(OpCheck &c, int states) {
   c.arity(4 + states, 1 + states);
   Dims n = c.dims(c.in(0));
@@ -427,6 +448,7 @@ void checkUpdate(OpCheck &c, int states) {
     checkFlat(c, "output", c.out(i), n);
   c.number("learning_rate");
   c.number("weight_decay");
+  checkSchedule(c);
 }
 
 void checkSgd(OpCheck &c) {

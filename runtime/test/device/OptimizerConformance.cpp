@@ -116,6 +116,58 @@ TEST_P(DeviceConformance, AdamW) {
   }
 }
 
+// The rate of each update over warm-up, decay and what follows; with gradient 1
+// a parameter of 0 becomes minus the rate.
+TEST_P(DeviceConformance, LearningRateSchedules) {
+  struct Course {
+    const char *schedule;
+    int warmup, decay;
+  };
+  const double pi = std::acos(-1.0);
+  for (Course course :
+       {Course{"constant", 0, 0}, Course{"constant", 4, 0},
+        Course{"cosine", 0, 7}, Course{"cosine", 3, 8}, Course{"linear", 0, 5},
+        Course{"linear", 3, 8}, Course{"linear", 7, 8}}) {
+    for (int t = 1; t <= 10; ++t) {
+      double w = course.warmup, d = course.decay, factor = 1;
+      if (t <= w)
+        factor = t / w;
+      else if (course.decay != 0 && t >= d)
+        factor = 0;
+      else if (std::string(course.schedule) == "linear")
+        factor = (d - t) / (d - w);
+      else if (std::string(course.schedule) == "cosine")
+        factor = (1 + std::cos(pi * (t - w) / (d - w))) / 2;
+      OpCase sgd(OPCODE_SGD);
+      sgd.input(filled(DTYPE_F32, {3}, 0))
+          .input(filled(DTYPE_F32, {3}, 32))
+          .input(of(DTYPE_F32, {1}, {32}))
+          .input(of(DTYPE_I64, {1}, {double(t)}))
+          .inPlace(0)
+          .real("learning_rate", 0.5)
+          .real("momentum", 0)
+          .real("weight_decay", 0);
+      OpCase adam =
+          adamw(filled(DTYPE_F32, {3}, 2), filled(DTYPE_F32, {3}, 32), 32, t,
+                filled(DTYPE_F32, {3}, 0), filled(DTYPE_F32, {3}, 0));
+      for (OpCase *op : {&sgd, &adam}) {
+        op->text("schedule", course.schedule)
+            .integer("warmup_steps", course.warmup);
+        if (course.decay != 0)
+          op->integer("decay_steps", course.decay);
+      }
+      expectClose(sgd.run(device())[0], filled(DTYPE_F32, {3}, -0.5 * factor),
+                  1e-6, true);
+      double rate = 3e-3 * factor;
+      double m = 0.1 / (1 - std::pow(0.9, t));
+      double v = 0.001 / (1 - std::pow(0.999, t));
+      double want = 2 * (1 - rate * 0.01) - rate * m / (std::sqrt(v) + 1e-8);
+      expectClose(adam.run(device())[0], filled(DTYPE_F32, {3}, want), 1e-6,
+                  true);
+    }
+  }
+}
+
 // A step of weight zero changes nothing, whatever stands in the gradient.
 TEST_P(DeviceConformance, OptimizersSkipAStepOfWeightZero) {
   Host param = random({50}, 1), grad = filled(DTYPE_F32, {50}, NAN);

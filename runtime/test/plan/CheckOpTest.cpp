@@ -78,6 +78,19 @@ private:
 constexpr DType f32 = DTYPE_F32, bf16 = DTYPE_BF16, i64 = DTYPE_I64,
                 boolean = DTYPE_BOOL;
 
+/// A well-formed update without momentum.
+OneOp plainSgd() {
+  return OneOp(OPCODE_SGD)
+      .in(f32, {8})
+      .in(f32, {8})
+      .in(f32, {})
+      .in(i64, {})
+      .update(0)
+      .real("learning_rate", 1)
+      .real("momentum", 0)
+      .real("weight_decay", 0);
+}
+
 // One well-formed use of every op in the table is accepted.
 TEST(CheckOp, AcceptsEveryOp) {
   OneOp good[] = {
@@ -211,6 +224,11 @@ TEST(CheckOp, AcceptsEveryOp) {
           .real("beta2", 0.99)
           .real("epsilon", 1e-8)
           .real("weight_decay", 0),
+      plainSgd().text("schedule", "constant").integer("warmup_steps", 3),
+      plainSgd()
+          .text("schedule", "linear")
+          .integer("warmup_steps", 0)
+          .integer("decay_steps", 1),
   };
   for (const OneOp &one : good)
     EXPECT_NO_THROW(one.check()) << opcodeName(one.segment.ops(0).opcode());
@@ -282,6 +300,23 @@ TEST(CheckOp, RefusesWrongOperands) {
            .real("momentum", 0)
            .real("weight_decay", 0),
        "must be the memory of its input"},
+      {plainSgd().text("schedule", "step").integer("warmup_steps", 0),
+       "expected 'constant', 'cosine' or 'linear', got 'step'"},
+      {plainSgd().text("schedule", "constant"), "'warmup_steps' is missing"},
+      {plainSgd().integer("warmup_steps", 3),
+       "unknown attribute 'warmup_steps'"},
+      {plainSgd()
+           .text("schedule", "constant")
+           .integer("warmup_steps", 3)
+           .integer("decay_steps", 9),
+       "unknown attribute 'decay_steps'"},
+      {plainSgd().text("schedule", "cosine").integer("warmup_steps", -1),
+       "'warmup_steps': expected a number not below 0"},
+      {plainSgd()
+           .text("schedule", "cosine")
+           .integer("warmup_steps", 3)
+           .integer("decay_steps", 3),
+       "'decay_steps': expected more than the 3"},
       {OneOp(OPCODE_SOFTMAX).in(f32, {2}).update(0), "overlaps input 0"},
       {OneOp(static_cast<Opcode>(77)).in(f32, {2}), "unknown opcode 77"},
   };

@@ -1,6 +1,11 @@
 // RUN: cat %S/Inputs/model.mlir %s | tombolo-opt --dist-partition-stages --dist-instantiate-optimizer=lr=0.01 | FileCheck %s
 // RUN: cat %S/Inputs/model.mlir %s | tombolo-opt --dist-partition-stages "--dist-instantiate-optimizer=optimizer=sgd momentum=0.9" | FileCheck %s --check-prefix=SGD
 // RUN: cat %S/Inputs/model.mlir %s | not tombolo-opt --dist-partition-stages --dist-instantiate-optimizer=beta1=1.0 2>&1 | FileCheck %s --check-prefix=BETA
+// RUN: cat %S/Inputs/model.mlir %s | tombolo-opt --dist-partition-stages "--dist-instantiate-optimizer=schedule=cosine warmup-steps=3 decay-steps=9" | FileCheck %s --check-prefix=COSINE
+// RUN: cat %S/Inputs/model.mlir %s | tombolo-opt --dist-partition-stages "--dist-instantiate-optimizer=optimizer=sgd warmup-steps=3" | FileCheck %s --check-prefix=WARMUP
+// RUN: cat %S/Inputs/model.mlir %s | not tombolo-opt --dist-partition-stages "--dist-instantiate-optimizer=schedule=linear warmup-steps=3 decay-steps=3" 2>&1 | FileCheck %s --check-prefix=DECAY
+// RUN: cat %S/Inputs/model.mlir %s | not tombolo-opt --dist-partition-stages --dist-instantiate-optimizer=decay-steps=3 2>&1 | FileCheck %s --check-prefix=CONSTANT
+// RUN: cat %S/Inputs/model.mlir %s | not tombolo-opt --dist-partition-stages --dist-instantiate-optimizer=warmup-steps=-1 2>&1 | FileCheck %s --check-prefix=NEGATIVE
 
 // A stage's parameters are one vector: 4x4 are 64 bytes, 4x5 are 80, rounded up
 // to 128. One function counts and updates, in place.
@@ -13,6 +18,15 @@
 // SGD: dist.update @sgd.32 elements 32 states ["momentum_buffer"]
 // SGD: graph.sgd
 // BETA: error: beta1: expected a number in [0, 1), got 1
+
+// A schedule stands on the strategy's optimizer and on every update.
+// COSINE: dist.optimizer "adamw" {{.*}} {{{.*}}decay_steps = 9 : i64, {{.*}}schedule = "cosine", warmup_steps = 3 : i64{{.*}}}
+// COSINE: graph.adamw {{.*}} {{{.*}}decay_steps = 9 : i64, {{.*}}schedule = "cosine", warmup_steps = 3 : i64{{.*}}}
+// WARMUP: graph.sgd {{.*}}schedule = "constant", warmup_steps = 3 : i64
+// WARMUP-NOT: decay_steps
+// DECAY: error: decay-steps: expected more than the 3 warm-up steps, got 3
+// CONSTANT: error: decay-steps: a constant learning rate does not decay; choose schedule cosine or linear
+// NEGATIVE: error: warmup-steps: expected a number that is not negative, got -1
 dist.strategy global_batch 8 {
   dist.island on ["north"] batch 8 microbatch 2 schedule "1f1b" chunks 1 {
     dist.stage blocks 2 recompute "none" {

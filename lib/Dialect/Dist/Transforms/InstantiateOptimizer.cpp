@@ -51,6 +51,15 @@ public:
         states = {"momentum_buffer"};
     }
     set("weight_decay", weightDecay);
+    if (isScheduled()) {
+      settings.push_back(
+          builder.getNamedAttr("schedule", builder.getStringAttr(schedule)));
+      settings.push_back(builder.getNamedAttr(
+          "warmup_steps", builder.getI64IntegerAttr(warmupSteps)));
+      if (schedule != "constant")
+        settings.push_back(builder.getNamedAttr(
+            "decay_steps", builder.getI64IntegerAttr(decaySteps)));
+    }
     builder.create<OptimizerOp>(module.getLoc(),
                                 builder.getStringAttr(optimizer),
                                 builder.getF64FloatAttr(learningRate),
@@ -86,7 +95,32 @@ private:
     for (auto [name, value] : betas)
       if (!(value >= 0 && value < 1))
         return wrong(name, value, "a number in [0, 1)");
+    return checkSchedule();
+  }
+
+  LogicalResult checkSchedule() {
+    if (schedule != "constant" && schedule != "cosine" && schedule != "linear")
+      return getOperation().emitError()
+             << "expected schedule constant, cosine or linear, got '"
+             << schedule << "'";
+    if (warmupSteps < 0)
+      return getOperation().emitError()
+             << "warmup-steps: expected a number that is not negative, got "
+             << warmupSteps.getValue();
+    if (schedule == "constant" && decaySteps != 0)
+      return getOperation().emitError()
+             << "decay-steps: a constant learning rate does not decay; choose "
+                "schedule cosine or linear";
+    if (schedule != "constant" && decaySteps <= warmupSteps)
+      return getOperation().emitError()
+             << "decay-steps: expected more than the " << warmupSteps.getValue()
+             << " warm-up steps, got " << decaySteps.getValue();
     return success();
+  }
+
+  /// Whether the learning rate depends on the number of updates.
+  bool isScheduled() const {
+    return schedule != "constant" || warmupSteps != 0;
   }
 
   LogicalResult instantiate(StageOp stage, SymbolTable &symbols) {
@@ -150,19 +184,27 @@ private:
     if (elements > 0) {
       Value parameter = body->getArgument(2), gradient = body->getArgument(3);
       auto f64 = [&](double value) { return builder.getF64FloatAttr(value); };
+      StringAttr how;
+      IntegerAttr warmup, decay;
+      if (isScheduled()) {
+        how = builder.getStringAttr(schedule);
+        warmup = builder.getI64IntegerAttr(warmupSteps);
+        if (schedule != "constant")
+          decay = builder.getI64IntegerAttr(decaySteps);
+      }
       if (optimizer == "adamw") {
         auto op = builder.create<graph::AdamwOp>(
             loc, vector, vector, vector, parameter, gradient,
             body->getArgument(0), advanced, body->getArgument(4),
             body->getArgument(5), f64(learningRate), f64(beta1), f64(beta2),
-            f64(epsilon), f64(weightDecay));
+            f64(epsilon), f64(weightDecay), how, warmup, decay);
         llvm::append_range(values, op->getResults());
       } else {
         Value buffer = states.empty() ? Value() : body->getArgument(4);
         auto op = builder.create<graph::SgdOp>(
             loc, vector, buffer ? Type(vector) : Type(), parameter, gradient,
             body->getArgument(0), advanced, buffer, f64(learningRate),
-            f64(momentum), f64(weightDecay));
+            f64(momentum), f64(weightDecay), how, warmup, decay);
         values.push_back(op.getResult());
         if (buffer)
           values.push_back(op.getNewMomentumBuffer());

@@ -69,11 +69,48 @@ void checkUpdate(const OpContext &context, std::size_t states) {
     same(context.outputs[1 + i], context.inputs[4 + i]);
 }
 
+/// The learning rate of an update, as docs/PlanFormat.md defines it.
+class LearningRate {
+public:
+  explicit LearningRate(const OpContext &context)
+      : peak(context.real("learning_rate")),
+        schedule(context.text("schedule", "")) {
+    if (schedule.empty())
+      return;
+    context.require(schedule == "constant" || schedule == "cosine" ||
+                        schedule == "linear",
+                    "unknown schedule '", schedule, "'");
+    warmup = static_cast<double>(context.integer("warmup_steps"));
+    if (schedule != "constant")
+      decay = static_cast<double>(context.integer("decay_steps"));
+    context.require(warmup >= 0 && (schedule == "constant" || decay > warmup),
+                    "expected 0 <= warmup_steps < decay_steps");
+  }
+
+  /// `update` counts from 1.
+  double at(std::int64_t update) const {
+    double t = static_cast<double>(update);
+    if (t < warmup)
+      return peak * (t / warmup);
+    if (schedule.empty() || schedule == "constant")
+      return peak;
+    double left = t < decay ? (decay - t) / (decay - warmup) : 0;
+    if (schedule == "linear")
+      return peak * left;
+    return peak * (0.5 * (1 - std::cos(kPi * left)));
+  }
+
+private:
+  static constexpr double kPi = 3.14159265358979323846;
+  double peak, warmup = 0, decay = 0;
+  std::string schedule;
+};
+
 class SgdKernel : public Kernel {
 public:
   explicit SgdKernel(const OpContext &context)
-      : in(context.inputs), sgd(context.loops->sgd), threads(context.threads) {
-    constants.learningRate = static_cast<float>(context.real("learning_rate"));
+      : in(context.inputs), sgd(context.loops->sgd), threads(context.threads),
+        learningRate(context) {
     constants.momentum = static_cast<float>(context.real("momentum", 0));
     constants.weightDecay = static_cast<float>(context.real("weight_decay", 0));
     context.require(in.size() == 5 || constants.momentum == 0.0f,
@@ -83,9 +120,11 @@ public:
   void run(std::byte *const *bases) const override {
     SgdConstants k = constants;
     k.weight = *in[2].at<const float>(bases);
-    k.firstUpdate = *in[3].at<const std::int64_t>(bases) <= 1;
     if (k.weight == 0.0f)
       return;
+    const std::int64_t update = *in[3].at<const std::int64_t>(bases);
+    k.firstUpdate = update <= 1;
+    k.learningRate = static_cast<float>(learningRate.at(update));
     float *param = in[0].at<float>(bases);
     const float *grad = in[1].at<const float>(bases);
     float *buffer = in.size() == 5 ? in[4].at<float>(bases) : nullptr;
@@ -100,6 +139,7 @@ private:
   std::vector<Tensor> in;
   void (*sgd)(float *, const float *, float *, std::size_t, SgdConstants);
   unsigned threads;
+  LearningRate learningRate;
   SgdConstants constants{};
 };
 
@@ -112,7 +152,7 @@ class AdamWKernel : public Kernel {
 public:
   explicit AdamWKernel(const OpContext &context)
       : in(context.inputs), adamw(context.loops->adamw),
-        threads(context.threads), learningRate(context.real("learning_rate")),
+        threads(context.threads), learningRate(context),
         beta1(context.real("beta1")), beta2(context.real("beta2")),
         epsilon(context.real("epsilon")),
         weightDecay(context.real("weight_decay", 0)) {}
@@ -123,13 +163,15 @@ public:
     if (k.weight == 0.0f)
       return;
     // Coefficients in double and rounded once, as torch.optim has them.
-    double t = static_cast<double>(*in[3].at<const std::int64_t>(bases));
-    k.decay = static_cast<float>(1 - learningRate * weightDecay);
+    const std::int64_t update = *in[3].at<const std::int64_t>(bases);
+    double t = static_cast<double>(update);
+    double rate = learningRate.at(update);
+    k.decay = static_cast<float>(1 - rate * weightDecay);
     k.beta1 = static_cast<float>(beta1);
     k.oneMinusBeta1 = static_cast<float>(1 - beta1);
     k.beta2 = static_cast<float>(beta2);
     k.oneMinusBeta2 = static_cast<float>(1 - beta2);
-    k.stepSize = static_cast<float>(learningRate / (1 - std::pow(beta1, t)));
+    k.stepSize = static_cast<float>(rate / (1 - std::pow(beta1, t)));
     k.sqrtBias2 = static_cast<float>(std::sqrt(1 - std::pow(beta2, t)));
     k.epsilon = static_cast<float>(epsilon);
     float *param = in[0].at<float>(bases);
@@ -148,7 +190,8 @@ private:
   void (*adamw)(float *, const float *, float *, float *, std::size_t,
                 AdamWConstants);
   unsigned threads;
-  double learningRate, beta1, beta2, epsilon, weightDecay;
+  LearningRate learningRate;
+  double beta1, beta2, epsilon, weightDecay;
 };
 
 std::unique_ptr<Kernel> makeAdamW(OpContext &context) {

@@ -52,7 +52,9 @@ def Dist_OptimizerOp : Dist_Op<"optimizer"> {
   let description = [{
     At module level, written by `dist-instantiate-optimizer`. `kind` is sgd or
     adamw; `settings` has its other real numbers: momentum and weight_decay, or
-    beta1, beta2, epsilon and weight_decay.
+    beta1, beta2, epsilon and weight_decay. A learning rate that depends on the
+    number of updates adds schedule, warmup_steps and decay_steps as
+    docs/PlanFormat.md defines them; `learning_rate` is then its peak.
   }];
   let arguments = (ins StrAttr:$kind, F64Attr:$learning_rate, DictionaryAttr:$settings);
   let assemblyFormat = "$kind `learning_rate` $learning_rate $settings attr-dict";

@@ -58,7 +58,13 @@ def DistInstantiateOptimizer : Pass<"dist-instantiate-optimizer", "::mlir::Modul
     Option<"beta2", "beta2", "double", "0.999", "adamw: decay of the second moment">,
     Option<"epsilon", "eps", "double", "1e-8", "adamw: added to the root">,
     Option<"weightDecay", "weight-decay", "double", "0.01", "decay of all parameters">,
-    Option<"momentum", "momentum", "double", "0.0", "sgd: momentum">];
+    Option<"momentum", "momentum", "double", "0.0", "sgd: momentum">,
+    Option<"schedule", "schedule", "std::string", "\"constant\"",
+           "of the learning rate: constant, cosine or linear">,
+    Option<"warmupSteps", "warmup-steps", "int64_t", "0",
+           "updates until the learning rate is reached">,
+    Option<"decaySteps", "decay-steps", "int64_t", "0",
+           "cosine, linear: the update at which the learning rate is 0">];
   let dependentDialects = ["::tombolo::dist::DistDialect", "::tombolo::graph::GraphDialect",
                            "::mlir::func::FuncDialect"];
 }

@@ -384,12 +384,16 @@ def Graph_OptimizerAdvanceOp : Graph_OptimizerOp<"optimizer_advance"> {
   let arguments = (ins Graph_F32Tensor:$weight, Graph_IndexTensor:$updates);
   let results = (outs Graph_IndexTensor:$result);
 }
+// Without `schedule` the learning rate is constant; docs/PlanFormat.md has the
+// meaning of the three attributes.
 def Graph_SgdOp : Graph_OptimizerOp<"sgd"> {
   let summary = "torch.optim.SGD on a flat slice";
   let arguments = (ins Graph_F32Tensor:$parameter, Graph_F32Tensor:$gradient,
                        Graph_F32Tensor:$weight, Graph_IndexTensor:$updates,
                        Optional<Graph_F32Tensor>:$momentum_buffer,
-                       F64Attr:$learning_rate, F64Attr:$momentum, F64Attr:$weight_decay);
+                       F64Attr:$learning_rate, F64Attr:$momentum, F64Attr:$weight_decay,
+                       OptionalAttr<StrAttr>:$schedule, OptionalAttr<I64Attr>:$warmup_steps,
+                       OptionalAttr<I64Attr>:$decay_steps);
   let results = (outs Graph_F32Tensor:$result, Optional<Graph_F32Tensor>:$new_momentum_buffer);
 }
 def Graph_AdamwOp : Graph_OptimizerOp<"adamw"> {
@@ -398,7 +402,9 @@ def Graph_AdamwOp : Graph_OptimizerOp<"adamw"> {
                        Graph_F32Tensor:$weight, Graph_IndexTensor:$updates,
                        Graph_F32Tensor:$exp_avg, Graph_F32Tensor:$exp_avg_sq,
                        F64Attr:$learning_rate, F64Attr:$beta1, F64Attr:$beta2,
-                       F64Attr:$epsilon, F64Attr:$weight_decay);
+                       F64Attr:$epsilon, F64Attr:$weight_decay,
+                       OptionalAttr<StrAttr>:$schedule, OptionalAttr<I64Attr>:$warmup_steps,
+                       OptionalAttr<I64Attr>:$decay_steps);
   let results = (outs Graph_F32Tensor:$result, Graph_F32Tensor:$new_exp_avg,
                       Graph_F32Tensor:$new_exp_avg_sq);
 }

@@ -287,7 +287,7 @@ def Plan_TrainingOp : Plan_Op<"training"> {
   let summary = "how the model is trained";
   let description = [{
     `optimizer` is sgd or adamw; `settings` holds its real numbers under the
-    names of plan.proto.
+    names of plan.proto, and the learning rate's schedule if there is one.
   }];
   let arguments = (ins StrAttr:$optimizer, F64Attr:$learning_rate, Plan_I64:$global_batch,
                        StrAttr:$precision, DictionaryAttr:$settings);
