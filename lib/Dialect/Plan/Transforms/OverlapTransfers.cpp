@@ -44,12 +44,14 @@ public:
 
   LogicalResult run() {
     auto count = program->getAttrOfType<IntegerAttr>("microbatches");
-    if (!count)
-      return program.emitOpError("expected an attribute microbatches, as "
-                                 "plan-schedule-microbatches leaves it");
+    if (!count || count.getInt() <= 0)
+      return program.emitOpError("expected a positive attribute microbatches, "
+                                 "as plan-schedule-microbatches leaves it");
     if (!program.getOps<SemaphoreOp>().empty())
       return program.emitOpError("has semaphores already");
     microbatches = count.getInt();
+    if (failed(checkAddresses()))
+      return failure();
     // In front of the step, behind everything else.
     builder.setInsertionPoint(program.getStep());
     collect(program.getStep().getBody().front());
@@ -61,6 +63,26 @@ public:
   }
 
 private:
+  /// Slots are told apart by buffers: all must still be there.
+  LogicalResult checkAddresses() {
+    WalkResult result = program.getStep().walk([&](Operation *op) {
+      SmallVector<AddressAttr> addresses;
+      if (auto call = dyn_cast<CallOp>(op))
+        llvm::append_range(addresses,
+                           call.getAddresses().getAsRange<AddressAttr>());
+      else if (isa<SendOp, ReceiveOp>(op))
+        addresses.push_back(op->getAttrOfType<AddressAttr>("address"));
+      if (llvm::all_of(addresses, [](AddressAttr address) {
+            return static_cast<bool>(address.getBuffer());
+          }))
+        return WalkResult::advance();
+      op->emitOpError("has an address in no buffer, run plan-overlap-transfers "
+                      "before plan-allocate-buffers");
+      return WalkResult::interrupt();
+    });
+    return failure(result.wasInterrupted());
+  }
+
   /// Transfers by buffer, compute by the buffer and the block it stands in.
   void collect(Block &body) {
     for (Operation &op : body) {
@@ -125,6 +147,9 @@ private:
       emptied = semaphore(text, receives ? "free" : "sent");
 
     for (Operation *transfer : transfers) {
+      if (isa<ReceiveOp>(transfer) != receives)
+        return transfer->emitOpError() << "moves buffer " << name
+                                       << ", which is both sent and received";
       auto address = transfer->getAttrOfType<AddressAttr>("address");
       ExprAttr microbatch = address.getSlot();
       auto uses = usesOf.find({name, microbatch});
