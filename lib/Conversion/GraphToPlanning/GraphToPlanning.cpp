@@ -115,15 +115,15 @@ static FailureOr<planning::BlockKind> profileBlock(func::FuncOp block,
   func::FuncOp forward = functions->forward;
   for (unsigned i = 0; i < block.getNumArguments(); ++i) {
     Type type = forward.getArgumentTypes()[i];
-    auto role = block.getArgAttrOfType<StringAttr>(i, "graph.parameter");
+    auto role = block.getArgAttrOfType<StringAttr>(i, graph::kParameterAttr);
     if (role) {
       uint64_t elements = graph::getNumElements(type, 1);
       kind.parameterCount += elements;
       kind.parameterBytes += 4 * elements; // the f32 master copy
       if (role == "trainable")
         kind.trainableCount += elements;
-    } else if (block.getArgAttr(i, "graph.input") ||
-               block.getArgAttr(i, "graph.label")) {
+    } else if (block.getArgAttr(i, graph::kInputAttr) ||
+               block.getArgAttr(i, graph::kLabelAttr)) {
       kind.feedBytes += bytesOf(type);
     } else {
       kind.inputBytes += bytesOf(type);
@@ -168,7 +168,7 @@ tombolo::profileModel(ModuleOp module, planning::Precision precision) {
   planning::ModelProfile profile;
   profile.precision = precision;
   for (unsigned i = 0; i < main.getNumArguments(); ++i)
-    if (main.getArgAttr(i, "graph.label"))
+    if (main.getArgAttr(i, graph::kLabelAttr))
       profile.tokensPerSample = std::max<int64_t>(
           1, graph::getNumElements(main.getArgumentTypes()[i], 1));
 

@@ -386,8 +386,8 @@ OwningOpRef<ModuleOp> Importer::run() {
   if (failed(hash))
     return nullptr;
   module = ModuleOp::create(loc);
-  (*module)->setAttr("graph.model_hash", builder.getStringAttr(*hash));
-  (*module)->setAttr("graph.model_file", builder.getStringAttr(path));
+  (*module)->setAttr(graph::kModelHashAttr, builder.getStringAttr(*hash));
+  (*module)->setAttr(graph::kModelFileAttr, builder.getStringAttr(path));
   if (failed(addInputs()) || failed(addParameters()) || failed(importNodes()) ||
       failed(addOutputs()))
     return nullptr;

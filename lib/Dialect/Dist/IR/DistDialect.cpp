@@ -145,6 +145,10 @@ LogicalResult ServerOp::verify() {
       failed(positive(*this, "fragments", getFragments())) ||
       failed(positive(*this, "quorum", getQuorum())))
     return failure();
+  constexpr uint64_t kMaxFragments = 1u << 16; // Problem.cpp's bound
+  if (static_cast<uint64_t>(getFragments()) > kMaxFragments)
+    return emitOpError("expected at most ")
+           << kMaxFragments << " fragments, got " << getFragments();
   if (getOverlapSteps() >= getInnerSteps())
     return emitOpError("expected overlap_steps below inner_steps ")
            << getInnerSteps() << ", got "

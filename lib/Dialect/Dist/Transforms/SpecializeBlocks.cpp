@@ -39,7 +39,7 @@ public:
     });
     if (result.wasInterrupted())
       return signalPassFailure();
-    getOperation()->setAttr("dist.precision",
+    getOperation()->setAttr(kPrecisionAttr,
                             StringAttr::get(&getContext(), precision));
   }
 

@@ -43,7 +43,7 @@ public:
       : program(program), context(program.getContext()), builder(context) {}
 
   LogicalResult run() {
-    auto count = program->getAttrOfType<IntegerAttr>("microbatches");
+    auto count = program->getAttrOfType<IntegerAttr>(kMicrobatchesAttr);
     if (!count || count.getInt() <= 0)
       return program.emitOpError("expected a positive attribute microbatches, "
                                  "as plan-schedule-microbatches leaves it");
@@ -181,8 +181,8 @@ private:
   /// backward pass is complete; where nothing is trained there is no such pass.
   void release(StringAttr name, SemaphoreOp emptied) {
     auto isBackward = [](CallOp call) {
-      auto pass = call->getAttrOfType<StringAttr>("pass");
-      return pass && pass.getValue() == "backward";
+      auto pass = call->getAttrOfType<StringAttr>(kPassAttr);
+      return pass && pass.getValue() == kBackwardPass;
     };
     bool hasBackward = false;
     for (auto &[key, calls] : usesOf)

@@ -1,337 +1,16 @@
-//===- ProgramBuilder.cpp - writes the program of one stage ---------- ---===//
+//===- ProgramBuilder.cpp - writes the program of one stage ---------------===//
+//
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The memory of a stage with B blocks is told by *positions*: at position p
-// lies what crosses from block p-1 to block p; position 0 comes from the stage
-// before, position B goes to the stage behind. Blocks of a run are called in a
-// loop wherever their addresses are affine in the block's number; blocks at a
-// boundary, or whose neighbour packs its results differently, are called on
-// their own.
-//
 //===----------------------------------------------------------------------===//
 
-#include "ProgramBuilder.h"
-
-#include "FamilyNames.h"
-
-#include "tombolo/Dialect/Dist/Transforms/StageLayout.h"
-#include "tombolo/Dialect/Graph/IR/GraphOps.h"
-
-#include "llvm/ADT/MapVector.h"
+#include "StageProgram.h"
 
 using namespace mlir;
 
 namespace tombolo::plan {
-namespace {
-
-/// The number of a block in a stage: base, or base + sign * loop variable.
-struct BlockNumber {
-  int64_t base = 0;
-  int64_t sign = 0;
-  int64_t variable = -1;
-};
-
-/// Consecutive blocks of one run that one loop can call.
-struct Piece {
-  const RunBlocks *run;
-  int64_t first;
-  int64_t count;
-};
-
-class ProgramBuilder {
-public:
-  ProgramBuilder(OpBuilder &builder, const StageTask &task,
-                 SymbolTable &symbols)
-      : builder(builder), context(builder.getContext()), task(task),
-        symbols(symbols), runs(task.stages[task.stage]),
-        loc(dist::StageOp(task.op).getLoc()) {}
-
-  FailureOr<ProgramOp> build();
-
-private:
-  // Memory.
-  void defineBuffers();
-  void definePositions();
-  FlatSymbolRefAttr define(const Twine &name, StringRef region, int64_t slots,
-                           int64_t slotBytes);
-  void defineParameters();
-  AddressAttr at(FlatSymbolRefAttr buffer, ExprAttr slot, ExprAttr offset);
-  AddressAttr at(FlatSymbolRefAttr buffer, int64_t offset = 0);
-  ExprAttr constant(int64_t value) { return ExprAttr::get(context, value); }
-  ExprAttr affine(BlockNumber block, int64_t from, int64_t stride,
-                  int64_t offset);
-
-  AddressAttr activation(BlockNumber block, int64_t ahead, int64_t result,
-                         ExprAttr microbatch);
-  AddressAttr gradient(BlockNumber block, int64_t ahead, int64_t result,
-                       ExprAttr microbatch);
-  AddressAttr parameter(const RunBlocks &run, BlockNumber block, size_t number,
-                        bool ofGradient);
-
-  // Instructions.
-  void definePieces();
-  void loop(int64_t count, llvm::function_ref<void(int64_t variable)> body);
-  void forEachBlock(const Piece &piece, bool reversed,
-                    llvm::function_ref<void(BlockNumber)> body);
-  void call(FlatSymbolRefAttr function, ArrayRef<Attribute> addresses,
-            StringRef pass);
-  void zero(FlatSymbolRefAttr buffer, int64_t elements);
-  void step();
-  void finish();
-  void forwardMicrobatch(ExprAttr microbatch);
-  void backwardMicrobatch(ExprAttr microbatch);
-  void forwardBlock(const RunBlocks &run, BlockNumber block,
-                    ExprAttr microbatch, bool again);
-  void backwardBlock(const RunBlocks &run, BlockNumber block,
-                     ExprAttr microbatch);
-  void dataAndSaved(const RunBlocks &run, BlockNumber block,
-                    ExprAttr microbatch, bool withSaved,
-                    SmallVectorImpl<Attribute> &addresses);
-  void transfer(bool send, bool forward, ExprAttr microbatch);
-  void exchange(bool guarded);
-
-  ExprAttr microbatchExpr(int64_t first, int64_t variable) {
-    return ExprAttr::get(context, first, {Term{variable, 1, 0, 0}});
-  }
-  size_t runIndex(const RunBlocks &run) const { return &run - runs.data(); }
-  bool isFirst() const { return task.stage == 0; }
-  bool isLast() const {
-    return task.stage + 1 == static_cast<int64_t>(task.stages.size());
-  }
-  const RunBlocks &producerOf(int64_t position) const;
-  /// Whether a parameter of the stages before `stage` is trained, so that
-  /// gradients go to them.
-  bool trainsBefore(int64_t stage) const {
-    for (const std::vector<RunBlocks> &before : task.stages.take_front(stage))
-      for (const RunBlocks &run : before)
-        if (!run.trainable.empty())
-          return true;
-    return false;
-  }
-  bool recomputes() const {
-    return dist::StageOp(task.op).getRecompute() == "full";
-  }
-
-  OpBuilder &builder;
-  MLIRContext *context;
-  const StageTask &task;
-  SymbolTable &symbols;
-  ArrayRef<RunBlocks> runs;
-  Location loc;
-  ProgramOp program;
-  planning::StageSchedule schedule;
-  dist::StageLayout layout;
-  dist::UpdateOp update;
-  int64_t blockCount = 0;
-  int64_t variables = 0;
-
-  SmallVector<Piece> pieces;
-  llvm::MapVector<StringAttr, FlatSymbolRefAttr> inputs;
-  SmallVector<FlatSymbolRefAttr> stateBuffers;
-  FlatSymbolRefAttr parameters, frozen, gradients, stats, updates;
-  FlatSymbolRefAttr activations, saved, carried, innerGradients, again;
-  // Boundary buffers, by number of the result that crosses.
-  llvm::MapVector<int64_t, FlatSymbolRefAttr> receiveForward, sendForward,
-      receiveBackward, sendBackward;
-  SmallVector<int64_t> positionOffsets; // of inner positions, in a slot
-  SmallVector<int64_t> savedOffsets;    // of each run's first block, in a slot
-  int64_t gradientBytes = 0;            // of one of the two inner gradients
-};
-
-//===----------------------------------------------------------------------===//
-// Memory
-//===----------------------------------------------------------------------===//
-
-/// The run whose results lie at a position; position 0 is the stage before.
-const RunBlocks &ProgramBuilder::producerOf(int64_t position) const {
-  if (position == 0)
-    return task.stages[task.stage - 1].back();
-  const RunBlocks *found = &runs.front();
-  for (const RunBlocks &run : runs)
-    if (run.first < position)
-      found = &run;
-  return *found;
-}
-
-FlatSymbolRefAttr ProgramBuilder::define(const Twine &name, StringRef region,
-                                         int64_t slots, int64_t slotBytes) {
-  auto buffer = builder.create<BufferOp>(
-      loc, builder.getStringAttr(name), builder.getStringAttr(region),
-      builder.getI64IntegerAttr(slots), builder.getI64IntegerAttr(slotBytes));
-  return FlatSymbolRefAttr::get(buffer.getSymNameAttr());
-}
-
-void ProgramBuilder::definePositions() {
-  // Inner positions: activations of every microbatch in flight, packed, and two
-  // gradients that the blocks use in turn.
-  int64_t bytes = 0;
-  positionOffsets.assign(blockCount + 1, 0);
-  for (int64_t p = 1; p < blockCount; ++p) {
-    const RunBlocks &producer = producerOf(p);
-    positionOffsets[p] = bytes;
-    bytes += producer.outputs.bytes;
-    gradientBytes = std::max(gradientBytes, producer.outputGradients.bytes);
-  }
-  activations = define("activations", "saved", schedule.inFlight, bytes);
-  innerGradients =
-      define("activation_gradients", "workspace", 1, 2 * gradientBytes);
-
-  int64_t savedBytes = 0, mostSaved = 0, mostCarried = 0, mostOutput = 0;
-  for (const RunBlocks &run : runs) {
-    savedOffsets.push_back(recomputes() ? 0 : savedBytes);
-    savedBytes += run.saved.bytes * run.count;
-    mostSaved = std::max(mostSaved, run.saved.bytes);
-    mostCarried = std::max(mostCarried, run.carried.bytes);
-    mostOutput = std::max(mostOutput, run.outputs.bytes);
-  }
-  if (recomputes()) {
-    saved = define("saved", "saved", 1, mostSaved);
-    again = define("recomputed_outputs", "workspace", 1, mostOutput);
-  } else {
-    saved = define("saved", "saved", schedule.inFlight, savedBytes);
-  }
-  carried = define("carried", "workspace", 1, mostCarried);
-
-  auto boundary = [&](auto &buffers, StringRef name, int64_t result,
-                      RankedTensorType type, int64_t slots) {
-    buffers[result] = define(name + "." + Twine(result), "boundary", slots,
-                             alignUp(storageBytes(type)));
-  };
-  if (!isFirst()) {
-    const RunBlocks &run = runs.front();
-    for (const DataArgument &data : run.data)
-      if (data.source >= 0)
-        boundary(receiveForward, "receive_forward", data.source, data.type,
-                 schedule.inFlight);
-    for (auto [k, argument] : llvm::enumerate(run.gradientArguments))
-      boundary(sendBackward, "send_backward", run.data[argument].source,
-               run.inputGradients[k], 1);
-  }
-  if (!isLast()) {
-    const RunBlocks &run = runs.back();
-    for (auto [result, type] : llvm::enumerate(run.outputs.types))
-      boundary(sendForward, "send_forward", result, type, 1);
-    for (auto [k, result] : llvm::enumerate(run.gradientResults))
-      boundary(receiveBackward, "receive_backward", result,
-               run.outputGradients.types[k], 1);
-  }
-}
-
-void ProgramBuilder::defineBuffers() {
-  parameters = define("parameters", "parameters", 1, layout.trainableBytes);
-  frozen = define("frozen", "frozen", 1, layout.frozenBytes);
-  gradients = define("gradients", "gradients", 1, layout.trainableBytes);
-  for (Attribute state : update.getStates()) {
-    StringRef name = cast<StringAttr>(state).getValue();
-    stateBuffers.push_back(define(name, name, 1, layout.trainableBytes));
-  }
-  for (const RunBlocks &run : runs)
-    for (const DataArgument &data : run.data)
-      if (data.source < 0 && !inputs.count(data.input))
-        inputs[data.input] =
-            define("input." + data.input.getValue(), "inputs",
-                   schedule.inFlight, alignUp(storageBytes(data.type)));
-  definePositions();
-  stats = define("stats", "stats", 1, alignment);
-  updates = define("updates", "updates", 1, alignment);
-}
-
-void ProgramBuilder::defineParameters() {
-  for (const dist::ParameterFamily &family : layout.families) {
-    SmallVector<StringRef> names, initializers;
-    for (FlatSymbolRefAttr symbol : family.parameters) {
-      auto op = symbols.lookup<graph::ParameterOp>(symbol.getAttr());
-      names.push_back(symbol.getValue());
-      initializers.push_back(op.getInitializer());
-    }
-    builder.create<ParametersOp>(
-        loc, familyNames(context, names), familyNames(context, initializers),
-        builder.getI64IntegerAttr(family.parameters.size()),
-        at(family.frozen ? frozen : parameters, family.offset),
-        builder.getI64IntegerAttr(family.stride), TypeAttr::get(family.type),
-        family.frozen ? builder.getUnitAttr() : UnitAttr(),
-        builder.getI64IntegerAttr(0), builder.getUnitAttr());
-  }
-  for (auto [name, buffer] : llvm::zip(update.getStates(), stateBuffers))
-    builder.create<StateOp>(loc, cast<StringAttr>(name), at(buffer));
-}
-
-AddressAttr ProgramBuilder::at(FlatSymbolRefAttr buffer, ExprAttr slot,
-                               ExprAttr offset) {
-  return AddressAttr::get(context, buffer, slot, offset);
-}
-
-AddressAttr ProgramBuilder::at(FlatSymbolRefAttr buffer, int64_t offset) {
-  return at(buffer, constant(0), constant(offset));
-}
-
-/// offset + (block - from) * stride.
-ExprAttr ProgramBuilder::affine(BlockNumber block, int64_t from, int64_t stride,
-                                int64_t offset) {
-  int64_t fixed = offset + (block.base - from) * stride;
-  if (block.variable < 0 || stride == 0)
-    return constant(fixed);
-  return ExprAttr::get(context, fixed,
-                       {Term{block.variable, block.sign * stride, 0, 0}});
-}
-
-/// Result number `result` of the block before position block + ahead.
-AddressAttr ProgramBuilder::activation(BlockNumber block, int64_t ahead,
-                                       int64_t result, ExprAttr microbatch) {
-  int64_t position = block.base + ahead;
-  if (block.variable < 0) {
-    if (position == 0)
-      return at(receiveForward[result], microbatch, constant(0));
-    if (position == blockCount)
-      return at(sendForward[result], microbatch, constant(0));
-  }
-  const RunBlocks &producer = producerOf(position);
-  return at(
-      activations, microbatch,
-      affine(block, block.base, producer.outputs.bytes,
-             positionOffsets[position] + producer.outputs.offsets[result]));
-}
-
-/// The gradient of `activation`.
-AddressAttr ProgramBuilder::gradient(BlockNumber block, int64_t ahead,
-                                     int64_t result, ExprAttr microbatch) {
-  int64_t position = block.base + ahead;
-  if (block.variable < 0) {
-    if (position == 0)
-      return at(sendBackward[result], microbatch, constant(0));
-    if (position == blockCount)
-      return at(receiveBackward[result], microbatch, constant(0));
-  }
-  const RunBlocks &producer = producerOf(position);
-  const auto *number = llvm::find(producer.gradientResults, result);
-  int64_t offset = producer.outputGradients
-                       .offsets[number - producer.gradientResults.begin()];
-  // Even positions use the first of the two places, odd ones the second; a step
-  // down changes parity as a step up does.
-  if (block.variable < 0)
-    return at(innerGradients, position % 2 * gradientBytes + offset);
-  return at(
-      innerGradients, constant(0),
-      ExprAttr::get(context, offset,
-                    {Term{block.variable, gradientBytes, position % 2, 2}}));
-}
-
-AddressAttr ProgramBuilder::parameter(const RunBlocks &run, BlockNumber block,
-                                      size_t number, bool ofGradient) {
-  const dist::RunLayout &places = layout.runs[runIndex(run)];
-  FlatSymbolRefAttr buffer = ofGradient              ? gradients
-                             : places.frozen[number] ? frozen
-                                                     : parameters;
-  return at(buffer, constant(0),
-            affine(block, run.first, places.strideOf(number),
-                   places.offsets[number]));
-}
-
-//===----------------------------------------------------------------------===//
-// Instructions
-//===----------------------------------------------------------------------===//
 
 void ProgramBuilder::definePieces() {
   for (const RunBlocks &run : runs) {
@@ -380,7 +59,7 @@ void ProgramBuilder::call(FlatSymbolRefAttr function,
       LaneAttr::get(context, Lane::Compute), ArrayAttr(), ArrayAttr(),
       GuardAttr());
   if (!pass.empty())
-    op->setAttr("pass", builder.getStringAttr(pass));
+    op->setAttr(kPassAttr, builder.getStringAttr(pass));
 }
 
 /// Calls the segment that fills so many f32 with zeros.
@@ -443,7 +122,7 @@ void ProgramBuilder::forwardBlock(const RunBlocks &run, BlockNumber block,
   }
   addresses.append(withSaved.begin() + dataCount, withSaved.end());
   dist::RunOp op = run.op;
-  call(op.getForwardAttr(), addresses, isAgain ? "backward" : "forward");
+  call(op.getForwardAttr(), addresses, isAgain ? kBackwardPass : kForwardPass);
 }
 
 void ProgramBuilder::backwardBlock(const RunBlocks &run, BlockNumber block,
@@ -467,14 +146,14 @@ void ProgramBuilder::backwardBlock(const RunBlocks &run, BlockNumber block,
         gradient(block, 0, run.data[argument].source, microbatch));
   addresses.append(kept);
   if (addresses.size() > common.size())
-    call(op.getBackwardInputAttr(), addresses, "backward");
+    call(op.getBackwardInputAttr(), addresses, kBackwardPass);
 
   addresses = common;
   addresses.append(kept);
   for (int64_t number : run.trainable)
     addresses.push_back(parameter(run, block, number, /*ofGradient=*/true));
   if (!run.trainable.empty())
-    call(op.getBackwardWeightAttr(), addresses, "backward");
+    call(op.getBackwardWeightAttr(), addresses, kBackwardPass);
 }
 
 /// Sends or receives what crosses one of the stage's boundaries.
@@ -597,7 +276,7 @@ void ProgramBuilder::step() {
     for (FlatSymbolRefAttr state : stateBuffers)
       addresses.push_back(at(state));
   }
-  call(update.getFunctionAttr(), addresses, "update");
+  call(update.getFunctionAttr(), addresses, kUpdatePass);
   exchange(/*guarded=*/true);
 }
 
@@ -629,7 +308,7 @@ FailureOr<ProgramOp> ProgramBuilder::build() {
   program = builder.create<ProgramOp>(loc, builder.getStringAttr(task.name),
                                       placeholder("stats", 0),
                                       placeholder("updates", 0), IntegerAttr());
-  program->setAttr("microbatches",
+  program->setAttr(kMicrobatchesAttr,
                    builder.getI64IntegerAttr(task.microbatches));
   OpBuilder::InsertionGuard guard(builder);
   builder.createBlock(&program.getBody());
@@ -640,8 +319,6 @@ FailureOr<ProgramOp> ProgramBuilder::build() {
   finish();
   return program;
 }
-
-} // namespace
 
 FailureOr<ProgramOp> buildProgram(OpBuilder &builder, const StageTask &task,
                                   SymbolTable &symbols) {

@@ -6,6 +6,7 @@
 
 #include "ProgramBuilder.h"
 
+#include "tombolo/Conversion/GraphToPlan.h"
 #include "tombolo/Dialect/Graph/IR/GraphOps.h"
 #include "tombolo/Dialect/Plan/Transforms/Passes.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
@@ -100,7 +101,7 @@ private:
     OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
     if (failed(writeModel(builder, symbols)))
       return failure();
-    auto precision = module->getAttrOfType<StringAttr>("dist.precision");
+    auto precision = module->getAttrOfType<StringAttr>(dist::kPrecisionAttr);
     builder.create<TrainingOp>(
         optimizer.getLoc(), optimizer.getKindAttr(),
         optimizer.getLearningRateAttr(),
@@ -130,7 +131,7 @@ private:
     topo::TopologyOp topology = topo::findTopology(module);
     if (!topology)
       return module.emitError("expected a topology");
-    auto hash = module->getAttrOfType<StringAttr>("graph.model_hash");
+    auto hash = module->getAttrOfType<StringAttr>(graph::kModelHashAttr);
     if (!hash)
       return module.emitError("expected an attribute graph.model_hash");
     // A token model's label has one value per token.
@@ -138,8 +139,8 @@ private:
     SmallVector<std::pair<StringAttr, RankedTensorType>> inputs, labels;
     for (unsigned i = 0; i < main.getNumArguments(); ++i) {
       auto type = dyn_cast<RankedTensorType>(main.getArgumentTypes()[i]);
-      auto input = main.getArgAttrOfType<StringAttr>(i, "graph.input");
-      auto label = main.getArgAttrOfType<StringAttr>(i, "graph.label");
+      auto input = main.getArgAttrOfType<StringAttr>(i, graph::kInputAttr);
+      auto label = main.getArgAttrOfType<StringAttr>(i, graph::kLabelAttr);
       if (!type || type.getRank() < 1 || !type.isDynamicDim(0) ||
           type.getEncoding() || type.getNumDynamicDims() != 1 ||
           (!input && !label))
@@ -267,7 +268,7 @@ private:
                         std::vector<std::vector<RunBlocks>> &stages) {
     auto mark = [&](func::FuncOp function, size_t count) {
       for (size_t i = 0; i < count; ++i)
-        function.setResultAttr(i, "plan.accumulate",
+        function.setResultAttr(i, kAccumulateAttr,
                                UnitAttr::get(&getContext()));
     };
     mark(loss.forward, loss.outputs.types.size());
@@ -281,7 +282,7 @@ private:
     ModuleOp module = getOperation();
     strategy.erase();
     optimizer.erase();
-    module->removeAttr("dist.precision");
+    module->removeAttr(dist::kPrecisionAttr);
     llvm::StringSet<> called;
     module.walk([&](CallOp call) { called.insert(call.getSegment()); });
     for (auto function :

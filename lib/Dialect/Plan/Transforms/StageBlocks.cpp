@@ -6,6 +6,7 @@
 
 #include "StageBlocks.h"
 
+#include "tombolo/Dialect/Graph/IR/GraphDialect.h"
 #include "tombolo/Dialect/Graph/Transforms/Specialize.h"
 
 using namespace mlir;
@@ -69,8 +70,9 @@ static LogicalResult readRun(RunBlocks &run, dist::RunOp next,
   unsigned parameter = 0;
   SmallVector<unsigned> dataArguments;
   for (unsigned i = 0; i < block.getNumArguments(); ++i) {
-    if (auto kind = block.getArgAttrOfType<StringAttr>(i, "graph.parameter")) {
-      if (kind.getValue() == "trainable")
+    if (auto kind =
+            block.getArgAttrOfType<StringAttr>(i, graph::kParameterAttr)) {
+      if (kind.getValue() == graph::kTrainable)
         run.trainable.push_back(parameter);
       ++parameter;
       continue;
@@ -88,9 +90,11 @@ static LogicalResult readRun(RunBlocks &run, dist::RunOp next,
         run.gradientArguments.push_back(i);
       continue;
     }
-    data.input = block.getArgAttrOfType<StringAttr>(argument, "graph.input");
+    data.input =
+        block.getArgAttrOfType<StringAttr>(argument, graph::kInputAttr);
     if (!data.input)
-      data.input = block.getArgAttrOfType<StringAttr>(argument, "graph.label");
+      data.input =
+          block.getArgAttrOfType<StringAttr>(argument, graph::kLabelAttr);
     if (!data.input)
       return block.emitOpError()
              << "argument " << argument << " names no input of the model";

@@ -24,6 +24,10 @@
 
 namespace tombolo::dist {
 
+/// Attribute (string) of the module: the precision that blocks were specialized
+/// for.
+inline constexpr llvm::StringLiteral kPrecisionAttr = "dist.precision";
+
 /// The plain struct of a verified strategy.
 planning::Strategy toStrategy(StrategyOp op);
 

@@ -20,6 +20,8 @@ namespace tombolo::graph {
 
 /// Names of the attributes that stand for contracts between passes
 /// (docs/Architecture.md).
+inline constexpr llvm::StringLiteral kModelHashAttr = "graph.model_hash";
+inline constexpr llvm::StringLiteral kModelFileAttr = "graph.model_file";
 inline constexpr llvm::StringLiteral kInputAttr = "graph.input";
 inline constexpr llvm::StringLiteral kOutputAttr = "graph.output";
 inline constexpr llvm::StringLiteral kLabelAttr = "graph.label";
