@@ -6,9 +6,11 @@
 
 #include "tombolo/Pipelines/Pipelines.h"
 
+#include "tombolo/Dialect/Dist/Transforms/OptimizerState.h"
 #include "tombolo/Dialect/Dist/Transforms/Passes.h"
 #include "tombolo/Dialect/Graph/Transforms/Passes.h"
 #include "tombolo/Dialect/Plan/Transforms/Passes.h"
+#include "tombolo/Dialect/Topo/Transforms/Passes.h"
 
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
@@ -38,6 +40,35 @@ void addGraphPasses(OpPassManager &manager,
   // Speed of the compiler: everything behind works on distinct blocks.
   manager.addPass(graph::createGraphFindBlocks());
   manager.addPass(graph::createGraphDifferentiate());
+}
+
+void addTopoPasses(OpPassManager &manager) {
+  // Proof: changes nothing. First, because what follows counts on it.
+  manager.addPass(topo::createTopoVerify());
+}
+
+void addStrategyPasses(OpPassManager &manager,
+                       const StrategyPipelineOptions &options,
+                       const LoweringPipelineOptions &lowering) {
+  uint64_t stateBytes =
+      dist::optimizerStateBytes(lowering.optimizer, lowering.momentum);
+  // The one place that decides.
+  dist::DistSearchStrategyOptions search;
+  search.globalBatch = options.globalBatch;
+  search.precision = lowering.precision;
+  search.stateBytes = stateBytes;
+  search.innerSteps = options.innerSteps;
+  search.searchNodes = options.searchNodes;
+  search.strategy = options.strategy;
+  search.baseline = options.baseline;
+  manager.addPass(dist::createDistSearchStrategy(search));
+  manager.addPass(dist::createDistSelectStrategy());
+  // Proof: changes nothing. Here, because it needs the blocks that the search
+  // saw, before they are specialised.
+  dist::DistVerifyOptions verify;
+  verify.precision = lowering.precision;
+  verify.stateBytes = stateBytes;
+  manager.addPass(dist::createDistVerify(verify));
 }
 
 void addDistPasses(OpPassManager &manager,
@@ -77,7 +108,28 @@ void addPlanPasses(OpPassManager &manager) {
   manager.addPass(plan::createPlanVerify());
 }
 
+namespace {
+struct StrategyCommandLine : PassPipelineOptions<StrategyCommandLine> {
+  Option<uint64_t> globalBatch{
+      *this, "global-batch",
+      llvm::cl::desc("samples per inner step over all islands"),
+      llvm::cl::init(1)};
+  Option<std::string> strategy{
+      *this, "strategy", llvm::cl::desc("a strategy.yaml"), llvm::cl::init("")};
+};
+} // namespace
+
 void registerPipelines() {
+  PassPipelineRegistration<StrategyCommandLine>(
+      "tombolo-strategy-pipeline",
+      "differentiated blocks and a topology to one proved strategy",
+      [](OpPassManager &manager, const StrategyCommandLine &given) {
+        StrategyPipelineOptions options;
+        options.globalBatch = given.globalBatch;
+        options.strategy = given.strategy;
+        addTopoPasses(manager);
+        addStrategyPasses(manager, options);
+      });
   PassPipelineRegistration<>(
       "tombolo-graph-pipeline", "an imported model to differentiated blocks",
       [](OpPassManager &manager) { addGraphPasses(manager); });

@@ -16,6 +16,8 @@
 #include "tombolo/runtime/plan/PlanFile.h"
 #include "tombolo/runtime/plan/Validate.h"
 
+#include <deque>
+
 using namespace mlir;
 
 namespace tombolo {
@@ -39,8 +41,18 @@ FailureOr<std::string> serializePlan(const plan::v1::Plan &plan, Location loc) {
 }
 
 LogicalResult writeFile(StringRef path, StringRef data, Location loc) {
+  return writeFiles({{path, data}}, loc);
+}
+
+LogicalResult writeFiles(ArrayRef<std::pair<StringRef, StringRef>> files,
+                         Location loc) {
   try {
-    runtime::writeFile(path.str(), std::string_view(data.data(), data.size()));
+    std::deque<runtime::OutputFile> aside;
+    for (auto [path, data] : files)
+      aside.emplace_back(path.str())
+          .write(std::string_view(data.data(), data.size()));
+    for (runtime::OutputFile &file : aside)
+      file.commit();
   } catch (const std::exception &error) {
     return emitError(loc) << error.what();
   }

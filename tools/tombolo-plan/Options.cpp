@@ -31,9 +31,11 @@ struct Later {
                    "throughput; cost is not there yet")
         ->check(CLI::IsMember({"throughput", "cost"}));
     app.add_option("--max-overlap", maxOverlap,
-                   "0; more overlap steps are not there yet");
+                   "bound of the overlap steps; without effect as yet: "
+                   "plans have none unless the strategy says so");
     app.add_option("--max-compression", maxCompression,
-                   "none; others are not there yet")
+                   "strongest compression between sites; without effect as "
+                   "yet: plans have none unless the strategy says so")
         ->check(CLI::IsMember({"none", "bf16", "int8", "int4"}));
     app.add_option("--max-wan-gbits", maxWanGbits, "(not there yet)");
     app.add_option("--search-seconds", searchSeconds, "(not there yet)");
@@ -71,7 +73,7 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
                "tombolo-plan");
   app.add_option("model", options.model, "the ONNX file")->required();
   app.add_option("--topology", options.topology, "sites.yaml")->required();
-  app.add_option("--global-batch", options.globalBatch,
+  app.add_option("--global-batch", options.search.globalBatch,
                  "samples per inner step over all islands")
       ->required()
       ->check(CLI::PositiveNumber);
@@ -121,16 +123,16 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
   app.add_option("--precision", options.lowering.precision, "f32 or bf16")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
-  app.add_option("--strategy", options.strategy,
+  app.add_option("--strategy", options.search.strategy,
                  "strategy.yaml, wholly or in part; default: search");
-  app.add_flag("--baseline", options.baseline,
+  app.add_flag("--baseline", options.search.baseline,
                "equivalent compute also for a wholly given strategy");
-  app.add_option("--max-inner-steps", options.maxInnerSteps,
+  app.add_option("--max-inner-steps", options.search.innerSteps,
                  "inner steps between two synchronisations, where the strategy "
                  "does not say")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--search-nodes", options.searchNodes,
+  app.add_option("--search-nodes", options.search.searchNodes,
                  "bound of the search; 0: none")
       ->capture_default_str();
   app.add_option("--json", options.json, "write the figures to this file");

@@ -22,17 +22,13 @@ enum class Emit { File, Graph, Topo, Dist, Plan };
 struct PlanOptions {
   std::string model;
   std::string topology;
-  std::string strategy; // empty: search
   std::string output;
   std::string json;
   std::string dumpPhasesTo;
   Emit emit = Emit::File;
-  bool baseline = false;
-  uint64_t globalBatch = 0;
-  uint64_t maxInnerSteps = 16;
-  uint64_t searchNodes = 0; // 0: all
   OnnxImportOptions import;
   GraphPipelineOptions graph;
+  StrategyPipelineOptions search;
   LoweringPipelineOptions lowering;
 };
 

@@ -6,13 +6,11 @@
 
 #include "Options.h"
 
-#include "tombolo/Conversion/GraphToPlanning.h"
 #include "tombolo/Dialect/Dist/IR/Dist.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
-#include "tombolo/Import/Strategy.h"
 #include "tombolo/Import/Topology.h"
+#include "tombolo/Import/YamlPlaces.h"
 #include "tombolo/InitAll.h"
-#include "tombolo/Planning/Search.h"
 #include "tombolo/Target/PlanExport.h"
 #include "tombolo/Target/PlanSummary.h"
 #include "tombolo/schema/plan.pb.h"
@@ -31,34 +29,35 @@ namespace {
 /// Writes the IR after each pass to NN-PASS.mlir.
 class PhaseDump : public PassInstrumentation {
 public:
-  PhaseDump(std::string folder, unsigned &count)
-      : folder(std::move(folder)), count(count) {}
+  /// Over all phases.
+  struct State {
+    unsigned count = 0;
+    bool failed = false;
+  };
+
+  PhaseDump(std::string folder, State &state)
+      : folder(std::move(folder)), state(state) {}
 
   void runAfterPass(Pass *pass, Operation *op) override {
-    // Passes on parts of the module are seen through what follows them.
-    if (!isa<ModuleOp>(op) || pass->getArgument().empty())
+    // Passes on parts of the module are seen through what follows them; one
+    // error is enough.
+    if (!isa<ModuleOp>(op) || pass->getArgument().empty() || state.failed)
       return;
     SmallString<128> path(folder);
-    std::string number = std::to_string(count++);
+    std::string number = std::to_string(state.count++);
     if (number.size() < 2)
       number = "0" + number;
     llvm::sys::path::append(path, number + "-" + pass->getArgument() + ".mlir");
-    std::error_code error;
-    llvm::raw_fd_ostream out(path, error);
-    if (!error) {
-      op->print(out);
-      out.flush();
-      error = out.error();
-      out.clear_error();
-    }
-    if (error)
-      emitWarning(FileLineColLoc::get(op->getContext(), path, 0, 0))
-          << "cannot write the phase: " << error.message();
+    std::string text;
+    llvm::raw_string_ostream stream(text);
+    op->print(stream);
+    state.failed = failed(
+        writeFile(path, stream.str(), UnknownLoc::get(op->getContext())));
   }
 
 private:
   std::string folder;
-  unsigned &count; // over all phases
+  State &state;
 };
 
 /// Diagnostics as `FILE:LINE:COLUMN: error: MESSAGE`, as far as the place is
@@ -139,12 +138,27 @@ private:
     if (!sites)
       return failure();
     OpBuilder builder = OpBuilder::atBlockEnd(module->getBody());
-    topo::buildTopology(builder, fileLoc(options.topology), sites->topology);
+    topo::buildTopology(
+        builder,
+        [&](const std::string &path) -> Location {
+          // What is about no part of the file is about the file.
+          return path.empty() ? fileLoc(options.topology)
+                              : placeIn(sites->file, path, &context);
+        },
+        sites->topology);
+    if (failed(runPhase(addTopoPasses)))
+      return failure();
     if (stopAt(Emit::Topo))
       return success();
 
-    if (failed(decide(sites->topology)))
+    if (failed(runPhase([&](OpPassManager &manager) {
+          addStrategyPasses(manager, options.search, options.lowering);
+        })))
       return failure();
+    FailureOr<planning::SearchResult> figures = dist::toSearchResult(*module);
+    if (failed(figures))
+      return failure();
+    found = std::move(*figures);
     if (failed(runPhase([&](OpPassManager &manager) {
           addDistPasses(manager, options.lowering);
         })))
@@ -171,71 +185,12 @@ private:
         return emitError(fileLoc(options.dumpPhasesTo))
                << "cannot make the folder: " << error.message();
       manager.addInstrumentation(
-          std::make_unique<PhaseDump>(options.dumpPhasesTo, phases));
+          std::make_unique<PhaseDump>(options.dumpPhasesTo, dump));
     }
     addPasses(manager);
-    return manager.run(*module);
-  }
-
-  LogicalResult decide(const planning::Topology &topology) {
-    std::optional<StrategyFile> file;
-    Location loc = module->getLoc();
-    if (!options.strategy.empty()) {
-      file = readStrategyFile(options.strategy, llvm::errs());
-      if (!file)
-        return failure();
-      loc = fileLoc(options.strategy);
-    }
-    planning::Precision precision = options.lowering.precision == "bf16"
-                                        ? planning::Precision::BF16
-                                        : planning::Precision::F32;
-    FailureOr<planning::ModelProfile> profile =
-        profileModel(*module, precision);
-    if (failed(profile))
+    if (failed(manager.run(*module)))
       return failure();
-    planning::Problem problem;
-    problem.topology = topology;
-    problem.model = std::move(*profile);
-    problem.training.globalBatch = options.globalBatch;
-    problem.training.optimizerStateBytesPerParameter =
-        options.lowering.optimizer == "adamw" ? 8
-        : options.lowering.momentum != 0      ? 4
-                                              : 0;
-    problem.bounds.innerSteps = options.maxInnerSteps;
-    problem.bounds.searchNodes = options.searchNodes;
-    planning::StrategyPins pins;
-    if (file)
-      pins = file->pins;
-    found.faults = problem.check();
-    if (found.faults.empty())
-      found = planning::search(problem, pins);
-    for (const planning::Fault &fault : found.faults) {
-      if (file)
-        file->file.report(llvm::errs(), fault);
-      else
-        emitError(fileLoc(options.topology)) << fault.message;
-    }
-    if (!found.faults.empty())
-      return failure();
-    if (file && !found.strategies.empty()) {
-      // The lowering refuses these, too; here the line is known.
-      planning::Faults later =
-          planning::supportedBySlice(found.strategies.front().strategy);
-      for (const planning::Fault &fault : later)
-        file->file.report(llvm::errs(), fault);
-      if (!later.empty())
-        return failure();
-    }
-    if (found.strategies.empty())
-      return emitError(fileLoc(options.topology))
-             << "no strategy was found; raise --search-nodes";
-    planning::Candidate &best = found.strategies.front();
-    if (options.baseline || !pins.isWhole())
-      planning::equivalentCompute(problem, best.strategy, best.prediction);
-    decided = std::move(problem);
-    OpBuilder builder = OpBuilder::atBlockEnd(module->getBody());
-    dist::buildStrategy(builder, loc, best.strategy, options.globalBatch);
-    return success();
+    return failure(dump.failed);
   }
 
   /// The figures go into the plan under the names of plan.proto.
@@ -287,19 +242,19 @@ private:
       return failure();
     const planning::Candidate &best = found.strategies.front();
     FailureOr<std::string> bytes = serializePlan(**message, loc());
-    if (failed(bytes) || failed(writeFile(options.output, *bytes, loc())))
+    if (failed(bytes))
       return failure();
-    if (!options.json.empty()) {
-      std::string json;
-      llvm::raw_string_ostream stream(json);
-      writeSummaryJson(stream, decided, found, best);
-      if (failed(writeFile(options.json, stream.str(), loc()))) {
-        // Both or none.
-        llvm::sys::fs::remove(options.output);
-        return failure();
-      }
-    }
-    printPlanTable(llvm::outs(), decided, best);
+    std::string json;
+    llvm::raw_string_ostream stream(json);
+    writeSummaryJson(stream, found, best);
+    // Both or none.
+    SmallVector<std::pair<StringRef, StringRef>> files{
+        {options.output, *bytes}};
+    if (!options.json.empty())
+      files.push_back({options.json, stream.str()});
+    if (failed(writeFiles(files, loc())))
+      return failure();
+    printPlanTable(llvm::outs(), best);
     return success();
   }
 
@@ -308,9 +263,8 @@ private:
   const PlanOptions &options;
   MLIRContext &context;
   OwningOpRef<ModuleOp> module;
-  planning::Problem decided;
   planning::SearchResult found;
-  unsigned phases = 0;
+  PhaseDump::State dump;
 };
 
 } // namespace

@@ -1,26 +1,20 @@
 //===- GraphToPlan.h - functions of graph ops to plan segments --*- C++ -*-===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_CONVERSION_GRAPHTOPLAN_H
 #define TOMBOLO_CONVERSION_GRAPHTOPLAN_H
 
+#include "tombolo/Dialect/Plan/IR/AttributeNames.h"
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
 namespace tombolo {
-
-/// Result attribute (unit): the result's memory is read-write and the result
-/// is added to what it holds.
-inline constexpr llvm::StringLiteral kAccumulateAttr = "plan.accumulate";
-/// Result attribute (i64): the result takes the memory of this argument, which
-/// becomes read-write; there is no argument for the result.
-inline constexpr llvm::StringLiteral kInPlaceAttr = "plan.in_place";
 
 /// Converts a function whose types are static into a segment of the given
 /// name, built at `builder`. The segment's arguments are the function's, then

@@ -39,6 +39,24 @@ struct LoweringPipelineOptions {
 void addGraphPasses(mlir::OpPassManager &manager,
                     const GraphPipelineOptions &options = {});
 
+/// What the choice of a strategy needs to know.
+struct StrategyPipelineOptions {
+  uint64_t globalBatch = 1; // samples per inner step over all islands
+  uint64_t innerSteps = 16; // where the strategy does not say
+  uint64_t searchNodes = 0; // 0: all
+  std::string strategy;     // a strategy.yaml; empty: search
+  bool baseline = false;    // equivalent compute also for a whole strategy
+};
+
+/// Proves that an imported topology makes sense.
+void addTopoPasses(mlir::OpPassManager &manager);
+
+/// From a module with differentiated blocks and a topology to one proved
+/// strategy with its figures.
+void addStrategyPasses(mlir::OpPassManager &manager,
+                       const StrategyPipelineOptions &options,
+                       const LoweringPipelineOptions &lowering = {});
+
 /// From a module with differentiated blocks, a topology and one strategy to a
 /// strategy whose stages have blocks, functions, an optimizer and servers.
 void addDistPasses(mlir::OpPassManager &manager,
@@ -47,8 +65,10 @@ void addDistPasses(mlir::OpPassManager &manager,
 /// From there to verified programs.
 void addPlanPasses(mlir::OpPassManager &manager);
 
-/// Makes the three reachable from tombolo-opt as `tombolo-graph-pipeline`,
-/// `tombolo-dist-pipeline` and `tombolo-plan-pipeline`, with default options.
+/// Makes them reachable from tombolo-opt as `tombolo-graph-pipeline`,
+/// `tombolo-strategy-pipeline` (with `topo-verify`; options `global-batch` and
+/// `strategy`), `tombolo-dist-pipeline` and `tombolo-plan-pipeline`, otherwise
+/// with default options.
 void registerPipelines();
 
 } // namespace tombolo

@@ -45,6 +45,13 @@ mlir::FailureOr<std::string> serializePlan(const plan::v1::Plan &plan,
 mlir::LogicalResult writeFile(llvm::StringRef path, llvm::StringRef data,
                               mlir::Location loc);
 
+/// The same for several files (path and data): none is put in its place before
+/// all are written aside, so that one that cannot be written leaves the others
+/// as they were.
+mlir::LogicalResult
+writeFiles(llvm::ArrayRef<std::pair<llvm::StringRef, llvm::StringRef>> files,
+           mlir::Location loc);
+
 /// The message in protobuf's text format, for reading. Fails when the bytes
 /// are no valid plan.
 mlir::FailureOr<std::string> printPlan(llvm::StringRef bytes,

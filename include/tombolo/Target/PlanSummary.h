@@ -1,7 +1,7 @@
 //===- PlanSummary.h - what tombolo-plan tells about a plan ---------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_TARGET_PLANSUMMARY_H
@@ -15,11 +15,11 @@ namespace tombolo {
 
 /// The table of islands, stages, degrees, memory per chip, step time, traffic
 /// between sites and equivalent compute.
-void printPlanTable(llvm::raw_ostream &os, const planning::Problem &problem,
+void printPlanTable(llvm::raw_ostream &os,
                     const planning::Candidate &candidate);
 
 /// `--json`: `predicted`, `search` and `strategy` with the names of the design.
-void writeSummaryJson(llvm::raw_ostream &os, const planning::Problem &problem,
+void writeSummaryJson(llvm::raw_ostream &os,
                       const planning::SearchResult &result,
                       const planning::Candidate &candidate);
 

@@ -151,7 +151,8 @@ LogicalResult ValuePlacer::check() {
                               "the function first");
   }
   for (unsigned i = 0, e = function.getNumResults(); i < e; ++i) {
-    auto argument = function.getResultAttrOfType<IntegerAttr>(i, kInPlaceAttr);
+    auto argument =
+        function.getResultAttrOfType<IntegerAttr>(i, plan::kInPlaceAttr);
     if (!argument)
       continue;
     int64_t number = argument.getInt();
@@ -179,11 +180,12 @@ void ValuePlacer::addArguments() {
     places[argument] = add(argument.getType(), true, false);
   for (unsigned i = 0, e = function.getNumResults(); i < e; ++i) {
     if (auto argument =
-            function.getResultAttrOfType<IntegerAttr>(i, kInPlaceAttr)) {
+            function.getResultAttrOfType<IntegerAttr>(i, plan::kInPlaceAttr)) {
       memory.argumentWritten[argument.getInt()] = true;
       continue;
     }
-    bool accumulate = function.getResultAttr(i, kAccumulateAttr) != nullptr;
+    bool accumulate =
+        function.getResultAttr(i, plan::kAccumulateAttr) != nullptr;
     lateCopies.push_back(
         {i, add(function.getResultTypes()[i], accumulate, true), accumulate});
   }
@@ -327,7 +329,8 @@ void ValuePlacer::bindResults() {
            bind(ret->getOperand(copy.result), copy.destination);
   });
   for (unsigned i = 0, e = function.getNumResults(); i < e; ++i) {
-    auto number = function.getResultAttrOfType<IntegerAttr>(i, kInPlaceAttr);
+    auto number =
+        function.getResultAttrOfType<IntegerAttr>(i, plan::kInPlaceAttr);
     if (!number)
       continue;
     // Only an op that updates the argument itself, and is its last reader, may

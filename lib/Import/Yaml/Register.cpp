@@ -6,6 +6,7 @@
 
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 #include "tombolo/Import/Topology.h"
+#include "tombolo/Import/YamlPlaces.h"
 
 #include "mlir/Tools/mlir-translate/Translation.h"
 #include "llvm/Support/MemoryBuffer.h"
@@ -34,7 +35,12 @@ void tombolo::registerImportTopology() {
             FileLineColLoc::get(context, file->file.getName(), 1, 1);
         OwningOpRef<ModuleOp> module(ModuleOp::create(place));
         OpBuilder builder = OpBuilder::atBlockEnd(module->getBody());
-        topo::buildTopology(builder, place, file->topology);
+        topo::buildTopology(
+            builder,
+            [&](const std::string &path) {
+              return placeIn(file->file, path, context);
+            },
+            file->topology);
         return OwningOpRef<Operation *>(module.release());
       },
       [](DialectRegistry &registry) { registry.insert<topo::TopoDialect>(); });

@@ -46,8 +46,7 @@ static std::string secondsText(double seconds) {
   return text;
 }
 
-void tombolo::printPlanTable(raw_ostream &os, const Problem &problem,
-                             const Candidate &candidate) {
+void tombolo::printPlanTable(raw_ostream &os, const Candidate &candidate) {
   const Strategy &strategy = candidate.strategy;
   const Prediction &prediction = candidate.prediction;
   std::vector<std::vector<std::string>> rows = {
@@ -200,8 +199,7 @@ static json::Object strategyJson(const Strategy &strategy) {
   return result;
 }
 
-void tombolo::writeSummaryJson(raw_ostream &os, const Problem &problem,
-                               const SearchResult &result,
+void tombolo::writeSummaryJson(raw_ostream &os, const SearchResult &result,
                                const Candidate &candidate) {
   const Prediction &prediction = candidate.prediction;
   // By island, then stage: the most of its ranks.

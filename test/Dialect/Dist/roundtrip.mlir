@@ -1,8 +1,8 @@
 // RUN: tombolo-opt %s | tombolo-opt | FileCheck %s
 
 // One op for each level of strategy.yaml.
-// CHECK-LABEL: dist.strategy global_batch 128 predicted_step_seconds 5.000000e-01 {
-dist.strategy global_batch 128 predicted_step_seconds 0.5 {
+// CHECK-LABEL: dist.strategy global_batch 128 {
+dist.strategy global_batch 128 {
   // CHECK: dist.island on ["north"] batch 96 microbatch 4 schedule "1f1b" chunks 1 {
   dist.island on ["north"] batch 96 microbatch 4 schedule "1f1b" chunks 1 {
     // CHECK: dist.stage blocks 20 recompute "none" {

@@ -76,7 +76,7 @@ TEST(SummaryTest, JsonHasTheNamesOfTheDesign) {
   ASSERT_FALSE(result.strategies.empty());
   std::string text;
   llvm::raw_string_ostream os(text);
-  writeSummaryJson(os, problem, result, result.strategies[0]);
+  writeSummaryJson(os, result, result.strategies[0]);
   auto parsed = llvm::json::parse(os.str());
   ASSERT_TRUE(bool(parsed)) << os.str();
   const llvm::json::Object &root = *parsed->getAsObject();
@@ -105,7 +105,7 @@ TEST(SummaryTest, TableShowsEveryStage) {
   candidate.prediction.equivalentCompute = 0.95;
   std::string text;
   llvm::raw_string_ostream os(text);
-  printPlanTable(os, problem, candidate);
+  printPlanTable(os, candidate);
   os.flush();
   for (const char *part :
        {"memory per chip", "     0      0  s/p          2   1       3  none",
@@ -122,7 +122,7 @@ TEST(SummaryTest, TableJoinsLikeStages) {
   Candidate candidate{strategy, evaluate(problem, strategy)};
   std::string text;
   llvm::raw_string_ostream os(text);
-  printPlanTable(os, problem, candidate);
+  printPlanTable(os, candidate);
   EXPECT_NE(os.str().find("     0    0-3  s/p          1   1       2  none"),
             std::string::npos)
       << text;

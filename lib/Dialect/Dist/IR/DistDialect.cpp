@@ -1,7 +1,7 @@
 //===- DistDialect.cpp - ops of the dist dialect and their verifiers ------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Dialect/Dist/IR/Dist.h"
@@ -53,6 +53,9 @@ LogicalResult StrategyOp::verifyRegions() {
   auto islands = getBody().getOps<IslandOp>();
   if (islands.empty())
     return emitOpError("expected at least one island");
+  if (getPredicted() && !toPrediction(*this))
+    return emitOpError("expected 'predicted' to have every figure of every "
+                       "island, stage and group");
   if (llvm::range_size(getBody().getOps<ServerOp>()) > 1)
     return emitOpError("has more than one server");
   uint64_t sum = 0;
@@ -238,7 +241,7 @@ planning::Strategy dist::toStrategy(StrategyOp op) {
   return strategy;
 }
 
-StrategyOp dist::buildStrategy(OpBuilder &builder, Location location,
+StrategyOp dist::buildStrategy(OpBuilder &builder, PlaceOf placeOf,
                                const planning::Strategy &strategy,
                                uint64_t globalBatch) {
   OpBuilder::InsertionGuard guard(builder);
@@ -252,34 +255,49 @@ StrategyOp dist::buildStrategy(OpBuilder &builder, Location location,
   auto enter = [&](Region &region) {
     builder.setInsertionPointToEnd(&region.emplaceBlock());
   };
-  auto result =
-      builder.create<StrategyOp>(location, i64(globalBatch), FloatAttr());
+  auto result = builder.create<StrategyOp>(placeOf(""), i64(globalBatch),
+                                           DictionaryAttr(), DictionaryAttr());
   enter(result.getBody());
-  for (const planning::Island &island : strategy.islands) {
+  for (auto [i, island] : llvm::enumerate(strategy.islands)) {
     OpBuilder::InsertionGuard inIsland(builder);
+    std::string path = planning::at("islands", i);
     SmallVector<StringRef> sites(island.sites.begin(), island.sites.end());
     auto islandOp = builder.create<IslandOp>(
-        location, builder.getStrArrayAttr(sites), i64(island.batch),
+        placeWithKeys(placeOf, path,
+                      {"sites", "batch", "microbatch", "schedule", "chunks",
+                       "inner_steps", "stages"}),
+        builder.getStrArrayAttr(sites), i64(island.batch),
         i64(island.microbatch), builder.getStringAttr(name(island.schedule)),
         i64(island.chunks),
         island.innerSteps ? i64(*island.innerSteps) : IntegerAttr());
     enter(islandOp.getBody());
-    for (const planning::Stage &stage : island.stages) {
+    for (auto [s, stage] : llvm::enumerate(island.stages)) {
       OpBuilder::InsertionGuard inStage(builder);
+      std::string inner = planning::at(planning::in(path, "stages"), s);
       auto stageOp = builder.create<StageOp>(
-          location, i64(stage.blocks),
-          builder.getStringAttr(stage.recompute.text()),
+          placeWithKeys(
+              placeOf, inner,
+              {"blocks", "recompute", "optimizer_sharding", "replicas"}),
+          i64(stage.blocks), builder.getStringAttr(stage.recompute.text()),
           stage.optimizerSharding ? builder.getUnitAttr() : UnitAttr());
       enter(stageOp.getBody());
-      for (const planning::ReplicaGroup &group : stage.replicas)
-        builder.create<ReplicasOp>(location, text(group.pool), i64(group.count),
-                                   i64(group.tensorParallel), i64(group.share));
+      for (auto [g, group] : llvm::enumerate(stage.replicas))
+        builder.create<ReplicasOp>(
+            placeWithKeys(placeOf,
+                          planning::at(planning::in(inner, "replicas"), g),
+                          {"pool", "count", "tensor_parallel", "share"}),
+            text(group.pool), i64(group.count), i64(group.tensorParallel),
+            i64(group.share));
     }
   }
   if (const auto &server = strategy.server) {
     OpBuilder::InsertionGuard inServer(builder);
+    Location place = placeWithKeys(
+        placeOf, "server",
+        {"inner_steps", "fragments", "overlap_steps", "compression", "outer",
+         "quorum", "deadline_seconds", "placement", "witness"});
     auto serverOp = builder.create<ServerOp>(
-        location, i64(server->innerSteps), i64(server->fragments),
+        place, i64(server->innerSteps), i64(server->fragments),
         i64(server->overlapSteps),
         builder.getStringAttr(name(server->compression)),
         builder.getStringAttr(name(server->outer)),
@@ -287,9 +305,9 @@ StrategyOp dist::buildStrategy(OpBuilder &builder, Location location,
         i64(server->quorum), f64(server->deadlineSeconds),
         text(server->witness));
     enter(serverOp.getBody());
-    for (const auto &[index, place] : server->placement)
-      builder.create<FragmentOp>(location, i64(index), text(place.primary),
-                                 text(place.backup));
+    for (const auto &[index, where] : server->placement)
+      builder.create<FragmentOp>(placeOfKey(place, "placement"), i64(index),
+                                 text(where.primary), text(where.backup));
   }
   return result;
 }
@@ -321,7 +339,7 @@ Location dist::locate(StrategyOp op, StringRef path) {
     else if (key == "replicas" && isa<StageOp>(found))
       inner = nth<ReplicasOp>(found->getRegion(0), index);
     if (!inner)
-      break;
+      return placeOfKey(found->getLoc(), key);
     found = inner;
   }
   return found->getLoc();

@@ -5,9 +5,11 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Dialect/Dist/IR/Dist.h"
+#include "tombolo/Dialect/Dist/Transforms/OptimizerState.h"
 #include "tombolo/Dialect/Dist/Transforms/Passes.h"
 #include "tombolo/Dialect/Dist/Transforms/StageLayout.h"
 #include "tombolo/Dialect/Graph/IR/GraphOps.h"
+#include "tombolo/Dialect/Plan/IR/AttributeNames.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
@@ -44,12 +46,10 @@ public:
       set("beta1", beta1);
       set("beta2", beta2);
       set("epsilon", epsilon);
-      states = {"exp_avg", "exp_avg_sq"};
     } else {
       set("momentum", momentum);
-      if (momentum != 0)
-        states = {"momentum_buffer"};
     }
+    states = optimizerStates(optimizer, momentum);
     set("weight_decay", weightDecay);
     if (isScheduled()) {
       settings.push_back(
@@ -134,7 +134,7 @@ private:
     OpBuilder builder = OpBuilder::atBlockEnd(&stage.getBody().front());
     SmallVector<StringRef> names;
     if (elements > 0) // else nothing has a state
-      names.assign(states.begin(), states.end());
+      names = states;
     builder.create<UpdateOp>(stage.getLoc(), function(elements, symbols),
                              builder.getI64IntegerAttr(elements),
                              builder.getStrArrayAttr(names));
@@ -174,7 +174,7 @@ private:
         loc, name, builder.getFunctionType(inputs, results));
     func.setPrivate();
     for (auto [i, argument] : llvm::enumerate(inPlace))
-      func.setResultAttr(i, "plan.in_place",
+      func.setResultAttr(i, plan::kInPlaceAttr,
                          builder.getI64IntegerAttr(argument));
     Block *body = func.addEntryBlock();
     builder.setInsertionPointToStart(body);
@@ -215,7 +215,7 @@ private:
     return FlatSymbolRefAttr::get(name);
   }
 
-  SmallVector<std::string> states;
+  SmallVector<StringRef> states;
 };
 
 } // namespace

@@ -1,7 +1,7 @@
 //===- SearchStrategy.cpp - finds the strategies that train fastest -------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 //
@@ -13,7 +13,9 @@
 
 #include "tombolo/Dialect/Dist/IR/Dist.h"
 #include "tombolo/Dialect/Dist/Transforms/Passes.h"
+#include "tombolo/Dialect/Topo/IR/Topo.h"
 #include "tombolo/Import/Strategy.h"
+#include "tombolo/Import/YamlPlaces.h"
 #include "tombolo/Planning/Search.h"
 
 using namespace mlir;
@@ -54,31 +56,35 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
     planning::StrategyPins pins;
     std::optional<StrategyFile> file;
     if (!strategy.empty()) {
-      std::string errors;
-      llvm::raw_string_ostream stream(errors);
-      file = readStrategyFile(strategy, stream);
+      // Every fault of form is written with its place in the file.
+      file = readStrategyFile(strategy, llvm::errs());
       if (!file)
-        return module.emitError(StringRef(stream.str()).rtrim());
+        return failure();
       pins = file->pins;
     }
+    // Without a file a fault is about what there is to plan for.
+    Location sites = topo::findTopology(module).getLoc();
+    auto placeOf = [&](StringRef path) -> Location {
+      return file ? placeIn(file->file, path, &getContext()) : sites;
+    };
     planning::SearchResult result = planning::search(*problem, pins);
-    for (const planning::Fault &fault : result.faults) {
-      Location place = module.getLoc();
-      if (file) {
-        YamlFile::Place at = file->file.locate(fault.path);
-        place = FileLineColLoc::get(module.getContext(), file->file.getName(),
-                                    at.line, at.column);
-      }
-      emitError(place, fault.message);
-    }
-    if (result.strategies.empty())
+    for (const planning::Fault &fault : result.faults)
+      emitError(placeOf(fault.path), fault.message);
+    if (!result.faults.empty())
       return failure();
+    if (result.strategies.empty())
+      return emitError(sites, "no strategy was found; raise --search-nodes");
     OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
-    for (const planning::Candidate &candidate : result.strategies) {
-      StrategyOp op = buildStrategy(builder, module.getLoc(),
-                                    candidate.strategy, globalBatch);
-      op.setPredictedStepSecondsAttr(
-          builder.getF64FloatAttr(candidate.prediction.stepSeconds));
+    auto placeOfOp = [&](const std::string &path) -> Location {
+      return file ? placeOf(path) : module.getLoc();
+    };
+    for (planning::Candidate &candidate : result.strategies) {
+      if (baseline || !pins.isWhole())
+        planning::equivalentCompute(*problem, candidate.strategy,
+                                    candidate.prediction);
+      setFigures(
+          buildStrategy(builder, placeOfOp, candidate.strategy, globalBatch),
+          candidate.prediction, result);
     }
     return success();
   }

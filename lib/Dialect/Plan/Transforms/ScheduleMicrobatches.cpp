@@ -8,6 +8,7 @@
 
 #include "tombolo/Conversion/GraphToPlan.h"
 #include "tombolo/Dialect/Graph/IR/GraphOps.h"
+#include "tombolo/Dialect/Plan/IR/AttributeNames.h"
 #include "tombolo/Dialect/Plan/Transforms/Passes.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 

@@ -1,7 +1,7 @@
 //===- Translate.cpp - topo ops to and from the planner's struct ----------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Dialect/Topo/IR/Topo.h"
@@ -98,34 +98,39 @@ static FloatAttr optional(OpBuilder &builder, std::optional<double> value) {
   return value ? builder.getF64FloatAttr(*value) : FloatAttr();
 }
 
-TopologyOp topo::buildTopology(OpBuilder &builder, Location location,
+TopologyOp topo::buildTopology(OpBuilder &builder, PlaceOf placeOf,
                                const planning::Topology &topology) {
   OpBuilder::InsertionGuard guard(builder);
   auto f64 = [&](double value) { return builder.getF64FloatAttr(value); };
   auto symbol = [&](const std::string &name) {
     return FlatSymbolRefAttr::get(builder.getContext(), name);
   };
-  auto result = builder.create<TopologyOp>(location);
+  auto result = builder.create<TopologyOp>(placeOf(""));
   builder.setInsertionPointToEnd(&result.getBody().front());
-  for (const planning::Chip &chip : topology.chips)
+  for (auto [c, chip] : llvm::enumerate(topology.chips))
     builder.create<ChipOp>(
-        location, builder.getStringAttr(chip.name),
-        optional(builder, chip.tflopsF32), optional(builder, chip.tflopsBF16),
-        f64(chip.memoryGib), f64(chip.memoryGbytesPerSecond),
-        f64(chip.matmulEfficiency), f64(chip.memoryEfficiency),
-        optional(builder, chip.pricePerHour));
-  for (const planning::Site &site : topology.sites) {
-    auto siteOp = builder.create<SiteOp>(location, site.name);
+        placeWithKeys(placeOf, planning::at("chips", c),
+                      {"name", "tflops", "memory_gib",
+                       "memory_gbytes_per_second", "efficiency"}),
+        builder.getStringAttr(chip.name), optional(builder, chip.tflopsF32),
+        optional(builder, chip.tflopsBF16), f64(chip.memoryGib),
+        f64(chip.memoryGbytesPerSecond), f64(chip.matmulEfficiency),
+        f64(chip.memoryEfficiency), optional(builder, chip.pricePerHour));
+  for (auto [s, site] : llvm::enumerate(topology.sites)) {
+    std::string path = planning::at("sites", s);
+    auto siteOp = builder.create<SiteOp>(
+        placeWithKeys(placeOf, path, {"name", "hosts", "pools"}), site.name);
     OpBuilder::InsertionGuard inner(builder);
     builder.setInsertionPointToEnd(&siteOp.getBody().front());
     if (site.hosts)
       builder.create<HostsOp>(
-          location, builder.getI64IntegerAttr(site.hosts->count),
+          placeOf(planning::in(path, "hosts")),
+          builder.getI64IntegerAttr(site.hosts->count),
           f64(site.hosts->memoryGib),
           optional(builder, site.hosts->diskGbytesPerSecond),
           site.hosts->address ? builder.getStringAttr(*site.hosts->address)
                               : StringAttr());
-    for (const planning::Pool &pool : site.pools) {
+    for (auto [p, pool] : llvm::enumerate(site.pools)) {
       auto rate = [&](const std::optional<planning::Wire> &wire) {
         return wire ? f64(wire->gbitsPerSecond) : FloatAttr();
       };
@@ -133,25 +138,32 @@ TopologyOp topo::buildTopology(OpBuilder &builder, Location location,
         return wire ? f64(wire->latencyUs) : FloatAttr();
       };
       builder.create<PoolOp>(
-          location, builder.getStringAttr(pool.name), symbol(pool.chip),
+          placeWithKeys(placeOf, planning::at(planning::in(path, "pools"), p),
+                        {"name", "chip", "nodes", "chips_per_node",
+                         "nics_per_node", "intra_node", "inter_node"}),
+          builder.getStringAttr(pool.name), symbol(pool.chip),
           builder.getI64IntegerAttr(pool.nodes),
           builder.getI64IntegerAttr(pool.chipsPerNode),
           builder.getI64IntegerAttr(pool.nicsPerNode), rate(pool.intraNode),
           delay(pool.intraNode), rate(pool.interNode), delay(pool.interNode));
     }
     if (site.fabric)
+      builder.create<FabricOp>(placeOf(planning::in(path, "fabric")),
+                               FlatSymbolRefAttr(), FlatSymbolRefAttr(),
+                               f64(site.fabric->gbitsPerSecond),
+                               f64(site.fabric->latencyUs));
+    for (auto [f, fabric] : llvm::enumerate(site.fabrics))
       builder.create<FabricOp>(
-          location, FlatSymbolRefAttr(), FlatSymbolRefAttr(),
-          f64(site.fabric->gbitsPerSecond), f64(site.fabric->latencyUs));
-    for (const planning::PairFabric &fabric : site.fabrics)
-      builder.create<FabricOp>(
-          location, symbol(fabric.first), symbol(fabric.second),
+          placeOf(planning::at(planning::in(path, "fabrics"), f)),
+          symbol(fabric.first), symbol(fabric.second),
           f64(fabric.wire.gbitsPerSecond), f64(fabric.wire.latencyUs));
   }
-  for (const planning::Link &link : topology.links)
-    builder.create<LinkOp>(location, symbol(link.first), symbol(link.second),
-                           f64(link.gbitsPerSecond), f64(link.rttMs),
-                           f64(link.loss));
+  for (auto [l, link] : llvm::enumerate(topology.links))
+    builder.create<LinkOp>(
+        placeWithKeys(placeOf, planning::at("links", l),
+                      {"sites", "gbits_per_second", "rtt_ms", "loss"}),
+        symbol(link.first), symbol(link.second), f64(link.gbitsPerSecond),
+        f64(link.rttMs), f64(link.loss));
   return result;
 }
 
@@ -198,7 +210,7 @@ Location topo::locate(TopologyOp op, StringRef path) {
       }
     }
     if (!inner)
-      break;
+      return placeOfKey(found->getLoc(), key);
     found = inner;
   }
   return found->getLoc();

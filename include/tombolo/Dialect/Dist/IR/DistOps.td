@@ -20,6 +20,11 @@ def Dist_StrategyOp : Dist_Container<"strategy"> {
     search leaves several in a module, best first; `dist-select-strategy` keeps
     one. `global_batch` is in samples per inner step over all islands.
 
+    The search adds `predicted`, the figures of the strategy by the names of
+    `tombolo-plan --json` and, for each island, stage and group of replicas,
+    their times and memory; and `search`, the number of `candidates`, the
+    `lower_bound` in seconds per step and whether the best is `optimal`.
+
     ```mlir
     dist.strategy global_batch 128 {
       dist.island on ["north"] batch 128 microbatch 4 schedule "1f1b" chunks 1 {
@@ -34,11 +39,12 @@ def Dist_StrategyOp : Dist_Container<"strategy"> {
     ```
   }];
   let arguments = (ins I64Attr:$global_batch,
-                       OptionalAttr<F64Attr>:$predicted_step_seconds);
+                       OptionalAttr<DictionaryAttr>:$predicted,
+                       OptionalAttr<DictionaryAttr>:$search);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     `global_batch` $global_batch
-    (`predicted_step_seconds` $predicted_step_seconds^)?
+    (`predicted` $predicted^)? (`search` $search^)?
     attr-dict-with-keyword $body
   }];
   let hasRegionVerifier = 1;

@@ -92,7 +92,9 @@ def DistSearchStrategy : Pass<"dist-search-strategy", "::mlir::ModuleOp"> {
 
     Precondition: one `topo.topology`, and blocks as `graph-differentiate`
     leaves them. Postcondition: one `dist.strategy` or more, each accepted by
-    `dist-verify`; a failure says what does not fit.
+    `dist-verify` and with the figures `predicted` and `search`; a failure says
+    what does not fit. Faults and ops of a given strategy have their places in
+    its file.
   }];
   let options = [
     Option<"globalBatch", "global-batch", "uint64_t", "1",
@@ -108,7 +110,9 @@ def DistSearchStrategy : Pass<"dist-search-strategy", "::mlir::ModuleOp"> {
     Option<"searchNodes", "search-nodes", "uint64_t", "0",
            "splits to compute at most (0: all)">,
     Option<"strategy", "strategy", "std::string", "\"\"",
-           "a strategy.yaml whose parts are kept">];
+           "a strategy.yaml whose parts are kept">,
+    Option<"baseline", "baseline", "bool", "false",
+           "equivalent compute also for a wholly given strategy">];
   let dependentDialects = ["::tombolo::dist::DistDialect"];
 }
 

@@ -35,15 +35,6 @@ inline llvm::hash_code hash_value(const Term &term) {
                             term.modulus);
 }
 
-/// Attribute (i64) of a program before its buffers are allocated: how many
-/// microbatches a step has.
-inline constexpr llvm::StringLiteral kMicrobatchesAttr = "microbatches";
-/// Attribute of a call: the pass it belongs to, one of the three below.
-inline constexpr llvm::StringLiteral kPassAttr = "pass";
-inline constexpr llvm::StringLiteral kForwardPass = "forward";
-inline constexpr llvm::StringLiteral kBackwardPass = "backward";
-inline constexpr llvm::StringLiteral kUpdatePass = "update";
-
 /// Arena and slot addresses are multiples of this many bytes.
 constexpr int64_t alignment = 64;
 inline int64_t alignUp(int64_t bytes) {
@@ -64,6 +55,7 @@ mlir::MemRefType getMemoryType(llvm::ArrayRef<int64_t> shape,
 
 } // namespace tombolo::plan
 
+#include "tombolo/Dialect/Plan/IR/AttributeNames.h"
 #include "tombolo/Dialect/Plan/IR/PlanDialect.h.inc"
 #include "tombolo/Dialect/Plan/IR/PlanEnums.h.inc"
 

@@ -1,13 +1,14 @@
 //===- Topo.h - the topo dialect ------------------------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_DIALECT_TOPO_IR_TOPO_H
 #define TOMBOLO_DIALECT_TOPO_IR_TOPO_H
 
 #include "tombolo/Planning/Topology.h"
+#include "tombolo/Support/Places.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinAttributes.h"
@@ -31,8 +32,9 @@ TopologyOp findTopology(mlir::ModuleOp module);
 /// The plain struct that the planner works on, in the order of the ops.
 planning::Topology toTopology(TopologyOp op);
 
-/// Builds the ops of a topology at the builder's place.
-TopologyOp buildTopology(mlir::OpBuilder &builder, mlir::Location location,
+/// Builds the ops of a topology at the builder's place. Paths are those of
+/// `sites.yaml`.
+TopologyOp buildTopology(mlir::OpBuilder &builder, PlaceOf placeOf,
                          const planning::Topology &topology);
 
 /// The location of the op that a fault of `planning::Topology::check` is about.
