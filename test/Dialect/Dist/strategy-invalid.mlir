@@ -101,3 +101,15 @@ dist.strategy global_batch 8 {
     dist.fragment 0 primary "s"
   }
 }
+
+// -----
+
+// Figures are whole or not there.
+// expected-error @below {{expected 'predicted' to have every figure of every island, stage and group}}
+dist.strategy global_batch 8 predicted {step_seconds = 1.0} {
+  dist.island on ["s"] batch 8 microbatch 1 schedule "1f1b" chunks 1 {
+    dist.stage blocks 1 recompute "none" {
+      dist.replicas on "s/p" count 1 tensor_parallel 1 share 1
+    }
+  }
+}
