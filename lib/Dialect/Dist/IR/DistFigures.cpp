@@ -53,7 +53,8 @@ constexpr Figure<MemoryUse> kOfMemory[] = {
     {"recomputed_bytes", &MemoryUse::recomputed},
     {"boundary_bytes", &MemoryUse::boundary},
     {"feed_bytes", &MemoryUse::feeds},
-    {"scratch_bytes", &MemoryUse::scratch}};
+    {"scratch_bytes", &MemoryUse::scratch},
+    {"host_bytes", &MemoryUse::host}};
 
 constexpr StringLiteral kEquivalent = "equivalent_compute";
 constexpr StringLiteral kEquivalentOfUsed = "equivalent_compute_of_used_chips";
