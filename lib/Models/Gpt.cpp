@@ -37,21 +37,14 @@ std::optional<GptShape> findGpt(std::string_view name) {
 }
 
 std::string checkShape(const GptShape &shape) {
-  struct Size {
-    const char *flag;
-    uint64_t value, most;
-  };
-  // The bounds keep every product below 2^63 bytes, and a mistyped figure
-  // from filling the disk with node names.
-  for (const Size &size : {Size{"--layers", shape.layers, 10'000},
-                           Size{"--hidden", shape.hidden, 1 << 20},
-                           Size{"--heads", shape.heads, 1 << 20},
-                           Size{"--ffn", shape.ffnWidth(), 1 << 22},
-                           Size{"--vocab", shape.vocabulary, 1 << 26},
-                           Size{"--seq", shape.sequence, 1 << 24}})
-    if (size.value == 0 || size.value > size.most)
-      return std::string(size.flag) + " is " + std::to_string(size.value) +
-             ", expected 1 to " + std::to_string(size.most);
+  if (std::string error = checkSizes({{"--layers", shape.layers, 10'000},
+                                      {"--hidden", shape.hidden, 1 << 20},
+                                      {"--heads", shape.heads, 1 << 20},
+                                      {"--ffn", shape.ffnWidth(), 1 << 22},
+                                      {"--vocab", shape.vocabulary, 1 << 26},
+                                      {"--seq", shape.sequence, 1 << 24}});
+      !error.empty())
+    return error;
   if (shape.hidden % shape.heads)
     return "--hidden " + std::to_string(shape.hidden) +
            " is not a multiple of --heads " + std::to_string(shape.heads);

@@ -17,6 +17,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <numbers>
+#include <optional>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -175,6 +176,14 @@ void setType(onnx::ValueInfoProto &value, const std::string &name, int type,
 
 } // namespace
 
+std::string checkSizes(const std::vector<Size> &sizes) {
+  for (const Size &size : sizes)
+    if (size.value == 0 || size.value > size.most)
+      return std::string(size.flag) + " is " + std::to_string(size.value) +
+             ", expected 1 to " + std::to_string(size.most);
+  return "";
+}
+
 void addInt(onnx::NodeProto &node, const std::string &name, int64_t value) {
   onnx::AttributeProto &attribute = *node.add_attribute();
   attribute.set_name(name);
@@ -271,6 +280,19 @@ std::string ModelWriter::constant(const std::string &name,
   tensor.add_dims(static_cast<int64_t>(values.size()));
   for (int64_t value : values)
     tensor.add_int64_data(value);
+  return name;
+}
+
+std::string ModelWriter::constant(const std::string &name,
+                                  const std::vector<float> &values) {
+  onnx::AttributeProto &attribute = *node("Constant", name, {}).add_attribute();
+  attribute.set_name("value");
+  attribute.set_type(onnx::AttributeProto::TENSOR);
+  onnx::TensorProto &tensor = *attribute.mutable_t();
+  tensor.set_data_type(onnx::TensorProto::FLOAT);
+  tensor.add_dims(static_cast<int64_t>(values.size()));
+  for (float value : values)
+    tensor.add_float_data(value);
   return name;
 }
 

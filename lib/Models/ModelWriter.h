@@ -9,9 +9,14 @@
 #ifndef TOMBOLO_LIB_MODELS_MODELWRITER_H
 #define TOMBOLO_LIB_MODELS_MODELWRITER_H
 
-#include "tombolo/Models/Gpt.h"
+#include "tombolo/Models/Weights.h"
 
 #include <onnx/onnx_pb.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <vector>
 
 namespace tombolo::models {
 
@@ -34,6 +39,12 @@ public:
   std::string constant(const std::string &name, float value);
   std::string constant(const std::string &name,
                        const std::vector<int64_t> &values);
+  std::string constant(const std::string &name,
+                       std::initializer_list<int64_t> values) {
+    return constant(name, std::vector<int64_t>(values));
+  }
+  std::string constant(const std::string &name,
+                       const std::vector<float> &values);
   /// Adds a node; its results are `results`, or one of the node's name. The
   /// reference holds until the next node is added.
   onnx::NodeProto &node(const std::string &type, const std::string &name,
@@ -56,6 +67,17 @@ private:
   onnx::ModelProto model;
   std::vector<Parameter> parameters;
 };
+
+/// A size that was given on the command line.
+struct Size {
+  const char *flag;
+  uint64_t value, most;
+};
+
+/// The first size that is 0 or above its bound, in words; or the empty string.
+/// The bounds keep every product below 2^63 bytes, and a mistyped figure from
+/// filling the disk with node names.
+std::string checkSizes(const std::vector<Size> &sizes);
 
 /// Attributes of a node.
 void addInt(onnx::NodeProto &node, const std::string &name, int64_t value);

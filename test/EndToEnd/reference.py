@@ -1,5 +1,5 @@
-"""What Tombolo's training is compared with: a GPT in plain torch.nn, its ONNX
-exports, and short reference implementations of the inner and outer training."""
+"""What Tombolo's training is compared with: a GPT and a Llama in plain torch.nn,
+their ONNX exports, and short reference implementations of the inner and outer training."""
 
 import math
 
@@ -86,6 +86,116 @@ class GPT(nn.Module):
         for layer in self.h:
             x = layer(x)
         return self.head(self.ln_f(x))
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, hidden, eps=1e-5):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden))
+        self.eps = eps
+
+    def forward(self, x):
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps))
+
+
+def rotate_half(x):
+    half = x.shape[-1] // 2
+    return torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+
+
+class LlamaAttention(nn.Module):
+    """`rotary` says where the angles come from: "computed" in forward, from the
+    buffer "inv_freq", or as "tables" of cosines and sines, which are buffers."""
+
+    def __init__(self, hidden, heads, kv_heads, length, rotary, theta=10000.0):
+        super().__init__()
+        self.heads, self.kv_heads, self.width = heads, kv_heads, hidden // heads
+        self.rotary, self.theta = rotary, theta
+        self.wq = nn.Linear(hidden, hidden, bias=False)
+        self.wk = nn.Linear(hidden, kv_heads * self.width, bias=False)
+        self.wv = nn.Linear(hidden, kv_heads * self.width, bias=False)
+        self.wo = nn.Linear(hidden, hidden, bias=False)
+        if rotary == "inv_freq":
+            self.register_buffer("inv_freq", self.frequencies())
+        elif rotary == "tables":
+            cos, sin = self.angles(torch.arange(length), self.frequencies())
+            self.register_buffer("cos", cos)
+            self.register_buffer("sin", sin)
+
+    def frequencies(self):
+        return 1.0 / self.theta ** (torch.arange(0, self.width, 2).float() / self.width)
+
+    def angles(self, positions, frequencies):
+        angles = positions.float().unsqueeze(1) * frequencies.unsqueeze(0)
+        angles = torch.cat((angles, angles), dim=-1)
+        return angles.cos(), angles.sin()
+
+    def repeated(self, x):
+        """The heads of keys and values, one for each head of queries."""
+        times = self.heads // self.kv_heads
+        b, h, t, w = x.size()
+        return x[:, :, None].expand(b, h, times, t, w).reshape(b, h * times, t, w)
+
+    def forward(self, x):
+        b, t, c = x.size()
+        q = self.wq(x).view(b, t, self.heads, self.width).transpose(1, 2)
+        k = self.wk(x).view(b, t, self.kv_heads, self.width).transpose(1, 2)
+        v = self.wv(x).view(b, t, self.kv_heads, self.width).transpose(1, 2)
+        if self.rotary == "tables":
+            cos, sin = self.cos[:t], self.sin[:t]
+        else:
+            frequencies = self.inv_freq if self.rotary == "inv_freq" else self.frequencies()
+            cos, sin = self.angles(torch.arange(t, device=x.device), frequencies)
+        q = q * cos + rotate_half(q) * sin
+        k = k * cos + rotate_half(k) * sin
+        k, v = self.repeated(k), self.repeated(v)
+        scores = (q @ k.transpose(2, 3)) / math.sqrt(self.width)
+        positions = torch.arange(t, device=x.device)
+        later = positions.unsqueeze(1) < positions.unsqueeze(0)
+        scores = scores.masked_fill(later, float("-inf"))
+        y = F.softmax(scores, dim=-1) @ v
+        return self.wo(y.transpose(1, 2).contiguous().view(b, t, c))
+
+
+class LlamaLayer(nn.Module):
+    def __init__(self, hidden, ffn, *attention):
+        super().__init__()
+        self.attention_norm, self.ffn_norm = RMSNorm(hidden), RMSNorm(hidden)
+        self.attention = LlamaAttention(hidden, *attention)
+        self.gate = nn.Linear(hidden, ffn, bias=False)
+        self.up = nn.Linear(hidden, ffn, bias=False)
+        self.down = nn.Linear(ffn, hidden, bias=False)
+
+    def forward(self, x):
+        x = x + self.attention(self.attention_norm(x))
+        y = self.ffn_norm(x)
+        return x + self.down(F.silu(self.gate(y)) * self.up(y))
+
+
+class Llama(nn.Module):
+    """A Llama as people write it: RMSNorm, rotary embedding, grouped-query attention,
+    SwiGLU."""
+
+    def __init__(self, layers=2, hidden=32, heads=4, kv_heads=2, ffn=48, vocab=64, length=16,
+                 rotary="computed", seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.length = length
+        self.embedding = nn.Embedding(vocab, hidden)
+        self.layers = nn.ModuleList(
+            [LlamaLayer(hidden, ffn, heads, kv_heads, length, rotary)
+             for _ in range(layers)])
+        self.norm = RMSNorm(hidden)
+        self.head = nn.Linear(hidden, vocab, bias=False)
+        for p in self.parameters():
+            if p.dim() > 1:
+                nn.init.normal_(p, 0.0, 0.05)
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.norm(x))
 
 
 def export_onnx(model, path, opset=17, training=False):

@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Models/Gpt.h"
+#include "tombolo/Models/Llama.h"
 
 #include <CLI/CLI.hpp>
 
@@ -14,70 +15,104 @@
 
 using namespace tombolo::models;
 
-static int fail(const std::string &message) {
-  std::cerr << "tombolo-model: error: " << message << "\n";
-  return 1;
-}
+namespace {
 
-int main(int argc, char **argv) {
-  CLI::App app("writes a GPT as ONNX, batch free and sequence length constant",
-               "tombolo-model");
+/// What the command line says.
+struct Request {
   std::string preset, output;
   std::optional<uint64_t> layers, hidden, heads, kvHeads, ffn, vocabulary,
       sequence;
   uint64_t seed = 0;
   bool noWeights = false;
-  std::string presets = "one of:";
-  for (const NamedGpt &named : namedGpts())
-    presets +=
+
+  Weights weights() const { return noWeights ? Weights::None : Weights::Auto; }
+};
+
+/// The sizes that all models have.
+template <typename Shape> void setSizes(const Request &request, Shape &shape) {
+  // Another width takes the default MLP along, unless that is given too.
+  if (request.hidden)
+    shape.ffn = 0;
+  shape.layers = request.layers.value_or(shape.layers);
+  shape.hidden = request.hidden.value_or(shape.hidden);
+  shape.heads = request.heads.value_or(shape.heads);
+  shape.ffn = request.ffn.value_or(shape.ffn);
+  shape.vocabulary = request.vocabulary.value_or(shape.vocabulary);
+  shape.sequence = request.sequence.value_or(shape.sequence);
+}
+
+template <typename Named>
+void addNames(const std::vector<Named> &shapes, std::string &list) {
+  for (const Named &named : shapes)
+    list += (list.empty() ? "'" : ", '") + std::string(named.name) + "'";
+}
+
+template <typename Named>
+void addSummaries(const std::vector<Named> &shapes, std::string &list) {
+  for (const Named &named : shapes)
+    list +=
         "\n  " + std::string(named.name) + ": " + std::string(named.summary);
-  app.add_option("preset", preset, presets)->required();
-  app.add_option("--layers", layers, "number of blocks");
-  app.add_option("--hidden", hidden, "width of the residual stream");
-  app.add_option("--heads", heads, "attention heads; divides --hidden");
-  app.add_option("--kv-heads", kvHeads, "heads of keys and values");
-  app.add_option("--ffn", ffn, "width of the MLP (default 4 x hidden)");
-  app.add_option("--vocab", vocabulary, "number of different tokens");
-  app.add_option("--seq", sequence, "tokens per sample");
-  app.add_option("--seed", seed, "of the weights")->capture_default_str();
-  app.add_flag("--no-weights", noWeights,
+}
+
+/// Writes the model; the error, or the empty string.
+std::string write(const Request &request) {
+  if (request.ffn && *request.ffn == 0)
+    return "--ffn is 0, expected at least 1";
+  if (std::optional<LlamaShape> shape = findLlama(request.preset)) {
+    setSizes(request, *shape);
+    shape->kvHeads = request.kvHeads.value_or(shape->kvHeads);
+    return writeLlama(*shape, request.seed, request.weights(), request.output);
+  }
+  if (std::optional<GptShape> shape = findGpt(request.preset)) {
+    setSizes(request, *shape);
+    if (request.kvHeads && *request.kvHeads != shape->heads)
+      return "--kv-heads is " + std::to_string(*request.kvHeads) +
+             ", expected " + std::to_string(shape->heads) +
+             ": a GPT has as many as --heads";
+    return writeGpt(*shape, request.seed, request.weights(), request.output);
+  }
+  std::string names;
+  addNames(namedGpts(), names);
+  addNames(namedLlamas(), names);
+  return "unknown preset '" + request.preset + "', expected one of " + names;
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  CLI::App app(
+      "writes a GPT or Llama as ONNX, batch free and sequence length constant",
+      "tombolo-model");
+  Request request;
+  std::string presets = "one of:";
+  addSummaries(namedGpts(), presets);
+  addSummaries(namedLlamas(), presets);
+  app.add_option("preset", request.preset, presets)->required();
+  app.add_option("--layers", request.layers, "number of blocks");
+  app.add_option("--hidden", request.hidden, "width of the residual stream");
+  app.add_option("--heads", request.heads, "attention heads; divides --hidden");
+  app.add_option("--kv-heads", request.kvHeads,
+                 "heads of keys and values (Llama); divides --heads");
+  app.add_option("--ffn", request.ffn,
+                 "width of the MLP (default 4 x hidden; Llama: 8/3 x hidden, "
+                 "rounded up to a multiple of 64)");
+  app.add_option("--vocab", request.vocabulary, "number of different tokens");
+  app.add_option("--seq", request.sequence, "tokens per sample");
+  app.add_option("--seed", request.seed, "of the weights")
+      ->capture_default_str();
+  app.add_flag("--no-weights", request.noWeights,
                "a skeleton: enough to plan and simulate");
-  app.add_option("-o,--output", output, "the file to write")->required();
+  app.add_option("-o,--output", request.output, "the file to write")
+      ->required();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
 
-  if (preset.rfind("llama", 0) == 0)
-    return fail("preset '" + preset +
-                "' is not there yet; take a GPT, e.g. 'gpt'");
-  std::optional<GptShape> shape = findGpt(preset);
-  if (!shape) {
-    std::string names;
-    for (const NamedGpt &named : namedGpts())
-      names += (names.empty() ? "'" : ", '") + std::string(named.name) + "'";
-    return fail("unknown preset '" + preset + "', expected one of " + names);
+  if (std::string error = write(request); !error.empty()) {
+    std::cerr << "tombolo-model: error: " << error << "\n";
+    return 1;
   }
-  // Another width takes the default MLP along, unless that is given too.
-  if (hidden && !ffn)
-    shape->ffn = 0;
-  shape->layers = layers.value_or(shape->layers);
-  shape->hidden = hidden.value_or(shape->hidden);
-  shape->heads = heads.value_or(shape->heads);
-  if (ffn && *ffn == 0)
-    return fail("--ffn is 0, expected at least 1");
-  shape->ffn = ffn.value_or(shape->ffn);
-  shape->vocabulary = vocabulary.value_or(shape->vocabulary);
-  shape->sequence = sequence.value_or(shape->sequence);
-  if (kvHeads && *kvHeads != shape->heads)
-    return fail("--kv-heads is " + std::to_string(*kvHeads) + ", expected " +
-                std::to_string(shape->heads) +
-                ": a GPT has as many as --heads");
-
-  std::string error =
-      writeGpt(*shape, seed, noWeights ? Weights::None : Weights::Auto, output);
-  if (!error.empty())
-    return fail(error);
   return 0;
 }

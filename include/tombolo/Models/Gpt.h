@@ -1,4 +1,4 @@
-//===- Gpt.h - language models to plan and train ----------------*- C++ -*-===//
+//===- Gpt.h - GPT models to plan and train ---------------------*- C++ -*-===//
 //
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
@@ -8,6 +8,8 @@
 
 #ifndef TOMBOLO_MODELS_GPT_H
 #define TOMBOLO_MODELS_GPT_H
+
+#include "tombolo/Models/Weights.h"
 
 #include <cstdint>
 #include <optional>
@@ -50,16 +52,6 @@ std::string checkShape(const GptShape &shape);
 
 /// The number of trained elements. `shape` must be good.
 uint64_t countParameters(const GptShape &shape);
-
-/// Where the weights go.
-enum class Weights {
-  Auto,     ///< into the file below `maxInlineBytes`, else beside it
-  External, ///< into PATH.data beside it
-  None,     ///< nowhere: a skeleton, external data whose file does not exist
-};
-
-/// Above this a protobuf message comes near its limit of 2 GiB.
-inline constexpr uint64_t maxInlineBytes = 1'500'000'000;
 
 /// Writes the model as ONNX (opset 17) with one input `tokens` [batch, T] of
 /// int64 and one output `logits` [batch, T, vocabulary]. Weights are

@@ -24,6 +24,9 @@ static constexpr OpEntry table[] = {
     {"Mod", 2, 2, noGradients, evaluateMod, nullptr},
     {"Floor", 1, 1, noGradients, evaluateFloor, nullptr},
     {"Ceil", 1, 1, noGradients, evaluateCeil, nullptr},
+    // The angles of a rotary embedding: positions by frequencies.
+    {"Cos", 1, 1, noGradients, evaluateCos, nullptr},
+    {"Sin", 1, 1, noGradients, evaluateSin, nullptr},
     {"ReduceProd", 1, 2, 0b10, evaluateReduceProd, nullptr},
     // Elementwise.
     {"Add", 2, 2, 0, evaluateAdd, buildArithmetic<AddOp>},

@@ -101,6 +101,8 @@ bool evaluateCeil(NodeContext &);
 bool evaluateSqrt(NodeContext &);
 bool evaluateReciprocal(NodeContext &);
 bool evaluateExp(NodeContext &);
+bool evaluateCos(NodeContext &);
+bool evaluateSin(NodeContext &);
 bool evaluateLog(NodeContext &);
 bool evaluateCast(NodeContext &);
 bool evaluateWhere(NodeContext &);

@@ -407,6 +407,12 @@ bool evaluateExp(NodeContext &context) {
 bool evaluateLog(NodeContext &context) {
   return evaluateReal(context, [](double x) { return std::log(x); });
 }
+bool evaluateCos(NodeContext &context) {
+  return evaluateReal(context, [](double x) { return std::cos(x); });
+}
+bool evaluateSin(NodeContext &context) {
+  return evaluateReal(context, [](double x) { return std::sin(x); });
+}
 
 bool evaluateCast(NodeContext &context) {
   const Symbolic *operand = context.getSymbolic(0);

@@ -40,9 +40,9 @@ def unsupported():
     return model([
         ("Relu", ["x"], ["a"], "fine"),
         ("Det", ["a"], ["b"], "first"),
-        ("Cos", ["b"], ["c"], "second"),
-        ("Cos", ["c"], ["y"]),
-        ("Sin", ["a"], ["unused"], "dead"),
+        ("Cosh", ["b"], ["c"], "second"),
+        ("Cosh", ["c"], ["y"]),
+        ("Sinh", ["a"], ["unused"], "dead"),
     ])
 
 
