@@ -23,6 +23,7 @@
 
 #include "StepOrder.h"
 
+#include "tombolo/Dialect/Plan/IR/AttributeNames.h"
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 #include "tombolo/Dialect/Plan/Transforms/Passes.h"
 

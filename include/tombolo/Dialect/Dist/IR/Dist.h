@@ -1,13 +1,14 @@
 //===- Dist.h - the dist dialect ------------------------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_DIALECT_DIST_IR_DIST_H
 #define TOMBOLO_DIALECT_DIST_IR_DIST_H
 
-#include "tombolo/Planning/Strategy.h"
+#include "tombolo/Planning/Search.h"
+#include "tombolo/Support/Places.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinAttributes.h"
@@ -31,10 +32,24 @@ inline constexpr llvm::StringLiteral kPrecisionAttr = "dist.precision";
 /// The plain struct of a verified strategy.
 planning::Strategy toStrategy(StrategyOp op);
 
-/// Builds the ops of a strategy at the builder's place.
-StrategyOp buildStrategy(mlir::OpBuilder &builder, mlir::Location location,
+/// Builds the ops of a strategy at the builder's place. Paths are those of
+/// `strategy.yaml`.
+StrategyOp buildStrategy(mlir::OpBuilder &builder, PlaceOf placeOf,
                          const planning::Strategy &strategy,
                          uint64_t globalBatch);
+
+/// Writes what a search found to a strategy's `predicted` and `search`.
+void setFigures(StrategyOp op, const planning::Prediction &prediction,
+                const planning::SearchResult &search);
+
+/// What stands in a strategy's `predicted`. Nothing when a figure is missing or
+/// there are not as many islands, stages and groups as the strategy has.
+std::optional<planning::Prediction> toPrediction(StrategyOp op);
+
+/// A module's strategies with their predictions and the figures of their
+/// search, as `dist-search-strategy` wrote them. Fails with a diagnostic where
+/// they are missing.
+mlir::FailureOr<planning::SearchResult> toSearchResult(mlir::ModuleOp module);
 
 /// The location of the op that a fault with this path is about, e.g.
 /// `islands[0].stages[2].blocks`.
