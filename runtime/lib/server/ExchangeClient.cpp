@@ -262,9 +262,9 @@ void RankExchange::retry(const char *what, Attempt attempt) {
         throw PeerError("the exchange with the parameter server was aborted");
     }
     if (!end)
-      end = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                               std::chrono::duration<double>(
-                                   options.retrySeconds));
+      end = Clock::now() +
+            std::chrono::duration_cast<Clock::duration>(
+                std::chrono::duration<double>(options.retrySeconds));
     if (!isTransient(status.error_code()) || Clock::now() >= *end)
       fail(what, status);
     std::this_thread::sleep_for(pause);
@@ -434,9 +434,9 @@ void RankExchange::pull(std::uint32_t fragment, std::uint64_t version,
   request.set_momentum(momentum);
   for (const Piece &piece : pieces) {
     const ExchangeTensor &tensor = tensors[piece.tensor].tensor;
-    toWire(TensorSlice{tensor.name,
-                       cut(tensor.ranges, piece.first, piece.count)},
-           *request.add_slices());
+    toWire(
+        TensorSlice{tensor.name, cut(tensor.ranges, piece.first, piece.count)},
+        *request.add_slices());
   }
   // A second try writes the same values again.
   retry("pull", [&] { return pullOnce(request, pieces, sink); });

@@ -11,7 +11,7 @@
 // and its prepared segments, pieces of at most 4 MiB while it loads and saves,
 // one microbatch of tokens, 1 MiB of scratch per communicator that reduces, and
 // its threads' stacks. kMemoryBeyondArena bounds all of it; measured are 30 MiB
-// alone and up to 80 MiB with peers and a server. With a server the exchange
+// alone and up to 60 MiB with peers and a server. With a server the exchange
 // client keeps the global values of the owned elements besides: the plan's
 // host_bytes.
 //
