@@ -48,6 +48,39 @@ inline mlir::Location placeOfKey(mlir::Location place, llvm::StringRef key) {
   return place;
 }
 
+/// The n-th op of a kind in a region of one block, or null.
+template <typename OpTy>
+mlir::Operation *nthOp(mlir::Region &region, uint64_t n) {
+  for (OpTy op : region.getOps<OpTy>())
+    if (n-- == 0)
+      return op;
+  return nullptr;
+}
+
+/// Follows a path such as `islands[0].stages[2].blocks` from `root`, step by
+/// step: `inner(op, key, index)` is the op that a step leads to, null where the
+/// key is one of the op's own. The location of what the path names.
+inline mlir::Location locatePath(
+    mlir::Operation *root, llvm::StringRef path,
+    llvm::function_ref<mlir::Operation *(mlir::Operation *op,
+                                         llvm::StringRef key, uint64_t index)>
+        inner) {
+  mlir::Operation *found = root;
+  while (!path.empty()) {
+    auto [step, rest] = path.split('.');
+    path = rest;
+    auto [key, number] = step.split('[');
+    uint64_t index = 0;
+    if (number.consumeInteger(10, index))
+      index = 0;
+    mlir::Operation *next = inner(found, key, index);
+    if (!next)
+      return placeOfKey(found->getLoc(), key);
+    found = next;
+  }
+  return found->getLoc();
+}
+
 } // namespace tombolo
 
 #endif // TOMBOLO_SUPPORT_PLACES_H

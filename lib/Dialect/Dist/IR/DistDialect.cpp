@@ -312,37 +312,20 @@ StrategyOp dist::buildStrategy(OpBuilder &builder, PlaceOf placeOf,
   return result;
 }
 
-/// The n-th op of a kind in a region, or null.
-template <typename OpTy> static Operation *nth(Region &region, uint64_t n) {
-  for (OpTy op : region.getOps<OpTy>())
-    if (n-- == 0)
-      return op;
-  return nullptr;
-}
-
 Location dist::locate(StrategyOp op, StringRef path) {
-  Operation *found = op;
-  while (!path.empty()) {
-    auto [step, rest] = path.split('.');
-    path = rest;
-    auto [key, number] = step.split('[');
-    uint64_t index = 0;
-    if (number.consumeInteger(10, index))
-      index = 0;
-    Operation *inner = nullptr;
-    if (key == "server" && isa<StrategyOp>(found))
-      inner = nth<ServerOp>(found->getRegion(0), 0);
-    else if (key == "islands" && isa<StrategyOp>(found))
-      inner = nth<IslandOp>(found->getRegion(0), index);
-    else if (key == "stages" && isa<IslandOp>(found))
-      inner = nth<StageOp>(found->getRegion(0), index);
-    else if (key == "replicas" && isa<StageOp>(found))
-      inner = nth<ReplicasOp>(found->getRegion(0), index);
-    if (!inner)
-      return placeOfKey(found->getLoc(), key);
-    found = inner;
-  }
-  return found->getLoc();
+  return locatePath(
+      op, path,
+      [](Operation *op, StringRef key, uint64_t index) -> Operation * {
+        if (key == "server" && isa<StrategyOp>(op))
+          return nthOp<ServerOp>(op->getRegion(0), 0);
+        if (key == "islands" && isa<StrategyOp>(op))
+          return nthOp<IslandOp>(op->getRegion(0), index);
+        if (key == "stages" && isa<IslandOp>(op))
+          return nthOp<StageOp>(op->getRegion(0), index);
+        if (key == "replicas" && isa<StageOp>(op))
+          return nthOp<ReplicasOp>(op->getRegion(0), index);
+        return nullptr;
+      });
 }
 
 #define GET_OP_CLASSES

@@ -167,53 +167,37 @@ TopologyOp topo::buildTopology(OpBuilder &builder, PlaceOf placeOf,
   return result;
 }
 
-/// The n-th op of a kind in a block, or null.
-template <typename OpTy> static Operation *nth(Block &block, uint64_t n) {
-  for (OpTy op : block.getOps<OpTy>())
-    if (n-- == 0)
-      return op;
+/// What a step of a path leads to inside a site; null: a key of its own.
+static Operation *insideSite(SiteOp site, StringRef key, uint64_t index) {
+  Region &body = site.getBody();
+  if (key == "pools")
+    return nthOp<PoolOp>(body, index);
+  if (key == "hosts")
+    return nthOp<HostsOp>(body, 0);
+  // Those of named pairs are `fabrics`, the one of all others is `fabric`.
+  for (FabricOp fabric : body.getOps<FabricOp>()) {
+    if (key == "fabrics" && fabric.getFirst() && index-- == 0)
+      return fabric;
+    if (key == "fabric" && !fabric.getFirst())
+      return fabric;
+  }
   return nullptr;
 }
 
 Location topo::locate(TopologyOp op, StringRef path) {
-  Operation *found = op;
-  while (!path.empty()) {
-    auto [step, rest] = path.split('.');
-    path = rest;
-    auto [key, number] = step.split('[');
-    uint64_t index = 0;
-    if (number.consumeInteger(10, index))
-      index = 0;
-    Operation *inner = nullptr;
-    if (auto topology = dyn_cast<TopologyOp>(found)) {
-      Block &body = topology.getBody().front();
-      inner = key == "chips"   ? nth<ChipOp>(body, index)
-              : key == "sites" ? nth<SiteOp>(body, index)
-              : key == "links" ? nth<LinkOp>(body, index)
-                               : nullptr;
-    } else if (auto site = dyn_cast<SiteOp>(found)) {
-      Block &body = site.getBody().front();
-      if (key == "fabrics") {
-        for (FabricOp fabric : body.getOps<FabricOp>())
-          if (fabric.getFirst() && index-- == 0) {
-            inner = fabric;
-            break;
-          }
-      } else if (key == "fabric") {
-        for (FabricOp fabric : body.getOps<FabricOp>())
-          if (!fabric.getFirst())
-            inner = fabric;
-      } else {
-        inner = key == "pools"   ? nth<PoolOp>(body, index)
-                : key == "hosts" ? nth<HostsOp>(body, 0)
-                                 : nullptr;
-      }
-    }
-    if (!inner)
-      return placeOfKey(found->getLoc(), key);
-    found = inner;
-  }
-  return found->getLoc();
+  return locatePath(
+      op, path,
+      [](Operation *op, StringRef key, uint64_t index) -> Operation * {
+        if (auto site = dyn_cast<SiteOp>(op))
+          return insideSite(site, key, index);
+        if (!isa<TopologyOp>(op))
+          return nullptr;
+        Region &body = op->getRegion(0);
+        return key == "chips"   ? nthOp<ChipOp>(body, index)
+               : key == "sites" ? nthOp<SiteOp>(body, index)
+               : key == "links" ? nthOp<LinkOp>(body, index)
+                                : nullptr;
+      });
 }
 
 std::string topo::topologyHash(const planning::Topology &topology) {
