@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <csignal>
 #include <mutex>
 #include <set>
 
@@ -215,6 +216,9 @@ std::unique_ptr<Transport> createGlooTransport(std::uint64_t rank,
                                                const std::string &store,
                                                const std::string &host,
                                                TransportOptions options) {
+  // Gloo writes to sockets without MSG_NOSIGNAL: a peer that has just gone must
+  // be an error of the write, not the end of this process.
+  std::signal(SIGPIPE, SIG_IGN);
   return std::make_unique<GlooTransport>(rank, store, host, options);
 }
 
