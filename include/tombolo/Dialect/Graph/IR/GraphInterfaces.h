@@ -45,15 +45,46 @@ struct StridedView {
 mlir::FailureOr<llvm::SmallVector<int64_t>>
 getReshapedStrides(const StridedView &source, llvm::ArrayRef<int64_t> shape);
 
-/// For each dimension of each operand and result the factor it belongs to
-/// (-1: none; such a dimension cannot be split). Dimensions of one factor are
-/// split alike; over a factor in `reductions` results are partial sums.
-struct ShardingRule {
-  llvm::SmallVector<llvm::SmallVector<int>> operands;
-  llvm::SmallVector<llvm::SmallVector<int>> results;
-  llvm::SmallVector<int64_t> factorSizes;
-  llvm::SmallVector<int> reductions;
+/// A loop of an op as one would write it with indices (the letters of an einsum).
+struct ShardingFactor {
+  /// Iterations; kDynamic for the batch.
+  int64_t size = 1;
+  /// Whether equal consecutive parts of it may lie on different chips.
+  bool splittable = true;
+  /// Whether the results of one part are partial sums of the whole.
+  bool reduced = false;
+  /// What `buildShard` itself all-reduces over the chips when this is split.
+  int64_t allReduceBytes = 0;
 };
+
+/// How an op may be split over chips. A dimension is a list of factors, major
+/// to minor, whose sizes multiply to its size: a reshape of [6] to [2, 3] has
+/// factors {a: 2, b: 3} and dimensions [[a, b]] and [[a], [b]]. Splitting factor
+/// f splits every dimension that has it; operands without it are whole.
+struct ShardingRule {
+  using Dimension = llvm::SmallVector<int, 2>;
+  using Tensor = llvm::SmallVector<Dimension, 4>;
+
+  llvm::SmallVector<ShardingFactor> factors;
+  llvm::SmallVector<Tensor> operands;
+  llvm::SmallVector<Tensor> results;
+  /// Sets of operands in which the op is linear together: when all operands of a
+  /// set are partial sums and the others whole, its results are partial sums.
+  llvm::SmallVector<llvm::SmallVector<int, 2>> linear;
+};
+
+/// What `buildShard` may ask for.
+struct ShardContext {
+  /// Chips of a tensor-parallel replica.
+  int64_t count;
+  /// The chip's number among them, tensor<i64>.
+  llvm::function_ref<mlir::Value()> getTensorIndex;
+};
+
+/// The op itself on local operands with local result types.
+mlir::FailureOr<llvm::SmallVector<mlir::Value>>
+buildShardByClone(mlir::Operation *op, mlir::OpBuilder &builder,
+                  mlir::ValueRange operands, mlir::TypeRange resultTypes);
 
 } // namespace tombolo::graph
 

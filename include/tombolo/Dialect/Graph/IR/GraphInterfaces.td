@@ -47,12 +47,23 @@ def Graph_ShardingRuleOpInterface : OpInterface<"ShardingRuleOpInterface"> {
   let description = [{
     Which dimensions of operands and results go together when a tensor is
     split over chips (factors), and over which of them the op reduces. An op
-    without a rule can only be replicated.
+    without a rule can only be computed whole on every chip.
   }];
-  let methods = [InterfaceMethod<
-    "the op's rule, or failure when it has none",
-    "::mlir::FailureOr<::tombolo::graph::ShardingRule>", "getShardingRule",
-    (ins), "", "return ::mlir::failure();">];
+  let methods = [
+    InterfaceMethod<"the op's rule, or failure when it has none",
+      "::mlir::FailureOr<::tombolo::graph::ShardingRule>", "getShardingRule",
+      (ins), "", "return ::mlir::failure();">,
+    InterfaceMethod<
+      [{Builds what one chip computes when `factor` of the rule is split. The
+        operands are local: split as the rule says. Returns local results, of
+        `resultTypes`; they are partial sums when the factor is reduced. The
+        default clones the op, which is right where shapes say everything.}],
+      "::mlir::FailureOr<::llvm::SmallVector<::mlir::Value>>", "buildShard",
+      (ins "::mlir::OpBuilder &":$builder, "::mlir::ValueRange":$operands,
+           "::mlir::TypeRange":$resultTypes, "int":$factor,
+           "const ::tombolo::graph::ShardContext &":$context), "",
+      [{return ::tombolo::graph::buildShardByClone(
+            $_op.getOperation(), builder, operands, resultTypes);}]>];
 }
 
 def Graph_ViewOpInterface : OpInterface<"ViewOpInterface"> {

@@ -409,4 +409,6 @@ def Graph_AdamwOp : Graph_OptimizerOp<"adamw"> {
                       Graph_F32Tensor:$new_exp_avg_sq);
 }
 
+include "tombolo/Dialect/Graph/IR/GraphCollectiveOps.td"
+
 #endif // TOMBOLO_DIALECT_GRAPH_IR_GRAPHOPS_TD
