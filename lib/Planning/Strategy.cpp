@@ -161,8 +161,6 @@ Faults supportedBySlice(const Strategy &strategy) {
       }
       if (stage.recompute.kind == Recompute::Blocks)
         notYet(in(place, "recompute"), "recomputing some blocks of a stage");
-      if (stage.optimizerSharding)
-        notYet(in(place, "optimizer_sharding"), "optimizer sharding");
     }
   }
   if (const auto &server = strategy.server) {

@@ -47,7 +47,10 @@ void toExpr(ExprAttr expr, v1::Expr &message) {
     to.set_factor(term.factor);
     to.set_offset(term.offset);
     to.set_modulus(term.modulus);
+    to.set_coordinate(static_cast<v1::Coordinate>(term.coordinate));
   }
+  if (expr.getDivisor() != 1)
+    message.set_divisor(expr.getDivisor());
 }
 
 //===----------------------------------------------------------------------===//
@@ -215,6 +218,12 @@ public:
       return failure();
     message.set_stats_address(*stats);
     message.set_updates_address(*updates);
+    if (auto address = program.getTensorIndex()) {
+      FailureOr<int64_t> index = fixed(program, *address);
+      if (failed(index))
+        return failure();
+      message.set_tensor_index_address(*index);
+    }
     for (auto region : program.getOps<RegionOp>()) {
       v1::Region &to = *message.add_regions();
       to.set_name(region.getRegionName().str());
@@ -231,6 +240,7 @@ public:
       v1::StateRegion &to = *message.add_states();
       to.set_name(state.getStateName().str());
       to.set_offset(*offset);
+      to.set_part_bytes(state.getPartBytes());
     }
     for (auto semaphore : program.getOps<SemaphoreOp>())
       semaphores.insert({semaphore.getSymName(), semaphores.size()});
@@ -286,6 +296,15 @@ private:
     to.set_dtype(toDType(type.getElementType()));
     for (int64_t size : type.getShape())
       to.add_dims(size);
+    if (auto slices = family.getSlices())
+      for (auto slice : slices->getAsRange<SliceAttr>()) {
+        v1::Slice &one = *to.add_slices();
+        one.set_begin(slice.getBegin());
+        one.set_length(slice.getLength());
+        one.set_count(slice.getCount());
+        one.set_stride(slice.getStride());
+        one.set_tensor_stride(slice.getTensorStride());
+      }
     to.set_trainable(!family.getFrozen());
     to.set_fragment(family.getFragment());
     to.set_owner(family.getOwner());
@@ -354,7 +373,12 @@ private:
       return exportTransfer(receive, *to.mutable_receive());
     if (auto collective = dyn_cast<CollectiveOp>(op)) {
       v1::Collective &message = *to.mutable_collective();
-      message.set_kind(v1::Collective::KIND_ALL_REDUCE_SUM);
+      v1::Collective::Kind kind;
+      if (!v1::Collective::Kind_Parse("KIND_" + collective.getKind().upper(),
+                                      &kind))
+        return op->emitOpError()
+               << "unknown kind '" << collective.getKind() << "'";
+      message.set_kind(kind);
       message.set_group(
           static_cast<v1::Collective::Group>(collective.getGroup()));
       message.set_elements(collective.getElements());
@@ -373,6 +397,8 @@ private:
     message.set_stage(op.getStage());
     message.set_bytes(op.getBytes());
     toExpr(op.getMicrobatch(), *message.mutable_microbatch());
+    if (auto index = op.getTensorIndex())
+      toExpr(*index, *message.mutable_tensor_index());
     return toAddress(op, op.getAddress(), *message.mutable_address());
   }
 

@@ -152,9 +152,9 @@ StrategyPins pinsOf(const Strategy &strategy);
 
 /// What a strategy asks for that cannot be lowered yet: tensor parallelism,
 /// interleaved and zero-bubble schedules, several pools in one stage, unequal
-/// replicas in the stages of an island, partial recomputation, optimizer
-/// sharding, islands over several sites, several fragments, compression,
-/// overlap, backups. Empty: all of it can.
+/// replicas in the stages of an island, partial recomputation, islands over
+/// several sites, several fragments, compression, overlap, backups. Empty: all
+/// of it can.
 Faults supportedBySlice(const Strategy &strategy);
 
 } // namespace tombolo::planning

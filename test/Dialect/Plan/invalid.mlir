@@ -166,3 +166,63 @@ plan.program @p stats <0> updates <0> {
 // The optimizer's numbers are all there.
 // expected-error@+1 {{expected a real setting 'beta2'}}
 plan.training "adamw" learning_rate 1.0e-3 global_batch 8 precision "f32" {beta1 = 0.9 : f64}
+
+// -----
+
+// What is added is a number with a fraction.
+plan.program @p stats <0> updates <8> {
+  plan.step {
+    // expected-error@+1 {{expected f32 or bf16 to add, got 'i64'}}
+    plan.collective "all_reduce_sum" over tensor <0> elements 4 : i64 on collective
+  }
+  plan.finish {
+  }
+}
+
+// -----
+
+// Slices lie inside the parameter.
+plan.program @p stats <0> updates <8> {
+  // expected-error@+1 {{#plan.slice<0, 4 by 5, 8, 4> is no part of 'tensor<4x8xf32>'}}
+  plan.parameters ["w"] from ["w"] count 1 at <0> stride 64 : tensor<4x8xf32> slices [#plan.slice<0, 4 by 5, 8, 4>]
+  plan.step {
+  }
+  plan.finish {
+  }
+}
+
+// -----
+
+// Runs of a slice do not overlap.
+plan.program @p stats <0> updates <8> {
+  // expected-error@+1 {{expected runs that are not empty and do not overlap, got 4 by 2, 2 apart}}
+  plan.parameters ["w"] from ["w"] count 1 at <0> stride 64 : tensor<4x8xf32> slices [#plan.slice<0, 4 by 2, 2, 4>]
+  plan.step {
+  }
+  plan.finish {
+  }
+}
+
+// -----
+
+// Parts begin at addresses of slots.
+plan.program @p stats <0> updates <8> {
+  // expected-error@+1 {{expected parts of a multiple of 64 bytes, got 96}}
+  plan.state "exp_avg" at <0> part 96
+  plan.step {
+  }
+  plan.finish {
+  }
+}
+
+// -----
+
+// Nothing is divided by zero.
+plan.program @p stats <0> updates <8> {
+  plan.step {
+    // expected-error@+1 {{expected a positive divisor}}
+    plan.send 1 tensor_index <tensor_index floordiv 0> <0> bytes 16 microbatch <0> on send_forward
+  }
+  plan.finish {
+  }
+}

@@ -66,6 +66,26 @@ plan.program @q stats <64> updates <128> arena_bytes 4096 host_bytes 64 {
   }
 }
 
+// What depends on where the rank stands in its stage: coordinates, a quotient,
+// slices of parameters, state of a replica's part, collectives over a replica.
+// CHECK-LABEL: plan.program @r stats <64> updates <128> tensor_index <192> arena_bytes 4096
+// CHECK: plan.parameters ["w"] from ["w"] count 1 at <0> stride 64 : tensor<4x8xf32> slices [#plan.slice<0, 4 by 4, 8, 4>] owner
+// CHECK: plan.state "exp_avg" at <64> part 128
+// CHECK: plan.collective "all_to_all" over tensor <32 * tensor_index> elements 8 : i64
+// CHECK: plan.collective "reduce_scatter_sum" over replicas <64 * replica> elements 16 : f32
+// CHECK: plan.send 1 tensor_index <1 + 2 * tensor_index floordiv 4> <16 * (tensor_index + 1 mod 2)> bytes 16
+plan.program @r stats <64> updates <128> tensor_index <192> arena_bytes 4096 {
+  plan.parameters ["w"] from ["w"] count 1 at <0> stride 64 : tensor<4x8xf32> slices [#plan.slice<0, 4 by 4, 8, 4>] owner
+  plan.state "exp_avg" at <64> part 128
+  plan.step {
+    plan.collective "all_to_all" over tensor <32 * tensor_index> elements 8 : i64 on collective
+    plan.collective "reduce_scatter_sum" over replicas <64 * replica> elements 16 : f32 on collective
+    plan.send 1 tensor_index <2 * tensor_index + 1 floordiv 4> <16 * (tensor_index + 1 mod 2)> bytes 16 microbatch <0> on send_forward
+  }
+  plan.finish {
+  }
+}
+
 // The other messages of a plan.
 // CHECK: plan.model hash "00" topology "01" tokens_per_sample 8 vocabulary 100
 // CHECK: plan.input "labels" : tensor<8xi64> label

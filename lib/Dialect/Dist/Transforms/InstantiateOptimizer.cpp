@@ -130,7 +130,7 @@ private:
     FailureOr<StageLayout> layout = layOut(stage, symbols);
     if (failed(layout))
       return failure();
-    int64_t elements = layout->trainableBytes / 4;
+    int64_t elements = layout->partBytes() / 4;
     OpBuilder builder = OpBuilder::atBlockEnd(&stage.getBody().front());
     SmallVector<StringRef> names;
     if (elements > 0) // else nothing has a state

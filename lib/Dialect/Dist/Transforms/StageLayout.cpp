@@ -8,11 +8,16 @@
 
 #include "tombolo/Dialect/Graph/IR/GraphOps.h"
 
+#include "llvm/Support/MathExtras.h"
+
 using namespace mlir;
 
 namespace tombolo::dist {
 
-static int64_t alignUp(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+static constexpr int64_t kAlignment = 64;
+static int64_t alignUp(int64_t bytes) {
+  return llvm::alignTo(bytes, kAlignment);
+}
 
 FailureOr<StageLayout> layOut(StageOp stage, SymbolTable &symbols) {
   StageLayout layout;
@@ -60,6 +65,13 @@ FailureOr<StageLayout> layOut(StageOp stage, SymbolTable &symbols) {
       ParameterFamily &family = layout.families[i];
       family.stride = family.frozen ? mine.frozenStride : mine.stride;
     }
+  }
+  if (stage.getOptimizerSharding()) {
+    layout.parts = 0;
+    for (auto group : stage.getBody().getOps<ReplicasOp>())
+      layout.parts += group.getCount();
+    layout.trainableBytes =
+        llvm::alignTo(layout.trainableBytes, kAlignment * layout.parts);
   }
   return layout;
 }

@@ -41,7 +41,15 @@ StridedAttr::verify(llvm::function_ref<InFlightDiagnostic()> emitError,
 // Expressions
 //===----------------------------------------------------------------------===//
 
+LogicalResult ExprAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                               int64_t, ArrayRef<Term>, uint64_t divisor) {
+  if (divisor == 0)
+    return emitError() << "expected a positive divisor";
+  return success();
+}
+
 ExprAttr ExprAttr::scaledBy(int64_t factor) const {
+  assert(getDivisor() == 1 && "a quotient cannot be scaled");
   SmallVector<Term> terms;
   if (factor != 0)
     for (Term term : getTerms()) {
@@ -52,15 +60,22 @@ ExprAttr ExprAttr::scaledBy(int64_t factor) const {
 }
 
 ExprAttr ExprAttr::plus(int64_t constant) const {
-  return get(getContext(), getConstant() + constant, getTerms());
+  return get(getContext(),
+             getConstant() + constant * static_cast<int64_t>(getDivisor()),
+             getTerms(), getDivisor());
 }
 
 ExprAttr ExprAttr::plus(ExprAttr other) const {
+  if (getDivisor() != other.getDivisor()) {
+    if (getDivisor() == 1)
+      return other.plus(*this);
+    other = other.scaledBy(static_cast<int64_t>(getDivisor()));
+  }
   SmallVector<Term> terms(getTerms());
   for (const Term &term : other.getTerms()) {
     auto *same = llvm::find_if(terms, [&](const Term &mine) {
       return mine.variable == term.variable && mine.offset == term.offset &&
-             mine.modulus == term.modulus;
+             mine.modulus == term.modulus && mine.coordinate == term.coordinate;
     });
     if (same != terms.end())
       same->factor += term.factor;
@@ -68,12 +83,13 @@ ExprAttr ExprAttr::plus(ExprAttr other) const {
       terms.push_back(term);
   }
   llvm::erase_if(terms, [](const Term &term) { return term.factor == 0; });
-  return get(getContext(), getConstant() + other.getConstant(), terms);
+  return get(getContext(), getConstant() + other.getConstant(), terms,
+             getDivisor());
 }
 
 FailureOr<ExprAttr> ExprAttr::mod(uint64_t modulus) const {
   int64_t constant = getConstant();
-  if (modulus == 0)
+  if (modulus == 0 || getDivisor() != 1)
     return failure();
   if (modulus == 1)
     return get(getContext(), 0);
@@ -92,25 +108,23 @@ FailureOr<ExprAttr> ExprAttr::mod(uint64_t modulus) const {
   return get(getContext(), 0, {term});
 }
 
-int64_t ExprAttr::evaluate(ArrayRef<int64_t> values) const {
-  int64_t sum = getConstant();
-  for (const Term &term : getTerms()) {
-    int64_t value = values[term.variable] + term.offset;
-    if (term.modulus != 0)
-      value %= static_cast<int64_t>(term.modulus);
-    sum += term.factor * value;
-  }
-  return sum;
-}
+static constexpr StringLiteral kTensorIndex = "tensor_index";
+static constexpr StringLiteral kReplica = "replica";
 
+/// sum := term {`+` term} [`floordiv` integer]
 /// term := integer | [integer `*`] atom
-/// atom := vN | `(` vN [`+` integer] [`mod` integer] `)`
-static ParseResult parseVariable(AsmParser &parser, int64_t &variable) {
+/// atom := name | `(` name [`+` integer] [`mod` integer] `)`
+/// name := vN | `tensor_index` | `replica`
+static ParseResult parseVariable(AsmParser &parser, Term &term) {
   StringRef keyword;
   if (parser.parseKeyword(&keyword))
     return failure();
-  if (!keyword.consume_front("v") || keyword.getAsInteger(10, variable) ||
-      variable < 0)
+  if (keyword == kTensorIndex)
+    term.coordinate = Coordinate::TensorIndex;
+  else if (keyword == kReplica)
+    term.coordinate = Coordinate::Replica;
+  else if (!keyword.consume_front("v") ||
+           keyword.getAsInteger(10, term.variable) || term.variable < 0)
     return parser.emitError(parser.getCurrentLocation(),
                             "expected a loop variable such as v0");
   return success();
@@ -118,8 +132,8 @@ static ParseResult parseVariable(AsmParser &parser, int64_t &variable) {
 
 static ParseResult parseAtom(AsmParser &parser, Term &term) {
   if (failed(parser.parseOptionalLParen()))
-    return parseVariable(parser, term.variable);
-  if (parseVariable(parser, term.variable))
+    return parseVariable(parser, term);
+  if (parseVariable(parser, term))
     return failure();
   if (succeeded(parser.parseOptionalPlus()) && parser.parseInteger(term.offset))
     return failure();
@@ -155,12 +169,17 @@ static FailureOr<ExprAttr> parseExpr(AsmParser &parser) {
       return failure();
     terms.push_back(term);
   } while (succeeded(parser.parseOptionalPlus()));
-  return ExprAttr::get(parser.getContext(), constant, terms);
+  uint64_t divisor = 1;
+  if (succeeded(parser.parseOptionalKeyword("floordiv")) &&
+      parser.parseInteger(divisor))
+    return failure();
+  return parser.getChecked<ExprAttr>(parser.getContext(), constant,
+                                     ArrayRef<Term>(terms), divisor);
 }
 
 static void printExpr(AsmPrinter &printer, ExprAttr expr) {
   bool first = true;
-  if (expr.getConstant() != 0 || expr.isConstant()) {
+  if (expr.getConstant() != 0 || expr.getTerms().empty()) {
     printer << expr.getConstant();
     first = false;
   }
@@ -171,7 +190,14 @@ static void printExpr(AsmPrinter &printer, ExprAttr expr) {
     if (term.factor != 1)
       printer << term.factor << " * ";
     bool bare = term.offset == 0 && term.modulus == 0;
-    printer << (bare ? "v" : "(v") << term.variable;
+    if (!bare)
+      printer << "(";
+    if (term.coordinate == Coordinate::TensorIndex)
+      printer << kTensorIndex;
+    else if (term.coordinate == Coordinate::Replica)
+      printer << kReplica;
+    else
+      printer << "v" << term.variable;
     if (term.offset != 0)
       printer << " + " << term.offset;
     if (term.modulus != 0)
@@ -179,6 +205,8 @@ static void printExpr(AsmPrinter &printer, ExprAttr expr) {
     if (!bare)
       printer << ")";
   }
+  if (expr.getDivisor() != 1)
+    printer << " floordiv " << expr.getDivisor();
 }
 
 Attribute ExprAttr::parse(AsmParser &parser, Type) {
@@ -266,5 +294,17 @@ LogicalResult GuardAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   if (modulus == 0 || remainder >= modulus)
     return emitError() << "expected a remainder below the modulus, got "
                        << remainder << " mod " << modulus;
+  return success();
+}
+
+LogicalResult SliceAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                                int64_t begin, int64_t length, int64_t count,
+                                int64_t stride, int64_t tensorStride) {
+  if (begin < 0 || length <= 0 || count <= 0 || tensorStride < 0 ||
+      (count > 1 && stride < length))
+    return emitError() << "expected runs that are not empty and do not "
+                          "overlap, got "
+                       << length << " by " << count << ", " << stride
+                       << " apart";
   return success();
 }

@@ -9,6 +9,7 @@
 
 #include "llvm/ADT/SmallBitVector.h"
 #include "llvm/ADT/StringMap.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace tombolo::plan;
@@ -52,7 +53,9 @@ public:
 
   LogicalResult verify() {
     if (failed(verifyAddress(program, program.getStats())) ||
-        failed(verifyAddress(program, program.getUpdates())))
+        failed(verifyAddress(program, program.getUpdates())) ||
+        (program.getTensorIndex() &&
+         failed(verifyAddress(program, *program.getTensorIndex()))))
       return failure();
     for (Operation &op : program.getBody().front()) {
       if (auto parameters = dyn_cast<ParametersOp>(op)) {
@@ -138,7 +141,8 @@ private:
 
   LogicalResult verifyExpr(Operation *op, ExprAttr expr) {
     for (const Term &term : expr.getTerms())
-      if (!visible.contains(term.variable))
+      if (term.coordinate == Coordinate::None &&
+          !visible.contains(term.variable))
         return op->emitOpError()
                << "v" << term.variable << " is no variable of a loop around it";
     return success();
@@ -188,9 +192,35 @@ LogicalResult ParametersOp::verify() {
   auto type = cast<RankedTensorType>(getType());
   if (!type.hasStaticShape())
     return emitOpError() << "expected a static type, got " << type;
-  if (getCount() > 1 && getStride() < storageBytes(type))
-    return emitOpError() << "expected a stride of at least "
-                         << storageBytes(type) << " bytes, got " << getStride();
+  if (auto slices = getSlices())
+    for (auto slice : slices->getAsRange<SliceAttr>()) {
+      int64_t reach;
+      if (llvm::MulOverflow(slice.getCount() - 1, slice.getStride(), reach) ||
+          llvm::AddOverflow(reach, slice.getBegin(), reach) ||
+          llvm::AddOverflow(reach, slice.getLength(), reach) ||
+          reach > type.getNumElements())
+        return emitOpError() << slice << " is no part of " << type;
+    }
+  int64_t bytes = getLocalElements() * elementBytes(type.getElementType());
+  if (getCount() > 1 && getStride() < bytes)
+    return emitOpError() << "expected a stride of at least " << bytes
+                         << " bytes, got " << getStride();
+  return success();
+}
+
+int64_t ParametersOp::getLocalElements() {
+  if (!getSlices())
+    return cast<RankedTensorType>(getType()).getNumElements();
+  int64_t sum = 0;
+  for (auto slice : getSlices()->getAsRange<SliceAttr>())
+    sum += slice.getLength() * slice.getCount();
+  return sum;
+}
+
+LogicalResult StateOp::verify() {
+  if (getPartBytes() < 0 || getPartBytes() % alignment != 0)
+    return emitOpError() << "expected parts of a multiple of " << alignment
+                         << " bytes, got " << getPartBytes();
   return success();
 }
 
@@ -201,9 +231,16 @@ LogicalResult LoopOp::verify() {
 }
 
 LogicalResult CollectiveOp::verify() {
-  if (getKind() != "all_reduce_sum")
-    return emitOpError() << "expected all_reduce_sum, got '" << getKind()
-                         << "'";
+  static const StringRef sums[] = {"all_reduce_sum", "reduce_scatter_sum"};
+  if (llvm::is_contained(sums, getKind())) {
+    if (!isa<FloatType>(getType()))
+      return emitOpError() << "expected f32 or bf16 to add, got " << getType();
+    return success();
+  }
+  if (getKind() != "all_gather" && getKind() != "all_to_all")
+    return emitOpError() << "expected all_reduce_sum, reduce_scatter_sum, "
+                            "all_gather or all_to_all, got '"
+                         << getKind() << "'";
   return success();
 }
 

@@ -20,10 +20,10 @@ namespace {
 
 /// The arena's parts in the order in which they lie; others follow by name of
 /// appearance. What is kept from step to step comes first.
-const StringRef regionOrder[] = {"parameters", "frozen",     "gradients",
-                                 "exp_avg",    "exp_avg_sq", "momentum_buffer",
-                                 "updates",    "stats",      "inputs",
-                                 "boundary",   "saved",      "workspace"};
+const StringRef regionOrder[] = {
+    "parameters",      "frozen",  "gradients", "exp_avg",      "exp_avg_sq",
+    "momentum_buffer", "updates", "stats",     "tensor_index", "inputs",
+    "boundary",        "saved",   "workspace"};
 
 class ProgramAllocation {
 public:
@@ -35,6 +35,8 @@ public:
       return failure();
     program.setStatsAttr(rewrite(program.getStats()));
     program.setUpdatesAttr(rewrite(program.getUpdates()));
+    if (auto address = program.getTensorIndex())
+      program.setTensorIndexAttr(rewrite(*address));
     WalkResult result = program.walk([&](Operation *op) {
       if (isa<ProgramOp>(op))
         return WalkResult::advance();
@@ -92,9 +94,8 @@ private:
         if (family.getFrozen() || !family.getOwner())
           continue;
         int64_t bytes;
-        auto type = cast<RankedTensorType>(family.getType());
-        if (__builtin_mul_overflow(type.getNumElements() * 4, family.getCount(),
-                                   &bytes) ||
+        if (__builtin_mul_overflow(family.getLocalElements() * 4,
+                                   family.getCount(), &bytes) ||
             __builtin_add_overflow(host, bytes, &host) || host > maxArenaBytes)
           return family.emitOpError("needs more than 2^56 bytes on the host");
       }

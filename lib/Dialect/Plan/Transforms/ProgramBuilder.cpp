@@ -194,11 +194,12 @@ void ProgramBuilder::transfer(bool send, bool forward, ExprAttr microbatch) {
     if (send)
       builder.create<SendOp>(loc, builder.getI64IntegerAttr(other), address,
                              builder.getI64IntegerAttr(bytes), microbatch,
-                             laneAttr, ArrayAttr(), ArrayAttr(), GuardAttr());
+                             ExprAttr(), laneAttr, ArrayAttr(), ArrayAttr(),
+                             GuardAttr());
     else
       builder.create<ReceiveOp>(loc, builder.getI64IntegerAttr(other), address,
                                 builder.getI64IntegerAttr(bytes), microbatch,
-                                laneAttr, ArrayAttr(), ArrayAttr(),
+                                ExprAttr(), laneAttr, ArrayAttr(), ArrayAttr(),
                                 GuardAttr());
   }
 }
@@ -258,26 +259,43 @@ void ProgramBuilder::step() {
         backwardMicrobatch(microbatchExpr(*phase.backward, variable));
     });
   }
-  auto reduce = [&](Group group, FlatSymbolRefAttr buffer, int64_t elements) {
-    builder.create<CollectiveOp>(loc, builder.getStringAttr("all_reduce_sum"),
-                                 GroupAttr::get(context, group), at(buffer),
-                                 builder.getI64IntegerAttr(elements),
-                                 TypeAttr::get(builder.getF32Type()),
-                                 LaneAttr::get(context, Lane::Collective),
-                                 ArrayAttr(), ArrayAttr(), GuardAttr());
-  };
-  if (task.replicas > 1 && layout.trainableBytes > 0)
-    reduce(Group::Replicas, gradients, layout.trainableBytes / 4);
+  reduceAndUpdate();
+  exchange(/*guarded=*/true);
+}
+
+void ProgramBuilder::collective(StringRef kind, Group group,
+                                FlatSymbolRefAttr buffer, int64_t elements) {
+  builder.create<CollectiveOp>(loc, builder.getStringAttr(kind),
+                               GroupAttr::get(context, group), at(buffer),
+                               builder.getI64IntegerAttr(elements),
+                               TypeAttr::get(builder.getF32Type()),
+                               LaneAttr::get(context, Lane::Collective),
+                               ArrayAttr(), ArrayAttr(), GuardAttr());
+}
+
+/// With a sharded optimizer replica r gets the sum of part r of the gradients,
+/// updates part r of the parameters and gives it to the others.
+void ProgramBuilder::reduceAndUpdate() {
+  int64_t elements = layout.trainableBytes / 4;
+  if (task.replicas > 1 && elements > 0)
+    collective(shardsOptimizer() ? "reduce_scatter_sum" : "all_reduce_sum",
+               Group::Replicas, gradients, elements);
   if (task.ranks > 1)
-    reduce(Group::Island, stats, 2);
+    collective("all_reduce_sum", Group::Island, stats, 2);
   SmallVector<Attribute> addresses{at(stats, 4), at(updates)};
-  if (layout.trainableBytes > 0) {
-    addresses.append({at(parameters), at(gradients)});
+  if (elements > 0) {
+    ExprAttr own = constant(0);
+    if (shardsOptimizer())
+      own = ExprAttr::get(
+          context, 0, {Term{0, layout.partBytes(), 0, 0, Coordinate::Replica}});
+    addresses.append(
+        {at(parameters, constant(0), own), at(gradients, constant(0), own)});
     for (FlatSymbolRefAttr state : stateBuffers)
       addresses.push_back(at(state));
   }
   call(update.getFunctionAttr(), addresses, kUpdatePass);
-  exchange(/*guarded=*/true);
+  if (shardsOptimizer())
+    collective("all_gather", Group::Replicas, parameters, elements);
 }
 
 void ProgramBuilder::finish() {
@@ -305,9 +323,9 @@ FailureOr<ProgramOp> ProgramBuilder::build() {
   auto placeholder = [&](StringRef name, int64_t offset) {
     return at(FlatSymbolRefAttr::get(context, name), offset);
   };
-  program = builder.create<ProgramOp>(loc, builder.getStringAttr(task.name),
-                                      placeholder("stats", 0),
-                                      placeholder("updates", 0), IntegerAttr());
+  program = builder.create<ProgramOp>(
+      loc, builder.getStringAttr(task.name), placeholder("stats", 0),
+      placeholder("updates", 0), AddressAttr(), IntegerAttr());
   program->setAttr(kMicrobatchesAttr,
                    builder.getI64IntegerAttr(task.microbatches));
   OpBuilder::InsertionGuard guard(builder);

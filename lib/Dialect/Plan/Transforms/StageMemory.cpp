@@ -105,7 +105,7 @@ void ProgramBuilder::defineBuffers() {
   gradients = define("gradients", "gradients", 1, layout.trainableBytes);
   for (Attribute state : update.getStates()) {
     StringRef name = cast<StringAttr>(state).getValue();
-    stateBuffers.push_back(define(name, name, 1, layout.trainableBytes));
+    stateBuffers.push_back(define(name, name, 1, layout.partBytes()));
   }
   for (const RunBlocks &run : runs)
     for (const DataArgument &data : run.data)
@@ -131,11 +131,13 @@ void ProgramBuilder::defineParameters() {
         builder.getI64IntegerAttr(family.parameters.size()),
         at(family.frozen ? frozen : parameters, family.offset),
         builder.getI64IntegerAttr(family.stride), TypeAttr::get(family.type),
-        family.frozen ? builder.getUnitAttr() : UnitAttr(),
+        ArrayAttr(), family.frozen ? builder.getUnitAttr() : UnitAttr(),
         builder.getI64IntegerAttr(0), builder.getUnitAttr());
   }
   for (auto [name, buffer] : llvm::zip(update.getStates(), stateBuffers))
-    builder.create<StateOp>(loc, cast<StringAttr>(name), at(buffer));
+    builder.create<StateOp>(
+        loc, cast<StringAttr>(name), at(buffer),
+        builder.getI64IntegerAttr(shardsOptimizer() ? layout.partBytes() : 0));
 }
 
 AddressAttr ProgramBuilder::at(FlatSymbolRefAttr buffer, ExprAttr slot,

@@ -83,6 +83,9 @@ private:
                     ExprAttr microbatch, bool withSaved,
                     llvm::SmallVectorImpl<mlir::Attribute> &addresses);
   void transfer(bool send, bool forward, ExprAttr microbatch);
+  void collective(llvm::StringRef kind, Group group,
+                  mlir::FlatSymbolRefAttr buffer, int64_t elements);
+  void reduceAndUpdate();
   void exchange(bool guarded);
 
   ExprAttr microbatchExpr(int64_t first, int64_t variable) {
@@ -102,6 +105,11 @@ private:
         if (!run.trainable.empty())
           return true;
     return false;
+  }
+  /// Whether each replica has the optimizer state of its part of the parameters
+  /// only.
+  bool shardsOptimizer() const {
+    return layout.parts > 1 && layout.trainableBytes > 0;
   }
   bool recomputes() const {
     return dist::StageOp(task.op).getRecompute() == "full";

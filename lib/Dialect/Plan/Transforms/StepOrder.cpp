@@ -24,9 +24,8 @@ int64_t countExecutions(Operation *op) {
 }
 
 StepOrder::StepOrder(StepOp step) {
-  step.walk<WalkOrder::PreOrder>([&](InstructionOpInterface op) {
-    instructions.push_back(op);
-  });
+  step.walk<WalkOrder::PreOrder>(
+      [&](InstructionOpInterface op) { instructions.push_back(op); });
   struct Signals {
     SmallVector<Operation *> ops;
     int64_t count = 0;

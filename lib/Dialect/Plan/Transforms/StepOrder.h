@@ -26,8 +26,7 @@ public:
 
   /// Whether every execution of `earlier` is complete when `later`, which
   /// stands in no loop, starts.
-  bool isCompleteBefore(mlir::Operation *earlier,
-                        mlir::Operation *later) const;
+  bool isCompleteBefore(mlir::Operation *earlier, mlir::Operation *later) const;
 
   /// Instructions of the step, in program order.
   llvm::ArrayRef<mlir::Operation *> getInstructions() const {

@@ -4,7 +4,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
-#include "StepOrder.h"
+#include "VerifyUpdate.h"
 
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 #include "tombolo/Dialect/Plan/Transforms/Passes.h"
@@ -71,7 +71,10 @@ private:
     for (ArrayRef<Place> places : islands) {
       for (const Place &place : places)
         ok = succeeded(verifyMemory(place, topology)) &&
-             succeeded(verifyGradients(place, symbols)) && ok;
+             succeeded(verifyUpdate(place.program,
+                                    ReplicasOp(place.group).getCount(),
+                                    place.text(), symbols)) &&
+             ok;
       ok = succeeded(verifyRoutes(places, topology)) && ok;
     }
     return success(ok && succeeded(verifyServer(module, topology)));
@@ -99,102 +102,6 @@ private:
     for (RegionOp region : program.getOps<RegionOp>())
       note << " " << region.getRegionName() << " " << region.getBytes();
     return error;
-  }
-
-  /// With several replicas, every byte of the gradients goes through exactly
-  /// one sum of f32 over the replicas, when all that is added to it is there
-  /// and before anything reads it; with one, through none.
-  LogicalResult verifyGradients(const Place &place, SymbolTable &symbols) {
-    ReplicasOp group = place.group;
-    ProgramOp program = place.program;
-    RegionOp gradients;
-    for (RegionOp region : program.getOps<RegionOp>())
-      if (region.getRegionName() == "gradients")
-        gradients = region;
-    SmallVector<std::pair<int64_t, int64_t>> reduced; // begin, end
-    SmallVector<CollectiveOp> reductions;
-    WalkResult result = program.getStep().walk([&](CollectiveOp collective) {
-      if (collective.getGroup() != Group::Replicas)
-        return WalkResult::advance();
-      ExprAttr offset = collective.getAddress().getOffset();
-      if (!isa<StepOp>(collective->getParentOp()) || !offset.isConstant() ||
-          collective.getGuard()) {
-        collective.emitOpError()
-            << "reduces gradients more or less often than once a step";
-        return WalkResult::interrupt();
-      }
-      if (collective.getKind() != "all_reduce_sum" ||
-          !collective.getType().isF32()) {
-        collective.emitOpError()
-            << "reduces gradients by " << collective.getKind() << " of "
-            << collective.getType() << " instead of all_reduce_sum of f32";
-        return WalkResult::interrupt();
-      }
-      reductions.push_back(collective);
-      int64_t begin = offset.getConstant();
-      reduced.push_back({begin, begin + 4 * collective.getElements()});
-      return WalkResult::advance();
-    });
-    if (result.wasInterrupted())
-      return failure();
-    llvm::sort(reduced);
-    int64_t begin = gradients ? gradients.getOffset() : 0;
-    int64_t end = gradients ? begin + gradients.getBytes() : 0;
-    if (group.getCount() == 1) {
-      if (!reduced.empty())
-        return program.emitError()
-               << place.text() << ": reduces gradients of a single replica";
-      return success();
-    }
-    int64_t next = begin;
-    for (auto [from, to] : reduced) {
-      if (from < next)
-        return program.emitError() << place.text() << ": gradient byte "
-                                   << from - begin << " is reduced twice";
-      if (from > next)
-        break;
-      next = to;
-    }
-    if (next != end)
-      return program.emitError() << place.text() << ": gradient byte "
-                                 << next - begin << " is not reduced";
-    if (!gradients)
-      return success();
-    return verifyOrder(program, gradients, reductions, symbols);
-  }
-
-  /// Calls that write gradients are complete before their reduction starts,
-  /// and it is complete before calls that only read them start.
-  LogicalResult verifyOrder(ProgramOp program, RegionOp gradients,
-                            ArrayRef<CollectiveOp> reductions,
-                            SymbolTable &symbols) {
-    int64_t begin = gradients.getOffset(), end = begin + gradients.getBytes();
-    StepOrder order(program.getStep());
-    for (Operation *op : order.getInstructions()) {
-      auto call = dyn_cast<CallOp>(op);
-      if (!call)
-        continue;
-      auto segment = symbols.lookup<SegmentOp>(call.getSegment());
-      bool writes = false, reads = false;
-      for (auto [i, address] : llvm::enumerate(
-               call.getAddresses().getAsRange<AddressAttr>())) {
-        // Where a loop starts: a call never leaves the region.
-        int64_t from = address.getOffset().getConstant();
-        if (from >= begin && from < end)
-          (segment.getAccess(i) == Access::Read ? reads : writes) = true;
-      }
-      for (CollectiveOp reduction : reductions) {
-        if (writes && !order.isCompleteBefore(call, reduction))
-          return call.emitOpError()
-                 << "may write gradients after their reduction has started";
-        if (!writes && reads &&
-            (isa<LoopOp>(call->getParentOp()) ||
-             !order.isCompleteBefore(reduction, call)))
-          return call.emitOpError()
-                 << "may read gradients before their reduction is complete";
-      }
-    }
-    return success();
   }
 
   /// Neighbouring stages need a way between their pools.

@@ -68,7 +68,8 @@ def Dist_UpdateOp : Dist_Op<"update", [HasParent<"StageOp">]> {
     `elements` f32, their gradients, the sum of weights, the number of updates
     and one vector for each of `states`; it updates parameters, number and
     states in place. Parameters lie one after the other, each rounded up to 64
-    bytes, in the order of the stage's runs.
+    bytes, in the order of the stage's runs. In a stage with
+    `optimizer_sharding` the vectors are the part of one replica.
   }];
   let arguments = (ins FlatSymbolRefAttr:$function, I64Attr:$elements, StrArrayAttr:$states);
   let assemblyFormat = "$function `elements` $elements `states` $states attr-dict";

@@ -46,7 +46,8 @@ def DistInstantiateOptimizer : Pass<"dist-instantiate-optimizer", "::mlir::Modul
   let description = [{
     Lays a stage's trainable parameters out in one region and adds a
     `dist.update`: a function that advances the number of updates and runs the
-    optimizer once over the whole region. Stages of equal size share it. Frozen
+    optimizer once over the whole region, or over a replica's part of it where
+    the stage has `optimizer_sharding`. Stages of equal size share it. Frozen
     parameters lie elsewhere and have no update.
 
     Precondition: `dist-partition-stages` has run.

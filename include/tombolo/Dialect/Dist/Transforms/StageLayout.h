@@ -37,11 +37,16 @@ struct ParameterFamily {
 /// Two regions, trainable and frozen, each filled in the order of the stage's
 /// runs, block by block, parameters rounded up to 64 bytes. A tied parameter
 /// lies where its first user put it.
+///
+/// Where the optimizer is sharded, replica r updates part r of the trainable
+/// region, which is rounded up so that the parts are equal.
 struct StageLayout {
   std::vector<RunLayout> runs;
   std::vector<ParameterFamily> families;
   int64_t trainableBytes = 0;
   int64_t frozenBytes = 0;
+  int64_t parts = 1;
+  int64_t partBytes() const { return trainableBytes / parts; }
 };
 
 /// Computes the layout of a stage that has its runs. Fails with a diagnostic

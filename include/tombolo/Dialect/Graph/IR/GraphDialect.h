@@ -37,6 +37,14 @@ inline constexpr llvm::StringLiteral kBackwardWeightAttr =
 inline constexpr llvm::StringLiteral kSavedCountAttr = "graph.saved_count";
 inline constexpr llvm::StringLiteral kCarriedCountAttr =
     "graph.carried_count";
+/// Of an argument or result of a function of one chip, array<i64: dimension,
+/// outer, count>: the whole value's dimension of size N is seen as
+/// [outer, count, N / (outer count)], and chip i has [:, i, :]. Without it the
+/// value is whole.
+inline constexpr llvm::StringLiteral kSplitAttr = "graph.split";
+/// Of a result of a function of one chip (unit): the value is the sum over the
+/// chips, which is still to be taken.
+inline constexpr llvm::StringLiteral kPartialAttr = "graph.partial";
 
 } // namespace tombolo::graph
 

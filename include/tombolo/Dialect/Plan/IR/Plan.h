@@ -20,19 +20,24 @@
 
 namespace tombolo::plan {
 
-/// factor * ((variable + offset) mod modulus); modulus 0: no mod.
+/// Where a rank stands in its stage; the numbers are those of plan.proto.
+enum class Coordinate { None = 0, TensorIndex = 1, Replica = 2 };
+
+/// factor * ((x + offset) mod modulus), x a loop's variable unless a coordinate
+/// is named; modulus 0: no mod.
 struct Term {
   int64_t variable = 0;
   int64_t factor = 1;
   int64_t offset = 0;
   uint64_t modulus = 0;
+  Coordinate coordinate = Coordinate::None;
 
   bool operator==(const Term &) const = default;
 };
 
 inline llvm::hash_code hash_value(const Term &term) {
   return llvm::hash_combine(term.variable, term.factor, term.offset,
-                            term.modulus);
+                            term.modulus, term.coordinate);
 }
 
 /// Arena and slot addresses are multiples of this many bytes.

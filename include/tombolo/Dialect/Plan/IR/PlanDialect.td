@@ -49,7 +49,8 @@ def Plan_Lane : Plan_Enum<"Lane", "what an instruction occupies", [
   I32EnumAttrCase<"Exchange", 7, "exchange">]>;
 def Plan_Group : Plan_Enum<"Group", "who takes part in a collective", [
   I32EnumAttrCase<"Replicas", 1, "replicas">,
-  I32EnumAttrCase<"Island", 2, "island">]>;
+  I32EnumAttrCase<"Island", 2, "island">,
+  I32EnumAttrCase<"Tensor", 3, "tensor">]>;
 
 def Plan_AccessAttr : EnumAttr<Plan_Dialect, Plan_Access, "access">;
 def Plan_LaneAttr : EnumAttr<Plan_Dialect, Plan_Lane, "lane">;
@@ -64,30 +65,37 @@ class Plan_Attr<string name, string attrMnemonic, list<Trait> traits = []>
 }
 
 def Plan_ExprAttr : Plan_Attr<"Expr", "expr"> {
-  let summary = "constant + sum of factor * ((variable + offset) mod modulus)";
+  let summary = "(constant + sum of factor * ((variable + offset) mod modulus)) / divisor";
   let description = [{
-    An integer that depends on the enclosing loops; `vN` counts the iterations
-    of `plan.loop N`. Modulus 0 means no mod. Example:
-    `#plan.expr<64 + 128 * v0 + 32 * ((v1 + 2) mod 4)>`.
+    An integer that depends on the enclosing loops and on where the rank stands
+    in its stage; `vN` counts the iterations of `plan.loop N`, `tensor_index` is
+    the rank's number in its replica and `replica` its replica's in the stage.
+    Modulus 0 means no mod; the divisor of the whole is 1 unless `floordiv`
+    stands behind. Examples: `#plan.expr<64 + 128 * v0 + 32 * ((v1 + 2) mod 4)>`,
+    `#plan.expr<1 + 2 * tensor_index floordiv 4>`.
   }];
   let parameters = (ins "int64_t":$constant,
-                        ArrayRefParameter<"::tombolo::plan::Term">:$terms);
+                        ArrayRefParameter<"::tombolo::plan::Term">:$terms,
+                        "uint64_t":$divisor);
+  let genVerifyDecl = 1;
   let hasCustomAssemblyFormat = 1;
   let builders = [
     AttrBuilder<(ins CArg<"int64_t", "0">:$constant), [{
-      return $_get($_ctxt, constant, ::llvm::ArrayRef<::tombolo::plan::Term>());
+      return $_get($_ctxt, constant, ::llvm::ArrayRef<::tombolo::plan::Term>(), 1);
+    }]>,
+    AttrBuilder<(ins "int64_t":$constant, "::llvm::ArrayRef<::tombolo::plan::Term>":$terms), [{
+      return $_get($_ctxt, constant, terms, 1);
     }]>];
   let extraClassDeclaration = [{
-    /// c * this + d.
+    /// factor * this; the divisor is 1.
     ExprAttr scaledBy(int64_t factor) const;
     ExprAttr plus(int64_t constant) const;
+    /// this + other; one of the divisors is 1.
     ExprAttr plus(ExprAttr other) const;
     /// this mod `modulus`: the expression has at most one term, of factor 1 and
-    /// without a modulus of its own.
+    /// without a modulus of its own, and divisor 1.
     ::mlir::FailureOr<ExprAttr> mod(uint64_t modulus) const;
-    bool isConstant() const { return getTerms().empty(); }
-    /// The value when variable N is values[N].
-    int64_t evaluate(::llvm::ArrayRef<int64_t> values) const;
+    bool isConstant() const { return getTerms().empty() && getDivisor() == 1; }
   }];
 }
 
@@ -130,6 +138,21 @@ def Plan_NamesAttr : Plan_Attr<"Names", "names"> {
   let assemblyFormat = "`<` $prefix `,` $first `,` $step `,` $suffix `>`";
 }
 
+def Plan_SliceAttr : Plan_Attr<"Slice", "slice"> {
+  let summary = "elements of a parameter: runs of equal length, evenly apart";
+  let description = [{
+    `#plan.slice<begin, length x count, stride, tensor_stride>`: `count` runs of
+    `length` elements of the row-major whole, `stride` elements apart, from
+    `begin` + tensor index * `tensor_stride` on.
+  }];
+  let parameters = (ins "int64_t":$begin, "int64_t":$length, "int64_t":$count,
+                        "int64_t":$stride, "int64_t":$tensorStride);
+  let assemblyFormat = [{
+    `<` $begin `,` $length `by` $count `,` $stride `,` $tensorStride `>`
+  }];
+  let genVerifyDecl = 1;
+}
+
 def Plan_StridedAttr : Plan_Attr<"Strided", "strided", [
     DeclareAttrInterfaceMethods<MemRefLayoutAttrInterface, ["getAffineMap"]>]> {
   let summary = "a memref's strides, some of which are 0";
@@ -146,6 +169,7 @@ def Plan_AccessArrayAttr : TypedArrayAttrBase<Plan_AccessAttr, "accesses">;
 def Plan_AddressArrayAttr : TypedArrayAttrBase<Plan_AddressAttr, "addresses">;
 def Plan_WaitArrayAttr : TypedArrayAttrBase<Plan_WaitAttr, "waits">;
 def Plan_SignalArrayAttr : TypedArrayAttrBase<FlatSymbolRefAttr, "semaphores">;
+def Plan_SliceArrayAttr : TypedArrayAttrBase<Plan_SliceAttr, "slices">;
 // Names of a family: a pattern, or one by one.
 def Plan_FamilyNames : AnyAttrOf<[Plan_NamesAttr, StrArrayAttr]>;
 

@@ -113,14 +113,16 @@ def Plan_ProgramOp : Plan_Container<"program", [Symbol, SymbolTable, IsolatedFro
     states, semaphores, one `plan.step` and one `plan.finish`. `stats` and
     `updates` are the addresses of plan.proto's Program; `arena_bytes` is
     there after allocation, and so is `host_bytes` (planned host memory outside
-    the arena) unless it is 0.
+    the arena) unless it is 0. A program whose segments want to know the rank's
+    tensor-parallel index says where it stands: `tensor_index`.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, Plan_AddressAttr:$stats,
-                       Plan_AddressAttr:$updates, OptionalAttr<Plan_I64>:$arena_bytes,
+                       Plan_AddressAttr:$updates, OptionalAttr<Plan_AddressAttr>:$tensor_index,
+                       OptionalAttr<Plan_I64>:$arena_bytes,
                        DefaultValuedAttr<Plan_I64, "0">:$host_bytes);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
-    $sym_name `stats` $stats `updates` $updates
+    $sym_name `stats` $stats `updates` $updates (`tensor_index` $tensor_index^)?
     (`arena_bytes` $arena_bytes^)? (`host_bytes` $host_bytes^)?
     attr-dict-with-keyword $body
   }];
@@ -152,21 +154,36 @@ def Plan_RegionOp : Plan_Op<"region", [HasParent<"ProgramOp">]> {
 
 def Plan_ParametersOp : Plan_Op<"parameters", [HasParent<"ProgramOp">]> {
   let summary = "`count` parameters of one type, `stride` bytes apart";
+  let description = [{
+    `type` is that of the whole parameter; with `slices` only these of its
+    elements lie here, one run behind the other.
+  }];
   let arguments = (ins Plan_FamilyNames:$names, Plan_FamilyNames:$initializers,
                        Plan_I64:$count, Plan_AddressAttr:$address, Plan_I64:$stride,
-                       TypeAttrOf<AnyRankedTensor>:$type, UnitAttr:$frozen,
+                       TypeAttrOf<AnyRankedTensor>:$type,
+                       OptionalAttr<Plan_SliceArrayAttr>:$slices, UnitAttr:$frozen,
                        DefaultValuedAttr<Plan_I64, "0">:$fragment, UnitAttr:$owner);
   let assemblyFormat = [{
     $names `from` $initializers `count` $count `at` $address `stride` $stride
-    `:` $type (`frozen` $frozen^)? (`owner` $owner^)? attr-dict
+    `:` $type (`slices` $slices^)? (`frozen` $frozen^)? (`owner` $owner^)? attr-dict
+  }];
+  let extraClassDeclaration = [{
+    /// Elements of one parameter that lie here.
+    int64_t getLocalElements();
   }];
   let hasVerifier = 1;
 }
 
 def Plan_StateOp : Plan_Op<"state", [HasParent<"ProgramOp">]> {
   let summary = "optimizer state that lies like the parameters";
-  let arguments = (ins StrAttr:$state_name, Plan_AddressAttr:$address);
-  let assemblyFormat = "$state_name `at` $address attr-dict";
+  let description = [{
+    With `part_bytes` a rank has the state of these bytes of the parameters
+    only: [replica * part_bytes, (replica + 1) * part_bytes).
+  }];
+  let arguments = (ins StrAttr:$state_name, Plan_AddressAttr:$address,
+                       DefaultValuedAttr<Plan_I64, "0">:$part_bytes);
+  let assemblyFormat = "$state_name `at` $address (`part` $part_bytes^)? attr-dict";
+  let hasVerifier = 1;
 }
 
 def Plan_SemaphoreOp : Plan_Op<"semaphore", [Symbol, HasParent<"ProgramOp">]> {
@@ -238,8 +255,9 @@ def Plan_LoadOp : Plan_Instruction<"load",
 }
 
 class Plan_Transfer<string mnemonic> : Plan_Instruction<mnemonic,
-    (ins Plan_I64:$stage, Plan_AddressAttr:$address, Plan_I64:$bytes, Plan_ExprAttr:$microbatch),
-    "$stage $address `bytes` $bytes `microbatch` $microbatch">;
+    (ins Plan_I64:$stage, Plan_AddressAttr:$address, Plan_I64:$bytes, Plan_ExprAttr:$microbatch,
+         OptionalAttr<Plan_ExprAttr>:$tensor_index),
+    "$stage (`tensor_index` $tensor_index^)? $address `bytes` $bytes `microbatch` $microbatch">;
 def Plan_SendOp : Plan_Transfer<"send"> {
   let summary = "one tensor to the replica of another stage with this microbatch";
 }
@@ -251,7 +269,11 @@ def Plan_CollectiveOp : Plan_Instruction<"collective",
     (ins StrAttr:$kind, Plan_GroupAttr:$group, Plan_AddressAttr:$address,
          Plan_I64:$elements, TypeAttr:$type),
     "$kind `over` $group $address `elements` $elements `:` $type"> {
-  let summary = "all ranks of a group at once; `kind` is all_reduce_sum";
+  let summary = "all ranks of a group at once, in place";
+  let description = [{
+    `kind` is all_reduce_sum, reduce_scatter_sum, all_gather or all_to_all, as
+    in plan.proto.
+  }];
   let hasVerifier = 1;
 }
 
