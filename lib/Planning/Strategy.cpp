@@ -118,6 +118,7 @@ StrategyPins pinsOf(const Strategy &strategy) {
                                stage.optimizerSharding, stage.replicas});
     pins.islands->push_back(std::move(plain));
   }
+  pins.shardings = strategy.shardings;
   if (const auto &server = strategy.server)
     pins.server = ServerPins{
         server->innerSteps,    server->fragments, server->overlapSteps,
@@ -154,11 +155,6 @@ Faults supportedBySlice(const Strategy &strategy) {
                "a stage with more or fewer replicas than its neighbour");
       if (stage.replicas.size() > 1)
         notYet(in(place, "replicas"), "a stage on several pools");
-      for (size_t r = 0; r < stage.replicas.size(); ++r) {
-        std::string group = at(in(place, "replicas"), r);
-        if (stage.replicas[r].tensorParallel > 1)
-          notYet(in(group, "tensor_parallel"), "tensor parallelism");
-      }
       if (stage.recompute.kind == Recompute::Blocks)
         notYet(in(place, "recompute"), "recomputing some blocks of a stage");
     }

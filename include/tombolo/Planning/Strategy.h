@@ -96,11 +96,49 @@ struct Server {
   bool operator==(const Server &) const = default;
 };
 
+/// How a tensor lies on the k chips of a replica: without `dim` each has the
+/// whole; else dimension `dim` is seen as [outer, k, rest] and chip i has
+/// [:, i, :].
+struct ShardingState {
+  std::optional<uint64_t> dim;
+  uint64_t outer = 1;
+  bool operator==(const ShardingState &) const = default;
+};
+
+/// What an op inside a block splits.
+struct OpSeed {
+  enum Function { Forward, BackwardInput, BackwardWeight };
+  Function function = Forward;
+  /// Place among the function's ops, at the plan's precision.
+  uint64_t op = 0;
+  /// A factor of the op's sharding rule; -1: nothing; -2 - l: nothing, on
+  /// partial sums, by the rule's linear set l.
+  int64_t choice = -1;
+  uint64_t outer = 1; // inside the factor
+  bool operator==(const OpSeed &) const = default;
+};
+
+/// The sharding of a kind of block over `tensorParallel` chips, as the seeds
+/// that propagation starts from (docs/Planning.md).
+struct Sharding {
+  uint64_t block = 0; // number of the first block of the kind
+  uint64_t tensorParallel = 1;
+  /// By name in the first block of the kind. In pins those that are missing
+  /// are searched, and so are the lists where they are empty.
+  std::map<std::string, ShardingState> parameters;
+  std::vector<ShardingState> inputs;  // data arguments, in order
+  std::vector<ShardingState> outputs; // results, in order
+  std::vector<OpSeed> ops;
+  bool operator==(const Sharding &) const = default;
+};
+
 /// `strategy.yaml` in its long form. Without `server` there is one island and
 /// no outer synchronisation.
 struct Strategy {
   std::vector<Island> islands;
   std::optional<Server> server;
+  /// One for each kind of block and degree above 1 that is used.
+  std::vector<Sharding> shardings;
   bool operator==(const Strategy &) const = default;
 };
 
@@ -141,6 +179,7 @@ struct ServerPins {
 struct StrategyPins {
   std::optional<std::vector<IslandPins>> islands;
   std::optional<ServerPins> server;
+  std::vector<Sharding> shardings;
 
   /// Whether nothing inside the islands is left to the search. The server's
   /// missing keys have defaults and do not count.
@@ -150,7 +189,7 @@ struct StrategyPins {
 /// A strategy as pins that leave nothing open.
 StrategyPins pinsOf(const Strategy &strategy);
 
-/// What a strategy asks for that cannot be lowered yet: tensor parallelism,
+/// What a strategy asks for that cannot be lowered yet:
 /// interleaved and zero-bubble schedules, several pools in one stage, unequal
 /// replicas in the stages of an island, partial recomputation, islands over
 /// several sites, several fragments, compression, overlap, backups. Empty: all

@@ -1,5 +1,4 @@
 // RUN: cat %S/Inputs/model.mlir %S/Inputs/refused/blocks.mlir | not tombolo-opt --dist-partition-stages 2>&1 | FileCheck %s --check-prefix=BLOCKS
-// RUN: cat %S/Inputs/model.mlir %S/Inputs/refused/tensor.mlir | not tombolo-opt --dist-partition-stages 2>&1 | FileCheck %s --check-prefix=TENSOR
 // RUN: cat %S/Inputs/model.mlir %S/Inputs/refused/schedule.mlir | not tombolo-opt --dist-partition-stages 2>&1 | FileCheck %s --check-prefix=SCHEDULE
 // RUN: cat %S/Inputs/model.mlir %S/Inputs/refused/degree.mlir | not tombolo-opt --dist-partition-stages 2>&1 | FileCheck %s --check-prefix=DEGREE
 // RUN: sed 's/get_parameter @layer.1.weight/get_parameter @layer.0.weight/' %S/Inputs/model.mlir > %t.tied
@@ -10,10 +9,7 @@
 // The blocks of the stages are those of the model.
 // BLOCKS: error: islands[0].stages: the stages have 5 blocks, the model has 4
 
-// Tensor parallelism comes later.
-// TENSOR: error: islands[0].stages[0].replicas[0].tensor_parallel: tensor parallelism is not there yet
-
-// So do other schedules.
+// Other schedules come later.
 // SCHEDULE: error: islands[0].schedule: schedule interleaved is not there yet
 
 // Neighbouring stages have equally many replicas.

@@ -402,12 +402,11 @@ TEST(SearchTest, SaysWhatCannotBeLowered) {
   // A solution of the problem that no choice makes fit for the lowering.
   Problem problem = twoSites();
   StrategyPins pins = openStages(1);
-  (*(*pins.islands)[0].stages)[0].replicas[0].tensorParallel = 2;
+  (*pins.islands)[0].chunks = 2;
   SearchResult result = search(problem, pins);
   EXPECT_TRUE(result.strategies.empty());
   ASSERT_EQ(result.faults.size(), 1u);
-  EXPECT_EQ(result.faults[0].path,
-            "islands[0].stages[0].replicas[0].tensor_parallel");
+  EXPECT_EQ(result.faults[0].path, "islands[0].chunks");
   // The same for one that is given whole.
   Strategy strategy;
   strategy.islands = {island(40, 1, {4, 4})};

@@ -127,9 +127,8 @@ TEST(StrategyTest, WhatTheSliceCannotLowerYet) {
   strategy.islands[0].stages[1].replicas[0].tensorParallel = 2;
   strategy.islands[0].schedule = Schedule::ZeroBubble;
   Faults faults = supportedBySlice(strategy);
-  ASSERT_EQ(faults.size(), 2u);
+  ASSERT_EQ(faults.size(), 1u);
   EXPECT_EQ(faults[0].message, "schedule zero-bubble is not there yet");
-  EXPECT_EQ(faults[1].path, "islands[0].stages[1].replicas[0].tensor_parallel");
 }
 
 } // namespace

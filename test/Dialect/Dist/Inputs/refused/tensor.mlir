@@ -1,7 +1,0 @@
-dist.strategy global_batch 8 {
-  dist.island on ["north"] batch 8 microbatch 2 schedule "1f1b" chunks 1 {
-    dist.stage blocks 4 recompute "none" {
-      dist.replicas on "north/a" count 1 tensor_parallel 2 share 1
-    }
-  }
-}
