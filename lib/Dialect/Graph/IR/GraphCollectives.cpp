@@ -65,11 +65,3 @@ LogicalResult ShardOp::inferReturnTypes(MLIRContext *,
                                         Adaptor adaptor, Types &types) {
   return inferPart(location, adaptor.getInput(), types);
 }
-
-FailureOr<SmallVector<Value>>
-tombolo::graph::buildShardByClone(Operation *op, OpBuilder &builder,
-                                  ValueRange operands, TypeRange resultTypes) {
-  OperationState state(op->getLoc(), op->getName().getStringRef(), operands,
-                       resultTypes, op->getAttrs());
-  return SmallVector<Value>(builder.create(state)->getResults());
-}

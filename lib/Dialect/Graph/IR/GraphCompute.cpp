@@ -286,7 +286,42 @@ LogicalResult CrossEntropyBackwardOp::inferReturnTypes(
       failed(checkRows(location, logits, adaptor.getLabels(), "labels")) ||
       failed(checkRows(location, logits, adaptor.getLse(), "lse")))
     return failure();
+  if (!adaptor.getIndex() != !adaptor.getCount())
+    return emitOptionalError(location, "a part of the vocabulary and the count "
+                                       "of parts go together");
   types.push_back(logits.getType());
+  return success();
+}
+
+LogicalResult CrossEntropyShardOp::inferReturnTypes(MLIRContext *context,
+                                                    OptionalLocation location,
+                                                    Adaptor adaptor,
+                                                    Types &types) {
+  Value logits = adaptor.getLogits();
+  if (getDims(logits).empty() || getDims(logits).back().batch)
+    return emitOptionalError(location, "logits need a constant last dimension");
+  if (failed(checkRows(location, logits, adaptor.getLabels(), "labels")))
+    return failure();
+  types.assign(
+      2, f32TensorOf(ArrayRef<Dim>(getDims(logits)).drop_back(), context));
+  return success();
+}
+
+LogicalResult CrossEntropyMergeOp::inferReturnTypes(MLIRContext *context,
+                                                    OptionalLocation location,
+                                                    Adaptor adaptor,
+                                                    Types &types) {
+  Dims parts = getDims(adaptor.getParts()),
+       rows = getDims(adaptor.getPicked());
+  if (parts.empty() || parts[0].batch ||
+      ArrayRef<Dim>(parts).drop_front() != ArrayRef<Dim>(rows) ||
+      getDims(adaptor.getLabels()) != rows)
+    return emitOptionalError(
+        location, "parts ", toString(parts), ", picked ", toString(rows),
+        " and labels ", toString(getDims(adaptor.getLabels())),
+        " do not go together");
+  RankedTensorType scalar = f32TensorOf({}, context);
+  types.assign({scalar, scalar, f32TensorOf(rows, context)});
   return success();
 }
 
@@ -450,6 +485,8 @@ bool LayerNormBackwardWeightOp::keepsFloat32(unsigned operand) {
 }
 bool CrossEntropyOp::keepsFloat32(unsigned) { return true; }
 bool CrossEntropyBackwardOp::keepsFloat32(unsigned) { return true; }
+bool CrossEntropyShardOp::keepsFloat32(unsigned) { return true; }
+bool CrossEntropyMergeOp::keepsFloat32(unsigned) { return true; }
 bool MatmulOp::keepsFloat32(unsigned operand) { return operand == 2; }
 bool AttentionBackwardOp::keepsFloat32(unsigned operand) {
   return operand == 5;

@@ -105,6 +105,13 @@ OpCost CrossEntropyBackwardOp::getCost(int64_t batch) {
   return getRowCost(*this, batch, 3);
 }
 
+OpCost CrossEntropyShardOp::getCost(int64_t batch) {
+  return getRowCost(*this, batch, 4);
+}
+OpCost CrossEntropyMergeOp::getCost(int64_t batch) {
+  return getRowCost(*this, batch, 4);
+}
+
 OpCost MatmulOp::getCost(int64_t batch) {
   OpCost cost = getTraffic(*this, batch);
   Dims lhs = getDims(getLhs());

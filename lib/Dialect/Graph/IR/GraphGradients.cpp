@@ -132,7 +132,8 @@ FailureOr<Gradients> SliceOp::buildGradient(OpBuilder &builder,
       positions));
   Value table =
       b.create<GatherBackwardOp>(withElementType(type, builder.getF32Type()),
-                                 results[0], indices, getAxis());
+                                 results[0], indices, Value(), getAxis(),
+                                 IntegerAttr());
   return Gradients{b.cast_(table, type)};
 }
 
@@ -182,7 +183,8 @@ FailureOr<Gradients> GatherOp::buildGradient(OpBuilder &builder,
   RankedTensorType type = getTable().getType();
   Value table =
       b.create<GatherBackwardOp>(withElementType(type, builder.getF32Type()),
-                                 results[0], getIndices(), getAxis());
+                                 results[0], getIndices(), Value(),
+                                 getAxis(), IntegerAttr());
   return Gradients{b.cast_(table, type), Value()};
 }
 
@@ -427,7 +429,8 @@ FailureOr<Gradients> CrossEntropyOp::buildGradient(OpBuilder &builder,
     return emitOpError("has a gradient through its loss only");
   GradientBuilder b(builder, *this);
   Value gradient = b.create<CrossEntropyBackwardOp>(
-      getLogits(), getLabels(), getLse(), getIgnoreIndexAttr());
+      getLogits(), getLabels(), getLse(), Value(), getIgnoreIndexAttr(),
+      IntegerAttr());
   // The seed is 1 when the loss itself is what is trained on.
   DenseElementsAttr seed;
   if (auto constant = results[0].getDefiningOp<ConstantOp>())

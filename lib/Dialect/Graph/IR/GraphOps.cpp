@@ -349,10 +349,21 @@ static Dims getGatherDims(ArrayRef<Dim> table, ArrayRef<Dim> indices,
   return dims;
 }
 
+/// Checks that an op on a part of a table or vocabulary says of how many.
+static LogicalResult checkPart(std::optional<Location> location, Value index,
+                               std::optional<uint64_t> count) {
+  if (!index == !count && count.value_or(1) >= 1)
+    return success();
+  return emitOptionalError(location, "a part and the count of parts, at least "
+                                     "1, go together");
+}
+
 LogicalResult GatherOp::inferReturnTypes(MLIRContext *,
                                          std::optional<Location> location,
                                          Adaptor adaptor,
                                          SmallVectorImpl<Type> &types) {
+  if (failed(checkPart(location, adaptor.getIndex(), adaptor.getCount())))
+    return failure();
   auto type = cast<RankedTensorType>(adaptor.getTable().getType());
   Dims table = getDims(type);
   int64_t axis = adaptor.getAxis();
@@ -372,6 +383,8 @@ LogicalResult GatherOp::inferReturnTypes(MLIRContext *,
 }
 
 LogicalResult GatherBackwardOp::verify() {
+  if (failed(checkPart(getLoc(), getIndex(), getCount())))
+    return failure();
   Dims table = getDims(getType());
   int64_t axis = getAxis();
   if (failed(checkAxis(getLoc(), axis, table.size())))

@@ -29,6 +29,7 @@ bool ReduceMaxOp::canAccumulate(unsigned) { return false; }
 bool LayerNormBackwardWeightOp::canAccumulate(unsigned) { return true; }
 // Loss and weights, never the log-sum-exp.
 bool CrossEntropyOp::canAccumulate(unsigned result) { return result < 2; }
+bool CrossEntropyMergeOp::canAccumulate(unsigned result) { return result < 2; }
 bool MatmulOp::canAccumulate(unsigned) { return true; }
 
 bool MatmulOp::canWriteView(unsigned) { return true; }

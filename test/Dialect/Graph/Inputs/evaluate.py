@@ -4,6 +4,8 @@
                                     module against autograd of its blocks
   evaluate.py segments FILE FILE    the functions of the first file against the
                                     segments of the same names in the second
+  evaluate.py shards FILE           what graph-test-sharding-rules wrote: the
+                                    local ops of all chips against the whole op
 
 Files are in MLIR's generic form (--mlir-print-op-generic). The formulas are
 those of docs/PlanFormat.md, written down apart from the compiler.
@@ -149,8 +151,29 @@ def gelu_slope(x, approximate):
     return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x)
 
 
-def gather_backward(op, gradient, indices, shape):
-    axis = op.attribute("axis")
+def own_rows(op, indices, index, size):
+    """Positions in part `index` of a table, and which of them it has."""
+    assert ((indices >= 0) & (indices < op.attribute("count") * size)).all()
+    rows = indices - index * size
+    return rows.clamp(0, size - 1), (rows >= 0) & (rows < size)
+
+
+def gather(op, table, indices, index=None):
+    axis, inside = op.attribute("axis"), None
+    if index is not None:
+        indices, inside = own_rows(op, indices, index, table.shape[axis])
+    y = table.index_select(axis, indices.reshape(-1).long()).reshape(
+        *table.shape[:axis], *indices.shape, *table.shape[axis + 1:])
+    if inside is None:
+        return y
+    return y * inside.reshape(inside.shape + (1,) * (table.dim() - axis - 1))
+
+
+def gather_backward(op, gradient, indices, *rest):
+    axis, shape = op.attribute("axis"), rest[-1]
+    if len(rest) == 2:
+        indices, inside = own_rows(op, indices, rest[0], shape[axis])
+        gradient = gradient * inside.reshape(inside.shape + (1,) * (len(shape) - axis - 1))
     rows = gradient.movedim(tuple(range(axis, axis + indices.dim())),
                             tuple(range(indices.dim()))) if axis else gradient
     rows = rows.reshape(indices.numel(), *(shape[:axis] + shape[axis + 1:]))
@@ -191,10 +214,26 @@ def cross_entropy(op, logits, labels):
             kept.sum().to(logits.dtype), lse)
 
 
-def cross_entropy_backward(op, logits, labels, lse):
-    hot = torch.nn.functional.one_hot(labels.clamp(min=0), logits.shape[-1])
+def cross_entropy_backward(op, logits, labels, lse, index=0):
+    size = logits.shape[-1]
+    hot = torch.arange(size) == labels[..., None] - index * size
     kept = (labels != op.attribute("ignore_index"))[..., None]
-    return (torch.exp(logits - lse[..., None]) - hot) * kept
+    return (torch.exp(logits - lse[..., None]) - hot.to(logits.dtype)) * kept
+
+
+def cross_entropy_shard(op, logits, labels, index):
+    kept = labels != op.attribute("ignore_index")
+    rows, inside = own_rows(op, torch.where(kept, labels, torch.zeros_like(labels)), index,
+                            logits.shape[-1])
+    picked = logits.gather(-1, rows[..., None])[..., 0]
+    return torch.logsumexp(logits, -1), picked * (inside & kept)
+
+
+def cross_entropy_merge(op, parts, picked, labels):
+    lse = torch.logsumexp(parts, 0)
+    kept = labels != op.attribute("ignore_index")
+    return (torch.where(kept, lse - picked, torch.zeros_like(lse)).sum(),
+            kept.sum().to(lse.dtype), lse)
 
 
 def matmul(op, a, b, bias=None):
@@ -217,9 +256,7 @@ def attention_backward(op, do, q, k, v, o, lse):
 
 
 COMPUTE = {
-    "gather": lambda op, t, i:
-        t.index_select(op.attribute("axis"), i.reshape(-1).long()).reshape(
-            *t.shape[:op.attribute("axis")], *i.shape, *t.shape[op.attribute("axis") + 1:]),
+    "gather": gather,
     "add": lambda op, x, y: x + y, "sub": lambda op, x, y: x - y,
     "mul": lambda op, x, y: x * y, "div": lambda op, x, y: x / y,
     "pow": lambda op, x, y: x ** y,
@@ -241,6 +278,8 @@ COMPUTE = {
     "layer_norm": layer_norm, "layer_norm_backward_input": layer_norm_backward_input,
     "layer_norm_backward_weight": layer_norm_backward_weight,
     "cross_entropy": cross_entropy, "cross_entropy_backward": cross_entropy_backward,
+    "cross_entropy_shard": cross_entropy_shard, "cross_entropy_merge": cross_entropy_merge,
+    "shard": lambda op, x, index: x[index],
     "matmul": matmul, "attention": attention, "attention_backward": attention_backward,
 }
 
@@ -267,39 +306,78 @@ def compute(op, opcode, inputs, shapes):
     return list(results) if isinstance(results, tuple) else [results]
 
 
+def evaluate(op, inputs, real):
+    """The results of one op."""
+    shapes = [shape_of(t)[0] for t in op.types]
+    name = op.name.partition(".")[2]
+    if name == "constant":
+        return [constant(op.attribute("value"), real)]
+    if name == "causal_mask":
+        return [torch.ones(shapes[0]).tril(op.attribute("offset", 0)).bool()]
+    if name == "reshape":
+        return [inputs[0].reshape(shapes[0])]
+    if name == "transpose":
+        return [inputs[0].permute(op.attribute("permutation"))]
+    if name == "broadcast":
+        return [inputs[0].expand(shapes[0])]
+    if name == "slice":
+        first, step = op.attribute("offset"), op.attribute("step", 1)
+        index = torch.arange(op.attribute("size")) * step + first
+        return [inputs[0].index_select(op.attribute("axis"), index)]
+    if name == "split":
+        return list(torch.split(inputs[0], op.attribute("sizes"), op.attribute("axis")))
+    if name == "cast":
+        dtype = shape_of(op.types[0])[1]
+        return [inputs[0].to(real if dtype.is_floating_point else dtype)]
+    return compute(op, name, inputs, shapes)
+
+
 def run(function, arguments, real, passed=None):
     values = dict(zip((name for name, _ in function.arguments), arguments))
     for op in function.ops:
         inputs = [values[o] for o in op.operands]
-        shapes = [shape_of(t)[0] for t in op.types]
-        name = op.name.partition(".")[2]
         if op.name == "func.return":
             return inputs
-        if name == "constant":
-            results = [constant(op.attribute("value"), real)]
-        elif name == "causal_mask":
-            results = [torch.ones(shapes[0]).tril(op.attribute("offset", 0)).bool()]
-        elif name == "reshape":
-            results = [inputs[0].reshape(shapes[0])]
-        elif name == "transpose":
-            results = [inputs[0].permute(op.attribute("permutation"))]
-        elif name == "broadcast":
-            results = [inputs[0].expand(shapes[0])]
-        elif name == "slice":
-            first, step = op.attribute("offset"), op.attribute("step", 1)
-            index = torch.arange(op.attribute("size")) * step + first
-            results = [inputs[0].index_select(op.attribute("axis"), index)]
-        elif name == "split":
-            results = torch.split(inputs[0], op.attribute("sizes"), op.attribute("axis"))
-        elif name == "cast":
-            dtype = shape_of(op.types[0])[1]
-            results = [inputs[0].to(real if dtype.is_floating_point else dtype)]
-        else:
-            results = compute(op, name, inputs, shapes)
+        results = evaluate(op, inputs, real)
         if passed is not None and any(r.requires_grad for r in results):
-            passed.add(name)
+            passed.add(op.name.partition(".")[2])
         for key, value in zip(op.results, results):
             values[key] = value
+    raise AssertionError("a function without a return")
+
+
+def exchange(op, parts):
+    """The results of a collective on all chips."""
+    name = op.name.partition(".")[2]
+    if name == "tensor_index":
+        return [torch.tensor(i) for i in range(len(parts))]
+    whole = torch.stack([part[0] for part in parts])
+    if name == "all_reduce":
+        return [whole.sum(0)] * len(parts)
+    if name == "all_gather":
+        return [whole] * len(parts)
+    if name == "reduce_scatter":
+        return list(whole.sum(0))
+    if name == "all_to_all":
+        return list(whole.transpose(0, 1))
+    return None
+
+
+def run_chips(function, arguments, real):
+    """Runs a local function on chips, in step; arguments and results by chip."""
+    chips = [dict(zip((name for name, _ in function.arguments), own)) for own in arguments]
+    for op in function.ops:
+        inputs = [[values[o] for o in op.operands] for values in chips]
+        if op.name == "func.return":
+            return inputs
+        together = op.name in ("graph.tensor_index", "graph.all_reduce", "graph.all_gather",
+                               "graph.reduce_scatter", "graph.all_to_all")
+        results = [[r] for r in exchange(op, inputs)] if together else \
+            [evaluate(op, own, real) for own in inputs]
+        for values, own in zip(chips, results):
+            for result, type_text in zip(own, op.types):
+                assert list(result.shape) == shape_of(type_text)[0], (op.name, result.shape)
+            values.update(zip(op.results, own))
     raise AssertionError("a function without a return")
 
 
@@ -495,8 +573,92 @@ def check_segments(functions_path, segments_path):
     print(f"{checked} segments agree")
 
 
+def put(whole, state, count):
+    """What each chip has of a value."""
+    if state == "whole":
+        return [whole] * count
+    if state == "partial":
+        parts = [torch.rand_like(whole) - 0.5 for _ in range(count - 1)]
+        return parts + [whole - sum(parts)]
+    words = state.split()
+    d, outer = int(words[1]), int(words[3]) if len(words) > 2 else 1
+    shape = list(whole.shape)
+    seen = whole.reshape(shape[:d] + [outer, count, -1] + shape[d + 1:])
+    shape[d] //= count
+    return [seen.select(d + 1, i).reshape(shape) for i in range(count)]
+
+
+def join(parts, state):
+    """The value that chips have."""
+    if state == "whole":
+        for part in parts[1:]:
+            assert torch.equal(part, parts[0]), "not the same on all chips"
+        return parts[0]
+    if state == "partial":
+        return sum(parts)
+    words = state.split()
+    d, outer = int(words[1]), int(words[3]) if len(words) > 2 else 1
+    shape = list(parts[0].shape)
+    seen = torch.stack([part.reshape(shape[:d] + [outer, -1] + shape[d + 1:])
+                        for part in parts], d + 1)
+    shape[d] *= len(parts)
+    return seen.reshape(shape)
+
+
+def check_shards(path):
+    """All choices, and all sets of operands in which an op is linear."""
+    functions, _ = parse(path)
+    real = torch.float64
+    choices, sets = {}, {}
+    inputs = {}
+    for name, function in functions.items():
+        if "test.linear" not in function.trailer:
+            continue
+        op = function.ops[-2]
+        values = []
+        for i, (_, type_text) in enumerate(function.arguments):
+            value = random(type_text, real)
+            if value.dtype in (torch.int32, torch.int64):
+                value = torch.randint(0, 12, value.shape).to(value.dtype)
+                if "cross_entropy" in op.name:
+                    value.view(-1)[::5] = -100
+            elif value.is_floating_point() and "relu" in op.name:
+                value -= 0.6
+            values.append(value)
+        inputs[name] = values, run(function, values, real)
+        choices[name] = 0
+        linear = re.search(r"test.linear = \[(.*?)\](?=[,}])", function.trailer).group(1)
+        for text in re.findall(r"array<i64: ([^>]*)>", linear):
+            numbers = [int(i) for i in text.split(",")]
+            parts = [put(v, "partial" if i in numbers else "whole", 3)
+                     for i, v in enumerate(values)]
+            results = run_chips(function, list(zip(*parts)), real)
+            for got, expected in zip(zip(*results), inputs[name][1]):
+                agree(f"{name} linear in {numbers}", sum(got), expected, 1e-12)
+            sets[name] = sets.get(name, 0) + 1
+    for name, function in functions.items():
+        of = re.search(r'test.of = "([^"]*)"', function.trailer)
+        if not of:
+            continue
+        states = [re.findall(r'"([^"]*)"', re.search(
+            rf"test.{kind} = \[(.*?)\]", function.trailer).group(1))
+            for kind in ("operands", "results")]
+        count = int(re.search(r"test.count = (\d+)", function.trailer).group(1))
+        values, wanted = inputs[of.group(1)]
+        # Operands that are constants are not arguments.
+        parts = [put(v, state, count) for v, state in zip(values, states[0])]
+        results = run_chips(function, list(zip(*parts)), real)
+        for got, state, expected in zip(zip(*results), states[1], wanted):
+            agree(name, join(list(got), state), expected, 1e-12)
+        choices[of.group(1)] += 1
+    for name, count in choices.items():
+        print(f"{name}: {count} choices, {sets.get(name, 0)} linear sets agree")
+
+
 torch.manual_seed(1)
 if sys.argv[1] == "gradients":
     check_gradients(sys.argv[2])
+elif sys.argv[1] == "shards":
+    check_shards(sys.argv[2])
 else:
     check_segments(sys.argv[2], sys.argv[3])

@@ -53,7 +53,7 @@ def Graph_AllToAllOp : Graph_CollectiveOp<"all_to_all"> {
 }
 
 // No communication: what a chip keeps of a tensor that all of them have.
-def Graph_ShardOp : Graph_Op<"shard", [InferTypeOpAdaptor, Graph_Segment<>, Graph_PlainCost]> {
+def Graph_ShardOp : Graph_InferredOp<"shard", [Graph_Segment<>, Graph_PlainCost], []> {
   let summary = "[count, ...] to [...]: part `index`";
   let arguments = (ins Graph_Tensor:$input, 0DTensorOf<[I64]>:$index);
   let results = (outs Graph_Tensor:$result);

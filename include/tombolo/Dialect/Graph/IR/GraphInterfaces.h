@@ -9,6 +9,8 @@
 #ifndef TOMBOLO_DIALECT_GRAPH_IR_GRAPHINTERFACES_H
 #define TOMBOLO_DIALECT_GRAPH_IR_GRAPHINTERFACES_H
 
+#include "tombolo/Dialect/Graph/IR/GraphTypes.h"
+
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinTypes.h"
 #include "mlir/IR/OpDefinition.h"
@@ -47,20 +49,27 @@ getReshapedStrides(const StridedView &source, llvm::ArrayRef<int64_t> shape);
 
 /// A loop of an op as one would write it with indices (the letters of an einsum).
 struct ShardingFactor {
-  /// Iterations; kDynamic for the batch.
-  int64_t size = 1;
-  /// Whether equal consecutive parts of it may lie on different chips.
+  /// Iterations, perhaps a multiple of the batch.
+  Dim size;
+  /// Whether parts of it may lie on different chips: of [outer, k, rest]
+  /// iterations, chip i has [:, i, :].
   bool splittable = true;
-  /// Whether the results of one part are partial sums of the whole.
+  /// Whether the parts must be consecutive: outer is 1.
+  bool consecutive = false;
+  /// Whether results without this factor are partial sums of the whole; if
+  /// not, they are whole on every chip.
   bool reduced = false;
-  /// What `buildShard` itself all-reduces over the chips when this is split.
-  int64_t allReduceBytes = 0;
+  /// What `buildShard` itself exchanges over the chips when this is split:
+  /// tensors that are summed, and the parts, one of each chip, of tensors that
+  /// are gathered.
+  llvm::SmallVector<mlir::RankedTensorType, 1> allReduced, allGathered;
 };
 
 /// How an op may be split over chips. A dimension is a list of factors, major
 /// to minor, whose sizes multiply to its size: a reshape of [6] to [2, 3] has
 /// factors {a: 2, b: 3} and dimensions [[a, b]] and [[a], [b]]. Splitting factor
-/// f splits every dimension that has it; operands without it are whole.
+/// f splits every dimension that has it; operands without it are whole. A tensor
+/// has a factor at most once. GraphSharding.h has what to do with a rule.
 struct ShardingRule {
   using Dimension = llvm::SmallVector<int, 2>;
   using Tensor = llvm::SmallVector<Dimension, 4>;
@@ -70,7 +79,7 @@ struct ShardingRule {
   llvm::SmallVector<Tensor> results;
   /// Sets of operands in which the op is linear together: when all operands of a
   /// set are partial sums and the others whole, its results are partial sums.
-  llvm::SmallVector<llvm::SmallVector<int, 2>> linear;
+  llvm::SmallVector<llvm::SmallVector<int, 2>, 2> linear;
 };
 
 /// What `buildShard` may ask for.

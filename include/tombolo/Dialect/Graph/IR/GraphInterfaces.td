@@ -56,8 +56,9 @@ def Graph_ShardingRuleOpInterface : OpInterface<"ShardingRuleOpInterface"> {
     InterfaceMethod<
       [{Builds what one chip computes when `factor` of the rule is split. The
         operands are local: split as the rule says. Returns local results, of
-        `resultTypes`; they are partial sums when the factor is reduced. The
-        default clones the op, which is right where shapes say everything.}],
+        `resultTypes`; those without the factor are partial sums when it is
+        reduced. The default clones the op, which is right where shapes say
+        everything. Called through `buildShard` of GraphSharding.h.}],
       "::mlir::FailureOr<::llvm::SmallVector<::mlir::Value>>", "buildShard",
       (ins "::mlir::OpBuilder &":$builder, "::mlir::ValueRange":$operands,
            "::mlir::TypeRange":$resultTypes, "int":$factor,

@@ -11,6 +11,7 @@
 
 #include "tombolo/Dialect/Graph/IR/GraphDialect.h"
 #include "tombolo/Dialect/Graph/IR/GraphInterfaces.h"
+#include "tombolo/Dialect/Graph/IR/GraphSharding.h"
 #include "tombolo/Dialect/Graph/IR/GraphTypes.h"
 
 #include "mlir/Bytecode/BytecodeOpInterface.h"

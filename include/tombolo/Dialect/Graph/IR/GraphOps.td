@@ -33,15 +33,21 @@ def Graph_F32Tensor : Graph_TensorOf<[F32], "f32">;
 def Graph_BoolTensor : Graph_TensorOf<[I1], "i1">;
 def Graph_IndexTensor : Graph_TensorOf<[I32, I64], "i32 or i64">;
 
-// Every op that computes or moves data.
-class Graph_Op<string mnemonic, list<Trait> traits = []>
+// Every op that computes or moves data, and which methods of the sharding
+// interface it has: a rule, unless it says otherwise.
+class Graph_Op<string mnemonic, list<Trait> traits = [],
+               list<string> sharding = ["getShardingRule"]>
     : Op<Graph_Dialect, mnemonic, !listconcat(traits, [Pure,
-        DeclareOpInterfaceMethods<Graph_ShardingRuleOpInterface>])>;
+        DeclareOpInterfaceMethods<Graph_ShardingRuleOpInterface, sharding>])>;
 
 // An op whose result types follow from operands and attributes; the inference
 // is the verifier.
-class Graph_InferredOp<string mnemonic, list<Trait> traits = []>
-    : Graph_Op<mnemonic, !listconcat(traits, [InferTypeOpAdaptor])>;
+class Graph_InferredOp<string mnemonic, list<Trait> traits = [],
+                       list<string> sharding = ["getShardingRule"]>
+    : Graph_Op<mnemonic, !listconcat(traits, [InferTypeOpAdaptor]), sharding>;
+
+// A rule, and a local op that is not the op itself.
+defvar Graph_OwnShard = ["getShardingRule", "buildShard"];
 
 def Graph_Differentiable : DeclareOpInterfaceMethods<Graph_GradientOpInterface>;
 // Some operands stay f32 under mixed precision.
@@ -104,9 +110,10 @@ def Graph_CausalMaskOp : Op<Graph_Dialect, "causal_mask", [Pure]> {
 // Views and data movement
 //===----------------------------------------------------------------------===//
 
-class Graph_ViewOp<string mnemonic, list<Trait> traits = []>
+class Graph_ViewOp<string mnemonic, list<Trait> traits = [],
+                   list<string> sharding = ["getShardingRule"]>
     : Graph_Op<mnemonic, !listconcat(traits, [Graph_Differentiable, Graph_OwnCost,
-        DeclareOpInterfaceMethods<Graph_ViewOpInterface>])>;
+        DeclareOpInterfaceMethods<Graph_ViewOpInterface>]), sharding>;
 
 def Graph_ReshapeOp : Graph_ViewOp<"reshape"> {
   let summary = "the same elements in row-major order under another shape";
@@ -134,7 +141,7 @@ def Graph_BroadcastOp : Graph_ViewOp<"broadcast"> {
   let hasFolder = 1;
 }
 
-def Graph_SliceOp : Graph_ViewOp<"slice", [InferTypeOpAdaptor]> {
+def Graph_SliceOp : Graph_ViewOp<"slice", [InferTypeOpAdaptor], Graph_OwnShard> {
   let summary = "elements offset, offset + step, ... (size of them) along one axis";
   let arguments = (ins Graph_Tensor:$input, I64Attr:$axis, I64Attr:$offset,
                        I64Attr:$size, DefaultValuedAttr<I64Attr, "1">:$step);
@@ -143,7 +150,7 @@ def Graph_SliceOp : Graph_ViewOp<"slice", [InferTypeOpAdaptor]> {
   let hasFolder = 1;
 }
 
-def Graph_SplitOp : Graph_ViewOp<"split", [InferTypeOpAdaptor]> {
+def Graph_SplitOp : Graph_ViewOp<"split", [InferTypeOpAdaptor], Graph_OwnShard> {
   let summary = "consecutive parts of the given sizes along one axis";
   let arguments = (ins Graph_Tensor:$input, I64Attr:$axis, DenseI64ArrayAttr:$sizes);
   let results = (outs Variadic<Graph_Tensor>:$results);
@@ -157,7 +164,7 @@ def Graph_ConcatOp : Graph_InferredOp<"concat", [Graph_Segment<["canAccumulate"]
   let assemblyFormat = "$inputs attr-dict `:` type($inputs) `to` type($result)";
 }
 
-def Graph_PadOp : Graph_Op<"pad", [Graph_Segment<["canAccumulate"]>, Graph_Differentiable, Graph_PlainCost]> {
+def Graph_PadOp : Graph_Op<"pad", [Graph_Segment<["canAccumulate"]>, Graph_Differentiable, Graph_PlainCost], Graph_OwnShard> {
   let summary = "the operand at offsets `low` in a tensor of zeros";
   let arguments = (ins Graph_Tensor:$input, DenseI64ArrayAttr:$low);
   let results = (outs Graph_Tensor:$result);
@@ -165,20 +172,24 @@ def Graph_PadOp : Graph_Op<"pad", [Graph_Segment<["canAccumulate"]>, Graph_Diffe
   let hasVerifier = 1;
 }
 
-def Graph_GatherOp : Graph_InferredOp<"gather", [Graph_Segment<>, Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32]> {
+// With `index`, the chip's number, the table is part `index` of `count` equal
+// ones along `axis`: what lies outside of it gives zeros, or adds nothing.
+def Graph_GatherOp : Graph_InferredOp<"gather", [Graph_Segment<>, Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32], Graph_OwnShard> {
   let summary = "slices of a table along one axis, by index";
   let arguments = (ins Graph_Tensor:$table, Graph_IndexTensor:$indices,
-                       DefaultValuedAttr<I64Attr, "0">:$axis);
+                       Optional<0DTensorOf<[I64]>>:$index,
+                       DefaultValuedAttr<I64Attr, "0">:$axis, OptionalAttr<I64Attr>:$count);
   let results = (outs Graph_Tensor:$result);
-  let assemblyFormat = "$table `,` $indices attr-dict `:` type($table) `,` type($indices) `to` type($result)";
+  let assemblyFormat = "$table `,` $indices (`part` $index^)? attr-dict `:` type($table) `,` type($indices) (`,` type($index)^)? `to` type($result)";
 }
 
-def Graph_GatherBackwardOp : Graph_Op<"gather_backward", [Graph_Segment<["canAccumulate"]>, Graph_OwnCost]> {
+def Graph_GatherBackwardOp : Graph_Op<"gather_backward", [Graph_Segment<["canAccumulate"]>, Graph_OwnCost], Graph_OwnShard> {
   let summary = "adds slices into a zero table, by index";
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_IndexTensor:$indices,
-                       DefaultValuedAttr<I64Attr, "0">:$axis);
+                       Optional<0DTensorOf<[I64]>>:$index,
+                       DefaultValuedAttr<I64Attr, "0">:$axis, OptionalAttr<I64Attr>:$count);
   let results = (outs Graph_F32Tensor:$result);
-  let assemblyFormat = "$gradient `,` $indices attr-dict `:` type($gradient) `,` type($indices) `to` type($result)";
+  let assemblyFormat = "$gradient `,` $indices (`part` $index^)? attr-dict `:` type($gradient) `,` type($indices) (`,` type($index)^)? `to` type($result)";
   let hasVerifier = 1;
 }
 
@@ -195,29 +206,41 @@ def Graph_CastOp : Graph_Op<"cast", [Graph_Segment<>, Graph_Differentiable, Grap
 // Elementwise
 //===----------------------------------------------------------------------===//
 
-class Graph_BinaryOp<string mnemonic, list<Trait> traits = []>
+// What the rules of a family of elementwise ops differ in: the sets of operands
+// in which they are linear together.
+class Graph_ElementwiseRule<string linear> {
+  string definition = [{
+    ::mlir::FailureOr<::tombolo::graph::ShardingRule> $cppClass::getShardingRule() {
+      return ::tombolo::graph::getElementwiseRule(*this, }] # linear # [{);
+    }
+  }];
+}
+
+class Graph_BinaryOp<string mnemonic, string linear, list<Trait> traits = []>
     : Graph_InferredOp<mnemonic, !listconcat(traits, [Graph_Differentiable, Graph_PlainCost,
         Graph_Segment<["canAccumulate", "canWriteInPlace"]>])> {
   let summary = "elementwise " # mnemonic # " with NumPy broadcasting";
   let arguments = (ins Graph_Tensor:$lhs, Graph_Tensor:$rhs);
   let results = (outs Graph_Tensor:$result);
   let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($lhs) `,` type($rhs) `to` type($result)";
+  let extraClassDefinition = Graph_ElementwiseRule<linear>.definition;
 }
-def Graph_AddOp : Graph_BinaryOp<"add", [Commutative]> { let hasFolder = 1; }
-def Graph_SubOp : Graph_BinaryOp<"sub">;
-def Graph_MulOp : Graph_BinaryOp<"mul", [Commutative]> { let hasFolder = 1; }
-def Graph_DivOp : Graph_BinaryOp<"div">;
-def Graph_PowOp : Graph_BinaryOp<"pow">;
+def Graph_AddOp : Graph_BinaryOp<"add", "{{0, 1}}", [Commutative]> { let hasFolder = 1; }
+def Graph_SubOp : Graph_BinaryOp<"sub", "{{0, 1}}">;
+def Graph_MulOp : Graph_BinaryOp<"mul", "{{0}, {1}}", [Commutative]> { let hasFolder = 1; }
+def Graph_DivOp : Graph_BinaryOp<"div", "{{0}}">;
+def Graph_PowOp : Graph_BinaryOp<"pow", "{}">;
 
-class Graph_UnaryOp<string mnemonic>
+class Graph_UnaryOp<string mnemonic, string linear = "{}">
     : Graph_InferredOp<mnemonic, [Graph_Differentiable, Graph_PlainCost,
         Graph_Segment<["canWriteInPlace"]>]> {
   let summary = "elementwise " # mnemonic;
   let arguments = (ins Graph_FloatTensor:$input);
   let results = (outs Graph_FloatTensor:$result);
   let assemblyFormat = "$input attr-dict `:` type($input)";
+  let extraClassDefinition = Graph_ElementwiseRule<linear>.definition;
 }
-def Graph_NegOp : Graph_UnaryOp<"neg">;
+def Graph_NegOp : Graph_UnaryOp<"neg", "{{0}}">;
 def Graph_ExpOp : Graph_UnaryOp<"exp">;
 def Graph_LogOp : Graph_UnaryOp<"log">;
 def Graph_SqrtOp : Graph_UnaryOp<"sqrt">;
@@ -233,6 +256,7 @@ class Graph_UnaryBackwardOp<string mnemonic>
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_FloatTensor:$input);
   let results = (outs Graph_FloatTensor:$result);
   let assemblyFormat = "$gradient `,` $input attr-dict `:` type($gradient) `,` type($input)";
+  let extraClassDefinition = Graph_ElementwiseRule<"{{0}}">.definition;
 }
 def Graph_ReluBackwardOp : Graph_UnaryBackwardOp<"relu_backward">;
 
@@ -265,6 +289,7 @@ class Graph_CompareOp<string mnemonic> : Graph_InferredOp<mnemonic, [Graph_Plain
   let arguments = (ins Graph_Tensor:$lhs, Graph_Tensor:$rhs);
   let results = (outs Graph_BoolTensor:$result);
   let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($lhs) `,` type($rhs) `to` type($result)";
+  let extraClassDefinition = Graph_ElementwiseRule<"{}">.definition;
 }
 def Graph_EqualOp : Graph_CompareOp<"equal">;
 def Graph_LessOp : Graph_CompareOp<"less">;
@@ -273,8 +298,9 @@ def Graph_LessOp : Graph_CompareOp<"less">;
 // Reductions and norms
 //===----------------------------------------------------------------------===//
 
-class Graph_ReduceOp<string mnemonic, list<Trait> traits = [Graph_Differentiable]>
-    : Graph_InferredOp<mnemonic, !listconcat(traits, [Graph_OwnCost, Graph_Segment<["canAccumulate"]>])> {
+class Graph_ReduceOp<string mnemonic, list<Trait> traits = [Graph_Differentiable],
+                     list<string> sharding = ["getShardingRule"]>
+    : Graph_InferredOp<mnemonic, !listconcat(traits, [Graph_OwnCost, Graph_Segment<["canAccumulate"]>]), sharding> {
   let summary = mnemonic # " over the given axes";
   let arguments = (ins Graph_FloatTensor:$input, DenseI64ArrayAttr:$axes,
                        DefaultValuedAttr<BoolAttr, "false">:$keep_dims);
@@ -282,7 +308,7 @@ class Graph_ReduceOp<string mnemonic, list<Trait> traits = [Graph_Differentiable
   let assemblyFormat = "$input attr-dict `:` type($input) `to` type($result)";
 }
 def Graph_ReduceSumOp : Graph_ReduceOp<"reduce_sum">;
-def Graph_ReduceMeanOp : Graph_ReduceOp<"reduce_mean">;
+def Graph_ReduceMeanOp : Graph_ReduceOp<"reduce_mean", [Graph_Differentiable], Graph_OwnShard>;
 def Graph_ReduceMaxOp : Graph_ReduceOp<"reduce_max", []>;
 
 def Graph_SoftmaxOp : Graph_InferredOp<"softmax", [Graph_Differentiable, Graph_OwnCost, Graph_Segment<>]> {
@@ -320,26 +346,46 @@ def Graph_LayerNormBackwardWeightOp : Graph_InferredOp<"layer_norm_backward_weig
   let assemblyFormat = "$gradient `,` $input `,` $mean `,` $rstd attr-dict `:` type($gradient) `,` type($input) `,` type($mean) `,` type($rstd) `to` type($gamma_gradient) `,` type($beta_gradient)";
 }
 
-def Graph_CrossEntropyOp : Graph_InferredOp<"cross_entropy", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canAccumulate"]>]> {
+def Graph_CrossEntropyOp : Graph_InferredOp<"cross_entropy", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canAccumulate"]>], Graph_OwnShard> {
   let summary = "sum of token losses and number of tokens that count";
   let arguments = (ins Graph_FloatTensor:$logits, Graph_IndexTensor:$labels,
                        DefaultValuedAttr<I64Attr, "-100">:$ignore_index);
   let results = (outs Graph_F32Tensor:$loss, Graph_F32Tensor:$weights, Graph_F32Tensor:$lse);
   let assemblyFormat = "$logits `,` $labels attr-dict `:` type($logits) `,` type($labels) `to` type($loss) `,` type($weights) `,` type($lse)";
 }
-def Graph_CrossEntropyBackwardOp : Graph_InferredOp<"cross_entropy_backward", [Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canWriteInPlace"]>]> {
+// With `index`, logits are part `index` of `count` equal ones of the vocabulary,
+// and lse is that of all.
+def Graph_CrossEntropyBackwardOp : Graph_InferredOp<"cross_entropy_backward", [Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canWriteInPlace"]>], Graph_OwnShard> {
   let summary = "gradient of the loss sum with respect to the logits";
   let arguments = (ins Graph_FloatTensor:$logits, Graph_IndexTensor:$labels, Graph_F32Tensor:$lse,
-                       DefaultValuedAttr<I64Attr, "-100">:$ignore_index);
+                       Optional<0DTensorOf<[I64]>>:$index,
+                       DefaultValuedAttr<I64Attr, "-100">:$ignore_index, OptionalAttr<I64Attr>:$count);
   let results = (outs Graph_FloatTensor:$result);
-  let assemblyFormat = "$logits `,` $labels `,` $lse attr-dict `:` type($logits) `,` type($labels) `,` type($lse) `to` type($result)";
+  let assemblyFormat = "$logits `,` $labels `,` $lse (`part` $index^)? attr-dict `:` type($logits) `,` type($labels) `,` type($lse) (`,` type($index)^)? `to` type($result)";
+}
+
+// The loss of a vocabulary in parts: each chip's part, then what becomes of all
+// parts' log-sum-exps, gathered, and of the picked logits, summed.
+def Graph_CrossEntropyShardOp : Graph_InferredOp<"cross_entropy_shard", [Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<>], []> {
+  let summary = "log-sum-exp and label's logit of part `index` of the vocabulary";
+  let arguments = (ins Graph_FloatTensor:$logits, Graph_IndexTensor:$labels, 0DTensorOf<[I64]>:$index,
+                       DefaultValuedAttr<I64Attr, "-100">:$ignore_index, I64Attr:$count);
+  let results = (outs Graph_F32Tensor:$lse, Graph_F32Tensor:$picked);
+  let assemblyFormat = "$logits `,` $labels `part` $index attr-dict `:` type($logits) `,` type($labels) `,` type($index) `to` type($lse) `,` type($picked)";
+}
+def Graph_CrossEntropyMergeOp : Graph_InferredOp<"cross_entropy_merge", [Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canAccumulate"]>], []> {
+  let summary = "the loss, from the parts [count, B...] of the vocabulary";
+  let arguments = (ins Graph_F32Tensor:$parts, Graph_F32Tensor:$picked, Graph_IndexTensor:$labels,
+                       DefaultValuedAttr<I64Attr, "-100">:$ignore_index);
+  let results = (outs Graph_F32Tensor:$loss, Graph_F32Tensor:$weights, Graph_F32Tensor:$lse);
+  let assemblyFormat = "$parts `,` $picked `,` $labels attr-dict `:` type($parts) `,` type($picked) `,` type($labels) `to` type($loss) `,` type($weights) `,` type($lse)";
 }
 
 //===----------------------------------------------------------------------===//
 // Contractions
 //===----------------------------------------------------------------------===//
 
-def Graph_MatmulOp : Graph_Op<"matmul", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canAccumulate", "canWriteView"]>]> {
+def Graph_MatmulOp : Graph_Op<"matmul", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canAccumulate", "canWriteView"]>], Graph_OwnShard> {
   let summary = "batched matrix product with optional bias";
   let description = [{
     The result's element type is f32 or that of the operands (a bf16 product
@@ -372,11 +418,11 @@ def Graph_AttentionBackwardOp : Graph_InferredOp<"attention_backward", [Graph_Ow
 }
 
 //===----------------------------------------------------------------------===//
-// Optimizer, on flat slices of parameters
+// Optimizer, on flat slices of parameters: no sharding rules
 //===----------------------------------------------------------------------===//
 
 class Graph_OptimizerOp<string mnemonic> : Graph_InferredOp<mnemonic, [Graph_PlainCost, Graph_KeepsFloat32,
-        Graph_Segment<["canWriteInPlace"]>]> {
+        Graph_Segment<["canWriteInPlace"]>], []> {
   let assemblyFormat = "operands attr-dict `:` type(operands) `to` type(results)";
 }
 def Graph_OptimizerAdvanceOp : Graph_OptimizerOp<"optimizer_advance"> {

@@ -154,4 +154,33 @@ def GraphFusePatterns : Pass<"graph-fuse-patterns"> {
   let dependentDialects = ["::tombolo::graph::GraphDialect"];
 }
 
+def GraphPrintShardingRules : Pass<"graph-print-sharding-rules"> {
+  let summary = "a remark with its sharding rule on each op that can have one";
+  let description = [{
+    Factors have letters; a dimension is its factors from major to minor, 1 one
+    without factors. `whole` factors cannot be split, `consecutive` ones only
+    in consecutive parts, results without a `reduced` factor are partial sums,
+    the op itself exchanges data for an `exchanged` one. Behind `linear` stand
+    the sets of operands in which the op is linear together.
+
+    Precondition: none. Postcondition: the IR is unchanged.
+  }];
+}
+
+def GraphTestShardingRules : Pass<"graph-test-sharding-rules", "::mlir::ModuleOp"> {
+  let summary = "write out the local ops of all choices, to be evaluated";
+  let description = [{
+    For each function whose last op before the return has a rule, one function
+    for each choice of a factor, with outer 1, 2 and 3 where possible, on 2, 3
+    and 4 chips: what a chip computes of that op. Attributes `test.*` tell the
+    states of operands and results. Ops of the dialect that can have a rule and
+    are in no function are listed on the module.
+
+    Precondition: functions have arguments, constants, one op, and a return of
+    all its results. Postcondition: the original functions are unchanged but for
+    attributes.
+  }];
+  let dependentDialects = ["::mlir::func::FuncDialect", "::tombolo::graph::GraphDialect"];
+}
+
 #endif // TOMBOLO_DIALECT_GRAPH_TRANSFORMS_PASSES_TD
