@@ -21,6 +21,7 @@
 #include <csignal>
 #include <mutex>
 #include <set>
+#include <thread>
 
 namespace tombolo::runtime {
 
@@ -91,12 +92,87 @@ public:
     std::lock_guard lock(mutex);
     return aborted ? why : "the wait was ended";
   }
+  bool isAborted() {
+    std::lock_guard lock(mutex);
+    return aborted;
+  }
 
 private:
   std::mutex mutex;
   std::set<UnboundBuffer *> buffers;
   bool aborted = false;
   std::string why;
+};
+
+/// Gives the rank up when a peer is lost. Gloo itself tells only what it has
+/// not begun: a message of which a part is already on its way, or has come,
+/// would wait for its dead peer until the timeout. So every member has a receive
+/// from every other that nothing but its farewell ends; one that goes without
+/// a farewell ends all waits of this rank at once, whatever they wait for.
+class Farewells {
+public:
+  Farewells(gloo::Context &context, std::shared_ptr<Waits> waits)
+      : context(context), waits(std::move(waits)),
+        buffer(context.createUnboundBuffer(&byte, 1)),
+        said(context.createUnboundBuffer(&word, 1)) {
+    for (int peer = 0; peer < context.size; ++peer)
+      if (peer != context.rank)
+        buffer->recv(peer, kTag);
+    thread = std::thread([this] { watch(); });
+  }
+
+  ~Farewells() {
+    if (!waits->isAborted())
+      say();
+    leaving = true;
+    buffer->abortWaitRecv();
+    thread.join();
+  }
+
+private:
+  static constexpr std::uint64_t kTag = Communicator::kMaxTag + 1;
+  // Gloo takes a wait that ends by its timeout for a lost connection.
+  static constexpr std::chrono::hours kForEver{24 * 3650};
+  static constexpr std::chrono::seconds kSaying{2};
+
+  void watch() {
+    try {
+      for (int left = context.size - 1; left > 0 && !leaving;)
+        if (buffer->waitRecv(kForEver))
+          --left;
+    } catch (const std::exception &error) {
+      if (!leaving)
+        waits->abort(error.what());
+    }
+    // What was said before the others' farewells came has been sent; to a
+    // connection that is closed nothing more can be said.
+    said->abortWaitSend();
+  }
+
+  /// Whoever does not hear it has left before, or is lost.
+  void say() noexcept {
+    int sent = 0;
+    for (int peer = 0; peer < context.size; ++peer)
+      try {
+        if (peer != context.rank) {
+          said->send(peer, kTag);
+          ++sent;
+        }
+      } catch (const std::exception &) {
+      }
+    try {
+      while (sent > 0 && said->waitSend(kSaying))
+        --sent;
+    } catch (const std::exception &) {
+    }
+  }
+
+  gloo::Context &context;
+  std::shared_ptr<Waits> waits;
+  char byte = 0, word = 0;
+  std::unique_ptr<UnboundBuffer> buffer, said;
+  std::atomic<bool> leaving = false;
+  std::thread thread;
 };
 
 class GlooCommunicator : public Communicator {
@@ -106,7 +182,10 @@ public:
                    std::vector<std::uint64_t> ranks,
                    std::chrono::milliseconds timeout)
       : Communicator(context->rank, context->size), context(std::move(context)),
-        waits(std::move(waits)), ranks(std::move(ranks)), timeout(timeout) {}
+        waits(std::move(waits)), ranks(std::move(ranks)), timeout(timeout) {
+    if (size() > 1)
+      farewells = std::make_unique<Farewells>(*this->context, this->waits);
+  }
 
   void send(int to, std::uint32_t tag,
             std::span<const std::byte> data) override {
@@ -161,6 +240,7 @@ private:
   std::shared_ptr<Waits> waits;
   std::vector<std::uint64_t> ranks;
   std::chrono::milliseconds timeout;
+  std::unique_ptr<Farewells> farewells;
 };
 
 class GlooTransport : public Transport {
