@@ -29,7 +29,7 @@ struct Sizes {
   std::uint64_t hidden; // bytes of one microbatch's logits
 };
 
-void sgd(SegmentBuilder &b, double rate, std::uint64_t n) {
+void sgd(SegmentBuilder &b, const TinyModel &model, std::uint64_t n) {
   std::uint32_t param = b.argument("param", n * 4, ACCESS_READ_WRITE);
   std::uint32_t grad = b.argument("grad", n * 4, ACCESS_READ_WRITE);
   std::uint32_t weight = b.argument("weight", 4, ACCESS_READ);
@@ -39,8 +39,14 @@ void sgd(SegmentBuilder &b, double rate, std::uint64_t n) {
   std::uint32_t w = b.value(weight, DTYPE_F32, {1});
   std::uint32_t u = b.value(updates, DTYPE_I64, {1});
   Op &op = b.op(OPCODE_SGD, {p, g, w, u}, {p});
-  attribute(op, "learning_rate").set_real(rate);
-  attribute(op, "momentum").set_real(0);
+  if (model.momentum > 0) {
+    std::uint32_t state = b.argument("momentum", n * 4, ACCESS_READ_WRITE);
+    std::uint32_t m = b.value(state, DTYPE_F32, {n});
+    op.add_inputs(m);
+    op.add_outputs(m);
+  }
+  attribute(op, "learning_rate").set_real(model.learningRate);
+  attribute(op, "momentum").set_real(model.momentum);
   attribute(op, "weight_decay").set_real(0);
 }
 
@@ -58,29 +64,50 @@ void zero(SegmentBuilder &b, std::uint64_t n) {
   attribute(b.op(OPCODE_FILL, {}, {v}), "value").set_real(0);
 }
 
-void gather(SegmentBuilder &b, std::uint64_t rows, std::uint64_t vocabulary) {
+/// `columns` of the table are here.
+void gather(SegmentBuilder &b, std::uint64_t rows, std::uint64_t vocabulary,
+            std::uint64_t columns) {
   std::uint32_t table =
-      b.argument("table", vocabulary * vocabulary * 4, ACCESS_READ);
+      b.argument("table", vocabulary * columns * 4, ACCESS_READ);
   std::uint32_t ids = b.argument("ids", rows * 8, ACCESS_READ);
-  std::uint32_t out = b.argument("out", rows * vocabulary * 4, ACCESS_WRITE);
-  std::uint32_t t = b.value(table, DTYPE_F32, {vocabulary, vocabulary});
+  std::uint32_t out = b.argument("out", rows * columns * 4, ACCESS_WRITE);
+  std::uint32_t t = b.value(table, DTYPE_F32, {vocabulary, columns});
   std::uint32_t i = b.value(ids, DTYPE_I64, {rows});
-  std::uint32_t o = b.value(out, DTYPE_F32, {rows, vocabulary});
+  std::uint32_t o = b.value(out, DTYPE_F32, {rows, columns});
   attribute(b.op(OPCODE_GATHER, {t, i}, {o}), "axis").set_integer(0);
 }
 
+/// The rank's columns of dy, which begin at the argument's address.
 void gatherBackward(SegmentBuilder &b, std::uint64_t rows,
-                    std::uint64_t vocabulary) {
-  std::uint32_t dy = b.argument("dy", rows * vocabulary * 4, ACCESS_READ);
+                    std::uint64_t vocabulary, std::uint64_t columns) {
+  std::uint64_t reach = (rows - 1) * vocabulary + columns;
+  std::uint32_t dy = b.argument("dy", reach * 4, ACCESS_READ);
   std::uint32_t ids = b.argument("ids", rows * 8, ACCESS_READ);
   std::uint32_t grad =
-      b.argument("grad", vocabulary * vocabulary * 4, ACCESS_READ_WRITE);
-  std::uint32_t d = b.value(dy, DTYPE_F32, {rows, vocabulary});
+      b.argument("grad", vocabulary * columns * 4, ACCESS_READ_WRITE);
+  std::uint32_t d = b.value(dy, DTYPE_F32, {rows, columns});
+  Value &view = *b.segment.mutable_values(static_cast<int>(d));
+  view.add_strides(vocabulary);
+  view.add_strides(1);
   std::uint32_t i = b.value(ids, DTYPE_I64, {rows});
-  std::uint32_t g = b.value(grad, DTYPE_F32, {vocabulary, vocabulary});
+  std::uint32_t g = b.value(grad, DTYPE_F32, {vocabulary, columns});
   Op &op = b.op(OPCODE_GATHER_BACKWARD, {d, i}, {g});
   attribute(op, "axis").set_integer(0);
   op.set_accumulate(true);
+}
+
+/// The parts [k, rows, columns] side by side, as [rows, k columns].
+void join(SegmentBuilder &b, std::uint64_t rows, std::uint64_t columns,
+          std::uint64_t k) {
+  std::uint64_t bytes = k * rows * columns * 4;
+  std::uint32_t parts = b.argument("parts", bytes, ACCESS_READ);
+  std::uint32_t whole = b.argument("whole", bytes, ACCESS_WRITE);
+  std::uint32_t from = b.value(parts, DTYPE_F32, {rows, k, columns});
+  Value &view = *b.segment.mutable_values(static_cast<int>(from));
+  for (std::uint64_t stride : {columns, rows * columns, std::uint64_t{1}})
+    view.add_strides(stride);
+  std::uint32_t to = b.value(whole, DTYPE_F32, {rows, k, columns});
+  b.op(OPCODE_COPY, {from}, {to});
 }
 
 /// Loss and the gradient of the logits, which replaces the logits.
@@ -144,6 +171,7 @@ enum SegmentIndex : std::uint32_t {
   kSgdScale,
   kZeroScale,
   kZeroStats,
+  kJoin,
 };
 
 void region(Program &program, const char *name, std::int64_t offset,
@@ -168,21 +196,75 @@ void parameter(Program &program, const char *name, std::int64_t address,
   family->set_owner(true);
 }
 
+/// What a stage's optimizer works on; parts are equal and cover the region.
+struct Optimized {
+  Optimized(const TinyModel &model, std::uint64_t elements)
+      : model(model), elements(elements), part(elements) {
+    if (model.shardedOptimizer)
+      part = (elements + model.replicas * 16 - 1) / (model.replicas * 16) * 16;
+  }
+  std::uint64_t padded() const {
+    return model.shardedOptimizer ? part * model.replicas : elements;
+  }
+  const TinyModel &model;
+  std::uint64_t elements;
+  std::uint64_t part; // updated by one replica
+  std::int64_t param = 0, grad = 0, state = 0;
+  std::int64_t stats = 0, updates = 0;
+
+  void place(Program &program, Arena &arena) {
+    param = arena.take(padded() * 4);
+    grad = arena.take(padded() * 4);
+    stats = arena.take(64 * model.tensorParallel);
+    updates = arena.take(8);
+    region(program, "parameters", param, padded() * 4);
+    region(program, "gradients", grad, padded() * 4);
+    program.set_stats_address(static_cast<std::uint64_t>(stats));
+    program.set_updates_address(static_cast<std::uint64_t>(updates));
+    if (model.momentum == 0)
+      return;
+    state = arena.take(part * 4);
+    StateRegion *region = program.add_states();
+    region->set_name("momentum_buffer");
+    region->set_offset(static_cast<std::uint64_t>(state));
+    if (model.shardedOptimizer)
+      region->set_part_bytes(part * 4);
+  }
+};
+
 /// Gradients and statistics are zeroed, accumulated over microbatches, reduced,
-/// applied. Semaphore 0 counts microbatches ready to reduce, 1 the reductions.
-void update(Program &program, std::uint64_t microbatches, std::int64_t param,
-            std::int64_t grad, std::int64_t stats, std::int64_t updates,
-            std::uint64_t elements, std::uint32_t segment) {
+/// applied. Semaphore 0 counts microbatches ready to reduce, 1 the reductions,
+/// 6 the updates.
+void update(Program &program, std::uint64_t microbatches, const Optimized &o,
+            std::uint32_t segment) {
   Body &step = *program.mutable_step();
-  wait(allReduce(step, Collective::GROUP_REPLICAS, grad, elements), 0,
-       constant(static_cast<std::int64_t>(microbatches)));
-  Instruction &sum = allReduce(step, Collective::GROUP_ISLAND, stats, 2);
+  bool sharded = o.model.shardedOptimizer;
+  Instruction &reduce = collective(step,
+                                   sharded ? Collective::KIND_REDUCE_SCATTER_SUM
+                                           : Collective::KIND_ALL_REDUCE_SUM,
+                                   Collective::GROUP_REPLICAS, constant(o.grad),
+                                   sharded ? o.padded() : o.elements);
+  wait(reduce, 0, constant(static_cast<std::int64_t>(microbatches)));
+  Instruction &sum = allReduce(step, Collective::GROUP_ISLAND, o.stats, 2);
   signal(sum, 1);
-  wait(call(step, kAdvance, {constant(stats + 4), constant(updates)}), 1,
+  wait(call(step, kAdvance, {constant(o.stats + 4), constant(o.updates)}), 1,
        constant(1));
-  call(step, segment,
-       {constant(param), constant(grad), constant(stats + 4),
-        constant(updates)});
+  auto partOf = [&](std::int64_t base) {
+    return sharded ? plus(constant(base), COORDINATE_REPLICA,
+                          static_cast<std::int64_t>(o.part * 4))
+                   : constant(base);
+  };
+  Instruction &apply = call(step, segment,
+                            {partOf(o.param), partOf(o.grad),
+                             constant(o.stats + 4), constant(o.updates)});
+  if (o.model.momentum > 0)
+    *apply.mutable_call()->add_arguments() = constant(o.state);
+  if (!sharded)
+    return;
+  signal(apply, 6);
+  wait(collective(step, Collective::KIND_ALL_GATHER, Collective::GROUP_REPLICAS,
+                  constant(o.param), o.padded()),
+       6, constant(1));
 }
 
 } // namespace
@@ -205,14 +287,17 @@ Plan tinyPlan(const TinyModel &model) {
   plan.mutable_training()->set_global_batch(model.batch);
   plan.mutable_training()->set_precision(PRECISION_F32);
 
+  plan.mutable_training()->mutable_sgd()->set_momentum(model.momentum);
+  std::uint64_t k = model.tensorParallel, columns = model.vocabulary / k;
   std::uint64_t v = model.vocabulary, rows = model.microbatch * model.tokens;
   Sizes bytes{rows, rows * 8, rows * v * 4};
+  Optimized table(model, v * columns), norm(model, v);
   auto add = [&](const char *name) {
     return SegmentBuilder(*plan.add_segments(), name);
   };
   {
     auto b = add("sgd_table");
-    sgd(b, model.learningRate, v * v);
+    sgd(b, model, table.part);
   }
   {
     auto b = add("advance");
@@ -220,15 +305,15 @@ Plan tinyPlan(const TinyModel &model) {
   }
   {
     auto b = add("zero_table");
-    zero(b, v * v);
+    zero(b, table.padded());
   }
   {
     auto b = add("gather");
-    gather(b, rows, v);
+    gather(b, rows, v, columns);
   }
   {
     auto b = add("gather_backward");
-    gatherBackward(b, rows, v);
+    gatherBackward(b, rows, v, columns);
   }
   {
     auto b = add("loss");
@@ -244,15 +329,19 @@ Plan tinyPlan(const TinyModel &model) {
   }
   {
     auto b = add("sgd_scale");
-    sgd(b, model.learningRate, v);
+    sgd(b, model, norm.part);
   }
   {
     auto b = add("zero_scale");
-    zero(b, v);
+    zero(b, norm.padded());
   }
   {
     auto b = add("zero_stats");
     zero(b, 2);
+  }
+  {
+    auto b = add("join");
+    join(b, rows, columns, k);
   }
 
   std::uint64_t microbatches = model.batch / model.microbatch / model.replicas;
@@ -260,25 +349,36 @@ Plan tinyPlan(const TinyModel &model) {
 
   Program &first = *plan.add_programs();
   first.set_name("stage 0");
-  first.set_semaphores(6);
+  first.set_semaphores(9);
   {
     Arena arena;
-    std::int64_t table = arena.take(v * v * 4), grad = arena.take(v * v * 4);
-    std::int64_t stats = arena.take(8), updates = arena.take(8);
+    table.place(first, arena);
     std::int64_t ids = arena.take(bytes.tokens * microbatches);
     std::int64_t labels = arena.take(bytes.tokens);
     std::int64_t logits = arena.take(bytes.hidden * 2);
     std::int64_t back = arena.take(bytes.hidden * microbatches);
     std::int64_t work = arena.take(bytes.hidden);
+    std::int64_t parts = arena.take(bytes.hidden); // of all tensor indices
+    std::int64_t index = arena.take(8);
     first.set_arena_bytes(arena.next);
-    first.set_stats_address(static_cast<std::uint64_t>(stats));
-    first.set_updates_address(static_cast<std::uint64_t>(updates));
-    region(first, "parameters", table, v * v * 4);
-    region(first, "gradients", grad, v * v * 4);
-    parameter(first, "table", table, {v, v});
+    parameter(first, "table", table.param, {v, v});
+    if (k > 1) {
+      Slice *slice = first.mutable_parameters(0)->add_slices();
+      slice->set_length(columns);
+      slice->set_count(v);
+      slice->set_stride(v);
+      slice->set_tensor_stride(columns);
+      first.set_tensor_index_address(static_cast<std::uint64_t>(index));
+    }
+    // Each tensor index counts the loss; the island sums the first's.
+    Expr stats = constant(table.stats);
+    if (k > 1)
+      stats = plus(stats, COORDINATE_TENSOR_INDEX, 64);
     Body &step = *first.mutable_step();
-    call(step, kZeroTable, {constant(grad)});
-    call(step, kZeroStats, {constant(stats)});
+    call(step, kZeroTable, {constant(table.grad)});
+    call(step, kZeroStats, {stats});
+    if (k > 1) // what the others add up
+      call(step, kZeroStats, {constant(table.stats)});
     auto idsOf = [&](std::uint32_t variable) {
       return linear(ids, variable, static_cast<std::int64_t>(bytes.tokens));
     };
@@ -290,11 +390,26 @@ Plan tinyPlan(const TinyModel &model) {
       Body &body = loop(step, 0, microbatches);
       load(body, 0, idsOf(0), linear(0, 0, 1));
       load(body, lossInput, constant(labels), linear(0, 0, 1));
-      call(body, kGather, {constant(table), idsOf(0), slot(logits, 0)});
-      call(body, kLoss, {slot(logits, 0), constant(labels), constant(stats)},
+      Expr own = slot(logits, 0);
+      if (k == 1) {
+        call(body, kGather, {constant(table.param), idsOf(0), slot(logits, 0)});
+      } else {
+        // Semaphores: 7 parts that are here, 8 parts gathered.
+        Expr part = plus(constant(parts), COORDINATE_TENSOR_INDEX,
+                         static_cast<std::int64_t>(rows * columns * 4));
+        signal(call(body, kGather, {constant(table.param), idsOf(0), part}), 7);
+        Instruction &all =
+            collective(body, Collective::KIND_ALL_GATHER,
+                       Collective::GROUP_TENSOR, constant(parts), rows * v);
+        signal(wait(all, 7, linear(1, 0, 1)), 8);
+        wait(call(body, kJoin, {constant(parts), slot(logits, 0)}), 8,
+             linear(1, 0, 1));
+        own = plus(own, COORDINATE_TENSOR_INDEX,
+                   static_cast<std::int64_t>(columns * 4));
+      }
+      call(body, kLoss, {slot(logits, 0), constant(labels), stats},
            constant(work));
-      signal(call(body, kGatherBackward,
-                  {slot(logits, 0), idsOf(0), constant(grad)}),
+      signal(call(body, kGatherBackward, {own, idsOf(0), constant(table.grad)}),
              0);
     } else {
       // Forwards and backwards of all microbatches (GPipe): the transfers run
@@ -302,8 +417,8 @@ Plan tinyPlan(const TinyModel &model) {
       // received.
       Body &forward = loop(step, 0, microbatches);
       load(forward, 0, idsOf(0), linear(0, 0, 1));
-      Instruction &gather =
-          call(forward, kGather, {constant(table), idsOf(0), slot(logits, 0)});
+      Instruction &gather = call(
+          forward, kGather, {constant(table.param), idsOf(0), slot(logits, 0)});
       wait(gather, 3, linear(-1, 0, 1));
       signal(gather, 2);
       Instruction &send =
@@ -317,28 +432,24 @@ Plan tinyPlan(const TinyModel &model) {
       signal(transfer(backward, LANE_RECEIVE_BACKWARD, 1, gradient,
                       bytes.hidden, linear(0, 1, 1)),
              4);
-      Instruction &use =
-          call(backward, kGatherBackward, {gradient, idsOf(1), constant(grad)});
+      Instruction &use = call(backward, kGatherBackward,
+                              {gradient, idsOf(1), constant(table.grad)});
       signal(wait(use, 4, linear(1, 1, 1)), 0);
     }
-    update(first, microbatches, table, grad, stats, updates, v * v, kSgdTable);
+    update(first, microbatches, table, kSgdTable);
   }
   if (model.stages > 1) {
     Program &second = *plan.add_programs();
     second.set_name("stage 1");
-    second.set_semaphores(6);
+    second.set_semaphores(9);
     Arena arena;
-    std::int64_t scale = arena.take(v * 4), grad = arena.take(v * 4);
-    std::int64_t stats = arena.take(8), updates = arena.take(8);
+    norm.place(second, arena);
+    std::int64_t scale = norm.param, grad = norm.grad, stats = norm.stats;
     std::int64_t labels = arena.take(bytes.tokens);
     std::int64_t x = arena.take(bytes.hidden * 2);
     std::int64_t y = arena.take(bytes.hidden * 2);
     std::int64_t work = arena.take(bytes.hidden);
     second.set_arena_bytes(arena.next);
-    second.set_stats_address(static_cast<std::uint64_t>(stats));
-    second.set_updates_address(static_cast<std::uint64_t>(updates));
-    region(second, "parameters", scale, v * 4);
-    region(second, "gradients", grad, v * 4);
     parameter(second, "norm.weight", scale, {v});
     Body &step = *second.mutable_step();
     call(step, kZeroScale, {constant(grad)});
@@ -363,7 +474,7 @@ Plan tinyPlan(const TinyModel &model) {
     Instruction &send = transfer(body, LANE_SEND_BACKWARD, 0, slot(y),
                                  bytes.hidden, linear(0, 0, 1));
     signal(wait(send, 3, linear(1, 0, 1)), 4);
-    update(second, microbatches, scale, grad, stats, updates, v, kSgdScale);
+    update(second, microbatches, norm, kSgdScale);
   }
   Island *island = plan.add_islands();
   island->add_sites("here");
@@ -374,11 +485,63 @@ Plan tinyPlan(const TinyModel &model) {
     group->set_site("here");
     group->set_pool("p");
     group->set_count(model.replicas);
-    group->set_tensor_parallel(1);
+    group->set_tensor_parallel(k);
     group->set_share(1);
     group->set_program(s);
   }
   return plan;
+}
+
+void widenFirstStage(Plan &plan) {
+  Stage &stage = *plan.mutable_islands(0)->mutable_stages(0);
+  stage.mutable_groups(0)->set_tensor_parallel(2);
+  // Two copies of each transfer with one signal between them.
+  auto twice = [](Body &body, int at, const auto &change) {
+    *body.Add() = body[at];
+    for (int i = body.size() - 1; i > at + 1; --i)
+      body.SwapElements(i, i - 1);
+    body[at].clear_signals();
+    for (int i : {0, 1})
+      change(body[at + i], i);
+  };
+  auto half = [](Transfer &transfer, Coordinate coordinate, int index) {
+    std::uint64_t bytes = transfer.bytes() / 2;
+    transfer.set_bytes(bytes);
+    Expr &address = *transfer.mutable_address();
+    if (coordinate)
+      address = plus(address, coordinate, static_cast<std::int64_t>(bytes));
+    else
+      address.set_constant(address.constant() +
+                           index * static_cast<std::int64_t>(bytes));
+  };
+  for (Instruction &i : *plan.mutable_programs(0)->mutable_step()) {
+    if (!i.has_loop())
+      continue;
+    for (Instruction &inner : *i.mutable_loop()->mutable_body()) {
+      if (inner.has_send()) {
+        half(*inner.mutable_send(), COORDINATE_TENSOR_INDEX, 0);
+        *inner.mutable_send()->mutable_tensor_index() = constant(0);
+      } else if (inner.has_receive()) {
+        *inner.mutable_receive()->mutable_tensor_index() = constant(0);
+      }
+    }
+  }
+  for (Instruction &i : *plan.mutable_programs(1)->mutable_step()) {
+    if (!i.has_loop())
+      continue;
+    Body &body = *i.mutable_loop()->mutable_body();
+    for (int at = 0; at < body.size(); ++at) {
+      if (body[at].has_receive())
+        twice(body, at++, [&](Instruction &copy, int index) {
+          half(*copy.mutable_receive(), COORDINATE_UNSPECIFIED, index);
+          *copy.mutable_receive()->mutable_tensor_index() = constant(index);
+        });
+      else if (body[at].has_send())
+        twice(body, at++, [&](Instruction &copy, int index) {
+          *copy.mutable_send()->mutable_tensor_index() = constant(index);
+        });
+    }
+  }
 }
 
 void addServer(Plan &plan, std::uint64_t innerSteps, const std::string &site) {
@@ -416,8 +579,11 @@ void addServer(Plan &plan, std::uint64_t innerSteps, const std::string &site) {
     std::uint64_t host = 0;
     for (const ParameterFamily &family : program.parameters()) {
       std::uint64_t bytes = 4 * family.count();
-      for (std::uint64_t dim : family.dims())
-        bytes *= dim;
+      if (family.slices_size() > 0)
+        bytes *= family.slices(0).length() * family.slices(0).count();
+      else
+        for (std::uint64_t dim : family.dims())
+          bytes *= dim;
       host += family.trainable() && family.owner() ? bytes : 0;
     }
     program.set_host_bytes(host);

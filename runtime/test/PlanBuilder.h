@@ -38,6 +38,14 @@ inline Expr linear(std::int64_t base, std::uint32_t variable,
   return expr;
 }
 
+/// expr + factor * the rank's coordinate
+inline Expr plus(Expr expr, Coordinate coordinate, std::int64_t factor) {
+  Term *term = expr.add_terms();
+  term->set_coordinate(coordinate);
+  term->set_factor(factor);
+  return expr;
+}
+
 inline Instruction &wait(Instruction &step, std::uint32_t semaphore,
                          Expr value) {
   Wait *wait = step.add_waits();
@@ -91,17 +99,23 @@ inline Instruction &transfer(Body &body, Lane lane, std::uint32_t stage,
   *transfer->mutable_microbatch() = std::move(microbatch);
   return *step;
 }
-inline Instruction &allReduce(Body &body, Collective::Group group,
-                              std::int64_t address, std::uint64_t elements) {
+inline Instruction &collective(Body &body, Collective::Kind kind,
+                               Collective::Group group, Expr address,
+                               std::uint64_t elements) {
   Instruction *step = body.Add();
   step->set_lane(LANE_COLLECTIVE);
   Collective *collective = step->mutable_collective();
-  collective->set_kind(Collective::KIND_ALL_REDUCE_SUM);
+  collective->set_kind(kind);
   collective->set_group(group);
-  *collective->mutable_address() = constant(address);
+  *collective->mutable_address() = std::move(address);
   collective->set_elements(elements);
   collective->set_dtype(DTYPE_F32);
   return *step;
+}
+inline Instruction &allReduce(Body &body, Collective::Group group,
+                              std::int64_t address, std::uint64_t elements) {
+  return collective(body, Collective::KIND_ALL_REDUCE_SUM, group,
+                    constant(address), elements);
 }
 
 /// Builds a segment: arguments, values and ops in the order they are added.
@@ -163,6 +177,10 @@ inline Attribute &attribute(Op &op, const std::string &name) {
 /// With `stages` 2 the first stage gathers and sends the logits; the second
 /// scales them by a parameter [V] (mul), computes the loss and sends the
 /// gradient back. `replicas` is the data-parallel degree of each stage.
+///
+/// With `tensorParallel` k the table is split by columns: each rank gathers its
+/// part of the logits, and takes its part of their gradient. With `momentum`
+/// there is a state; with `shardedOptimizer` each replica updates a part.
 struct TinyModel {
   std::uint64_t tokens = 4;
   std::uint64_t vocabulary = 8;
@@ -170,9 +188,17 @@ struct TinyModel {
   std::uint64_t microbatch = 1;
   std::uint64_t replicas = 1;
   std::uint32_t stages = 1;
+  std::uint64_t tensorParallel = 1; // with one stage
+  bool shardedOptimizer = false;
+  double momentum = 0;
   double learningRate = 0.5;
 };
 Plan tinyPlan(const TinyModel &model);
+
+/// Turns a pipeline of two stages into one whose first stage has two ranks in
+/// each replica and whose second has one: each of the two sends half of the
+/// logits, and gets the whole gradient.
+void widenFirstStage(Plan &plan);
 
 /// Gives a tiny plan a parameter server at `site` with rounds of `innerSteps`
 /// inner steps: every program pushes and applies after its last call.

@@ -12,6 +12,7 @@
 #include "tombolo/runtime/engine/Engine.h"
 #include "tombolo/runtime/plan/Instructions.h"
 #include "tombolo/runtime/plan/Layout.h"
+#include "tombolo/runtime/plan/Validate.h"
 
 #include <algorithm>
 #include <deque>
@@ -39,6 +40,26 @@ const char *laneName(Lane lane) {
                                           "collective",
                                           "exchange"};
   return names[lane];
+}
+
+const char *groupName(Collective::Group group) {
+  switch (group) {
+  case Collective::GROUP_ISLAND:
+    return "island";
+  case Collective::GROUP_TENSOR:
+    return "ranks of a replica";
+  default:
+    return "replicas";
+  }
+}
+
+/// "reduce_scatter_sum of 64 elements of f32"
+std::string describe(const Collective &collective) {
+  static constexpr const char *names[] = {
+      "?", "all_reduce_sum", "reduce_scatter_sum", "all_gather", "all_to_all"};
+  return std::string(names[collective.kind()]) + " of " +
+         std::to_string(collective.elements()) + " elements of " +
+         dtypeName(collective.dtype());
 }
 
 Lane counterpart(Lane lane) {
@@ -93,9 +114,26 @@ std::vector<Span> dealtOnce(const IslandLayout &layout) {
   return {{0, period}, {total / period * period, total}};
 }
 
-/// The ranks to run: of each kind of connected set of replicas one. Tensor-
-/// parallel indices of one replica behave alike (transfers keep the index), so
-/// index 0 stands for all.
+/// Whether a transfer leads from one tensor-parallel index to another.
+bool crossesIndices(const Plan &plan, const Island &island) {
+  bool crosses = false;
+  auto look = [&](const Instruction &i) {
+    crosses |= (i.has_send() && i.send().has_tensor_index()) ||
+               (i.has_receive() && i.receive().has_tensor_index());
+  };
+  for (const Stage &stage : island.stages())
+    for (const ReplicaGroup &group : stage.groups()) {
+      const Program &program = plan.programs(static_cast<int>(group.program()));
+      forEachInstruction(program.step(), look);
+      forEachInstruction(program.finish(), look);
+    }
+  return crosses;
+}
+
+/// The ranks to run: of each kind of connected set of replicas one. Where all
+/// transfers keep the tensor-parallel index the indices of a replica behave
+/// alike, whatever they do together, and index 0 stands for all; else all are
+/// run.
 std::vector<std::uint64_t> representatives(const Plan &plan,
                                            const Island &island,
                                            const IslandLayout &layout) {
@@ -153,9 +191,18 @@ std::vector<std::uint64_t> representatives(const Plan &plan,
     }
   std::set<std::vector<std::uint64_t>> seen;
   std::vector<std::uint64_t> ranks;
+  bool all = crossesIndices(plan, island);
   for (auto &[node, shape] : shapes)
     if (seen.insert(shape.signature).second)
-      ranks.insert(ranks.end(), shape.ranks.begin(), shape.ranks.end());
+      for (std::uint64_t rank : shape.ranks) {
+        RankCoordinates at = layout.coordinates(rank);
+        std::uint64_t degree = all ? island.stages(static_cast<int>(at.stage))
+                                         .groups(static_cast<int>(at.group))
+                                         .tensor_parallel()
+                                   : 1;
+        for (std::uint64_t i = 0; i < degree; ++i)
+          ranks.push_back(rank + i);
+      }
   std::sort(ranks.begin(), ranks.end());
   return ranks;
 }
@@ -275,8 +322,11 @@ private:
         layout.deal(self.at.stage).microbatch(self.at.replica, local);
     if (j >= layout.microbatches())
       fail(place(w, lane), ": microbatch ", j, " does not exist");
-    std::uint64_t rank = layout.peer(self.at, transfer.stage(), local);
-    return {indices.at(rank), counterpart(lane), j};
+    std::uint64_t rank = layout.peer(self.at, transfer, local);
+    auto other = indices.find(rank);
+    if (other == indices.end())
+      fail(place(w, lane), ": rank ", rank, " does not exchange with it");
+    return {other->second, counterpart(lane), j};
   }
 
   /// Completes whatever `w` can complete; false when all its lanes wait.
@@ -336,34 +386,36 @@ private:
 
   /// The members of the collective among the ranks that are run.
   const std::vector<std::size_t> &members(std::size_t w,
-                                          Collective::Group group) {
-    std::int64_t key = group == Collective::GROUP_ISLAND
-                           ? -1
-                           : static_cast<std::int64_t>(workers[w].at.stage);
+                                          const Collective &collective) {
+    GroupKey key = groupKey(workers[w].at, collective);
     auto [entry, fresh] = groups.try_emplace(key);
     if (fresh)
       for (std::size_t i = 0; i < workers.size(); ++i)
-        if (key < 0 || workers[i].at.stage == workers[w].at.stage)
+        if (groupKey(workers[i].at, collective) == key)
           entry->second.push_back(i);
     return entry->second;
   }
 
+  /// Whether worker `i` is about to enter the collective that `w` is in.
+  bool enters(std::size_t i, std::size_t w, const Collective &own) const {
+    Engine::Next next = workers[i].engine->next(LANE_COLLECTIVE);
+    return next.state == Engine::Next::Ready &&
+           groupKey(workers[i].at, next.instruction->collective()) ==
+               groupKey(workers[w].at, own);
+  }
+
   bool collective(std::size_t w, const Collective &own) {
-    const std::vector<std::size_t> &all = members(w, own.group());
-    for (std::size_t i : all) {
-      Engine::Next next = workers[i].engine->next(LANE_COLLECTIVE);
-      if (next.state != Engine::Next::Ready ||
-          next.instruction->collective().group() != own.group())
+    const std::vector<std::size_t> &all = members(w, own);
+    for (std::size_t i : all)
+      if (!enters(i, w, own))
         return false;
-    }
     for (std::size_t i : all) {
       const Collective &other =
           workers[i].engine->next(LANE_COLLECTIVE).instruction->collective();
       if (other.kind() != own.kind() || other.elements() != own.elements() ||
           other.dtype() != own.dtype())
-        fail(place(w, LANE_COLLECTIVE), " reduces ", own.elements(),
-             " elements while ", place(i, LANE_COLLECTIVE), " reduces ",
-             other.elements());
+        fail(place(w, LANE_COLLECTIVE), " is in ", describe(own), " while ",
+             place(i, LANE_COLLECTIVE), " is in ", describe(other));
     }
     for (std::size_t i : all) {
       workers[i].engine->complete(LANE_COLLECTIVE);
@@ -398,20 +450,16 @@ private:
     const Instruction &instruction = *next.instruction;
     if (instruction.has_collective()) {
       text += " waits in a collective over the ";
-      text += instruction.collective().group() == Collective::GROUP_ISLAND
-                  ? "island"
-                  : "replicas";
+      text += groupName(instruction.collective().group());
       std::vector<Node> on;
-      for (std::size_t i : members(w, instruction.collective().group())) {
+      for (std::size_t i : members(w, instruction.collective())) {
         Engine::Next other = workers[i].engine->next(LANE_COLLECTIVE);
         if (other.state == Engine::Next::Done) {
           text += ", which rank " + std::to_string(workers[i].rank) +
                   " never enters";
           return {text, {}};
         }
-        if (i != w && (other.state == Engine::Next::Blocked ||
-                       other.instruction->collective().group() !=
-                           instruction.collective().group()))
+        if (i != w && !enters(i, w, instruction.collective()))
           on.push_back({i, LANE_COLLECTIVE});
       }
       return {text, on};
@@ -482,7 +530,7 @@ private:
   std::map<std::uint32_t, std::unique_ptr<CompiledProgram>> compiled;
   std::vector<Worker> workers;
   std::deque<std::size_t> queue;
-  std::map<std::int64_t, std::vector<std::size_t>> groups;
+  std::map<GroupKey, std::vector<std::size_t>> groups;
   std::string what;
 };
 

@@ -9,6 +9,7 @@
 #include "Links.h"
 
 #include "tombolo/runtime/plan/Instructions.h"
+#include "tombolo/runtime/plan/Validate.h"
 
 #include <set>
 
@@ -23,48 +24,71 @@ std::uint32_t tagOf(Lane lane) {
   return lane == LANE_SEND_FORWARD || lane == LANE_RECEIVE_FORWARD ? 0 : 1;
 }
 
+/// The communicators a program needs besides the island's.
 struct Needs {
-  std::set<std::uint32_t> stages; // exchanged with
-  bool replicas = false;
+  /// By key: the groups of its collectives, those of one rank left out.
+  std::map<GroupKey, std::vector<std::uint64_t>> groups;
+  std::set<std::uint64_t> peers; // of its transfers
 };
 
-void collect(const google::protobuf::RepeatedPtrField<Instruction> &body,
-             Needs &needs) {
-  forEachInstruction(body, [&](const Instruction &instruction) {
-    if (instruction.has_send())
-      needs.stages.insert(instruction.send().stage());
-    else if (instruction.has_receive())
-      needs.stages.insert(instruction.receive().stage());
-    else if (instruction.has_collective())
-      needs.replicas |=
-          instruction.collective().group() == Collective::GROUP_REPLICAS;
-  });
+Needs needsOf(const Program &program, const IslandLayout &layout,
+              const RankCoordinates &self) {
+  Needs needs;
+  // Most transfers of a program lead to the same few ranks.
+  std::set<std::pair<std::uint32_t, std::int64_t>> looked;
+  auto collect = [&](const Instruction &instruction) {
+    if (instruction.has_collective()) {
+      const Collective &collective = instruction.collective();
+      if (collective.group() == Collective::GROUP_ISLAND)
+        return;
+      auto [entry, fresh] =
+          needs.groups.try_emplace(groupKey(self, collective));
+      if (fresh)
+        entry->second = layout.group(self, collective);
+    } else if (instruction.has_send() || instruction.has_receive()) {
+      const Transfer &transfer =
+          instruction.has_send() ? instruction.send() : instruction.receive();
+      std::int64_t index = transfer.has_tensor_index()
+                               ? evaluate(transfer.tensor_index(), {}, self)
+                               : -1;
+      if (looked.insert({transfer.stage(), index}).second)
+        for (std::uint64_t peer : layout.peers(self, transfer))
+          needs.peers.insert(peer);
+    }
+  };
+  forEachInstruction(program.step(), collect);
+  forEachInstruction(program.finish(), collect);
+  std::erase_if(needs.groups,
+                [](const auto &entry) { return entry.second.size() < 2; });
+  return needs;
+}
+
+std::string nameOf(const GroupKey &key) {
+  std::string name = "group";
+  for (std::uint64_t part : key)
+    name += "-" + std::to_string(part);
+  return name;
 }
 
 } // namespace
 
 // One common order over all communicators, so that ranks that connect several
-// never wait for each other in a circle: the island, the replicas of each stage
-// (disjoint sets), then pairs by their smaller and larger rank.
+// never wait for each other in a circle: the island, groups by key, then pairs
+// by their smaller and larger rank.
 Links::Links(Transport &transport, const IslandLayout &layout,
-             std::uint64_t rank, const Program &program) {
-  RankCoordinates self = layout.coordinates(rank);
-  Needs needs;
-  collect(program.step(), needs);
-  collect(program.finish(), needs);
+             std::uint64_t rank, const Program &program)
+    : self(layout.coordinates(rank)) {
+  Needs needs = needsOf(program, layout, self);
+  Collective whole;
+  whole.set_group(Collective::GROUP_ISLAND);
   if (layout.rankCount() > 1)
-    island = transport.connect("island",
-                               layout.group(self, Collective::GROUP_ISLAND));
-  std::vector<std::uint64_t> like =
-      layout.group(self, Collective::GROUP_REPLICAS);
-  if (needs.replicas && like.size() > 1)
-    replicas = transport.connect("replicas-" + std::to_string(self.stage) +
-                                     "-" + std::to_string(self.tensorIndex),
-                                 like);
+    groups[groupKey(self, whole)] =
+        transport.connect("island", layout.group(self, whole));
+  for (const auto &[key, ranks] : needs.groups)
+    groups[key] = transport.connect(nameOf(key), ranks);
   std::set<std::pair<std::uint64_t, std::uint64_t>> couples;
-  for (std::uint32_t stage : needs.stages)
-    for (std::uint64_t peer : layout.peers(self, stage))
-      couples.insert(std::minmax(rank, peer));
+  for (std::uint64_t peer : needs.peers)
+    couples.insert(std::minmax(rank, peer));
   for (auto [low, high] : couples) {
     std::uint64_t both[] = {low, high};
     std::uint64_t peer = low == rank ? high : low;
@@ -86,16 +110,33 @@ void Links::receive(std::uint64_t peer, Lane lane, std::span<std::byte> data) {
   pair.communicator->receive(pair.other, tagOf(lane), data);
 }
 
-void Links::allReduceSum(Collective::Group group, std::span<float> data) {
-  Communicator *over =
-      group == Collective::GROUP_ISLAND ? island.get() : replicas.get();
-  if (over)
-    over->allReduceSum(data);
+void Links::collective(const Collective &collective, std::byte *data) {
+  auto found = groups.find(groupKey(self, collective));
+  if (found == groups.end())
+    return; // alone
+  Communicator &over = *found->second;
+  std::span<std::byte> bytes(data, collective.elements() *
+                                       elementBytes(collective.dtype()));
+  SumType type =
+      collective.dtype() == DTYPE_BF16 ? SumType::BF16 : SumType::F32;
+  switch (collective.kind()) {
+  case Collective::KIND_REDUCE_SCATTER_SUM:
+    return over.reduceScatterSum(bytes, type);
+  case Collective::KIND_ALL_GATHER:
+    return over.allGather(bytes);
+  case Collective::KIND_ALL_TO_ALL:
+    return over.allToAll(bytes);
+  default:
+    return over.allReduceSum(bytes, type);
+  }
 }
 
 void Links::barrier() {
-  if (island)
-    island->barrier();
+  Collective whole;
+  whole.set_group(Collective::GROUP_ISLAND);
+  auto island = groups.find(groupKey(self, whole));
+  if (island != groups.end())
+    island->second->barrier();
 }
 
 } // namespace tombolo::runtime::detail

@@ -17,9 +17,8 @@
 
 namespace tombolo::runtime::detail {
 
-/// One communicator over the island, one over the replicas of the rank's stage
-/// (when its program reduces over them), one with each rank it exchanges
-/// activations with.
+/// One communicator over the island, one over each group of the collectives of
+/// the rank's program, one with each rank it exchanges activations with.
 class Links {
 public:
   /// Connects; all ranks of the island do so at the same time.
@@ -30,7 +29,8 @@ public:
             std::span<const std::byte> data);
   void receive(std::uint64_t peer, plan::v1::Lane lane,
                std::span<std::byte> data);
-  void allReduceSum(plan::v1::Collective::Group group, std::span<float> data);
+  /// In place, on the collective's elements at `data`.
+  void collective(const plan::v1::Collective &collective, std::byte *data);
   /// Over the island.
   void barrier();
 
@@ -39,8 +39,8 @@ private:
     std::unique_ptr<Communicator> communicator;
     int other;
   };
-  std::unique_ptr<Communicator> island;
-  std::unique_ptr<Communicator> replicas; // null: the stage has one replica
+  RankCoordinates self;
+  std::map<GroupKey, std::unique_ptr<Communicator>> groups;
   std::map<std::uint64_t, Pair> pairs;
 };
 

@@ -19,6 +19,8 @@
 
 #include <chrono>
 #include <cstring>
+#include <deque>
+#include <set>
 
 namespace tombolo::runtime {
 
@@ -40,7 +42,14 @@ public:
         island(plan.islands(static_cast<int>(options.island))), layout(island),
         self(layout.coordinates(options.rank)),
         program(plan.programs(static_cast<int>(self.program))),
-        compiled(program), parameters(expandParameters(program)) {
+        compiled(program),
+        parameters(expandParameters(program, self.tensorIndex)) {
+    const ReplicaGroup &first =
+        island.stages(static_cast<int>(self.stage)).groups(0);
+    for (const LocalParameter &parameter :
+         expandParameters(plan.programs(static_cast<int>(first.program()))))
+      if (parameter.owner)
+        stageOwns.insert(parameter.name);
     prepare();
   }
 
@@ -74,7 +83,13 @@ private:
   void saveCheckpoint(std::uint64_t stepsDone);
 
   bool owns(const LocalParameter &parameter) const {
-    return parameter.owner && self.replica == 0;
+    return ownsParameter(parameter, self.replica, self.tensorIndex);
+  }
+  /// Of a state that lies in parts every replica of the stage saves its own,
+  /// where replica 0 saves the parameter.
+  bool ownsState(const LocalParameter &parameter) const {
+    return stageOwns.count(parameter.name) &&
+           (parameter.split || self.tensorIndex == 0);
   }
   bool savesOuterMomentum() const {
     return exchange != nullptr && options.island == 0;
@@ -82,7 +97,7 @@ private:
   std::byte *at(std::int64_t address) const { return arena->base() + address; }
   std::byte *at(const Expr &expr,
                 std::span<const std::int64_t> variables) const {
-    return at(evaluate(expr, variables));
+    return at(evaluate(expr, variables, self));
   }
   void putFloats(std::uint64_t address, std::span<const float> values) {
     device.copyToDevice(arena->base() + address, std::as_bytes(values));
@@ -103,6 +118,7 @@ private:
   const Program &program;
   CompiledProgram compiled;
   std::vector<LocalParameter> parameters;
+  std::set<std::string> stageOwns; // parameters that replica 0 of it owns
 
   std::unique_ptr<Arena> arena;
   std::vector<std::unique_ptr<Executable>> segments; // null: not called here
@@ -115,7 +131,7 @@ private:
   std::unique_ptr<Links> links;
   std::unique_ptr<Exchange> exchange;
   std::vector<const LocalParameter *> exchanged; // tensors of the exchange
-  std::unique_ptr<Checkpoint> resumed; // until the exchange has begun
+  std::unique_ptr<Checkpoint> resumed;           // until the exchange has begun
 
   std::uint64_t samplesBefore = 0; // modulo 2^64; see firstSampleOf
   std::uint64_t firstStep = 0;
@@ -142,6 +158,11 @@ void Rank::Impl::prepare() {
                 "': its memory is not the host's, "
                 "and no transport here can reach it");
   arena = device.allocateArena(program.arena_bytes());
+  if (program.has_tensor_index_address()) {
+    auto index = static_cast<std::int64_t>(self.tensorIndex);
+    device.copyToDevice(arena->base() + program.tensor_index_address(),
+                        std::as_bytes(std::span(&index, 1)));
+  }
   prepareSegments();
   prepareData();
   loadModel();
@@ -226,19 +247,22 @@ void Rank::Impl::loadCheckpoint(const std::string &folder) {
   if (checkpoint.info().modelHash != plan.model_hash())
     throw Error("'", folder, "': was written for another model");
   for (const LocalParameter &parameter : parameters) {
-    auto install = [&](const std::string &name, std::uint64_t address) {
+    auto install = [&](const std::string &name, const LocalParameter &what,
+                       std::uint64_t address) {
       checkpoint.read(
-          name, parameter,
+          name, what,
           [&](std::uint64_t element, std::span<const float> values) {
             putFloats(address + element * 4, values);
           });
     };
-    install(parameter.name, parameter.address);
+    install(parameter.name, parameter, parameter.address);
     if (!parameter.trainable)
       continue;
-    for (const StateRegion &state : program.states())
-      install(parameter.name + "/" + state.name(),
-              stateAddress(program, state, parameter));
+    for (const StateRegion &state : program.states()) {
+      ParameterPart part = statePart(program, state, parameter, self.replica);
+      install(parameter.name + "/" + state.name(), part.parameter,
+              part.address);
+    }
   }
   std::int64_t updates = checkpoint.info().updates;
   device.copyToDevice(arena->base() + program.updates_address(),
@@ -308,11 +332,10 @@ void Rank::Impl::startExchange() {
       std::string outer = exchanged[i]->name + "/" + kOuterMomentum;
       if (!owns(*exchanged[i]) || !checkpoint->has(outer))
         continue;
-      checkpoint->read(
-          outer, *exchanged[i],
-          [&](std::uint64_t element, std::span<const float> part) {
-            exchange->setOuterMomentum(i, element, part);
-          });
+      checkpoint->read(outer, *exchanged[i],
+                       [&](std::uint64_t element, std::span<const float> part) {
+                         exchange->setOuterMomentum(i, element, part);
+                       });
     }
   checkpoint.reset();
   exchange->begin(firstStep);
@@ -331,21 +354,19 @@ void Rank::Impl::execute(const Instruction &instruction,
     const Transfer &t = instruction.send();
     auto local =
         static_cast<std::uint64_t>(evaluate(t.microbatch(), variables));
-    return links->send(layout.peer(self, t.stage(), local), instruction.lane(),
+    return links->send(layout.peer(self, t, local), instruction.lane(),
                        {at(t.address(), variables), t.bytes()});
   }
   case Instruction::kReceive: {
     const Transfer &t = instruction.receive();
     auto local =
         static_cast<std::uint64_t>(evaluate(t.microbatch(), variables));
-    return links->receive(layout.peer(self, t.stage(), local),
-                          instruction.lane(),
+    return links->receive(layout.peer(self, t, local), instruction.lane(),
                           {at(t.address(), variables), t.bytes()});
   }
   case Instruction::kCollective: {
     const Collective &c = instruction.collective();
-    auto *data = reinterpret_cast<float *>(at(c.address(), variables));
-    return links->allReduceSum(c.group(), {data, c.elements()});
+    return links->collective(c, at(c.address(), variables));
   }
   case Instruction::kPush:
     return exchange->beginPush(instruction.push().fragment(),
@@ -445,6 +466,7 @@ void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
   }
   links->barrier();
   std::vector<SavedTensor> saved;
+  std::deque<LocalParameter> parts; // stay where they are
   auto save = [&](const std::string &name, const LocalParameter &parameter,
                   std::uint64_t address) {
     saved.push_back({name, &parameter,
@@ -453,13 +475,20 @@ void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
                      }});
   };
   for (const LocalParameter &parameter : parameters) {
-    if (!owns(parameter))
+    bool owner = owns(parameter);
+    if (owner)
+      save(parameter.name, parameter, parameter.address);
+    if (!parameter.trainable)
       continue;
-    save(parameter.name, parameter, parameter.address);
-    if (parameter.trainable)
-      for (const StateRegion &state : program.states())
-        save(parameter.name + "/" + state.name(), parameter,
-             stateAddress(program, state, parameter));
+    for (const StateRegion &state : program.states()) {
+      if (state.part_bytes() ? !ownsState(parameter) : !owner)
+        continue;
+      ParameterPart part = statePart(program, state, parameter, self.replica);
+      if (part.parameter.localElements == 0)
+        continue;
+      parts.push_back(std::move(part.parameter));
+      save(parameter.name + "/" + state.name(), parts.back(), part.address);
+    }
   }
   if (savesOuterMomentum())
     for (std::size_t i = 0; i < exchanged.size(); ++i) {

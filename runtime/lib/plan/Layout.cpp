@@ -112,53 +112,94 @@ const std::string &IslandLayout::site(std::uint64_t rank) const {
 }
 
 std::uint64_t IslandLayout::peer(const RankCoordinates &self,
-                                 std::uint32_t otherStage,
+                                 const Transfer &transfer,
                                  std::uint64_t local) const {
   std::uint64_t j = deals[self.stage].microbatch(self.replica, local);
-  return rankOf(otherStage, deals.at(otherStage).place(j).replica,
-                self.tensorIndex);
+  std::uint64_t index = self.tensorIndex;
+  if (transfer.has_tensor_index())
+    index =
+        static_cast<std::uint64_t>(evaluate(transfer.tensor_index(), {}, self));
+  return rankOf(transfer.stage(), deals.at(transfer.stage()).place(j).replica,
+                index);
 }
 
 std::vector<std::uint64_t> IslandLayout::peers(const RankCoordinates &self,
-                                               std::uint32_t otherStage) const {
+                                               const Transfer &transfer) const {
   std::vector<std::uint64_t> ranks;
   std::uint64_t own = deals[self.stage].count(self.replica, microbatches());
   for (std::uint64_t i = 0; i < own; ++i)
-    ranks.push_back(peer(self, otherStage, i));
+    ranks.push_back(peer(self, transfer, i));
   std::sort(ranks.begin(), ranks.end());
   ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
   return ranks;
 }
 
-std::vector<std::uint64_t> IslandLayout::group(const RankCoordinates &self,
-                                               Collective::Group group) const {
+std::vector<std::uint64_t>
+IslandLayout::group(const RankCoordinates &self,
+                    const Collective &collective) const {
   std::vector<std::uint64_t> ranks;
-  if (group == Collective::GROUP_ISLAND) {
+  switch (collective.group()) {
+  case Collective::GROUP_ISLAND:
     for (std::uint64_t rank = 0; rank < rankCount(); ++rank)
       ranks.push_back(rank);
-    return ranks;
+    break;
+  case Collective::GROUP_TENSOR: {
+    std::uint64_t degree =
+        groups[self.stage][self.group].group->tensor_parallel();
+    for (std::uint64_t i = 0; i < degree; ++i)
+      ranks.push_back(rankOf(self.stage, self.replica, i));
+    break;
   }
-  for (std::uint64_t r = 0; r < deals[self.stage].replicas(); ++r)
-    ranks.push_back(rankOf(self.stage, r, self.tensorIndex));
+  default:
+    for (std::uint64_t r = 0; r < deals[self.stage].replicas(); ++r)
+      ranks.push_back(rankOf(self.stage, r, self.tensorIndex));
+  }
   return ranks;
 }
 
-std::int64_t evaluate(const Expr &expr,
-                      std::span<const std::int64_t> variables) {
+GroupKey groupKey(const RankCoordinates &self, const Collective &collective) {
+  auto kind = static_cast<std::uint64_t>(collective.group());
+  switch (collective.group()) {
+  case Collective::GROUP_ISLAND:
+    return {kind};
+  case Collective::GROUP_TENSOR:
+    return {kind, self.stage, self.replica};
+  default:
+    return {kind, self.stage, self.tensorIndex};
+  }
+}
+
+std::int64_t evaluate(const Expr &expr, std::span<const std::int64_t> variables,
+                      const RankCoordinates &self) {
   // Unsigned, so that hostile numbers wrap as docs/PlanFormat.md says instead
   // of being undefined; a validated plan never wraps.
+  auto valueOf = [&](const Term &term) -> std::uint64_t {
+    switch (term.coordinate()) {
+    case COORDINATE_TENSOR_INDEX:
+      return self.tensorIndex;
+    case COORDINATE_REPLICA:
+      return self.replica;
+    default:
+      return term.variable() < variables.size()
+                 ? static_cast<std::uint64_t>(variables[term.variable()])
+                 : 0;
+    }
+  };
   std::uint64_t sum = static_cast<std::uint64_t>(expr.constant());
   for (const Term &term : expr.terms()) {
     std::uint64_t value =
-        term.variable() < variables.size()
-            ? static_cast<std::uint64_t>(variables[term.variable()])
-            : 0;
-    value += static_cast<std::uint64_t>(term.offset());
+        valueOf(term) + static_cast<std::uint64_t>(term.offset());
     if (term.modulus())
       value %= term.modulus();
     sum += static_cast<std::uint64_t>(term.factor()) * value;
   }
-  return static_cast<std::int64_t>(sum);
+  auto value = static_cast<std::int64_t>(sum);
+  // A divisor above 2^63 would be the same to every sum.
+  auto divisor = static_cast<std::int64_t>(
+      std::min<std::uint64_t>(expr.divisor(), INT64_MAX));
+  if (divisor < 2)
+    return value;
+  return value / divisor - (value % divisor < 0);
 }
 
 std::string nameAt(const Names &names, std::uint64_t i) {

@@ -8,6 +8,7 @@
 
 #include "ValidateParts.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -34,6 +35,24 @@ void checkName(const std::string &name, const std::string &place) {
   for (unsigned char c : name)
     if (c < 0x20 || c == 0x7f)
       throw Error(place, ": a name holds a control character");
+}
+
+Span tensorIndices(const std::vector<ProgramUse> &uses) {
+  Span span;
+  for (const ProgramUse &use : uses)
+    span.last = std::max(span.last, use.tensorParallel - 1);
+  return span;
+}
+
+Span replicas(const std::vector<ProgramUse> &uses) {
+  if (uses.empty())
+    return {};
+  Span span = uses.front().replicas;
+  for (const ProgramUse &use : uses) {
+    span.first = std::min(span.first, use.replicas.first);
+    span.last = std::max(span.last, use.replicas.last);
+  }
+  return span;
 }
 
 } // namespace detail
@@ -182,9 +201,13 @@ std::vector<std::vector<ProgramUse>> collectUses(const Plan &plan) {
           throw Error("island ", i, ": stage ", s, ": group ", g, ": ", total,
                       " microbatches cannot be dealt evenly to its ",
                       group.count(), " replicas");
-        uses[group.program()].push_back({&island, static_cast<std::uint32_t>(i),
+        uses[group.program()].push_back({&island,
+                                         static_cast<std::uint32_t>(i),
                                          static_cast<std::uint32_t>(s),
-                                         static_cast<std::uint32_t>(g), least});
+                                         static_cast<std::uint32_t>(g),
+                                         least,
+                                         {replica - group.count(), replica - 1},
+                                         group.tensor_parallel()});
       }
     }
   }

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 namespace tombolo::runtime::detail {
 
@@ -22,8 +23,11 @@ namespace {
 // They are listed one by one, so a plan must not name more than fit memory.
 constexpr std::uint64_t kMaxRuns = std::uint64_t{1} << 24;
 
+/// The number of elements that lie on each rank; `lastIndex` is the largest
+/// tensor-parallel index.
 std::uint64_t validateSlices(const ParameterFamily &family,
-                             std::uint64_t elements, const std::string &place) {
+                             std::uint64_t elements, std::uint64_t lastIndex,
+                             const std::string &place) {
   if (family.slices_size() == 0)
     return elements;
   std::uint64_t sum = 0;
@@ -36,7 +40,7 @@ std::uint64_t validateSlices(const ParameterFamily &family,
     std::uint64_t reach =
         (slice.count() > 1 ? times(slice.count() - 1, slice.stride(), place)
                            : 0) +
-        slice.length();
+        slice.length() + times(lastIndex, slice.tensor_stride(), place);
     if (slice.begin() > elements || reach > elements - slice.begin())
       throw Error(place, ": slice reaches element ", slice.begin(), " + ",
                   reach, " of ", elements);
@@ -45,6 +49,13 @@ std::uint64_t validateSlices(const ParameterFamily &family,
       throw Error(place, ": the slices hold more elements than the parameter");
   }
   return sum;
+}
+
+std::uint64_t replicasOf(const Stage &stage) {
+  std::uint64_t replicas = 0;
+  for (const ReplicaGroup &group : stage.groups())
+    replicas += group.count();
+  return replicas;
 }
 
 void validateNames(const Names &names, const ParameterFamily &family,
@@ -68,6 +79,7 @@ void validateNames(const Names &names, const ParameterFamily &family,
 } // namespace
 
 void validateMemory(const Plan &plan, const Program &program,
+                    const std::vector<ProgramUse> &uses,
                     const std::string &place) {
   std::uint64_t arena = program.arena_bytes();
   if (arena == 0 || arena > kMaxBytes)
@@ -93,10 +105,12 @@ void validateMemory(const Plan &plan, const Program &program,
       throw Error(at, ": stands twice");
     if (!parameters)
       throw Error(at, ": needs a region 'parameters'");
-    if (state.offset() > arena || parameters->bytes() > arena - state.offset())
+    std::uint64_t bytes =
+        state.part_bytes() ? state.part_bytes() : parameters->bytes();
+    if (state.offset() > arena || bytes > arena - state.offset())
       throw Error(at, ": lies outside the arena of ", arena, " bytes");
-    if (state.offset() % 4 != 0)
-      throw Error(at, ": offset is no multiple of 4");
+    if (state.offset() % 4 != 0 || state.part_bytes() % 4 != 0)
+      throw Error(at, ": offset or part_bytes is no multiple of 4");
   }
   std::set<std::string> seen;
   std::uint64_t runs = 0; // of elements, over all parameters
@@ -110,7 +124,8 @@ void validateMemory(const Plan &plan, const Program &program,
     if (family.dtype() != DTYPE_F32)
       throw Error(at, ": expected f32, got ", dtypeName(family.dtype()));
     std::uint64_t elements = elementCount(family.dims(), at);
-    std::uint64_t bytes = times(validateSlices(family, elements, at), 4, at);
+    std::uint64_t bytes = times(
+        validateSlices(family, elements, tensorIndices(uses).last, at), 4, at);
     std::uint64_t familyRuns = family.slices_size() == 0 ? 1 : 0;
     for (const Slice &slice : family.slices())
       familyRuns += slice.count();
@@ -134,6 +149,17 @@ void validateMemory(const Plan &plan, const Program &program,
       if (!parameters || family.address() < parameters->offset() ||
           family.address() + reach > parameters->offset() + parameters->bytes())
         throw Error(at, ": trainable, but not in the region 'parameters'");
+      std::uint64_t end = family.address() + reach - parameters->offset();
+      for (const StateRegion &state : program.states())
+        for (const ProgramUse &use : uses)
+          if (state.part_bytes() &&
+              times(replicasOf(use.inStage()), state.part_bytes(), at) < end)
+            throw Error(at, ": bytes up to ", end,
+                        " of the region "
+                        "'parameters', but the state '",
+                        state.name(), "' is held of ",
+                        replicasOf(use.inStage()), " x ", state.part_bytes(),
+                        " only");
       std::uint32_t fragments =
           plan.has_server() ? plan.server().fragments() : 1;
       if (family.fragment() >= fragments)
@@ -163,53 +189,140 @@ void validateHostBytes(const Plan &plan, const Program &program,
                 program.host_bytes());
 }
 
+namespace {
+
+/// Elements [begin, begin + length), and the same again wherever the steps
+/// lead: what a slice is on all tensor-parallel indices.
+struct Piece {
+  std::uint64_t begin = 0;
+  std::uint64_t length = 0;
+  /// Stride and count (above 1), by stride.
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> steps;
+
+  /// Joins what lies side by side.
+  void join() {
+    while (!steps.empty() && steps.front().first == length) {
+      length *= steps.front().second;
+      steps.erase(steps.begin());
+    }
+  }
+};
+
+/// `slice` on the indices 0 ... degree - 1, or on one where all hold the same.
+Piece pieceOf(const Slice &slice, std::uint64_t degree) {
+  Piece piece{slice.begin(), slice.length(), {}};
+  if (slice.tensor_stride() && degree > 1)
+    piece.steps.push_back({slice.tensor_stride(), degree});
+  if (slice.count() > 1)
+    piece.steps.push_back({slice.stride(), slice.count()});
+  std::sort(piece.steps.begin(), piece.steps.end());
+  piece.join();
+  return piece;
+}
+
+/// Joins pieces that repeat alike, side by side: the parts of a fused weight.
+void joinPieces(std::vector<Piece> &pieces) {
+  auto order = [](const Piece &a, const Piece &b) {
+    return std::tie(a.steps, a.begin) < std::tie(b.steps, b.begin);
+  };
+  for (;;) {
+    std::sort(pieces.begin(), pieces.end(), order);
+    std::vector<Piece> joined;
+    for (Piece &piece : pieces) {
+      Piece *last = joined.empty() ? nullptr : &joined.back();
+      if (last && last->steps == piece.steps &&
+          last->begin + last->length == piece.begin)
+        last->length += piece.length;
+      else
+        joined.push_back(std::move(piece));
+    }
+    for (Piece &piece : joined)
+      piece.join();
+    bool done = joined.size() == pieces.size();
+    pieces = std::move(joined);
+    if (done)
+      return;
+  }
+}
+
+using Interval = std::pair<std::uint64_t, std::uint64_t>; // begin, end
+
+/// `budget`: intervals that may still be listed.
+void listIntervals(const Piece &piece, std::size_t step, std::uint64_t begin,
+                   std::uint64_t &budget, const std::string &place,
+                   std::vector<Interval> &to) {
+  if (step == piece.steps.size()) {
+    if (budget-- == 0)
+      throw Error(place, ": the slices of its owners are too many pieces");
+    to.push_back({begin, begin + piece.length});
+    return;
+  }
+  auto [stride, count] = piece.steps[step];
+  for (std::uint64_t i = 0; i < count; ++i)
+    listIntervals(piece, step + 1, begin + i * stride, budget, place, to);
+}
+
+} // namespace
+
 void validateOwners(const Plan &plan, std::uint32_t islandIndex) {
   const Island &island = plan.islands(static_cast<int>(islandIndex));
   std::string place = "island " + std::to_string(islandIndex);
   struct Whole {
     std::vector<std::uint64_t> dims;
-    std::vector<std::pair<std::uint64_t, std::uint64_t>> owned; // begin, end
+    std::vector<Piece> owned;
     bool trainable = false;
   };
   std::map<std::string, Whole> all;
-  std::set<std::pair<int, std::uint32_t>> done; // owner: replica 0 of a class
   for (int s = 0; s < island.stages_size(); ++s)
-    for (const ReplicaGroup &group : island.stages(s).groups()) {
-      if (!done.insert({s, group.program()}).second)
-        continue;
+    for (int g = 0; g < island.stages(s).groups_size(); ++g) {
+      const ReplicaGroup &group = island.stages(s).groups(g);
       const Program &program = plan.programs(static_cast<int>(group.program()));
-      for (const LocalParameter &parameter : expandParameters(program)) {
-        auto [entry, fresh] = all.try_emplace(parameter.name);
-        Whole &whole = entry->second;
-        if (!fresh && (whole.dims != parameter.dims ||
-                       whole.trainable != parameter.trainable))
-          throw Error(place, ": parameter '", parameter.name,
-                      "' differs between stages");
-        whole.dims = parameter.dims;
-        whole.trainable = parameter.trainable;
-        if (!parameter.owner)
-          continue;
-        forEachRun(parameter, [&](std::uint64_t begin, std::uint64_t length,
-                                  std::uint64_t) {
-          whole.owned.push_back({begin, begin + length});
-        });
+      for (const ParameterFamily &family : program.parameters()) {
+        // Replica 0 of the stage owns; see ownsParameter.
+        std::vector<Piece> owned;
+        if (family.owner() && g == 0) {
+          for (const Slice &slice : family.slices())
+            owned.push_back(pieceOf(slice, group.tensor_parallel()));
+          if (family.slices_size() == 0)
+            owned.push_back({0, elementCount(family.dims(), place), {}});
+          joinPieces(owned);
+        }
+        std::vector<std::uint64_t> dims(family.dims().begin(),
+                                        family.dims().end());
+        for (std::uint64_t k = 0; k < family.count(); ++k) {
+          std::string name = nameAt(family.names(), k);
+          auto [entry, fresh] = all.try_emplace(name);
+          Whole &whole = entry->second;
+          if (!fresh &&
+              (whole.dims != dims || whole.trainable != family.trainable()))
+            throw Error(place, ": parameter '", name,
+                        "' differs between stages");
+          whole.dims = dims;
+          whole.trainable = family.trainable();
+          whole.owned.insert(whole.owned.end(), owned.begin(), owned.end());
+        }
       }
     }
+  std::uint64_t budget = kMaxRuns;
+  std::vector<Interval> owned;
   for (auto &[name, whole] : all) {
     if (!whole.trainable)
       continue;
+    std::string at = place + ": parameter '" + name + "'";
+    joinPieces(whole.owned);
+    owned.clear();
+    for (const Piece &piece : whole.owned)
+      listIntervals(piece, 0, piece.begin, budget, at, owned);
+    std::sort(owned.begin(), owned.end());
     std::uint64_t elements = elementCount(whole.dims, place), next = 0;
-    std::sort(whole.owned.begin(), whole.owned.end());
-    for (auto [begin, end] : whole.owned) {
+    for (auto [begin, end] : owned) {
       if (begin != next)
-        throw Error(place, ": parameter '", name, "': element ",
-                    std::min(begin, next), " has ",
+        throw Error(at, ": element ", std::min(begin, next), " has ",
                     begin > next ? "no owner" : "two owners");
       next = end;
     }
     if (next != elements)
-      throw Error(place, ": parameter '", name, "': element ", next,
-                  " has no owner");
+      throw Error(at, ": element ", next, " has no owner");
   }
 }
 

@@ -14,6 +14,7 @@
 #include "tombolo/runtime/plan/Validate.h"
 
 #include <map>
+#include <optional>
 
 namespace tombolo::runtime::detail {
 
@@ -47,15 +48,30 @@ std::uint64_t elementCount(const Dims &dims, const std::string &place) {
 
 void checkName(const std::string &name, const std::string &place);
 
+/// The numbers first, first + 1, ..., last.
+struct Span {
+  std::uint64_t first = 0;
+  std::uint64_t last = 0;
+};
+
+/// What an expression may stand on: the loops around it, and where the ranks
+/// that run it stand (absent: it must not name that).
+struct Scope {
+  std::map<std::uint32_t, std::uint64_t> loops; // counts
+  std::optional<Span> tensorIndex;
+  std::optional<Span> replica;
+};
+
 /// The smallest and largest value an expression takes over all iterations of
-/// the loops around it. Exact: the variables are independent of each other, so
-/// the extremes of the sum are the sums of the extremes per variable.
+/// the loops around it and all ranks. Exact but for classes whose ranks do not
+/// stand in all places between the outermost: the variables are independent of
+/// each other, so the extremes of the sum are the sums of the extremes per
+/// variable, and rounding down keeps their order.
 struct Extremes {
   std::int64_t low;
   std::int64_t high;
 };
-using LoopCounts = std::map<std::uint32_t, std::uint64_t>;
-Extremes extremes(const plan::v1::Expr &expr, const LoopCounts &loops,
+Extremes extremes(const plan::v1::Expr &expr, const Scope &scope,
                   const std::string &place);
 
 /// True if every value is a multiple of `alignment`.
@@ -68,7 +84,17 @@ struct ProgramUse {
   std::uint32_t stage;
   std::uint32_t group;
   std::uint64_t minMicrobatches; ///< fewest a replica of the group computes
+  Span replicas;                 ///< the group's, of the stage's
+  std::uint64_t tensorParallel;
+
+  const plan::v1::Stage &inStage() const {
+    return island->stages(static_cast<int>(stage));
+  }
 };
+
+/// Where in their replicas and stages the ranks of all uses stand.
+Span tensorIndices(const std::vector<ProgramUse> &uses);
+Span replicas(const std::vector<ProgramUse> &uses);
 
 void validateProgram(const Plan &plan, const plan::v1::Program &program,
                      const std::vector<ProgramUse> &uses,
@@ -76,6 +102,7 @@ void validateProgram(const Plan &plan, const plan::v1::Program &program,
 
 /// Parameter families, slices, regions and states of one program.
 void validateMemory(const Plan &plan, const plan::v1::Program &program,
+                    const std::vector<ProgramUse> &uses,
                     const std::string &place);
 
 /// Every trainable element of an island has exactly one owner.

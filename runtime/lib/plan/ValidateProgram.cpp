@@ -21,8 +21,7 @@ using Wide = __int128;
 
 /// The extremes of all terms of one variable together.
 std::pair<Wide, Wide> termExtremes(const std::vector<const Term *> &terms,
-                                   std::uint64_t count,
-                                   const std::string &place) {
+                                   Span values, const std::string &place) {
   auto at = [&](const Term &term, Wide value) {
     value += term.offset();
     if (term.modulus()) {
@@ -32,12 +31,12 @@ std::pair<Wide, Wide> termExtremes(const std::vector<const Term *> &terms,
     }
     return value * term.factor();
   };
-  Wide last = static_cast<Wide>(count) - 1;
   if (terms.size() == 1) {
     const Term &term = *terms.front();
-    Wide low = at(term, 0), high = at(term, last);
+    Wide low = at(term, values.first), high = at(term, values.last);
     if (term.modulus()) {
-      Wide begin = term.offset(), end = begin + last;
+      Wide begin = Wide(values.first) + term.offset();
+      Wide end = Wide(values.last) + term.offset();
       if (begin / term.modulus() != end / term.modulus()) {
         // It wraps, so it takes both 0 and modulus - 1.
         low = 0;
@@ -47,16 +46,17 @@ std::pair<Wide, Wide> termExtremes(const std::vector<const Term *> &terms,
     return {std::min(low, high), std::max(low, high)};
   }
   constexpr std::uint64_t kEnumerated = 1 << 12;
-  if (count > kEnumerated)
-    throw Error(place, ": several terms over a loop of ", count,
-                " iterations, at most ", kEnumerated, " are supported");
+  if (values.last - values.first >= kEnumerated)
+    throw Error(place, ": several terms over a variable of ",
+                values.last - values.first + 1, " values, at most ",
+                kEnumerated, " are supported");
   Wide low = 0, high = 0;
-  for (std::uint64_t v = 0; v < count; ++v) {
+  for (std::uint64_t v = values.first; v <= values.last; ++v) {
     Wide sum = 0;
     for (const Term *term : terms)
       sum += at(*term, static_cast<Wide>(v));
-    low = v ? std::min(low, sum) : sum;
-    high = v ? std::max(high, sum) : sum;
+    low = v > values.first ? std::min(low, sum) : sum;
+    high = v > values.first ? std::max(high, sum) : sum;
   }
   return {low, high};
 }
@@ -65,7 +65,10 @@ class ProgramCheck {
 public:
   ProgramCheck(const Plan &plan, const Program &program,
                const std::vector<ProgramUse> &uses)
-      : plan(plan), program(program), uses(uses) {}
+      : plan(plan), program(program), uses(uses) {
+    ranks.tensorIndex = tensorIndices(uses);
+    ranks.replica = replicas(uses);
+  }
 
   void run(const std::string &place) {
     body(program.step(), place + ": step", 0, 1);
@@ -104,7 +107,7 @@ private:
     }
     for (const Wait &wait : step.waits()) {
       semaphore(wait.semaphore(), place);
-      Extremes e = extremes(wait.value(), loops, place + ": wait");
+      Extremes e = extremes(wait.value(), here(), place + ": wait");
       if (e.high > static_cast<std::int64_t>(kMaxCount))
         throw Error(place, ": waits for ", e.high, ", which is out of reach");
     }
@@ -163,10 +166,13 @@ private:
     if (iterations > kMaxWork / loop.count())
       throw Error(place, ": the loops around run more than ", kMaxWork,
                   " times");
-    loops[loop.variable()] = loop.count();
+    ranks.loops[loop.variable()] = loop.count();
     body(loop.body(), place + ".loop", depth + 1, iterations * loop.count());
-    loops.erase(loop.variable());
+    ranks.loops.erase(loop.variable());
   }
+
+  /// What is the same on all ranks of the class: when things happen.
+  Scope here() const { return {ranks.loops, std::nullopt, std::nullopt}; }
 
   void semaphore(std::uint32_t index, const std::string &place) const {
     if (index >= program.semaphores())
@@ -207,7 +213,7 @@ private:
 
   void range(const Expr &address, std::uint64_t bytes, std::uint64_t alignment,
              const std::string &place) const {
-    Extremes e = extremes(address, loops, place);
+    Extremes e = extremes(address, ranks, place);
     std::uint64_t arena = program.arena_bytes();
     if (e.low < 0 || static_cast<std::uint64_t>(e.high) > arena ||
         bytes > arena - static_cast<std::uint64_t>(e.high))
@@ -244,14 +250,18 @@ private:
                const std::string &place) const {
     auto overlap = [](const Expr &a, std::uint64_t bytesA, const Expr &b,
                       std::uint64_t bytesB) {
-      if (a.terms_size() != b.terms_size())
+      if (a.terms_size() != b.terms_size() || a.divisor() != b.divisor())
         return false;
       for (int i = 0; i < a.terms_size(); ++i)
-        if (a.terms(i).variable() != b.terms(i).variable() ||
+        if (a.terms(i).coordinate() != b.terms(i).coordinate() ||
+            a.terms(i).variable() != b.terms(i).variable() ||
             a.terms(i).factor() != b.terms(i).factor() ||
             a.terms(i).offset() != b.terms(i).offset() ||
             a.terms(i).modulus() != b.terms(i).modulus())
           return false;
+      // Rounded down they do not differ by a constant, unless by none.
+      if (a.divisor() > 1)
+        return a.constant() == b.constant();
       Wide beginA = a.constant(), beginB = b.constant();
       return beginA < beginB + bytesB && beginB < beginA + bytesA;
     };
@@ -275,7 +285,7 @@ private:
   }
 
   void microbatch(const Expr &number, const std::string &place) const {
-    Extremes e = extremes(number, loops, place + ": microbatch");
+    Extremes e = extremes(number, here(), place + ": microbatch");
     for (const ProgramUse &use : uses)
       if (e.low < 0 ||
           static_cast<std::uint64_t>(e.high) >= use.minMicrobatches)
@@ -314,40 +324,94 @@ private:
                     " does not exist in island ", use.islandIndex);
       if (transfer.stage() == use.stage)
         throw Error(place, ": the other side is the stage itself");
-      auto degree = [&](std::uint32_t stage) {
-        return use.island->stages(static_cast<int>(stage))
-            .groups(0)
-            .tensor_parallel();
-      };
       const Stage &other =
           use.island->stages(static_cast<int>(transfer.stage()));
-      for (const ReplicaGroup &group : other.groups())
-        if (group.tensor_parallel() !=
-            use.island->stages(static_cast<int>(use.stage))
-                .groups(static_cast<int>(use.group))
-                .tensor_parallel())
+      std::uint64_t least = other.groups(0).tensor_parallel(), most = least;
+      for (const ReplicaGroup &group : other.groups()) {
+        least = std::min(least, group.tensor_parallel());
+        most = std::max(most, group.tensor_parallel());
+      }
+      if (!transfer.has_tensor_index()) {
+        if (least != use.tensorParallel || most != use.tensorParallel)
           throw Error(place, ": stages ", use.stage, " and ", transfer.stage(),
-                      " differ in tensor-parallel degree (", degree(use.stage),
-                      " and ", degree(transfer.stage()),
-                      "), which a transfer cannot bridge");
+                      " differ in tensor-parallel degree (", use.tensorParallel,
+                      " and ", least == use.tensorParallel ? most : least,
+                      "), and the transfer names no tensor index");
+        continue;
+      }
+      Scope rank{{}, Span{0, use.tensorParallel - 1}, use.replicas};
+      Extremes e =
+          extremes(transfer.tensor_index(), rank, place + ": tensor_index");
+      if (e.low < 0 || static_cast<std::uint64_t>(e.high) >= least)
+        throw Error(place, ": tensor_index ", e.low < 0 ? e.low : e.high,
+                    " does not exist: stage ", transfer.stage(), " has ",
+                    least);
     }
   }
 
   void collective(const Collective &collective,
                   const std::string &place) const {
-    if (collective.kind() != Collective::KIND_ALL_REDUCE_SUM)
+    bool sums = false, parts = true;
+    switch (collective.kind()) {
+    case Collective::KIND_ALL_REDUCE_SUM:
+      sums = true;
+      parts = false;
+      break;
+    case Collective::KIND_REDUCE_SCATTER_SUM:
+      sums = true;
+      break;
+    case Collective::KIND_ALL_GATHER:
+    case Collective::KIND_ALL_TO_ALL:
+      break;
+    default:
       throw Error(place, ": unknown kind ",
                   static_cast<int>(collective.kind()));
-    if (collective.group() != Collective::GROUP_REPLICAS &&
-        collective.group() != Collective::GROUP_ISLAND)
+    }
+    std::uint64_t size = elementBytes(collective.dtype());
+    if (size == 0)
+      throw Error(place, ": unknown dtype ",
+                  static_cast<int>(collective.dtype()));
+    if (sums && collective.dtype() != DTYPE_F32 &&
+        collective.dtype() != DTYPE_BF16)
+      throw Error(place, ": expected f32 or bf16, got ",
+                  dtypeName(collective.dtype()));
+    if (collective.elements() == 0)
+      throw Error(place, ": holds no elements");
+    range(collective.address(), times(collective.elements(), size, place), size,
+          place);
+    for (const ProgramUse &use : uses) {
+      std::uint64_t members = groupSize(collective, use, place);
+      if (parts && collective.elements() % members != 0)
+        throw Error(place, ": ", collective.elements(),
+                    " elements are no equal parts for ", members, " ranks");
+    }
+  }
+
+  static std::uint64_t groupSize(const Collective &collective,
+                                 const ProgramUse &use,
+                                 const std::string &place) {
+    std::uint64_t size = 0;
+    switch (collective.group()) {
+    case Collective::GROUP_TENSOR:
+      return use.tensorParallel;
+    case Collective::GROUP_REPLICAS:
+      for (const ReplicaGroup &group : use.inStage().groups()) {
+        if (group.tensor_parallel() != use.tensorParallel)
+          throw Error(place, ": the replicas of stage ", use.stage,
+                      " differ in tensor-parallel degree (", use.tensorParallel,
+                      " and ", group.tensor_parallel(), ")");
+        size += group.count();
+      }
+      return size;
+    case Collective::GROUP_ISLAND:
+      for (const Stage &stage : use.island->stages())
+        for (const ReplicaGroup &group : stage.groups())
+          size += group.count() * group.tensor_parallel();
+      return size;
+    default:
       throw Error(place, ": unknown group ",
                   static_cast<int>(collective.group()));
-    if (collective.dtype() != DTYPE_F32)
-      throw Error(place, ": expected f32, got ", dtypeName(collective.dtype()));
-    if (collective.elements() == 0)
-      throw Error(place, ": reduces nothing");
-    range(collective.address(), times(collective.elements(), 4, place), 4,
-          place);
+    }
   }
 
   /// The alignment each argument of a segment needs, from the values in it.
@@ -369,7 +433,7 @@ private:
   const Plan &plan;
   const Program &program;
   const std::vector<ProgramUse> &uses;
-  LoopCounts loops;
+  Scope ranks;
   std::uint64_t work = 0; // of the phase, so far
   std::set<std::uint32_t> variables;
   std::map<std::uint32_t, std::vector<std::uint64_t>> aligned;
@@ -377,15 +441,45 @@ private:
 
 } // namespace
 
-Extremes extremes(const Expr &expr, const LoopCounts &loops,
+Extremes extremes(const Expr &expr, const Scope &scope,
                   const std::string &place) {
-  std::map<std::uint32_t, std::vector<const Term *>> byVariable;
+  // A coordinate is one variable, a loop's another.
+  using Variable = std::pair<Coordinate, std::uint32_t>;
+  std::map<Variable, std::vector<const Term *>> byVariable;
+  std::map<Variable, Span> values;
   for (const Term &term : expr.terms()) {
-    if (!loops.count(term.variable()))
-      throw Error(place, ": variable ", term.variable(),
-                  " belongs to no loop around");
-    byVariable[term.variable()].push_back(&term);
+    Variable variable{term.coordinate(), 0};
+    Span span;
+    switch (term.coordinate()) {
+    case COORDINATE_UNSPECIFIED: {
+      variable.second = term.variable();
+      auto loop = scope.loops.find(term.variable());
+      if (loop == scope.loops.end())
+        throw Error(place, ": variable ", term.variable(),
+                    " belongs to no loop around");
+      span.last = loop->second - 1;
+      break;
+    }
+    case COORDINATE_TENSOR_INDEX:
+    case COORDINATE_REPLICA: {
+      const std::optional<Span> &known = term.coordinate() == COORDINATE_REPLICA
+                                             ? scope.replica
+                                             : scope.tensorIndex;
+      if (!known)
+        throw Error(place, ": must be the same on all ranks of the class, but "
+                           "names a rank's coordinate");
+      span = *known;
+      break;
+    }
+    default:
+      throw Error(place, ": unknown coordinate ",
+                  static_cast<int>(term.coordinate()));
+    }
+    byVariable[variable].push_back(&term);
+    values[variable] = span;
   }
+  if (expr.divisor() > kMaxBytes)
+    throw Error(place, ": a divisor is too large");
   // |factor * value| < 2^63 * 2^64 fits; more terms than that do not add up to
   // an overflow because each variable's sum is bounded before it is added.
   constexpr Wide kBound = static_cast<Wide>(1) << 62;
@@ -400,7 +494,7 @@ Extremes extremes(const Expr &expr, const LoopCounts &loops,
   for (const auto &[variable, terms] : byVariable) {
     if (terms.size() > 64)
       throw Error(place, ": more than 64 terms of one variable");
-    auto [least, most] = termExtremes(terms, loops.at(variable), place);
+    auto [least, most] = termExtremes(terms, values.at(variable), place);
     low += least;
     high += most;
     if (low < -kBound || high > kBound)
@@ -408,13 +502,20 @@ Extremes extremes(const Expr &expr, const LoopCounts &loops,
   }
   if (low < -kBound || high > kBound)
     throw Error(place, ": the value overflows 64 bits");
-  return {static_cast<std::int64_t>(low), static_cast<std::int64_t>(high)};
+  auto down = [&](Wide value) {
+    auto divisor = static_cast<Wide>(expr.divisor());
+    if (divisor > 1)
+      value = value / divisor - (value % divisor < 0);
+    return static_cast<std::int64_t>(value);
+  };
+  return {down(low), down(high)};
 }
 
 bool isAligned(const Expr &expr, std::uint64_t alignment) {
-  auto multiple = [&](std::int64_t value) {
-    return value % static_cast<std::int64_t>(alignment) == 0;
-  };
+  // What is a multiple of both is divided without a rest.
+  Wide unit =
+      static_cast<Wide>(alignment) * std::max<std::uint64_t>(expr.divisor(), 1);
+  auto multiple = [&](std::int64_t value) { return value % unit == 0; };
   if (!multiple(expr.constant()))
     return false;
   for (const Term &term : expr.terms())
@@ -426,7 +527,7 @@ bool isAligned(const Expr &expr, std::uint64_t alignment) {
 void validateProgram(const Plan &plan, const Program &program,
                      const std::vector<ProgramUse> &uses,
                      const std::string &place) {
-  validateMemory(plan, program, place);
+  validateMemory(plan, program, uses, place);
   if (program.semaphores() > (1u << 20))
     throw Error(place, ": too many semaphores: ", program.semaphores());
   std::uint64_t arena = program.arena_bytes();
@@ -438,6 +539,11 @@ void validateProgram(const Plan &plan, const Program &program,
       program.updates_address() % 8 != 0)
     throw Error(place, ": updates_address ", program.updates_address(),
                 " is no place for an i64");
+  if (program.has_tensor_index_address() &&
+      (program.tensor_index_address() > arena - 8 ||
+       program.tensor_index_address() % 8 != 0))
+    throw Error(place, ": tensor_index_address ",
+                program.tensor_index_address(), " is no place for an i64");
   ProgramCheck(plan, program, uses).run(place);
 }
 

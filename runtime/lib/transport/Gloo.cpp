@@ -106,9 +106,10 @@ private:
 
 /// Gives the rank up when a peer is lost. Gloo itself tells only what it has
 /// not begun: a message of which a part is already on its way, or has come,
-/// would wait for its dead peer until the timeout. So every member has a receive
-/// from every other that nothing but its farewell ends; one that goes without
-/// a farewell ends all waits of this rank at once, whatever they wait for.
+/// would wait for its dead peer until the timeout. So every member has a
+/// receive from every other that nothing but its farewell ends; one that goes
+/// without a farewell ends all waits of this rank at once, whatever they wait
+/// for.
 class Farewells {
 public:
   Farewells(gloo::Context &context, std::shared_ptr<Waits> waits)

@@ -9,6 +9,8 @@
 #include "tombolo/runtime/Transport.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 
 namespace tombolo::runtime {
 
@@ -16,48 +18,126 @@ namespace {
 // Tags of the collectives; lanes use small numbers.
 constexpr std::uint32_t kReduceTag = Communicator::kMaxTag;
 constexpr std::uint32_t kBarrierTag = Communicator::kMaxTag - 1;
-constexpr std::size_t kPiece = (1 << 20) / sizeof(float);
+constexpr std::uint32_t kExchangeTag = Communicator::kMaxTag - 2;
+constexpr std::size_t kPiece = 1 << 20; // bytes
+
+std::size_t bytesOf(SumType type) { return type == SumType::F32 ? 4 : 2; }
+
+float fromBf16(std::uint16_t bits) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+}
+
+std::uint16_t toBf16(float value) {
+  auto bits = std::bit_cast<std::uint32_t>(value);
+  if ((bits & 0x7fffffff) > 0x7f800000) // stays a NaN
+    return static_cast<std::uint16_t>(bits >> 16 | 0x40);
+  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+template <typename T, typename Add>
+void addAs(std::span<std::byte> to, std::span<const std::byte> from, Add add) {
+  for (std::size_t at = 0; at < to.size(); at += sizeof(T)) {
+    T a, b;
+    std::memcpy(&a, to.data() + at, sizeof(T));
+    std::memcpy(&b, from.data() + at, sizeof(T));
+    a = add(a, b);
+    std::memcpy(to.data() + at, &a, sizeof(T));
+  }
+}
+
+void addTo(std::span<std::byte> to, std::span<const std::byte> from,
+           SumType type) {
+  if (type == SumType::F32)
+    addAs<float>(to, from, [](float a, float b) { return a + b; });
+  else
+    addAs<std::uint16_t>(to, from, [](std::uint16_t a, std::uint16_t b) {
+      return toBf16(fromBf16(a) + fromBf16(b));
+    });
+}
+
 } // namespace
 
 Communicator::~Communicator() = default;
 Transport::~Transport() = default;
 
-void Communicator::allReduceSum(std::span<float> data) {
+/// Sends `out` to the next member and takes `in` from the one before, or adds
+/// what comes to it. Every member cuts into as many pieces as `longest` bytes
+/// have, shorter parts too (with empty pieces), so that what one sends the next
+/// expects.
+void Communicator::ringStep(Part out, Part in, std::size_t longest,
+                            const SumType *add) {
+  int next = (self + 1) % members, previous = (self + members - 1) % members;
+  for (std::size_t at = 0; at < longest; at += kPiece) {
+    auto cut = [&](Part all) {
+      return at >= all.size()
+                 ? Part()
+                 : all.subspan(at, std::min(kPiece, all.size() - at));
+    };
+    Part sent = cut(out), kept = cut(in), got = kept;
+    if (add) {
+      scratch.resize(std::min(kPiece, longest));
+      got = std::span(scratch).first(kept.size());
+    }
+    sendReceive(next, sent, previous, got, kReduceTag);
+    if (add)
+      addTo(kept, got, *add);
+  }
+}
+
+Communicator::Part Communicator::equalPart(Part data, int member) const {
+  std::size_t bytes = data.size() / static_cast<std::size_t>(members);
+  // Negative numbers count from the last.
+  auto index = static_cast<std::size_t>((member % members + members) % members);
+  return data.subspan(index * bytes, bytes);
+}
+
+void Communicator::allReduceSum(Part data, SumType type) {
   if (members == 1 || data.empty())
     return;
   auto n = static_cast<std::size_t>(members);
   auto me = static_cast<std::size_t>(self);
-  std::size_t chunk = (data.size() + n - 1) / n;
+  std::size_t size = bytesOf(type);
+  std::size_t chunk = (data.size() / size + n - 1) / n * size;
   auto part = [&](std::size_t index) {
     std::size_t begin = std::min(index % n * chunk, data.size());
     return data.subspan(begin, std::min(chunk, data.size() - begin));
   };
-  int next = (self + 1) % members, previous = (self + members - 1) % members;
-  // Every rank cuts every chunk into as many pieces, the short last chunk too
-  // (with empty pieces), so that what one sends the next expects.
-  auto step = [&](std::span<float> out, std::span<float> in, bool add) {
-    for (std::size_t at = 0; at < chunk; at += kPiece) {
-      auto cut = [&](std::span<float> all) {
-        return at >= all.size()
-                   ? std::span<float>()
-                   : all.subspan(at, std::min(kPiece, all.size() - at));
-      };
-      std::span<float> sent = cut(out), kept = cut(in), got = kept;
-      if (add) {
-        scratch.resize(std::min(kPiece, chunk));
-        got = std::span(scratch).first(kept.size());
-      }
-      sendReceive(next, std::as_bytes(sent), previous,
-                  std::as_writable_bytes(got), kReduceTag);
-      if (add)
-        for (std::size_t i = 0; i < kept.size(); ++i)
-          kept[i] += got[i];
+  for (std::size_t k = 0; k + 1 < n; ++k)
+    ringStep(part(me + 2 * n - k - 1), part(me + 2 * n - k - 2), chunk, &type);
+  for (std::size_t k = 0; k + 1 < n; ++k)
+    ringStep(part(me + n - k), part(me + 2 * n - k - 1), chunk, nullptr);
+}
+
+void Communicator::reduceScatterSum(Part data, SumType type) {
+  for (int k = 1; k < members; ++k) {
+    Part in = equalPart(data, self - k - 1);
+    ringStep(equalPart(data, self - k), in, in.size(), &type);
+  }
+}
+
+void Communicator::allGather(Part data) {
+  for (int k = 0; k + 1 < members; ++k) {
+    Part in = equalPart(data, self - k - 1);
+    ringStep(equalPart(data, self - k), in, in.size(), nullptr);
+  }
+}
+
+void Communicator::allToAll(Part data) {
+  // In round s members i and s - i meet, each with the part of the other: what
+  // comes takes the place of what goes.
+  for (int s = 0; s < members; ++s) {
+    int peer = (s - self + members) % members;
+    if (peer == self)
+      continue;
+    Part part = equalPart(data, peer);
+    for (std::size_t at = 0; at < part.size(); at += kPiece) {
+      Part piece = part.subspan(at, std::min(kPiece, part.size() - at));
+      scratch.resize(std::max(scratch.size(), piece.size()));
+      Part got = std::span(scratch).first(piece.size());
+      sendReceive(peer, piece, peer, got, kExchangeTag);
+      std::copy(got.begin(), got.end(), piece.begin());
     }
-  };
-  for (std::size_t k = 0; k + 1 < n; ++k)
-    step(part(me + n - k), part(me + 2 * n - k - 1), true);
-  for (std::size_t k = 0; k + 1 < n; ++k)
-    step(part(me + 1 + n - k), part(me + n - k), false);
+  }
 }
 
 void Communicator::barrier() {

@@ -118,7 +118,8 @@ TEST(Progress, ReportsCollectivesThatDiffer) {
         i.collective().group() == Collective::GROUP_ISLAND)
       i.mutable_collective()->set_elements(1);
   });
-  expectError([&] { checkProgress(plan); }, "reduces");
+  expectError([&] { checkProgress(plan); },
+              "is in all_reduce_sum of 2 elements of f32 while rank 1");
   Plan swapped = tinyPlan(pipeline());
   auto &steps = *swapped.mutable_programs(1)->mutable_step();
   for (auto i = steps.begin(); i != steps.end();)
@@ -127,6 +128,64 @@ TEST(Progress, ReportsCollectivesThatDiffer) {
             ? steps.erase(i)
             : std::next(i);
   expectError([&] { checkProgress(swapped); }, "deadlock");
+}
+
+// Collectives over a replica's ranks, and halves that cross tensor-parallel
+// indices, are matched too.
+TEST(Progress, AcceptsTensorParallelPlans) {
+  TinyModel model;
+  model.tensorParallel = 2;
+  model.replicas = 2;
+  model.shardedOptimizer = true;
+  Plan plan = tinyPlan(model);
+  validatePlan(plan);
+  EXPECT_NO_THROW(checkProgress(plan));
+  plan = tinyPlan(pipeline(2));
+  widenFirstStage(plan);
+  validatePlan(plan);
+  EXPECT_NO_THROW(checkProgress(plan));
+}
+
+// Both halves from index 0: it is a microbatch ahead with the second.
+TEST(Progress, ReportsAWrongTensorIndex) {
+  Plan plan = tinyPlan(pipeline());
+  widenFirstStage(plan);
+  forEach(*plan.mutable_programs(1), [](Instruction &i) {
+    if (i.has_receive())
+      *i.mutable_receive()->mutable_tensor_index() = constant(0);
+  });
+  validatePlan(plan);
+  expectError([&] { checkProgress(plan); },
+              "is at microbatch 1 while rank 2 (stage 1) lane receive-forward");
+}
+
+// Members that enter groups in different orders wait for each other; what is
+// over a replica on one rank is no reduction over replicas on another.
+TEST(Progress, ReportsGroupsInDifferentOrders) {
+  TinyModel model;
+  model.tensorParallel = 2;
+  model.replicas = 2;
+  Plan plan = tinyPlan(model);
+  *plan.add_programs() = plan.programs(0);
+  Stage &stage = *plan.mutable_islands(0)->mutable_stages(0);
+  stage.mutable_groups(0)->set_count(1);
+  *stage.add_groups() = stage.groups(0);
+  stage.mutable_groups(1)->set_program(1);
+  Body &step = *plan.mutable_programs(1)->mutable_step();
+  validatePlan(plan);
+  EXPECT_NO_THROW(checkProgress(plan));
+  allReduce(*plan.mutable_programs(0)->mutable_step(), Collective::GROUP_ISLAND,
+            0, 1);
+  allReduce(step, Collective::GROUP_REPLICAS, 0, 1);
+  validatePlan(plan);
+  expectError([&] { checkProgress(plan); }, "deadlock");
+  step.rbegin()->mutable_collective()->set_group(Collective::GROUP_ISLAND);
+  EXPECT_NO_THROW(checkProgress(plan));
+  Collective &last = *step.rbegin()->mutable_collective();
+  last.set_kind(Collective::KIND_ALL_GATHER);
+  last.set_elements(4);
+  expectError([&] { checkProgress(plan); },
+              "is in all_gather of 4 elements of f32 while rank 0");
 }
 
 // What happens only in some steps is looked at in such a step.

@@ -43,29 +43,94 @@ struct Layout {
   std::uint32_t stages;
   std::uint64_t replicas;
   std::uint64_t microbatch;
+  std::uint64_t tensorParallel = 1;
+  bool shardedOptimizer = false;
+  double momentum = 0;
+
+  TinyModel model() const {
+    TinyModel model = shaped(stages, replicas, microbatch);
+    model.tensorParallel = tensorParallel;
+    model.shardedOptimizer = shardedOptimizer;
+    model.momentum = momentum;
+    if (momentum > 0)
+      model.learningRate = 0.1;
+    return model;
+  }
+  std::string name() const {
+    return "pp" + std::to_string(stages) + "dp" + std::to_string(replicas) +
+           "mb" + std::to_string(microbatch) +
+           (tensorParallel > 1 ? "tp" + std::to_string(tensorParallel) : "") +
+           (shardedOptimizer ? "sharded" : "") +
+           (momentum > 0 ? "momentum" : "");
+  }
 };
 class EveryLayout : public testing::TestWithParam<Layout> {};
 
-// One rank, data parallel, a pipeline and both: the losses are those of plain
-// loops over all samples, and they fall.
+// One rank, data parallel, tensor parallel, a pipeline, a sharded optimizer,
+// and mixtures: the losses are those of plain loops over all samples, and they
+// fall.
 TEST_P(EveryLayout, TrainsAsPlainLoopsDo) {
-  TinyRun run(
-      shaped(GetParam().stages, GetParam().replicas, GetParam().microbatch));
+  TinyRun run(GetParam().model());
   std::vector<double> losses = run.train(20);
   expectClose(losses, run.reference(20));
   EXPECT_LT(losses.back(), 0.9 * losses.front());
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, EveryLayout,
-                         testing::Values(Layout{1, 1, 1}, Layout{1, 1, 3},
-                                         Layout{1, 2, 1}, Layout{1, 3, 2},
-                                         Layout{2, 1, 1}, Layout{2, 1, 4},
-                                         Layout{2, 2, 1}, Layout{2, 3, 2}),
-                         [](const auto &info) {
-                           return "pp" + std::to_string(info.param.stages) +
-                                  "dp" + std::to_string(info.param.replicas) +
-                                  "mb" + std::to_string(info.param.microbatch);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, EveryLayout,
+    testing::Values(Layout{1, 1, 1}, Layout{1, 1, 3}, Layout{1, 2, 1},
+                    Layout{1, 3, 2}, Layout{2, 1, 1}, Layout{2, 1, 4},
+                    Layout{2, 2, 1}, Layout{2, 3, 2}, Layout{1, 1, 1, 2},
+                    Layout{1, 1, 3, 4}, Layout{1, 2, 1, 2},
+                    Layout{1, 2, 1, 1, true}, Layout{1, 3, 2, 1, true, 0.9},
+                    Layout{2, 2, 1, 1, true, 0.9},
+                    Layout{1, 2, 2, 4, true, 0.9}),
+    [](const auto &info) { return info.param.name(); });
+
+// A stage of two ranks per replica and one of one: halves go over, and the
+// whole comes back to both.
+TEST(Rank, BridgesUnequalDegrees) {
+  TinyRun run(shaped(2, 2));
+  widenFirstStage(run.plan);
+  expectClose(run.train(20), run.reference(20));
+}
+
+// Stopped under one layout and resumed under any other, with the optimizer's
+// state: parts of tensor-parallel ranks and of replicas are put together.
+TEST(Rank, ResumesUnderAnyLayout) {
+  std::vector<Layout> layouts{{1, 1, 1, 1, false, 0.9},
+                              {1, 1, 2, 2, false, 0.9},
+                              {1, 2, 1, 1, true, 0.9},
+                              {1, 3, 1, 2, true, 0.9},
+                              {1, 2, 2, 4, true, 0.9}};
+  std::vector<double> expected = TinyRun(layouts[0].model()).reference(8);
+  for (const Layout &before : layouts) {
+    TinyRun stopped(before.model());
+    expectClose(stopped.train(4, stopped.folder / "c"),
+                {expected.begin(), expected.begin() + 4});
+    for (const Layout &after : layouts) {
+      SCOPED_TRACE(before.name() + " to " + after.name());
+      TinyRun resumed(after.model());
+      std::filesystem::copy(stopped.folder / "c", resumed.folder / "c",
+                            std::filesystem::copy_options::recursive);
+      expectClose(resumed.train(8, resumed.folder / "c", true),
+                  {expected.begin() + 4, expected.end()});
+    }
+  }
+}
+
+// Each tensor-parallel rank draws what one rank would draw there.
+TEST(Rank, DrawsTheSameUnderAnyLayout) {
+  std::vector<std::vector<double>> losses;
+  for (Layout layout :
+       {Layout{1, 1, 1}, Layout{1, 1, 1, 2}, Layout{1, 2, 1, 4, true}}) {
+    TinyRun run(layout.model());
+    run.dropWeights();
+    run.config.seed = 7;
+    losses.push_back(run.train(5));
+    expectClose(losses.back(), losses.front());
+  }
+}
 
 // The same run gives the same bits.
 TEST(Rank, RepeatsToTheBit) {

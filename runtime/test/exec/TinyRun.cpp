@@ -152,7 +152,7 @@ std::vector<double> TinyRun::reference(std::uint64_t steps,
                                        std::uint64_t batch) {
   std::size_t v = model.vocabulary, t = model.tokens;
   std::vector<double> table(initial["table"].begin(), initial["table"].end());
-  std::vector<double> scale(v, 1.0);
+  std::vector<double> scale(v, 1.0), tableMomentum(v * v), scaleMomentum(v);
   if (model.stages > 1)
     scale.assign(initial["norm.weight"].begin(), initial["norm.weight"].end());
   std::vector<double> losses;
@@ -183,11 +183,17 @@ std::vector<double> TinyRun::reference(std::uint64_t steps,
         }
       }
     losses.push_back(loss / weight);
-    for (std::size_t i = 0; i < v * v; ++i)
-      table[i] -= model.learningRate * tableGrad[i] / weight;
+    auto update = [&](std::vector<double> &values,
+                      std::vector<double> &momentum,
+                      const std::vector<double> &gradient) {
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        momentum[i] = model.momentum * momentum[i] + gradient[i] / weight;
+        values[i] -= model.learningRate * momentum[i];
+      }
+    };
+    update(table, tableMomentum, tableGrad);
     if (model.stages > 1)
-      for (std::size_t i = 0; i < v; ++i)
-        scale[i] -= model.learningRate * scaleGrad[i] / weight;
+      update(scale, scaleMomentum, scaleGrad);
   }
   trained.clear();
   trained["table"].assign(table.begin(), table.end());

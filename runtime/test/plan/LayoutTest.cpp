@@ -12,6 +12,7 @@
 #include "Expect.h"
 #include "PlanBuilder.h"
 
+#include <array>
 #include <vector>
 
 using namespace tombolo::runtime;
@@ -91,10 +92,39 @@ TEST(Layout, FindsPeersThroughTheMicrobatch) {
   Island island = unevenIsland();
   IslandLayout layout(island);
   RankCoordinates first = layout.coordinates(0);
-  EXPECT_EQ(layout.peer(first, 1, 0), 10u);
-  EXPECT_EQ(layout.peer(first, 1, 2), 14u);
-  EXPECT_EQ(layout.peer(first, 1, 3), 10u) << "microbatch 7 of 7 replicas";
-  EXPECT_EQ(layout.peers(first, 1), (std::vector<std::uint64_t>{10, 12, 14}));
+  Transfer next;
+  next.set_stage(1);
+  EXPECT_EQ(layout.peer(first, next, 0), 10u);
+  EXPECT_EQ(layout.peer(first, next, 2), 14u);
+  EXPECT_EQ(layout.peer(first, next, 3), 10u) << "microbatch 7 of 7 replicas";
+  EXPECT_EQ(layout.peers(first, next),
+            (std::vector<std::uint64_t>{10, 12, 14}));
+  *next.mutable_tensor_index() = plus(constant(1), COORDINATE_TENSOR_INDEX, -1);
+  EXPECT_EQ(layout.peer(first, next, 0), 11u) << "index 0 meets index 1";
+  EXPECT_EQ(layout.peer(layout.coordinates(1), next, 0), 10u);
+}
+
+// Groups of one kind are disjoint and cover the island.
+TEST(Layout, FindsTheMembersOfCollectives) {
+  Island island = unevenIsland();
+  IslandLayout layout(island);
+  for (auto kind : {Collective::GROUP_ISLAND, Collective::GROUP_REPLICAS,
+                    Collective::GROUP_TENSOR}) {
+    Collective collective;
+    collective.set_group(kind);
+    for (std::uint64_t rank = 0; rank < layout.rankCount(); ++rank) {
+      RankCoordinates at = layout.coordinates(rank);
+      // Replicas of unlike degrees are no group.
+      if (kind == Collective::GROUP_REPLICAS && at.stage == 0)
+        continue;
+      std::vector<std::uint64_t> expected;
+      for (std::uint64_t other = 0; other < layout.rankCount(); ++other)
+        if (groupKey(layout.coordinates(other), collective) ==
+            groupKey(at, collective))
+          expected.push_back(other);
+      EXPECT_EQ(layout.group(at, collective), expected) << kind << " " << rank;
+    }
+  }
 }
 
 TEST(Layout, EvaluatesExpressions) {
@@ -102,6 +132,78 @@ TEST(Layout, EvaluatesExpressions) {
   EXPECT_EQ(evaluate(linear(3, 1, 10), variables), 73);
   EXPECT_EQ(evaluate(linear(3, 0, 10, 2, 4), variables), 33);
   EXPECT_EQ(evaluate(linear(0, 1, -2), variables), -14);
+  RankCoordinates at;
+  at.tensorIndex = 3;
+  at.replica = 4;
+  Expr expr = plus(plus(linear(1, 0, 10), COORDINATE_TENSOR_INDEX, 100),
+                   COORDINATE_REPLICA, 1000);
+  EXPECT_EQ(evaluate(expr, variables, at), 4351);
+  expr.set_divisor(100);
+  EXPECT_EQ(evaluate(expr, variables, at), 43);
+  Expr negative = linear(0, 1, -2);
+  negative.set_divisor(4);
+  EXPECT_EQ(evaluate(negative, variables), -4) << "rounded down";
+}
+
+// What a cut of a parameter's memory is of the whole, element by element.
+TEST(Layout, CutsRanges) {
+  LocalParameter parameter;
+  for (auto [begin, length, count, stride] :
+       {std::array<std::uint64_t, 4>{2, 3, 4, 10},
+        {50, 5, 1, 5},
+        {60, 1, 3, 2}}) {
+    Slice &slice = parameter.ranges.emplace_back();
+    slice.set_begin(begin);
+    slice.set_length(length);
+    slice.set_count(count);
+    slice.set_stride(stride);
+    parameter.localElements += length * count;
+  }
+  std::vector<std::uint64_t> elements;
+  forEachRun(parameter,
+             [&](std::uint64_t begin, std::uint64_t length, std::uint64_t) {
+               for (std::uint64_t i = 0; i < length; ++i)
+                 elements.push_back(begin + i);
+             });
+  ASSERT_EQ(elements.size(), 20u);
+  for (std::uint64_t begin = 0; begin <= 20; ++begin)
+    for (std::uint64_t end = begin; end <= 20; ++end) {
+      LocalParameter cut = parameter;
+      cut.ranges = cutRanges(parameter, begin, end - begin);
+      std::vector<std::uint64_t> found;
+      forEachRun(cut,
+                 [&](std::uint64_t first, std::uint64_t length, std::uint64_t) {
+                   for (std::uint64_t i = 0; i < length; ++i)
+                     found.push_back(first + i);
+                 });
+      EXPECT_EQ(found, std::vector<std::uint64_t>(
+                           elements.begin() + static_cast<long>(begin),
+                           elements.begin() + static_cast<long>(end)));
+    }
+}
+
+// Of a state in parts each replica has another run of the parameters' bytes.
+TEST(Layout, FindsTheStateOfAReplica) {
+  TinyModel model;
+  model.replicas = 3;
+  model.batch = 3;
+  model.momentum = 0.9;
+  model.shardedOptimizer = true;
+  Plan plan = tinyPlan(model);
+  const Program &program = plan.programs(0);
+  LocalParameter table = expandParameters(program)[0];
+  std::uint64_t next = 0;
+  for (std::uint64_t replica = 0; replica < 3; ++replica) {
+    ParameterPart part = statePart(program, program.states(0), table, replica);
+    EXPECT_EQ(part.address, program.states(0).offset());
+    std::uint64_t elements = replica < 2 ? 32u : 0u; // 64, parts of 32
+    ASSERT_EQ(part.parameter.localElements, elements);
+    if (elements) {
+      EXPECT_EQ(part.parameter.ranges[0].begin(), next);
+    }
+    next += elements;
+  }
+  EXPECT_EQ(next, table.elements);
 }
 
 TEST(Layout, ExpandsFamilies) {
@@ -135,6 +237,18 @@ TEST(Layout, ExpandsFamilies) {
     begins.push_back(begin);
   });
   EXPECT_EQ(begins, (std::vector<std::uint64_t>{2, 8, 14, 20}));
+  EXPECT_FALSE(all[0].split);
+  slice->set_tensor_stride(2);
+  all = expandParameters(program, 1);
+  EXPECT_TRUE(all[0].split);
+  EXPECT_EQ(all[0].ranges[0].begin(), 4u);
+  EXPECT_TRUE(!ownsParameter(all[0], 0, 1)) << "not an owner's";
+  family->set_owner(true);
+  EXPECT_TRUE(ownsParameter(expandParameters(program, 1)[0], 0, 1));
+  EXPECT_FALSE(ownsParameter(expandParameters(program, 1)[0], 1, 1));
+  slice->clear_tensor_stride();
+  EXPECT_FALSE(ownsParameter(expandParameters(program, 1)[0], 0, 1));
+  EXPECT_TRUE(ownsParameter(expandParameters(program, 0)[0], 0, 0));
 }
 
 // Islands lease consecutive ranges round by round, in order.

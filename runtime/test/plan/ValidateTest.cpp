@@ -11,6 +11,7 @@
 #include "Expect.h"
 #include "PlanBuilder.h"
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <functional>
@@ -33,6 +34,69 @@ TEST(Validate, AcceptsGoodPlans) {
   Plan withServer = tinyPlan(twoStages());
   addServer(withServer, 3);
   EXPECT_NO_THROW(validatePlan(withServer));
+}
+
+TinyModel tensorParallel() {
+  TinyModel model;
+  model.tensorParallel = 2;
+  model.replicas = 2;
+  model.shardedOptimizer = true;
+  model.momentum = 0.5;
+  return model;
+}
+
+TEST(Validate, AcceptsTensorParallelPlans) {
+  Plan plan = tinyPlan(tensorParallel());
+  EXPECT_NO_THROW(validatePlan(plan));
+  addServer(plan, 3);
+  EXPECT_NO_THROW(validatePlan(plan));
+  plan = tinyPlan(twoStages());
+  widenFirstStage(plan);
+  EXPECT_NO_THROW(validatePlan(plan));
+}
+
+// The owners' slices need not be listed run by run: millions of runs that fill
+// the parameter are seen to do so.
+TEST(Validate, FindsOwnersOfStridedSlices) {
+  auto sliced = [](std::vector<std::array<std::uint64_t, 5>> slices) {
+    Plan plan = tinyPlan(tensorParallel());
+    ParameterFamily &family = *plan.mutable_programs(0)->mutable_parameters(0);
+    // A fused weight [1 << 20, 3 x 4], each third split by columns.
+    family.set_dims(0, 1 << 20);
+    family.set_dims(1, 12);
+    family.clear_slices();
+    for (auto [begin, length, count, stride, tensor] : slices) {
+      Slice &slice = *family.add_slices();
+      slice.set_begin(begin);
+      slice.set_length(length);
+      slice.set_count(count);
+      slice.set_stride(stride);
+      slice.set_tensor_stride(tensor);
+    }
+    Program &program = *plan.mutable_programs(0);
+    program.set_arena_bytes(std::uint64_t{1} << 30);
+    family.set_address(std::uint64_t{1} << 28);
+    program.mutable_regions(0)->set_offset(std::uint64_t{1} << 28);
+    program.mutable_regions(0)->set_bytes(std::uint64_t{1} << 28);
+    program.mutable_states(0)->set_part_bytes(std::uint64_t{1} << 28);
+    return plan;
+  };
+  std::uint64_t rows = 1 << 20;
+  EXPECT_NO_THROW(validatePlan(
+      sliced({{0, 2, rows, 12, 2}, {4, 2, rows, 12, 2}, {8, 2, rows, 12, 2}})));
+  EXPECT_NO_THROW(validatePlan(sliced({{0, 2, rows * 3, 4, 2}})));
+  EXPECT_NO_THROW(validatePlan(sliced({{0, rows * 6, 1, 0, rows * 6}})));
+  expectError(
+      [&] {
+        validatePlan(sliced(
+            {{0, 2, rows, 12, 2}, {4, 2, rows, 12, 2}, {6, 2, rows, 12, 2}}));
+      },
+      "element 6 has two owners");
+  expectError(
+      [&] {
+        validatePlan(sliced({{0, 2, rows, 12, 2}, {4, 2, rows, 12, 2}}));
+      },
+      "element 8 has no owner");
 }
 
 struct Fault {
@@ -316,6 +380,177 @@ const Fault kFaults[] = {
      },
      "overlap and one is written"},
 };
+
+const Fault kTensorFaults[] = {
+    {"partsPastArena",
+     [](Plan &p) {
+       p.mutable_programs(0)->mutable_states(0)->set_part_bytes(1 << 20);
+     },
+     "lies outside the arena"},
+    {"partsTooSmall",
+     [](Plan &p) {
+       p.mutable_programs(0)->mutable_states(0)->set_part_bytes(4);
+     },
+     "is held of 2 x 4 only"},
+    {"partsUneven",
+     [](Plan &p) {
+       p.mutable_programs(0)->mutable_states(0)->set_part_bytes(66);
+     },
+     "no multiple of 4"},
+    {"tensorStride",
+     [](Plan &p) {
+       p.mutable_programs(0)
+           ->mutable_parameters(0)
+           ->mutable_slices(0)
+           ->set_tensor_stride(5);
+     },
+     "slice reaches"},
+    {"tensorStrideOverflows",
+     [](Plan &p) {
+       p.mutable_programs(0)
+           ->mutable_parameters(0)
+           ->mutable_slices(0)
+           ->set_tensor_stride(~0ull);
+     },
+     "too large"},
+    {"halfWithoutOwner",
+     [](Plan &p) {
+       p.mutable_programs(0)
+           ->mutable_parameters(0)
+           ->mutable_slices(0)
+           ->set_tensor_stride(0);
+     },
+     "element 4 has no owner"},
+    {"tensorIndexAddress",
+     [](Plan &p) { p.mutable_programs(0)->set_tensor_index_address(4); },
+     "tensor_index_address"},
+    {"coordinatePastArena",
+     [](Plan &p) {
+       Expr &address =
+           *first(p, Instruction::kCall).mutable_call()->mutable_arguments(0);
+       address = plus(address, COORDINATE_REPLICA, 1 << 20);
+     },
+     "outside the arena"},
+    {"coordinateOfAWait",
+     [](Plan &p) {
+       Instruction &step = first(p, Instruction::kCollective);
+       wait(step, 0, plus(constant(0), COORDINATE_TENSOR_INDEX, 1));
+     },
+     "must be the same on all ranks"},
+    {"coordinateUnknown",
+     [](Plan &p) {
+       first(p, Instruction::kCall)
+           .mutable_call()
+           ->mutable_arguments(0)
+           ->add_terms()
+           ->set_coordinate(static_cast<Coordinate>(9));
+     },
+     "unknown coordinate 9"},
+    {"divisorHuge",
+     [](Plan &p) {
+       first(p, Instruction::kCall)
+           .mutable_call()
+           ->mutable_arguments(0)
+           ->set_divisor(~0ull);
+     },
+     "divisor is too large"},
+    {"divisorUnaligned",
+     [](Plan &p) {
+       Expr &address =
+           *first(p, Instruction::kCall).mutable_call()->mutable_arguments(0);
+       address = plus(constant(0), COORDINATE_REPLICA, 4);
+       address.set_divisor(3);
+     },
+     "not always a multiple of 4"},
+    {"collectiveParts",
+     [](Plan &p) {
+       Collective &c = *first(p, Instruction::kCollective).mutable_collective();
+       c.set_kind(Collective::KIND_ALL_TO_ALL);
+       c.set_elements(31);
+     },
+     "31 elements are no equal parts for 2 ranks"},
+    {"collectiveKind",
+     [](Plan &p) {
+       first(p, Instruction::kCollective)
+           .mutable_collective()
+           ->set_kind(static_cast<Collective::Kind>(9));
+     },
+     "unknown kind 9"},
+    {"collectiveSumOfIntegers",
+     [](Plan &p) {
+       Collective &c = *first(p, Instruction::kCollective).mutable_collective();
+       c.set_kind(Collective::KIND_REDUCE_SCATTER_SUM);
+       c.set_dtype(DTYPE_I32);
+     },
+     "expected f32 or bf16, got i32"},
+    {"collectiveDtype",
+     [](Plan &p) {
+       first(p, Instruction::kCollective)
+           .mutable_collective()
+           ->set_dtype(DTYPE_UNSPECIFIED);
+     },
+     "unknown dtype"},
+    {"replicasOfUnlikeDegree",
+     [](Plan &p) {
+       Stage &stage = *p.mutable_islands(0)->mutable_stages(0);
+       *stage.add_groups() = stage.groups(0);
+       stage.mutable_groups(0)->set_count(1);
+       stage.mutable_groups(1)->set_count(1);
+       stage.mutable_groups(1)->set_tensor_parallel(1);
+     },
+     "differ in tensor-parallel degree"},
+};
+
+const Fault kWidenedFaults[] = {
+    {"noTensorIndex",
+     [](Plan &p) {
+       first(p, Instruction::kSend).mutable_send()->clear_tensor_index();
+     },
+     "names no tensor index"},
+    {"tensorIndexTooLarge",
+     [](Plan &p) {
+       *first(p, Instruction::kSend).mutable_send()->mutable_tensor_index() =
+           plus(constant(0), COORDINATE_TENSOR_INDEX, 1);
+     },
+     "tensor_index 1 does not exist: stage 1 has 1"},
+    {"tensorIndexNegative",
+     [](Plan &p) {
+       *first(p, Instruction::kSend).mutable_send()->mutable_tensor_index() =
+           constant(-1);
+     },
+     "tensor_index -1 does not exist"},
+    {"tensorIndexOfALoop",
+     [](Plan &p) {
+       *first(p, Instruction::kSend).mutable_send()->mutable_tensor_index() =
+           linear(0, 0, 0);
+     },
+     "belongs to no loop around"},
+};
+
+class ValidateTensorFault : public testing::TestWithParam<Fault> {};
+
+TEST_P(ValidateTensorFault, IsFound) {
+  Plan plan = tinyPlan(tensorParallel());
+  GetParam().damage(plan);
+  expectError([&] { validatePlan(plan); }, GetParam().message);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ValidateTensorFault,
+                         testing::ValuesIn(kTensorFaults),
+                         [](const auto &info) { return info.param.name; });
+
+class ValidateWidenedFault : public testing::TestWithParam<Fault> {};
+
+TEST_P(ValidateWidenedFault, IsFound) {
+  Plan plan = tinyPlan(twoStages());
+  widenFirstStage(plan);
+  GetParam().damage(plan);
+  expectError([&] { validatePlan(plan); }, GetParam().message);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ValidateWidenedFault,
+                         testing::ValuesIn(kWidenedFaults),
+                         [](const auto &info) { return info.param.name; });
 
 class ValidateFault : public testing::TestWithParam<Fault> {};
 

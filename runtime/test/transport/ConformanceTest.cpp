@@ -179,6 +179,89 @@ TEST_P(Conformance, SumsOverAllRanks) {
   }
 }
 
+/// What member `rank` has in place `i` of its part `part` at first.
+float valueOf(std::uint64_t rank, std::uint64_t part, std::size_t i) {
+  return static_cast<float>((i * 7 + part * 31 + rank * 101) % 997);
+}
+
+// Every collective of parts, over one to five ranks that come at different
+// times; parts of nothing, of one element and longer than the scratch.
+TEST_P(Conformance, ExchangesParts) {
+  for (std::uint64_t count : {1, 2, 3, 4, 5})
+    onRanks(count, [&](Transport &transport, std::uint64_t rank) {
+      auto ring = all(transport, count);
+      std::uint64_t pause = 0;
+      for (std::size_t n : {0u, 1u, 5u, 1000u, 300001u}) {
+        std::vector<float> start(n * count);
+        for (std::uint64_t part = 0; part < count; ++part)
+          for (std::size_t i = 0; i < n; ++i)
+            start[part * n + i] = valueOf(rank, part, i);
+        auto expectPart = [&](const std::vector<float> &data,
+                              std::uint64_t part, const auto &expected) {
+          for (std::size_t i = 0; i < n; i += n / 9 + 1)
+            ASSERT_EQ(data[part * n + i], expected(i))
+                << count << " ranks, " << n << " elements, place " << i;
+        };
+        auto uneven = [&] {
+          std::this_thread::sleep_for(
+              std::chrono::milliseconds((rank * 7 + ++pause * 5) % 4));
+        };
+
+        std::vector<float> sum = start;
+        uneven();
+        ring->reduceScatterSum(bytes(sum), SumType::F32);
+        expectPart(sum, rank, [&](std::size_t i) {
+          float expected = 0;
+          for (std::uint64_t other = 0; other < count; ++other)
+            expected += valueOf(other, rank, i);
+          return expected;
+        });
+
+        std::vector<float> gathered = start;
+        uneven();
+        ring->allGather(bytes(gathered));
+        for (std::uint64_t part = 0; part < count; ++part)
+          expectPart(gathered, part,
+                     [&](std::size_t i) { return valueOf(part, part, i); });
+
+        std::vector<float> turned = start;
+        uneven();
+        ring->allToAll(bytes(turned));
+        for (std::uint64_t part = 0; part < count; ++part)
+          expectPart(turned, part,
+                     [&](std::size_t i) { return valueOf(part, rank, i); });
+      }
+    });
+}
+
+// A reduction in parts, then gathered, is the all-reduce to the bit; bf16 is
+// added in f32 and rounded to nearest even.
+TEST_P(Conformance, SumsAlikeInPartsAndAtOnce) {
+  onRanks(3, [&](Transport &transport, std::uint64_t rank) {
+    auto ring = all(transport, 3);
+    std::vector<float> whole(3 * 4099);
+    for (std::size_t i = 0; i < whole.size(); ++i)
+      whole[i] = std::sin(static_cast<float>(i * (rank + 1)));
+    std::vector<float> parts = whole;
+    ring->allReduceSum(whole);
+    ring->reduceScatterSum(bytes(parts), SumType::F32);
+    ring->allGather(bytes(parts));
+    EXPECT_EQ(std::memcmp(whole.data(), parts.data(), whole.size() * 4), 0);
+
+    // 1 + 2^-8 lies between two bf16 numbers: to even, 1. 1 + 3 2^-8: up.
+    std::vector<std::uint16_t> small{0x3f80, 0x3f80, 0x7f80, 0x4000};
+    if (rank == 1)
+      small = {0x3b80, 0x3c40, 0xff80, 0x4040};
+    if (rank == 2)
+      small = {0, 0, 0, 0xc0a0};
+    ring->allReduceSum(bytes(small), SumType::BF16);
+    EXPECT_EQ(small[0], 0x3f80);
+    EXPECT_EQ(small[1], 0x3f82);
+    EXPECT_GT(small[2] & 0x7fff, 0x7f80) << "inf - inf is no number";
+    EXPECT_EQ(small[3], 0x0000);
+  });
+}
+
 // Nobody leaves a barrier before the last has come.
 TEST_P(Conformance, Barrier) {
   std::atomic<int> come = 0;

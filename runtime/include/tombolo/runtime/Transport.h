@@ -55,6 +55,10 @@ public:
       : Error(Status::Failed, "", parts...) {}
 };
 
+/// What elements are summed as. BF16 is added in f32 and rounded to nearest
+/// even at each member.
+enum class SumType { F32, BF16 };
+
 class Communicator {
 public:
   virtual ~Communicator();
@@ -77,10 +81,29 @@ public:
   virtual void sendReceive(int to, std::span<const std::byte> out, int from,
                            std::span<std::byte> in, std::uint32_t tag) = 0;
 
+  // Collectives work in place and use at most 1 MiB of scratch. The order of
+  // additions depends on position only, so repeated runs agree to the bit. All
+  // but the first take as many equal parts as there are members; part i is
+  // that of member i.
+
   /// data := sum over all members, the same bits on every member
-  /// (MPI_Allreduce, ncclAllReduce). A ring; the order of additions depends on
-  /// position only, so repeated runs agree to the bit. Uses 1 MiB of scratch.
-  void allReduceSum(std::span<float> data);
+  /// (MPI_Allreduce, ncclAllReduce). A ring.
+  void allReduceSum(std::span<std::byte> data, SumType type);
+  void allReduceSum(std::span<float> data) {
+    allReduceSum(std::as_writable_bytes(data), SumType::F32);
+  }
+
+  /// This member's part := sum over all members of that part; the other parts
+  /// are undefined afterwards (MPI_Reduce_scatter_block, ncclReduceScatter). A
+  /// ring; with `allGather` behind it the bits of `allReduceSum`.
+  void reduceScatterSum(std::span<std::byte> data, SumType type);
+
+  /// Every part comes from its member to all (MPI_Allgather, ncclAllGather). A
+  /// ring.
+  void allGather(std::span<std::byte> data);
+
+  /// Part j of member i becomes part i of member j (MPI_Alltoall). Pairwise.
+  void allToAll(std::span<std::byte> data);
 
   /// Returns when all members have come (MPI_Barrier).
   void barrier();
@@ -89,9 +112,13 @@ protected:
   Communicator(int self, int members) : self(self), members(members) {}
 
 private:
+  using Part = std::span<std::byte>;
+  void ringStep(Part out, Part in, std::size_t longest, const SumType *add);
+  Part equalPart(Part data, int member) const;
+
   int self;
   int members;
-  std::vector<float> scratch;
+  std::vector<std::byte> scratch;
 };
 
 class Transport {

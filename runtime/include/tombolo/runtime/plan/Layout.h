@@ -83,19 +83,20 @@ public:
   const std::string &site(std::uint64_t rank) const;
   const Deal &deal(std::uint32_t stage) const { return deals[stage]; }
 
-  /// The rank of `otherStage` that computes the same microbatch as `self`'s
-  /// own `local`-th, with the same tensor-parallel index.
-  std::uint64_t peer(const RankCoordinates &self, std::uint32_t otherStage,
+  /// The other side of a transfer of `self`'s own `local`-th microbatch.
+  std::uint64_t peer(const RankCoordinates &self,
+                     const plan::v1::Transfer &transfer,
                      std::uint64_t local) const;
 
-  /// Every rank of `otherStage` that shares a microbatch with `self`,
-  /// ascending, without repeats.
+  /// The other sides of a transfer for all microbatches of `self`, ascending,
+  /// without repeats.
   std::vector<std::uint64_t> peers(const RankCoordinates &self,
-                                   std::uint32_t otherStage) const;
+                                   const plan::v1::Transfer &transfer) const;
 
   /// The members of a collective of `self`, ascending.
-  std::vector<std::uint64_t> group(const RankCoordinates &self,
-                                   plan::v1::Collective::Group group) const;
+  std::vector<std::uint64_t>
+  group(const RankCoordinates &self,
+        const plan::v1::Collective &collective) const;
 
 private:
   struct GroupStart {
@@ -109,10 +110,18 @@ private:
   std::vector<std::vector<GroupStart>> groups;
 };
 
-/// The value of an expression of a validated plan. Variables not in
-/// `variables` count as 0.
+/// What tells the groups of a collective's kind apart: two ranks of an island
+/// are in one group when their keys are equal. Keys order the communicators of
+/// an island alike on all its ranks.
+using GroupKey = std::vector<std::uint64_t>;
+GroupKey groupKey(const RankCoordinates &self,
+                  const plan::v1::Collective &collective);
+
+/// The value of an expression of a validated plan for the rank at `self`.
+/// Variables not in `variables` count as 0.
 std::int64_t evaluate(const plan::v1::Expr &expr,
-                      std::span<const std::int64_t> variables);
+                      std::span<const std::int64_t> variables,
+                      const RankCoordinates &self = {});
 
 /// The i-th name of a family.
 std::string nameAt(const plan::v1::Names &names, std::uint64_t i);

@@ -31,6 +31,8 @@ struct LocalParameter {
   bool trainable = false;
   std::uint32_t fragment = 0;
   bool owner = false; ///< replica 0 of the class pushes and saves it
+  /// Each tensor-parallel index holds another part, not the same.
+  bool split = false;
 };
 
 /// Calls `visit(begin, length, localOffset)` for each contiguous run of
@@ -45,14 +47,35 @@ void forEachRun(const LocalParameter &parameter, Visit visit) {
     }
 }
 
-/// All parameters of a validated program, in the plan's order.
-std::vector<LocalParameter> expandParameters(const plan::v1::Program &program);
+/// All parameters of a validated program as the rank with `tensorIndex` in its
+/// replica holds them, in the plan's order.
+std::vector<LocalParameter> expandParameters(const plan::v1::Program &program,
+                                             std::uint64_t tensorIndex = 0);
 
-/// Where the state `state` of `parameter` lies: like the parameter, relative to
-/// the region "parameters".
-std::uint64_t stateAddress(const plan::v1::Program &program,
-                           const plan::v1::StateRegion &state,
-                           const LocalParameter &parameter);
+/// Whether a rank of the class pushes and saves the parameter: replica 0 of the
+/// stage, and of what all tensor-parallel indices hold, index 0.
+bool ownsParameter(const LocalParameter &parameter, std::uint64_t replica,
+                   std::uint64_t tensorIndex);
+
+/// Elements of a parameter that lie one after the other.
+struct ParameterPart {
+  LocalParameter parameter;  ///< `ranges` and `localElements` are the part's
+  std::uint64_t address = 0; ///< arena byte of its first element
+};
+
+/// The part of `parameter` of which a rank of replica `replica` holds the state
+/// `state`, and where that state lies: like the parameter, relative to the
+/// region "parameters", less what other replicas hold. `localElements` is 0 for
+/// none.
+ParameterPart statePart(const plan::v1::Program &program,
+                        const plan::v1::StateRegion &state,
+                        const LocalParameter &parameter, std::uint64_t replica);
+
+/// Local elements [begin, begin + count) of `parameter`, as ranges of the
+/// whole.
+std::vector<plan::v1::Slice> cutRanges(const LocalParameter &parameter,
+                                       std::uint64_t begin,
+                                       std::uint64_t count);
 
 } // namespace tombolo::runtime
 
