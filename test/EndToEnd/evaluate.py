@@ -78,6 +78,7 @@ OPS = {
     "Sqrt": lambda at, a: a.sqrt(),
     "Erf": lambda at, a: a.erf(),
     "Sigmoid": lambda at, a: a.sigmoid(),
+    "Softplus": lambda at, a: torch.nn.functional.softplus(a),
     "Tanh": lambda at, a: a.tanh(),
     "Identity": lambda at, a: a.clone(),
     "MatMul": lambda at, a, b: a @ b,

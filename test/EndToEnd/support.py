@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import tempfile
 import unittest
@@ -73,6 +74,30 @@ def strategy(islands, server=None):
     if server:
         text += "server:\n" + "".join(f"  {key}: {value}\n" for key, value in server.items())
     return text
+
+
+def record_deviation(model, layout, deviation, note=""):
+    """Adds a measured deviation from PyTorch to the file TOMBOLO_DEVIATIONS, if there is
+    one; utils/agreement-table makes the table of docs/Agreement.md of it."""
+    path = os.environ.get("TOMBOLO_DEVIATIONS")
+    if path:
+        with open(path, "a") as file:
+            file.write(json.dumps({"model": model, "layout": layout, "deviation": deviation,
+                                   "note": note}) + "\n")
+
+
+def write_safetensors(path, tensors):
+    """Writes arrays {name: array} as a safetensors file."""
+    names = {"float32": "F32", "int64": "I64", "int32": "I32", "bool": "BOOL"}
+    header, data = {}, b""
+    for name, array in tensors.items():
+        raw = np.ascontiguousarray(array).tobytes()
+        header[name] = {"dtype": names[str(array.dtype)], "shape": list(array.shape),
+                        "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + data)
 
 
 class TomboloTest(unittest.TestCase):

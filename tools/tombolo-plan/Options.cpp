@@ -86,7 +86,10 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
   app.add_option("--freeze", options.import.freeze,
                  "regular expression of parameters that are not trained")
       ->take_all();
-  app.add_option("--loss", options.graph.loss, "cross-entropy")
+  app.add_option("--loss", options.graph.loss,
+                 "cross-entropy, mse (mean squared error), bce (binary "
+                 "cross-entropy of logits), or output: the model's own output")
+      ->check(CLI::IsMember({"cross-entropy", "mse", "bce", "output"}))
       ->capture_default_str();
   app.add_option("--label", options.graph.label, "name of the labels")
       ->capture_default_str();

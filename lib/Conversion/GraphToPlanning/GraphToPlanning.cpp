@@ -168,7 +168,8 @@ tombolo::profileModel(ModuleOp module, planning::Precision precision) {
   planning::ModelProfile profile;
   profile.precision = precision;
   for (unsigned i = 0; i < main.getNumArguments(); ++i)
-    if (main.getArgAttr(i, graph::kLabelAttr))
+    if (main.getArgAttr(i, graph::kLabelAttr) &&
+        getElementTypeOrSelf(main.getArgumentTypes()[i]).isInteger())
       profile.tokensPerSample = std::max<int64_t>(
           1, graph::getNumElements(main.getArgumentTypes()[i], 1));
 

@@ -56,6 +56,7 @@ static constexpr OpEntry table[] = {
     {"Tanh", 1, 1, 0, nullptr, buildUnary<TanhOp>},
     {"Sigmoid", 1, 1, 0, nullptr, buildUnary<SigmoidOp>},
     {"Relu", 1, 1, 0, nullptr, buildUnary<ReluOp>},
+    {"Softplus", 1, 1, 0, nullptr, buildUnary<SoftplusOp>},
     {"Gelu", 1, 1, 0, nullptr, buildGelu},
     {"Where", 3, 3, 0b001, evaluateWhere, buildWhere},
     {"Cast", 1, 1, 0, evaluateCast, importer::buildCast},

@@ -1,4 +1,4 @@
-//===- Dataset.cpp - token files ------------------------------------------===//
+//===- Dataset.cpp - samples from token files -----------------------------===//
 //
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
@@ -9,7 +9,9 @@
 #include "tombolo/runtime/Dataset.h"
 
 #include "Random.h"
+#include "TensorFile.h"
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/plan/Validate.h"
 
 #include <algorithm>
 #include <cstring>
@@ -39,7 +41,87 @@ std::uint64_t permute(std::uint64_t value, std::uint64_t n, std::uint64_t key) {
   return value;
 }
 
+/// Token models: one input of tokens, and labels that are the tokens shifted by
+/// one.
+class TokenSource : public SampleSource {
+public:
+  TokenSource(const DatasetOptions &options, const plan::v1::Model &model)
+      : tokens(options, model.tokens_per_sample(), model.vocabulary()),
+        sizes{elementBytes(model.inputs(0).dtype()),
+              elementBytes(model.label().dtype())},
+        row(model.tokens_per_sample() + 1) {}
+
+  static bool canFeed(const plan::v1::Model &model) {
+    auto isTokens = [&](const plan::v1::Input &input) {
+      return (input.dtype() == plan::v1::DTYPE_I64 ||
+              input.dtype() == plan::v1::DTYPE_I32) &&
+             input.dims_size() == 1 &&
+             input.dims(0) == model.tokens_per_sample();
+    };
+    return model.vocabulary() != 0 && model.inputs_size() == 1 &&
+           model.has_label() && isTokens(model.inputs(0)) &&
+           isTokens(model.label());
+  }
+
+  void read(std::size_t input, std::uint64_t number,
+            std::span<std::byte> out) override {
+    if (current != number) {
+      tokens.sample(number, row);
+      current = number;
+    }
+    std::byte *to = out.data();
+    for (std::size_t t = 0; t + 1 < row.size(); ++t, to += sizes[input]) {
+      std::int64_t token = row[t + input];
+      if (sizes[input] == 8) {
+        std::memcpy(to, &token, 8);
+      } else {
+        auto narrow = static_cast<std::int32_t>(token);
+        std::memcpy(to, &narrow, 4);
+      }
+    }
+  }
+
+private:
+  TokenFile tokens;
+  std::uint64_t sizes[2];
+  std::vector<std::int64_t> row;
+  std::optional<std::uint64_t> current; // what `row` holds
+};
+
 } // namespace
+
+std::uint64_t permutedSample(std::uint64_t number, std::uint64_t samples,
+                             const std::optional<std::uint64_t> &seed) {
+  if (!seed)
+    return number;
+  std::uint64_t pass = number / samples;
+  return pass * samples +
+         permute(number % samples, samples, mix(*seed + mix(pass)));
+}
+
+std::uint64_t sampleBytes(const plan::v1::Input &input) {
+  std::uint64_t bytes = elementBytes(input.dtype());
+  for (std::uint64_t dim : input.dims())
+    bytes *= dim;
+  return bytes;
+}
+
+std::unique_ptr<SampleSource> openDataset(const DatasetOptions &options,
+                                          const plan::v1::Model &model) {
+  if (options.path.ends_with(".safetensors"))
+    return detail::openTensorFile(options, model);
+  if (!TokenSource::canFeed(model))
+    throw Error("'", options.path,
+                "': a token file feeds only models of one token input and "
+                "token labels, the plan's has ",
+                model.inputs_size(), " inputs",
+                model.inputs_size() ? ", the first '" : "",
+                model.inputs_size() ? model.inputs(0).name() : "",
+                model.inputs_size() ? "'" : "",
+                "; give a file NAME.safetensors with a tensor for each input "
+                "and the label");
+  return std::make_unique<TokenSource>(options, model);
+}
 
 TokenFile::TokenFile(const DatasetOptions &options,
                      std::uint64_t tokensPerSample, std::uint64_t vocabulary)
@@ -89,12 +171,8 @@ void TokenFile::read(std::uint64_t first, std::span<std::int64_t> out) const {
 }
 
 std::uint64_t TokenFile::permuted(std::uint64_t number) const {
-  if (!options.shuffle)
-    return number;
-  std::uint64_t samples = std::max<std::uint64_t>(count / perSample, 1);
-  std::uint64_t pass = number / samples;
-  return pass * samples +
-         permute(number % samples, samples, mix(*options.shuffle + mix(pass)));
+  return permutedSample(number, std::max<std::uint64_t>(count / perSample, 1),
+                        options.shuffle);
 }
 
 void TokenFile::sample(std::uint64_t number,

@@ -122,10 +122,8 @@ private:
 
   std::unique_ptr<Arena> arena;
   std::vector<std::unique_ptr<Executable>> segments; // null: not called here
-  std::unique_ptr<TokenFile> tokens;                 // null: loads nothing
-  std::uint64_t tokenSample = 0;                     // tokens of one sample
-  std::vector<std::int64_t> sampleTokens;
-  std::vector<std::byte> staged; // one microbatch of one input
+  std::unique_ptr<SampleSource> samples;             // null: loads nothing
+  std::vector<std::byte> staged;                     // one sample of one input
   std::vector<std::byte *> addresses;
 
   std::unique_ptr<Links> links;
@@ -181,8 +179,6 @@ void Rank::Impl::prepareSegments() {
   forEachInstruction(program.finish(), prepare);
 }
 
-/// Only token models read data here: one input of tokens, and labels that are
-/// the tokens shifted by one.
 void Rank::Impl::prepareData() {
   bool loads = false;
   auto look = [&](const Instruction &instruction) {
@@ -190,25 +186,8 @@ void Rank::Impl::prepareData() {
   };
   forEachInstruction(program.step(), look);
   forEachInstruction(program.finish(), look);
-  const Model &model = plan.model();
-  auto isTokens = [&](const Input &input) {
-    return (input.dtype() == DTYPE_I64 || input.dtype() == DTYPE_I32) &&
-           input.dims_size() == 1 && input.dims(0) == model.tokens_per_sample();
-  };
-  if (!loads)
-    return;
-  if (model.vocabulary() == 0 || model.inputs_size() != 1 ||
-      !isTokens(model.inputs(0)) || !isTokens(model.label()))
-    throw Error("input '",
-                model.inputs_size() ? model.inputs(0).name()
-                                    : model.label().name(),
-                "': only models of one token input and token labels can be fed "
-                "from a token file");
-  tokenSample = model.tokens_per_sample();
-  // The file first: it bounds what a sample can take.
-  tokens = std::make_unique<TokenFile>(options.data, tokenSample,
-                                       model.vocabulary());
-  sampleTokens.resize(tokenSample + 1);
+  if (loads)
+    samples = openDataset(options.data, plan.model());
 }
 
 void Rank::Impl::loadModel() {
@@ -391,32 +370,22 @@ void Rank::Impl::call(const Call &call,
 
 void Rank::Impl::load(const Load &load,
                       std::span<const std::int64_t> variables) {
-  bool isLabel =
-      load.input() == static_cast<unsigned>(plan.model().inputs_size());
+  const Model &model = plan.model();
   const Input &input =
-      isLabel ? plan.model().label()
-              : plan.model().inputs(static_cast<int>(load.input()));
-  std::uint64_t size = elementBytes(input.dtype());
+      load.input() == static_cast<unsigned>(model.inputs_size())
+          ? model.label()
+          : model.inputs(static_cast<int>(load.input()));
   std::uint64_t j =
       layout.deal(self.stage)
           .microbatch(self.replica, static_cast<std::uint64_t>(evaluate(
                                         load.microbatch(), variables)));
   std::uint64_t first = firstSampleOf(currentStep) + j * island.microbatch();
-  staged.resize(island.microbatch() * tokenSample * size);
-  std::byte *to = staged.data();
-  for (std::uint64_t s = 0; s < island.microbatch(); ++s) {
-    tokens->sample(first + s, sampleTokens);
-    for (std::uint64_t t = 0; t < tokenSample; ++t, to += size) {
-      std::int64_t token = sampleTokens[t + (isLabel ? 1 : 0)];
-      if (size == 8) {
-        std::memcpy(to, &token, 8);
-      } else {
-        auto narrow = static_cast<std::int32_t>(token);
-        std::memcpy(to, &narrow, 4);
-      }
-    }
+  staged.resize(sampleBytes(input));
+  std::byte *to = at(load.address(), variables);
+  for (std::uint64_t s = 0; s < island.microbatch(); ++s, to += staged.size()) {
+    samples->read(load.input(), first + s, staged);
+    device.copyToDevice(to, staged);
   }
-  device.copyToDevice(at(load.address(), variables), staged);
 }
 
 // --------------------------------------------------------------- around steps

@@ -499,6 +499,7 @@ const Rule *findRule(Opcode opcode) {
       {OPCODE_ERF, {checkUnary, true, InPlace::Elementwise}},
       {OPCODE_SIGMOID, {checkUnary, true, InPlace::Elementwise}},
       {OPCODE_RELU, {checkUnary, true, InPlace::Elementwise}},
+      {OPCODE_SOFTPLUS, {checkUnary, true, InPlace::Elementwise}},
       {OPCODE_RELU_BACKWARD, {checkPair}},
       {OPCODE_GELU, {checkGelu}},
       {OPCODE_GELU_BACKWARD, {checkGeluBackward}},

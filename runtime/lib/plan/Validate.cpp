@@ -77,9 +77,9 @@ void validateModel(const Model &model) {
   };
   for (int i = 0; i < model.inputs_size(); ++i)
     check(model.inputs(i), "model: input " + std::to_string(i));
-  if (!model.has_label())
-    throw Error("model: has no label");
-  check(model.label(), "model: label");
+  // None: the model computes its own loss.
+  if (model.has_label())
+    check(model.label(), "model: label");
   if (model.tokens_per_sample() == 0 || model.tokens_per_sample() > kMaxCount)
     throw Error("model: unusable tokens_per_sample ",
                 model.tokens_per_sample());

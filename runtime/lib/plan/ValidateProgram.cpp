@@ -297,7 +297,9 @@ private:
 
   void load(const Load &load, const std::string &place) const {
     const Model &model = plan.model();
-    if (load.input() > static_cast<unsigned>(model.inputs_size()))
+    unsigned known =
+        static_cast<unsigned>(model.inputs_size()) + model.has_label();
+    if (load.input() >= known)
       throw Error(place, ": input ", load.input(), " does not exist");
     const Input &input =
         load.input() == static_cast<unsigned>(model.inputs_size())

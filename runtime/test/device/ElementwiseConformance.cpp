@@ -87,6 +87,8 @@ const Unary kUnary[] = {
     {"erf", OPCODE_ERF, [](double x) { return std::erf(x); }},
     {"sigmoid", OPCODE_SIGMOID,
      [](double x) { return 1 / (1 + std::exp(-x)); }},
+    {"softplus", OPCODE_SOFTPLUS,
+     [](double x) { return std::log1p(std::exp(x)); }},
     {"relu", OPCODE_RELU, [](double x) { return x > 0 ? x : 0; }, false, 0},
 };
 

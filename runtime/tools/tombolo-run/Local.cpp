@@ -96,9 +96,8 @@ void checkInputs(const LocalOptions &options, const Plan &plan) {
                 "with hash ",
                 toHex(plan.model_hash()), ", got ", toHex(hash),
                 "; plan this model with tombolo-plan");
-  // Throws for a file that is too short or holds a token that the model lacks.
-  TokenFile({rank.data, rank.tokenBytes, rank.shuffle},
-            plan.model().tokens_per_sample(), plan.model().vocabulary());
+  // Throws for a file that is too short or does not fit the model.
+  openDataset({rank.data, rank.tokenBytes, rank.shuffle}, plan.model());
 }
 
 /// The step that the run goes on from; 0 when it starts anew. All islands go on

@@ -37,7 +37,9 @@ void tombolo::runtime::addRankOptions(CLI::App &app, RankOptions &options) {
       ->required();
   app.add_option("--model", options.model, "the ONNX model that was planned")
       ->required();
-  app.add_option("--data", options.data, "the token file to train on")
+  app.add_option("--data", options.data,
+                 "what to train on: a token file, or tensors of inputs and "
+                 "labels in NAME.safetensors")
       ->required();
   app.add_option("--steps", options.steps,
                  "inner steps of the whole run, those before --resume included")

@@ -1,8 +1,15 @@
 // RUN: tombolo-opt %s -split-input-file -verify-diagnostics -graph-append-loss
 
-// expected-error @below {{output 0 must be a float tensor [batch..., classes] to take a cross-entropy of, got 'tensor<?xi64>'}}
+// expected-error @below {{output 0 must be a float tensor to take a loss of, got 'tensor<?xi64>'}}
 func.func @main(%x: tensor<?xi64>) -> tensor<?xi64> {
   return %x : tensor<?xi64>
+}
+
+// -----
+
+// expected-error @below {{the output must be a float tensor [batch..., classes] to take a cross-entropy of, got 'tensor<?xf32>'}}
+func.func @main(%x: tensor<?xf32>) -> tensor<?xf32> {
+  return %x : tensor<?xf32>
 }
 
 // -----

@@ -333,6 +333,13 @@ FailureOr<Gradients> ReluOp::buildGradient(OpBuilder &builder,
   return Gradients{b.create<ReluBackwardOp>(results[0], getResult())};
 }
 
+FailureOr<Gradients> SoftplusOp::buildGradient(OpBuilder &builder,
+                                               ArrayRef<Value> results,
+                                               ArrayRef<bool> needed) {
+  GradientBuilder b(builder, *this);
+  return Gradients{b.mul(results[0], b.create<SigmoidOp>(getInput()))};
+}
+
 FailureOr<Gradients> GeluOp::buildGradient(OpBuilder &builder,
                                            ArrayRef<Value> results,
                                            ArrayRef<bool> needed) {
@@ -384,13 +391,21 @@ FailureOr<Gradients> ReduceMeanOp::buildGradient(OpBuilder &builder,
   GradientBuilder b(builder, *this);
   Dims dims = getDims(getInput().getType());
   int64_t count = 1;
+  Value scaled = results[0];
   for (int64_t axis : getAxes()) {
-    if (dims[axis].batch)
-      return emitOpError("has no gradient over the batch, whose size is not "
-                         "known; use a sum");
     count *= dims[axis].size;
+    if (!dims[axis].batch)
+      continue;
+    // The size of the batch is known only later: a sum of as many ones.
+    RankedTensorType ones =
+        getTensorType({Dim{1, true}}, getType().getElementType());
+    Value batch = b.create<ReduceSumOp>(
+        b.create<BroadcastOp>(ones, b.scalar(1, scaled)),
+        ArrayRef<int64_t>{0}, false);
+    scaled = b.div(scaled, batch);
   }
-  Value scaled = b.mul(results[0], b.scalar(1.0 / count, results[0]));
+  if (count != 1)
+    scaled = b.mul(scaled, b.scalar(1.0 / count, scaled));
   return Gradients{expandReduction(b, scaled, getInput(), getAxes())};
 }
 

@@ -50,6 +50,7 @@ bool TanhOp::canWriteInPlace(unsigned, unsigned) { return true; }
 bool ErfOp::canWriteInPlace(unsigned, unsigned) { return true; }
 bool SigmoidOp::canWriteInPlace(unsigned, unsigned) { return true; }
 bool ReluOp::canWriteInPlace(unsigned, unsigned) { return true; }
+bool SoftplusOp::canWriteInPlace(unsigned, unsigned) { return true; }
 bool CrossEntropyBackwardOp::canWriteInPlace(unsigned, unsigned operand) {
   return operand == 0;
 }

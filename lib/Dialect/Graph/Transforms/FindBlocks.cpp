@@ -96,6 +96,13 @@ void BlockFinder::findOrder() {
     }
     depth[&op] = deepest + 1;
   }
+  ValueRange results = main.getBody().front().getTerminator()->getOperands();
+  if (llvm::none_of(results, [&](Value value) { return isActive(value); }))
+    return;
+  // The last block returns what @main does, known beforehand or not.
+  for (Value result : results)
+    if (Operation *op = result.getDefiningOp())
+      active.insert(op);
 
   auto getChildren = [&](Operation *op) {
     SmallVector<Operation *> children;

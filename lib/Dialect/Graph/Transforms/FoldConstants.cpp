@@ -113,6 +113,10 @@ std::optional<Number> compute(Operation *op, ArrayRef<Number> x, bool isFloat) {
       .Case<SigmoidOp>(
           [&](auto) { return real(1 / (1 + std::exp(-x[0].real))); })
       .Case<ReluOp>([&](auto) { return real(std::max(x[0].real, 0.0)); })
+      .Case<SoftplusOp>([&](auto) {
+        return real(std::max(x[0].real, 0.0) +
+                    std::log1p(std::exp(-std::fabs(x[0].real))));
+      })
       .Case<EqualOp>([&](auto) {
         return Number{0, isFloat ? x[0].real == x[1].real
                                  : x[0].integer == x[1].integer};
@@ -162,8 +166,8 @@ struct EvaluateElementwise : RewritePattern {
   LogicalResult matchAndRewrite(Operation *op,
                                 PatternRewriter &rewriter) const override {
     if (!isa<AddOp, SubOp, MulOp, DivOp, PowOp, NegOp, ExpOp, LogOp, SqrtOp,
-             ReciprocalOp, TanhOp, ErfOp, SigmoidOp, ReluOp, EqualOp, LessOp,
-             WhereOp, CastOp>(op))
+             ReciprocalOp, TanhOp, ErfOp, SigmoidOp, ReluOp, SoftplusOp,
+             EqualOp, LessOp, WhereOp, CastOp>(op))
       return failure();
     auto type = dyn_cast<RankedTensorType>(op->getResult(0).getType());
     if (!type || !type.hasStaticShape())

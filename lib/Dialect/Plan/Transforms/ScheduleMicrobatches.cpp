@@ -153,15 +153,19 @@ private:
                                           type.getElementType());
       if (label) {
         labels.push_back({label, sample});
-        tokens = sample.getNumElements();
+        if (sample.getElementType().isInteger())
+          tokens = sample.getNumElements();
       } else {
         inputs.push_back({input, sample});
       }
     }
-    if (labels.size() != 1)
-      return main.emitError() << "expected one label, got " << labels.size();
+    if (labels.size() > 1)
+      return main.emitError()
+             << "expected at most one label, got " << labels.size();
     int64_t vocabulary =
-        VocabularyReader(module).read(inputs, labels[0].second);
+        labels.empty() || labels[0].second.getRank() == 0
+            ? 0
+            : VocabularyReader(module).read(inputs, labels[0].second);
     auto model = builder.create<ModelOp>(
         main.getLoc(), hash,
         builder.getStringAttr(
@@ -173,9 +177,9 @@ private:
     for (auto &[name, type] : inputs)
       builder.create<InputOp>(main.getLoc(), name, TypeAttr::get(type),
                               UnitAttr());
-    builder.create<InputOp>(main.getLoc(), labels[0].first,
-                            TypeAttr::get(labels[0].second),
-                            builder.getUnitAttr());
+    for (auto &[name, type] : labels)
+      builder.create<InputOp>(main.getLoc(), name, TypeAttr::get(type),
+                              builder.getUnitAttr());
     return success();
   }
 

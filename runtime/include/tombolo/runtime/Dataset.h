@@ -1,4 +1,4 @@
-//===- Dataset.h - token files --------------------------------------------===//
+//===- Dataset.h - samples from token files and tensor files --------------===//
 //
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
@@ -10,8 +10,10 @@
 #define TOMBOLO_RUNTIME_DATASET_H
 
 #include "tombolo/runtime/File.h"
+#include "tombolo/schema/plan.pb.h"
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -20,10 +22,35 @@
 namespace tombolo::runtime {
 
 struct DatasetOptions {
-  std::string path;
+  std::string path;                     ///< *.safetensors: a tensor file
   unsigned tokenBytes = 2;              ///< 2 or 4
   std::optional<std::uint64_t> shuffle; ///< permutes sample numbers
 };
+
+/// Which of `samples` samples stands at place `number` of an endless sequence
+/// of passes over all of them; with a seed each pass is shuffled anew.
+std::uint64_t permutedSample(std::uint64_t number, std::uint64_t samples,
+                             const std::optional<std::uint64_t> &seed);
+
+/// Bytes of one sample of an input of a validated plan.
+std::uint64_t sampleBytes(const plan::v1::Input &input);
+
+/// What a run is fed with, sample by sample.
+class SampleSource {
+public:
+  virtual ~SampleSource() = default;
+
+  /// Fills `out` with the sample at place `number`, from 0 without end, of the
+  /// model's input `input`; that after the last input is the label. `out` has
+  /// the size of one sample as the plan describes it.
+  virtual void read(std::size_t input, std::uint64_t number,
+                    std::span<std::byte> out) = 0;
+};
+
+/// Opens the data of a run and checks it against the plan's model. Throws Error
+/// when the file is damaged or does not have what the model reads.
+std::unique_ptr<SampleSource> openDataset(const DatasetOptions &options,
+                                          const plan::v1::Model &model);
 
 /// A file of little-endian token ids without a header. Sample k is the tokens
 /// [k T, k T + T]: T inputs and, shifted by one, T labels, wrapping at the end

@@ -392,6 +392,7 @@ void cpu::addElementwiseKernels(KernelTable &table) {
   add(plan::v1::OPCODE_ERF, makeUnary<&Loops::erf>, true);
   add(plan::v1::OPCODE_SIGMOID, makeUnary<&Loops::sigmoid>, true);
   add(plan::v1::OPCODE_RELU, makeUnary<&Loops::relu>, true);
+  add(plan::v1::OPCODE_SOFTPLUS, makeUnary<&Loops::softplus>, true);
   add(plan::v1::OPCODE_RELU_BACKWARD, makeReluBackward, false);
   add(plan::v1::OPCODE_GELU, makeGelu, false);
   add(plan::v1::OPCODE_GELU_BACKWARD, makeGeluBackward, false);

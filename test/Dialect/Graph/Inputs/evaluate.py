@@ -265,6 +265,7 @@ COMPUTE = {
     "reciprocal": lambda op, x: 1 / x, "tanh": lambda op, x: torch.tanh(x),
     "erf": lambda op, x: torch.erf(x), "sigmoid": lambda op, x: torch.sigmoid(x),
     "relu": lambda op, x: torch.relu(x),
+    "softplus": lambda op, x: torch.nn.functional.softplus(x),
     "relu_backward": lambda op, dy, x: dy * (x > 0),
     "gelu": lambda op, x: gelu(x, op.attribute("approximate", "none")),
     "gelu_backward": lambda op, dy, x: dy * gelu_slope(x, op.attribute("approximate", "none")),

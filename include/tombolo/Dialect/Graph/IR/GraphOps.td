@@ -249,6 +249,7 @@ def Graph_TanhOp : Graph_UnaryOp<"tanh">;
 def Graph_ErfOp : Graph_UnaryOp<"erf">;
 def Graph_SigmoidOp : Graph_UnaryOp<"sigmoid">;
 def Graph_ReluOp : Graph_UnaryOp<"relu">;
+def Graph_SoftplusOp : Graph_UnaryOp<"softplus">;
 
 class Graph_UnaryBackwardOp<string mnemonic>
     : Graph_InferredOp<mnemonic, [Graph_PlainCost, Graph_Segment<>]> {

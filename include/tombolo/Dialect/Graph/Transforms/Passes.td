@@ -19,13 +19,21 @@ def GraphAppendLoss : Pass<"graph-append-loss", "::mlir::ModuleOp"> {
     first one, adds an argument for the labels and makes @main return the sum
     of losses and the sum of weights.
 
-    Precondition: @main has a float result `[batch..., classes]`.
+    `cross-entropy` takes `[batch..., classes]` and i64 labels `[batch...]`;
+    `mse` and `bce` (binary cross-entropy of logits) take labels like the
+    result and count every element. `output` takes the result named `loss`, or
+    the first, as the loss itself and adds no labels: one number for each
+    sample, or one that is a mean over the samples of a microbatch and counts
+    as many times.
+
+    Precondition: @main has a float result of such a shape.
     Postcondition: @main returns two `tensor<f32>`, one argument carries
-    `graph.label`; the other outputs of the model are dropped.
+    `graph.label` (none for `output`); the other outputs of the model are
+    dropped.
   }];
   let options = [
     Option<"kind", "kind", "std::string", /*default=*/"\"cross-entropy\"",
-           "the loss; only cross-entropy so far">,
+           "cross-entropy, mse, bce or output">,
     Option<"label", "label", "std::string", /*default=*/"\"labels\"",
            "name of the labels among the model's inputs">,
     Option<"ignoreIndex", "ignore-index", "int64_t", /*default=*/"-100",

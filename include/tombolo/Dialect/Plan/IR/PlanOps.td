@@ -289,7 +289,7 @@ def Plan_ApplyOp : Plan_Instruction<"apply", (ins Plan_I64:$fragment), "$fragmen
 //===----------------------------------------------------------------------===//
 
 def Plan_ModelOp : Plan_Container<"model"> {
-  let summary = "what one sample is; holds `plan.input` ops, the label last";
+  let summary = "what one sample is; holds `plan.input` ops, the label (if any) last";
   let arguments = (ins StrAttr:$model_hash, StrAttr:$topology_hash,
                        Plan_I64:$tokens_per_sample, Plan_I64:$vocabulary);
   let regions = (region SizedRegion<1>:$body);

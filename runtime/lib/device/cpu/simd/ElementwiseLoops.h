@@ -76,6 +76,18 @@ struct SigmoidOp {
 struct ReluOp {
   static TOMBOLO_INLINE Vec apply(Vec x) { return atLeast(x, 0.0f); }
 };
+/// log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))
+struct SoftplusOp {
+  static TOMBOLO_INLINE Vec apply(Vec x) {
+    Vec magnitude = x > splat(0.0f) ? x : -x;
+    Vec small = exponential(-magnitude);
+    // log(1 + e) without the loss of what 1 + e rounds away.
+    Vec sum = 1.0f + small;
+    Vec rounded = sum - 1.0f;
+    Vec exact = logarithm(sum) * (small / rounded);
+    return atLeast(x, 0.0f) + (rounded == splat(0.0f) ? small : exact);
+  }
+};
 struct ReluBackwardOp {
   static TOMBOLO_INLINE Vec apply(Vec dy, Vec x) {
     return x > splat(0.0f) ? dy : splat(0.0f);

@@ -34,6 +34,7 @@ const tombolo::runtime::cpu::Loops *tombolo::runtime::cpu::TOMBOLO_LOOPS() {
       .erf = unaryRow<ErfOp>,
       .sigmoid = unaryRow<SigmoidOp>,
       .relu = unaryRow<ReluOp>,
+      .softplus = unaryRow<SoftplusOp>,
       .reluBackward = binaryRow<ReluBackwardOp>,
       .gelu = unaryRow<GeluOp>,
       .geluTanh = unaryRow<GeluTanhOp>,

@@ -45,7 +45,8 @@ struct Loops {
 
   // Elementwise.
   RowFunction add, sub, mul, div, pow;
-  RowFunction neg, exp, log, sqrt, reciprocal, tanh, erf, sigmoid, relu;
+  RowFunction neg, exp, log, sqrt, reciprocal, tanh, erf, sigmoid, relu,
+      softplus;
   RowFunction reluBackward; ///< dy, x
   RowFunction gelu, geluTanh;
   RowFunction geluBackward, geluTanhBackward; ///< dy, x

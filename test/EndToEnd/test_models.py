@@ -1,0 +1,117 @@
+"""Models of many kinds, as torch.onnx.export writes them, train as PyTorch trains them,
+on one rank and in pipelines side by side."""
+
+import re
+import unittest
+
+import models
+import reference
+import support
+
+TOLERANCE = 1e-5
+STEPS = 30
+BATCH = 8
+LR = 3e-3
+
+LAYOUTS = {
+    "1 rank": (1, 1),
+    "pp 2": (2, 1),
+    "dp 2": (1, 2),
+    "dp 2 x pp 2": (2, 2),
+}
+
+
+class ModelTest(support.TomboloTest):
+    """`case` and `name` are set by each class."""
+
+    microbatch = 2
+    tolerance = TOLERANCE
+    learns = 0.02  # by how much the loss falls at least
+
+    def blocks(self, onnx, flags):
+        """The number of blocks that the model is cut into."""
+        text = support.run(
+            "tombolo-plan", onnx, "--topology", self.write("one.yaml", support.topology({"here": 1})),
+            "--global-batch", BATCH, "--emit", "graph", *flags).stdout
+        return len(re.findall(r"call @", text))
+
+    def setUp(self):
+        super().setUp()
+        self.model_case = self.case()
+        self.data = self.path("data.safetensors")
+        support.write_safetensors(self.data, self.model_case.tensors)
+
+    def exported(self, opset, training):
+        onnx = self.path(f"m{opset}{training}.onnx")
+        self.model_case.export(self.model_case.make(), onnx, opset, training)
+        return onnx
+
+    def measure(self, onnx, layout, flags=()):
+        stages, replicas = LAYOUTS[layout]
+        flags = ("--loss", self.model_case.loss, *self.model_case.flags, *flags)
+        count = self.blocks(onnx, flags)
+        self.assertGreaterEqual(count, stages)
+        # Uneven where it can be.
+        first = count // stages
+        blocks = [count] if stages == 1 else [first, count - first]
+        plan = self.plan(
+            onnx, support.topology({"here": stages * replicas}),
+            support.strategy([support.island("here", BATCH, self.microbatch, blocks,
+                                             data_parallel=replicas)]),
+            BATCH, *flags, lr=LR)
+        return self.losses(plan, onnx, STEPS, data=self.data)
+
+    def check(self, opset, training, layout):
+        measured = self.measure(self.exported(opset, training), layout)
+        expected = models.train(self.model_case, BATCH, self.microbatch, STEPS, lr=LR)
+        self.assertLess(expected[-1], expected[0] - self.learns, "the reference does not learn")
+        difference = reference.largest_relative_difference(measured, expected)
+        if (opset, training) == (17, True):
+            support.record_deviation(self.name, layout, difference)
+        self.assertLessEqual(difference, self.tolerance)
+
+
+class MLPRegression(ModelTest):
+    case = models.MLPRegression
+    name = "MLP, mean squared error"
+
+    def test_regression_opset_11(self):
+        self.check(11, False, "1 rank")
+
+    def test_regression_opset_13(self):
+        self.check(13, True, "1 rank")
+
+    def test_regression_opset_15(self):
+        self.check(15, False, "dp 2")
+
+    def test_regression_layouts(self):
+        for layout in LAYOUTS:
+            with self.subTest(layout):
+                self.check(17, True, layout)
+
+
+class MLPClassification(ModelTest):
+    case = models.MLPClassification
+    name = "MLP, binary cross-entropy"
+
+    def test_classification_opset_17_default(self):
+        self.check(17, False, "pp 2")
+
+    def test_classification_layouts(self):
+        for layout in LAYOUTS:
+            with self.subTest(layout):
+                self.check(17, True, layout)
+
+
+class MLPOwnLoss(ModelTest):
+    case = models.MLPOwnLoss
+    name = "MLP, its own loss"
+
+    def test_own_loss_layouts(self):
+        for layout in LAYOUTS:
+            with self.subTest(layout):
+                self.check(17, True, layout)
+
+
+if __name__ == "__main__":
+    unittest.main()
