@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "OpCheck.h"
+#include "ValidateParts.h"
 #include "Views.h"
 
 #include <algorithm>
@@ -101,15 +102,41 @@ Dims gathered(OpCheck &c, const Dims &table, const Value &indices) {
   return out;
 }
 
-void checkGather(OpCheck &c) {
+/// The optional operand `index` at position `at`: which of `count` equal parts
+/// of a split axis is here. Both stand together.
+void checkShardIndex(OpCheck &c, int at) {
+  if (c.ins() <= at) {
+    if (c.find("count"))
+      c.fail("attribute 'count' needs an operand 'index'");
+    return;
+  }
+  c.single("index", c.in(at), DTYPE_I64);
+  std::int64_t count = c.integer("count");
+  if (count < 1 || count > static_cast<std::int64_t>(kMaxRanks))
+    c.fail("attribute 'count': expected 1 to ", kMaxRanks, ", got ", count);
+}
+
+void checkShard(OpCheck &c) {
   c.arity(2, 1);
+  c.rank("x", c.in(0), 1);
+  c.single("index", c.in(1), DTYPE_I64);
+  c.sameType(c.in(0), c.out(0));
+  Dims y = c.dims(c.in(0));
+  y.erase(y.begin());
+  c.shape("output", c.out(0), y);
+}
+
+void checkGather(OpCheck &c) {
+  c.arity(2, 3, 1, 1);
+  checkShardIndex(c, 2);
   c.index("indices", c.in(1));
   c.sameType(c.in(0), c.out(0));
   c.shape("output", c.out(0), gathered(c, c.dims(c.in(0)), c.in(1)));
 }
 
 void checkGatherBackward(OpCheck &c) {
-  c.arity(2, 1);
+  c.arity(2, 3, 1, 1);
+  checkShardIndex(c, 2);
   c.index("indices", c.in(1));
   c.real("dy", c.in(0));
   c.real("dtable", c.out(0));
@@ -296,8 +323,42 @@ void checkCrossEntropy(OpCheck &c) {
   c.integer("ignore_index");
 }
 
+void checkCrossEntropyShard(OpCheck &c) {
+  c.arity(3, 2);
+  checkShardIndex(c, 2);
+  c.real("logits", c.in(0));
+  c.rank("logits", c.in(0), 1);
+  Dims rows = c.dims(c.in(0));
+  rows.pop_back();
+  c.type("labels", c.in(1), {DTYPE_I64});
+  c.shape("labels", c.in(1), rows);
+  for (int i = 0; i < 2; ++i) {
+    c.type(i ? "picked" : "lse", c.out(i), {DTYPE_F32});
+    c.shape(i ? "picked" : "lse", c.out(i), rows);
+  }
+  c.integer("ignore_index");
+}
+
+void checkCrossEntropyMerge(OpCheck &c) {
+  c.arity(3, 3);
+  c.type("parts", c.in(0), {DTYPE_F32});
+  c.rank("parts", c.in(0), 1);
+  Dims rows = c.dims(c.in(0));
+  rows.erase(rows.begin());
+  c.type("picked", c.in(1), {DTYPE_F32});
+  c.shape("picked", c.in(1), rows);
+  c.type("labels", c.in(2), {DTYPE_I64});
+  c.shape("labels", c.in(2), rows);
+  c.single("loss", c.out(0), DTYPE_F32);
+  c.single("weights", c.out(1), DTYPE_F32);
+  c.type("lse", c.out(2), {DTYPE_F32});
+  c.shape("lse", c.out(2), rows);
+  c.integer("ignore_index");
+}
+
 void checkCrossEntropyBackward(OpCheck &c) {
-  c.arity(3, 1);
+  c.arity(3, 4, 1, 1);
+  checkShardIndex(c, 3);
   c.real("logits", c.in(0));
   c.rank("logits", c.in(0), 1);
   Dims rows = c.dims(c.in(0));
@@ -480,6 +541,7 @@ const Rule *findRule(Opcode opcode) {
   static const std::map<Opcode, Rule> rules = {
       {OPCODE_COPY, {checkCopy, true}},
       {OPCODE_CONCAT, {checkConcat, true}},
+      {OPCODE_SHARD, {checkShard}},
       {OPCODE_GATHER, {checkGather}},
       {OPCODE_GATHER_BACKWARD, {checkGatherBackward, true}},
       {OPCODE_CAST, {checkCast}},
@@ -515,6 +577,8 @@ const Rule *findRule(Opcode opcode) {
       {OPCODE_LAYER_NORM_BACKWARD_INPUT, {checkLayerNormBackwardInput}},
       {OPCODE_LAYER_NORM_BACKWARD_WEIGHT, {checkLayerNormBackwardWeight, true}},
       {OPCODE_CROSS_ENTROPY, {checkCrossEntropy, true}},
+      {OPCODE_CROSS_ENTROPY_SHARD, {checkCrossEntropyShard}},
+      {OPCODE_CROSS_ENTROPY_MERGE, {checkCrossEntropyMerge, true}},
       {OPCODE_CROSS_ENTROPY_BACKWARD,
        {checkCrossEntropyBackward, false, InPlace::Logits}},
       {OPCODE_MATMUL, {checkMatmul, true}},

@@ -143,9 +143,11 @@ void validateSegment(const Segment &segment, const std::string &place) {
       access.read(segment.values(static_cast<int>(value)), at);
     for (int k = 0; k < op.outputs_size(); ++k) {
       const Value &out = segment.values(static_cast<int>(op.outputs(k)));
-      // cross_entropy accumulates into loss and weights, never into lse.
-      bool adds =
-          op.accumulate() && !(op.opcode() == OPCODE_CROSS_ENTROPY && k == 2);
+      // These accumulate into loss and weights, never into lse.
+      bool isLse = (op.opcode() == OPCODE_CROSS_ENTROPY ||
+                    op.opcode() == OPCODE_CROSS_ENTROPY_MERGE) &&
+                   k == 2;
+      bool adds = op.accumulate() && !isLse;
       if (adds)
         access.read(out, at);
       access.write(out, at);

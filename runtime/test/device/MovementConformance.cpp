@@ -222,6 +222,109 @@ TEST_P(DeviceConformance, GatherAndItsGradient) {
   }
 }
 
+// One of the equal parts that a first axis counts; any dtype.
+TEST_P(DeviceConformance, Shard) {
+  Host x = random({3, 4, 5}, 1);
+  for (std::int64_t part : {0, 1, 2}) {
+    Host want{DTYPE_F32, {4, 5}, std::vector<double>(20)};
+    for (std::int64_t i = 0; i < 20; ++i)
+      want[i] = x[part * 20 + i];
+    Host index = of(DTYPE_I64, {}, {static_cast<double>(part)});
+    expectClose(OpCase(OPCODE_SHARD)
+                    .input(x)
+                    .input(index)
+                    .output(DTYPE_F32, {4, 5})
+                    .run(device())[0],
+                want, 0);
+    Host whole = of(DTYPE_I64, {3}, {7, 8, 9});
+    EXPECT_EQ(OpCase(OPCODE_SHARD)
+                  .input(whole)
+                  .input(index)
+                  .output(DTYPE_I64, {})
+                  .run(device())[0][0],
+              7.0 + static_cast<double>(part));
+  }
+  for (double bad : {-1.0, 3.0, 1e18})
+    OpCase(OPCODE_SHARD)
+        .input(x)
+        .input(of(DTYPE_I64, {1}, {bad}))
+        .output(DTYPE_F32, {4, 5})
+        .expectError(device(), "expected an index in [0, 3)", true);
+}
+
+// The parts of a table split along the axis add up to the whole's gather, and
+// each takes its part of the gradient.
+TEST_P(DeviceConformance, GatherFromPartsOfATable) {
+  for (std::int64_t axis : {0, 1, 2}) {
+    Host table = random({4, 6, 8}, 1);
+    std::int64_t n = table.dims[axis] / 2;
+    Host indices = randomIntegers(DTYPE_I64, {7}, 2, 0, table.dims[axis]);
+    Dims dims = table.dims, local = table.dims;
+    dims[axis] = 7;
+    local[axis] = n;
+    Host slices = random(dims, 3);
+    auto whole = OpCase(OPCODE_GATHER)
+                     .input(table)
+                     .input(indices)
+                     .output(DTYPE_F32, dims)
+                     .integer("axis", axis)
+                     .run(device())[0];
+    auto gradient = OpCase(OPCODE_GATHER_BACKWARD)
+                        .input(slices)
+                        .input(indices)
+                        .output(DTYPE_F32, table.dims)
+                        .integer("axis", axis)
+                        .run(device())[0];
+    Host sum = filled(DTYPE_F32, dims, 0);
+    for (std::int64_t part : {0, 1}) {
+      Host here{DTYPE_F32, local, std::vector<double>(product(local))};
+      Host wanted = here;
+      for (std::int64_t i = 0; i < here.size(); ++i) {
+        std::vector<std::int64_t> from = indexOf(i, local);
+        from[axis] += part * n;
+        here[i] = table[at(from, table.dims)];
+        wanted[i] = gradient[at(from, table.dims)];
+      }
+      Host index = of(DTYPE_I64, {}, {static_cast<double>(part)});
+      sum = plus(sum, OpCase(OPCODE_GATHER)
+                          .input(here)
+                          .input(indices)
+                          .input(index)
+                          .output(DTYPE_F32, dims)
+                          .integer("axis", axis)
+                          .integer("count", 2)
+                          .run(device())[0]);
+      expectClose(OpCase(OPCODE_GATHER_BACKWARD)
+                      .input(slices)
+                      .input(indices)
+                      .input(index)
+                      .output(DTYPE_F32, local)
+                      .integer("axis", axis)
+                      .integer("count", 2)
+                      .run(device())[0],
+                  wanted, 0);
+    }
+    expectClose(sum, whole, 0);
+  }
+}
+
+// The other parts' indices are allowed, those of no part are not.
+TEST_P(DeviceConformance, GatherFromPartsRefusesIndicesOutside) {
+  auto gather = [](double indexOfToken, double part) {
+    return OpCase(OPCODE_GATHER)
+        .input(random({4, 2}, 1))
+        .input(of(DTYPE_I64, {3}, {0, indexOfToken, 3}))
+        .input(of(DTYPE_I64, {}, {part}))
+        .output(DTYPE_F32, {3, 2})
+        .integer("axis", 0)
+        .integer("count", 3);
+  };
+  gather(11, 1).run(device());
+  gather(12, 1).expectError(device(), "expected indices in [0, 12)", true);
+  gather(-1, 1).expectError(device(), "at position 1", true);
+  gather(0, 3).expectError(device(), "expected an index in [0, 3)", true);
+}
+
 TEST_P(DeviceConformance, GatherRefusesIndicesOutside) {
   for (double bad : {-1.0, 4.0, 1e15}) {
     Host indices = of(DTYPE_I64, {3}, {0, bad, 3});

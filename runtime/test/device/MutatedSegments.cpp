@@ -41,6 +41,65 @@ OpCase optimizer(Opcode opcode) {
       .real("weight_decay", 0.1);
 }
 
+/// A valid segment of the op on the second of two parts of a split axis.
+OpCase shardedExample(Opcode opcode) {
+  OpCase op(opcode);
+  Host x = random({2, 3, 4}, 1), rows = random({2, 3}, 3);
+  Host indices = of(DTYPE_I64, {2}, {0, 5}), index = of(DTYPE_I64, {}, {1});
+  Host labels = of(DTYPE_I64, {2, 3}, {0, 4, 2, 7, 5, -100});
+  switch (opcode) {
+  case OPCODE_GATHER:
+    return op.input(x)
+        .input(indices)
+        .input(index)
+        .output(DTYPE_F32, {2, 2, 4})
+        .integer("axis", 1)
+        .integer("count", 2);
+  case OPCODE_GATHER_BACKWARD:
+    return op.input(random({2, 2, 4}, 1))
+        .input(indices)
+        .input(index)
+        .output(DTYPE_F32, x.dims)
+        .integer("axis", 1)
+        .integer("count", 2);
+  case OPCODE_CROSS_ENTROPY_SHARD:
+    return op.input(x)
+        .input(labels)
+        .input(index)
+        .output(DTYPE_F32, {2, 3})
+        .output(DTYPE_F32, {2, 3})
+        .integer("ignore_index", -100)
+        .integer("count", 2);
+  case OPCODE_CROSS_ENTROPY_MERGE:
+    return op.input(random({2, 2, 3}, 1))
+        .input(rows)
+        .input(labels)
+        .output(DTYPE_F32, {})
+        .output(DTYPE_F32, {})
+        .output(DTYPE_F32, {2, 3})
+        .integer("ignore_index", -100);
+  case OPCODE_CROSS_ENTROPY_BACKWARD:
+    return op.input(x)
+        .input(labels)
+        .input(rows)
+        .input(index)
+        .output(DTYPE_F32, x.dims)
+        .integer("ignore_index", -100)
+        .integer("count", 2);
+  default: // shard
+    return op.input(x).input(index).output(DTYPE_F32, {3, 4});
+  }
+}
+
+const Opcode kShardedOpcodes[] = {
+    OPCODE_SHARD,
+    OPCODE_GATHER,
+    OPCODE_GATHER_BACKWARD,
+    OPCODE_CROSS_ENTROPY_SHARD,
+    OPCODE_CROSS_ENTROPY_MERGE,
+    OPCODE_CROSS_ENTROPY_BACKWARD,
+};
+
 /// A valid segment of the op.
 OpCase example(Opcode opcode) {
   OpCase op(opcode);
@@ -285,8 +344,12 @@ void runSafely(Executable &executable, const Segment &segment) {
 TEST(MutatedSegments, AreRefusedOrSafe) {
   std::unique_ptr<Device> device = createDevice("cpu");
   int refused = 0, ran = 0;
-  for (Opcode opcode : kOpcodes) {
-    Segment valid = example(opcode).message();
+  std::vector<std::pair<Opcode, Segment>> examples;
+  for (Opcode opcode : kOpcodes)
+    examples.emplace_back(opcode, example(opcode).message());
+  for (Opcode opcode : kShardedOpcodes)
+    examples.emplace_back(opcode, shardedExample(opcode).message());
+  for (const auto &[opcode, valid] : examples) {
     ASSERT_NO_THROW(device->prepare(valid)) << valid.DebugString();
     Mutator mutator(static_cast<unsigned>(opcode));
     for (int round = 0; round < 400; ++round) {

@@ -402,6 +402,93 @@ TEST_P(DeviceConformance, CrossEntropyAndItsGradient) {
   }
 }
 
+// Three parts of the vocabulary: their sums and picked logits give the loss of
+// the whole, and each has its part of the gradient.
+TEST_P(DeviceConformance, CrossEntropyOfPartsOfTheVocabulary) {
+  for (const Dims &dims : {Dims{4, 6}, Dims{2, 9, 33}, Dims{3, 300}, Dims{9}}) {
+    Host logits = random(dims, 1, 4.0);
+    Host labels = randomIntegers(DTYPE_I64, leading(dims), 2, 0, dims.back());
+    if (labels.size() > 1)
+      labels[1] = -100;
+    EntropyReference want(logits, labels, -100);
+    std::int64_t columns = dims.back(), own = columns / 3, rows = labels.size();
+    Dims local = dims, gathered = leading(dims);
+    local.back() = own;
+    gathered.insert(gathered.begin(), 3);
+    Host sums{DTYPE_F32, gathered, std::vector<double>(3 * rows)};
+    Host picked = filled(DTYPE_F32, leading(dims), 0);
+    std::vector<Host> parts;
+    for (std::int64_t part = 0; part < 3; ++part) {
+      Host &here = parts.emplace_back(
+          Host{DTYPE_F32, local, std::vector<double>(rows * own)});
+      for (std::int64_t i = 0; i < here.size(); ++i)
+        here[i] = logits[i / own * columns + part * own + i % own];
+      auto got = OpCase(OPCODE_CROSS_ENTROPY_SHARD)
+                     .input(here)
+                     .input(labels)
+                     .input(of(DTYPE_I64, {}, {static_cast<double>(part)}))
+                     .output(DTYPE_F32, leading(dims))
+                     .output(DTYPE_F32, leading(dims))
+                     .integer("ignore_index", -100)
+                     .integer("count", 3)
+                     .run(device());
+      for (std::int64_t r = 0; r < rows; ++r) {
+        sums[part * rows + r] = got[0][r];
+        picked[r] += got[1][r];
+      }
+    }
+    auto merged = OpCase(OPCODE_CROSS_ENTROPY_MERGE)
+                      .input(sums)
+                      .input(picked)
+                      .input(labels)
+                      .output(of(DTYPE_F32, {}, {2.5}))
+                      .output(of(DTYPE_F32, {1}, {10}))
+                      .output(filled(DTYPE_F32, leading(dims), 99))
+                      .accumulate()
+                      .integer("ignore_index", -100)
+                      .run(device());
+    EXPECT_NEAR(merged[0][0], want.loss + 2.5, 1e-6 * (20 + want.loss));
+    EXPECT_EQ(merged[1][0], want.weights + 10);
+    expectClose(merged[2], want.lse, 1e-6); // never accumulated
+    for (std::int64_t part = 0; part < 3; ++part) {
+      auto gradient = [&] {
+        OpCase op(OPCODE_CROSS_ENTROPY_BACKWARD);
+        op.input(parts[static_cast<std::size_t>(part)])
+            .input(labels)
+            .input(want.lse)
+            .input(of(DTYPE_I64, {}, {static_cast<double>(part)}))
+            .integer("ignore_index", -100)
+            .integer("count", 3);
+        return op;
+      };
+      for (const Host &dlogits :
+           {gradient().output(DTYPE_F32, local).run(device())[0],
+            gradient().inPlace(0).run(device())[0]})
+        for (std::int64_t i = 0; i < dlogits.size(); ++i)
+          ASSERT_NEAR(dlogits[i],
+                      want.dlogits[i / own * columns + part * own + i % own],
+                      2e-6);
+    }
+  }
+}
+
+TEST_P(DeviceConformance, CrossEntropyOfPartsRefusesLabelsOutside) {
+  auto shard = [](double label, double part) {
+    return OpCase(OPCODE_CROSS_ENTROPY_SHARD)
+        .input(random({3, 7}, 1))
+        .input(of(DTYPE_I64, {3}, {0, 20, label}))
+        .input(of(DTYPE_I64, {}, {part}))
+        .output(DTYPE_F32, {3})
+        .output(DTYPE_F32, {3})
+        .integer("ignore_index", -100)
+        .integer("count", 3);
+  };
+  shard(-100, 2).run(device());
+  shard(21, 2).expectError(device(), "expected labels in [0, 21)", true);
+  shard(-1, 2).expectError(device(), "at position 2", true);
+  shard(1, -1).expectError(device(), "expected an index in [0, 3)", true);
+}
+
 TEST_P(DeviceConformance, CrossEntropyRefusesLabelsOutside) {
   for (double bad : {-1.0, 7.0}) {
     Host labels = of(DTYPE_I64, {3}, {0, 6, bad});

@@ -198,6 +198,41 @@ class TorchReference(unittest.TestCase):
         self.assertEqual(got["weights"].item(), (labels != -100).sum().item())
         self.close(got["dlogits"], wide.grad)
 
+    def test_cross_entropy_over_parts_of_the_vocabulary(self):
+        logits, labels = torch.randn(5, 8, 264) * 3, torch.randint(0, 264, (5, 8))
+        labels[2, 3:] = -100
+        wide = logits.double().requires_grad_()
+        loss = F.cross_entropy(wide.view(-1, 264), labels.view(-1), reduction="sum",
+                               ignore_index=-100)
+        loss.backward()
+        parts, picked = [], torch.zeros(5, 8)
+        for index, part in enumerate(logits.split(66, -1)):
+            s = Segment()
+            inputs = [s.input("logits", part.contiguous()), s.input("labels", labels),
+                      s.input("index", torch.tensor([index]))]
+            s.op("cross_entropy_shard", inputs, [s.output("lse", (5, 8)), s.output("own", (5, 8))],
+                 ignore_index=-100, count=4)
+            got = s.run()
+            parts.append(got["lse"])
+            picked += got["own"]
+        s = Segment()
+        inputs = [s.input("parts", torch.stack(parts)), s.input("picked", picked),
+                  s.input("labels", labels)]
+        s.op("cross_entropy_merge", inputs,
+             [s.output("loss", (1,)), s.output("weights", (1,)), s.output("lse", (5, 8))],
+             ignore_index=-100)
+        merged = s.run()
+        self.close(merged["loss"], loss.reshape(1), 5e-7)
+        self.assertEqual(merged["weights"].item(), (labels != -100).sum().item())
+        self.close(merged["lse"], wide.detach().logsumexp(-1))
+        for index, part in enumerate(logits.split(66, -1)):
+            s = Segment()
+            inputs = [s.input("logits", part.contiguous()), s.input("labels", labels),
+                      s.input("lse", merged["lse"]), s.input("index", torch.tensor([index]))]
+            s.op("cross_entropy_backward", inputs, [s.output("dlogits", (5, 8, 66))],
+                 ignore_index=-100, count=4)
+            self.close(s.run()["dlogits"], wide.grad.split(66, -1)[index])
+
     def test_linear(self):
         """x Wᵀ + b, its gradients by input and (accumulated) by weight."""
         x, w, b = torch.randn(3, 40, 64), torch.randn(96, 64), torch.randn(96)

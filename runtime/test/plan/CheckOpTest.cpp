@@ -110,6 +110,30 @@ TEST(CheckOp, AcceptsEveryOp) {
           .in(i64, {2, 3})
           .out(f32, {9, 4})
           .integer("axis", 0),
+      OneOp(OPCODE_SHARD).in(i64, {3, 2}).in(i64, {}).out(i64, {2}),
+      OneOp(OPCODE_GATHER)
+          .in(f32, {9, 4})
+          .in(i64, {2, 3})
+          .in(i64, {1})
+          .out(f32, {2, 3, 4})
+          .integer("axis", 0)
+          .integer("count", 8),
+      OneOp(OPCODE_CROSS_ENTROPY_SHARD)
+          .in(f32, {2, 3, 9})
+          .in(i64, {2, 3})
+          .in(i64, {})
+          .out(f32, {2, 3})
+          .out(f32, {2, 3})
+          .integer("ignore_index", -100)
+          .integer("count", 2),
+      OneOp(OPCODE_CROSS_ENTROPY_MERGE)
+          .in(f32, {4, 2, 3})
+          .in(f32, {2, 3})
+          .in(i64, {2, 3})
+          .out(f32, {})
+          .out(f32, {1})
+          .out(f32, {2, 3})
+          .integer("ignore_index", -100),
       OneOp(OPCODE_CAST).in(f32, {2}).out(bf16, {2}),
       OneOp(OPCODE_FILL).out(f32, {2}).real("value", 1),
       OneOp(OPCODE_PAD).in(f32, {2, 3}).out(f32, {4, 3}).list("low", {1, 0}),
@@ -253,6 +277,50 @@ TEST(CheckOp, RefusesWrongOperands) {
            .out(f32, {2, 4})
            .integer("axis", 0),
        "indices: expected i64 or i32, got f32"},
+      {OneOp(OPCODE_SHARD).in(f32, {3, 2}).in(i64, {}).out(f32, {3, 2}),
+       "expected shape [2]"},
+      {OneOp(OPCODE_SHARD).in(f32, {3, 2}).in(i64, {2}).out(f32, {2}),
+       "index: expected one element"},
+      {OneOp(OPCODE_GATHER)
+           .in(f32, {9, 4})
+           .in(i64, {2})
+           .in(i64, {})
+           .out(f32, {2, 4})
+           .integer("axis", 0),
+       "'count' is missing"},
+      {OneOp(OPCODE_GATHER)
+           .in(f32, {9, 4})
+           .in(i64, {2})
+           .out(f32, {2, 4})
+           .integer("axis", 0)
+           .integer("count", 2),
+       "needs an operand 'index'"},
+      {OneOp(OPCODE_GATHER)
+           .in(f32, {9, 4})
+           .in(i64, {2})
+           .in(i64, {})
+           .out(f32, {2, 4})
+           .integer("axis", 0)
+           .integer("count", INT64_MAX),
+       "'count': expected 1 to"},
+      {OneOp(OPCODE_CROSS_ENTROPY_SHARD)
+           .in(f32, {2, 9})
+           .in(i64, {2})
+           .in(i64, {})
+           .out(f32, {2})
+           .out(f32, {2, 1})
+           .integer("ignore_index", -100)
+           .integer("count", 2),
+       "picked: expected shape [2]"},
+      {OneOp(OPCODE_CROSS_ENTROPY_MERGE)
+           .in(f32, {4, 2})
+           .in(f32, {2})
+           .in(i64, {4})
+           .out(f32, {})
+           .out(f32, {})
+           .out(f32, {2})
+           .integer("ignore_index", -100),
+       "labels: expected shape [2]"},
       {OneOp(OPCODE_PAD).in(f32, {3}).out(f32, {4}).list("low", {2}),
        "does not fit"},
       {OneOp(OPCODE_ADD).in(f32, {2}).in(f32, {3}).out(f32, {3}),

@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "NdLoop.h"
+#include "ShardIndex.h"
 
 #include <cstring>
 #include <limits>
@@ -251,7 +252,8 @@ protected:
   GatherBase(const OpContext &context, const Tensor &table,
              const Tensor &indices, const Tensor &slices)
       : table(table), indices(indices), slices(slices), where(context.where),
-        threads(context.threads), shape(context, table, indices, slices) {}
+        threads(context.threads), shape(context, table, indices, slices),
+        shard(context, 2) {}
 
   std::int64_t indexAt(std::byte *const *bases, std::int64_t i) const {
     if (indices.dtype == plan::v1::DTYPE_I64)
@@ -259,20 +261,25 @@ protected:
     return indices.at<const std::int32_t>(bases)[i];
   }
 
-  /// Before anything is written.
-  void checkIndices(std::byte *const *bases) const {
+  /// Before anything is written. Returns the index of the table's first row.
+  std::int64_t checkIndices(std::byte *const *bases) const {
+    std::int64_t all = shape.n * shard.parts();
     for (std::int64_t i = 0; i < shape.count; ++i) {
       std::int64_t index = indexAt(bases, i);
-      if (index < 0 || index >= shape.n)
-        throw Error(where, ": expected indices in [0, ", shape.n, "), got ",
-                    index, " at position ", i);
+      if (index < 0 || index >= all)
+        throw Error(where, ": expected indices in [0, ", all, "), got ", index,
+                    " at position ", i);
     }
+    return shard.read(bases) * shape.n;
   }
+
+  bool isHere(std::int64_t row) const { return row >= 0 && row < shape.n; }
 
   Tensor table, indices, slices;
   std::string where;
   unsigned threads;
   GatherShape shape;
+  ShardIndex shard;
 };
 
 class GatherKernel : public GatherBase {
@@ -282,20 +289,24 @@ public:
                    context.outputs[0]) {}
 
   void run(std::byte *const *bases) const override {
-    checkIndices(bases);
+    const std::int64_t begin = checkIndices(bases);
     const std::int64_t bytes = shape.inner * device::bytesOf(table.dtype);
     const std::byte *from = table.address(bases);
     std::byte *to = slices.address(bases);
-    parallelFor(threads, shape.outer * shape.count,
-                65536 / std::max<std::int64_t>(bytes, 1),
-                [&](std::int64_t first, std::int64_t last) {
-                  for (std::int64_t k = first; k < last; ++k) {
-                    std::int64_t outer = k / shape.count;
-                    std::int64_t row = outer * shape.n +
-                                       indexAt(bases, k - outer * shape.count);
-                    std::memcpy(to + k * bytes, from + row * bytes, bytes);
-                  }
-                });
+    parallelFor(
+        threads, shape.outer * shape.count,
+        65536 / std::max<std::int64_t>(bytes, 1),
+        [&](std::int64_t first, std::int64_t last) {
+          for (std::int64_t k = first; k < last; ++k) {
+            std::int64_t outer = k / shape.count;
+            std::int64_t row = indexAt(bases, k - outer * shape.count) - begin;
+            if (isHere(row))
+              std::memcpy(to + k * bytes,
+                          from + (outer * shape.n + row) * bytes, bytes);
+            else
+              std::memset(to + k * bytes, 0, bytes);
+          }
+        });
   }
 };
 
@@ -311,7 +322,7 @@ public:
   }
 
   void run(std::byte *const *bases) const override {
-    checkIndices(bases);
+    const std::int64_t begin = checkIndices(bases);
     float *to = table.at<float>(bases);
     const float *from = slices.at<const float>(bases);
     if (!accumulate)
@@ -320,9 +331,11 @@ public:
         threads, shape.inner, 256, [&](std::int64_t first, std::int64_t last) {
           for (std::int64_t k = 0; k < shape.outer * shape.count; ++k) {
             std::int64_t outer = k / shape.count;
-            float *row = to + (outer * shape.n +
-                               indexAt(bases, k - outer * shape.count)) *
-                                  shape.inner;
+            std::int64_t index =
+                indexAt(bases, k - outer * shape.count) - begin;
+            if (!isHere(index))
+              continue;
+            float *row = to + (outer * shape.n + index) * shape.inner;
             const void *rows[2] = {row + first, from + k * shape.inner + first};
             add(rows, row + first, last - first);
           }
@@ -335,9 +348,47 @@ private:
 };
 
 template <typename T> std::unique_ptr<Kernel> makeGather(OpContext &context) {
-  context.requireInputs(2, 2);
+  context.requireInputs(2, 3);
   context.requireOutputs(1, 1);
   return std::make_unique<T>(context);
+}
+
+/// One of the parts a tensor's first dimension counts.
+class ShardKernel : public Kernel {
+public:
+  explicit ShardKernel(const OpContext &context)
+      : x(context.inputs[0]), index(context.inputs[1]), y(context.outputs[0]),
+        where(context.where) {}
+
+  void run(std::byte *const *bases) const override {
+    std::int64_t part = *index.at<const std::int64_t>(bases);
+    if (part < 0 || part >= x.dims[0])
+      throw Error(where, ": expected an index in [0, ", x.dims[0], "), got ",
+                  part);
+    auto bytes =
+        y.elements() * static_cast<std::int64_t>(device::bytesOf(y.dtype));
+    if (bytes)
+      std::memcpy(y.address(bases), x.address(bases) + part * bytes,
+                  static_cast<std::size_t>(bytes));
+  }
+
+private:
+  Tensor x, index, y;
+  std::string where;
+};
+
+std::unique_ptr<Kernel> makeShard(OpContext &context) {
+  context.requireInputs(2, 2);
+  context.requireOutputs(1, 1);
+  const Tensor &x = context.inputs[0], &index = context.inputs[1];
+  context.require(x.rank() >= 1, "expected x with a first axis");
+  context.requireType(index, plan::v1::DTYPE_I64, "index");
+  context.require(index.elements() == 1, "expected index of 1 element, got ",
+                  describe(index));
+  context.requireType(x, context.outputs[0].dtype, "x");
+  context.requireDims(context.outputs[0], {x.dims.begin() + 1, x.dims.end()},
+                      "y");
+  return std::make_unique<ShardKernel>(context);
 }
 
 } // namespace
@@ -360,6 +411,7 @@ void cpu::addMovementKernels(KernelTable &table) {
   table.add(plan::v1::OPCODE_PAD,
             {makePad, Layout::Any, Layout::RowMajor, KernelEntry::Itself});
   table.add(plan::v1::OPCODE_FILL, {makeFill});
+  table.add(plan::v1::OPCODE_SHARD, {makeShard});
   table.add(plan::v1::OPCODE_GATHER, {makeGather<GatherKernel>});
   table.add(plan::v1::OPCODE_GATHER_BACKWARD,
             {makeGather<GatherBackwardKernel>, Layout::RowMajor,

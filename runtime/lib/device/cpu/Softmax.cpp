@@ -7,7 +7,9 @@
 //===----------------------------------------------------------------------===//
 
 #include "NdLoop.h"
+#include "ShardIndex.h"
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -76,7 +78,7 @@ private:
 /// What cross entropy and its gradient know about labels.
 struct Labels {
   Tensor tensor;
-  std::int64_t classes = 0;
+  std::int64_t classes = 0; // of all parts
   std::optional<std::int64_t> ignored;
   std::string where;
 
@@ -144,8 +146,8 @@ private:
 class CrossEntropyBackwardKernel : public Kernel {
 public:
   explicit CrossEntropyBackwardKernel(const OpContext &context)
-      : logits(context.inputs[0]),
-        labels(context, context.inputs[1], logits.lastDim()),
+      : logits(context.inputs[0]), shard(context, 3),
+        labels(context, context.inputs[1], logits.lastDim() * shard.parts()),
         lse(context.inputs[2]), dlogits(context.outputs[0]),
         loops(context.loops), threads(context.threads) {}
 
@@ -156,6 +158,7 @@ public:
     const float *shift = lse.at<const float>(bases);
     float *to = dlogits.at<float>(bases);
     const std::int64_t columns = logits.lastDim();
+    const std::int64_t begin = shard.read(bases) * columns;
     parallelFor(threads, logits.rows(), grainFor(columns),
                 [&](std::int64_t first, std::int64_t last) {
                   for (std::int64_t r = first; r < last; ++r) {
@@ -165,17 +168,104 @@ public:
                       continue;
                     }
                     loops->expShiftRow(x + r * columns, row, columns, shift[r]);
-                    row[label[r]] -= 1.0f;
+                    std::int64_t own = label[r] - begin;
+                    if (own >= 0 && own < columns)
+                      row[own] -= 1.0f;
                   }
                 });
   }
 
 private:
   Tensor logits;
+  ShardIndex shard;
   Labels labels;
   Tensor lse, dlogits;
   const Loops *loops;
   unsigned threads;
+};
+
+/// What one part of the vocabulary gives to the loss of each row.
+class CrossEntropyShardKernel : public Kernel {
+public:
+  explicit CrossEntropyShardKernel(const OpContext &context)
+      : logits(context.inputs[0]), shard(context, 2),
+        labels(context, context.inputs[1], logits.lastDim() * shard.parts()),
+        lse(context.outputs[0]), picked(context.outputs[1]),
+        loops(context.loops), threads(context.threads) {}
+
+  void run(std::byte *const *bases) const override {
+    labels.check(bases);
+    const float *x = logits.at<const float>(bases);
+    const std::int64_t *label = labels.tensor.at<const std::int64_t>(bases);
+    float *sum = lse.at<float>(bases), *own = picked.at<float>(bases);
+    const std::int64_t columns = logits.lastDim();
+    const std::int64_t begin = shard.read(bases) * columns;
+    parallelFor(threads, logits.rows(), grainFor(columns),
+                [&](std::int64_t first, std::int64_t last) {
+                  for (std::int64_t r = first; r < last; ++r) {
+                    const float *row = x + r * columns;
+                    sum[r] = loops->logSumExpRow(row, columns);
+                    std::int64_t at = label[r] - begin;
+                    bool here =
+                        labels.counts(label[r]) && at >= 0 && at < columns;
+                    own[r] = here ? row[at] : 0.0f;
+                  }
+                });
+  }
+
+private:
+  Tensor logits;
+  ShardIndex shard;
+  Labels labels;
+  Tensor lse, picked;
+  const Loops *loops;
+  unsigned threads;
+};
+
+/// The loss from what all parts of the vocabulary gave.
+class CrossEntropyMergeKernel : public Kernel {
+public:
+  explicit CrossEntropyMergeKernel(const OpContext &context)
+      : parts(context.inputs[0]), picked(context.inputs[1]),
+        // Which labels exist the parts have checked.
+        labels(context, context.inputs[2], 0), out(context.outputs),
+        accumulate(context.accumulate) {}
+
+  void run(std::byte *const *bases) const override {
+    const float *part = parts.at<const float>(bases);
+    const float *own = picked.at<const float>(bases);
+    const std::int64_t *label = labels.tensor.at<const std::int64_t>(bases);
+    float *lse = out[2].at<float>(bases);
+    const std::int64_t count = parts.dims[0], rows = picked.elements();
+    double loss = 0, weights = 0;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      float largest = part[r];
+      for (std::int64_t k = 1; k < count; ++k)
+        largest = std::max(largest, part[k * rows + r]);
+      double sum = 0;
+      for (std::int64_t k = 0; k < count; ++k)
+        sum += std::exp(static_cast<double>(part[k * rows + r]) - largest);
+      // A row of -inf, or one with a NaN or inf, stays what it is.
+      lse[r] = std::isfinite(largest)
+                   ? static_cast<float>(largest + std::log(sum))
+                   : largest;
+      if (!labels.counts(label[r]))
+        continue;
+      loss += lse[r] - own[r];
+      weights += 1;
+    }
+    float *lossOut = out[0].at<float>(bases);
+    float *weightsOut = out[1].at<float>(bases);
+    *lossOut = static_cast<float>((accumulate ? *lossOut : 0.0) + loss);
+    *weightsOut =
+        static_cast<float>((accumulate ? *weightsOut : 0.0) + weights);
+  }
+
+private:
+  Tensor parts, picked;
+  Labels labels;
+  std::vector<Tensor> out;
+  bool accumulate;
 };
 
 std::unique_ptr<Kernel> makeSoftmax(OpContext &context) {
@@ -211,10 +301,10 @@ std::vector<std::int64_t> checkLogits(const OpContext &context) {
   return rows;
 }
 
-std::unique_ptr<Kernel> makeCrossEntropy(OpContext &context) {
-  context.requireInputs(2, 2);
+/// Loss, weights and lse.
+void checkEntropyOutputs(const OpContext &context,
+                         const std::vector<std::int64_t> &rows) {
   context.requireOutputs(3, 3);
-  std::vector<std::int64_t> rows = checkLogits(context);
   for (int i : {0, 1}) {
     context.requireType(context.outputs[i], plan::v1::DTYPE_F32,
                         "loss and weights");
@@ -223,11 +313,39 @@ std::unique_ptr<Kernel> makeCrossEntropy(OpContext &context) {
                     describe(context.outputs[i]));
   }
   context.requirePlain(context.outputs[2], rows, "lse");
+}
+
+std::unique_ptr<Kernel> makeCrossEntropy(OpContext &context) {
+  context.requireInputs(2, 2);
+  checkEntropyOutputs(context, checkLogits(context));
   return std::make_unique<CrossEntropyKernel>(context);
 }
 
-std::unique_ptr<Kernel> makeCrossEntropyBackward(OpContext &context) {
+std::unique_ptr<Kernel> makeCrossEntropyShard(OpContext &context) {
   context.requireInputs(3, 3);
+  context.requireOutputs(2, 2);
+  std::vector<std::int64_t> rows = checkLogits(context);
+  context.requirePlain(context.outputs[0], rows, "lse");
+  context.requirePlain(context.outputs[1], rows, "picked");
+  return std::make_unique<CrossEntropyShardKernel>(context);
+}
+
+std::unique_ptr<Kernel> makeCrossEntropyMerge(OpContext &context) {
+  context.requireInputs(3, 3);
+  const Tensor &parts = context.inputs[0];
+  context.require(parts.rank() >= 1 && parts.dims[0] > 0,
+                  "expected parts with a first axis, got ", describe(parts));
+  std::vector<std::int64_t> rows(parts.dims.begin() + 1, parts.dims.end());
+  context.requirePlain(parts, parts.dims, "parts");
+  context.requirePlain(context.inputs[1], rows, "picked");
+  context.requireType(context.inputs[2], plan::v1::DTYPE_I64, "labels");
+  context.requireDims(context.inputs[2], rows, "labels");
+  checkEntropyOutputs(context, rows);
+  return std::make_unique<CrossEntropyMergeKernel>(context);
+}
+
+std::unique_ptr<Kernel> makeCrossEntropyBackward(OpContext &context) {
+  context.requireInputs(3, 4);
   context.requireOutputs(1, 1);
   std::vector<std::int64_t> rows = checkLogits(context);
   context.requirePlain(context.inputs[2], rows, "lse");
@@ -245,4 +363,8 @@ void cpu::addSoftmaxKernels(KernelTable &table) {
              KernelEntry::Itself});
   table.add(plan::v1::OPCODE_CROSS_ENTROPY_BACKWARD,
             {makeCrossEntropyBackward});
+  table.add(plan::v1::OPCODE_CROSS_ENTROPY_SHARD, {makeCrossEntropyShard});
+  table.add(plan::v1::OPCODE_CROSS_ENTROPY_MERGE,
+            {makeCrossEntropyMerge, Layout::RowMajor, Layout::RowMajor,
+             KernelEntry::Itself});
 }
