@@ -8,6 +8,7 @@
 
 #include "OpCase.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -88,7 +89,9 @@ const Unary kUnary[] = {
     {"sigmoid", OPCODE_SIGMOID,
      [](double x) { return 1 / (1 + std::exp(-x)); }},
     {"softplus", OPCODE_SOFTPLUS,
-     [](double x) { return std::log1p(std::exp(x)); }},
+     [](double x) {
+       return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x)));
+     }},
     {"relu", OPCODE_RELU, [](double x) { return x > 0 ? x : 0; }, false, 0},
 };
 
