@@ -308,8 +308,14 @@ void checkLayerNormBackwardWeight(OpCheck &c) {
   }
 }
 
+/// The optional weights of the labels at position `at`.
+void checkTokenWeights(OpCheck &c, int at, const Dims &rows) {
+  c.type("token_weights", c.in(at), {DTYPE_F32});
+  c.shape("token_weights", c.in(at), rows);
+}
+
 void checkCrossEntropy(OpCheck &c) {
-  c.arity(2, 3);
+  c.arity(2, 3, 3, 3);
   c.real("logits", c.in(0));
   c.rank("logits", c.in(0), 1);
   Dims rows = c.dims(c.in(0));
@@ -321,6 +327,8 @@ void checkCrossEntropy(OpCheck &c) {
   c.type("lse", c.out(2), {DTYPE_F32});
   c.shape("lse", c.out(2), rows);
   c.integer("ignore_index");
+  if (c.ins() > 2)
+    checkTokenWeights(c, 2, rows);
 }
 
 void checkCrossEntropyShard(OpCheck &c) {
@@ -340,7 +348,7 @@ void checkCrossEntropyShard(OpCheck &c) {
 }
 
 void checkCrossEntropyMerge(OpCheck &c) {
-  c.arity(3, 3);
+  c.arity(3, 4, 3, 3);
   c.type("parts", c.in(0), {DTYPE_F32});
   c.rank("parts", c.in(0), 1);
   Dims rows = c.dims(c.in(0));
@@ -354,11 +362,17 @@ void checkCrossEntropyMerge(OpCheck &c) {
   c.type("lse", c.out(2), {DTYPE_F32});
   c.shape("lse", c.out(2), rows);
   c.integer("ignore_index");
+  if (c.ins() > 3)
+    checkTokenWeights(c, 3, rows);
 }
 
 void checkCrossEntropyBackward(OpCheck &c) {
-  c.arity(3, 4, 1, 1);
-  checkShardIndex(c, 3);
+  c.arity(3, 5, 1, 1);
+  // The index is the last operand; token weights stand before it.
+  bool sharded = c.find("count") != nullptr;
+  checkShardIndex(c, sharded ? std::max(3, c.ins() - 1) : c.ins());
+  if (c.ins() - sharded > 4)
+    c.fail("attribute 'count' is missing");
   c.real("logits", c.in(0));
   c.rank("logits", c.in(0), 1);
   Dims rows = c.dims(c.in(0));
@@ -370,6 +384,8 @@ void checkCrossEntropyBackward(OpCheck &c) {
   c.type("lse", c.in(2), {DTYPE_F32});
   c.shape("lse", c.in(2), rows);
   c.integer("ignore_index");
+  if (c.ins() - sharded > 3)
+    checkTokenWeights(c, 3, rows);
 }
 
 void checkMatmul(OpCheck &c) {

@@ -18,6 +18,7 @@ using namespace tombolo::runtime::test;
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr double kNotANumber = std::numeric_limits<double>::quiet_NaN();
 
 Host plus(Host x, const Host &y) {
   for (std::size_t i = 0; i < x.data.size(); ++i)
@@ -469,6 +470,56 @@ TEST_P(DeviceConformance, CrossEntropyOfPartsOfTheVocabulary) {
                       want.dlogits[i / own * columns + part * own + i % own],
                       2e-6);
     }
+  }
+}
+
+// A weight counts a token as often; an ignored one's may be anything.
+TEST_P(DeviceConformance, CrossEntropyWithTokenWeights) {
+  Host logits = random({4, 6}, 1, 4.0);
+  Host labels = of(DTYPE_I64, {4}, {5, -100, 0, 3});
+  Host weights = of(DTYPE_F32, {4}, {0.5, kNotANumber, 0, 3});
+  double loss = 0;
+  EntropyReference each(logits, labels, -100);
+  for (std::int64_t r : {0, 3})
+    loss += weights[r] *
+            (each.lse[r] - logits[r * 6 + std::int64_t(labels[r])]);
+  auto whole = OpCase(OPCODE_CROSS_ENTROPY)
+                   .input(logits)
+                   .input(labels)
+                   .input(weights)
+                   .output(DTYPE_F32, {})
+                   .output(DTYPE_F32, {})
+                   .output(DTYPE_F32, {4})
+                   .integer("ignore_index", -100)
+                   .run(device());
+  EXPECT_NEAR(whole[0][0], loss, 1e-5);
+  EXPECT_EQ(whole[1][0], 3.5);
+  Host parts = each.lse, picked = filled(DTYPE_F32, {4}, 0);
+  parts.dims = {1, 4};
+  for (std::int64_t r : {0, 2, 3})
+    picked[r] = logits[r * 6 + std::int64_t(labels[r])];
+  auto merged = OpCase(OPCODE_CROSS_ENTROPY_MERGE)
+                    .input(parts)
+                    .input(picked)
+                    .input(labels)
+                    .input(weights)
+                    .output(DTYPE_F32, {})
+                    .output(DTYPE_F32, {})
+                    .output(DTYPE_F32, {4})
+                    .integer("ignore_index", -100)
+                    .run(device());
+  EXPECT_NEAR(merged[0][0], loss, 1e-5);
+  EXPECT_EQ(merged[1][0], 3.5);
+  for (bool sharded : {false, true}) {
+    OpCase op(OPCODE_CROSS_ENTROPY_BACKWARD);
+    op.input(logits).input(labels).input(each.lse).input(weights);
+    op.integer("ignore_index", -100);
+    if (sharded)
+      op.input(of(DTYPE_I64, {}, {0})).integer("count", 1);
+    Host got = op.output(DTYPE_F32, {4, 6}).run(device())[0];
+    for (std::int64_t i = 0; i < 24; ++i)
+      ASSERT_NEAR(got[i], i / 6 == 1 ? 0 : weights[i / 6] * each.dlogits[i],
+                  5e-6);
   }
 }
 

@@ -126,10 +126,20 @@ TEST(CheckOp, AcceptsEveryOp) {
           .out(f32, {2, 3})
           .integer("ignore_index", -100)
           .integer("count", 2),
+      OneOp(OPCODE_CROSS_ENTROPY_BACKWARD)
+          .in(f32, {2, 9})
+          .in(i64, {2})
+          .in(f32, {2})
+          .in(f32, {2})
+          .in(i64, {})
+          .out(f32, {2, 9})
+          .integer("count", 2)
+          .integer("ignore_index", -100),
       OneOp(OPCODE_CROSS_ENTROPY_MERGE)
           .in(f32, {4, 2, 3})
           .in(f32, {2, 3})
           .in(i64, {2, 3})
+          .in(f32, {2, 3})
           .out(f32, {})
           .out(f32, {1})
           .out(f32, {2, 3})
@@ -312,6 +322,31 @@ TEST(CheckOp, RefusesWrongOperands) {
            .integer("ignore_index", -100)
            .integer("count", 2),
        "picked: expected shape [2]"},
+      {OneOp(OPCODE_CROSS_ENTROPY_BACKWARD)
+           .in(f32, {2, 9})
+           .in(i64, {2})
+           .in(f32, {2})
+           .in(i64, {})
+           .out(f32, {2, 9})
+           .integer("ignore_index", -100),
+       "token_weights: expected f32"},
+      {OneOp(OPCODE_CROSS_ENTROPY_BACKWARD)
+           .in(f32, {2, 9})
+           .in(i64, {2})
+           .in(f32, {2})
+           .in(f32, {2})
+           .in(i64, {})
+           .out(f32, {2, 9})
+           .integer("ignore_index", -100),
+       "'count' is missing"},
+      {OneOp(OPCODE_CROSS_ENTROPY_BACKWARD)
+           .in(f32, {2, 9})
+           .in(i64, {2})
+           .in(f32, {2})
+           .out(f32, {2, 9})
+           .integer("count", 2)
+           .integer("ignore_index", -100),
+       "needs an operand 'index'"},
       {OneOp(OPCODE_CROSS_ENTROPY_MERGE)
            .in(f32, {4, 2})
            .in(f32, {2})

@@ -78,13 +78,26 @@ private:
 /// What cross entropy and its gradient know about labels.
 struct Labels {
   Tensor tensor;
+  std::optional<Tensor> weights; // of each label; absent: 1
   std::int64_t classes = 0; // of all parts
   std::optional<std::int64_t> ignored;
   std::string where;
 
-  Labels(const OpContext &context, const Tensor &tensor, std::int64_t classes)
+  /// `operand`: the position of the labels' weights, when there are so many
+  /// inputs before `end`.
+  Labels(const OpContext &context, const Tensor &tensor, std::int64_t classes,
+         std::size_t operand, std::size_t end)
       : tensor(tensor), classes(classes),
         ignored(context.optionalInteger("ignore_index")), where(context.where) {
+    if (end <= operand)
+      return;
+    weights = context.inputs[operand];
+    context.requirePlain(*weights, tensor.dims, "token_weights");
+  }
+
+  /// Of a label that counts.
+  float weight(std::byte *const *bases, std::int64_t i) const {
+    return weights ? weights->at<const float>(bases)[i] : 1.0f;
   }
 
   bool counts(std::int64_t label) const {
@@ -105,7 +118,8 @@ class CrossEntropyKernel : public Kernel {
 public:
   explicit CrossEntropyKernel(const OpContext &context)
       : logits(context.inputs[0]),
-        labels(context, context.inputs[1], logits.lastDim()),
+        labels(context, context.inputs[1], logits.lastDim(), 2,
+               context.inputs.size()),
         out(context.outputs), loops(context.loops), threads(context.threads),
         accumulate(context.accumulate) {}
 
@@ -124,8 +138,9 @@ public:
     for (std::int64_t r = 0; r < rows; ++r) {
       if (!labels.counts(label[r]))
         continue;
-      loss += lse[r] - x[r * columns + label[r]];
-      weights += 1;
+      double weight = labels.weight(bases, r);
+      loss += weight * (lse[r] - x[r * columns + label[r]]);
+      weights += weight;
     }
     float *lossOut = out[0].at<float>(bases);
     float *weightsOut = out[1].at<float>(bases);
@@ -146,8 +161,9 @@ private:
 class CrossEntropyBackwardKernel : public Kernel {
 public:
   explicit CrossEntropyBackwardKernel(const OpContext &context)
-      : logits(context.inputs[0]), shard(context, 3),
-        labels(context, context.inputs[1], logits.lastDim() * shard.parts()),
+      : logits(context.inputs[0]), shard(context, lastOperand(context)),
+        labels(context, context.inputs[1], logits.lastDim() * shard.parts(), 3,
+               lastOperand(context)),
         lse(context.inputs[2]), dlogits(context.outputs[0]),
         loops(context.loops), threads(context.threads) {}
 
@@ -171,11 +187,22 @@ public:
                     std::int64_t own = label[r] - begin;
                     if (own >= 0 && own < columns)
                       row[own] -= 1.0f;
+                    if (labels.weights) {
+                      float weight = labels.weight(bases, r);
+                      for (std::int64_t c = 0; c < columns; ++c)
+                        row[c] *= weight;
+                    }
                   }
                 });
   }
 
 private:
+  /// The position of `index`, or the number of inputs.
+  static std::size_t lastOperand(const OpContext &context) {
+    return context.inputs.size() -
+           (context.optionalInteger("count").has_value() ? 1 : 0);
+  }
+
   Tensor logits;
   ShardIndex shard;
   Labels labels;
@@ -189,7 +216,8 @@ class CrossEntropyShardKernel : public Kernel {
 public:
   explicit CrossEntropyShardKernel(const OpContext &context)
       : logits(context.inputs[0]), shard(context, 2),
-        labels(context, context.inputs[1], logits.lastDim() * shard.parts()),
+        labels(context, context.inputs[1], logits.lastDim() * shard.parts(), 2,
+               2),
         lse(context.outputs[0]), picked(context.outputs[1]),
         loops(context.loops), threads(context.threads) {}
 
@@ -228,7 +256,8 @@ public:
   explicit CrossEntropyMergeKernel(const OpContext &context)
       : parts(context.inputs[0]), picked(context.inputs[1]),
         // Which labels exist the parts have checked.
-        labels(context, context.inputs[2], 0), out(context.outputs),
+        labels(context, context.inputs[2], 0, 3, context.inputs.size()),
+        out(context.outputs),
         accumulate(context.accumulate) {}
 
   void run(std::byte *const *bases) const override {
@@ -251,8 +280,9 @@ public:
                    : largest;
       if (!labels.counts(label[r]))
         continue;
-      loss += lse[r] - own[r];
-      weights += 1;
+      double weight = labels.weight(bases, r);
+      loss += weight * (lse[r] - own[r]);
+      weights += weight;
     }
     float *lossOut = out[0].at<float>(bases);
     float *weightsOut = out[1].at<float>(bases);
@@ -316,7 +346,7 @@ void checkEntropyOutputs(const OpContext &context,
 }
 
 std::unique_ptr<Kernel> makeCrossEntropy(OpContext &context) {
-  context.requireInputs(2, 2);
+  context.requireInputs(2, 3);
   checkEntropyOutputs(context, checkLogits(context));
   return std::make_unique<CrossEntropyKernel>(context);
 }
@@ -331,7 +361,7 @@ std::unique_ptr<Kernel> makeCrossEntropyShard(OpContext &context) {
 }
 
 std::unique_ptr<Kernel> makeCrossEntropyMerge(OpContext &context) {
-  context.requireInputs(3, 3);
+  context.requireInputs(3, 4);
   const Tensor &parts = context.inputs[0];
   context.require(parts.rank() >= 1 && parts.dims[0] > 0,
                   "expected parts with a first axis, got ", describe(parts));
@@ -345,7 +375,7 @@ std::unique_ptr<Kernel> makeCrossEntropyMerge(OpContext &context) {
 }
 
 std::unique_ptr<Kernel> makeCrossEntropyBackward(OpContext &context) {
-  context.requireInputs(3, 4);
+  context.requireInputs(3, 5);
   context.requireOutputs(1, 1);
   std::vector<std::int64_t> rows = checkLogits(context);
   context.requirePlain(context.inputs[2], rows, "lse");
