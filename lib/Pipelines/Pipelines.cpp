@@ -98,6 +98,8 @@ void addDistPasses(OpPassManager &manager,
 
 void addPlanPasses(OpPassManager &manager) {
   manager.addPass(plan::createPlanScheduleMicrobatches());
+  // Before lanes are ordered, because it puts instructions on other lanes.
+  manager.addPass(plan::createPlanExpandCollectives());
   // Correctness: from here lanes are ordered. Before allocation, because it
   // decides how many slots a boundary has.
   manager.addPass(plan::createPlanOverlapTransfers());

@@ -64,8 +64,7 @@ bool isRowMajor(const graph::StridedView &view);
 mlir::FailureOr<SegmentMemory> placeValues(mlir::func::FuncOp function);
 
 /// Gives every workspace buffer an offset such that no two that are needed at
-/// the same time overlap: largest first, each at the lowest offset that is
-/// free. Offsets are multiples of 64 bytes.
+/// the same time overlap (packMemory).
 void packWorkspace(SegmentMemory &memory);
 
 } // namespace tombolo

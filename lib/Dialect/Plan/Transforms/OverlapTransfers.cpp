@@ -21,6 +21,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "LaneOrder.h"
 #include "StepOrder.h"
 
 #include "tombolo/Dialect/Plan/IR/AttributeNames.h"
@@ -40,8 +41,9 @@ namespace {
 
 class ProgramOverlap {
 public:
-  explicit ProgramOverlap(ProgramOp program)
-      : program(program), context(program.getContext()), builder(context) {}
+  ProgramOverlap(ProgramOp program, const SymbolTable &symbols)
+      : program(program), symbols(symbols), context(program.getContext()),
+        order(program) {}
 
   LogicalResult run() {
     auto count = program->getAttrOfType<IntegerAttr>(kMicrobatchesAttr);
@@ -53,12 +55,11 @@ public:
     microbatches = count.getInt();
     if (failed(checkAddresses()))
       return failure();
-    // In front of the step, behind everything else.
-    builder.setInsertionPoint(program.getStep());
     collect(program.getStep().getBody().front());
     for (auto &[buffer, transfers] : transfersOf)
       if (failed(orderTransfers(buffer, transfers)))
         return failure();
+    orderCollectives(program, symbols, order);
     handOver(program.getStep().getBody().front());
     return success();
   }
@@ -71,7 +72,7 @@ private:
       if (auto call = dyn_cast<CallOp>(op))
         llvm::append_range(addresses,
                            call.getAddresses().getAsRange<AddressAttr>());
-      else if (isa<SendOp, ReceiveOp>(op))
+      else if (isa<SendOp, ReceiveOp>(op) || isInLoop<CollectiveOp>(op))
         addresses.push_back(op->getAttrOfType<AddressAttr>("address"));
       if (llvm::all_of(addresses, [](AddressAttr address) {
             return static_cast<bool>(address.getBuffer());
@@ -84,7 +85,11 @@ private:
     return failure(result.wasInterrupted());
   }
 
-  /// Transfers by buffer, compute by the buffer and the block it stands in.
+  template <typename OpT> static bool isInLoop(Operation *op) {
+    return isa<OpT>(op) && isa<LoopOp>(op->getParentOp());
+  }
+
+  /// Transfers by buffer, calls and collectives by the buffer and its slot.
   void collect(Block &body) {
     for (Operation &op : body) {
       if (auto loop = dyn_cast<LoopOp>(op)) {
@@ -99,36 +104,22 @@ private:
           if (seen.insert(address).second)
             usesOf[{address.getBuffer().getAttr(), address.getSlot()}]
                 .push_back(call);
+      } else if (isInLoop<CollectiveOp>(&op)) {
+        AddressAttr address = cast<CollectiveOp>(op).getAddress();
+        usesOf[{address.getBuffer().getAttr(), address.getSlot()}].push_back(
+            &op);
       }
     }
   }
 
   SemaphoreOp semaphore(StringRef buffer, StringRef what) {
-    return builder.create<SemaphoreOp>(
-        program.getLoc(),
-        builder.getStringAttr(buffer + (what.empty() ? "" : ".") + what));
+    return order.addSemaphore(buffer + "." + what);
   }
-
   void wait(Operation *op, SemaphoreOp semaphore, ExprAttr value) {
-    // A value that is never positive always holds.
-    if (value.isConstant() && value.getConstant() <= 0)
-      return;
-    auto instruction = cast<InstructionOpInterface>(op);
-    SmallVector<Attribute> waits;
-    if (auto old = instruction.getWaits())
-      llvm::append_range(waits, *old);
-    waits.push_back(WaitAttr::get(
-        context, FlatSymbolRefAttr::get(semaphore.getSymNameAttr()), value));
-    instruction.setWaitsAttr(builder.getArrayAttr(waits));
+    order.wait(op, semaphore, value);
   }
-
   void signal(Operation *op, SemaphoreOp semaphore) {
-    auto instruction = cast<InstructionOpInterface>(op);
-    SmallVector<Attribute> signals;
-    if (auto old = instruction.getSignals())
-      llvm::append_range(signals, *old);
-    signals.push_back(FlatSymbolRefAttr::get(semaphore.getSymNameAttr()));
-    instruction.setSignalsAttr(builder.getArrayAttr(signals));
+    order.signal(op, semaphore);
   }
 
   LogicalResult orderTransfers(StringAttr name,
@@ -156,8 +147,8 @@ private:
       auto uses = usesOf.find({name, microbatch});
       if (uses == usesOf.end())
         return transfer->emitOpError("moves a buffer that no call uses");
-      // A microbatch of its own loop variable: these are the calls of the same
-      // loop body, in program order.
+      // A microbatch of its own loop variable: these are the instructions of
+      // the same loop body, in program order.
       Operation *first = uses->second.front(), *last = uses->second.back();
       if (receives) {
         signal(transfer, filled);
@@ -178,23 +169,23 @@ private:
     return success();
   }
 
-  /// A received microbatch is done with when the last call that reads it in the
+  /// A received microbatch is done with when the last use of it in the
   /// backward pass is complete; where nothing is trained there is no such pass.
   void release(StringAttr name, SemaphoreOp emptied) {
-    auto isBackward = [](CallOp call) {
-      auto pass = call->getAttrOfType<StringAttr>(kPassAttr);
+    auto isBackward = [](Operation *op) {
+      auto pass = op->getAttrOfType<StringAttr>(kPassAttr);
       return pass && pass.getValue() == kBackwardPass;
     };
     bool hasBackward = false;
-    for (auto &[key, calls] : usesOf)
-      hasBackward |= key.first == name && llvm::any_of(calls, isBackward);
-    for (auto &[key, calls] : usesOf) {
+    for (auto &[key, uses] : usesOf)
+      hasBackward |= key.first == name && llvm::any_of(uses, isBackward);
+    for (auto &[key, uses] : usesOf) {
       if (key.first != name)
         continue;
-      CallOp last;
-      for (CallOp call : calls)
-        if (!hasBackward || isBackward(call))
-          last = call;
+      Operation *last = nullptr;
+      for (Operation *op : uses)
+        if (!hasBackward || isBackward(op))
+          last = op;
       if (last)
         signal(last, emptied);
     }
@@ -236,20 +227,23 @@ private:
   }
 
   ProgramOp program;
+  const SymbolTable &symbols;
   MLIRContext *context;
-  OpBuilder builder;
+  LaneOrder order;
   int64_t microbatches = 0;
   // By buffer; by buffer and slot.
   llvm::MapVector<StringAttr, SmallVector<Operation *>> transfersOf;
-  llvm::MapVector<std::pair<StringAttr, Attribute>, SmallVector<CallOp>> usesOf;
+  llvm::MapVector<std::pair<StringAttr, Attribute>, SmallVector<Operation *>>
+      usesOf;
 };
 
 class OverlapTransfers
     : public impl::PlanOverlapTransfersBase<OverlapTransfers> {
 public:
   void runOnOperation() override {
+    SymbolTable symbols(getOperation());
     for (ProgramOp program : getOperation().getOps<ProgramOp>())
-      if (failed(ProgramOverlap(program).run()))
+      if (failed(ProgramOverlap(program, symbols).run()))
         return signalPassFailure();
   }
 };

@@ -103,6 +103,14 @@ void ProgramBuilder::dataAndSaved(const RunBlocks &run, BlockNumber block,
                                         savedOffsets[runIndex(run)] + offset)));
 }
 
+/// Where this chip adds up one of its own statistics.
+AddressAttr ProgramBuilder::statistic(int64_t offset) {
+  SmallVector<Term> terms;
+  if (task.tensorParallel > 1)
+    terms.push_back(Term{0, alignment, 0, 0, Coordinate::TensorIndex});
+  return at(stats, constant(0), ExprAttr::get(context, offset, terms));
+}
+
 void ProgramBuilder::forwardBlock(const RunBlocks &run, BlockNumber block,
                                   ExprAttr microbatch, bool isAgain) {
   SmallVector<Attribute> addresses, withSaved;
@@ -116,7 +124,7 @@ void ProgramBuilder::forwardBlock(const RunBlocks &run, BlockNumber block,
     if (isAgain)
       addresses.push_back(at(again, run.outputs.offsets[k]));
     else if (isLoss)
-      addresses.push_back(at(stats, 4 * k));
+      addresses.push_back(statistic(4 * k));
     else
       addresses.push_back(activation(block, 1, k, microbatch));
   }
@@ -247,7 +255,7 @@ void ProgramBuilder::step() {
   OpBuilder::InsertionGuard guard(builder);
   builder.createBlock(&op.getBody());
   zero(gradients, layout.trainableBytes / 4);
-  zero(stats, 2);
+  zero(stats, isLast() && task.tensorParallel > 1 ? statsBytes() / 4 : 2);
   bool trains = trainsBefore(task.stage + 1);
   for (const planning::Phase &phase : schedule.phases) {
     if (!phase.forward && !trains)
@@ -277,6 +285,9 @@ void ProgramBuilder::collective(StringRef kind, Group group,
 /// updates part r of the parameters and gives it to the others.
 void ProgramBuilder::reduceAndUpdate() {
   int64_t elements = layout.trainableBytes / 4;
+  if (layout.partialBytes > 0)
+    collective("all_reduce_sum", Group::Tensor, gradients,
+               layout.partialBytes / 4);
   if (task.replicas > 1 && elements > 0)
     collective(shardsOptimizer() ? "reduce_scatter_sum" : "all_reduce_sum",
                Group::Replicas, gradients, elements);

@@ -20,6 +20,7 @@ struct StageTask {
   llvm::ArrayRef<std::vector<RunBlocks>> stages; // of the island
   int64_t stage = 0;
   int64_t replicas = 1;
+  int64_t tensorParallel = 1;
   int64_t ranks = 1;        // of the island
   int64_t microbatches = 0; // of one replica in one step
   planning::Schedule schedule = planning::Schedule::OneFOneB;

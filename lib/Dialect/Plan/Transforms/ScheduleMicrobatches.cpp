@@ -245,6 +245,7 @@ private:
       task.stages = *stages;
       task.stage = s;
       task.replicas = group.getCount();
+      task.tensorParallel = group.getTensorParallel();
       task.ranks = ranks;
       task.microbatches = island.getBatch() / perTurn;
       task.schedule = *planning::parseSchedule(island.getSchedule().str());

@@ -47,6 +47,19 @@ static LogicalResult readRun(RunBlocks &run, dist::RunOp next,
             !cast<RankedTensorType>(type).hasStaticShape())
           return function.emitOpError()
                  << "expected static tensors, got " << type;
+  auto stage = cast<dist::StageOp>(op->getParentOp());
+  int64_t degree =
+      (*stage.getBody().getOps<dist::ReplicasOp>().begin()).getTensorParallel();
+  for (func::FuncOp function :
+       {run.forward, run.backwardInput, run.backwardWeight}) {
+    auto made =
+        function->getAttrOfType<IntegerAttr>(graph::kTensorParallelAttr);
+    int64_t chips = made ? made.getInt() : 1;
+    if (chips != degree)
+      return function.emitOpError()
+             << "is what one of " << chips << " chips computes, the stage has "
+             << degree << " to a replica; run dist-insert-collectives first";
+  }
   FailureOr<graph::BlockFunctions> parts = graph::BlockFunctions::get(block);
   if (failed(parts))
     return failure();
@@ -98,7 +111,11 @@ static LogicalResult readRun(RunBlocks &run, dist::RunOp next,
     if (!data.input)
       return block.emitOpError()
              << "argument " << argument << " names no input of the model";
-    // Samples are loaded as they are.
+    // Samples are loaded as they are, on every chip of a replica.
+    if (run.forward.getArgAttr(i, graph::kSplitAttr))
+      return run.forward.emitOpError()
+             << "takes a part of input " << data.input
+             << " of the model, which is loaded whole";
     Type original = cast<RankedTensorType>(block.getArgumentTypes()[argument])
                         .getElementType();
     if (data.type.getElementType() != original)

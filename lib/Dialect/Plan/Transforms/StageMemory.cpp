@@ -114,8 +114,28 @@ void ProgramBuilder::defineBuffers() {
             define("input." + data.input.getValue(), "inputs",
                    schedule.inFlight, alignUp(storageBytes(data.type)));
   definePositions();
-  stats = define("stats", "stats", 1, alignment);
+  stats = define("stats", "stats", 1, statsBytes());
   updates = define("updates", "updates", 1, alignment);
+}
+
+/// What a chip has of each parameter of the family. All runs are equally far
+/// apart, also those of different rows, because a row is `outer` of them.
+ArrayAttr ProgramBuilder::slicesOf(const dist::ParameterFamily &family) {
+  if (!family.split)
+    return {};
+  auto [dim, outer, count] = *family.split;
+  ArrayRef<int64_t> shape = family.type.getShape();
+  auto product = [](ArrayRef<int64_t> sizes) {
+    int64_t all = 1;
+    for (int64_t size : sizes)
+      all *= size;
+    return all;
+  };
+  int64_t rows = product(shape.take_front(dim));
+  int64_t stride = shape[dim] / outer * product(shape.drop_front(dim + 1));
+  int64_t length = stride / count;
+  return builder.getArrayAttr(
+      {SliceAttr::get(context, 0, length, rows * outer, stride, length)});
 }
 
 void ProgramBuilder::defineParameters() {
@@ -131,7 +151,7 @@ void ProgramBuilder::defineParameters() {
         builder.getI64IntegerAttr(family.parameters.size()),
         at(family.frozen ? frozen : parameters, family.offset),
         builder.getI64IntegerAttr(family.stride), TypeAttr::get(family.type),
-        ArrayAttr(), family.frozen ? builder.getUnitAttr() : UnitAttr(),
+        slicesOf(family), family.frozen ? builder.getUnitAttr() : UnitAttr(),
         builder.getI64IntegerAttr(0), builder.getUnitAttr());
   }
   for (auto [name, buffer] : llvm::zip(update.getStates(), stateBuffers))
@@ -206,9 +226,9 @@ AddressAttr ProgramBuilder::parameter(const RunBlocks &run, BlockNumber block,
   FlatSymbolRefAttr buffer = ofGradient              ? gradients
                              : places.frozen[number] ? frozen
                                                      : parameters;
-  return at(buffer, constant(0),
-            affine(block, run.first, places.strideOf(number),
-                   places.offsets[number]));
+  return at(
+      buffer, constant(0),
+      affine(block, run.first, places.strides[number], places.offsets[number]));
 }
 
 } // namespace tombolo::plan

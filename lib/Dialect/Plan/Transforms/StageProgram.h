@@ -49,6 +49,7 @@ private:
                                  llvm::StringRef region, int64_t slots,
                                  int64_t slotBytes);
   void defineParameters();
+  mlir::ArrayAttr slicesOf(const dist::ParameterFamily &family);
   AddressAttr at(mlir::FlatSymbolRefAttr buffer, ExprAttr slot,
                  ExprAttr offset);
   AddressAttr at(mlir::FlatSymbolRefAttr buffer, int64_t offset = 0);
@@ -60,6 +61,7 @@ private:
                          ExprAttr microbatch);
   AddressAttr gradient(BlockNumber block, int64_t ahead, int64_t result,
                        ExprAttr microbatch);
+  AddressAttr statistic(int64_t offset);
   AddressAttr parameter(const RunBlocks &run, BlockNumber block, size_t number,
                         bool ofGradient);
 
@@ -110,6 +112,12 @@ private:
   /// only.
   bool shardsOptimizer() const {
     return layout.parts > 1 && layout.trainableBytes > 0;
+  }
+  /// All chips of a replica compute the loss. Chip i adds it to place i of the
+  /// statistics, and place 0 is what is summed over the island and read: so it
+  /// counts once.
+  int64_t statsBytes() const {
+    return isLast() ? task.tensorParallel * alignment : alignment;
   }
   bool recomputes() const {
     return dist::StageOp(task.op).getRecompute() == "full";

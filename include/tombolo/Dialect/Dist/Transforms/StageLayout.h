@@ -1,7 +1,7 @@
 //===- StageLayout.h - where a stage's parameters lie ---------------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_DIALECT_DIST_TRANSFORMS_STAGELAYOUT_H
@@ -11,24 +11,32 @@
 
 #include "mlir/IR/SymbolTable.h"
 
+#include <array>
+
 namespace tombolo::dist {
 
 /// Where the parameters of one run lie: parameter k of block l at
-/// offset[k] + l * stride of its region, in bytes.
+/// offsets[k] + l * strides[k] of its region, in bytes.
 struct RunLayout {
   llvm::SmallVector<int64_t> offsets;
+  llvm::SmallVector<int64_t> strides;
   llvm::SmallVector<bool> frozen;
-  int64_t stride = 0;       // of trainable parameters
-  int64_t frozenStride = 0; // of frozen ones
-  int64_t strideOf(size_t parameter) const {
-    return frozen[parameter] ? frozenStride : stride;
-  }
+};
+
+/// What a chip has of a parameter: dimension `dim` of size N is seen as
+/// [outer, count, N / (outer * count)]; chip i of its replica has [:, i, :].
+struct ParameterSplit {
+  int64_t dim = 0;
+  int64_t outer = 1;
+  int64_t count = 1;
+  bool operator==(const ParameterSplit &) const = default;
 };
 
 /// Parameters of one type that lie evenly: parameter k of all blocks of a run.
 struct ParameterFamily {
   llvm::SmallVector<mlir::FlatSymbolRefAttr> parameters;
-  mlir::RankedTensorType type;
+  mlir::RankedTensorType type;         // of the whole parameter
+  std::optional<ParameterSplit> split; // none: all of it is here
   bool frozen = false;
   int64_t offset = 0;
   int64_t stride = 0;
@@ -36,22 +44,39 @@ struct ParameterFamily {
 
 /// Two regions, trainable and frozen, each filled in the order of the stage's
 /// runs, block by block, parameters rounded up to 64 bytes. A tied parameter
-/// lies where its first user put it.
+/// lies where its first user put it. In front of the trainable ones lie, filled
+/// likewise, those whose gradients are still to be summed over the chips of a
+/// replica: `partialBytes`; behind them the others that are whole on each chip:
+/// up to `wholeBytes`; then those that are split.
 ///
 /// Where the optimizer is sharded, replica r updates part r of the trainable
 /// region, which is rounded up so that the parts are equal.
 struct StageLayout {
   std::vector<RunLayout> runs;
   std::vector<ParameterFamily> families;
+  int64_t partialBytes = 0;
+  int64_t wholeBytes = 0;
   int64_t trainableBytes = 0;
   int64_t frozenBytes = 0;
   int64_t parts = 1;
   int64_t partBytes() const { return trainableBytes / parts; }
 };
 
-/// Computes the layout of a stage that has its runs. Fails with a diagnostic
-/// when a run names a parameter that does not exist.
+/// Computes the layout of a stage that has its runs; what is split and what is
+/// partial is read off the functions that its runs name, if they name any.
+/// Fails with a diagnostic when a run names a parameter that does not exist or
+/// functions that do not fit.
 mlir::FailureOr<StageLayout> layOut(StageOp stage, mlir::SymbolTable &symbols);
+
+/// What a function of one chip says of an argument with this attribute
+/// (graph.split), checked against the whole value's type.
+mlir::FailureOr<ParameterSplit> readSplit(mlir::Attribute attribute,
+                                          mlir::RankedTensorType whole,
+                                          mlir::Location loc);
+
+/// The type of what one chip has.
+mlir::RankedTensorType getLocalType(mlir::RankedTensorType whole,
+                                    const ParameterSplit &split);
 
 } // namespace tombolo::dist
 

@@ -37,6 +37,10 @@ inline constexpr llvm::StringLiteral kBackwardWeightAttr =
 inline constexpr llvm::StringLiteral kSavedCountAttr = "graph.saved_count";
 inline constexpr llvm::StringLiteral kCarriedCountAttr =
     "graph.carried_count";
+/// Of a function (i64): it is what one of so many chips computes. Without it
+/// the function is for one chip alone.
+inline constexpr llvm::StringLiteral kTensorParallelAttr =
+    "graph.tensor_parallel";
 /// Of an argument or result of a function of one chip, array<i64: dimension,
 /// outer, count>: the whole value's dimension of size N is seen as
 /// [outer, count, N / (outer count)], and chip i has [:, i, :]. Without it the

@@ -26,6 +26,23 @@ def PlanScheduleMicrobatches : Pass<"plan-schedule-microbatches", "::mlir::Modul
   let dependentDialects = ["::tombolo::plan::PlanDialect"];
 }
 
+def PlanExpandCollectives : Pass<"plan-expand-collectives", "::mlir::ModuleOp"> {
+  let summary = "functions with collectives become parts between collectives";
+  let description = [{
+    A call of a function in which chips of a replica talk to each other becomes
+    calls of the function's *parts*, what lies between its collectives, with
+    `plan.collective`s over the group `tensor` between them. A function is split
+    once, however often it is called. A collective happens in place, where the
+    part before leaves its operand; what one part leaves to another lies in the
+    memory of a result or in the program's buffer `crossing`. The tensor index
+    becomes an argument that is bound to the program's `tensor_index`.
+
+    Precondition: `plan-schedule-microbatches`. Postcondition: no function that
+    is called has a collective or asks for the tensor index.
+  }];
+  let dependentDialects = ["::tombolo::plan::PlanDialect", "::mlir::func::FuncDialect"];
+}
+
 def PlanOverlapTransfers : Pass<"plan-overlap-transfers", "::mlir::ModuleOp"> {
   let summary = "semaphores between lanes, and slots so that transfers overlap compute";
   let description = [{
@@ -33,7 +50,9 @@ def PlanOverlapTransfers : Pass<"plan-overlap-transfers", "::mlir::ModuleOp"> {
     slots to spare, a send may lag behind in the same way; this pass gives each
     boundary buffer one slot more than compute alone needs and orders the lanes
     by semaphores: *filled* (data is there), *free* (compute has read it for the
-    last time), *ready* (compute has written it) and *sent*.
+    last time), *ready* (compute has written it) and *sent*. Collectives inside
+    loops start when compute has come to them, and compute goes on until it needs
+    what they touch.
 
     Precondition: `plan-schedule-microbatches`. Postcondition: lanes meet
     wherever one reads what another writes.
