@@ -240,7 +240,7 @@ void Splitter::numberParts() {
   // An op runs before the first round that stands behind it, or as soon as
   // what it reads is there.
   int64_t before = rounds;
-  for (Operation &op : llvm::reverse(body)) {
+  for (Operation &op : llvm::reverse(body.without_terminator())) {
     if (isCollective(&op))
       before = std::min(before, roundOf.lookup(&op));
     else if (!views.contains(&op) && !isRemade(&op))
