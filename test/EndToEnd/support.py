@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 import subprocess
 import tempfile
@@ -54,8 +55,14 @@ sites:
     return text
 
 
-def island(site, batch, microbatch, blocks, data_parallel=1, schedule="1f1b", recompute="none"):
-    """YAML of one island whose stages have `blocks` blocks each."""
+def island(site, batch, microbatch, blocks, data_parallel=1, schedule="1f1b", recompute="none",
+           tensor_parallel=1, optimizer_sharding=None):
+    """YAML of one island whose stages have `blocks` blocks each. Degrees are
+    those of all stages, or a list with one for each."""
+    def of(degrees, stage):
+        return degrees[stage] if isinstance(degrees, list) else degrees
+    sharding = ("" if optimizer_sharding is None
+                else f", optimizer_sharding: {str(optimizer_sharding).lower()}")
     text = f"""\
   - sites: [{site}]
     batch: {batch}
@@ -63,10 +70,18 @@ def island(site, batch, microbatch, blocks, data_parallel=1, schedule="1f1b", re
     schedule: {schedule}
     stages:
 """
-    for count in blocks:
-        text += (f"      - {{pool: {site}/cpu, data_parallel: {data_parallel}, tensor_parallel: 1, "
-                 f"blocks: {count}, recompute: {recompute}}}\n")
+    for stage, count in enumerate(blocks):
+        text += (f"      - {{pool: {site}/cpu, data_parallel: {of(data_parallel, stage)}, "
+                 f"tensor_parallel: {of(tensor_parallel, stage)}, "
+                 f"blocks: {count}, recompute: {recompute}{sharding}}}\n")
     return text
+
+
+def ranks(blocks, data_parallel=1, tensor_parallel=1, **_):
+    """Of an island with these options."""
+    def of(degrees, stage):
+        return degrees[stage] if isinstance(degrees, list) else degrees
+    return sum(of(data_parallel, s) * of(tensor_parallel, s) for s in range(len(blocks)))
 
 
 def strategy(islands, server=None):
@@ -160,6 +175,15 @@ class TomboloTest(unittest.TestCase):
         for entries in islands.values():
             self.assertEqual([e["step"] for e in entries], sorted(e["step"] for e in entries))
         return islands
+
+    def memory(self, plan="p.plan"):
+        """Bytes of the first program's regions, and of its arena."""
+        text = run("tombolo-translate", "--print-plan", self.path(plan)).stdout
+        program = text[text.index("\nprograms {"):]
+        sizes = {name: int(size) for name, size in re.findall(
+            r'regions \{\s+name: "(\w+)"\s+(?:offset: \d+\s+)?bytes: (\d+)',
+            program.split("\nprograms {")[1])}
+        return {**sizes, "arena": int(re.search(r"arena_bytes: (\d+)", program).group(1))}
 
     def losses(self, *args, island=0, **kwargs):
         return [entry["loss"] for entry in self.train(*args, **kwargs)[island]]

@@ -20,12 +20,11 @@ class LayoutTest(support.TomboloTest):
         reference.export_onnx(self.model, self.onnx, 17, True)
         self.samples = reference.Samples(self.tokens(), self.model.length)
 
-    def measure(self, blocks, microbatch, **options):
-        ranks = len(blocks) * options.get("data_parallel", 1)
+    def measure(self, blocks, microbatch, steps=STEPS, flags=(), **options):
         plan = self.plan(
-            self.onnx, support.topology({"here": ranks}),
+            self.onnx, support.topology({"here": support.ranks(blocks, **options)}),
             support.strategy([support.island("here", BATCH, microbatch, blocks, **options)]), BATCH)
-        return self.losses(plan, self.onnx, STEPS)
+        return self.losses(plan, self.onnx, steps, *flags)
 
 
 class Layouts(LayoutTest):
@@ -61,6 +60,46 @@ class Layouts(LayoutTest):
 
     def test_data_2_pipeline_2_gpipe(self):
         self.check([2, 4], 2, data_parallel=2, schedule="gpipe")
+
+
+class OptimizerSharding(LayoutTest):
+    """Each replica keeps the optimizer's state of its part and updates that."""
+
+    check = Layouts.check
+
+    def test_optimizer_sharding_data_2(self):
+        self.check([6], 4, data_parallel=2, optimizer_sharding=True)
+
+    def test_optimizer_sharding_data_4(self):
+        self.check([6], 2, data_parallel=4, optimizer_sharding=True)
+
+    def test_optimizer_sharding_data_2_pipeline_2(self):
+        self.check([2, 4], 2, data_parallel=2, optimizer_sharding=True)
+
+    def test_optimizer_sharding_memory(self):
+        self.measure([6], 4, data_parallel=2, optimizer_sharding=False)
+        whole = self.memory()
+        self.measure([6], 4, data_parallel=2, optimizer_sharding=True)
+        part = self.memory()
+        for state in ["exp_avg", "exp_avg_sq"]:
+            # Regions are rounded up so that the parts are equal.
+            self.assertLessEqual(abs(2 * part[state] - whole[state]), 2 * 64)
+        self.assertLessEqual(part["arena"], whole["arena"] - whole["exp_avg"] + 4 * 64)
+
+    def test_optimizer_sharding_resumes_under_another_plan(self):
+        expected = reference.train(self.model, self.samples, BATCH, 12)
+        checkpoints = ["--checkpoint-dir", self.path("checkpoints")]
+        layouts = [
+            dict(blocks=[6], microbatch=2, data_parallel=4, optimizer_sharding=True),
+            dict(blocks=[3, 3], microbatch=4, data_parallel=1),
+            dict(blocks=[2, 4], microbatch=2, data_parallel=2, optimizer_sharding=True),
+        ]
+        for i, layout in enumerate(layouts):
+            measured = self.measure(**layout, steps=4 * (i + 1),
+                                    flags=checkpoints + (["--resume"] if i else []))
+            self.assertEqual(len(measured), 4)
+            self.assertLessEqual(reference.largest_relative_difference(
+                measured, expected[4 * i:4 * (i + 1)]), TOLERANCE)
 
 
 class Mutations(LayoutTest):
