@@ -150,9 +150,6 @@ Faults supportedBySlice(const Strategy &strategy) {
     for (size_t s = 0; s < island.stages.size(); ++s) {
       const Stage &stage = island.stages[s];
       std::string place = at(in(path, "stages"), s);
-      if (stage.replicaCount() != island.stages[0].replicaCount())
-        notYet(in(place, "replicas"),
-               "a stage with more or fewer replicas than its neighbour");
       if (stage.replicas.size() > 1)
         notYet(in(place, "replicas"), "a stage on several pools");
       if (stage.recompute.kind == Recompute::Blocks)

@@ -20,17 +20,17 @@ class LayoutTest(support.TomboloTest):
         reference.export_onnx(self.model, self.onnx, 17, True)
         self.samples = reference.Samples(self.tokens(), self.model.length)
 
-    def measure(self, blocks, microbatch, steps=STEPS, flags=(), **options):
+    def measure(self, blocks, microbatch, batch=BATCH, steps=STEPS, flags=(), **options):
         plan = self.plan(
             self.onnx, support.topology({"here": support.ranks(blocks, **options)}),
-            support.strategy([support.island("here", BATCH, microbatch, blocks, **options)]), BATCH)
+            support.strategy([support.island("here", batch, microbatch, blocks, **options)]), batch)
         return self.losses(plan, self.onnx, steps, *flags)
 
 
 class Layouts(LayoutTest):
-    def check(self, *args, **options):
-        measured = self.measure(*args, **options)
-        expected = reference.train(self.model, self.samples, BATCH, STEPS)
+    def check(self, *args, batch=BATCH, **options):
+        measured = self.measure(*args, batch=batch, **options)
+        expected = reference.train(self.model, self.samples, batch, STEPS)
         self.assertLessEqual(
             reference.largest_relative_difference(measured, expected), TOLERANCE)
 
@@ -60,6 +60,25 @@ class Layouts(LayoutTest):
 
     def test_data_2_pipeline_2_gpipe(self):
         self.check([2, 4], 2, data_parallel=2, schedule="gpipe")
+
+
+class UnequalReplicas(LayoutTest):
+    """Neighbouring stages deal the microbatches out differently."""
+
+    check = Layouts.check
+
+    def test_data_1_to_2(self):
+        self.check([3, 3], 2, data_parallel=[1, 2])
+
+    def test_data_2_to_1(self):
+        self.check([3, 3], 2, data_parallel=[2, 1])
+
+    def test_data_2_to_3_to_1_gpipe(self):
+        self.check([2, 2, 2], 1, batch=12, data_parallel=[2, 3, 1], schedule="gpipe")
+
+    def test_data_3_to_2_recompute(self):
+        self.check([2, 4], 1, batch=12, data_parallel=[3, 2], recompute="full",
+                   optimizer_sharding=True)
 
 
 class OptimizerSharding(LayoutTest):

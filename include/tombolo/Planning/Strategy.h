@@ -189,11 +189,10 @@ struct StrategyPins {
 /// A strategy as pins that leave nothing open.
 StrategyPins pinsOf(const Strategy &strategy);
 
-/// What a strategy asks for that cannot be lowered yet:
-/// interleaved and zero-bubble schedules, several pools in one stage, unequal
-/// replicas in the stages of an island, partial recomputation, islands over
-/// several sites, several fragments, compression, overlap, backups. Empty: all
-/// of it can.
+/// What a strategy asks for that cannot be lowered yet: interleaved and
+/// zero-bubble schedules, several pools in one stage, partial recomputation,
+/// islands over several sites, several fragments, compression, overlap, backups.
+/// Empty: all of it can.
 Faults supportedBySlice(const Strategy &strategy);
 
 } // namespace tombolo::planning

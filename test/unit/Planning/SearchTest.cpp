@@ -386,15 +386,17 @@ TEST(SearchTest, RefusesAnIslandWithoutStages) {
   EXPECT_EQ(result.faults[0].path, "islands[0].stages");
 }
 
-TEST(SearchTest, LeavesOpenReplicasThatCanBeLowered) {
-  // Three replicas of the other stage would use all chips.
+TEST(SearchTest, GivesStagesUnequalReplicas) {
+  // One stage has one replica; more of the other one use more chips.
   Problem problem = twoSites();
   StrategyPins pins = openStages(2);
   (*(*pins.islands)[0].stages)[0].replicas[0].count = 1;
   SearchResult result = search(problem, pins);
   ASSERT_FALSE(result.strategies.empty());
   const Strategy &strategy = result.strategies[0].strategy;
-  EXPECT_EQ(strategy.islands[0].stages[1].replicas[0].count, 1u);
+  EXPECT_EQ(strategy.islands[0].stages[0].replicas[0].count, 1u);
+  EXPECT_GT(strategy.islands[0].stages[1].replicas[0].count, 1u);
+  EXPECT_TRUE(problem.verify(strategy).empty());
   EXPECT_TRUE(supportedBySlice(strategy).empty());
 }
 
@@ -410,12 +412,12 @@ TEST(SearchTest, SaysWhatCannotBeLowered) {
   // The same for one that is given whole.
   Strategy strategy;
   strategy.islands = {island(40, 1, {4, 4})};
-  strategy.islands[0].stages[0].replicas[0].count = 2;
+  strategy.islands[0].stages[1].recompute = {Recompute::Blocks, 2};
   ASSERT_TRUE(problem.verify(strategy).empty());
   result = search(problem, pinsOf(strategy));
   EXPECT_TRUE(result.strategies.empty());
   ASSERT_EQ(result.faults.size(), 1u);
-  EXPECT_EQ(result.faults[0].path, "islands[0].stages[1].replicas");
+  EXPECT_EQ(result.faults[0].path, "islands[0].stages[1].recompute");
 }
 
 TEST(SearchTest, ReturnsOnlyWhatCanBeLowered) {

@@ -168,18 +168,6 @@ private:
   LogicalResult checkSupported(StrategyOp op) {
     planning::Strategy strategy = toStrategy(op);
     planning::Faults faults = planning::supportedBySlice(strategy);
-    for (size_t i = 0; i < strategy.islands.size(); ++i) {
-      const auto &stages = strategy.islands[i].stages;
-      for (size_t s = 1; s < stages.size(); ++s)
-        if (stages[s].replicaCount() != stages[s - 1].replicaCount())
-          faults.push_back(
-              {planning::at(planning::in(planning::at("islands", i), "stages"),
-                            s),
-               "a data-parallel degree other than that of the stage before (" +
-                   std::to_string(stages[s].replicaCount()) + ", before " +
-                   std::to_string(stages[s - 1].replicaCount()) +
-                   ") is not there yet"});
-    }
     for (const planning::Fault &fault : faults)
       emitError(locate(op, fault.path)) << fault.path << ": " << fault.message;
     return success(faults.empty());
