@@ -80,6 +80,10 @@ void addDistPasses(OpPassManager &manager,
   dist::DistSpecializeBlocksOptions blocks;
   blocks.precision = options.precision;
   manager.addPass(dist::createDistSpecializeBlocks(blocks));
+  // Correctness: on specialised functions, because stages of different degrees
+  // need different ones; before the optimizer, which is for what a chip holds.
+  manager.addPass(dist::createDistPropagateShardings());
+  manager.addPass(dist::createDistInsertCollectives());
   // Late: what a stage owns is known only now.
   dist::DistInstantiateOptimizerOptions optimizer;
   optimizer.optimizer = options.optimizer;

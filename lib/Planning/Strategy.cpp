@@ -16,6 +16,8 @@ constexpr const char *kSchedules[] = {"gpipe", "1f1b", "interleaved",
                                       "zero-bubble"};
 constexpr const char *kCompressions[] = {"none", "bf16", "int8", "int4"};
 constexpr const char *kOuterOptimizers[] = {"sgd", "nesterov"};
+constexpr const char *kFunctions[] = {"forward", "backward_input",
+                                      "backward_weight"};
 
 template <typename Enum, size_t size>
 std::optional<Enum> parse(const char *const (&words)[size],
@@ -44,6 +46,13 @@ std::optional<Compression> parseCompression(const std::string &text) {
 }
 std::optional<OuterOptimizer> parseOuterOptimizer(const std::string &text) {
   return parse<OuterOptimizer>(kOuterOptimizers, text);
+}
+
+const char *name(OpSeed::Function function) {
+  return kFunctions[static_cast<size_t>(function)];
+}
+std::optional<OpSeed::Function> parseFunction(const std::string &text) {
+  return parse<OpSeed::Function>(kFunctions, text);
 }
 
 uint64_t Recompute::of(uint64_t stageBlocks) const {

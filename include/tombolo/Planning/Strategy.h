@@ -132,6 +132,10 @@ struct Sharding {
   bool operator==(const Sharding &) const = default;
 };
 
+/// `forward`, `backward_input`, `backward_weight`.
+const char *name(OpSeed::Function function);
+std::optional<OpSeed::Function> parseFunction(const std::string &text);
+
 /// `strategy.yaml` in its long form. Without `server` there is one island and
 /// no outer synchronisation.
 struct Strategy {

@@ -7,6 +7,8 @@
 #include "tombolo/Import/Strategy.h"
 #include "ReadYaml.h"
 
+#include <set>
+
 using namespace llvm;
 using namespace tombolo;
 using planning::Fault;
@@ -63,9 +65,30 @@ struct ServerEntry {
   std::optional<PlacementEntry> placement;
   std::optional<std::string> witness;
 };
+struct StateEntry {
+  std::optional<uint64_t> dim, outer;
+};
+struct ParametersEntry {
+  std::vector<std::pair<std::string, StateEntry>> states;
+};
+struct FunctionWord {
+  planning::OpSeed::Function value = planning::OpSeed::Forward;
+};
+struct OpEntry {
+  FunctionWord function;
+  uint64_t op = 0;
+  std::optional<uint64_t> factor, outer, linear;
+};
+struct ShardingEntry {
+  uint64_t block = 0, tensorParallel = 0;
+  std::optional<ParametersEntry> parameters;
+  std::optional<std::vector<StateEntry>> inputs, outputs;
+  std::optional<std::vector<OpEntry>> ops;
+};
 struct StrategyEntry {
   std::optional<std::vector<IslandEntry>> islands;
   std::optional<ServerEntry> server;
+  std::optional<std::vector<ShardingEntry>> sharding;
 };
 
 } // namespace tombolo::yamlio
@@ -73,6 +96,9 @@ struct StrategyEntry {
 LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::ReplicasEntry)
 LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::StageEntry)
 LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::IslandEntry)
+LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::StateEntry)
+LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::OpEntry)
+LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::ShardingEntry)
 
 namespace llvm::yaml {
 
@@ -205,10 +231,58 @@ template <> struct MappingTraits<ServerEntry> {
   }
 };
 
+template <> struct MappingTraits<StateEntry> {
+  static void mapping(IO &io, StateEntry &state) {
+    tombolo::yamlio::optional(io, "dim", state.dim);
+    tombolo::yamlio::optional(io, "outer", state.outer);
+  }
+};
+
+template <> struct CustomMappingTraits<ParametersEntry> {
+  static void inputOne(IO &io, StringRef key, ParametersEntry &parameters) {
+    StateEntry state;
+    std::string name = key.str();
+    io.mapRequired(name.c_str(), state);
+    parameters.states.emplace_back(name, state);
+  }
+  static void output(IO &, ParametersEntry &) {}
+};
+
+template <>
+struct ScalarTraits<FunctionWord>
+    : WordTraits<FunctionWord, planning::parseFunction> {
+  static StringRef input(StringRef text, void *, FunctionWord &word) {
+    return read(text, word,
+                "expected forward, backward_input or backward_weight");
+  }
+};
+
+template <> struct MappingTraits<OpEntry> {
+  static void mapping(IO &io, OpEntry &op) {
+    need(io, "function", op.function);
+    required(io, "op", op.op);
+    tombolo::yamlio::optional(io, "factor", op.factor);
+    tombolo::yamlio::optional(io, "outer", op.outer);
+    tombolo::yamlio::optional(io, "linear", op.linear);
+  }
+};
+
+template <> struct MappingTraits<ShardingEntry> {
+  static void mapping(IO &io, ShardingEntry &sharding) {
+    required(io, "block", sharding.block);
+    required(io, "tensor_parallel", sharding.tensorParallel);
+    io.mapOptional("parameters", sharding.parameters);
+    io.mapOptional("inputs", sharding.inputs);
+    io.mapOptional("outputs", sharding.outputs);
+    io.mapOptional("ops", sharding.ops);
+  }
+};
+
 template <> struct MappingTraits<StrategyEntry> {
   static void mapping(IO &io, StrategyEntry &strategy) {
     io.mapOptional("islands", strategy.islands);
     io.mapOptional("server", strategy.server);
+    io.mapOptional("sharding", strategy.sharding);
   }
 };
 
@@ -299,6 +373,90 @@ planning::ServerPins convertServer(const ServerEntry &entry, Faults &faults) {
   return server;
 }
 
+/// A list as long as any model's; numbers above it are not counts of anything.
+constexpr uint64_t kMaxNumber = uint64_t(1) << 32;
+
+planning::ShardingState convertState(const StateEntry &entry,
+                                     const std::string &path, Faults &faults) {
+  if (entry.outer && !entry.dim)
+    faults.push_back({planning::in(path, "outer"), "'outer' needs a 'dim'"});
+  if (entry.outer && (*entry.outer == 0 || *entry.outer > kMaxNumber))
+    faults.push_back({planning::in(path, "outer"),
+                      "expected an 'outer' from 1 to " +
+                          std::to_string(kMaxNumber) + ", got " +
+                          std::to_string(*entry.outer)});
+  if (entry.dim && *entry.dim > kMaxNumber)
+    faults.push_back({planning::in(path, "dim"),
+                      "expected the number of a dimension, got " +
+                          std::to_string(*entry.dim)});
+  return {entry.dim, entry.outer.value_or(1)};
+}
+
+planning::OpSeed convertOp(const OpEntry &entry, const std::string &path,
+                           Faults &faults) {
+  planning::OpSeed seed;
+  seed.function = entry.function.value;
+  seed.op = entry.op;
+  if (entry.linear && (entry.factor || entry.outer))
+    faults.push_back({planning::in(path, "linear"),
+                      "'linear' excludes 'factor' and 'outer'"});
+  if (entry.outer && !entry.factor)
+    faults.push_back(
+        {planning::in(path, "outer"), "'outer' needs a 'factor'"});
+  for (auto [key, value] :
+       {std::pair("op", std::optional(entry.op)),
+        {"factor", entry.factor},
+        {"outer", entry.outer},
+        {"linear", entry.linear}})
+    if (value.value_or(0) > kMaxNumber)
+      faults.push_back({planning::in(path, key),
+                        std::string("expected '") + key + "' to be at most " +
+                            std::to_string(kMaxNumber) + ", got " +
+                            std::to_string(*value)});
+  if (entry.outer == uint64_t(0))
+    faults.push_back(
+        {planning::in(path, "outer"), "'outer' must be positive, got 0"});
+  if (entry.factor)
+    seed.choice = static_cast<int64_t>(*entry.factor);
+  else if (entry.linear)
+    seed.choice = -2 - static_cast<int64_t>(*entry.linear);
+  seed.outer = entry.outer.value_or(1);
+  return seed;
+}
+
+planning::Sharding convertSharding(const ShardingEntry &entry,
+                                   const std::string &path, Faults &faults) {
+  planning::Sharding sharding;
+  sharding.block = entry.block;
+  sharding.tensorParallel = entry.tensorParallel;
+  if (entry.block > kMaxNumber)
+    faults.push_back(
+        {planning::in(path, "block"), "expected the number of a block, got " +
+                                          std::to_string(entry.block)});
+  if (entry.tensorParallel < 2 || entry.tensorParallel > kMaxNumber)
+    faults.push_back({planning::in(path, "tensor_parallel"),
+                      "expected 'tensor_parallel' of at least 2, got " +
+                          std::to_string(entry.tensorParallel)});
+  if (entry.parameters)
+    for (const auto &[name, state] : entry.parameters->states)
+      sharding.parameters[name] = convertState(
+          state, planning::in(planning::in(path, "parameters"), name), faults);
+  auto states = [&](const char *key, const auto &from, auto &to) {
+    if (from)
+      for (const StateEntry &state : *from)
+        to.push_back(convertState(
+            state, planning::at(planning::in(path, key), to.size()), faults));
+  };
+  states("inputs", entry.inputs, sharding.inputs);
+  states("outputs", entry.outputs, sharding.outputs);
+  if (entry.ops)
+    for (const OpEntry &op : *entry.ops)
+      sharding.ops.push_back(convertOp(
+          op, planning::at(planning::in(path, "ops"), sharding.ops.size()),
+          faults));
+  return sharding;
+}
+
 } // namespace
 
 std::optional<StrategyFile> tombolo::readStrategy(YamlFile file,
@@ -336,6 +494,19 @@ std::optional<StrategyFile> tombolo::readStrategy(YamlFile file,
   }
   if (entry.server)
     pins.server = convertServer(*entry.server, faults);
+  if (entry.sharding) {
+    std::set<std::pair<uint64_t, uint64_t>> seen;
+    for (size_t i = 0; i < entry.sharding->size(); ++i) {
+      const ShardingEntry &from = (*entry.sharding)[i];
+      std::string path = planning::at("sharding", i);
+      if (!seen.insert({from.block, from.tensorParallel}).second)
+        faults.push_back({path, "block " + std::to_string(from.block) +
+                                    " has a second sharding for "
+                                    "tensor_parallel " +
+                                    std::to_string(from.tensorParallel)});
+      pins.shardings.push_back(convertSharding(from, path, faults));
+    }
+  }
   for (const Fault &fault : faults)
     file.report(errors, fault);
   if (!faults.empty())

@@ -97,7 +97,24 @@ YamlFile::Place YamlFile::locate(StringRef path) const {
     if (places.count(next))
       found = next;
   };
+  /// A key may have dots of its own (a parameter's name): as much of the path
+  /// as is in the file, in one step.
+  auto advanceFar = [&] {
+    for (StringRef some = path; some.contains('.');
+         some = some.rsplit('.').first) {
+      std::string next = planning::in(found, some.str());
+      if (!places.count(next))
+        continue;
+      found = next;
+      path = path.drop_front(some.size());
+      path.consume_front(".");
+      return true;
+    }
+    return false;
+  };
   while (!path.empty()) {
+    if (advanceFar())
+      continue;
     auto [step, rest] = path.split('.');
     path = rest;
     auto [key, index] = step.split('[');

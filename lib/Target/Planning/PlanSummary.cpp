@@ -144,6 +144,45 @@ static json::Value recomputeJson(const Recompute &recompute) {
   return recompute.text();
 }
 
+/// A state as `strategy.yaml` has it; whole is `{}`.
+static json::Value stateJson(const ShardingState &state) {
+  json::Object object;
+  if (state.dim)
+    object["dim"] = count(*state.dim);
+  if (state.outer != 1)
+    object["outer"] = count(state.outer);
+  return object;
+}
+
+static json::Object shardingJson(const Sharding &sharding) {
+  json::Object parameters;
+  for (const auto &[name, state] : sharding.parameters)
+    parameters[name] = stateJson(state);
+  json::Array ops;
+  for (const OpSeed &seed : sharding.ops) {
+    json::Object op{{"function", name(seed.function)}, {"op", count(seed.op)}};
+    if (seed.choice >= 0)
+      op["factor"] = seed.choice;
+    else if (seed.choice < -1)
+      op["linear"] = -2 - seed.choice;
+    if (seed.outer != 1)
+      op["outer"] = count(seed.outer);
+    ops.push_back(std::move(op));
+  }
+  auto states = [](const std::vector<ShardingState> &from) {
+    json::Array array;
+    for (const ShardingState &state : from)
+      array.push_back(stateJson(state));
+    return array;
+  };
+  return json::Object{{"block", count(sharding.block)},
+                      {"tensor_parallel", count(sharding.tensorParallel)},
+                      {"parameters", std::move(parameters)},
+                      {"inputs", states(sharding.inputs)},
+                      {"outputs", states(sharding.outputs)},
+                      {"ops", std::move(ops)}};
+}
+
 static json::Object strategyJson(const Strategy &strategy) {
   json::Array islands;
   for (const Island &island : strategy.islands) {
@@ -195,6 +234,12 @@ static json::Object strategyJson(const Strategy &strategy) {
     if (!server->witness.empty())
       object["witness"] = server->witness;
     result["server"] = std::move(object);
+  }
+  if (!strategy.shardings.empty()) {
+    json::Array shardings;
+    for (const Sharding &sharding : strategy.shardings)
+      shardings.push_back(shardingJson(sharding));
+    result["sharding"] = std::move(shardings);
   }
   return result;
 }
@@ -271,6 +316,47 @@ static std::string real(double value) {
   return text;
 }
 
+static std::string stateText(const ShardingState &state) {
+  if (!state.dim)
+    return "{}";
+  std::string text = "{dim: " + std::to_string(*state.dim);
+  if (state.outer != 1)
+    text += ", outer: " + std::to_string(state.outer);
+  return text + "}";
+}
+
+static void writeSharding(raw_ostream &os, const Sharding &sharding) {
+  os << "  - block: " << sharding.block
+     << "\n    tensor_parallel: " << sharding.tensorParallel << "\n";
+  if (!sharding.parameters.empty()) {
+    os << "    parameters:\n";
+    for (const auto &[name, state] : sharding.parameters)
+      os << "      " << scalar(name) << ": " << stateText(state) << "\n";
+  }
+  for (auto [key, states] : {std::pair("inputs", &sharding.inputs),
+                             {"outputs", &sharding.outputs}}) {
+    if (states->empty())
+      continue;
+    os << "    " << key << ": [";
+    interleaveComma(*states, os, [&](const ShardingState &state) {
+      os << stateText(state);
+    });
+    os << "]\n";
+  }
+  if (!sharding.ops.empty())
+    os << "    ops:\n";
+  for (const OpSeed &seed : sharding.ops) {
+    os << "      - {function: " << name(seed.function) << ", op: " << seed.op;
+    if (seed.choice >= 0)
+      os << ", factor: " << seed.choice;
+    else if (seed.choice < -1)
+      os << ", linear: " << -2 - seed.choice;
+    if (seed.outer != 1)
+      os << ", outer: " << seed.outer;
+    os << "}\n";
+  }
+}
+
 void tombolo::writeStrategyYaml(raw_ostream &os, const Strategy &strategy) {
   os << "islands:\n";
   for (const Island &island : strategy.islands) {
@@ -319,4 +405,8 @@ void tombolo::writeStrategyYaml(raw_ostream &os, const Strategy &strategy) {
     if (!server->witness.empty())
       os << "  witness: " << scalar(server->witness) << "\n";
   }
+  if (!strategy.shardings.empty())
+    os << "sharding:\n";
+  for (const Sharding &sharding : strategy.shardings)
+    writeSharding(os, sharding);
 }

@@ -46,8 +46,8 @@ static LogicalResult holdsOnly(Operation *op, Region &body, StringRef words) {
 }
 
 LogicalResult StrategyOp::verifyRegions() {
-  if (failed(holdsOnly<IslandOp, ServerOp>(*this, getBody(),
-                                           "islands and a server")) ||
+  if (failed(holdsOnly<IslandOp, ServerOp, ShardingOp>(
+          *this, getBody(), "islands, a server and shardings")) ||
       failed(positive(*this, "global_batch", getGlobalBatch())))
     return failure();
   auto islands = getBody().getOps<IslandOp>();
@@ -58,6 +58,8 @@ LogicalResult StrategyOp::verifyRegions() {
                        "island, stage and group");
   if (llvm::range_size(getBody().getOps<ServerOp>()) > 1)
     return emitOpError("has more than one server");
+  if (failed(verifyShardings(*this)))
+    return failure();
   uint64_t sum = 0;
   for (IslandOp island : islands) {
     if (island.getBatch() > getGlobalBatch())
@@ -124,6 +126,10 @@ LogicalResult StageOp::verifyRegions() {
   if (getBody().getOps<ReplicasOp>().empty())
     return emitOpError("expected at least one dist.replicas");
   return success();
+}
+
+int64_t StageOp::getTensorParallel() {
+  return (*getBody().getOps<ReplicasOp>().begin()).getTensorParallel();
 }
 
 LogicalResult ReplicasOp::verify() {
@@ -238,6 +244,8 @@ planning::Strategy dist::toStrategy(StrategyOp op) {
           fragment.getBackup() ? fragment.getBackup()->str() : std::string()};
     strategy.server = std::move(server);
   }
+  for (ShardingOp sharding : op.getBody().getOps<ShardingOp>())
+    strategy.shardings.push_back(toSharding(sharding));
   return strategy;
 }
 
@@ -309,6 +317,8 @@ StrategyOp dist::buildStrategy(OpBuilder &builder, PlaceOf placeOf,
       builder.create<FragmentOp>(placeOfKey(place, "placement"), i64(index),
                                  text(where.primary), text(where.backup));
   }
+  for (auto [i, sharding] : llvm::enumerate(strategy.shardings))
+    buildSharding(builder, placeOf, planning::at("sharding", i), sharding);
   return result;
 }
 
@@ -318,6 +328,8 @@ Location dist::locate(StrategyOp op, StringRef path) {
       [](Operation *op, StringRef key, uint64_t index) -> Operation * {
         if (key == "server" && isa<StrategyOp>(op))
           return nthOp<ServerOp>(op->getRegion(0), 0);
+        if (key == "sharding" && isa<StrategyOp>(op))
+          return nthOp<ShardingOp>(op->getRegion(0), index);
         if (key == "islands" && isa<StrategyOp>(op))
           return nthOp<IslandOp>(op->getRegion(0), index);
         if (key == "stages" && isa<IslandOp>(op))

@@ -46,10 +46,17 @@ public:
 private:
   LogicalResult specialize(RunOp run) {
     int64_t microbatch = run->getParentOfType<IslandOp>().getMicrobatch();
+    auto stage = run->getParentOfType<StageOp>();
+    int64_t degree = stage.getTensorParallel();
+    for (ReplicasOp replicas : stage.getBody().getOps<ReplicasOp>())
+      if (static_cast<int64_t>(replicas.getTensorParallel()) != degree)
+        return replicas.emitOpError("expected tensor_parallel ")
+               << degree << " as in the stage's other replicas, got "
+               << replicas.getTensorParallel();
     auto block = symbols->lookup<func::FuncOp>(run.getBlock());
     if (!block)
       return run.emitOpError() << "unknown block " << run.getBlockAttr();
-    FailureOr<graph::BlockFunctions> special = specialized(block, microbatch);
+    FailureOr<graph::BlockFunctions> special = specialized(block, microbatch, degree);
     if (failed(special))
       return failure();
     run.setForwardAttr(SymbolRefAttr::get(special->forward));
@@ -60,8 +67,9 @@ private:
 
   /// The static clones of a block's functions, made when first asked for.
   FailureOr<graph::BlockFunctions> specialized(func::FuncOp block,
-                                               int64_t microbatch) {
-    auto [entry, fresh] = made.try_emplace({block, microbatch});
+                                               int64_t microbatch,
+                                               int64_t degree) {
+    auto [entry, fresh] = made.try_emplace({block, microbatch, degree});
     if (!fresh)
       return entry->second;
     FailureOr<graph::BlockFunctions> original =
@@ -73,7 +81,7 @@ private:
          {&special.forward, &special.backwardInput, &special.backwardWeight}) {
       func::FuncOp clone = function->clone();
       clone.setSymName((clone.getSymName() + ".m" + Twine(microbatch) + "." +
-                        precision.getValue())
+                        precision.getValue() + getSuffix(degree))
                            .str());
       clone.setPrivate();
       symbols->insert(clone);
@@ -85,7 +93,13 @@ private:
     return entry->second = special;
   }
 
-  llvm::DenseMap<std::pair<func::FuncOp, int64_t>, graph::BlockFunctions> made;
+  static std::string getSuffix(int64_t degree) {
+    return degree > 1 ? ".t" + std::to_string(degree) : "";
+  }
+
+  llvm::DenseMap<std::tuple<func::FuncOp, int64_t, int64_t>,
+                 graph::BlockFunctions>
+      made;
   SymbolTable *symbols = nullptr;
 };
 

@@ -2,6 +2,8 @@
 
   evaluate.py gradients FILE        the loss and the gradients of a differentiated
                                     module against autograd of its blocks
+  evaluate.py chips FILE            block functions of several chips against those
+                                    of one, and the bytes their collectives send
   evaluate.py segments FILE FILE    the functions of the first file against the
                                     segments of the same names in the second
   evaluate.py shards FILE           what graph-test-sharding-rules wrote: the
@@ -656,10 +658,67 @@ def check_shards(path):
         print(f"{name}: {count} choices, {sets.get(name, 0)} linear sets agree")
 
 
+def states_of(function, is_result):
+    """The states of arguments or results that functions of one chip carry."""
+    kind = "res_attrs" if is_result else "arg_attrs"
+    text = re.search(kind + r" = \[(.*?\})\](?=[,}])", function.header)
+    states = []
+    for attributes in split(text.group(1)) if text else []:
+        cut = re.search(r"graph.split = array<i64: (\d+), (\d+), (\d+)>", attributes)
+        states.append(f"split {cut.group(1)} outer {cut.group(2)}" if cut else
+                      "partial" if "graph.partial" in attributes else "whole")
+    return states or None
+
+
+def sent_bytes(function, count):
+    """Per kind of collective, what one chip sends by a ring."""
+    sent = {}
+    for op in function.ops:
+        name = op.name.partition(".")[2]
+        if name not in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all"):
+            continue
+        shape, dtype = shape_of(op.types[0])
+        size = math.prod(shape) * torch.zeros(0, dtype=dtype).element_size()
+        if name == "reduce_scatter":
+            size *= count
+        size = size * (count - 1) // count * (2 if name == "all_reduce" else 1)
+        sent[name] = sent.get(name, 0) + size
+    return sent
+
+
+def check_chips(path):
+    """Each function NAME.tK, which has lost its dots, against NAME of one chip."""
+    functions, _ = parse(path)
+    real = torch.float64
+    for name, local in functions.items():
+        chips = re.search(r"graph.tensor_parallel = (\d+)", local.header + local.trailer)
+        if not chips:
+            continue
+        count = int(chips.group(1))
+        whole = functions[name.rpartition(".t")[0]]
+        saved = {}
+        values = []
+        for i, (_, type_text) in enumerate(whole.arguments):
+            value = random(type_text, real)
+            values.append(value)
+        expected = run(whole, values, real)
+        states = states_of(local, False) or ["whole"] * len(values)
+        parts = [put(v, s, count) for v, s in zip(values, states)]
+        results = run_chips(local, list(zip(*parts)), real)
+        wanted = states_of(local, True) or ["whole"] * len(expected)
+        for i, (got, state, value) in enumerate(zip(zip(*results), wanted, expected)):
+            agree(f"{name} result {i}", join(list(got), state), value, 1e-10)
+        sent = sent_bytes(local, count)
+        print(f"{name}: {len(expected)} results agree; sends",
+              ", ".join(f"{n} {b}" for n, b in sorted(sent.items())) or "nothing")
+
+
 torch.manual_seed(1)
 if sys.argv[1] == "gradients":
     check_gradients(sys.argv[2])
 elif sys.argv[1] == "shards":
     check_shards(sys.argv[2])
+elif sys.argv[1] == "chips":
+    check_chips(sys.argv[2])
 else:
     check_segments(sys.argv[2], sys.argv[3])

@@ -38,6 +38,19 @@ StrategyOp buildStrategy(mlir::OpBuilder &builder, PlaceOf placeOf,
                          const planning::Strategy &strategy,
                          uint64_t globalBatch);
 
+/// One entry of a strategy's `sharding`, both ways; `path` is its own in
+/// `strategy.yaml`.
+planning::Sharding toSharding(ShardingOp op);
+ShardingOp buildSharding(mlir::OpBuilder &builder, PlaceOf placeOf,
+                         const std::string &path,
+                         const planning::Sharding &sharding);
+/// That no kind of block has two for one degree. Called by the verifier.
+mlir::LogicalResult verifyShardings(StrategyOp op);
+
+/// The place in the file of a key of a sharding, or of an entry in it
+/// (`parameters.NAME`, `inputs[0]`, `ops[3]`).
+mlir::Location locate(ShardingOp op, llvm::StringRef key);
+
 /// Writes what a search found to a strategy's `predicted` and `search`.
 void setFigures(StrategyOp op, const planning::Prediction &prediction,
                 const planning::SearchResult &search);

@@ -16,7 +16,8 @@ include "mlir/IR/RegionKindInterface.td"
 def Dist_StrategyOp : Dist_Container<"strategy"> {
   let summary = "one complete strategy";
   let description = [{
-    Holds one or more `dist.island` ops and at most one `dist.server`. The
+    Holds one or more `dist.island` ops, at most one `dist.server` and, for
+    stages of several chips per replica, `dist.sharding`. The
     search leaves several in a module, best first; `dist-select-strategy` keeps
     one. `global_batch` is in samples per inner step over all islands.
 
@@ -48,6 +49,39 @@ def Dist_StrategyOp : Dist_Container<"strategy"> {
     attr-dict-with-keyword $body
   }];
   let hasRegionVerifier = 1;
+}
+
+def Dist_ShardingOp : Dist_Op<"sharding", [HasParent<"StrategyOp">]> {
+  let summary = "how a kind of block lies on the chips of a replica";
+  let description = [{
+    The seeds of `dist-propagate-shardings` for block number `block`, the first
+    of its kind, in stages of `tensor_parallel` chips per replica. A state is
+    `[]`, whole on every chip, or `[dim, outer]`: dimension `dim` is seen as
+    [outer, tensor_parallel, rest] and chip i has [:, i, :]. `parameters` are
+    named as in that block; `inputs` are its data arguments and `outputs` its
+    results, in order; what is missing is whole.
+
+    Each of `ops` says what one op does: [function, op, choice, outer] with the
+    function 0 (forward), 1 (backward by input) or 2 (backward by weight), the
+    op's place in it, and choice a factor of the op's sharding rule, -1 for none
+    or -2 - l for its linear set l.
+
+    ```mlir
+    dist.sharding block 1 tensor_parallel 2
+        parameters {"h.0.attn.qkv.weight" = array<i64: 1, 3>}
+        inputs [array<i64>] outputs [array<i64>] ops [array<i64: 0, 4, 2, 1>]
+    ```
+  }];
+  let arguments = (ins I64Attr:$block, I64Attr:$tensor_parallel,
+                       DictionaryAttr:$parameters,
+                       TypedArrayAttrBase<DenseI64ArrayAttr, "states">:$inputs,
+                       TypedArrayAttrBase<DenseI64ArrayAttr, "states">:$outputs,
+                       TypedArrayAttrBase<DenseI64ArrayAttr, "choices">:$ops);
+  let assemblyFormat = [{
+    `block` $block `tensor_parallel` $tensor_parallel `parameters` $parameters
+    `inputs` $inputs `outputs` $outputs `ops` $ops attr-dict
+  }];
+  let hasVerifier = 1;
 }
 
 def Dist_IslandOp : Dist_Container<"island", [HasParent<"StrategyOp">]> {
@@ -82,6 +116,11 @@ def Dist_StageOp : Dist_Container<"stage", [HasParent<"IslandOp">]> {
   let assemblyFormat = [{
     `blocks` $blocks `recompute` $recompute
     (`optimizer_sharding` $optimizer_sharding^)? attr-dict-with-keyword $body
+  }];
+  let extraClassDeclaration = [{
+    /// Chips per replica: of the first ones, which all must agree with where
+    /// functions are made for the stage.
+    int64_t getTensorParallel();
   }];
   let hasVerifier = 1;
   let hasRegionVerifier = 1;

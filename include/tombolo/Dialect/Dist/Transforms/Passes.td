@@ -26,12 +26,12 @@ def DistPartitionStages : Pass<"dist-partition-stages", "::mlir::ModuleOp"> {
 }
 
 def DistSpecializeBlocks : Pass<"dist-specialize-blocks", "::mlir::ModuleOp"> {
-  let summary = "static block functions, once for each microbatch and precision";
+  let summary = "static block functions, once for each microbatch, precision and degree";
   let description = [{
     Clones the three functions of each block that a stage runs, binds their
     batch dimension to the island's microbatch and lowers their precision; equal
-    combinations share the clones, and the functions that nothing runs any more
-    are removed.
+    combinations of these and of the stage's tensor-parallel degree, with which
+    the strategy's seeds go, share the clones.
 
     Precondition: `dist-partition-stages` and `graph-differentiate` have run.
     Postcondition: every `dist.run` names its three functions.
@@ -39,6 +39,54 @@ def DistSpecializeBlocks : Pass<"dist-specialize-blocks", "::mlir::ModuleOp"> {
   let options = [
     Option<"precision", "precision", "std::string", "\"f32\"", "f32 or bf16">];
   let dependentDialects = ["::tombolo::dist::DistDialect", "::mlir::func::FuncDialect"];
+}
+
+def DistPropagateShardings : Pass<"dist-propagate-shardings", "::mlir::ModuleOp"> {
+  let summary = "decides what every op of a block splits over a replica's chips";
+  let description = [{
+    A *seed* says how a data argument, parameter or result of a block lies on
+    the chips, or what one op splits; the strategy's `dist.sharding` has them.
+    From these the choice of every other op of the block's three functions
+    follows: an op takes what agrees with the states of its operands and with
+    those its results will be wanted in, and is then changed to whatever makes
+    the block cheaper: parameters stay where they are, then the fewest bytes
+    are sent per microbatch, in the fewest collectives, then the fewest per
+    step, then the least is computed. Saved
+    and carried values keep the state they are made in; gradients of boundary
+    values are in the states of these, gradients of parameters in those of the
+    parameters, or partial sums where the parameter is whole.
+
+    Precondition: `dist-specialize-blocks` has run, and `@main` is the chain of
+    calls. Seeds are for the functions with their batch symbolic: the batch is
+    never split. Postcondition: in stages of several chips per replica, ops that
+    split something have `graph.choice`, arguments and results of the forward
+    function `graph.split`, functions `graph.choices_over`; nothing else has
+    changed. Fails, at the place in the strategy's file, for an unknown block or
+    parameter, a dimension that is not there or that the degree does not divide,
+    blocks that disagree about the tensor between them, and a parameter of
+    several blocks that they split differently.
+  }];
+  let dependentDialects = ["::tombolo::dist::DistDialect", "::tombolo::graph::GraphDialect",
+                           "::mlir::func::FuncDialect"];
+}
+
+def DistInsertCollectives : Pass<"dist-insert-collectives", "::mlir::ModuleOp"> {
+  let summary = "rewrites block functions to what one chip of a replica computes";
+  let description = [{
+    Makes types local and converts a value where a user wants another state than
+    it is made in: each state once, where it is first read; to whole first when
+    whole is wanted, or when that costs no more. Partial sums are added before
+    they are summed over the chips. Collectives of a kind that can stand in one
+    place, of up to 1 MiB each, are one.
+
+    Precondition: `dist-propagate-shardings` has run. Postcondition: functions
+    of stages of several chips per replica have `graph.tensor_parallel` and local
+    types; split arguments and results have `graph.split`; a result of the
+    backward function by weight that is still to be summed over the chips, once
+    per step, has `graph.partial`.
+  }];
+  let dependentDialects = ["::tombolo::dist::DistDialect", "::tombolo::graph::GraphDialect",
+                           "::mlir::func::FuncDialect"];
 }
 
 def DistInstantiateOptimizer : Pass<"dist-instantiate-optimizer", "::mlir::ModuleOp"> {

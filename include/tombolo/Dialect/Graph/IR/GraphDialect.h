@@ -49,6 +49,11 @@ inline constexpr llvm::StringLiteral kSplitAttr = "graph.split";
 /// Of a result of a function of one chip (unit): the value is the sum over the
 /// chips, which is still to be taken.
 inline constexpr llvm::StringLiteral kPartialAttr = "graph.partial";
+/// Of an op of a function of a block, array<i64: choice, outer>: what it splits
+/// over the chips; OpSharding::getCode. Without it the op is computed whole.
+inline constexpr llvm::StringLiteral kChoiceAttr = "graph.choice";
+/// Of a function (i64): the chips that its ops' choices are for.
+inline constexpr llvm::StringLiteral kChoicesOverAttr = "graph.choices_over";
 
 } // namespace tombolo::graph
 
