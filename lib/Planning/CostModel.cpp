@@ -27,27 +27,41 @@ double seconds(const Chip &chip, Precision precision, const Work &work,
   return std::max(compute, bytes > 0 ? bytes / chip.bytesPerSecond() : 0);
 }
 
+/// A kind's figures over so many chips. `verify` has seen to it that there are
+/// some.
+static const BlockKind &figuresOf(const Problem &problem, size_t kind,
+                                  uint64_t chips) {
+  const BlockKind &whole = problem.model.kinds[kind];
+  const BlockKind *sharded = whole.on(chips);
+  return sharded ? *sharded : whole;
+}
+
 StageTimes blockSeconds(const Problem &problem,
                         const std::vector<BlockRun> &runs, const Chip &chip,
-                        double microbatch, const Recompute &recompute) {
+                        double microbatch, const Recompute &recompute,
+                        const ReplicaChips &replica) {
   uint64_t blocks = 0;
   for (const BlockRun &run : runs)
     blocks += run.count;
   uint64_t again = recompute.of(blocks); // the stage's first blocks
   StageTimes times;
   for (const BlockRun &run : runs) {
-    const BlockKind &kind = problem.model.kinds[run.kind];
+    const BlockKind &kind = figuresOf(problem, run.kind, replica.count);
     double count = static_cast<double>(run.count);
-    double forward =
-        seconds(chip, problem.precision(), kind.forward, microbatch);
-    times.forward += count * forward;
-    times.backward +=
-        count *
-        (seconds(chip, problem.precision(), kind.backwardInput, microbatch) +
-         seconds(chip, problem.precision(), kind.backwardWeight, microbatch));
-    uint64_t repeated = std::min(again, run.count);
-    times.backward += static_cast<double>(repeated) * forward;
-    again -= repeated;
+    double repeated = static_cast<double>(std::min(again, run.count));
+    again -= std::min(again, run.count);
+    auto add = [&](const Work &work, double calls, double &to) {
+      double exchanges =
+          exchangeSeconds(work, replica.count, replica.wire, microbatch);
+      to += calls *
+            (seconds(chip, problem.precision(), work, microbatch) + exchanges);
+      times.exchanges += calls * exchanges;
+    };
+    add(kind.forward, count, times.forward);
+    add(kind.backwardInput, count, times.backward);
+    add(kind.backwardWeight, count, times.backward);
+    if (repeated > 0)
+      add(kind.forward, repeated, times.backward);
   }
   return times;
 }
@@ -59,7 +73,7 @@ StageTimes blockSeconds(const Problem &problem,
 MemoryUse memoryUse(const Problem &problem, const std::vector<BlockRun> &runs,
                     double microbatch, uint64_t inFlight,
                     const Recompute &recompute, bool first, bool last,
-                    uint64_t tensorParallel) {
+                    const StageRanks &ranks) {
   MemoryUse use;
   if (runs.empty())
     return use;
@@ -67,21 +81,20 @@ MemoryUse memoryUse(const Problem &problem, const std::vector<BlockRun> &runs,
   for (const BlockRun &run : runs)
     blocks += run.count;
   uint64_t again = recompute.of(blocks);
-  double parts = static_cast<double>(tensorParallel);
   double flying = static_cast<double>(inFlight);
   double inner = 0, carried = 0, workspace = 0;
   for (const BlockRun &run : runs) {
-    const BlockKind &kind = problem.model.kinds[run.kind];
+    const BlockKind &kind = figuresOf(problem, run.kind, ranks.tensorParallel);
     double count = static_cast<double>(run.count);
-    double trainable = static_cast<double>(kind.trainableCount) * count / parts;
-    use.parameters += static_cast<double>(kind.parameterBytes) * count / parts;
+    double trainable = static_cast<double>(kind.trainableCount) * count;
+    use.parameters += static_cast<double>(kind.parameterBytes) * count;
     use.gradients += 4 * trainable;
     use.optimizerState +=
         static_cast<double>(problem.training.optimizerStateBytesPerParameter) *
         trainable;
     double repeated = static_cast<double>(std::min(again, run.count));
     again -= std::min(again, run.count);
-    double saved = kind.savedBytes.at(microbatch) / parts;
+    double saved = kind.savedBytes.at(microbatch);
     // The first block's input is a boundary tensor or a feed.
     double inputs = &run == &runs.front() ? count - 1 : count;
     use.saved += flying * ((count - repeated) * saved +
@@ -92,20 +105,34 @@ MemoryUse memoryUse(const Problem &problem, const std::vector<BlockRun> &runs,
     use.feeds += (flying + 1) * count * kind.feedBytes.at(microbatch);
     if (blocks > 1)
       inner = std::max(inner, kind.inputBytes.at(microbatch));
-    carried = std::max(carried, kind.carriedBytes.at(microbatch) / parts);
-    workspace = std::max(workspace, kind.workspaceBytes.at(microbatch) / parts);
+    carried = std::max(carried, kind.carriedBytes.at(microbatch));
+    workspace = std::max(workspace, kind.workspaceBytes.at(microbatch));
+  }
+  if (ranks.optimizerParts > 1) {
+    // Parts are equal and multiples of 64 bytes; what is cut is padded.
+    double parts = static_cast<double>(ranks.optimizerParts);
+    double padded = std::ceil(use.gradients / (64 * parts)) * 64 * parts;
+    if (use.gradients > 0)
+      use.optimizerState *= padded / use.gradients / parts;
+    use.parameters += padded - use.gradients;
+    use.gradients = padded;
   }
   use.scratch = 2 * inner + carried + workspace;
   // What comes in stays for the backward pass, and the next is under way;
   // everything else passes through two buffers in turn.
   if (!first)
-    use.boundary +=
-        (flying + 3) *
-        problem.model.kinds[runs.front().kind].inputBytes.at(microbatch);
+    use.boundary += (flying + 3) *
+                    figuresOf(problem, runs.front().kind, ranks.tensorParallel)
+                        .inputBytes.at(microbatch);
   if (!last)
     use.boundary +=
-        4 * problem.model.kinds[runs.back().kind].outputBytes.at(microbatch);
+        4 * figuresOf(problem, runs.back().kind, ranks.tensorParallel)
+                .outputBytes.at(microbatch);
   return use;
+}
+
+bool shardsOptimizer(const Problem &problem, uint64_t replicas) {
+  return replicas > 1 && problem.training.optimizerStateBytesPerParameter > 0;
 }
 
 double availableBytes(const Problem &problem, const Chip &chip) {
@@ -118,11 +145,30 @@ double availableBytes(const Problem &problem, const Chip &chip) {
 //===----------------------------------------------------------------------===//
 
 /// One pass of the optimizer over everything it keeps.
-static double updateSeconds(const Chip &chip, const MemoryUse &memory) {
+static double updateSeconds(const Chip &chip, const MemoryUse &memory,
+                            uint64_t parts) {
   // Reads parameter, gradient and state; writes parameter and state. A
-  // trainable parameter has the bytes of its gradient.
-  return (3 * memory.gradients + 2 * memory.optimizerState) /
+  // trainable parameter has the bytes of its gradient. The state is already
+  // only the rank's own.
+  return (3 * memory.gradients / static_cast<double>(parts) +
+          2 * memory.optimizerState) /
          chip.bytesPerSecond();
+}
+
+/// Seconds of a boundary tensor from replicas of `from` chips to replicas of
+/// `to`. What every chip has whole goes over once, in pieces, and is put
+/// together there; parts go as they are.
+static double boundarySeconds(const Transfer &transfer, double wholeBytes,
+                              double localBytes, uint64_t from,
+                              const ReplicaChips &to) {
+  bool isWhole = localBytes >= wholeBytes;
+  double pieces = static_cast<double>(
+      isWhole ? std::max<uint64_t>(1, std::min(from, to.count)) : 1);
+  double seconds = transfer.seconds(localBytes / pieces);
+  if (!isWhole || to.count <= 1)
+    return seconds;
+  double k = static_cast<double>(to.count);
+  return seconds + (k - 1) * to.wire.seconds(wholeBytes / k);
 }
 
 /// Seconds for the gradients of tied parameters to meet at their owners, once
@@ -158,6 +204,10 @@ IslandPrediction evaluateIsland(const Problem &problem,
 
   IslandPrediction result;
   std::vector<std::vector<StageTimes>> times(count);
+  auto chipsOf = [&](size_t s, size_t g) {
+    uint64_t chips = island.stages[s].replicas[g].tensorParallel;
+    return ReplicaChips{chips, insideReplicas(topology, places[s][g], chips)};
+  };
   uint64_t firstBlock = 0;
   double busy = 0, ranks = 0;
   for (size_t s = 0; s < count; ++s) {
@@ -165,55 +215,82 @@ IslandPrediction evaluateIsland(const Problem &problem,
     auto runs = slice(problem.model.runs, firstBlock, stage.blocks);
     firstBlock += stage.blocks;
     auto &groups = result.stages.emplace_back();
-    double sent =
-        problem.model.kinds[runs.back().kind].outputBytes.at(microbatch);
-    double received =
-        problem.model.kinds[runs.front().kind].inputBytes.at(microbatch);
+    const BlockKind &front = problem.model.kinds[runs.front().kind];
+    const BlockKind &back = problem.model.kinds[runs.back().kind];
+    uint64_t parts = stage.optimizerSharding ? stage.replicaCount() : 1;
     for (size_t g = 0; g < stage.replicas.size(); ++g) {
       const ReplicaGroup &group = stage.replicas[g];
       const Chip &chip = topology.chipOf(*topology.findPool(group.pool));
-      double parts = static_cast<double>(group.tensorParallel);
-      StageTimes one =
-          blockSeconds(problem, runs, chip, microbatch, stage.recompute);
+      ReplicaChips replica = chipsOf(s, g);
+      StageTimes one = blockSeconds(problem, runs, chip, microbatch,
+                                    stage.recompute, replica);
       GroupPrediction p;
-      p.forwardSeconds = one.forward / parts;
-      p.backwardSeconds = one.backward / parts;
+      p.forwardSeconds = one.forward;
+      p.backwardSeconds = one.backward;
+      p.exchangeSeconds = one.exchanges;
       uint64_t own = microbatchesOf(island, s, g);
       p.microbatchesInFlight =
           scheduleStage(island.schedule, count, s, own).inFlight;
       p.memory = memoryUse(problem, runs, microbatch, p.microbatchesInFlight,
                            stage.recompute, s == 0, s + 1 == count,
-                           group.tensorParallel);
+                           {group.tensorParallel, parts});
       if (strategy.server) // f32, as the gradients
         p.memory.host = p.memory.gradients;
       p.availableBytes = availableBytes(problem, chip);
-      auto worst = [&](size_t other) {
-        Transfer transfer;
-        for (const ChipRange &range : places[other])
-          transfer =
-              slower(transfer, transferBetween(topology, places[s][g], range));
-        return transfer;
+      // To the slowest of the neighbour's groups.
+      auto send = [&](size_t other, const Affine &whole, const Affine &local,
+                      bool &crosses) {
+        double slowest = 0;
+        for (size_t h = 0; h < places[other].size(); ++h) {
+          Transfer transfer =
+              transferBetween(topology, places[s][g], places[other][h]);
+          crosses |= transfer.crossesSites;
+          slowest =
+              std::max(slowest, boundarySeconds(transfer, whole.at(microbatch),
+                                                local.at(microbatch),
+                                                group.tensorParallel,
+                                                chipsOf(other, h)));
+        }
+        return slowest;
       };
-      if (s + 1 < count) {
-        Transfer transfer = worst(s + 1);
-        p.sendForwardSeconds = transfer.seconds(sent);
-        // Activations one way, gradients the other.
-        if (transfer.crossesSites && g == 0)
-          result.wanBytesPerStep +=
-              2 * sent * static_cast<double>(microbatches);
-      }
+      const Affine &sent =
+          figuresOf(problem, runs.back().kind, group.tensorParallel)
+              .outputBytes;
+      bool crosses = false, ignored = false;
+      if (s + 1 < count)
+        p.sendForwardSeconds = send(s + 1, back.outputBytes, sent, crosses);
+      // Activations one way, gradients the other; parts add up to the whole.
+      if (crosses && g == 0)
+        result.wanBytesPerStep += 2 * back.outputBytes.at(microbatch) *
+                                  static_cast<double>(microbatches);
       if (s > 0)
-        p.sendBackwardSeconds = worst(s - 1).seconds(received);
-      p.allReduceSeconds =
-          allReduceSeconds(topology, places[s], p.memory.gradients);
-      p.updateSeconds = updateSeconds(chip, p.memory);
+        p.sendBackwardSeconds =
+            send(s - 1, front.inputBytes,
+                 figuresOf(problem, runs.front().kind, group.tensorParallel)
+                     .inputBytes,
+                 ignored);
+      p.allReduceSeconds = allReduceSeconds(
+          topology, places[s], p.memory.gradients, group.tensorParallel);
+      // What a replica's chips have partial sums of, before.
+      Work partial;
+      for (const BlockRun &run : runs) {
+        uint64_t bytes = figuresOf(problem, run.kind, group.tensorParallel)
+                             .partialGradientBytes;
+        partial.of(Collective::AllReduce).bytes.constant +=
+            static_cast<double>(bytes * run.count);
+        if (bytes > 0)
+          partial.of(Collective::AllReduce).count = 1;
+      }
+      p.allReduceSeconds +=
+          exchangeSeconds(partial, replica.count, replica.wire, 0);
+      p.updateSeconds = updateSeconds(chip, p.memory, parts);
       times[s].push_back({p.forwardSeconds, p.backwardSeconds,
                           p.sendForwardSeconds, p.sendBackwardSeconds,
-                          p.allReduceSeconds + p.updateSeconds});
-      double replicas = static_cast<double>(group.count);
-      busy += replicas * parts * static_cast<double>(own) *
+                          p.allReduceSeconds + p.updateSeconds, 0});
+      double chips = static_cast<double>(group.count * group.tensorParallel);
+      busy += chips * static_cast<double>(own) *
               (p.forwardSeconds + p.backwardSeconds);
-      ranks += replicas * parts;
+      ranks += chips;
       groups.push_back(std::move(p));
     }
   }
@@ -273,7 +350,7 @@ double lowerBound(const Problem &problem) {
     double total = 0;
     for (const Work *work :
          {&kind.forward, &kind.backwardInput, &kind.backwardWeight}) {
-      Work slope{{0, work->flops.perSample}, {0, work->bytes.perSample}};
+      Work slope{{0, work->flops.perSample}, {0, work->bytes.perSample}, {}};
       total += seconds(chip, problem.precision(), slope, 1);
     }
     return total;

@@ -1,6 +1,6 @@
 //===- IslandSearch.cpp - the best layouts of one island ------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM
-// Exceptions. See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -263,6 +263,31 @@ std::vector<const Chip *> IslandSearch::chipsOf(const Shape &shape) const {
   return result;
 }
 
+/// Whether a stage shards its optimizer state: as pinned, else where that saves
+/// memory.
+bool IslandSearch::shards(size_t stage, uint64_t replicas) const {
+  std::optional<bool> pinned;
+  if (pins.stages)
+    pinned = (*pins.stages)[stage].optimizerSharding;
+  return pinned.value_or(shardsOptimizer(problem, replicas));
+}
+
+std::vector<StageRanks> IslandSearch::ranksOf(const Shape &shape) const {
+  std::vector<StageRanks> result;
+  for (const auto &groups : replicasOf(shape)) {
+    uint64_t replicas = 0;
+    uint64_t chips = groups.front().tensorParallel;
+    for (const ReplicaGroup &group : groups) {
+      replicas += group.count;
+      // Where it takes most memory and time.
+      chips = std::min(chips, group.tensorParallel);
+    }
+    result.push_back(
+        {chips, shards(result.size(), replicas) ? replicas : uint64_t(1)});
+  }
+  return result;
+}
+
 uint64_t IslandSearch::microbatches(const Layout &layout,
                                     uint64_t batch) const {
   return batch / layout.microbatch / shapes[layout.shape].turn;
@@ -283,6 +308,28 @@ const IslandSearch::Fixed &IslandSearch::fixedOf(size_t shape,
   if (isNew)
     entry->second = compute(shapes[shape], microbatch);
   return entry->second;
+}
+
+/// The chips of a replica of each pinned stage, where they would lie.
+std::vector<ReplicaChips>
+IslandSearch::replicaChipsOf(const Shape &shape) const {
+  Strategy placed;
+  placed.islands.emplace_back();
+  for (auto &groups : replicasOf(shape))
+    placed.islands[0].stages.push_back({1, Recompute(), false, groups});
+  auto places = placeRanks(placed)[0];
+  std::vector<ReplicaChips> result;
+  for (size_t s = 0; s < places.size(); ++s) {
+    const auto &groups = placed.islands[0].stages[s].replicas;
+    size_t fewest = 0;
+    for (size_t g = 1; g < groups.size(); ++g)
+      if (groups[g].tensorParallel < groups[fewest].tensorParallel)
+        fewest = g;
+    uint64_t chips = groups[fewest].tensorParallel;
+    result.push_back(
+        {chips, insideReplicas(problem.topology, places[s][fewest], chips)});
+  }
+  return result;
 }
 
 /// Seconds of a boundary tensor through all stages, one way.
@@ -329,24 +376,35 @@ IslandSearch::Fixed IslandSearch::compute(const Shape &shape,
   const Topology &topology = problem.topology;
   double samples = static_cast<double>(microbatch);
   double stages = static_cast<double>(shape.stages);
-  // Where there are replicas: one group of each pool.
-  std::map<std::string, uint64_t> groups;
+  // Where there are replicas: one group of each pool and number of chips.
+  std::map<std::pair<std::string, uint64_t>, uint64_t> groups;
+  bool sharded = true;
   if (pins.stages) {
-    for (const auto &stage : replicasOf(shape))
-      for (const ReplicaGroup &group : stage)
-        groups[group.pool] = std::max(groups[group.pool], group.count);
+    auto stages = replicasOf(shape);
+    for (size_t s = 0; s < stages.size(); ++s) {
+      uint64_t replicas = 0;
+      for (const ReplicaGroup &group : stages[s]) {
+        uint64_t &most = groups[{group.pool, group.tensorParallel}];
+        most = std::max(most, group.count);
+        replicas += group.count;
+      }
+      sharded &= shards(s, replicas);
+    }
   } else {
     for (const std::string &pool : rows[shape.row].pools)
-      groups[pool] = shape.dataParallel;
+      groups[{pool, 1}] = shape.dataParallel;
+    sharded = shards(0, shape.dataParallel);
   }
   Fixed fixed;
   double crossing = 0;
   for (const BlockRun &run : problem.model.runs) {
     double fastest = kInfinity;
-    for (const auto &[pool, count] : groups) {
-      StageTimes one = blockSeconds(problem, {{run.kind, 1}},
-                                    topology.chipOf(*topology.findPool(pool)),
-                                    samples, Recompute());
+    for (const auto &[group, count] : groups) {
+      // Nothing is faster than collectives that take no time.
+      StageTimes one =
+          blockSeconds(problem, {{run.kind, 1}},
+                       topology.chipOf(*topology.findPool(group.first)),
+                       samples, Recompute(), {group.second, Transfer()});
       fastest = std::min(fastest, one.forward + one.backward);
     }
     fixed.least += fastest * static_cast<double>(run.count);
@@ -359,11 +417,15 @@ IslandSearch::Fixed IslandSearch::compute(const Shape &shape,
   double state =
       static_cast<double>(problem.training.optimizerStateBytesPerParameter);
   double reduction = 0, update = 0;
-  for (const auto &[pool, count] : groups) {
+  for (const auto &[group, count] : groups) {
+    const auto &[pool, chips] = group;
+    double own = gradients / static_cast<double>(chips);
     reduction = std::max(
-        reduction, allReduceSeconds(topology, {{pool, 0, count}}, gradients));
+        reduction,
+        allReduceSeconds(topology, {{pool, 0, count * chips}}, own, chips));
+    double parts = sharded ? static_cast<double>(count) : 1;
     update = std::max(
-        update, gradients * (3 + state / 2) /
+        update, own * (3 + state / 2) / parts /
                     topology.chipOf(*topology.findPool(pool)).bytesPerSecond());
   }
   fixed.tail = reduction + update;
@@ -381,12 +443,17 @@ const std::vector<Split> &IslandSearch::splitsOf(const Layout &layout,
   request.microbatches =
       schedule() == Schedule::GPipe ? m : std::min<uint64_t>(m, shape.stages);
   SplitKey key{shape.row, shape.stagesOn, layout.microbatch,
-               request.microbatches};
+               request.microbatches,
+               // What the optimizer state is divided by.
+               shape.dataParallel};
   auto [entry, isNew] = splits.try_emplace(key);
   if (!isNew)
     return entry->second;
   ++splitsComputed;
   request.stages = chipsOf(shape);
+  request.ranks = ranksOf(shape);
+  if (pins.stages)
+    request.replicas = replicaChipsOf(shape);
   auto &table = tables[layout.microbatch];
   if (!table)
     table = std::make_unique<SplitTable>(problem, layout.microbatch);
@@ -461,12 +528,10 @@ std::vector<std::pair<double, Island>> IslandSearch::best(uint64_t batch,
       Stage stage;
       stage.blocks = one.split.blocks[s];
       stage.recompute = one.split.recompute[s];
-      if (pins.stages) {
+      if (pins.stages)
         stage.recompute = (*pins.stages)[s].recompute.value_or(stage.recompute);
-        stage.optimizerSharding =
-            (*pins.stages)[s].optimizerSharding.value_or(false);
-      }
       stage.replicas = std::move(replicas[s]);
+      stage.optimizerSharding = shards(s, stage.replicaCount());
       island.stages.push_back(std::move(stage));
     }
     result.emplace_back(one.seconds, std::move(island));

@@ -70,7 +70,7 @@ private:
   std::map<uint64_t, std::unordered_map<size_t, Fixed>> fixedCosts;
   std::map<uint64_t, std::unique_ptr<SplitTable>> tables; // by microbatch
   using SplitKey =
-      std::tuple<size_t, std::vector<uint64_t>, uint64_t, uint64_t>;
+      std::tuple<size_t, std::vector<uint64_t>, uint64_t, uint64_t, uint64_t>;
   std::map<SplitKey, std::vector<Split>> splits;
 
   Schedule schedule() const;
@@ -81,8 +81,11 @@ private:
                                                  uint64_t dataParallel) const;
   std::vector<std::vector<ReplicaGroup>> replicasOf(const Shape &shape) const;
   std::vector<const Chip *> chipsOf(const Shape &shape) const;
+  std::vector<StageRanks> ranksOf(const Shape &shape) const;
+  bool shards(size_t stage, uint64_t replicas) const;
   const Fixed &fixedOf(size_t shape, uint64_t microbatch);
   Fixed compute(const Shape &shape, uint64_t microbatch) const;
+  std::vector<ReplicaChips> replicaChipsOf(const Shape &shape) const;
   double transfersOf(const Shape &shape, double bytes) const;
   std::vector<Layout> layouts(uint64_t batch);
   double pace(double slowest, double sum, const Layout &layout) const;

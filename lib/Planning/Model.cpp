@@ -11,6 +11,29 @@
 
 namespace tombolo::planning {
 
+const char *name(Collective collective) {
+  constexpr const char *kNames[kCollectives] = {"all-reduce", "reduce-scatter",
+                                                "all-gather", "all-to-all"};
+  return kNames[static_cast<size_t>(collective)];
+}
+
+double Work::sentBytes(uint64_t chips, double samples) const {
+  double k = static_cast<double>(chips), ring = (k - 1) / k;
+  return 2 * ring * of(Collective::AllReduce).bytes.at(samples) +
+         ring * of(Collective::ReduceScatter).bytes.at(samples) +
+         ring * of(Collective::AllGather).bytes.at(samples) +
+         ring / k * of(Collective::AllToAll).bytes.at(samples);
+}
+
+const BlockKind *BlockKind::on(uint64_t chips) const {
+  if (chips == tensorParallel)
+    return this;
+  for (const BlockKind &kind : sharded)
+    if (kind.tensorParallel == chips)
+      return &kind;
+  return nullptr;
+}
+
 uint64_t ModelProfile::blocks() const {
   uint64_t total = 0;
   for (const BlockRun &run : runs)
@@ -52,17 +75,22 @@ Faults ModelProfile::check() const {
     fault("runs", "the model has no blocks");
   if (tokensPerSample == 0)
     fault("tokens_per_sample", "a sample has no tokens");
-  for (size_t i = 0; i < kinds.size(); ++i) {
-    const BlockKind &kind = kinds[i];
-    std::string path = at("kinds", i);
-    for (const Affine *figure :
-         {&kind.forward.flops, &kind.forward.bytes, &kind.backwardInput.flops,
-          &kind.backwardInput.bytes, &kind.backwardWeight.flops,
-          &kind.backwardWeight.bytes, &kind.savedBytes, &kind.inputBytes,
-          &kind.outputBytes, &kind.feedBytes, &kind.carriedBytes,
-          &kind.workspaceBytes})
-      if (!(figure->constant >= 0 && figure->constant < kAbsurd &&
-            figure->perSample >= 0 && figure->perSample < kAbsurd)) {
+  auto figures = [&](const BlockKind &kind, const std::string &path) {
+    std::vector<Affine> all = {kind.savedBytes,   kind.inputBytes,
+                               kind.outputBytes,  kind.feedBytes,
+                               kind.carriedBytes, kind.workspaceBytes};
+    for (const Work *work :
+         {&kind.forward, &kind.backwardInput, &kind.backwardWeight}) {
+      all.push_back(work->flops);
+      all.push_back(work->bytes);
+      for (const Exchange &exchange : work->exchanges) {
+        all.push_back(exchange.bytes);
+        all.push_back({exchange.count, 0});
+      }
+    }
+    for (const Affine &figure : all)
+      if (!(figure.constant >= 0 && figure.constant < kAbsurd &&
+            figure.perSample >= 0 && figure.perSample < kAbsurd)) {
         fault(path, "block '" + kind.name +
                         "' has a cost that is negative or absurdly large");
         break;
@@ -72,6 +100,21 @@ Faults ModelProfile::check() const {
                       "' has more trainable parameters than parameters");
     if (static_cast<double>(kind.parameterBytes) > 1e18)
       fault(path, "block '" + kind.name + "' has absurdly many parameters");
+  };
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    std::string path = at("kinds", i);
+    figures(kinds[i], path);
+    uint64_t chips = 1;
+    if (kinds[i].tensorParallel != 1)
+      fault(path, "expected figures of one chip first");
+    for (size_t d = 0; d < kinds[i].sharded.size(); ++d) {
+      const BlockKind &sharded = kinds[i].sharded[d];
+      std::string place = at(in(path, "sharded"), d);
+      figures(sharded, place);
+      if (sharded.tensorParallel <= chips || !sharded.sharded.empty())
+        fault(place, "expected rising numbers of chips above 1");
+      chips = sharded.tensorParallel;
+    }
   }
   uint64_t total = 0;
   for (size_t i = 0; i < runs.size(); ++i) {

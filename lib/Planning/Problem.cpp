@@ -1,6 +1,6 @@
 //===- Problem.cpp - what makes a problem or a strategy impossible --------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM
-// Exceptions. See LICENSE for license information.
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
@@ -52,6 +52,7 @@ public:
     pools();
     for (size_t i = 0; i < strategy.islands.size(); ++i)
       routes(strategy.islands[i], at("islands", i));
+    shardings();
     if (!faults.empty())
       return std::move(faults);
     for (size_t i = 0; i < strategy.islands.size(); ++i)
@@ -245,6 +246,30 @@ private:
               "pool '" + group.pool + "' lacks chips: the strategy needs " +
                   number(used[group.pool]) + ", it has " + number(chips));
     });
+  }
+
+  /// That there are figures of each block on as many chips as hold it.
+  void shardings() {
+    for (size_t i = 0; i < strategy.islands.size(); ++i) {
+      uint64_t first = 0;
+      for (size_t s = 0; s < strategy.islands[i].stages.size(); ++s) {
+        const Stage &stage = strategy.islands[i].stages[s];
+        auto runs = slice(problem.model.runs, first, stage.blocks);
+        first += stage.blocks;
+        for (size_t g = 0; g < stage.replicas.size(); ++g)
+          for (const BlockRun &run : runs) {
+            uint64_t chips = stage.replicas[g].tensorParallel;
+            const BlockKind &kind = problem.model.kinds[run.kind];
+            if (kind.on(chips))
+              continue;
+            std::string path = at(in(at("islands", i), "stages"), s);
+            fault(in(at(in(path, "replicas"), g), "tensor_parallel"),
+                  "there is no sharding of block '" + kind.name + "' over " +
+                      number(chips) + " chips");
+            break;
+          }
+      }
+    }
   }
 
   void way(const std::string &path, const std::string &from,

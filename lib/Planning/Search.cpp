@@ -372,10 +372,12 @@ Strategy strategyOf(const Problem &problem, const StrategyPins &pins) {
     island.schedule = plain.schedule.value_or(Schedule::OneFOneB);
     island.chunks = plain.chunks.value_or(1);
     island.innerSteps = plain.innerSteps;
-    for (const StagePins &stage : *plain.stages)
-      island.stages.push_back({*stage.blocks, *stage.recompute,
-                               stage.optimizerSharding.value_or(false),
-                               stage.replicas});
+    for (const StagePins &stage : *plain.stages) {
+      Stage &whole = island.stages.emplace_back(
+          Stage{*stage.blocks, *stage.recompute, false, stage.replicas});
+      whole.optimizerSharding = stage.optimizerSharding.value_or(
+          shardsOptimizer(problem, whole.replicaCount()));
+    }
     strategy.islands.push_back(std::move(island));
   }
   strategy.server = completeServer(problem, pins, strategy);

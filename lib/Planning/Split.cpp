@@ -19,6 +19,7 @@
 #include "SplitTable.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace tombolo::planning {
@@ -45,42 +46,54 @@ SplitTable::SplitTable(const Problem &problem, uint64_t microbatch)
                                   cut <= tie.blockNumbers.back();
                          });
     });
+}
 
+const SplitTable::Memory &SplitTable::memoryOf(uint64_t tensorParallel) const {
+  auto [entry, isNew] = memories.try_emplace(tensorParallel);
+  Memory &memory = entry->second;
+  if (!isNew)
+    return memory;
+  StageRanks ranks{tensorParallel, 1};
   size_t count = positions.size();
-  none.resize(count);
-  full.resize(count);
-  inputAt.assign(count, 0);
-  outputAt.assign(count, 0);
+  memory.none.resize(count);
+  memory.full.resize(count);
+  memory.inputAt.assign(count, 0);
+  memory.outputAt.assign(count, 0);
+  auto figures = [&](uint64_t block) -> const BlockKind & {
+    const BlockKind &kind =
+        problem.model.kinds[slice(problem.model.runs, block, 1)[0].kind];
+    const BlockKind *sharded = kind.on(tensorParallel);
+    return sharded ? *sharded : kind;
+  };
   for (size_t i = 0; i + 1 < count; ++i) {
-    auto here = slice(problem.model.runs, positions[i], 1);
-    inputAt[i] =
-        problem.model.kinds[here[0].kind].inputBytes.at(this->microbatch);
-    auto before = slice(problem.model.runs, positions[i + 1] - 1, 1);
-    outputAt[i + 1] =
-        problem.model.kinds[before[0].kind].outputBytes.at(this->microbatch);
+    memory.inputAt[i] = figures(positions[i]).inputBytes.at(microbatch);
+    memory.outputAt[i + 1] =
+        figures(positions[i + 1] - 1).outputBytes.at(microbatch);
     for (size_t j = i + 1; j < count; ++j) {
       auto runs =
           slice(problem.model.runs, positions[i], positions[j] - positions[i]);
       // Memory is linear in the microbatches in flight.
       auto terms = [&](const Recompute &recompute) {
-        Terms result;
-        result.fixed =
-            memoryUse(problem, runs, this->microbatch, 0, recompute, true, true)
-                .total();
-        result.perFlight =
-            memoryUse(problem, runs, this->microbatch, 1, recompute, true, true)
-                .total() -
-            result.fixed;
-        return result;
+        MemoryUse idle = memoryUse(problem, runs, microbatch, 0, recompute,
+                                   true, true, ranks);
+        MemoryUse one = memoryUse(problem, runs, microbatch, 1, recompute, true,
+                                  true, ranks);
+        return Terms{idle.total() - idle.gradients - idle.optimizerState,
+                     idle.gradients, idle.optimizerState,
+                     one.total() - idle.total()};
       };
-      none[i].push_back(terms({Recompute::None, 0}));
-      full[i].push_back(terms({Recompute::Full, 0}));
+      memory.none[i].push_back(terms({Recompute::None, 0}));
+      memory.full[i].push_back(terms({Recompute::Full, 0}));
     }
   }
+  return memory;
 }
 
-const SplitTable::Times &SplitTable::timesOf(const Chip &chip) const {
-  auto [entry, isNew] = times.try_emplace(chip.name);
+const SplitTable::Times &
+SplitTable::timesOf(const Chip &chip, const ReplicaChips &replica) const {
+  auto [entry, isNew] =
+      times.try_emplace({chip.name, replica.count, replica.wire.bytesPerSecond,
+                         replica.wire.latency});
   Times &sums = entry->second;
   if (!isNew)
     return sums;
@@ -90,29 +103,41 @@ const SplitTable::Times &SplitTable::timesOf(const Chip &chip) const {
     StageTimes piece = blockSeconds(problem,
                                     slice(problem.model.runs, positions[i],
                                           positions[i + 1] - positions[i]),
-                                    chip, microbatch, Recompute());
+                                    chip, microbatch, Recompute(), replica);
     sums.all.push_back(sums.all.back() + piece.forward + piece.backward);
     sums.forward.push_back(sums.forward.back() + piece.forward);
   }
   return sums;
 }
 
-double SplitTable::seconds(const Chip &chip, size_t i, size_t j,
-                           bool recompute) const {
-  const Times &sums = timesOf(chip);
+double SplitTable::seconds(const Chip &chip, const ReplicaChips &replica,
+                           size_t i, size_t j, bool recompute) const {
+  const Times &sums = timesOf(chip, replica);
   double result = sums.all[j] - sums.all[i];
   return recompute ? result + sums.forward[j] - sums.forward[i] : result;
 }
 
-double SplitTable::bytes(size_t i, size_t j, bool recompute, uint64_t inFlight,
-                         bool first, bool last) const {
-  const Terms &terms = (recompute ? full : none)[i][j - i - 1];
+double SplitTable::bytes(const StageRanks &ranks, size_t i, size_t j,
+                         bool recompute, uint64_t inFlight, bool first,
+                         bool last) const {
+  const Memory &memory = memoryOf(ranks.tensorParallel);
+  const Terms &terms = (recompute ? memory.full : memory.none)[i][j - i - 1];
   double flying = static_cast<double>(inFlight);
   double total = terms.fixed + flying * terms.perFlight;
-  if (!first) // as in memoryUse
-    total += (flying + 3) * inputAt[i];
+  // All as in memoryUse.
+  double gradients = terms.gradients, state = terms.optimizerState;
+  if (ranks.optimizerParts > 1 && gradients > 0) {
+    double parts = static_cast<double>(ranks.optimizerParts);
+    double padded = std::ceil(gradients / (64 * parts)) * 64 * parts;
+    state *= padded / gradients / parts;
+    total += padded - gradients;
+    gradients = padded;
+  }
+  total += gradients + state;
+  if (!first)
+    total += (flying + 3) * memory.inputAt[i];
   if (!last)
-    total += 4 * outputAt[j];
+    total += 4 * memory.outputAt[j];
   return total;
 }
 
@@ -155,6 +180,9 @@ std::vector<Split> splitBlocks(const Problem &problem, const SplitTable &table,
   points[0][0].push_back({});
   for (size_t s = 0; s < stages; ++s) {
     const Chip &chip = *request.stages[s];
+    StageRanks ranks = request.ranks.empty() ? StageRanks() : request.ranks[s];
+    ReplicaChips replica =
+        request.replicas.empty() ? ReplicaChips() : request.replicas[s];
     double available = availableBytes(problem, chip);
     uint64_t inFlight =
         scheduleStage(request.schedule, stages, s, request.microbatches)
@@ -179,7 +207,7 @@ std::vector<Split> splitBlocks(const Problem &problem, const SplitTable &table,
         for (bool option : {false, true}) {
           if (pinned && (pinned->kind == Recompute::Full) != option)
             continue;
-          if (table.bytes(i, j, option, inFlight, isFirst, isLast) <=
+          if (table.bytes(ranks, i, j, option, inFlight, isFirst, isLast) <=
               available) {
             recompute = option;
             break;
@@ -187,7 +215,7 @@ std::vector<Split> splitBlocks(const Problem &problem, const SplitTable &table,
         }
         if (!recompute)
           continue;
-        double seconds = table.seconds(chip, i, j, *recompute);
+        double seconds = table.seconds(chip, replica, i, j, *recompute);
         for (size_t k = 0; k < before.size(); ++k)
           points[s + 1][j].push_back(
               {before[k].sum + seconds, std::max(before[k].slowest, seconds),

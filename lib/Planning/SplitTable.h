@@ -11,6 +11,7 @@
 
 #include <map>
 #include <string>
+#include <tuple>
 
 namespace tombolo::planning {
 
@@ -25,16 +26,24 @@ public:
   const std::vector<uint64_t> &cuts() const { return positions; }
 
   /// Seconds of one microbatch through blocks [cuts[i], cuts[j]).
-  double seconds(const Chip &chip, size_t i, size_t j, bool recompute) const;
+  double seconds(const Chip &chip, const ReplicaChips &replica, size_t i,
+                 size_t j, bool recompute) const;
 
   /// Bytes of a rank that holds [cuts[i], cuts[j]).
-  double bytes(size_t i, size_t j, bool recompute, uint64_t inFlight,
-               bool first, bool last) const;
+  double bytes(const StageRanks &ranks, size_t i, size_t j, bool recompute,
+               uint64_t inFlight, bool first, bool last) const;
 
 private:
   struct Terms {
-    double fixed = 0;
+    double fixed = 0; // but gradients and optimizer state
+    double gradients = 0;
+    double optimizerState = 0;
     double perFlight = 0;
+  };
+  /// Of one number of chips.
+  struct Memory {
+    std::vector<std::vector<Terms>> none, full; // [i][j - i - 1]
+    std::vector<double> inputAt, outputAt;      // boundary tensors at a cut
   };
   struct Times {
     std::vector<double> all, forward; // sums up to each cut
@@ -43,10 +52,12 @@ private:
   const Problem &problem;
   double microbatch;
   std::vector<uint64_t> positions;
-  std::vector<std::vector<Terms>> none, full; // [i][j - i - 1]
-  std::vector<double> inputAt, outputAt;      // boundary tensors at a cut
-  mutable std::map<std::string, Times> times; // by chip
-  const Times &timesOf(const Chip &chip) const;
+  mutable std::map<uint64_t, Memory> memories; // by chips of a replica
+  /// By chip, chips of a replica and their wire.
+  mutable std::map<std::tuple<std::string, uint64_t, double, double>, Times>
+      times;
+  const Memory &memoryOf(uint64_t tensorParallel) const;
+  const Times &timesOf(const Chip &chip, const ReplicaChips &replica) const;
 };
 
 /// `splitBlocks` on a table with the request's microbatch.

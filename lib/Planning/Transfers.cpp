@@ -102,15 +102,54 @@ static double ringSeconds(double members, double bytes,
                       : 2 * (members - 1) * transfer.seconds(bytes / members);
 }
 
+Transfer insideReplicas(const Topology &topology, const ChipRange &range,
+                        uint64_t tensorParallel) {
+  Transfer slowest;
+  if (tensorParallel <= 1)
+    return slowest;
+  const Pool &pool = *topology.findPool(range.pool);
+  // Whether one lies on two nodes repeats with the nodes.
+  bool crosses = tensorParallel > pool.chipsPerNode;
+  uint64_t replicas = std::min(range.count / tensorParallel, pool.chipsPerNode);
+  for (uint64_t r = 0; r < replicas && !crosses; ++r) {
+    uint64_t first = range.first + r * tensorParallel;
+    crosses = nodeOf(pool, first) != nodeOf(pool, first + tensorParallel - 1);
+  }
+  if (pool.chipsPerNode > 1)
+    slowest = over(pool.intraNode);
+  if (crosses)
+    slowest =
+        slower(slowest, over(topology.wireBetween(range.pool, range.pool)));
+  return slowest;
+}
+
+double exchangeSeconds(const Work &work, uint64_t chips, const Transfer &wire,
+                       double samples) {
+  if (chips <= 1)
+    return 0;
+  double steps = 0;
+  for (size_t c = 0; c < kCollectives; ++c)
+    steps += work.exchanges[c].count *
+             (static_cast<Collective>(c) == Collective::AllReduce ? 2 : 1);
+  if (steps == 0)
+    return 0;
+  steps *= static_cast<double>(chips - 1);
+  // Infinite where there is no wire.
+  return wire.seconds(work.sentBytes(chips, samples)) +
+         (steps - 1) * wire.latency;
+}
+
 double allReduceSeconds(const Topology &topology,
-                        const std::vector<ChipRange> &ranges, double bytes) {
-  uint64_t ranks = 0;
+                        const std::vector<ChipRange> &ranges, double bytes,
+                        uint64_t tensorParallel) {
+  uint64_t replicas = 0;
   for (const ChipRange &range : ranges)
-    ranks += range.count;
-  if (ranks <= 1)
+    replicas += range.count / tensorParallel;
+  if (replicas <= 1)
     return 0;
   if (ranges.size() > 1) {
-    // Several pools: one ring over all ranks at the pace of the slowest wire.
+    // Several pools: one ring over all replicas at the pace of the slowest
+    // wire.
     Transfer slowest;
     for (size_t i = 0; i < ranges.size(); ++i) {
       slowest =
@@ -125,7 +164,7 @@ double allReduceSeconds(const Topology &topology,
             slower(slowest,
                    over(topology.wireBetween(ranges[i].pool, ranges[i].pool)));
     }
-    return ringSeconds(static_cast<double>(ranks), bytes, slowest);
+    return ringSeconds(static_cast<double>(replicas), bytes, slowest);
   }
   const ChipRange &range = ranges[0];
   const Pool &pool = *topology.findPool(range.pool);
@@ -133,17 +172,23 @@ double allReduceSeconds(const Topology &topology,
   double nodes =
       static_cast<double>(nodeOf(pool, last) - nodeOf(pool, range.first) + 1);
   if (nodes == 1)
-    return ringSeconds(static_cast<double>(ranks), bytes, over(pool.intraNode));
-  // Inside a node each chip ends up with the sum of one part; the parts are
-  // then summed between nodes side by side, each with its chip's share of the
+    return ringSeconds(static_cast<double>(replicas), bytes,
+                       over(pool.intraNode));
+  Transfer between = over(topology.wireBetween(range.pool, range.pool));
+  // Replicas that do not lie on whole nodes, or the other way round: a ring.
+  if (pool.chipsPerNode % tensorParallel != 0 ||
+      range.first % tensorParallel != 0)
+    return ringSeconds(static_cast<double>(replicas), bytes, between);
+  // Inside a node each replica ends up with the sum of one part; the parts are
+  // then summed between nodes side by side, each chip with its share of the
   // network cards. A node used in part has fewer and larger parts.
   uint64_t inFirst = pool.chipsPerNode - range.first % pool.chipsPerNode;
   uint64_t inLast = last % pool.chipsPerNode + 1;
-  double fewest = static_cast<double>(std::min(inFirst, inLast));
-  double most = static_cast<double>(std::min(range.count, pool.chipsPerNode));
-  double seconds =
-      ringSeconds(nodes, bytes / fewest,
-                  over(topology.wireBetween(range.pool, range.pool)));
+  double fewest =
+      static_cast<double>(std::min(inFirst, inLast) / tensorParallel);
+  double most = static_cast<double>(std::min(range.count, pool.chipsPerNode) /
+                                    tensorParallel);
+  double seconds = ringSeconds(nodes, bytes / fewest, between);
   if (most > 1)
     seconds += ringSeconds(most, bytes, over(pool.intraNode));
   return seconds;

@@ -38,6 +38,8 @@ struct GroupPrediction {
   double backwardSeconds = 0; // with recomputation
   double sendForwardSeconds = 0;
   double sendBackwardSeconds = 0;
+  double exchangeSeconds = 0;  // of forward and backward: collectives in a
+                               // replica, nothing overlapped
   double allReduceSeconds = 0; // per inner step
   double updateSeconds = 0;
   uint64_t microbatchesInFlight = 0;
@@ -70,17 +72,35 @@ struct Prediction {
 double seconds(const Chip &chip, Precision precision, const Work &work,
                double samples);
 
+/// Chips of a replica and the wire between them.
+struct ReplicaChips {
+  uint64_t count = 1;
+  Transfer wire;
+};
+
 /// Forward and backward seconds of the blocks in `runs` on one microbatch.
 StageTimes blockSeconds(const Problem &problem,
                         const std::vector<BlockRun> &runs, const Chip &chip,
-                        double microbatch, const Recompute &recompute);
+                        double microbatch, const Recompute &recompute,
+                        const ReplicaChips &replica = {});
+
+/// What a stage is held by.
+struct StageRanks {
+  uint64_t tensorParallel = 1;
+  /// Replicas that share the optimizer's state; 1: each has all of it.
+  uint64_t optimizerParts = 1;
+};
 
 /// Memory of one rank of a stage that holds `runs`. `first` and `last`: whether
 /// the model begins and ends here (no neighbour to talk to).
 MemoryUse memoryUse(const Problem &problem, const std::vector<BlockRun> &runs,
                     double microbatch, uint64_t inFlight,
                     const Recompute &recompute, bool first, bool last,
-                    uint64_t tensorParallel = 1);
+                    const StageRanks &ranks = {});
+
+/// Whether a stage of so many replicas shards its optimizer state when nobody
+/// says: where that saves memory.
+bool shardsOptimizer(const Problem &problem, uint64_t replicas);
 
 /// What a stage may use of a chip's memory.
 double availableBytes(const Problem &problem, const Chip &chip);

@@ -8,8 +8,10 @@
 #define TOMBOLO_PLANNING_MODEL_H
 
 #include "tombolo/Planning/Fault.h"
+#include "tombolo/Planning/Strategy.h"
 #include "tombolo/Planning/Topology.h"
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -31,10 +33,33 @@ struct Affine {
   bool operator==(const Affine &) const = default;
 };
 
-/// What one function of a block does when called once.
+/// What the chips of a tensor-parallel replica do together.
+enum class Collective { AllReduce, ReduceScatter, AllGather, AllToAll };
+inline constexpr size_t kCollectives = 4;
+/// `all-reduce`, `reduce-scatter` ...
+const char *name(Collective collective);
+
+/// Collectives of one kind: how many, and the bytes of the whole tensors.
+struct Exchange {
+  double count = 0;
+  Affine bytes;
+  bool operator==(const Exchange &) const = default;
+};
+
+/// What one function of a block does when called once, on one chip.
 struct Work {
   Affine flops; // multiplications and additions counted separately
   Affine bytes; // read and written
+  std::array<Exchange, kCollectives> exchanges; // by Collective
+
+  Exchange &of(Collective collective) {
+    return exchanges[static_cast<size_t>(collective)];
+  }
+  const Exchange &of(Collective collective) const {
+    return exchanges[static_cast<size_t>(collective)];
+  }
+  /// What a chip of `chips` sends, by rings.
+  double sentBytes(uint64_t chips, double samples) const;
   bool operator==(const Work &) const = default;
 };
 
@@ -42,6 +67,7 @@ struct Work {
 /// on one microbatch. All figures are at the precision of the profile.
 struct BlockKind {
   std::string name;
+  uint64_t tensorParallel = 1; // chips the figures are for, each one's
   Work forward;
   Work backwardInput;          // gradient of the block's input
   Work backwardWeight;         // gradients of its parameters
@@ -54,6 +80,14 @@ struct BlockKind {
   Affine feedBytes;            // model inputs and labels it reads
   Affine carriedBytes;         // from backward-input to backward-weight
   Affine workspaceBytes;       // scratch of the largest of its functions
+  /// Bytes of gradients of parameters that every chip has whole, as partial
+  /// sums: summed over the chips once a step.
+  uint64_t partialGradientBytes = 0;
+  /// The block split over more chips, by rising number.
+  std::vector<BlockKind> sharded;
+
+  /// The figures over this many chips; null: there are none.
+  const BlockKind *on(uint64_t chips) const;
   bool operator==(const BlockKind &) const = default;
 };
 
@@ -82,6 +116,8 @@ struct ModelProfile {
   std::vector<BlockKind> kinds;
   std::vector<BlockRun> runs;
   std::vector<TiedParameter> ties;
+  /// How the blocks are split where they are (`BlockKind::sharded`).
+  std::vector<Sharding> shardings;
 
   uint64_t blocks() const;
   /// Elements over all blocks, a tied parameter counted once.

@@ -35,6 +35,7 @@ struct StageTimes {
   double sendForward = 0;  // one transfer to the next stage
   double sendBackward = 0; // one transfer to the previous stage
   double tail = 0; // once, after the stage's last backward: reduce and update
+  double exchanges = 0; // of forward and backward: collectives in a replica
 };
 
 struct PipelineTime {

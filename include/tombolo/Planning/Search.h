@@ -14,8 +14,12 @@ namespace tombolo::planning {
 /// How to split the blocks of a model over stages of given chips.
 struct SplitRequest {
   std::vector<const Chip *> stages; // the chip of each stage
-  uint64_t microbatch = 1;          // samples
-  uint64_t microbatches = 1;        // of one replica and step
+  /// Per stage, where replicas have several chips or share the optimizer's
+  /// state; empty or one entry per stage.
+  std::vector<StageRanks> ranks;
+  std::vector<ReplicaChips> replicas;
+  uint64_t microbatch = 1;   // samples
+  uint64_t microbatches = 1; // of one replica and step
   Schedule schedule = Schedule::OneFOneB;
   /// Per stage, where pinned; empty or one entry per stage.
   std::vector<std::optional<uint64_t>> blocks;

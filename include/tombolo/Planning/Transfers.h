@@ -45,10 +45,23 @@ placeRanks(const Strategy &strategy);
 Transfer transferBetween(const Topology &topology, const ChipRange &from,
                          const ChipRange &to);
 
-/// Seconds of a sum over all `ranges` by rings of 2 (n - 1) steps of bytes / n:
-/// inside each node, then between nodes, part by part, then inside again.
+/// Seconds of a sum over the replicas in `ranges`, of `tensorParallel` chips
+/// each, that all chips of a replica take part in with `bytes` of their own, by
+/// rings of 2 (n - 1) steps of bytes / n: inside each node, then between nodes,
+/// part by part, then inside again.
 double allReduceSeconds(const Topology &topology,
-                        const std::vector<ChipRange> &ranges, double bytes);
+                        const std::vector<ChipRange> &ranges, double bytes,
+                        uint64_t tensorParallel = 1);
+
+/// The slowest wire between neighbours among the chips of any one of the
+/// replicas that lie side by side in a range.
+Transfer insideReplicas(const Topology &topology, const ChipRange &range,
+                        uint64_t tensorParallel);
+
+/// Seconds of a function's collectives over the chips of a replica, by rings of
+/// k - 1 steps (an all-reduce: twice that), one after the other.
+double exchangeSeconds(const Work &work, uint64_t chips, const Transfer &wire,
+                       double samples);
 
 /// One outer synchronisation with nothing overlapped: its time, and the bytes
 /// that cross between sites in both directions.
