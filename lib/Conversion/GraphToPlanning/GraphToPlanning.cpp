@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Conversion/GraphToPlanning.h"
+#include "BlockFigures.h"
 #include "tombolo/Dialect/Graph/IR/GraphOps.h"
 #include "tombolo/Dialect/Graph/IR/GraphTypes.h"
 #include "tombolo/Dialect/Graph/Transforms/Specialize.h"
@@ -16,12 +17,6 @@
 using namespace mlir;
 using namespace tombolo;
 using planning::Affine;
-
-/// The line through a figure at one and at two samples.
-static Affine lineThrough(double one, double two) {
-  double slope = std::max(two - one, 0.0);
-  return {std::max(one - slope, 0.0), slope};
-}
 
 static Affine bytesOf(Type type) {
   if (!isa<RankedTensorType>(type))
@@ -38,62 +33,14 @@ static planning::Work workOf(func::FuncOp function) {
   });
   return {lineThrough(one.flops, two.flops),
           lineThrough(one.bytesRead + one.bytesWritten,
-                      two.bytesRead + two.bytesWritten)};
+                      two.bytesRead + two.bytesWritten),
+          {}};
 }
 
-//===----------------------------------------------------------------------===//
-// Workspace
-//===----------------------------------------------------------------------===//
-
-/// What a value is a view of, through all views.
-static Value storageOf(Value value) {
-  while (Operation *op = value.getDefiningOp()) {
-    if (!isa<graph::ViewOpInterface>(op) || op->getNumOperands() == 0)
-      break;
-    value = op->getOperand(0);
-  }
-  return value;
-}
-
-/// The most bytes of inner values that live at once, at a batch size. Results
-/// and arguments are the caller's; constants are part of the program.
 static double workspaceBytes(func::FuncOp function, int64_t batch) {
-  Block &body = function.getBody().front();
-  DenseMap<Value, Operation *> lastUse;
-  DenseSet<Value> outside;
-  for (Operation &op : body) {
-    bool isReturn = op.hasTrait<OpTrait::IsTerminator>();
-    for (Value operand : op.getOperands()) {
-      Value storage = storageOf(operand);
-      lastUse[storage] = &op;
-      if (isReturn)
-        outside.insert(storage);
-    }
-  }
-  double live = 0, most = 0;
-  for (Operation &op : body) {
-    auto isInner = [&](Value value) {
-      Operation *source = value.getDefiningOp();
-      return source && storageOf(value) == value && !outside.contains(value) &&
-             !source->hasTrait<OpTrait::ConstantLike>() &&
-             isa<RankedTensorType>(value.getType());
-    };
-    auto bytes = [&](Value value) {
-      return static_cast<double>(graph::getNumBytes(value.getType(), batch));
-    };
-    for (Value result : op.getResults())
-      if (isInner(result) && lastUse.contains(result))
-        live += bytes(result);
-    most = std::max(most, live);
-    DenseSet<Value> ended;
-    for (Value operand : op.getOperands()) {
-      Value storage = storageOf(operand);
-      if (lastUse[storage] == &op && ended.insert(storage).second &&
-          isInner(storage))
-        live -= bytes(storage);
-    }
-  }
-  return most;
+  return getWorkspaceBytes(function, [&](Value value) {
+    return static_cast<double>(graph::getNumBytes(value.getType(), batch));
+  });
 }
 
 //===----------------------------------------------------------------------===//
