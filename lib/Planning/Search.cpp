@@ -80,6 +80,18 @@ Faults refuse(const Problem &problem, const Strategy &strategy) {
   return faults.empty() ? supportedBySlice(strategy) : faults;
 }
 
+/// Writes to a strategy how the blocks it splits are split.
+void addShardings(const Problem &problem, Strategy &strategy) {
+  std::set<uint64_t> degrees;
+  for (const Island &island : strategy.islands)
+    for (const Stage &stage : island.stages)
+      for (const ReplicaGroup &group : stage.replicas)
+        degrees.insert(group.tensorParallel);
+  for (const Sharding &sharding : problem.model.shardings)
+    if (degrees.count(sharding.tensorParallel))
+      strategy.shardings.push_back(sharding);
+}
+
 /// Islands with the sites that they use, and the search of each.
 class Searcher {
 public:
@@ -105,6 +117,8 @@ public:
     size_t wanted = std::max<uint64_t>(problem.bounds.candidates, 1);
     if (found.size() > wanted)
       found.resize(wanted);
+    for (Candidate &candidate : found)
+      addShardings(problem, candidate.strategy);
     result.strategies = std::move(found);
     result.lowerBound = lowerBound(problem);
     if (result.strategies.empty())
@@ -398,6 +412,7 @@ SearchResult search(const Problem &problem, const StrategyPins &pins) {
     result.faults = refuse(problem, strategy);
     if (result.faults.empty()) {
       Prediction prediction = evaluate(problem, strategy);
+      addShardings(problem, strategy);
       result.strategies.push_back({std::move(strategy), std::move(prediction)});
     }
     return result;

@@ -21,15 +21,17 @@ std::vector<ShardingDemand> shardingDemands(const Problem &problem,
                                             const StrategyPins &pins) {
   std::map<uint64_t, ShardingDemand> demands;
   std::map<uint64_t, bool> degrees;
-  for (const IslandPins &island :
-       pins.islands.value_or(std::vector<IslandPins>())) {
-    if (!island.stages)
-      continue;
-    for (const StagePins &stage : *island.stages) {
+  size_t islands = pins.islands ? pins.islands->size() : 0;
+  for (size_t i = 0; i < islands; ++i) {
+    const IslandPins &island = (*pins.islands)[i];
+    size_t stages = island.stages ? island.stages->size() : 0;
+    for (size_t s = 0; s < stages; ++s) {
+      const StagePins &stage = (*island.stages)[s];
       uint64_t turn = 0;
       for (const ReplicaGroup &group : stage.replicas)
         turn += std::max<uint64_t>(group.count, 1) * group.share;
-      for (const ReplicaGroup &group : stage.replicas) {
+      for (size_t g = 0; g < stage.replicas.size(); ++g) {
+        const ReplicaGroup &group = stage.replicas[g];
         degrees[group.tensorParallel] = true;
         const Pool *pool = problem.topology.findPool(group.pool);
         if (group.tensorParallel <= 1 || !pool ||
@@ -52,6 +54,9 @@ std::vector<ShardingDemand> shardingDemands(const Problem &problem,
         demand.bytesPerParameter =
             8 + static_cast<double>(
                     problem.training.optimizerStateBytesPerParameter);
+        demand.path = in(
+            at(in(at(in(at("islands", i), "stages"), s), "replicas"), g),
+            "tensor_parallel");
         demands.emplace(group.tensorParallel, demand);
       }
     }

@@ -28,7 +28,6 @@
 #include <bit>
 #include <limits>
 #include <set>
-#include <unordered_map>
 
 namespace tombolo::planning {
 
@@ -36,12 +35,55 @@ namespace {
 
 __extension__ typedef unsigned __int128 Key;
 
-struct KeyHash {
-  size_t operator()(Key key) const {
+/// Numbers by key; open addressing, since there are millions and none is ever
+/// removed.
+class KeyMap {
+public:
+  static constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
+
+  explicit KeyMap(size_t expected) {
+    slots.resize(std::bit_ceil(std::max<size_t>(16, 2 * expected)));
+  }
+  /// The number of a key, to be set where it is `kNone`.
+  uint32_t &operator[](Key key) {
+    if (2 * used >= slots.size())
+      grow();
+    Slot &slot = find(key);
+    if (slot.number == kNone) {
+      slot.key = key;
+      ++used;
+    }
+    return slot.number;
+  }
+  uint32_t at(Key key) { return find(key).number; }
+
+private:
+  struct Slot {
+    Key key = 0;
+    uint32_t number = kNone;
+  };
+  std::vector<Slot> slots;
+  size_t used = 0;
+
+  static size_t hash(Key key) {
     uint64_t low = static_cast<uint64_t>(key);
     uint64_t high = static_cast<uint64_t>(key >> 64);
-    uint64_t hash = (low ^ (high * 0x9e3779b97f4a7c15u)) * 0xff51afd7ed558ccdu;
-    return hash ^ (hash >> 32);
+    uint64_t mixed = (low ^ (high * 0x9e3779b97f4a7c15u)) * 0xff51afd7ed558ccdu;
+    return mixed ^ (mixed >> 32);
+  }
+  Slot &find(Key key) {
+    size_t mask = slots.size() - 1;
+    size_t at = hash(key) & mask;
+    while (slots[at].number != kNone && slots[at].key != key)
+      at = (at + 1) & mask;
+    return slots[at];
+  }
+  void grow() {
+    std::vector<Slot> old(2 * slots.size());
+    old.swap(slots);
+    for (const Slot &slot : old)
+      if (slot.number != kNone)
+        find(slot.key) = slot;
   }
 };
 
@@ -83,9 +125,17 @@ public:
     findOrder();
   }
 
-  /// One run. `beam`: rows of a table at most; `bound`: what a choice may cost.
-  /// Nullopt when no choice is left.
-  std::optional<ShardingSolution> run(uint64_t beam, int64_t bound);
+  /// One run. `beam`: rows of a table at most, the cheapest and those of the
+  /// choice `known`; `bound`: what a choice may cost. Nullopt when no choice is
+  /// left.
+  std::optional<ShardingSolution> run(uint64_t beam, int64_t bound,
+                                      const std::vector<uint32_t> *known);
+
+  /// Where nothing is split, if that is allowed.
+  std::optional<ShardingSolution> wholeChoice() const;
+
+  /// A choice as values of all variables.
+  std::vector<uint32_t> valuesOf(const std::vector<size_t> &chosen) const;
 
   bool isTooWide() const { return tooWide; }
 
@@ -96,6 +146,13 @@ private:
   std::vector<Table> initial;
   std::vector<uint32_t> order;
   bool tooWide = false;
+
+  /// What the variables after the ops stand for.
+  struct Stocked {
+    size_t value, reader;
+    std::vector<Stock> list;
+  };
+  std::vector<Stocked> stocked;
 
   /// States wanted of each value by each reader's ops: one set per op.
   std::vector<std::vector<std::vector<uint32_t>>> wanted;
@@ -116,8 +173,11 @@ private:
   std::vector<Stock> stocks(size_t value, size_t reader) const;
 
   class Selector;
-  Table join(const Table &a, const Table &b, int64_t most, uint64_t limit,
-             bool &cut) const;
+  static std::vector<uint32_t> allOf(const Table &a, const Table &b);
+  template <typename Visit>
+  void join(const Table &a, const Table &b,
+            const std::vector<uint32_t> &variables, int64_t most,
+            Visit visit) const;
 };
 
 /// The bits of `to` variables from a key over `from`, which has them all.
@@ -261,6 +321,7 @@ void Elimination::addStocks() {
             given.rows.push_back({Key(i) | Key(s) << bits(given.variables[0]),
                                   {list[s].time, 0, 0}});
       initial.push_back(std::move(given));
+      stocked.push_back({v, reader, list});
       // What each op wants; an op that reads it twice gets two tables.
       for (const Reading &reading : readings[v][reader]) {
         Table there{{static_cast<uint32_t>(reading.op), variable}, {}};
@@ -277,52 +338,139 @@ void Elimination::addStocks() {
     }
 }
 
-/// Always the variable whose elimination leaves the smallest table, as far as
-/// sizes of variables tell.
+std::optional<ShardingSolution> Elimination::wholeChoice() const {
+  ShardingSolution solution;
+  for (const ShardingProblem::Op &op : problem.ops) {
+    size_t whole = 0;
+    for (size_t i = 0; i < op.options.size(); ++i) {
+      auto isWhole = [](uint8_t state) {
+        return state == ShardingProblem::kWhole;
+      };
+      const ShardingProblem::Option &option = op.options[i];
+      if (std::all_of(option.wants.begin(), option.wants.end(), isWhole) &&
+          std::all_of(option.gives.begin(), option.gives.end(), isWhole)) {
+        whole = i;
+        break;
+      }
+    }
+    solution.chosen.push_back(whole);
+  }
+  auto cost = problem.evaluate(solution.chosen);
+  if (!cost)
+    return std::nullopt;
+  solution.cost = *cost;
+  solution.proven = false;
+  return solution;
+}
+
+std::vector<uint32_t>
+Elimination::valuesOf(const std::vector<size_t> &chosen) const {
+  std::vector<uint32_t> values(chosen.begin(), chosen.end());
+  std::vector<uint8_t> given(problem.values.size(), 0);
+  for (size_t o = 0; o < problem.ops.size(); ++o)
+    for (size_t r = 0; r < problem.ops[o].results.size(); ++r)
+      given[problem.ops[o].results[r]] =
+          problem.ops[o].options[chosen[o]].gives[r];
+  std::vector<std::vector<uint32_t>> needed;
+  for (const ShardingProblem::Value &value : problem.values)
+    needed.emplace_back(value.readers, 0);
+  for (size_t o = 0; o < problem.ops.size(); ++o)
+    for (size_t i = 0; i < problem.ops[o].operands.size(); ++i) {
+      const ShardingProblem::Use &use = problem.ops[o].operands[i];
+      needed[use.value][use.reader] |=
+          uint32_t(1) << problem.ops[o].options[chosen[o]].wants[i];
+    }
+  for (const Stocked &stock : stocked) {
+    uint32_t best = 0;
+    int64_t least = std::numeric_limits<int64_t>::max();
+    uint32_t states = needed[stock.value][stock.reader];
+    for (size_t s = 0; s < stock.list.size(); ++s)
+      if (stock.list[s].given == given[stock.value] &&
+          (states & ~stock.list[s].states) == 0 &&
+          stock.list[s].time < least) {
+        least = stock.list[s].time;
+        best = static_cast<uint32_t>(s);
+      }
+    values.push_back(best);
+  }
+  return values;
+}
+
+/// Greedy, by two rules: the variable whose elimination leaves the smallest
+/// table, or the one that joins the fewest choices of variables not joined yet.
+/// The order with less work is taken, as far as sizes of variables tell.
 void Elimination::findOrder() {
   size_t count = sizes.size();
-  std::vector<std::set<uint32_t>> neighbours(count);
+  std::vector<std::set<uint32_t>> start(count);
   for (const Table &table : initial)
     for (uint32_t a : table.variables)
       for (uint32_t b : table.variables)
         if (a != b)
-          neighbours[a].insert(b);
-  std::vector<bool> gone(count, false);
-  auto score = [&](uint32_t variable) {
-    double product = 1;
-    for (uint32_t other : neighbours[variable])
-      product *= static_cast<double>(sizes[other]);
-    return product;
-  };
-  std::vector<double> scores(count);
-  for (uint32_t v = 0; v < count; ++v)
-    scores[v] = score(v);
-  for (size_t step = 0; step < count; ++step) {
-    uint32_t best = 0;
-    double least = std::numeric_limits<double>::infinity();
-    bool found = false;
+          start[a].insert(b);
+  double least = std::numeric_limits<double>::infinity();
+  for (bool byFill : {true, false}) {
+    auto neighbours = start;
+    std::vector<uint32_t> found;
+    std::vector<bool> gone(count, false);
+    bool wide = false;
+    double total = 0;
+    auto size = [&](uint32_t v) { return static_cast<double>(sizes[v]); };
+    auto left = [&](uint32_t v) {
+      double product = 1;
+      for (uint32_t other : neighbours[v])
+        product *= size(other);
+      return product;
+    };
+    auto score = [&](uint32_t v) {
+      if (!byFill)
+        return left(v);
+      double fill = 0;
+      for (uint32_t a : neighbours[v])
+        for (uint32_t b : neighbours[v])
+          if (a < b && !neighbours[a].count(b))
+            fill += size(a) * size(b);
+      return fill;
+    };
+    std::vector<double> scores(count);
     for (uint32_t v = 0; v < count; ++v)
-      if (!gone[v] && (!found || scores[v] < least)) {
-        least = scores[v];
-        best = v;
-        found = true;
+      scores[v] = score(v);
+    for (size_t step = 0; step < count; ++step) {
+      uint32_t best = 0;
+      bool first = true;
+      for (uint32_t v = 0; v < count; ++v)
+        if (!gone[v] && (first || scores[v] < scores[best])) {
+          best = v;
+          first = false;
+        }
+      gone[best] = true;
+      found.push_back(best);
+      total += left(best) * size(best);
+      std::vector<uint32_t> around(neighbours[best].begin(),
+                                   neighbours[best].end());
+      wide |= bits(around) + bits(best) > 128;
+      std::set<uint32_t> touched(around.begin(), around.end());
+      for (uint32_t a : around) {
+        neighbours[a].erase(best);
+        for (uint32_t b : around)
+          if (a != b)
+            neighbours[a].insert(b);
+        if (byFill)
+          touched.insert(neighbours[a].begin(), neighbours[a].end());
       }
-    gone[best] = true;
-    order.push_back(best);
-    std::vector<uint32_t> around(neighbours[best].begin(),
-                                 neighbours[best].end());
-    if (bits(around) + bits(best) > 128)
-      tooWide = true;
-    for (uint32_t a : around) {
-      neighbours[a].erase(best);
-      for (uint32_t b : around)
-        if (a != b)
-          neighbours[a].insert(b);
+      for (uint32_t a : touched)
+        scores[a] = score(a);
     }
-    for (uint32_t a : around)
-      scores[a] = score(a);
+    if (total < least) {
+      least = total;
+      order = std::move(found);
+      tooWide = wide;
+    }
   }
 }
+
+/// Rows kept in the runs that look for a good choice.
+static constexpr uint64_t kNoBeam = uint64_t(1) << 20;
+static constexpr uint64_t kFirstBeam = 256, kLastBeam = 4096, kWider = 8;
 
 static int64_t leastTime(const Table &table) {
   int64_t least = table.rows.empty() ? 0 : table.rows[0].cost.time;
@@ -331,13 +479,19 @@ static int64_t leastTime(const Table &table) {
   return least;
 }
 
-/// Rows that agree in the variables of both, costs added; none above `most`.
-/// Stops beyond `limit` rows and sets `cut`.
-Table Elimination::join(const Table &a, const Table &b, int64_t most,
-                        uint64_t limit, bool &cut) const {
-  Table result;
+std::vector<uint32_t> Elimination::allOf(const Table &a, const Table &b) {
+  std::vector<uint32_t> all;
   std::set_union(a.variables.begin(), a.variables.end(), b.variables.begin(),
-                 b.variables.end(), std::back_inserter(result.variables));
+                 b.variables.end(), std::back_inserter(all));
+  return all;
+}
+
+/// Calls `visit(key, cost)` for rows that agree in the variables of both, costs
+/// added; none above `most`. Stops when it returns false.
+template <typename Visit>
+void Elimination::join(const Table &a, const Table &b,
+                       const std::vector<uint32_t> &variables, int64_t most,
+                       Visit visit) const {
   std::vector<uint32_t> common;
   std::set_intersection(a.variables.begin(), a.variables.end(),
                         b.variables.begin(), b.variables.end(),
@@ -351,7 +505,7 @@ Table Elimination::join(const Table &a, const Table &b, int64_t most,
     std::vector<Move> moves;
     unsigned target = 0, source = 0;
     size_t next = 0;
-    for (uint32_t variable : result.variables) {
+    for (uint32_t variable : variables) {
       unsigned width = bits(variable);
       if (next < table.variables.size() && table.variables[next] == variable) {
         if (!moves.empty() &&
@@ -376,45 +530,36 @@ Table Elimination::join(const Table &a, const Table &b, int64_t most,
   };
   std::vector<Move> movesA = placement(a), movesB = placement(b);
   // The rows of b by what is common, as lists through `next`.
-  std::unordered_map<Key, uint32_t, KeyHash> heads;
-  constexpr uint32_t kEnd = std::numeric_limits<uint32_t>::max();
-  std::vector<uint32_t> next(b.rows.size(), kEnd);
+  KeyMap heads(b.rows.size());
+  std::vector<uint32_t> next(b.rows.size(), KeyMap::kNone);
   std::vector<Key> placed(b.rows.size());
-  heads.reserve(b.rows.size());
   for (size_t i = b.rows.size(); i-- > 0;) {
     placed[i] = place(b.rows[i].key, movesB);
-    auto [entry, isNew] =
-        heads.try_emplace(fromB(b.rows[i].key), static_cast<uint32_t>(i));
-    if (!isNew) {
-      next[i] = entry->second;
-      entry->second = static_cast<uint32_t>(i);
-    }
+    uint32_t &head = heads[fromB(b.rows[i].key)];
+    next[i] = head;
+    head = static_cast<uint32_t>(i);
   }
   for (const Row &row : a.rows) {
-    auto head = heads.find(fromA(row.key));
-    if (head == heads.end())
+    uint32_t head = heads.at(fromA(row.key));
+    if (head == KeyMap::kNone)
       continue;
     Key key = place(row.key, movesA);
-    for (uint32_t i = head->second; i != kEnd; i = next[i]) {
+    for (uint32_t i = head; i != KeyMap::kNone; i = next[i]) {
       ShardingCost cost = row.cost;
       cost += b.rows[i].cost;
-      if (cost.time > most)
-        continue;
-      if (result.rows.size() >= limit) {
-        cut = true;
-        return result;
-      }
-      result.rows.push_back({key | placed[i], cost});
+      if (cost.time <= most && !visit(key | placed[i], cost))
+        return;
     }
   }
-  return result;
 }
 
-std::optional<ShardingSolution> Elimination::run(uint64_t beam, int64_t bound) {
+std::optional<ShardingSolution>
+Elimination::run(uint64_t beam, int64_t bound,
+                 const std::vector<uint32_t> *known) {
   struct Step {
     uint32_t variable;
     std::vector<uint32_t> others;
-    std::unordered_map<Key, uint32_t, KeyHash> best;
+    KeyMap best{0}; // by the others' values
   };
   ShardingSolution solution;
   std::vector<Table> tables = initial;
@@ -439,52 +584,80 @@ std::optional<ShardingSolution> Elimination::run(uint64_t beam, int64_t bound) {
                  : a < b;
     });
     Table joint = std::move(tables[with[0]]);
-    int64_t others = total - least[with[0]];
-    for (size_t i = 1; i < with.size(); ++i) {
-      others -= least[with[i]];
-      bool cut = false;
-      // With a beam the join itself is cut only far beyond it.
-      joint = join(joint, tables[with[i]], bound - others,
-                   beam < (uint64_t(1) << 40) ? beam * 64 : beam, cut);
-      solution.largestTable =
-          std::max<uint64_t>(solution.largestTable, joint.rows.size());
-      solution.proven &= !cut;
-      tables[with[i]] = Table();
-    }
     tables[with[0]] = Table();
+    int64_t others = total - least[with[0]];
+    // With a beam a join is cut only far beyond it.
+    uint64_t limit = beam < kNoBeam ? beam * 64 : beam;
+    for (size_t i = 1; i + 1 < with.size(); ++i) {
+      others -= least[with[i]];
+      Table longer{allOf(joint, tables[with[i]]), {}};
+      join(joint, tables[with[i]], longer.variables, bound - others,
+           [&](Key key, const ShardingCost &cost) {
+             if (longer.rows.size() >= limit)
+               return solution.proven = false;
+             longer.rows.push_back({key, cost});
+             return true;
+           });
+      solution.largestTable =
+          std::max<uint64_t>(solution.largestTable, longer.rows.size());
+      tables[with[i]] = Table();
+      joint = std::move(longer);
+    }
+    // The last join keeps, for each choice of the others, the best.
+    Table last;
+    std::vector<uint32_t> variables = joint.variables;
+    if (with.size() > 1) {
+      others -= least[with.back()];
+      last = std::move(tables[with.back()]);
+      tables[with.back()] = Table();
+      variables = allOf(joint, last);
+    }
     Step step;
     step.variable = variable;
-    for (uint32_t other : joint.variables)
+    for (uint32_t other : variables)
       if (other != variable)
         step.others.push_back(other);
-    Selector rest(*this, joint.variables, step.others);
-    Selector own(*this, joint.variables, {variable});
+    Selector rest(*this, variables, step.others);
+    Selector own(*this, variables, {variable});
     Table left{step.others, {}};
-    std::unordered_map<Key, uint32_t, KeyHash> places;
-    places.reserve(joint.rows.size());
+    KeyMap places(joint.rows.size());
     std::vector<uint32_t> choices;
-    for (const Row &row : joint.rows) {
-      Key key = rest(row.key);
-      uint32_t choice = static_cast<uint32_t>(own(row.key));
-      auto [place, isNew] =
-          places.try_emplace(key, static_cast<uint32_t>(left.rows.size()));
-      if (isNew) {
-        left.rows.push_back({key, row.cost});
+    auto keep = [&](Key all, const ShardingCost &cost) {
+      Key key = rest(all);
+      uint32_t choice = static_cast<uint32_t>(own(all));
+      uint32_t &place = places[key];
+      if (place == KeyMap::kNone) {
+        if (left.rows.size() >= limit) {
+          solution.proven = false;
+          return false;
+        }
+        place = static_cast<uint32_t>(left.rows.size());
+        left.rows.push_back({key, cost});
         choices.push_back(choice);
-        continue;
+        return true;
       }
-      Row &known = left.rows[place->second];
-      uint32_t &chosen = choices[place->second];
-      if (row.cost < known.cost ||
-          (row.cost == known.cost && choice < chosen)) {
-        known.cost = row.cost;
-        chosen = choice;
+      Row &known = left.rows[place];
+      if (cost < known.cost ||
+          (cost == known.cost && choice < choices[place])) {
+        known.cost = cost;
+        choices[place] = choice;
       }
-    }
+      return true;
+    };
+    if (with.size() > 1)
+      join(joint, last, variables, bound - others, keep);
+    else
+      for (const Row &row : joint.rows)
+        if (!keep(row.key, row.cost))
+          break;
+    solution.largestTable =
+        std::max<uint64_t>(solution.largestTable, left.rows.size());
     if (left.rows.empty())
       return std::nullopt;
+    // The places become the choices.
     for (size_t i = 0; i < left.rows.size(); ++i)
-      step.best.emplace(left.rows[i].key, choices[i]);
+      places[left.rows[i].key] = choices[i];
+    step.best = std::move(places);
     if (left.rows.size() > beam) {
       solution.proven = false;
       std::nth_element(left.rows.begin(),
@@ -493,7 +666,21 @@ std::optional<ShardingSolution> Elimination::run(uint64_t beam, int64_t bound) {
                          return a.cost != b.cost ? a.cost < b.cost
                                                  : a.key < b.key;
                        });
+      Key kept = 0;
+      std::optional<Row> keptRow;
+      if (known) {
+        unsigned offset = 0;
+        for (uint32_t other : step.others) {
+          kept |= Key((*known)[other]) << offset;
+          offset += bits(other);
+        }
+        for (size_t i = beam; i < left.rows.size() && !keptRow; ++i)
+          if (left.rows[i].key == kept)
+            keptRow = left.rows[i];
+      }
       left.rows.resize(beam);
+      if (keptRow)
+        left.rows.push_back(*keptRow);
     }
     steps.push_back(std::move(step));
     total = others + leastTime(left);
@@ -526,11 +713,18 @@ std::optional<ShardingSolution> solveSharding(const ShardingProblem &problem,
                                               uint64_t maxRows) {
   constexpr int64_t kNoBound = ShardingUnits::kImpossible;
   Elimination elimination(problem);
-  std::optional<ShardingSolution> best;
+  std::optional<ShardingSolution> best = elimination.wholeChoice();
+  if (elimination.isTooWide())
+    return best;
   uint64_t largest = 0;
-  for (uint64_t beam = std::min<uint64_t>(64, maxRows);; beam *= 16) {
-    beam = std::min(beam, maxRows);
-    auto found = elimination.run(beam, best ? best->cost.time : kNoBound);
+  for (uint64_t beam = std::min(kFirstBeam, maxRows);; beam *= kWider) {
+    // Only the last run may do without a limit.
+    beam = beam > kLastBeam ? maxRows : std::min(beam, maxRows);
+    std::vector<uint32_t> known;
+    if (best)
+      known = elimination.valuesOf(best->chosen);
+    auto found = elimination.run(beam, best ? best->cost.time : kNoBound,
+                                 best ? &known : nullptr);
     if (found) {
       largest = std::max(largest, found->largestTable);
       if (!best || found->proven || found->cost < best->cost)

@@ -29,9 +29,9 @@ struct ShardingReport {
 /// which `dist-propagate-shardings` finds the cheapest sharding again. What
 /// `pins` say is kept. The module stays as it is.
 ///
-/// Returns faults of pins (with their path in `strategy.yaml`), and, with the
-/// path "tensor_parallel", a number of chips that divides nothing; fails with a
-/// diagnostic when the module is not as `graph-differentiate` leaves it.
+/// Returns faults of pins and of a number of chips that divides nothing, with
+/// their paths in `strategy.yaml`; fails with a diagnostic when the module is
+/// not as `graph-differentiate` leaves it.
 mlir::FailureOr<planning::Faults>
 shardModel(mlir::ModuleOp module, planning::ModelProfile &profile,
            llvm::ArrayRef<planning::ShardingDemand> demands,

@@ -28,6 +28,7 @@ struct ShardingDemand {
   /// Whether boundary tensors must be whole: replicas of unequal numbers of
   /// chips meet.
   bool wholeBoundaries = false;
+  std::string path; // in `strategy.yaml`
 
   /// The price of a byte that is kept: the time to read it once.
   double secondsPerByte() const { return 1 / bytesPerSecond; }

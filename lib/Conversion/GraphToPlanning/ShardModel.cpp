@@ -11,7 +11,7 @@
 #include "tombolo/Dialect/Graph/IR/GraphOps.h"
 
 #include "mlir/IR/SymbolTable.h"
-#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/EquivalenceClasses.h"
 
 #include <set>
 
@@ -293,8 +293,7 @@ tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
         return failure();
       for (planning::Fault &fault : own)
         faults.push_back(
-            {fault.path.empty() ? "tensor_parallel" : fault.path,
-             fault.message});
+            {fault.path.empty() ? demand.path : fault.path, fault.message});
       continue;
     }
     const planning::ShardingProblem &problem = builder.getProblem();
@@ -303,7 +302,7 @@ tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
              << fault.path << ": " << fault.message;
     auto solution = planning::solveSharding(problem);
     if (!solution) {
-      faults.push_back({"tensor_parallel",
+      faults.push_back({demand.path,
                         "what is pinned leaves no sharding over " +
                             std::to_string(demand.tensorParallel) + " chips"});
       continue;

@@ -140,7 +140,7 @@ void ShardingBuilder::addValues(size_t k) {
   const ChainKind &chain = kinds[k];
   Kind &kind = found[k];
   kind.values.assign(graph.getNumValues(), 0);
-  std::string block = chain.block.getSymName().str();
+  std::string block = func::FuncOp(chain.block).getSymName().str();
   // What several functions take is one value.
   std::map<std::tuple<Role, unsigned, bool>, size_t> shared;
   auto tensor = [&](std::map<int, size_t> &values, int number, size_t value) {

@@ -11,7 +11,7 @@
 #include "tombolo/Planning/Sharding.h"
 #include "tombolo/Planning/ShardingDemand.h"
 
-#include "llvm/ADT/EquivalenceClasses.h"
+#include "mlir/IR/BuiltinOps.h"
 
 namespace tombolo {
 
