@@ -51,6 +51,9 @@ std::vector<ShardingDemand> shardingDemands(const Problem &problem,
             1, batch / demand.microbatch / std::max<uint64_t>(turn, 1));
         demand.inFlight = std::min<uint64_t>(demand.microbatches,
                                              island.stages->size());
+        bool recomputes = stage.recompute &&
+                          stage.recompute->kind == Recompute::Full;
+        demand.saved = recomputes ? 0 : demand.inFlight;
         demand.bytesPerParameter =
             8 + static_cast<double>(
                     problem.training.optimizerStateBytesPerParameter);

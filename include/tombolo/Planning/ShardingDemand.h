@@ -21,8 +21,9 @@ struct ShardingDemand {
   Transfer wire;             // between the chips of a replica
   uint64_t microbatch = 1;   // samples
   /// Microbatches of a replica's step, over which what happens once a step is
-  /// spread, and those in flight, whose saved values are kept.
-  uint64_t microbatches = 1, inFlight = 1;
+  /// spread; those in flight, whose inputs of blocks are kept; and those whose
+  /// saved values are (0: they are computed again).
+  uint64_t microbatches = 1, inFlight = 1, saved = 1;
   /// Of a parameter that trains: itself, its gradient, the optimizer's state.
   double bytesPerParameter = 16;
   /// Whether boundary tensors must be whole: replicas of unequal numbers of

@@ -416,7 +416,7 @@ void ShardingBuilder::addGradient(size_t k, unsigned result,
 }
 
 void ShardingBuilder::addReturned(size_t k) {
-  double kept = static_cast<double>(kinds[k].count * demand.inFlight);
+  double kept = static_cast<double>(kinds[k].count * demand.saved);
   for (unsigned f = 0; f < graph::kBlockFunctions; ++f)
     for (auto [r, port] : llvm::enumerate(graphs[k].getResults(f))) {
       if (port.role == Role::Parameter) {

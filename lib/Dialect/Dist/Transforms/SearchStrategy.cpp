@@ -36,7 +36,23 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
 
   LogicalResult run() {
     ModuleOp module = getOperation();
-    auto problem = loadProblem(module, precision, globalBatch, stateBytes);
+    planning::StrategyPins pins;
+    std::optional<StrategyFile> file;
+    if (!strategy.empty()) {
+      // Every fault of form is written with its place in the file.
+      file = readStrategyFile(strategy, llvm::errs());
+      if (!file)
+        return failure();
+      pins = file->pins;
+    }
+    // Without a file a fault is about what there is to plan for.
+    topo::TopologyOp topology = topo::findTopology(module);
+    Location sites = topology ? topology.getLoc() : module.getLoc();
+    auto placeOf = [&](StringRef path) -> Location {
+      return file ? placeIn(file->file, path, &getContext()) : sites;
+    };
+    auto problem = loadProblem(module, precision, globalBatch, stateBytes, pins,
+                               placeOf);
     if (failed(problem))
       return failure();
     auto order = planning::parseSchedule(schedule);
@@ -53,20 +69,6 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
     if (!faults.empty())
       return failure();
 
-    planning::StrategyPins pins;
-    std::optional<StrategyFile> file;
-    if (!strategy.empty()) {
-      // Every fault of form is written with its place in the file.
-      file = readStrategyFile(strategy, llvm::errs());
-      if (!file)
-        return failure();
-      pins = file->pins;
-    }
-    // Without a file a fault is about what there is to plan for.
-    Location sites = topo::findTopology(module).getLoc();
-    auto placeOf = [&](StringRef path) -> Location {
-      return file ? placeIn(file->file, path, &getContext()) : sites;
-    };
     planning::SearchResult result = planning::search(*problem, pins);
     for (const planning::Fault &fault : result.faults)
       emitError(placeOf(fault.path), fault.message);

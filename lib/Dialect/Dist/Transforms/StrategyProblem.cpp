@@ -7,15 +7,16 @@
 #include "StrategyProblem.h"
 
 #include "tombolo/Conversion/GraphToPlanning.h"
+#include "tombolo/Conversion/ShardModel.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 
 using namespace mlir;
 using namespace tombolo;
 
-FailureOr<planning::Problem> dist::loadProblem(ModuleOp module,
-                                               StringRef precision,
-                                               uint64_t globalBatch,
-                                               uint64_t stateBytes) {
+FailureOr<planning::Problem>
+dist::loadProblem(ModuleOp module, StringRef precision, uint64_t globalBatch,
+                  uint64_t stateBytes, const planning::StrategyPins &pins,
+                  function_ref<Location(StringRef)> placeOf) {
   if (precision != "f32" && precision != "bf16")
     return module.emitError("expected precision f32 or bf16, got '")
            << precision << "'";
@@ -36,6 +37,15 @@ FailureOr<planning::Problem> dist::loadProblem(ModuleOp module,
   for (const planning::Fault &fault : faults)
     emitError(topo::locate(topology, fault.path), fault.message);
   if (!faults.empty())
+    return failure();
+  auto shardings =
+      shardModel(module, problem.model, shardingDemands(problem, pins),
+                 pins.shardings);
+  if (failed(shardings))
+    return failure();
+  for (const planning::Fault &fault : *shardings)
+    emitError(placeOf(fault.path), fault.message);
+  if (!shardings->empty())
     return failure();
   return problem;
 }

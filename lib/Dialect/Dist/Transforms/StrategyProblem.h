@@ -13,12 +13,14 @@
 
 namespace tombolo::dist {
 
-/// Topology and costs of a module as a problem that has passed its check;
-/// reports what is missing or wrong.
-mlir::FailureOr<planning::Problem> loadProblem(mlir::ModuleOp module,
-                                               llvm::StringRef precision,
-                                               uint64_t globalBatch,
-                                               uint64_t stateBytes);
+/// Topology and costs of a module as a problem that has passed its check, with
+/// the shardings over the numbers of chips that `pins` name; reports what is
+/// missing or wrong. `placeOf`: where a path of `pins` stands.
+mlir::FailureOr<planning::Problem>
+loadProblem(mlir::ModuleOp module, llvm::StringRef precision,
+            uint64_t globalBatch, uint64_t stateBytes,
+            const planning::StrategyPins &pins,
+            llvm::function_ref<mlir::Location(llvm::StringRef)> placeOf);
 
 } // namespace tombolo::dist
 

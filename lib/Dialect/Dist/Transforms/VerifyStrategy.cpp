@@ -28,11 +28,14 @@ struct DistVerify : impl::DistVerifyBase<DistVerify> {
       return signalPassFailure();
     }
     for (StrategyOp op : strategies) {
-      auto problem = loadProblem(getOperation(), precision, op.getGlobalBatch(),
-                                 stateBytes);
+      planning::Strategy strategy = toStrategy(op);
+      auto problem = loadProblem(
+          getOperation(), precision, op.getGlobalBatch(), stateBytes,
+          planning::pinsOf(strategy),
+          [&](StringRef path) { return locate(op, path.str()); });
       if (failed(problem))
         return signalPassFailure();
-      planning::Faults faults = problem->verify(toStrategy(op));
+      planning::Faults faults = problem->verify(strategy);
       for (const planning::Fault &fault : faults)
         emitError(locate(op, fault.path), fault.message);
       if (!faults.empty())
