@@ -21,6 +21,8 @@ struct ShardingReport {
   bool proven = true;
   /// Ops that had to be named for propagation to find the same.
   uint64_t opSeeds = 0;
+  /// Whether propagation from the seeds costs as much as the best choice.
+  bool reproduced = true;
   double seconds = 0; // of one microbatch through the model, with memory
 };
 

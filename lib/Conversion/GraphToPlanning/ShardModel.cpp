@@ -174,6 +174,8 @@ public:
   /// something else in each function, a few times; then all that do.
   LogicalResult run();
 
+  bool isLeast() const;
+
   /// What propagation makes of the seeds.
   std::vector<graph::BlockSharding> found;
   std::vector<SmallVector<graph::ShardingSeeds::Op>> ops() const {
@@ -190,7 +192,6 @@ private:
   std::vector<graph::ShardingSeeds> seeds;
 
   LogicalResult propagate(size_t kind);
-  bool isLeast() const;
   bool addOps(size_t kind, bool all);
 };
 
@@ -323,6 +324,7 @@ tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
     if (reports)
       reports->push_back({demand.tensorParallel, problem.ops.size(),
                           solution->largestTable, solution->proven, opSeeds,
+                          finder.isLeast(),
                           static_cast<double>(solution->cost.time) *
                               problem.unit()});
   }

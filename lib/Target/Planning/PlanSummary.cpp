@@ -52,6 +52,14 @@ void tombolo::printPlanTable(raw_ostream &os, const Candidate &candidate) {
   std::vector<std::vector<std::string>> rows = {
       {"island", "stage", "pool", "replicas", "tp", "blocks", "recompute",
        "memory per chip", "of", "forward", "backward"}};
+  // What the chips of a replica tell each other, where any has several.
+  bool exchanges = false;
+  for (const Island &island : strategy.islands)
+    for (const Stage &stage : island.stages)
+      for (const ReplicaGroup &group : stage.replicas)
+        exchanges |= group.tensorParallel > 1;
+  if (exchanges)
+    rows[0].push_back("of both, tp");
   for (size_t i = 0; i < strategy.islands.size(); ++i) {
     const std::vector<Stage> &stages = strategy.islands[i].stages;
     const auto &foretold = prediction.islands[i].stages;
@@ -64,11 +72,12 @@ void tombolo::printPlanTable(raw_ostream &os, const Candidate &candidate) {
         numbers += "-" + std::to_string(end - 1);
       for (size_t g = 0; g < stages[s].replicas.size(); ++g) {
         const ReplicaGroup &group = stages[s].replicas[g];
-        double memory = 0, forward = 0, backward = 0;
+        double memory = 0, forward = 0, backward = 0, exchanged = 0;
         for (size_t k = s; k < end; ++k) {
           memory = std::max(memory, foretold[k][g].memory.total());
           forward = std::max(forward, foretold[k][g].forwardSeconds);
           backward = std::max(backward, foretold[k][g].backwardSeconds);
+          exchanged = std::max(exchanged, foretold[k][g].exchangeSeconds);
         }
         rows.push_back(
             {std::to_string(i), numbers, group.pool,
@@ -76,6 +85,8 @@ void tombolo::printPlanTable(raw_ostream &os, const Candidate &candidate) {
              std::to_string(stages[s].blocks), stages[s].recompute.text(),
              bytesText(memory), bytesText(foretold[s][g].availableBytes),
              secondsText(forward), secondsText(backward)});
+        if (exchanges)
+          rows.back().push_back(secondsText(exchanged));
       }
     }
   }
@@ -263,6 +274,19 @@ void tombolo::writeSummaryJson(raw_ostream &os, const SearchResult &result,
     }
     return islands;
   };
+  // The same of collectives inside replicas, forward and backward of one
+  // microbatch, nothing overlapped.
+  json::Array exchanges;
+  for (const IslandPrediction &island : prediction.islands) {
+    json::Array stages;
+    for (const auto &groups : island.stages) {
+      double seconds = 0;
+      for (const GroupPrediction &group : groups)
+        seconds = std::max(seconds, group.exchangeSeconds);
+      stages.push_back(figure(seconds));
+    }
+    exchanges.push_back(std::move(stages));
+  }
   json::Object root{
       {"predicted",
        json::Object{
@@ -275,6 +299,7 @@ void tombolo::writeSummaryJson(raw_ostream &os, const SearchResult &result,
             most([](const MemoryUse &use) { return use.total(); })},
            {"host_memory_bytes",
             most([](const MemoryUse &use) { return use.host; })},
+           {"tensor_parallel_seconds", std::move(exchanges)},
            {"wan_bytes_per_round", figure(prediction.wanBytesPerRound)},
            {"bubble_fraction", figure(prediction.bubbleFraction)}}},
       {"search", json::Object{{"candidates", count(result.candidates)},

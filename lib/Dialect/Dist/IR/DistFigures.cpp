@@ -39,6 +39,7 @@ constexpr Figure<IslandPrediction> kOfIsland[] = {
 constexpr Figure<GroupPrediction> kOfGroup[] = {
     {"forward_seconds", &GroupPrediction::forwardSeconds},
     {"backward_seconds", &GroupPrediction::backwardSeconds},
+    {"exchange_seconds", &GroupPrediction::exchangeSeconds},
     {"send_forward_seconds", &GroupPrediction::sendForwardSeconds},
     {"send_backward_seconds", &GroupPrediction::sendBackwardSeconds},
     {"all_reduce_seconds", &GroupPrediction::allReduceSeconds},
