@@ -14,6 +14,7 @@
 // CHECK-NEXT: erf: 15 choices, 0 linear sets agree
 // CHECK-NEXT: sigmoid: 15 choices, 0 linear sets agree
 // CHECK-NEXT: relu: 15 choices, 0 linear sets agree
+// CHECK-NEXT: softplus: 15 choices, 0 linear sets agree
 // CHECK-NEXT: gelu: 15 choices, 0 linear sets agree
 // CHECK-NEXT: softmax: 7 choices, 0 linear sets agree
 // CHECK-NEXT: relu_backward: 15 choices, 1 linear sets agree
@@ -113,6 +114,11 @@ func.func @sigmoid(%x: tensor<12x24xf32>) -> (tensor<12x24xf32>) {
 
 func.func @relu(%x: tensor<12x24xf32>) -> (tensor<12x24xf32>) {
   %y0 = graph.relu %x : tensor<12x24xf32>
+  return %y0 : tensor<12x24xf32>
+}
+
+func.func @softplus(%x: tensor<12x24xf32>) -> (tensor<12x24xf32>) {
+  %y0 = graph.softplus %x : tensor<12x24xf32>
   return %y0 : tensor<12x24xf32>
 }
 
