@@ -391,6 +391,9 @@ void cpu::addElementwiseKernels(KernelTable &table) {
   add(plan::v1::OPCODE_SOFTPLUS, makeUnary<&Loops::softplus>, true);
   add(plan::v1::OPCODE_RELU_BACKWARD, makeBackward<&Loops::reluBackward>,
       false);
+  add(plan::v1::OPCODE_HARD_SWISH, makeUnary<&Loops::hardSwish>, true);
+  add(plan::v1::OPCODE_HARD_SWISH_BACKWARD,
+      makeBackward<&Loops::hardSwishBackward>, false);
   add(plan::v1::OPCODE_GELU, makeGelu, false);
   add(plan::v1::OPCODE_GELU_BACKWARD, makeGeluBackward, false);
   add(plan::v1::OPCODE_WHERE, makeWhere, false);

@@ -265,6 +265,7 @@ def Graph_ErfOp : Graph_UnaryOp<"erf">;
 def Graph_SigmoidOp : Graph_UnaryOp<"sigmoid">;
 def Graph_ReluOp : Graph_UnaryOp<"relu">;
 def Graph_SoftplusOp : Graph_UnaryOp<"softplus">;
+def Graph_HardSwishOp : Graph_UnaryOp<"hard_swish">;
 
 class Graph_UnaryBackwardOp<string mnemonic>
     : Graph_InferredOp<mnemonic, [Graph_PlainCost, Graph_Segment<>]> {
@@ -276,6 +277,7 @@ class Graph_UnaryBackwardOp<string mnemonic>
       "inferLike(location, adaptor.getGradient(), adaptor.getInput(), types)", "{{0}}">.definition;
 }
 def Graph_ReluBackwardOp : Graph_UnaryBackwardOp<"relu_backward">;
+def Graph_HardSwishBackwardOp : Graph_UnaryBackwardOp<"hard_swish_backward">;
 
 def Graph_GeluOp : Graph_InferredOp<"gelu", [Graph_Differentiable, Graph_PlainCost, Graph_Segment<>]> {
   let summary = "Gaussian error linear unit, exact or by tanh";
