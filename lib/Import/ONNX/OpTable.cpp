@@ -57,6 +57,7 @@ static constexpr OpEntry table[] = {
     {"Sigmoid", 1, 1, 0, nullptr, buildUnary<SigmoidOp>},
     {"Relu", 1, 1, 0, nullptr, buildUnary<ReluOp>},
     {"Softplus", 1, 1, 0, nullptr, buildUnary<SoftplusOp>},
+    {"HardSwish", 1, 1, 0, nullptr, buildUnary<HardSwishOp>},
     {"Gelu", 1, 1, 0, nullptr, buildGelu},
     {"Where", 3, 3, 0b001, evaluateWhere, buildWhere},
     {"Cast", 1, 1, 0, evaluateCast, importer::buildCast},

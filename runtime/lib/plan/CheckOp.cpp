@@ -578,6 +578,8 @@ const Rule *findRule(Opcode opcode) {
       {OPCODE_SIGMOID, {checkUnary, true, InPlace::Elementwise}},
       {OPCODE_RELU, {checkUnary, true, InPlace::Elementwise}},
       {OPCODE_SOFTPLUS, {checkUnary, true, InPlace::Elementwise}},
+      {OPCODE_HARD_SWISH, {checkUnary, true, InPlace::Elementwise}},
+      {OPCODE_HARD_SWISH_BACKWARD, {checkPair}},
       {OPCODE_RELU_BACKWARD, {checkPair}},
       {OPCODE_GELU, {checkGelu}},
       {OPCODE_GELU_BACKWARD, {checkGeluBackward}},

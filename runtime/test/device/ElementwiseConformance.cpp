@@ -65,6 +65,9 @@ double geluTanh(double x) {
   return 0.5 * x *
          (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
 }
+double hardSwish(double x) {
+  return x * std::max(0.0, std::min(1.0, x / 6 + 0.5));
+}
 double slope(double (*f)(double), double x) {
   double h = 1e-5;
   return (f(x + h) - f(x - h)) / (2 * h);
@@ -92,6 +95,7 @@ const Unary kUnary[] = {
      [](double x) {
        return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x)));
      }},
+    {"hard_swish", OPCODE_HARD_SWISH, hardSwish},
     {"relu", OPCODE_RELU, [](double x) { return x > 0 ? x : 0; }, false, 0},
 };
 
@@ -301,6 +305,26 @@ TEST_P(DeviceConformance, ReluBackward) {
           .run(device())[0],
       mapped(dy, x, x.dims, [](double g, double v) { return v > 0 ? g : 0; }),
       0);
+}
+
+TEST_P(DeviceConformance, HardSwishBackward) {
+  Host dy = random({3, 21}, 1), x = random({3, 21}, 2, 3.0);
+  expectClose(OpCase(OPCODE_HARD_SWISH_BACKWARD)
+                  .input(dy)
+                  .input(x)
+                  .output(DTYPE_F32, x.dims)
+                  .run(device())[0],
+              mapped(dy, x, x.dims,
+                     [](double g, double v) { return g * slope(hardSwish, v); }),
+              1e-6);
+  // Where pieces meet the middle one counts, as in PyTorch.
+  Host ends = of(DTYPE_F32, {2}, {-3, 3});
+  expectClose(OpCase(OPCODE_HARD_SWISH_BACKWARD)
+                  .input(filled(DTYPE_F32, {2}, 1))
+                  .input(ends)
+                  .output(DTYPE_F32, {2})
+                  .run(device())[0],
+              of(DTYPE_F32, {2}, {-0.5, 1.5}), 1e-6);
 }
 
 TEST_P(DeviceConformance, GeluAndItsGradient) {

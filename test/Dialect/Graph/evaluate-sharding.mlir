@@ -14,9 +14,12 @@
 // CHECK-NEXT: erf: 15 choices, 0 linear sets agree
 // CHECK-NEXT: sigmoid: 15 choices, 0 linear sets agree
 // CHECK-NEXT: relu: 15 choices, 0 linear sets agree
+// CHECK-NEXT: softplus: 15 choices, 0 linear sets agree
+// CHECK-NEXT: hard_swish: 15 choices, 0 linear sets agree
 // CHECK-NEXT: gelu: 15 choices, 0 linear sets agree
 // CHECK-NEXT: softmax: 7 choices, 0 linear sets agree
 // CHECK-NEXT: relu_backward: 15 choices, 1 linear sets agree
+// CHECK-NEXT: hard_swish_backward: 15 choices, 1 linear sets agree
 // CHECK-NEXT: gelu_backward: 15 choices, 1 linear sets agree
 // CHECK-NEXT: softmax_backward: 7 choices, 1 linear sets agree
 // CHECK-NEXT: add: 22 choices, 1 linear sets agree
@@ -116,6 +119,16 @@ func.func @relu(%x: tensor<12x24xf32>) -> (tensor<12x24xf32>) {
   return %y0 : tensor<12x24xf32>
 }
 
+func.func @softplus(%x: tensor<12x24xf32>) -> (tensor<12x24xf32>) {
+  %y0 = graph.softplus %x : tensor<12x24xf32>
+  return %y0 : tensor<12x24xf32>
+}
+
+func.func @hard_swish(%x: tensor<12x24xf32>) -> (tensor<12x24xf32>) {
+  %y0 = graph.hard_swish %x : tensor<12x24xf32>
+  return %y0 : tensor<12x24xf32>
+}
+
 func.func @gelu(%x: tensor<12x24xf32>) -> (tensor<12x24xf32>) {
   %y0 = graph.gelu %x : tensor<12x24xf32>
   return %y0 : tensor<12x24xf32>
@@ -128,6 +141,11 @@ func.func @softmax(%x: tensor<12x24xf32>) -> (tensor<12x24xf32>) {
 
 func.func @relu_backward(%g: tensor<12x24xf32>, %x: tensor<12x24xf32>) -> (tensor<12x24xf32>) {
   %y0 = graph.relu_backward %g, %x : tensor<12x24xf32>, tensor<12x24xf32>
+  return %y0 : tensor<12x24xf32>
+}
+
+func.func @hard_swish_backward(%g: tensor<12x24xf32>, %x: tensor<12x24xf32>) -> (tensor<12x24xf32>) {
+  %y0 = graph.hard_swish_backward %g, %x : tensor<12x24xf32>, tensor<12x24xf32>
   return %y0 : tensor<12x24xf32>
 }
 

@@ -11,7 +11,7 @@
 // segments compute what the functions do.
 // GRADIENTS: 22 gradients agree
 // GRADIENTS: 88 slopes agree
-// GRADIENTS: gradients flow through add, attention, broadcast, concat, cross_entropy, div, erf, exp, gather, gelu, layer_norm, log, matmul, mul, neg, pad, pow, reciprocal, reduce_mean, reduce_sum, relu, reshape, sigmoid, slice, softmax, softplus, split, sqrt, sub, tanh, transpose, where{{$}}
+// GRADIENTS: gradients flow through add, attention, broadcast, concat, cross_entropy, div, erf, exp, gather, gelu, hard_swish, layer_norm, log, matmul, mul, neg, pad, pow, reciprocal, reduce_mean, reduce_sum, relu, reshape, sigmoid, slice, softmax, softplus, split, sqrt, sub, tanh, transpose, where{{$}}
 // SEGMENTS: {{[0-9]+}} segments agree
 
 graph.parameter @table : tensor<5x8xf32> from "table"
@@ -113,11 +113,16 @@ func.func @main(%ids: tensor<?x4xi64> {graph.input = "ids"}, %labels: tensor<?x4
   %u13 = graph.relu %u12 : tensor<?x4x8xf32>
 
   %u14 = graph.softplus %u13 : tensor<?x4x8xf32>
+  // Values on all three pieces of hard_swish.
+  %wide = graph.constant dense<9.0> : tensor<f32>
+  %u15 = graph.mul %u10, %wide : tensor<?x4x8xf32>, tensor<f32> to tensor<?x4x8xf32>
+  %u16 = graph.hard_swish %u15 : tensor<?x4x8xf32>
+  %u17 = graph.add %u14, %u16 : tensor<?x4x8xf32>, tensor<?x4x8xf32> to tensor<?x4x8xf32>
 
   // Norms taken apart: reductions, with and without their dimension.
   %e = graph.get_parameter @e : tensor<8xf32>
   %f = graph.get_parameter @f : tensor<1x4x8xf32>
-  %r0 = graph.add %u14, %x2 : tensor<?x4x8xf32>, tensor<?x4x8xf32> to tensor<?x4x8xf32>
+  %r0 = graph.add %u17, %x2 : tensor<?x4x8xf32>, tensor<?x4x8xf32> to tensor<?x4x8xf32>
   %r1 = graph.reduce_mean %r0 {axes = array<i64: 2>, keep_dims = true} : tensor<?x4x8xf32> to tensor<?x4x1xf32>
   %r2 = graph.sub %r0, %r1 : tensor<?x4x8xf32>, tensor<?x4x1xf32> to tensor<?x4x8xf32>
   %r3 = graph.mul %r2, %e : tensor<?x4x8xf32>, tensor<8xf32> to tensor<?x4x8xf32>

@@ -6,6 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "GraphFamilies.h"
 #include "tombolo/Dialect/Graph/IR/GraphOps.h"
 
 using namespace mlir;
@@ -25,9 +26,9 @@ static RankedTensorType f32TensorOf(ArrayRef<Dim> dims, MLIRContext *context) {
 // Elementwise
 //===----------------------------------------------------------------------===//
 
-static LogicalResult inferBroadcast(OptionalLocation location, Value lhs,
-                                    Value rhs, Type resultElement,
-                                    Types &types) {
+LogicalResult tombolo::graph::inferBroadcast(OptionalLocation location,
+                                             Value lhs, Value rhs,
+                                             Type resultElement, Types &types) {
   RankedTensorType left = typeOf(lhs), right = typeOf(rhs);
   if (left.getElementType() != right.getElementType())
     return emitOptionalError(
@@ -42,75 +43,24 @@ static LogicalResult inferBroadcast(OptionalLocation location, Value lhs,
   return success();
 }
 
-#define TOMBOLO_BINARY(OP)                                                     \
-  LogicalResult OP::inferReturnTypes(MLIRContext *, OptionalLocation location, \
-                                     Adaptor adaptor, Types &types) {          \
-    return inferBroadcast(location, adaptor.getLhs(), adaptor.getRhs(), {},    \
-                          types);                                              \
-  }
-TOMBOLO_BINARY(AddOp)
-TOMBOLO_BINARY(SubOp)
-TOMBOLO_BINARY(MulOp)
-TOMBOLO_BINARY(DivOp)
-TOMBOLO_BINARY(PowOp)
-#undef TOMBOLO_BINARY
-
-#define TOMBOLO_COMPARE(OP)                                                    \
-  LogicalResult OP::inferReturnTypes(MLIRContext *context,                     \
-                                     OptionalLocation location,                \
-                                     Adaptor adaptor, Types &types) {          \
-    return inferBroadcast(location, adaptor.getLhs(), adaptor.getRhs(),        \
-                          IntegerType::get(context, 1), types);                \
-  }
-TOMBOLO_COMPARE(EqualOp)
-TOMBOLO_COMPARE(LessOp)
-#undef TOMBOLO_COMPARE
-
-#define TOMBOLO_UNARY(OP)                                                      \
-  LogicalResult OP::inferReturnTypes(MLIRContext *, OptionalLocation,          \
-                                     Adaptor adaptor, Types &types) {          \
-    types.push_back(adaptor.getInput().getType());                             \
-    return success();                                                          \
-  }
-TOMBOLO_UNARY(NegOp)
-TOMBOLO_UNARY(ExpOp)
-TOMBOLO_UNARY(LogOp)
-TOMBOLO_UNARY(SqrtOp)
-TOMBOLO_UNARY(ReciprocalOp)
-TOMBOLO_UNARY(TanhOp)
-TOMBOLO_UNARY(ErfOp)
-TOMBOLO_UNARY(SigmoidOp)
-TOMBOLO_UNARY(ReluOp)
-TOMBOLO_UNARY(SoftplusOp)
-TOMBOLO_UNARY(GeluOp)
-TOMBOLO_UNARY(SoftmaxOp)
-#undef TOMBOLO_UNARY
-
-static LogicalResult inferLike(OptionalLocation location, Value gradient,
-                               Value other, Types &types) {
-  if (gradient.getType() != other.getType())
-    return emitOptionalError(location, "gradient of type ", gradient.getType(),
+LogicalResult tombolo::graph::inferLike(OptionalLocation location, Value value,
+                                        Value other, Types &types) {
+  if (other && value.getType() != other.getType())
+    return emitOptionalError(location, "gradient of type ", value.getType(),
                              " does not fit the value of type ",
                              other.getType());
-  types.push_back(gradient.getType());
+  types.push_back(value.getType());
   return success();
 }
 
-LogicalResult ReluBackwardOp::inferReturnTypes(MLIRContext *,
-                                               OptionalLocation location,
-                                               Adaptor adaptor, Types &types) {
-  return inferLike(location, adaptor.getGradient(), adaptor.getInput(), types);
+LogicalResult GeluOp::inferReturnTypes(MLIRContext *, OptionalLocation location,
+                                       Adaptor adaptor, Types &types) {
+  return inferLike(location, adaptor.getInput(), {}, types);
 }
 LogicalResult GeluBackwardOp::inferReturnTypes(MLIRContext *,
                                                OptionalLocation location,
                                                Adaptor adaptor, Types &types) {
   return inferLike(location, adaptor.getGradient(), adaptor.getInput(), types);
-}
-LogicalResult SoftmaxBackwardOp::inferReturnTypes(MLIRContext *,
-                                                  OptionalLocation location,
-                                                  Adaptor adaptor,
-                                                  Types &types) {
-  return inferLike(location, adaptor.getGradient(), adaptor.getOutput(), types);
 }
 
 static LogicalResult verifyApproximate(Operation *op, StringRef approximate) {
@@ -166,6 +116,18 @@ OpFoldResult MulOp::fold(FoldAdaptor adaptor) {
 //===----------------------------------------------------------------------===//
 // Reductions and norms
 //===----------------------------------------------------------------------===//
+
+LogicalResult SoftmaxOp::inferReturnTypes(MLIRContext *,
+                                          OptionalLocation location,
+                                          Adaptor adaptor, Types &types) {
+  return inferLike(location, adaptor.getInput(), {}, types);
+}
+LogicalResult SoftmaxBackwardOp::inferReturnTypes(MLIRContext *,
+                                                  OptionalLocation location,
+                                                  Adaptor adaptor,
+                                                  Types &types) {
+  return inferLike(location, adaptor.getGradient(), adaptor.getOutput(), types);
+}
 
 static LogicalResult inferReduction(OptionalLocation location, Value input,
                                     ArrayRef<int64_t> axes, bool keepDims,

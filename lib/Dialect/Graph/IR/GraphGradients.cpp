@@ -340,6 +340,13 @@ FailureOr<Gradients> SoftplusOp::buildGradient(OpBuilder &builder,
   return Gradients{b.mul(results[0], b.create<SigmoidOp>(getInput()))};
 }
 
+FailureOr<Gradients> HardSwishOp::buildGradient(OpBuilder &builder,
+                                                ArrayRef<Value> results,
+                                                ArrayRef<bool> needed) {
+  GradientBuilder b(builder, *this);
+  return Gradients{b.create<HardSwishBackwardOp>(results[0], getInput())};
+}
+
 FailureOr<Gradients> GeluOp::buildGradient(OpBuilder &builder,
                                            ArrayRef<Value> results,
                                            ArrayRef<bool> needed) {

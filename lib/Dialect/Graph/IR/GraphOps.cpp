@@ -6,6 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "GraphFamilies.h"
 #include "tombolo/Dialect/Graph/IR/GraphOps.h"
 
 using namespace mlir;

@@ -6,7 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// The marks in the table of docs/PlanFormat.md.
+// The marks in the table of docs/PlanFormat.md; families have theirs in
+// GraphOps.td.
 //
 //===----------------------------------------------------------------------===//
 
@@ -18,11 +19,6 @@ using namespace tombolo::graph;
 bool ConcatOp::canAccumulate(unsigned) { return true; }
 bool PadOp::canAccumulate(unsigned) { return true; }
 bool GatherBackwardOp::canAccumulate(unsigned) { return true; }
-bool AddOp::canAccumulate(unsigned) { return true; }
-bool SubOp::canAccumulate(unsigned) { return true; }
-bool MulOp::canAccumulate(unsigned) { return true; }
-bool DivOp::canAccumulate(unsigned) { return true; }
-bool PowOp::canAccumulate(unsigned) { return false; }
 bool ReduceSumOp::canAccumulate(unsigned) { return true; }
 bool ReduceMeanOp::canAccumulate(unsigned) { return true; }
 bool ReduceMaxOp::canAccumulate(unsigned) { return false; }
@@ -36,21 +32,6 @@ bool MatmulOp::canWriteView(unsigned) { return true; }
 bool AttentionOp::canWriteView(unsigned result) { return result == 0; }
 bool AttentionBackwardOp::canWriteView(unsigned) { return true; }
 
-bool AddOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool SubOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool MulOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool DivOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool PowOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool NegOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool ExpOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool LogOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool SqrtOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool ReciprocalOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool TanhOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool ErfOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool SigmoidOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool ReluOp::canWriteInPlace(unsigned, unsigned) { return true; }
-bool SoftplusOp::canWriteInPlace(unsigned, unsigned) { return true; }
 bool CrossEntropyBackwardOp::canWriteInPlace(unsigned, unsigned operand) {
   return operand == 0;
 }

@@ -312,7 +312,8 @@ std::unique_ptr<Kernel> makeNeg(OpContext &context) {
 }
 
 /// dy and x of the output's shape.
-std::unique_ptr<Kernel> makeBackward(OpContext &context, RowFunction function) {
+template <RowFunction Loops::*F32>
+std::unique_ptr<Kernel> makeBackward(OpContext &context) {
   context.requireInputs(2, 2);
   context.requireOutputs(1, 1);
   context.requireType(context.inputs[0], plan::v1::DTYPE_F32, "dy");
@@ -320,11 +321,7 @@ std::unique_ptr<Kernel> makeBackward(OpContext &context, RowFunction function) {
   context.requireType(context.outputs[0], plan::v1::DTYPE_F32, "dx");
   context.requireDims(context.inputs[0], context.outputs[0].dims, "dy");
   context.requireDims(context.inputs[1], context.outputs[0].dims, "x");
-  return make(context, function);
-}
-
-std::unique_ptr<Kernel> makeReluBackward(OpContext &context) {
-  return makeBackward(context, context.loops->reluBackward);
+  return make(context, context.loops->*F32);
 }
 
 bool isTanhForm(const OpContext &context) {
@@ -341,9 +338,8 @@ std::unique_ptr<Kernel> makeGelu(OpContext &context) {
 }
 
 std::unique_ptr<Kernel> makeGeluBackward(OpContext &context) {
-  return makeBackward(context, isTanhForm(context)
-                                   ? context.loops->geluTanhBackward
-                                   : context.loops->geluBackward);
+  return isTanhForm(context) ? makeBackward<&Loops::geluTanhBackward>(context)
+                             : makeBackward<&Loops::geluBackward>(context);
 }
 
 template <bool IsLess>
@@ -393,7 +389,11 @@ void cpu::addElementwiseKernels(KernelTable &table) {
   add(plan::v1::OPCODE_SIGMOID, makeUnary<&Loops::sigmoid>, true);
   add(plan::v1::OPCODE_RELU, makeUnary<&Loops::relu>, true);
   add(plan::v1::OPCODE_SOFTPLUS, makeUnary<&Loops::softplus>, true);
-  add(plan::v1::OPCODE_RELU_BACKWARD, makeReluBackward, false);
+  add(plan::v1::OPCODE_RELU_BACKWARD, makeBackward<&Loops::reluBackward>,
+      false);
+  add(plan::v1::OPCODE_HARD_SWISH, makeUnary<&Loops::hardSwish>, true);
+  add(plan::v1::OPCODE_HARD_SWISH_BACKWARD,
+      makeBackward<&Loops::hardSwishBackward>, false);
   add(plan::v1::OPCODE_GELU, makeGelu, false);
   add(plan::v1::OPCODE_GELU_BACKWARD, makeGeluBackward, false);
   add(plan::v1::OPCODE_WHERE, makeWhere, false);

@@ -269,6 +269,9 @@ COMPUTE = {
     "relu": lambda op, x: torch.relu(x),
     "softplus": lambda op, x: torch.nn.functional.softplus(x),
     "relu_backward": lambda op, dy, x: dy * (x > 0),
+    "hard_swish": lambda op, x: x * (x / 6 + 0.5).clamp(0, 1),
+    "hard_swish_backward": lambda op, dy, x:
+        dy * torch.where(x < -3, 0 * x, torch.where(x > 3, 0 * x + 1, x / 3 + 0.5)),
     "gelu": lambda op, x: gelu(x, op.attribute("approximate", "none")),
     "gelu_backward": lambda op, dy, x: dy * gelu_slope(x, op.attribute("approximate", "none")),
     "where": lambda op, c, x, y: torch.where(c, x, y),

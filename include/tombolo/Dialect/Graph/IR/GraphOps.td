@@ -206,30 +206,44 @@ def Graph_CastOp : Graph_Op<"cast", [Graph_Segment<>, Graph_Differentiable, Grap
 // Elementwise
 //===----------------------------------------------------------------------===//
 
-// What the rules of a family of elementwise ops differ in: the sets of operands
-// in which they are linear together.
-class Graph_ElementwiseRule<string linear> {
+// Elementwise ops come in families, whose methods stand here once: a new op is
+// one line, its gradient, and a kernel (docs/AddingAnOp.md). `linear` are the
+// sets of operands in which an op is linear together (ShardingRule::linear).
+class Graph_Elementwise<string inference, string linear> {
   string definition = [{
+    ::llvm::LogicalResult $cppClass::inferReturnTypes(
+        ::mlir::MLIRContext *, ::std::optional<::mlir::Location> location,
+        Adaptor adaptor, ::llvm::SmallVectorImpl<::mlir::Type> &types) {
+      return }] # inference # [{;
+    }
     ::mlir::FailureOr<::tombolo::graph::ShardingRule> $cppClass::getShardingRule() {
       return ::tombolo::graph::getElementwiseRule(*this, }] # linear # [{);
     }
   }];
+  string inPlace = [{
+    bool $cppClass::canWriteInPlace(unsigned, unsigned) { return true; }
+  }];
 }
 
-class Graph_BinaryOp<string mnemonic, string linear, list<Trait> traits = []>
+class Graph_BinaryOp<string mnemonic, string linear, list<Trait> traits = [],
+                     string accumulates = "true">
     : Graph_InferredOp<mnemonic, !listconcat(traits, [Graph_Differentiable, Graph_PlainCost,
         Graph_Segment<["canAccumulate", "canWriteInPlace"]>])> {
   let summary = "elementwise " # mnemonic # " with NumPy broadcasting";
   let arguments = (ins Graph_Tensor:$lhs, Graph_Tensor:$rhs);
   let results = (outs Graph_Tensor:$result);
   let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($lhs) `,` type($rhs) `to` type($result)";
-  let extraClassDefinition = Graph_ElementwiseRule<linear>.definition;
+  defvar family = Graph_Elementwise<
+      "inferBroadcast(location, adaptor.getLhs(), adaptor.getRhs(), {}, types)", linear>;
+  let extraClassDefinition = family.definition # family.inPlace # [{
+    bool $cppClass::canAccumulate(unsigned) { return }] # accumulates # [{; }
+  }];
 }
 def Graph_AddOp : Graph_BinaryOp<"add", "{{0, 1}}", [Commutative]> { let hasFolder = 1; }
 def Graph_SubOp : Graph_BinaryOp<"sub", "{{0, 1}}">;
 def Graph_MulOp : Graph_BinaryOp<"mul", "{{0}, {1}}", [Commutative]> { let hasFolder = 1; }
 def Graph_DivOp : Graph_BinaryOp<"div", "{{0}}">;
-def Graph_PowOp : Graph_BinaryOp<"pow", "{}">;
+def Graph_PowOp : Graph_BinaryOp<"pow", "{}", [], "false">;
 
 class Graph_UnaryOp<string mnemonic, string linear = "{}">
     : Graph_InferredOp<mnemonic, [Graph_Differentiable, Graph_PlainCost,
@@ -238,7 +252,8 @@ class Graph_UnaryOp<string mnemonic, string linear = "{}">
   let arguments = (ins Graph_FloatTensor:$input);
   let results = (outs Graph_FloatTensor:$result);
   let assemblyFormat = "$input attr-dict `:` type($input)";
-  let extraClassDefinition = Graph_ElementwiseRule<linear>.definition;
+  defvar family = Graph_Elementwise<"inferLike(location, adaptor.getInput(), {}, types)", linear>;
+  let extraClassDefinition = family.definition # family.inPlace;
 }
 def Graph_NegOp : Graph_UnaryOp<"neg", "{{0}}">;
 def Graph_ExpOp : Graph_UnaryOp<"exp">;
@@ -250,6 +265,7 @@ def Graph_ErfOp : Graph_UnaryOp<"erf">;
 def Graph_SigmoidOp : Graph_UnaryOp<"sigmoid">;
 def Graph_ReluOp : Graph_UnaryOp<"relu">;
 def Graph_SoftplusOp : Graph_UnaryOp<"softplus">;
+def Graph_HardSwishOp : Graph_UnaryOp<"hard_swish">;
 
 class Graph_UnaryBackwardOp<string mnemonic>
     : Graph_InferredOp<mnemonic, [Graph_PlainCost, Graph_Segment<>]> {
@@ -257,9 +273,11 @@ class Graph_UnaryBackwardOp<string mnemonic>
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_FloatTensor:$input);
   let results = (outs Graph_FloatTensor:$result);
   let assemblyFormat = "$gradient `,` $input attr-dict `:` type($gradient) `,` type($input)";
-  let extraClassDefinition = Graph_ElementwiseRule<"{{0}}">.definition;
+  let extraClassDefinition = Graph_Elementwise<
+      "inferLike(location, adaptor.getGradient(), adaptor.getInput(), types)", "{{0}}">.definition;
 }
 def Graph_ReluBackwardOp : Graph_UnaryBackwardOp<"relu_backward">;
+def Graph_HardSwishBackwardOp : Graph_UnaryBackwardOp<"hard_swish_backward">;
 
 def Graph_GeluOp : Graph_InferredOp<"gelu", [Graph_Differentiable, Graph_PlainCost, Graph_Segment<>]> {
   let summary = "Gaussian error linear unit, exact or by tanh";
@@ -290,7 +308,9 @@ class Graph_CompareOp<string mnemonic> : Graph_InferredOp<mnemonic, [Graph_Plain
   let arguments = (ins Graph_Tensor:$lhs, Graph_Tensor:$rhs);
   let results = (outs Graph_BoolTensor:$result);
   let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($lhs) `,` type($rhs) `to` type($result)";
-  let extraClassDefinition = Graph_ElementwiseRule<"{}">.definition;
+  let extraClassDefinition = Graph_Elementwise<
+      "inferBroadcast(location, adaptor.getLhs(), adaptor.getRhs(), getBool(adaptor.getLhs()), types)",
+      "{}">.definition;
 }
 def Graph_EqualOp : Graph_CompareOp<"equal">;
 def Graph_LessOp : Graph_CompareOp<"less">;

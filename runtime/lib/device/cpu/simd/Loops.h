@@ -47,7 +47,8 @@ struct Loops {
   RowFunction add, sub, mul, div, pow;
   RowFunction neg, exp, log, sqrt, reciprocal, tanh, erf, sigmoid, relu,
       softplus;
-  RowFunction reluBackward; ///< dy, x
+  RowFunction hardSwish;
+  RowFunction reluBackward, hardSwishBackward; ///< dy, x
   RowFunction gelu, geluTanh;
   RowFunction geluBackward, geluTanhBackward; ///< dy, x
 
