@@ -11,6 +11,7 @@
 #include "CheckpointParts.h"
 #include "LaneRunner.h"
 #include "Links.h"
+#include "NumericsLog.h"
 #include "tombolo/runtime/Checkpoint.h"
 #include "tombolo/runtime/InitialParameters.h"
 #include "tombolo/runtime/plan/Instructions.h"
@@ -18,6 +19,7 @@
 #include "tombolo/runtime/plan/Validate.h"
 
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <deque>
 #include <set>
@@ -69,11 +71,13 @@ private:
   // One instruction.
   void execute(const Instruction &instruction,
                std::span<const std::int64_t> variables);
-  void call(const Call &call, std::span<const std::int64_t> variables);
+  void call(const Instruction &instruction,
+            std::span<const std::int64_t> variables);
   void load(const Load &load, std::span<const std::int64_t> variables);
 
   // Around steps.
   void report(std::uint64_t step, double seconds);
+  void checkLoss(std::uint64_t step);
   bool isCheckpointStep(std::uint64_t stepsDone) const;
   /// The first sample of a step. What a resumed run has used before under
   /// another plan shifts all samples of this one.
@@ -126,6 +130,8 @@ private:
   std::vector<std::byte> staged;                     // one sample of one input
   std::vector<std::byte *> addresses;
 
+  std::unique_ptr<NumericsLog> numerics; // null: not asked for
+
   std::unique_ptr<Links> links;
   std::unique_ptr<Exchange> exchange;
   std::vector<const LocalParameter *> exchanged; // tensors of the exchange
@@ -162,6 +168,8 @@ void Rank::Impl::prepare() {
                         std::as_bytes(std::span(&index, 1)));
   }
   prepareSegments();
+  if (options.checkNumerics)
+    numerics = std::make_unique<NumericsLog>(program);
   prepareData();
   loadModel();
 }
@@ -326,7 +334,7 @@ void Rank::Impl::execute(const Instruction &instruction,
                          std::span<const std::int64_t> variables) {
   switch (instruction.action_case()) {
   case Instruction::kCall:
-    return call(instruction.call(), variables);
+    return call(instruction, variables);
   case Instruction::kLoad:
     return load(instruction.load(), variables);
   case Instruction::kSend: {
@@ -357,8 +365,9 @@ void Rank::Impl::execute(const Instruction &instruction,
   }
 }
 
-void Rank::Impl::call(const Call &call,
+void Rank::Impl::call(const Instruction &instruction,
                       std::span<const std::int64_t> variables) {
+  const Call &call = instruction.call();
   addresses.clear();
   for (const Expr &argument : call.arguments())
     addresses.push_back(at(argument, variables));
@@ -366,6 +375,8 @@ void Rank::Impl::call(const Call &call,
   std::byte *workspace =
       segment.workspace_bytes() > 0 ? at(call.workspace(), variables) : nullptr;
   segments[call.segment()]->run(addresses, workspace);
+  if (numerics)
+    numerics->look(device, instruction, variables);
 }
 
 void Rank::Impl::load(const Load &load,
@@ -405,6 +416,27 @@ void Rank::Impl::report(std::uint64_t step, double seconds) {
   metrics.seconds = seconds;
   metrics.tokens = island.batch() * plan.model().tokens_per_sample();
   events.step(metrics);
+}
+
+/// Every rank has the island's sums, so that all end in the same step.
+void Rank::Impl::checkLoss(std::uint64_t step) {
+  float stats[2];
+  getFloats(program.stats_address(), stats);
+  double loss = stats[1] == 0 ? stats[0] : stats[0] / stats[1];
+  if (std::isfinite(loss))
+    return;
+  std::string what = "step " + std::to_string(step) + ": the loss is " +
+                     (std::isnan(loss) ? "nan"
+                      : loss > 0       ? "inf"
+                                       : "-inf");
+  if (!numerics)
+    throw Error(Status::Failed, what,
+                "; give --check-numerics to learn which op made it so");
+  std::string cause = numerics->cause();
+  if (cause.empty()) // whoever has a cause explains more
+    throw PeerError(what, ": no op made it so of finite operands: what was "
+                          "loaded, or a sum over ranks, is not finite");
+  throw Error(Status::Failed, what, ": ", cause);
 }
 
 /// With a server only where the local parameters are the global ones.
@@ -506,10 +538,13 @@ void Rank::Impl::run() {
         giveUp);
     for (currentStep = firstStep; currentStep < options.steps; ++currentStep) {
       auto start = std::chrono::steady_clock::now();
+      if (numerics)
+        numerics->beginStep(device, currentStep);
       lanes.run(Phase::Step, currentStep);
       std::chrono::duration<double> took =
           std::chrono::steady_clock::now() - start;
       report(currentStep, took.count());
+      checkLoss(currentStep);
       std::uint64_t stepsDone = currentStep + 1;
       if (stepsDone < options.steps && isCheckpointStep(stepsDone))
         saveCheckpoint(stepsDone);

@@ -14,6 +14,7 @@
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/Onnx.h"
 
+#include <cmath>
 #include <filesystem>
 
 using namespace tombolo::runtime;
@@ -211,6 +212,61 @@ TEST(Rank, RemovesWhatAnotherLeftUnfinished) {
   writeFile(left + "/rank-7.safetensors", "half");
   run.train(4, run.folder / "c");
   EXPECT_FALSE(std::filesystem::exists(left));
+}
+
+/// A run whose first update is so large that the second step's logits overflow.
+TinyRun diverging(const TinyModel &model) {
+  TinyModel wild = model;
+  wild.learningRate = 1e38;
+  return TinyRun(wild);
+}
+
+// A loss that is no number ends the run at once, whatever the layout; what is
+// saved is from before. Nothing is named that was not asked for.
+TEST(Rank, EndsWhenTheLossIsNotFinite) {
+  for (Layout layout : {Layout{1, 1, 1}, Layout{2, 2, 1}, Layout{1, 2, 1, 2}}) {
+    TinyRun run = diverging(layout.model());
+    std::string message;
+    try {
+      run.train(9, run.folder / "c", false, 1);
+    } catch (const Error &error) {
+      EXPECT_EQ(error.exitStatus(), 3);
+      message = error.what();
+    }
+    EXPECT_NE(message.find(": the loss is "), message.npos) << message;
+    EXPECT_NE(message.find("; give --check-numerics"), message.npos) << message;
+    auto at = static_cast<std::uint64_t>(
+        std::stoi(message.substr(message.find("step ") + 5)));
+    EXPECT_GT(at, 0u);
+    EXPECT_EQ(latestCheckpoint(run.folder / "c", 0),
+              checkpointFolder(run.folder / "c", 0, at));
+  }
+}
+
+// Asked, the rank that made it so names the op, where it first was.
+TEST(Rank, NamesTheOpThatMadeTheLossNotFinite) {
+  TinyRun late = diverging(shaped(1, 1, 2));
+  late.config.checkNumerics = true;
+  expectError([&] { late.train(9); },
+              "step 4: the loss is inf: the first op to make it so was in step "
+              "4, microbatch 4 of this rank: segment 'loss', op 0 "
+              "(cross_entropy): output 0 (value 2 in argument 'stats', f32[1]) "
+              "is inf at element 0");
+  // The second stage divides by a weight of zero what the first sends.
+  TinyRun first(shaped(2, 1));
+  first.plan.mutable_segments(6)->mutable_ops(0)->set_opcode(OPCODE_DIV);
+  first.setWeight("norm.weight", 3, 0);
+  first.config.checkNumerics = true;
+  expectError([&] { first.train(9); },
+              "step 0: the loss is nan: the first op to make it so was in step "
+              "0, microbatch 0 of this rank: segment 'scale', op 0 (div): "
+              "output 0 (value 2 in argument 'y', f32[4, 8]) is ");
+  // What is loaded is nobody's fault.
+  TinyRun given(shaped(1, 1));
+  given.setWeight("table", 0, NAN);
+  given.config.checkNumerics = true;
+  expectError([&] { given.train(9); },
+              "step 0: the loss is nan: no op made it so of finite operands");
 }
 
 TEST(Rank, KeepsTwoGenerations) {

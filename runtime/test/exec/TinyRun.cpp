@@ -94,6 +94,22 @@ void TinyRun::dropWeights() {
   writeFile(onnx, proto.SerializeAsString());
 }
 
+void TinyRun::setWeight(const std::string &name, std::size_t element,
+                        float value) {
+  onnx_subset::ModelProto proto;
+  std::ifstream file(onnx, std::ios::binary);
+  if (!proto.ParseFromIstream(&file))
+    throw Error("'", onnx, "' does not parse");
+  initial[name].at(element) = value;
+  for (auto &tensor : *proto.mutable_graph()->mutable_initializer())
+    if (tensor.name() == name)
+      std::copy_n(reinterpret_cast<const char *>(&value), sizeof value,
+                  tensor.mutable_raw_data()->begin() +
+                      static_cast<std::ptrdiff_t>(element * sizeof value));
+  file.close();
+  writeFile(onnx, proto.SerializeAsString());
+}
+
 std::vector<double> TinyRun::train(std::uint64_t steps,
                                    const std::string &checkpointDir,
                                    bool resume, std::uint64_t every) {
@@ -115,7 +131,9 @@ std::vector<double> TinyRun::train(std::uint64_t steps,
         own.checkpointDir = checkpointDir;
         own.checkpointEvery = every;
         own.resume = resume;
-        std::unique_ptr<Device> device = createDevice("cpu");
+        DeviceOptions deviceOptions;
+        deviceOptions.checkNumerics = config.checkNumerics;
+        std::unique_ptr<Device> device = createDevice("cpu", deviceOptions);
         std::unique_ptr<Transport> transport = hub.transport(rank);
         RankEvents events;
         events.step = [&](const StepMetrics &metrics) {

@@ -40,6 +40,9 @@ public:
                                 std::uint64_t change = ~0ull,
                                 std::uint64_t batch = 0);
 
+  /// Changes the model's file, and `initial`.
+  void setWeight(const std::string &name, std::size_t element, float value);
+
   /// Makes the model a skeleton: its weights in a file that does not exist.
   void dropWeights();
 

@@ -175,6 +175,41 @@ protected:
   Plan plan;
 };
 
+/// A loss that is no number ends the run with status 3 and names its step;
+/// asked, the op that made it so too.
+TEST_F(Local, EndsWhenTheLossIsNotFinite) {
+  TinyModel wild;
+  wild.tokens = kTokens;
+  wild.vocabulary = kVocabulary;
+  wild.replicas = 2;
+  wild.learningRate = 1e38;
+  std::string hash = plan.model_hash();
+  plan = tinyPlan(wild);
+  plan.set_model_hash(hash);
+  savePlan();
+  Outcome outcome = run(arguments(50));
+  EXPECT_EQ(outcome.status, 3);
+  EXPECT_NE(outcome.errors.find(": the loss is "), std::string::npos)
+      << outcome.errors;
+  std::size_t at = outcome.errors.find("step ");
+  ASSERT_NE(at, std::string::npos) << outcome.errors;
+  int step = std::stoi(outcome.errors.substr(at + 5));
+  bool told = false;
+  for (const json &line : metrics())
+    told |= line.contains("loss") && line.at("step") == step &&
+            line.at("loss").is_null();
+  EXPECT_TRUE(told) << outcome.errors;
+  std::vector<std::string> words = arguments(50);
+  words.push_back("--check-numerics");
+  outcome = run(words);
+  EXPECT_EQ(outcome.status, 3);
+  EXPECT_NE(outcome.errors.find("first op to make it so was in step"),
+            std::string::npos)
+      << outcome.errors;
+  EXPECT_NE(outcome.errors.find("segment '"), std::string::npos)
+      << outcome.errors;
+}
+
 /// Both islands train, meet every third step and at the end, and what comes out
 /// is written.
 TEST_F(Local, TrainsTwoIslands) {
@@ -376,9 +411,8 @@ TEST_F(Local, ServerAndAgentsStartedApart) {
     std::vector<std::string> words = arguments(4);
     words[0] = "site";
     words.erase(words.begin() + 8, words.begin() + 10); // --metrics
-    words.insert(words.end(),
-                 {"--site", site, "--server", address, "--run-id", "by-hand",
-                  "--timeout-seconds", "300"});
+    words.insert(words.end(), {"--site", site, "--server", address, "--run-id",
+                               "by-hand", "--timeout-seconds", "300"});
     agents.push_back(start(words));
   }
   for (pid_t agent : agents) {

@@ -46,6 +46,7 @@ struct RankOptions {
   std::uint32_t threads = 0; ///< 0: cores divided by ranks
   std::uint32_t tokenBytes = 2;
   std::optional<std::uint64_t> shuffle;
+  bool checkNumerics = false;
   double timeoutSeconds = 600; ///< how long a peer may stay silent
 };
 

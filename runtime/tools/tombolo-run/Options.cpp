@@ -61,6 +61,9 @@ void tombolo::runtime::addRankOptions(CLI::App &app, RankOptions &options) {
       ->check(CLI::IsMember({2, 4}));
   app.add_option("--shuffle", options.shuffle,
                  "permute the samples, from a seed");
+  app.add_flag("--check-numerics", options.checkNumerics,
+               "when a loss is NaN or infinite, name the op that made it so "
+               "(slow)");
   app.add_option("--timeout-seconds", options.timeoutSeconds,
                  "how long a peer may stay silent")
       ->check(CLI::PositiveNumber);
@@ -89,6 +92,8 @@ tombolo::runtime::rankArguments(const RankOptions &options) {
   add("--token-bytes", std::to_string(options.tokenBytes));
   if (options.shuffle)
     add("--shuffle", std::to_string(*options.shuffle));
+  if (options.checkNumerics)
+    words.push_back("--check-numerics");
   add("--timeout-seconds", std::to_string(options.timeoutSeconds));
   return words;
 }

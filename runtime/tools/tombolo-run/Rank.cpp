@@ -83,8 +83,10 @@ void train(const Options &options, Output &output) {
   config.checkpointDir = options.common.checkpointDir;
   config.checkpointEvery = options.common.checkpointEvery;
   config.resume = options.common.resume;
+  config.checkNumerics = options.common.checkNumerics;
 
   DeviceOptions deviceOptions;
+  deviceOptions.checkNumerics = options.common.checkNumerics;
   deviceOptions.threads = options.common.threads ? options.common.threads : 1;
   std::unique_ptr<Device> device = createDevice(options.device, deviceOptions);
 

@@ -27,7 +27,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace tombolo::plan::v1 {
@@ -106,10 +108,18 @@ public:
   /// outlive its executables.
   virtual std::unique_ptr<Executable>
   prepare(const plan::v1::Segment &segment) = 0;
+
+  /// With `DeviceOptions::checkNumerics`: the first op that has run since the
+  /// last call and made a NaN or an infinity of operands without, in words
+  /// (segment, op, output, element); nothing where there was none.
+  virtual std::optional<std::string> takeNonFinite() { return std::nullopt; }
 };
 
 struct DeviceOptions {
   unsigned threads = 1; ///< of one rank's kernels (cpu)
+  /// Look at the operands of every op for `takeNonFinite`: several times
+  /// slower.
+  bool checkNumerics = false;
 };
 
 /// Makes the device called `name`: "cpu", or "null", which checks and prepares

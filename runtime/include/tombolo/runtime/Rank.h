@@ -48,6 +48,9 @@ struct RankConfig {
   std::string checkpointDir;         ///< empty: none are written
   std::uint64_t checkpointEvery = 0; ///< steps; 0: only after the last
   bool resume = false;
+  /// Name the op that made a loss not finite; the device must have been made
+  /// with `DeviceOptions::checkNumerics`.
+  bool checkNumerics = false;
 };
 
 /// One inner step, before its update.
@@ -84,7 +87,9 @@ public:
   ~Rank();
 
   /// Connects and trains. Throws what went wrong first here, or PeerError when
-  /// it was elsewhere.
+  /// it was elsewhere. A step whose loss is NaN or infinite ends the run
+  /// (status 3) after its metrics have been told and before it is saved; with
+  /// `checkNumerics` ranks that have not made it so throw PeerError.
   void run();
 
 private:

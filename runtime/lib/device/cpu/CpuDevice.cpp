@@ -10,8 +10,11 @@
 
 #include "../HostMemory.h"
 #include "Kernel.h"
+#include "Numerics.h"
 
 #include <omp.h>
+
+#include <utility>
 
 using namespace tombolo;
 using namespace tombolo::runtime;
@@ -49,14 +52,21 @@ private:
   device::AlignedBuffer buffer;
 };
 
+/// What the executables of a device have found, when they look.
+struct Numerics {
+  bool checked = false;
+  std::optional<std::string> fault; // the first since it was taken
+};
+
 class CpuExecutable : public Executable {
 public:
   CpuExecutable(const plan::v1::Segment &segment, const Loops &loops,
-                unsigned threads, SharedScratch &scratch)
-      : segment(device::resolve(segment)), scratch(scratch), threads(threads) {
-    const device::ResolvedSegment &resolved = this->segment;
+                unsigned threads, SharedScratch &scratch, Numerics &numerics)
+      : segment(device::resolve(segment)), scratch(scratch), numerics(numerics),
+        threads(threads) {
     for (int i = 0; i < segment.ops_size(); ++i)
-      kernels.push_back(makeOp(segment.ops(i), i, resolved, loops));
+      kernels.push_back(makeOp(segment, i, loops));
+    const device::ResolvedSegment &resolved = this->segment;
     bases.resize(resolved.bases());
     bases[resolved.constantsBase()] = resolved.constants.data();
   }
@@ -70,14 +80,21 @@ public:
     bases[segment.workspaceBase()] = workspace;
     bases[segment.scratchBase()] = scratch.data();
     ThreadCount guard(threads);
-    for (const std::unique_ptr<Kernel> &kernel : kernels)
-      kernel->run(bases.data());
+    for (std::size_t i = 0; i < kernels.size(); ++i) {
+      bool watched = !watches.empty() && !numerics.fault;
+      if (watched)
+        watches[i].before(bases.data());
+      kernels[i]->run(bases.data());
+      if (watched)
+        numerics.fault = watches[i].after(bases.data());
+    }
   }
 
 private:
-  std::unique_ptr<Kernel> makeOp(const plan::v1::Op &op, int index,
-                                 const device::ResolvedSegment &resolved,
+  std::unique_ptr<Kernel> makeOp(const plan::v1::Segment &message, int index,
                                  const Loops &loops) {
+    const plan::v1::Op &op = message.ops(index);
+    const device::ResolvedSegment &resolved = segment;
     OpContext context;
     context.opcode = op.opcode();
     context.where = "segment '" + resolved.name + "', op " +
@@ -98,6 +115,8 @@ private:
     };
     collect(op.inputs(), context.inputs);
     collect(op.outputs(), context.outputs);
+    if (numerics.checked)
+      watches.emplace_back(context, message);
     std::unique_ptr<Kernel> kernel = makeKernel(context);
     scratch.atLeast(context.scratchBytes);
     return kernel;
@@ -105,28 +124,37 @@ private:
 
   device::ResolvedSegment segment;
   SharedScratch &scratch;
+  Numerics &numerics;
   unsigned threads;
   std::vector<std::unique_ptr<Kernel>> kernels;
+  std::vector<NumericsWatch> watches; // one per kernel, or none
   std::vector<std::byte *> bases;
 };
 
 class CpuDevice : public device::HostMemoryDevice {
 public:
   explicit CpuDevice(const DeviceOptions &options)
-      : threads(std::max(options.threads, 1u)), loops(selectLoops()) {}
+      : threads(std::max(options.threads, 1u)),
+        loops(selectLoops()), numerics{options.checkNumerics, std::nullopt} {}
 
   std::string_view name() const override { return "cpu"; }
 
   std::unique_ptr<Executable>
   prepare(const plan::v1::Segment &segment) override {
     ThreadCount guard(threads);
-    return std::make_unique<CpuExecutable>(segment, loops, threads, scratch);
+    return std::make_unique<CpuExecutable>(segment, loops, threads, scratch,
+                                           numerics);
+  }
+
+  std::optional<std::string> takeNonFinite() override {
+    return std::exchange(numerics.fault, std::nullopt);
   }
 
 private:
   unsigned threads;
   const Loops &loops;
   SharedScratch scratch;
+  Numerics numerics;
 };
 
 } // namespace
