@@ -32,6 +32,7 @@ FailureOr<planning::Problem> dist::loadProblem(ModuleOp module,
   problem.model = std::move(*model);
   problem.training.globalBatch = globalBatch;
   problem.training.optimizerStateBytesPerParameter = stateBytes;
+  problem.bounds.tiesAcrossStages = true;
   planning::Faults faults = problem.check();
   for (const planning::Fault &fault : faults)
     emitError(topo::locate(topology, fault.path), fault.message);
