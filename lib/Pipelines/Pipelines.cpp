@@ -25,11 +25,14 @@ void addGraphPasses(OpPassManager &manager,
   // a type only when they are folded.
   manager.addPass(graph::createGraphInferShapes());
   manager.addPass(graph::createGraphFoldConstants());
+  // Before patterns: without dropout there are more of them.
+  manager.addPass(graph::createGraphAssignDropout({options.dropout}));
   // Correctness: the loss comes next, so that what only other outputs need is
   // dead before blocks are found, and so that the loss is part of the last one.
   graph::GraphAppendLossOptions loss;
   loss.kind = options.loss;
   loss.label = options.label;
+  loss.mask = options.lossMask;
   loss.ignoreIndex = options.ignoreIndex;
   manager.addPass(graph::createGraphAppendLoss(loss));
   // Speed of the result: kernels want whole patterns. Before blocks are found,
@@ -92,10 +95,12 @@ void addDistPasses(OpPassManager &manager,
   optimizer.beta2 = options.beta2;
   optimizer.epsilon = options.epsilon;
   optimizer.weightDecay = options.weightDecay;
+  llvm::append_range(optimizer.weightDecayExclude, options.weightDecayExclude);
   optimizer.momentum = options.momentum;
   optimizer.schedule = options.schedule;
   optimizer.warmupSteps = options.warmupSteps;
   optimizer.decaySteps = options.decaySteps;
+  optimizer.clipGradientNorm = options.clipGradientNorm;
   manager.addPass(dist::createDistInstantiateOptimizer(optimizer));
   manager.addPass(dist::createDistPlaceServers());
 }

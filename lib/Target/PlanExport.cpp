@@ -88,7 +88,7 @@ public:
 private:
   LogicalResult exportOp(ComputeOp op) {
     v1::Op &to = *message.add_ops();
-    v1::Opcode opcode;
+    v1::Opcode opcode = v1::OPCODE_UNSPECIFIED;
     if (!v1::Opcode_Parse("OPCODE_" + op.getOpcode().upper(), &opcode) ||
         opcode == v1::OPCODE_UNSPECIFIED)
       return op.emitOpError() << "unknown opcode '" << op.getOpcode() << "'";
@@ -217,6 +217,12 @@ public:
     if (failed(stats) || failed(updates))
       return failure();
     message.set_stats_address(*stats);
+    if (auto squares = program.getGradientSquares()) {
+      FailureOr<int64_t> address = fixed(program, *squares);
+      if (failed(address))
+        return failure();
+      message.set_gradient_squares_address(*address);
+    }
     message.set_updates_address(*updates);
     if (auto address = program.getTensorIndex()) {
       FailureOr<int64_t> index = fixed(program, *address);
@@ -241,6 +247,8 @@ public:
       to.set_name(state.getStateName().str());
       to.set_offset(*offset);
       to.set_part_bytes(state.getPartBytes());
+      to.set_begin(state.getBegin());
+      to.set_bytes(state.getBytes());
     }
     for (auto semaphore : program.getOps<SemaphoreOp>())
       semaphores.insert({semaphore.getSymName(), semaphores.size()});
@@ -248,6 +256,10 @@ public:
     if (failed(exportBody(program.getStep().getBody().front(),
                           *message.mutable_step())))
       return failure();
+    if (auto evaluate = program.getEvaluate())
+      if (failed(exportBody(evaluate.getBody().front(),
+                            *message.mutable_evaluate())))
+        return failure();
     return exportBody(program.getFinish().getBody().front(),
                       *message.mutable_finish());
   }
@@ -367,6 +379,12 @@ private:
       toExpr(load.getMicrobatch(), *message.mutable_microbatch());
       return toAddress(op, load.getAddress(), *message.mutable_address());
     }
+    if (auto stamp = dyn_cast<StampOp>(op)) {
+      v1::Stamp &message = *to.mutable_stamp();
+      toExpr(stamp.getMicrobatch(), *message.mutable_microbatch());
+      toExpr(stamp.getBlock(), *message.mutable_block());
+      return toAddress(op, stamp.getAddress(), *message.mutable_address());
+    }
     if (auto send = dyn_cast<SendOp>(op))
       return exportTransfer(send, *to.mutable_send());
     if (auto receive = dyn_cast<ReceiveOp>(op))
@@ -381,6 +399,8 @@ private:
       message.set_kind(kind);
       message.set_group(
           static_cast<v1::Collective::Group>(collective.getGroup()));
+      if (auto stages = collective.getStages())
+        message.mutable_stages()->Assign(stages->begin(), stages->end());
       message.set_elements(collective.getElements());
       message.set_dtype(toDType(collective.getType()));
       return toAddress(op, collective.getAddress(), *message.mutable_address());
@@ -488,6 +508,8 @@ private:
     how.set_global_batch(training.getGlobalBatch());
     how.set_precision(training.getPrecision() == "bf16" ? v1::PRECISION_BF16
                                                         : v1::PRECISION_F32);
+    if (training.getSettings().contains("clip_gradient_norm"))
+      how.set_clip_gradient_norm(real("clip_gradient_norm"));
     if (training.getOptimizer() == "sgd") {
       how.mutable_sgd()->set_momentum(real("momentum"));
       how.mutable_sgd()->set_weight_decay(real("weight_decay"));

@@ -52,7 +52,7 @@ REASONS = [
     (r"dimension \d of input '\w+' is 0|computes with a tensor of shape \[.*\b0\b.*\]"
      r"|takes nothing of axis", "tensors without elements"),
     (r"has opset \d+, expected 11", "an operator that opset 11 changed"),
-    (r"dropout with ratio [\d.]+ is not there yet", "random numbers"),
+    (r"draws a mask of its own", "random numbers"),
     (r"a step of -1 is not there yet", "Slice backwards"),
     (r"expects a float operand, got 'tensor<.*i(32|64)>'", "arithmetic of integers on a device"),
     (r"expected indices in \[0, \d+\), got -\d", "negative indices that are not constant"),
@@ -150,6 +150,11 @@ class Case:
             self.fault = done.stderr.strip() or f"import: exit status {done.returncode}"
             return
         self.ir = done.stdout
+        # Before opset 12 the operator does not say that it trains; the cases are
+        # of evaluation, and run without the masks.
+        if "graph.dropout" in self.ir and self.model.opset_import[0].version >= 12:
+            self.fault = "dropout draws a mask of its own"
+            return
         signature = re.search(r"func\.func @main\(.*", self.ir).group(0)
         types = re.findall(r'(tensor<[^>]*>) \{graph\.output = ', signature)
         if types != [type_of(output) for output in self.outputs]:
@@ -209,7 +214,8 @@ def run(cases, folder):
     cases = [case for case in cases if not case.fault]
     for way, passes in (("device", []), ("folded", ["--graph-fold-constants"])):
         some = [case for case in cases if case.way == way]
-        some = convert(some, ["tombolo-opt", *passes, "--graph-convert-segments"])
+        some = convert(some, ["tombolo-opt", "--graph-assign-dropout=ratio=0", *passes,
+                              "--graph-convert-segments"])
         some = convert(some, ["tombolo-translate", "--print-segment",
                               "--output-split-marker=" + MARKER])
         pairs = []

@@ -17,7 +17,6 @@ namespace {
 /// Options of the contract whose work comes later. They are known by name, so
 /// that a command line written for a later version fails for the right reason.
 struct Later {
-  std::optional<double> clipGradNorm;
   std::optional<uint64_t> maxOverlap;
   std::optional<std::string> profile, maxCompression;
   std::optional<double> maxWanGbits, searchSeconds;
@@ -25,8 +24,6 @@ struct Later {
   bool explain = false;
 
   void add(CLI::App &app) {
-    app.add_option("--clip-grad-norm", clipGradNorm,
-                   "bound of the gradient's norm (not there yet)");
     app.add_option("--objective", objective,
                    "throughput; cost is not there yet")
         ->check(CLI::IsMember({"throughput", "cost"}));
@@ -45,8 +42,6 @@ struct Later {
 
   /// The option that is given and not there yet, or nothing.
   std::string asked() const {
-    if (clipGradNorm)
-      return "--clip-grad-norm";
     if (objective != "throughput")
       return "--objective " + objective;
     // An upper bound that this version stays below anyway is no fault; one
@@ -93,6 +88,14 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
       ->capture_default_str();
   app.add_option("--label", options.graph.label, "name of the labels")
       ->capture_default_str();
+  app.add_option("--dropout", options.graph.dropout,
+                 "ratio of all dropouts of the model, 0 for none; default: what "
+                 "the model says; tombolo-run --seed seeds the masks")
+      ->check(CLI::Range(0.0, 0.999999));
+  app.add_option("--loss-mask", options.graph.lossMask,
+                 "input of the data with a weight for each label, e.g. "
+                 "loss_mask, f32: the loss is the sum of weighted losses / the "
+                 "sum of weights; default: all weigh 1");
   app.add_option("--ignore-index", options.graph.ignoreIndex,
                  "labels of this value do not count")
       ->capture_default_str();
@@ -109,6 +112,11 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
   CLI::Option *decay =
       app.add_option("--weight-decay", options.lowering.weightDecay,
                      "default: 0.01 for adamw, 0 for sgd");
+  app.add_option("--weight-decay-exclude", options.lowering.weightDecayExclude,
+                 "'vectors' (biases, scales of norms: parameters of one "
+                 "dimension), or a regular expression of names: parameters that "
+                 "do not decay; may be given several times; default: all decay")
+      ->take_all();
   real("--momentum", options.lowering.momentum, "sgd");
   app.add_option("--lr-schedule", options.lowering.schedule,
                  "constant, or decay to 0 as cosine or linear")
@@ -123,6 +131,10 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
                  "the learning rate is 0")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option("--clip-grad-norm", options.lowering.clipGradientNorm,
+                 "scale the mean gradients of a step down to this norm over all "
+                 "parameters, e.g. 1.0; default: no bound")
+      ->check(CLI::PositiveNumber);
   app.add_option("--precision", options.lowering.precision, "f32 or bf16")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();

@@ -17,6 +17,8 @@ namespace tombolo {
 struct GraphPipelineOptions {
   std::string loss = "cross-entropy";
   std::string label = "labels";
+  double dropout = -1; // ratio of all dropouts; below 0: as the model says
+  std::string lossMask; // input with the weights of labels; empty: none
   int64_t ignoreIndex = -100;
 };
 
@@ -29,10 +31,12 @@ struct LoweringPipelineOptions {
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weightDecay = 0.01;
+  std::vector<std::string> weightDecayExclude; // "vectors" or expressions
   double momentum = 0;
   std::string schedule = "constant"; // cosine or linear
   int64_t warmupSteps = 0;
   int64_t decaySteps = 0; // of cosine and linear
+  double clipGradientNorm = 0; // 0: none
 };
 
 /// From an imported model to differentiated blocks.

@@ -70,7 +70,8 @@ static FailureOr<planning::BlockKind> profileBlock(func::FuncOp block,
       if (role == "trainable")
         kind.trainableCount += elements;
     } else if (block.getArgAttr(i, graph::kInputAttr) ||
-               block.getArgAttr(i, graph::kLabelAttr)) {
+               block.getArgAttr(i, graph::kLabelAttr) ||
+               block.getArgAttr(i, graph::kStampAttr)) {
       kind.feedBytes += bytesOf(type);
     } else {
       kind.inputBytes += bytesOf(type);

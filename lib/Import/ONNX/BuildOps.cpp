@@ -8,6 +8,7 @@
 
 #include "OpTable.h"
 
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/Support/FormatVariadic.h"
 
 #include <numeric>
@@ -239,10 +240,73 @@ LogicalResult buildIdentity(NodeContext &context) {
   return context.forwardOperand();
 }
 
+/// The argument of @main that says what masks are drawn of.
+static Value getStamp(OpBuilder &builder, Location loc) {
+  auto main = cast<func::FuncOp>(builder.getBlock()->getParentOp());
+  unsigned count = main.getNumArguments();
+  for (unsigned i = 0; i < count; ++i)
+    if (main.getArgAttr(i, graph::kStampAttr))
+      return main.getArgument(i);
+  main.insertArgument(count, RankedTensorType::get({4}, builder.getI64Type()),
+                      builder.getDictionaryAttr(builder.getNamedAttr(
+                          graph::kStampAttr, builder.getUnitAttr())),
+                      loc);
+  return main.getArgument(count);
+}
+
+/// Dropout of samples that lie along any dimension; without one all samples of
+/// a step share the mask.
+static LogicalResult drop(NodeContext &context, double ratio) {
+  Value value = context.getValue(0);
+  if (!value || failed(context.requireFloat(value)))
+    return failure();
+  auto type = cast<RankedTensorType>(value.getType());
+  Shape shape = getShape(type), split;
+  size_t batch = shape.size();
+  for (auto [i, size] : llvm::enumerate(shape)) {
+    if (size.isConstant()) {
+      split.push_back(size);
+      continue;
+    }
+    batch = i;
+    split.push_back({0, 1});
+    if (size.batch != 1)
+      split.push_back({size.batch, 0});
+  }
+  bool shared = batch == shape.size();
+  if (shared) {
+    batch = 0;
+    split.insert(split.begin(), {1, 0});
+  }
+  SmallVector<int64_t> there, back(split.size());
+  there.push_back(batch);
+  for (size_t i = 0; i < split.size(); ++i)
+    if (i != batch)
+      there.push_back(i);
+  for (auto [i, from] : llvm::enumerate(there))
+    back[from] = i;
+  value = context.makeReshape(value, split);
+  if (!value)
+    return failure();
+  if (batch != 0)
+    value = context.makeTranspose(value, there);
+  OpBuilder &builder = context.getBuilder();
+  value = builder.create<graph::DropoutOp>(
+      context.getLoc(), value.getType(), value,
+      getStamp(builder, context.getLoc()), Value(),
+      builder.getF64FloatAttr(ratio), builder.getI64IntegerAttr(0),
+      shared ? builder.getUnitAttr() : UnitAttr(), DenseI64ArrayAttr());
+  if (batch != 0)
+    value = context.makeTranspose(value, back);
+  value = context.makeReshape(value, shape);
+  return value ? context.setResult(0, value) : failure();
+}
+
 LogicalResult buildDropout(NodeContext &context) {
   double ratio = context.getFloat("ratio", 0.5);
-  // Before opset 12 the operator has no training mode.
-  bool training = false;
+  // Before opset 12 the operator does not say whether it trains; exporters leave
+  // it out where it does not.
+  bool training = true;
   if (context.getOpset() >= 12) {
     auto read = [&](size_t i, Scalar otherwise) -> std::optional<Scalar> {
       if (!context.hasOperand(i))
@@ -257,10 +321,12 @@ LogicalResult buildDropout(NodeContext &context) {
     ratio = given->asReal();
     training = mode->bits;
   }
-  if (training && ratio != 0)
+  if (!(ratio >= 0 && ratio < 1))
     return context.emitError()
-           << "dropout with ratio " << llvm::formatv("{0:F}", ratio).str()
-           << " is not there yet: set it to 0, or export in evaluation mode";
+           << "expected a ratio in [0, 1), got "
+           << llvm::formatv("{0:F}", ratio).str();
+  if (training && ratio != 0)
+    return drop(context, ratio);
   (void)context.setResult(1, Symbolic::splat(ElementType::Bool,
                                              context.getOperandShape(0),
                                              Scalar::boolean(true)));

@@ -36,6 +36,7 @@ CompiledProgram::CompiledProgram(const Program &program) : source(program) {
   for (Lane lane : kLanes) {
     add(program.step(), lane, lanes[0][indexOf(lane)]);
     add(program.finish(), lane, lanes[1][indexOf(lane)]);
+    add(program.evaluate(), lane, lanes[2][indexOf(lane)]);
   }
 }
 
@@ -78,7 +79,7 @@ bool CompiledProgram::add(
 }
 
 const std::vector<Code> &CompiledProgram::code(Phase phase, Lane lane) const {
-  return lanes[phase == Phase::Step ? 0 : 1][indexOf(lane)];
+  return lanes[static_cast<std::size_t>(phase)][indexOf(lane)];
 }
 
 Engine::Engine(const CompiledProgram &program)

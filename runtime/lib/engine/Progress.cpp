@@ -48,6 +48,8 @@ const char *groupName(Collective::Group group) {
     return "island";
   case Collective::GROUP_TENSOR:
     return "ranks of a replica";
+  case Collective::GROUP_STAGES:
+    return "replicas of several stages";
   default:
     return "replicas";
   }
@@ -90,6 +92,7 @@ std::set<std::pair<int, int>> linkedStages(const Plan &plan,
       const Program &program = plan.programs(static_cast<int>(group.program()));
       forEachInstruction(program.step(), collect);
       forEachInstruction(program.finish(), collect);
+      forEachInstruction(program.evaluate(), collect);
     }
   }
   return links;
@@ -126,6 +129,7 @@ bool crossesIndices(const Plan &plan, const Island &island) {
       const Program &program = plan.programs(static_cast<int>(group.program()));
       forEachInstruction(program.step(), look);
       forEachInstruction(program.finish(), look);
+      forEachInstruction(program.evaluate(), look);
     }
   return crosses;
 }
@@ -227,7 +231,9 @@ public:
   }
 
   void run(Phase phase, std::uint64_t step) {
-    what = phase == Phase::Finish ? "finish" : "step " + std::to_string(step);
+    what = phase == Phase::Finish     ? "finish"
+           : phase == Phase::Evaluate ? "evaluate"
+                                      : "step " + std::to_string(step);
     queue.clear();
     for (std::size_t w = 0; w < workers.size(); ++w) {
       workers[w].engine->begin(phase, step);
@@ -481,7 +487,7 @@ private:
   bool signals(std::size_t w, Lane lane, std::uint32_t semaphore) const {
     const Worker &worker = workers[w];
     const CompiledProgram &program = *compiled.at(worker.at.program);
-    for (Phase phase : {Phase::Step, Phase::Finish})
+    for (Phase phase : {Phase::Step, Phase::Finish, Phase::Evaluate})
       for (const CompiledProgram::Code &code : program.code(phase, lane))
         if (code.kind == CompiledProgram::Code::Run)
           for (std::uint32_t signal : code.instruction->signals())
@@ -543,6 +549,7 @@ void checkProgress(const Plan &plan) {
     for (std::uint64_t step : simulation.steps())
       simulation.run(Phase::Step, step);
     simulation.run(Phase::Finish, 0);
+    simulation.run(Phase::Evaluate, 0);
   }
 }
 

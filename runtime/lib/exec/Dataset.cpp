@@ -81,6 +81,11 @@ public:
     }
   }
 
+  /// Whole ones: the last label is in the file, too.
+  std::uint64_t size() const override {
+    return (tokens.tokens() - 1) / (row.size() - 1);
+  }
+
 private:
   TokenFile tokens;
   std::uint64_t sizes[2];

@@ -58,6 +58,7 @@ Needs needsOf(const Program &program, const IslandLayout &layout,
   };
   forEachInstruction(program.step(), collect);
   forEachInstruction(program.finish(), collect);
+  forEachInstruction(program.evaluate(), collect);
   std::erase_if(needs.groups,
                 [](const auto &entry) { return entry.second.size() < 2; });
   return needs;

@@ -62,6 +62,7 @@ private:
   void prepare();
   void prepareSegments();
   void prepareData();
+  void prepareEvaluation();
   void loadModel();
   void loadCheckpoint(const std::string &folder);
   CheckpointInfo dealing() const;
@@ -74,10 +75,21 @@ private:
   void call(const Instruction &instruction,
             std::span<const std::int64_t> variables);
   void load(const Load &load, std::span<const std::int64_t> variables);
+  void stamp(const Stamp &stamp, std::span<const std::int64_t> variables);
 
   // Around steps.
   void report(std::uint64_t step, double seconds);
   void checkLoss(std::uint64_t step);
+  bool reports() const {
+    return self.stage + 1 == layout.stageCount() && self.replica == 0 &&
+           self.tensorIndex == 0;
+  }
+  bool isEvaluationStep(std::uint64_t stepsDone) const {
+    return heldOut &&
+           (stepsDone == options.steps ||
+            (options.evaluateEvery && stepsDone % options.evaluateEvery == 0));
+  }
+  void evaluateHeldOut(LaneRunner &lanes, std::uint64_t stepsDone);
   bool isCheckpointStep(std::uint64_t stepsDone) const;
   /// The first sample of a step. What a resumed run has used before under
   /// another plan shifts all samples of this one.
@@ -128,6 +140,10 @@ private:
   std::vector<std::unique_ptr<Executable>> segments; // null: not called here
   std::unique_ptr<SampleSource> samples;             // null: loads nothing
   std::vector<std::byte> staged;                     // one sample of one input
+  std::unique_ptr<SampleSource> heldOut;             // null: none
+  std::uint64_t heldOutSamples = 0;                  // that are evaluated
+  std::optional<std::int64_t> ignoredLabel;
+  std::optional<std::uint64_t> evaluating; // the first sample of the batch
   std::vector<std::byte *> addresses;
 
   std::unique_ptr<NumericsLog> numerics; // null: not asked for
@@ -185,6 +201,7 @@ void Rank::Impl::prepareSegments() {
   };
   forEachInstruction(program.step(), prepare);
   forEachInstruction(program.finish(), prepare);
+  forEachInstruction(program.evaluate(), prepare);
 }
 
 void Rank::Impl::prepareData() {
@@ -194,8 +211,37 @@ void Rank::Impl::prepareData() {
   };
   forEachInstruction(program.step(), look);
   forEachInstruction(program.finish(), look);
+  forEachInstruction(program.evaluate(), look);
   if (loads)
     samples = openDataset(options.data, plan.model());
+  prepareEvaluation();
+}
+
+/// Every rank reads the held-out data: all of them have to know how much it is.
+void Rank::Impl::prepareEvaluation() {
+  if (options.evaluationData.empty())
+    return;
+  if (program.evaluate().empty())
+    throw Error("the plan has no program to evaluate by; plan it again");
+  DatasetOptions data = options.data;
+  data.path = options.evaluationData;
+  data.shuffle = std::nullopt;
+  heldOut = openDataset(data, plan.model());
+  for (const Segment &segment : plan.segments())
+    for (const Op &op : segment.ops())
+      if (op.opcode() == OPCODE_CROSS_ENTROPY ||
+          op.opcode() == OPCODE_CROSS_ENTROPY_MERGE)
+        for (const Attribute &attribute : op.attributes())
+          if (attribute.name() == "ignore_index")
+            ignoredLabel = attribute.integer();
+  // The labels of what fills the last batch up do not count.
+  std::uint64_t batch = island.batch();
+  heldOutSamples = heldOut->size();
+  if (!ignoredLabel || plan.model().label().dtype() != DTYPE_I64)
+    heldOutSamples -= heldOutSamples % batch;
+  if (heldOutSamples == 0)
+    throw Error("'", options.evaluationData, "': expected at least ", batch,
+                " samples, as many as a batch, got ", heldOut->size());
 }
 
 void Rank::Impl::loadModel() {
@@ -247,8 +293,9 @@ void Rank::Impl::loadCheckpoint(const std::string &folder) {
       continue;
     for (const StateRegion &state : program.states()) {
       ParameterPart part = statePart(program, state, parameter, self.replica);
-      install(parameter.name + "/" + state.name(), part.parameter,
-              part.address);
+      if (part.parameter.localElements > 0)
+        install(parameter.name + "/" + state.name(), part.parameter,
+                part.address);
     }
   }
   std::int64_t updates = checkpoint.info().updates;
@@ -337,6 +384,8 @@ void Rank::Impl::execute(const Instruction &instruction,
     return call(instruction, variables);
   case Instruction::kLoad:
     return load(instruction.load(), variables);
+  case Instruction::kStamp:
+    return stamp(instruction.stamp(), variables);
   case Instruction::kSend: {
     const Transfer &t = instruction.send();
     auto local =
@@ -390,21 +439,49 @@ void Rank::Impl::load(const Load &load,
       layout.deal(self.stage)
           .microbatch(self.replica, static_cast<std::uint64_t>(evaluate(
                                         load.microbatch(), variables)));
-  std::uint64_t first = firstSampleOf(currentStep) + j * island.microbatch();
+  std::uint64_t first =
+      (evaluating ? *evaluating : firstSampleOf(currentStep)) +
+      j * island.microbatch();
   staged.resize(sampleBytes(input));
   std::byte *to = at(load.address(), variables);
   for (std::uint64_t s = 0; s < island.microbatch(); ++s, to += staged.size()) {
-    samples->read(load.input(), first + s, staged);
+    if (!evaluating) {
+      samples->read(load.input(), first + s, staged);
+    } else if (first + s < heldOutSamples) {
+      heldOut->read(load.input(), first + s, staged);
+    } else {
+      heldOut->read(load.input(), 0, staged);
+      if (&input == &model.label())
+        for (std::size_t i = 0; i + 8 <= staged.size(); i += 8)
+          std::memcpy(staged.data() + i, &*ignoredLabel, 8);
+    }
     device.copyToDevice(to, staged);
   }
+}
+
+/// Masks depend on nothing that a layout could change.
+void Rank::Impl::stamp(const Stamp &stamp,
+                       std::span<const std::int64_t> variables) {
+  std::uint64_t j = layout.deal(self.stage)
+                        .microbatch(self.replica,
+                                    static_cast<std::uint64_t>(evaluate(
+                                        stamp.microbatch(), variables, self)));
+  std::uint64_t first = j * island.microbatch();
+  for (std::uint32_t i = 0; i < options.island; ++i)
+    first += plan.islands(static_cast<int>(i)).batch();
+  std::int64_t words[] = {
+      static_cast<std::int64_t>(options.maskSeed),
+      evaluating ? -1 : static_cast<std::int64_t>(currentStep),
+      static_cast<std::int64_t>(first),
+      evaluate(stamp.block(), variables, self)};
+  device.copyToDevice(at(stamp.address(), variables),
+                      std::as_bytes(std::span(words)));
 }
 
 // --------------------------------------------------------------- around steps
 
 void Rank::Impl::report(std::uint64_t step, double seconds) {
-  bool reports = self.stage + 1 == layout.stageCount() && self.replica == 0 &&
-                 self.tensorIndex == 0;
-  if (!reports || !events.step)
+  if (!reports() || !events.step)
     return;
   float stats[2];
   getFloats(program.stats_address(), stats);
@@ -415,6 +492,13 @@ void Rank::Impl::report(std::uint64_t step, double seconds) {
   metrics.loss = stats[1] > 0 ? static_cast<double>(stats[0]) / stats[1] : 0;
   metrics.seconds = seconds;
   metrics.tokens = island.batch() * plan.model().tokens_per_sample();
+  if (program.has_gradient_squares_address()) {
+    float squares[1];
+    getFloats(program.gradient_squares_address(), squares);
+    metrics.gradientNorm =
+        stats[1] > 0 ? std::sqrt(static_cast<double>(squares[0])) / stats[1]
+                     : 0;
+  }
   events.step(metrics);
 }
 
@@ -437,6 +521,31 @@ void Rank::Impl::checkLoss(std::uint64_t step) {
     throw PeerError(what, ": no op made it so of finite operands: what was "
                           "loaded, or a sum over ranks, is not finite");
   throw Error(Status::Failed, what, ": ", cause);
+}
+
+/// The loss of all held-out samples, batch by batch.
+void Rank::Impl::evaluateHeldOut(LaneRunner &lanes, std::uint64_t stepsDone) {
+  double loss = 0, weight = 0;
+  for (std::uint64_t first = 0; first < heldOutSamples;
+       first += island.batch()) {
+    evaluating = first;
+    lanes.run(Phase::Evaluate, currentStep);
+    float stats[2];
+    getFloats(program.stats_address(), stats);
+    loss += stats[0];
+    weight += stats[1];
+  }
+  evaluating.reset();
+  if (!reports() || !events.evaluation)
+    return;
+  EvaluationMetrics metrics;
+  metrics.stepsDone = stepsDone;
+  metrics.island = options.island;
+  metrics.loss = weight > 0 ? loss / weight : 0;
+  metrics.samples = heldOutSamples;
+  metrics.leftOut = heldOut->size() - heldOutSamples;
+  metrics.tokens = static_cast<std::uint64_t>(std::llround(weight));
+  events.evaluation(metrics);
 }
 
 /// With a server only where the local parameters are the global ones.
@@ -546,6 +655,8 @@ void Rank::Impl::run() {
       report(currentStep, took.count());
       checkLoss(currentStep);
       std::uint64_t stepsDone = currentStep + 1;
+      if (isEvaluationStep(stepsDone))
+        evaluateHeldOut(lanes, stepsDone);
       if (stepsDone < options.steps && isCheckpointStep(stepsDone))
         saveCheckpoint(stepsDone);
     }

@@ -108,6 +108,8 @@ public:
       narrow(source, row, out);
   }
 
+  std::uint64_t size() const override { return samples; }
+
 private:
   struct Source {
     std::string name;

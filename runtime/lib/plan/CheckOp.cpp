@@ -475,6 +475,34 @@ void checkAttentionBackward(OpCheck &c) {
   }
 }
 
+void checkDropout(OpCheck &c) {
+  c.arity(2, 3, 1, 1);
+  c.real("x", c.in(0));
+  c.rank("x", c.in(0), 1);
+  Dims x = c.dims(c.in(0));
+  c.type("stamp", c.in(1), {DTYPE_I64});
+  c.shape("stamp", c.in(1), {4});
+  c.sameType(c.in(0), c.out(0));
+  c.shape("output", c.out(0), x);
+  if (double ratio = c.number("ratio"); ratio < 0 || ratio >= 1)
+    c.fail("attribute 'ratio': expected 0 to 1 (exclusive), got ", ratio);
+  if (std::int64_t site = c.integer("site"); site < 0 || site > 255)
+    c.fail("attribute 'site': expected 0 to 255, got ", site);
+  c.flag("shared");
+  if (c.ins() == 2)
+    return;
+  c.single("index", c.in(2), DTYPE_I64);
+  std::vector<std::int64_t> part = c.integers("part");
+  if (part.size() != 3 || part[0] < 1 ||
+      part[0] >= static_cast<std::int64_t>(x.size()) || part[1] < 1 ||
+      part[2] < 1 || part[2] > kMany ||
+      x[static_cast<std::size_t>(part[0])] %
+              static_cast<std::uint64_t>(part[1]) !=
+          0)
+    c.fail("attribute 'part': expected a dimension, its outer parts and the "
+           "count of parts");
+}
+
 void checkOptimizerAdvance(OpCheck &c) {
   c.arity(2, 1);
   c.single("weight", c.in(0), DTYPE_F32);
@@ -544,6 +572,26 @@ void checkAdamw(OpCheck &c) {
     c.fail("attribute 'epsilon': expected a number not below 0");
 }
 
+void checkSquareSum(OpCheck &c) {
+  c.arity(1, 1);
+  Dims n = c.dims(c.in(0));
+  if (n.size() != 1)
+    c.fail("x: expected one dimension, got shape ", text(n));
+  checkFlat(c, "x", c.in(0), n);
+  c.single("output", c.out(0), DTYPE_F32);
+  if (double scale = c.number("scale"); scale <= 0 || scale > 1)
+    c.fail("attribute 'scale': expected 0 (exclusive) to 1, got ", scale);
+}
+
+void checkClipWeight(OpCheck &c) {
+  c.arity(2, 1);
+  c.single("squares", c.in(0), DTYPE_F32);
+  c.single("weight", c.in(1), DTYPE_F32);
+  c.single("output", c.out(0), DTYPE_F32);
+  if (double norm = c.number("max_norm"); norm <= 0)
+    c.fail("attribute 'max_norm': expected a number above 0, got ", norm);
+}
+
 // Which outputs may, or must, be the very memory of an input.
 enum class InPlace { Never, Elementwise, Logits, Update, Advance };
 
@@ -606,6 +654,9 @@ const Rule *findRule(Opcode opcode) {
        {checkOptimizerAdvance, false, InPlace::Advance}},
       {OPCODE_SGD, {checkSgd, false, InPlace::Update}},
       {OPCODE_ADAMW, {checkAdamw, false, InPlace::Update}},
+      {OPCODE_DROPOUT, {checkDropout, false, InPlace::Logits}},
+      {OPCODE_SQUARE_SUM, {checkSquareSum, true}},
+      {OPCODE_CLIP_WEIGHT, {checkClipWeight}},
   };
   auto found = rules.find(opcode);
   return found == rules.end() ? nullptr : &found->second;

@@ -150,6 +150,11 @@ IslandLayout::group(const RankCoordinates &self,
       ranks.push_back(rankOf(self.stage, self.replica, i));
     break;
   }
+  case Collective::GROUP_STAGES:
+    for (std::uint32_t stage : collective.stages())
+      for (std::uint64_t r = 0; r < deals.at(stage).replicas(); ++r)
+        ranks.push_back(rankOf(stage, r, self.tensorIndex));
+    break;
   default:
     for (std::uint64_t r = 0; r < deals[self.stage].replicas(); ++r)
       ranks.push_back(rankOf(self.stage, r, self.tensorIndex));
@@ -164,6 +169,15 @@ GroupKey groupKey(const RankCoordinates &self, const Collective &collective) {
     return {kind};
   case Collective::GROUP_TENSOR:
     return {kind, self.stage, self.replica};
+  case Collective::GROUP_STAGES: {
+    GroupKey key{kind, self.tensorIndex};
+    key.insert(key.end(), collective.stages().begin(),
+               collective.stages().end());
+    // A rank of another stage is in none of these groups.
+    if (std::find(key.begin() + 2, key.end(), self.stage) == key.end())
+      return {kind};
+    return key;
+  }
   default:
     return {kind, self.stage, self.tensorIndex};
   }

@@ -110,6 +110,13 @@ ParameterPart statePart(const Program &program, const StateRegion &state,
       region = each.offset();
   ParameterPart part{parameter, 0};
   std::uint64_t at = parameter.address - region; // bytes into the region
+  if (at < state.begin() ||
+      (state.bytes() != 0 && at >= state.begin() + state.bytes())) {
+    part.parameter.ranges.clear(); // the state of other parameters
+    part.parameter.localElements = 0;
+    return part;
+  }
+  at -= state.begin();
   if (state.part_bytes() == 0) {
     part.address = state.offset() + at;
     return part;

@@ -88,6 +88,7 @@ void validateModel(const Model &model) {
 void validateTraining(const Plan &plan) {
   const Training &training = plan.training();
   finite(training.learning_rate(), 0, "training: learning_rate");
+  finite(training.clip_gradient_norm(), 0, "training: clip_gradient_norm");
   switch (training.optimizer_case()) {
   case Training::kSgd:
     finite(training.sgd().momentum(), 0, "training: momentum");

@@ -78,6 +78,17 @@ void validateNames(const Names &names, const ParameterFamily &family,
 
 } // namespace
 
+/// The bytes of the region 'parameters' that the state is of.
+static std::pair<std::uint64_t, std::uint64_t>
+stateRange(const StateRegion &state, const Region &parameters) {
+  if (state.bytes() == 0)
+    return {state.begin(), parameters.bytes()};
+  std::uint64_t end = 0;
+  if (__builtin_add_overflow(state.begin(), state.bytes(), &end))
+    end = ~std::uint64_t{0};
+  return {state.begin(), end};
+}
+
 void validateMemory(const Plan &plan, const Program &program,
                     const std::vector<ProgramUse> &uses,
                     const std::string &place) {
@@ -97,16 +108,25 @@ void validateMemory(const Plan &plan, const Program &program,
       parameters = &region;
     }
   }
-  std::set<std::string> suffixes;
+  std::map<std::string, std::vector<std::pair<std::uint64_t, std::uint64_t>>>
+      stateRanges; // by suffix, begin and end
   for (const StateRegion &state : program.states()) {
     std::string at = place + ": state '" + state.name() + "'";
     checkName(state.name(), at);
-    if (!suffixes.insert(state.name()).second)
-      throw Error(at, ": stands twice");
     if (!parameters)
       throw Error(at, ": needs a region 'parameters'");
+    auto [first, end] = stateRange(state, *parameters);
+    if (first > parameters->bytes() || end < first ||
+        end > parameters->bytes() || first % 4 != 0 || end % 4 != 0)
+      throw Error(at, ": bytes ", first, " to ", end,
+                  " are no part of the region 'parameters' of ",
+                  parameters->bytes());
+    for (auto [otherFirst, otherEnd] : stateRanges[state.name()])
+      if (first == otherFirst || (first < otherEnd && otherFirst < end))
+        throw Error(at, ": stands twice");
+    stateRanges[state.name()].push_back({first, end});
     std::uint64_t bytes =
-        state.part_bytes() ? state.part_bytes() : parameters->bytes();
+        state.part_bytes() ? state.part_bytes() : end - first;
     if (state.offset() > arena || bytes > arena - state.offset())
       throw Error(at, ": lies outside the arena of ", arena, " bytes");
     if (state.offset() % 4 != 0 || state.part_bytes() % 4 != 0)
@@ -149,17 +169,27 @@ void validateMemory(const Plan &plan, const Program &program,
       if (!parameters || family.address() < parameters->offset() ||
           family.address() + reach > parameters->offset() + parameters->bytes())
         throw Error(at, ": trainable, but not in the region 'parameters'");
-      std::uint64_t end = family.address() + reach - parameters->offset();
+      std::uint64_t begin = family.address() - parameters->offset();
+      std::uint64_t end = begin + reach;
+      for (const auto &[name, ranges] : stateRanges)
+        if (std::none_of(ranges.begin(), ranges.end(), [&](const auto &range) {
+              return range.first <= begin && end <= range.second;
+            }))
+          throw Error(at, ": no state '", name, "' is of bytes ", begin, " to ",
+                      end, " of the region 'parameters'");
       for (const StateRegion &state : program.states())
-        for (const ProgramUse &use : uses)
-          if (state.part_bytes() &&
-              times(replicasOf(use.inStage()), state.part_bytes(), at) < end)
-            throw Error(at, ": bytes up to ", end,
+        for (const ProgramUse &use : uses) {
+          auto [first, last] = stateRange(state, *parameters);
+          if (state.part_bytes() && first <= begin && end <= last &&
+              times(replicasOf(use.inStage()), state.part_bytes(), at) <
+                  end - first)
+            throw Error(at, ": bytes up to ", end - first,
                         " of the region "
                         "'parameters', but the state '",
                         state.name(), "' is held of ",
                         replicasOf(use.inStage()), " x ", state.part_bytes(),
                         " only");
+        }
       std::uint32_t fragments =
           plan.has_server() ? plan.server().fragments() : 1;
       if (family.fragment() >= fragments)

@@ -74,6 +74,8 @@ public:
     body(program.step(), place + ": step", 0, 1);
     work = 0;
     body(program.finish(), place + ": finish", 0, 1);
+    work = 0;
+    body(program.evaluate(), place + ": evaluate", 0, 1);
   }
 
 private:
@@ -124,6 +126,9 @@ private:
       break;
     case Instruction::kLoad:
       load(step.load(), place + ": load");
+      break;
+    case Instruction::kStamp:
+      stamp(step.stamp(), place + ": stamp");
       break;
     case Instruction::kSend:
       transfer(step.send(), place + ": send");
@@ -184,6 +189,7 @@ private:
     bool fits = false;
     switch (step.action_case()) {
     case Instruction::kCall:
+    case Instruction::kStamp:
     case Instruction::kLoad:
       fits = step.lane() == LANE_COMPUTE;
       break;
@@ -315,6 +321,15 @@ private:
     microbatch(load.microbatch(), place);
   }
 
+  void stamp(const Stamp &stamp, const std::string &place) const {
+    range(stamp.address(), 32, 8, place);
+    microbatch(stamp.microbatch(), place);
+    Extremes e = extremes(stamp.block(), here(), place + ": block");
+    if (e.low < 0 || e.high >= (1 << 24))
+      throw Error(place, ": block ", e.low < 0 ? e.low : e.high,
+                  " is out of reach");
+  }
+
   void transfer(const Transfer &transfer, const std::string &place) const {
     if (transfer.bytes() == 0 || transfer.bytes() > kMaxBytes)
       throw Error(place, ": unusable size ", transfer.bytes());
@@ -389,10 +404,48 @@ private:
     }
   }
 
+  /// The ranks of the stages that share something with the program's.
+  static std::uint64_t sharersOf(const Collective &collective,
+                                 const ProgramUse &use,
+                                 const std::string &place) {
+    if (collective.stages_size() < 2)
+      throw Error(place, ": expected two stages or more, got ",
+                  collective.stages_size());
+    std::uint64_t size = 0;
+    std::int64_t before = -1;
+    bool inside = false;
+    for (std::uint32_t stage : collective.stages()) {
+      if (stage <= before)
+        throw Error(place, ": expected stages in ascending order");
+      before = stage;
+      if (stage >= static_cast<unsigned>(use.island->stages_size()))
+        throw Error(place, ": stage ", stage, " does not exist");
+      inside |= static_cast<int>(stage) == static_cast<int>(use.stage);
+      for (const ReplicaGroup &group :
+           use.island->stages(static_cast<int>(stage)).groups()) {
+        if (group.tensor_parallel() != use.tensorParallel)
+          throw Error(place, ": stages ", use.stage, " and ", stage,
+                      " differ in tensor-parallel degree (", use.tensorParallel,
+                      " and ", group.tensor_parallel(), ")");
+        size += group.count();
+      }
+    }
+    if (!inside)
+      throw Error(place, ": stage ", use.stage, " is not in the group");
+    return size;
+  }
+
   static std::uint64_t groupSize(const Collective &collective,
                                  const ProgramUse &use,
                                  const std::string &place) {
     std::uint64_t size = 0;
+    if (collective.group() == Collective::GROUP_STAGES) {
+      if (collective.kind() != Collective::KIND_ALL_REDUCE_SUM)
+        throw Error(place, ": stages share by all_reduce_sum only");
+      return sharersOf(collective, use, place);
+    }
+    if (collective.stages_size() > 0)
+      throw Error(place, ": stages are of another group");
     switch (collective.group()) {
     case Collective::GROUP_TENSOR:
       return use.tensorParallel;
@@ -546,6 +599,15 @@ void validateProgram(const Plan &plan, const Program &program,
        program.tensor_index_address() % 8 != 0))
     throw Error(place, ": tensor_index_address ",
                 program.tensor_index_address(), " is no place for an i64");
+  if (program.has_gradient_squares_address() !=
+      (plan.training().clip_gradient_norm() > 0))
+    throw Error(place, ": gradient_squares_address and the training's "
+                       "clip_gradient_norm go together");
+  if (program.has_gradient_squares_address() &&
+      (program.gradient_squares_address() > arena - 4 ||
+       program.gradient_squares_address() % 4 != 0))
+    throw Error(place, ": gradient_squares_address ",
+                program.gradient_squares_address(), " is no place for an f32");
   ProgramCheck(plan, program, uses).run(place);
 }
 

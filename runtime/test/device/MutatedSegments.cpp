@@ -204,6 +204,13 @@ OpCase example(Opcode opcode) {
   case OPCODE_SGD:
   case OPCODE_ADAMW:
     return optimizer(opcode);
+  case OPCODE_SQUARE_SUM:
+    return op.input(random({6}, 1)).output(DTYPE_F32, {1}).real("scale", 0.5);
+  case OPCODE_CLIP_WEIGHT:
+    return op.input(of(DTYPE_F32, {1}, {9}))
+        .input(of(DTYPE_F32, {1}, {2}))
+        .output(DTYPE_F32, {1})
+        .real("max_norm", 0.5);
   default: // copy, cast, unary, softmax
     return op.input(x).output(DTYPE_F32, x.dims);
   }
@@ -238,7 +245,9 @@ const Opcode kOpcodes[] = {OPCODE_COPY,
                            OPCODE_ATTENTION_BACKWARD,
                            OPCODE_OPTIMIZER_ADVANCE,
                            OPCODE_SGD,
-                           OPCODE_ADAMW};
+                           OPCODE_ADAMW,
+                           OPCODE_SQUARE_SUM,
+                           OPCODE_CLIP_WEIGHT};
 
 class Mutator {
 public:

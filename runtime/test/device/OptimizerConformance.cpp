@@ -192,6 +192,41 @@ TEST_P(DeviceConformance, OptimizersSkipAStepOfWeightZero) {
   expectClose(sgd[1], average, 0);
 }
 
+TEST_P(DeviceConformance, SquareSum) {
+  for (std::int64_t n : {1, 15, 1000, 16384, 100003}) {
+    Host x = random({n}, 1, 3.0);
+    double sum = 0;
+    for (std::int64_t i = 0; i < n; ++i)
+      sum += double{x[i]} * x[i];
+    expectClose(OpCase(OPCODE_SQUARE_SUM)
+                    .input(x)
+                    .output(DTYPE_F32, {1})
+                    .real("scale", 0.25)
+                    .run(device())[0],
+                of(DTYPE_F32, {1}, {sum / 4}), 1e-6, true);
+  }
+}
+
+// Gradients summed to norm 12 over weight 4 have norm 3.
+TEST_P(DeviceConformance, ClipWeight) {
+  auto divisor = [&](double squares, double weight, double bound) {
+    return OpCase(OPCODE_CLIP_WEIGHT)
+        .input(of(DTYPE_F32, {1}, {squares}))
+        .input(of(DTYPE_F32, {1}, {weight}))
+        .output(DTYPE_F32, {1})
+        .real("max_norm", bound)
+        .run(device())[0];
+  };
+  auto one = [](double value) { return of(DTYPE_F32, {1}, {value}); };
+  expectClose(divisor(144, 4, 1), one(4 * (3 + 1e-6)), 1e-6, true);
+  expectClose(divisor(144, 4, 30), one(4), 0);
+  // The bound itself is torch's: max_norm / (norm + 1e-6) is below 1.
+  expectClose(divisor(144, 4, 3), one(4 * (1 + 1e-6 / 3)), 1e-6, true);
+  expectClose(divisor(0, 4, 1), one(4), 0);
+  expectClose(divisor(0, 0, 1), one(0), 0);
+  EXPECT_TRUE(std::isnan(divisor(NAN, 4, 1)[0]));
+}
+
 TEST_P(DeviceConformance, OptimizersWorkInPlaceOnly) {
   Host x = random({4}, 1);
   OpCase(OPCODE_SGD)

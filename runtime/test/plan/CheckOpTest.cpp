@@ -258,6 +258,12 @@ TEST(CheckOp, AcceptsEveryOp) {
           .real("beta2", 0.99)
           .real("epsilon", 1e-8)
           .real("weight_decay", 0),
+      OneOp(OPCODE_SQUARE_SUM).in(f32, {8}).out(f32, {}).real("scale", 0.5),
+      OneOp(OPCODE_CLIP_WEIGHT)
+          .in(f32, {})
+          .in(f32, {})
+          .out(f32, {})
+          .real("max_norm", 1),
       plainSgd().text("schedule", "constant").integer("warmup_steps", 3),
       plainSgd()
           .text("schedule", "linear")
@@ -420,6 +426,16 @@ TEST(CheckOp, RefusesWrongOperands) {
            .integer("warmup_steps", 3)
            .integer("decay_steps", 3),
        "'decay_steps': expected more than the 3"},
+      {OneOp(OPCODE_SQUARE_SUM).in(f32, {2, 4}).out(f32, {}).real("scale", 1),
+       "expected one dimension"},
+      {OneOp(OPCODE_SQUARE_SUM).in(f32, {8}).out(f32, {}).real("scale", 0),
+       "'scale': expected 0 (exclusive) to 1"},
+      {OneOp(OPCODE_CLIP_WEIGHT)
+           .in(f32, {})
+           .in(f32, {})
+           .out(f32, {})
+           .real("max_norm", 0),
+       "'max_norm': expected a number above 0"},
       {OneOp(OPCODE_SOFTMAX).in(f32, {2}).update(0), "overlaps input 0"},
       {OneOp(static_cast<Opcode>(77)).in(f32, {2}), "unknown opcode 77"},
   };

@@ -47,6 +47,9 @@ struct RankOptions {
   std::uint32_t tokenBytes = 2;
   std::optional<std::uint64_t> shuffle;
   bool checkNumerics = false;
+  std::uint64_t seed = 0;
+  std::string evaluationData;
+  std::uint64_t evaluateEvery = 0;
   double timeoutSeconds = 600; ///< how long a peer may stay silent
 };
 

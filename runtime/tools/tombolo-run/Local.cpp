@@ -98,6 +98,9 @@ void checkInputs(const LocalOptions &options, const Plan &plan) {
                 "; plan this model with tombolo-plan");
   // Throws for a file that is too short or does not fit the model.
   openDataset({rank.data, rank.tokenBytes, rank.shuffle}, plan.model());
+  if (!rank.evaluationData.empty())
+    openDataset({rank.evaluationData, rank.tokenBytes, std::nullopt},
+                plan.model());
 }
 
 /// The step that the run goes on from; 0 when it starts anew. All islands go on

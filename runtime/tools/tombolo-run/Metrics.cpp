@@ -39,8 +39,11 @@ static void cutSteps(const std::string &path, std::uint64_t firstStep) {
   // A line without its end was cut off when the run was killed.
   for (std::string line; std::getline(in, line) && !in.eof();) {
     json entry = parseEvent(line);
-    bool again = entry.is_object() && !entry.contains("event") &&
-                 field<std::uint64_t>(entry, "step", 0) >= firstStep;
+    // An evaluation names the steps done before it.
+    bool evaluation = field<std::string>(entry, "event", "") == "eval";
+    bool again =
+        entry.is_object() && (!entry.contains("event") || evaluation) &&
+        field<std::uint64_t>(entry, "step", 0) >= firstStep + evaluation;
     if (!again)
       out.write(line + "\n");
   }

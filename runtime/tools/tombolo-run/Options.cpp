@@ -64,6 +64,18 @@ void tombolo::runtime::addRankOptions(CLI::App &app, RankOptions &options) {
   app.add_flag("--check-numerics", options.checkNumerics,
                "when a loss is NaN or infinite, name the op that made it so "
                "(slow)");
+  app.add_option("--seed", options.seed,
+                 "seeds the masks of dropout; --init and --shuffle have their "
+                 "own seeds")
+      ->capture_default_str();
+  CLI::Option *held =
+      app.add_option("--eval-data", options.evaluationData,
+                     "held-out samples, in a file like --data: their loss under "
+                     "the current parameters, without dropout, is reported "
+                     "after the last step and every --eval-every steps");
+  app.add_option("--eval-every", options.evaluateEvery,
+                 "steps between evaluations, e.g. 100 (0: only at the end)")
+      ->needs(held);
   app.add_option("--timeout-seconds", options.timeoutSeconds,
                  "how long a peer may stay silent")
       ->check(CLI::PositiveNumber);
@@ -94,6 +106,11 @@ tombolo::runtime::rankArguments(const RankOptions &options) {
     add("--shuffle", std::to_string(*options.shuffle));
   if (options.checkNumerics)
     words.push_back("--check-numerics");
+  add("--seed", std::to_string(options.seed));
+  if (!options.evaluationData.empty()) {
+    add("--eval-data", options.evaluationData);
+    add("--eval-every", std::to_string(options.evaluateEvery));
+  }
   add("--timeout-seconds", std::to_string(options.timeoutSeconds));
   return words;
 }

@@ -80,6 +80,9 @@ void train(const Options &options, Output &output) {
   config.data.tokenBytes = options.common.tokenBytes;
   config.data.shuffle = options.common.shuffle;
   config.seed = options.common.init;
+  config.maskSeed = options.common.seed;
+  config.evaluationData = options.common.evaluationData;
+  config.evaluateEvery = options.common.evaluateEvery;
   config.checkpointDir = options.common.checkpointDir;
   config.checkpointEvery = options.common.checkpointEvery;
   config.resume = options.common.resume;
@@ -119,6 +122,23 @@ void train(const Options &options, Output &output) {
                  {"tokens", metrics.tokens}};
     if (std::isfinite(metrics.loss))
       line["loss"] = metrics.loss;
+    if (metrics.gradientNorm)
+      line["grad_norm"] = std::isfinite(*metrics.gradientNorm)
+                              ? json(*metrics.gradientNorm)
+                              : json(nullptr);
+    output.write(line);
+  };
+  events.evaluation = [&](const EvaluationMetrics &metrics) {
+    json line = {{"event", "eval"},
+                 {"step", metrics.stepsDone},
+                 {"island", metrics.island},
+                 {"loss", nullptr},
+                 {"samples", metrics.samples},
+                 {"tokens", metrics.tokens}};
+    if (std::isfinite(metrics.loss))
+      line["loss"] = metrics.loss;
+    if (metrics.leftOut)
+      line["samples_left_out"] = metrics.leftOut;
     output.write(line);
   };
   events.checkpoint = [&](std::uint64_t step, const std::string &folder) {

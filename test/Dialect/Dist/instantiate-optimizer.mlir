@@ -6,6 +6,8 @@
 // RUN: cat %S/Inputs/model.mlir %s | not tombolo-opt --dist-partition-stages "--dist-instantiate-optimizer=schedule=linear warmup-steps=3 decay-steps=3" 2>&1 | FileCheck %s --check-prefix=DECAY
 // RUN: cat %S/Inputs/model.mlir %s | not tombolo-opt --dist-partition-stages --dist-instantiate-optimizer=decay-steps=3 2>&1 | FileCheck %s --check-prefix=CONSTANT
 // RUN: cat %S/Inputs/model.mlir %s | not tombolo-opt --dist-partition-stages --dist-instantiate-optimizer=warmup-steps=-1 2>&1 | FileCheck %s --check-prefix=NEGATIVE
+// RUN: cat %S/Inputs/model.mlir %s | tombolo-opt --dist-partition-stages --dist-instantiate-optimizer=clip-grad-norm=0.5 | FileCheck %s --check-prefix=CLIP
+// RUN: cat %S/Inputs/model.mlir %s | not tombolo-opt --dist-partition-stages --dist-instantiate-optimizer=clip-grad-norm=-1 2>&1 | FileCheck %s --check-prefix=BOUND
 
 // A stage's parameters are one vector: 4x4 are 64 bytes, 4x5 are 80, rounded up
 // to 128. One function counts and updates, in place.
@@ -26,6 +28,14 @@
 // WARMUP-NOT: decay_steps
 // DECAY: error: decay-steps: expected more than the 3 warm-up steps, got 3
 // CONSTANT: error: decay-steps: a constant learning rate does not decay; choose schedule cosine or linear
+
+// With clipping the update takes the sum of squares and divides by a weight that
+// bounds the norm.
+// CLIP: dist.optimizer "adamw" {{.*}}clip_gradient_norm = 5.0
+// CLIP: func.func private @adamw.32(%[[W:[a-z0-9]+]]: tensor<f32>, %[[N:[a-z0-9]+]]: tensor<i64>, %[[S:[a-z0-9]+]]: tensor<f32>, %[[P:[a-z0-9]+]]: tensor<32xf32>, %[[G:[a-z0-9]+]]: tensor<32xf32>
+// CLIP: %[[D:.*]] = graph.clip_weight %[[S]], %[[W]] {max_norm = 5.000000e-01 : f64}
+// CLIP: graph.adamw %[[P]], %[[G]], %[[D]],
+// BOUND: error: clip-grad-norm: expected a number that is not negative, got -1
 // NEGATIVE: error: warmup-steps: expected a number that is not negative, got -1
 dist.strategy global_batch 8 {
   dist.island on ["north"] batch 8 microbatch 2 schedule "1f1b" chunks 1 {

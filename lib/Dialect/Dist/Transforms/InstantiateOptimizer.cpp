@@ -13,6 +13,8 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
+#include "llvm/Support/Regex.h"
+
 #include <cmath>
 
 using namespace mlir;
@@ -60,10 +62,14 @@ public:
         settings.push_back(builder.getNamedAttr(
             "decay_steps", builder.getI64IntegerAttr(decaySteps)));
     }
+    if (clipGradientNorm > 0)
+      set("clip_gradient_norm", clipGradientNorm);
     builder.create<OptimizerOp>(module.getLoc(),
                                 builder.getStringAttr(optimizer),
                                 builder.getF64FloatAttr(learningRate),
                                 builder.getDictionaryAttr(settings));
+    if (failed(markUndecayed()))
+      return signalPassFailure();
     SymbolTable symbols(module);
     WalkResult result = module.walk([&](StageOp stage) {
       return failed(instantiate(stage, symbols)) ? WalkResult::interrupt()
@@ -86,6 +92,7 @@ private:
         {"lr", learningRate},
         {"eps", epsilon},
         {"weight-decay", weightDecay},
+        {"clip-grad-norm", clipGradientNorm},
         {"momentum", momentum}};
     for (auto [name, value] : notNegative)
       if (!std::isfinite(value) || value < 0)
@@ -118,6 +125,33 @@ private:
     return success();
   }
 
+  /// Marks the trainable parameters that do not decay.
+  LogicalResult markUndecayed() {
+    ModuleOp module = getOperation();
+    for (const std::string &what : weightDecayExclude) {
+      llvm::Regex pattern(what);
+      std::string error;
+      if (!pattern.isValid(error))
+        return module.emitError() << "weight-decay-exclude: '" << what
+                                  << "' is no regular expression: " << error;
+      bool any = false;
+      for (auto parameter : module.getOps<graph::ParameterOp>()) {
+        bool excluded =
+            what == "vectors"
+                ? cast<RankedTensorType>(parameter.getType()).getRank() < 2
+                : pattern.match(parameter.getSymName());
+        if (!excluded || parameter.getFrozen())
+          continue;
+        parameter->setAttr(graph::kUndecayedAttr, UnitAttr::get(&getContext()));
+        any = true;
+      }
+      if (!any)
+        module.emitWarning() << "weight-decay-exclude: '" << what
+                             << "' matches no trained parameter";
+    }
+    return success();
+  }
+
   /// Whether the learning rate depends on the number of updates.
   bool isScheduled() const {
     return schedule != "constant" || warmupSteps != 0;
@@ -130,23 +164,35 @@ private:
     FailureOr<StageLayout> layout = layOut(stage, symbols);
     if (failed(layout))
       return failure();
-    int64_t elements = layout->partBytes() / 4;
     OpBuilder builder = OpBuilder::atBlockEnd(&stage.getBody().front());
-    SmallVector<StringRef> names;
-    if (elements > 0) // else nothing has a state
-      names = states;
-    builder.create<UpdateOp>(stage.getLoc(), function(elements, symbols),
-                             builder.getI64IntegerAttr(elements),
-                             builder.getStrArrayAttr(names));
+    auto create = [&](FlatSymbolRefAttr function, int64_t elements,
+                      ArrayRef<StringRef> names) {
+      builder.create<UpdateOp>(stage.getLoc(), function,
+                               builder.getI64IntegerAttr(elements),
+                               builder.getStrArrayAttr(names));
+    };
+    if (layout->ranges.empty()) // nothing has a state
+      create(function(0, /*advances=*/true, weightDecay, symbols), 0, {});
+    for (const ParameterRange &range : layout->ranges) {
+      int64_t elements = range.partBytes() / 4;
+      bool advances = &range == &layout->ranges.front();
+      double decay = range.kind.undecayed ? 0 : weightDecay;
+      create(function(elements, advances, decay, symbols), elements, states);
+    }
     return success();
   }
 
-  /// The function for a region of this size; with no parameters it only counts
+  /// The function for a range of this size; with no parameters it only counts
   /// updates.
-  FlatSymbolRefAttr function(int64_t elements, SymbolTable &symbols) {
+  FlatSymbolRefAttr function(int64_t elements, bool advances, double decay,
+                             SymbolTable &symbols) {
     MLIRContext *context = &getContext();
-    auto name =
-        StringAttr::get(context, optimizer + "." + std::to_string(elements));
+    std::string text = optimizer + "." + std::to_string(elements);
+    if (decay != weightDecay)
+      text += ".undecayed";
+    if (!advances)
+      text += ".next";
+    auto name = StringAttr::get(context, text);
     if (symbols.lookup(name))
       return FlatSymbolRefAttr::get(name);
     ModuleOp module = getOperation();
@@ -156,13 +202,19 @@ private:
     Type weight = RankedTensorType::get({}, f32);
     Type updates = RankedTensorType::get({}, builder.getI64Type());
     SmallVector<Type> inputs{weight, updates};
-    SmallVector<Type> results{updates};
+    SmallVector<Type> results;
     // Result i is written where argument inPlace[i] lies.
-    SmallVector<int64_t> inPlace{1};
+    SmallVector<int64_t> inPlace;
+    if (advances) {
+      results.push_back(updates);
+      inPlace.push_back(1);
+    }
     if (elements > 0) {
+      if (clipGradientNorm > 0)
+        inputs.push_back(weight); // the sum of squares
+      inPlace.push_back(inputs.size());
       inputs.append({vector, vector});
       results.push_back(vector);
-      inPlace.push_back(2);
       for (size_t i = 0; i < states.size(); ++i) {
         inPlace.push_back(inputs.size());
         inputs.push_back(vector);
@@ -178,33 +230,44 @@ private:
                          builder.getI64IntegerAttr(argument));
     Block *body = func.addEntryBlock();
     builder.setInsertionPointToStart(body);
-    Value advanced = builder.create<graph::OptimizerAdvanceOp>(
-        loc, updates, body->getArgument(0), body->getArgument(1));
-    SmallVector<Value> values{advanced};
+    Value advanced = body->getArgument(1);
+    SmallVector<Value> values;
+    if (advances) {
+      advanced = builder.create<graph::OptimizerAdvanceOp>(
+          loc, updates, body->getArgument(0), advanced);
+      values.push_back(advanced);
+    }
     if (elements > 0) {
-      Value parameter = body->getArgument(2), gradient = body->getArgument(3);
+      unsigned next = 2;
+      Value divisor = body->getArgument(0);
+      if (clipGradientNorm > 0)
+        divisor = builder.create<graph::ClipWeightOp>(
+            loc, weight, body->getArgument(next++), divisor,
+            builder.getF64FloatAttr(clipGradientNorm));
+      Value parameter = body->getArgument(next++);
+      Value gradient = body->getArgument(next++);
       auto f64 = [&](double value) { return builder.getF64FloatAttr(value); };
       StringAttr how;
-      IntegerAttr warmup, decay;
+      IntegerAttr warmup, end;
       if (isScheduled()) {
         how = builder.getStringAttr(schedule);
         warmup = builder.getI64IntegerAttr(warmupSteps);
         if (schedule != "constant")
-          decay = builder.getI64IntegerAttr(decaySteps);
+          end = builder.getI64IntegerAttr(decaySteps);
       }
       if (optimizer == "adamw") {
         auto op = builder.create<graph::AdamwOp>(
-            loc, vector, vector, vector, parameter, gradient,
-            body->getArgument(0), advanced, body->getArgument(4),
-            body->getArgument(5), f64(learningRate), f64(beta1), f64(beta2),
-            f64(epsilon), f64(weightDecay), how, warmup, decay);
+            loc, vector, vector, vector, parameter, gradient, divisor, advanced,
+            body->getArgument(next), body->getArgument(next + 1),
+            f64(learningRate), f64(beta1), f64(beta2), f64(epsilon),
+            f64(decay), how, warmup, end);
         llvm::append_range(values, op->getResults());
       } else {
-        Value buffer = states.empty() ? Value() : body->getArgument(4);
+        Value buffer = states.empty() ? Value() : body->getArgument(next);
         auto op = builder.create<graph::SgdOp>(
             loc, vector, buffer ? Type(vector) : Type(), parameter, gradient,
-            body->getArgument(0), advanced, buffer, f64(learningRate),
-            f64(momentum), f64(weightDecay), how, warmup, decay);
+            divisor, advanced, buffer, f64(learningRate), f64(momentum),
+            f64(decay), how, warmup, end);
         values.push_back(op.getResult());
         if (buffer)
           values.push_back(op.getNewMomentumBuffer());

@@ -33,6 +33,7 @@ dist::loadProblem(ModuleOp module, StringRef precision, uint64_t globalBatch,
   problem.model = std::move(*model);
   problem.training.globalBatch = globalBatch;
   problem.training.optimizerStateBytesPerParameter = stateBytes;
+  problem.bounds.tiesAcrossStages = true;
   planning::Faults faults = problem.check();
   for (const planning::Fault &fault : faults)
     emitError(topo::locate(topology, fault.path), fault.message);

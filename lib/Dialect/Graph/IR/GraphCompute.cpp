@@ -233,7 +233,9 @@ LogicalResult CrossEntropyOp::inferReturnTypes(MLIRContext *context,
   Value logits = adaptor.getLogits();
   if (getDims(logits).empty() || getDims(logits).back().batch)
     return emitOptionalError(location, "logits need a constant last dimension");
-  if (failed(checkRows(location, logits, adaptor.getLabels(), "labels")))
+  if (failed(checkRows(location, logits, adaptor.getLabels(), "labels")) ||
+      (adaptor.getTokenWeights() &&
+       failed(checkRows(location, logits, adaptor.getTokenWeights(), "weights"))))
     return failure();
   RankedTensorType scalar = f32TensorOf({}, context);
   types.assign(
@@ -247,7 +249,9 @@ LogicalResult CrossEntropyBackwardOp::inferReturnTypes(
   Value logits = adaptor.getLogits();
   if (getDims(logits).empty() ||
       failed(checkRows(location, logits, adaptor.getLabels(), "labels")) ||
-      failed(checkRows(location, logits, adaptor.getLse(), "lse")))
+      failed(checkRows(location, logits, adaptor.getLse(), "lse")) ||
+      (adaptor.getTokenWeights() &&
+       failed(checkRows(location, logits, adaptor.getTokenWeights(), "weights"))))
     return failure();
   if (!adaptor.getIndex() != !adaptor.getCount())
     return emitOptionalError(location, "a part of the vocabulary and the count "
@@ -278,7 +282,8 @@ LogicalResult CrossEntropyMergeOp::inferReturnTypes(MLIRContext *context,
        rows = getDims(adaptor.getPicked());
   if (parts.empty() || parts[0].batch ||
       ArrayRef<Dim>(parts).drop_front() != ArrayRef<Dim>(rows) ||
-      getDims(adaptor.getLabels()) != rows)
+      getDims(adaptor.getLabels()) != rows ||
+      (adaptor.getTokenWeights() && getDims(adaptor.getTokenWeights()) != rows))
     return emitOptionalError(
         location, "parts ", toString(parts), ", picked ", toString(rows),
         " and labels ", toString(getDims(adaptor.getLabels())),

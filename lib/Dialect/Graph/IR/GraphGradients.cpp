@@ -451,15 +451,19 @@ FailureOr<Gradients> CrossEntropyOp::buildGradient(OpBuilder &builder,
     return emitOpError("has a gradient through its loss only");
   GradientBuilder b(builder, *this);
   Value gradient = b.create<CrossEntropyBackwardOp>(
-      getLogits(), getLabels(), getLse(), Value(), getIgnoreIndexAttr(),
-      IntegerAttr());
+      getLogits(), getLabels(), getLse(), getTokenWeights(), Value(),
+      getIgnoreIndexAttr(), IntegerAttr());
   // The seed is 1 when the loss itself is what is trained on.
   DenseElementsAttr seed;
   if (auto constant = results[0].getDefiningOp<ConstantOp>())
     seed = dyn_cast<DenseElementsAttr>(constant.getValue());
   if (!seed || !seed.getSplatValue<APFloat>().isExactlyValue(1.0))
     gradient = b.mul(gradient, b.cast_(results[0], gradient.getType()));
-  return Gradients{gradient, Value()};
+  Gradients gradients((*this)->getNumOperands());
+  gradients[0] = gradient;
+  if (getTokenWeights() && needed[2])
+    return emitOpError("has no gradient with respect to the weights of tokens");
+  return gradients;
 }
 
 //===----------------------------------------------------------------------===//

@@ -133,7 +133,8 @@ static int getVocabularyFactor(const ShardingRule &rule) {
 }
 
 Rule CrossEntropyOp::getShardingRule() {
-  ShardingRule rule = getEinsumRule(*this, "Rv, R -> , , R");
+  ShardingRule rule = getEinsumRule(
+      *this, getTokenWeights() ? "Rv, R, R -> , , R" : "Rv, R -> , , R");
   if (int factor = getVocabularyFactor(rule); factor >= 0) {
     ShardingFactor &vocabulary = rule.factors[factor];
     vocabulary.consecutive = true;
@@ -157,13 +158,15 @@ Shard CrossEntropyOp::buildShard(OpBuilder &builder, ValueRange operands,
   Value picked = builder.create<AllReduceOp>(getLoc(), part.getPicked());
   return llvm::to_vector_of<Value>(
       builder
-          .create<CrossEntropyMergeOp>(getLoc(), parts, picked, operands[1],
-                                       getIgnoreIndex())
+          .create<CrossEntropyMergeOp>(
+              getLoc(), parts, picked, operands[1],
+              getTokenWeights() ? operands[2] : Value(), getIgnoreIndex())
           .getResults());
 }
 
 Rule CrossEntropyBackwardOp::getShardingRule() {
-  ShardingRule rule = getEinsumRule(*this, "Rv, R, R, -> Rv");
+  ShardingRule rule = getEinsumRule(
+      *this, getTokenWeights() ? "Rv, R, R, R, -> Rv" : "Rv, R, R, -> Rv");
   if (int factor = getVocabularyFactor(rule); factor >= 0) {
     rule.factors[factor].consecutive = true;
     rule.factors[factor].splittable = !getIndex();
@@ -179,7 +182,7 @@ Shard CrossEntropyBackwardOp::buildShard(OpBuilder &builder,
     return buildShardByClone(*this, builder, operands, types);
   return SmallVector<Value>{builder.create<CrossEntropyBackwardOp>(
       getLoc(), types[0], operands[0], operands[1], operands[2],
-      context.getTensorIndex(), getIgnoreIndexAttr(),
+      getTokenWeights() ? operands[3] : Value(), context.getTensorIndex(), getIgnoreIndexAttr(),
       builder.getI64IntegerAttr(context.count))};
 }
 

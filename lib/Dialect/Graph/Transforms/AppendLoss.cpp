@@ -31,6 +31,8 @@ struct AppendLoss : impl::GraphAppendLossBase<AppendLoss> {
   LogicalResult append(func::FuncOp main);
   FailureOr<Value> findOutput(func::FuncOp main);
   FailureOr<Value> addLabels(func::FuncOp main, RankedTensorType type);
+  FailureOr<Value> addMask(func::FuncOp main, RankedTensorType type,
+                           OpBuilder &builder);
   FailureOr<Loss> crossEntropy(func::FuncOp main, Value output,
                                OpBuilder &builder);
   FailureOr<Loss> elementwise(func::FuncOp main, Value output,
@@ -83,6 +85,35 @@ FailureOr<Value> AppendLoss::addLabels(func::FuncOp main,
   return Value(main.getArgument(argument));
 }
 
+/// The weights of what the losses are of, f32 of the shape of `type`: an input of
+/// the model that has them, or a new one; null without a mask.
+FailureOr<Value> AppendLoss::addMask(func::FuncOp main, RankedTensorType type,
+                                     OpBuilder &builder) {
+  if (mask.empty())
+    return Value();
+  type = getTensorType(getDims(type), builder.getF32Type());
+  if (mask == label)
+    return main.emitError() << "the loss mask and the labels have one name, '"
+                            << mask << "'";
+  for (unsigned i = 0, e = main.getNumArguments(); i < e; ++i) {
+    auto name = main.getArgAttrOfType<StringAttr>(i, kInputAttr);
+    if (!name || name.getValue() != mask)
+      continue;
+    Value input = main.getArgument(i);
+    if (getDims(input) != getDims(type))
+      return main.emitError() << "the loss mask '" << mask << "' is "
+                              << input.getType() << ", expected the shape of "
+                              << type;
+    return buildCast(builder, main.getLoc(), input, builder.getF32Type());
+  }
+  unsigned argument = main.getNumArguments();
+  main.insertArgument(argument, type,
+                      builder.getDictionaryAttr(builder.getNamedAttr(
+                          kInputAttr, builder.getStringAttr(mask))),
+                      main.getLoc());
+  return Value(main.getArgument(argument));
+}
+
 /// The sum of all elements.
 Value sumAll(OpBuilder &builder, Value value) {
   auto type = cast<RankedTensorType>(value.getType());
@@ -104,13 +135,14 @@ FailureOr<Loss> AppendLoss::crossEntropy(func::FuncOp main, Value output,
            << "the output must be a float tensor [batch..., classes] to take a "
               "cross-entropy of, got "
            << type;
-  FailureOr<Value> labels =
-      addLabels(main, getTensorType(ArrayRef<Dim>(getDims(type)).drop_back(),
-                                    builder.getI64Type()));
-  if (failed(labels))
+  RankedTensorType labelType = getTensorType(
+      ArrayRef<Dim>(getDims(type)).drop_back(), builder.getI64Type());
+  FailureOr<Value> weights = addMask(main, labelType, builder);
+  FailureOr<Value> labels = addLabels(main, labelType);
+  if (failed(weights) || failed(labels))
     return failure();
   auto loss = builder.create<CrossEntropyOp>(output.getLoc(), output, *labels,
-                                             ignoreIndex);
+                                             *weights, ignoreIndex);
   return Loss{loss.getLoss(), loss.getWeights()};
 }
 
@@ -123,8 +155,9 @@ FailureOr<Loss> AppendLoss::elementwise(func::FuncOp main, Value output,
     return main.emitError() << "the output must be a float tensor [batch...] "
                                "to compare with labels, got "
                             << type;
+  FailureOr<Value> weights = addMask(main, type, builder);
   FailureOr<Value> labels = addLabels(main, type);
-  if (failed(labels))
+  if (failed(weights) || failed(labels))
     return failure();
   Location loc = output.getLoc();
   Value losses;
@@ -136,6 +169,9 @@ FailureOr<Loss> AppendLoss::elementwise(func::FuncOp main, Value output,
     losses = builder.create<SubOp>(loc, builder.create<SoftplusOp>(loc, output),
                                    builder.create<MulOp>(loc, output, *labels));
   }
+  if (Value each = *weights)
+    return Loss{sumAll(builder, builder.create<MulOp>(loc, losses, each)),
+                sumAll(builder, each)};
   return Loss{sumAll(builder, losses), countAll(builder, output, type)};
 }
 
@@ -143,6 +179,9 @@ FailureOr<Loss> AppendLoss::elementwise(func::FuncOp main, Value output,
 /// times; a loss for each sample counts once.
 FailureOr<Loss> AppendLoss::ownLoss(func::FuncOp main, Value output,
                                     OpBuilder &builder) {
+  if (!mask.empty())
+    return main.emitError("a loss mask needs labels; the model's own loss may "
+                          "take its mask as an input");
   auto type = cast<RankedTensorType>(output.getType());
   Dims dims = getDims(type);
   RankedTensorType batch = getTensorType({Dim{1, true}}, type.getElementType());

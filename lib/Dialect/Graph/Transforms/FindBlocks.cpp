@@ -309,7 +309,7 @@ func::FuncOp BlockFinder::outline(const Unit &unit, unsigned number) {
     auto input = dyn_cast<BlockArgument>(value);
     if (!input)
       continue;
-    for (StringRef name : {kInputAttr, kLabelAttr})
+    for (StringRef name : {kInputAttr, kLabelAttr, kStampAttr})
       if (Attribute attribute = main.getArgAttr(input.getArgNumber(), name))
         function.setArgAttr(index, name, attribute);
   }
@@ -323,11 +323,14 @@ func::FuncOp BlockFinder::outline(const Unit &unit, unsigned number) {
         builder.getStringAttr(isFrozen(read) ? kFrozen : kTrainable));
   }
   builder.setInsertionPointToStart(body);
+  int64_t sites = 0;
   for (Operation *op : unit.ops) {
     for (Value operand : op->getOperands())
       if (auto read = operand.getDefiningOp<GetParameterOp>())
         mapping.map(operand, parameterArguments.lookup(read.getParameter()));
-    builder.clone(*op, mapping);
+    // Masks of one block differ by the op's number, of equal blocks by theirs.
+    if (auto dropout = dyn_cast<DropoutOp>(builder.clone(*op, mapping)))
+      dropout.setSite(sites++);
   }
   builder.create<func::ReturnOp>(
       function.getLoc(), llvm::map_to_vector(unit.results, [&](Value value) {

@@ -39,6 +39,7 @@ template <typename OpT> static OpT only(ProgramOp program) {
 
 StepOp ProgramOp::getStep() { return only<StepOp>(*this); }
 FinishOp ProgramOp::getFinish() { return only<FinishOp>(*this); }
+EvaluateOp ProgramOp::getEvaluate() { return only<EvaluateOp>(*this); }
 
 namespace {
 /// Checks everything inside a program that names something else of it.
@@ -57,6 +58,9 @@ public:
         (program.getTensorIndex() &&
          failed(verifyAddress(program, *program.getTensorIndex()))))
       return failure();
+    if (auto squares = program.getGradientSquares())
+      if (failed(verifyAddress(program, *squares)))
+        return failure();
     for (Operation &op : program.getBody().front()) {
       if (auto parameters = dyn_cast<ParametersOp>(op)) {
         if (failed(verifyAddress(&op, parameters.getAddress())))
@@ -64,7 +68,7 @@ public:
       } else if (auto state = dyn_cast<StateOp>(op)) {
         if (failed(verifyAddress(&op, state.getAddress())))
           return failure();
-      } else if (isa<StepOp, FinishOp>(op)) {
+      } else if (isa<StepOp, FinishOp, EvaluateOp>(op)) {
         if (failed(verifyBody(op.getRegion(0))))
           return failure();
       } else if (!isa<BufferOp, RegionOp, SemaphoreOp>(op)) {
@@ -159,6 +163,8 @@ LogicalResult ProgramOp::verifyRegions() {
   auto count = [&](auto ops) { return std::distance(ops.begin(), ops.end()); };
   if (count(getOps<StepOp>()) != 1 || count(getOps<FinishOp>()) != 1)
     return emitOpError("expected one plan.step and one plan.finish");
+  if (count(getOps<EvaluateOp>()) > 1)
+    return emitOpError("expected at most one plan.evaluate");
   return ProgramVerifier(*this).verify();
 }
 
@@ -221,6 +227,11 @@ LogicalResult StateOp::verify() {
   if (getPartBytes() < 0 || getPartBytes() % alignment != 0)
     return emitOpError() << "expected parts of a multiple of " << alignment
                          << " bytes, got " << getPartBytes();
+  if (getBegin() < 0 || getBegin() % alignment != 0 || getBytes() < 0 ||
+      getBytes() % alignment != 0 || (getBytes() == 0 && getBegin() != 0))
+    return emitOpError() << "expected a range of multiples of " << alignment
+                         << " bytes, got " << getBytes() << " from "
+                         << getBegin();
   return success();
 }
 
@@ -231,6 +242,17 @@ LogicalResult LoopOp::verify() {
 }
 
 LogicalResult CollectiveOp::verify() {
+  std::optional<ArrayRef<int64_t>> stages = getStages();
+  if (stages.has_value() != (getGroup() == Group::Stages))
+    return emitOpError("expected stages for the group 'stages', and only there");
+  if (stages) {
+    if (getKind() != "all_reduce_sum")
+      return emitOpError() << "expected all_reduce_sum over stages, got '"
+                           << getKind() << "'";
+    if (stages->size() < 2 || stages->front() < 0 ||
+        !llvm::is_sorted(*stages, std::less_equal<int64_t>()))
+      return emitOpError("expected two or more stages in ascending order");
+  }
   static const StringRef sums[] = {"all_reduce_sum", "reduce_scatter_sum"};
   if (llvm::is_contained(sums, getKind())) {
     if (!isa<FloatType>(getType()))

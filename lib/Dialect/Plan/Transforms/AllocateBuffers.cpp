@@ -37,6 +37,8 @@ public:
     program.setUpdatesAttr(rewrite(program.getUpdates()));
     if (auto address = program.getTensorIndex())
       program.setTensorIndexAttr(rewrite(*address));
+    if (auto squares = program.getGradientSquares())
+      program.setGradientSquaresAttr(rewrite(*squares));
     WalkResult result = program.walk([&](Operation *op) {
       if (isa<ProgramOp>(op))
         return WalkResult::advance();

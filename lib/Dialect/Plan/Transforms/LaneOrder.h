@@ -22,8 +22,11 @@ public:
 
   SemaphoreOp addSemaphore(const llvm::Twine &name) {
     return builder.create<SemaphoreOp>(program.getLoc(),
-                                       builder.getStringAttr(name));
+                                       builder.getStringAttr(prefix + name));
   }
+
+  /// Of the names of semaphores from now on.
+  void setPrefix(llvm::StringRef text) { prefix = text.str(); }
 
   /// Has an instruction wait; a value that is never positive always holds.
   void wait(mlir::Operation *op, SemaphoreOp semaphore, ExprAttr value) {
@@ -51,13 +54,14 @@ public:
 private:
   ProgramOp program;
   mlir::OpBuilder builder;
+  std::string prefix;
 };
 
-/// Orders the collectives inside the loops of a step against compute: one
+/// Orders the collectives inside the loops of a body against compute: one
 /// starts when the compute in front of it is complete, and compute behind it
 /// goes on until it touches memory that the collective works on. Names of calls
 /// are looked up in `symbols`.
-void orderCollectives(ProgramOp program, const mlir::SymbolTable &symbols,
+void orderCollectives(mlir::Block &body, const mlir::SymbolTable &symbols,
                       LaneOrder &order);
 
 } // namespace tombolo::plan

@@ -73,13 +73,11 @@ struct Rounds {
 
 class CollectiveOrder {
 public:
-  CollectiveOrder(ProgramOp program, const SymbolTable &symbols,
-                  LaneOrder &order)
-      : program(program), symbols(symbols), order(order),
-        zero(ExprAttr::get(program.getContext())) {}
+  CollectiveOrder(Block &body, const SymbolTable &symbols, LaneOrder &order)
+      : body(body), symbols(symbols), order(order),
+        zero(ExprAttr::get(body.getParentOp()->getContext())) {}
 
   void run() {
-    Block &body = program.getStep().getBody().front();
     if (count(body).all == 0)
       return;
     ready = order.addSemaphore("collectives.ready");
@@ -95,7 +93,7 @@ private:
   /// One of a round; those that stand in the step itself take turns with the
   /// other lanes there.
   static bool isOrdered(Operation &op) {
-    return isa<CollectiveOp>(op) && !isa<StepOp>(op.getParentOp());
+    return isa<CollectiveOp>(op) && isa<LoopOp>(op.getParentOp());
   }
 
   /// Of one execution of the block.
@@ -125,7 +123,7 @@ private:
 
   ExprAttr plus(ExprAttr base, int64_t each, int64_t variable) {
     return each == 0 ? base
-                     : base.plus(ExprAttr::get(program.getContext(), 0,
+                     : base.plus(ExprAttr::get(zero.getContext(), 0,
                                                {Term{variable, each}}));
   }
 
@@ -213,7 +211,7 @@ private:
     return touched;
   }
 
-  ProgramOp program;
+  Block &body;
   const SymbolTable &symbols;
   LaneOrder &order;
   ExprAttr zero;
@@ -228,9 +226,9 @@ private:
 
 } // namespace
 
-void orderCollectives(ProgramOp program, const SymbolTable &symbols,
+void orderCollectives(Block &body, const SymbolTable &symbols,
                       LaneOrder &order) {
-  CollectiveOrder(program, symbols, order).run();
+  CollectiveOrder(body, symbols, order).run();
 }
 
 } // namespace tombolo::plan

@@ -55,19 +55,21 @@ public:
     microbatches = count.getInt();
     if (failed(checkAddresses()))
       return failure();
-    collect(program.getStep().getBody().front());
-    for (auto &[buffer, transfers] : transfersOf)
-      if (failed(orderTransfers(buffer, transfers)))
-        return failure();
-    orderCollectives(program, symbols, order);
-    handOver(program.getStep().getBody().front());
+    if (failed(orderLanes(program.getStep().getBody().front())))
+      return failure();
+    if (auto evaluate = program.getEvaluate()) {
+      // Semaphores of its own, and the slots that there are.
+      order.setPrefix("evaluate.");
+      growsSlots = false;
+      return orderLanes(evaluate.getBody().front());
+    }
     return success();
   }
 
 private:
   /// Slots are told apart by buffers: all must still be there.
   LogicalResult checkAddresses() {
-    WalkResult result = program.getStep().walk([&](Operation *op) {
+    WalkResult result = program.walk([&](Operation *op) {
       SmallVector<AddressAttr> addresses;
       if (auto call = dyn_cast<CallOp>(op))
         llvm::append_range(addresses,
@@ -83,6 +85,18 @@ private:
       return WalkResult::interrupt();
     });
     return failure(result.wasInterrupted());
+  }
+
+  LogicalResult orderLanes(Block &body) {
+    transfersOf.clear();
+    usesOf.clear();
+    collect(body);
+    for (auto &[buffer, transfers] : transfersOf)
+      if (failed(orderTransfers(buffer, transfers)))
+        return failure();
+    orderCollectives(body, symbols, order);
+    handOver(body);
+    return success();
   }
 
   template <typename OpT> static bool isInLoop(Operation *op) {
@@ -128,8 +142,11 @@ private:
     for (BufferOp op : program.getOps<BufferOp>())
       if (op.getSymNameAttr() == name)
         buffer = op;
-    int64_t slots = std::min(buffer.getSlots() + 1, microbatches);
-    buffer.setSlots(slots);
+    int64_t slots = buffer.getSlots();
+    if (growsSlots) {
+      slots = std::min(slots + 1, microbatches);
+      buffer.setSlots(slots);
+    }
     bool receives = isa<ReceiveOp>(transfers.front());
     StringRef text = name.getValue();
     SemaphoreOp filled = semaphore(text, receives ? "filled" : "ready");
@@ -231,6 +248,7 @@ private:
   MLIRContext *context;
   LaneOrder order;
   int64_t microbatches = 0;
+  bool growsSlots = true;
   // By buffer; by buffer and slot.
   llvm::MapVector<StringAttr, SmallVector<Operation *>> transfersOf;
   llvm::MapVector<std::pair<StringAttr, Attribute>, SmallVector<Operation *>>

@@ -90,7 +90,8 @@ void ProgramBuilder::dataAndSaved(const RunBlocks &run, BlockNumber block,
                                   ExprAttr microbatch, bool withSaved,
                                   SmallVectorImpl<Attribute> &addresses) {
   for (const DataArgument &data : run.data)
-    addresses.push_back(data.source < 0
+    addresses.push_back(data.isStamp ? at(stamp)
+                        : data.source < 0
                             ? at(inputs[data.input], microbatch, constant(0))
                             : activation(block, 0, data.source, microbatch));
   if (!withSaved)
@@ -101,6 +102,22 @@ void ProgramBuilder::dataAndSaved(const RunBlocks &run, BlockNumber block,
                             : at(saved, microbatch,
                                  affine(block, run.first, run.saved.bytes,
                                         savedOffsets[runIndex(run)] + offset)));
+}
+
+/// In front of the calls of a block that draws masks.
+void ProgramBuilder::writeStamp(const RunBlocks &run, BlockNumber block,
+                                ExprAttr microbatch) {
+  if (llvm::none_of(run.data,
+                    [](const DataArgument &data) { return data.isStamp; }))
+    return;
+  int64_t before = 0; // blocks of the stages before
+  for (const std::vector<RunBlocks> &stage :
+       task.stages.take_front(task.stage))
+    before += stage.back().first + stage.back().count;
+  builder.create<StampOp>(loc, at(stamp), microbatch,
+                          affine(block, 0, 1, before),
+                          LaneAttr::get(context, Lane::Compute), ArrayAttr(),
+                          ArrayAttr(), GuardAttr());
 }
 
 /// Where this chip adds up one of its own statistics.
@@ -130,6 +147,7 @@ void ProgramBuilder::forwardBlock(const RunBlocks &run, BlockNumber block,
   }
   addresses.append(withSaved.begin() + dataCount, withSaved.end());
   dist::RunOp op = run.op;
+  writeStamp(run, block, microbatch);
   call(op.getForwardAttr(), addresses, isAgain ? kBackwardPass : kForwardPass);
 }
 
@@ -138,6 +156,8 @@ void ProgramBuilder::backwardBlock(const RunBlocks &run, BlockNumber block,
   dist::RunOp op = run.op;
   if (recomputes())
     forwardBlock(run, block, microbatch, /*isAgain=*/true);
+  else
+    writeStamp(run, block, microbatch);
   SmallVector<Attribute> common;
   dataAndSaved(run, block, microbatch, /*withSaved=*/true, common);
   for (size_t k = 0; k < layout.runs[runIndex(run)].offsets.size(); ++k)
@@ -255,7 +275,7 @@ void ProgramBuilder::step() {
   OpBuilder::InsertionGuard guard(builder);
   builder.createBlock(&op.getBody());
   zero(gradients, layout.trainableBytes / 4);
-  zero(stats, isLast() && task.tensorParallel > 1 ? statsBytes() / 4 : 2);
+  zeroStats(statCount());
   bool trains = trainsBefore(task.stage + 1);
   for (const planning::Phase &phase : schedule.phases) {
     if (!phase.forward && !trains)
@@ -271,44 +291,6 @@ void ProgramBuilder::step() {
   exchange(/*guarded=*/true);
 }
 
-void ProgramBuilder::collective(StringRef kind, Group group,
-                                FlatSymbolRefAttr buffer, int64_t elements) {
-  builder.create<CollectiveOp>(loc, builder.getStringAttr(kind),
-                               GroupAttr::get(context, group), at(buffer),
-                               builder.getI64IntegerAttr(elements),
-                               TypeAttr::get(builder.getF32Type()),
-                               LaneAttr::get(context, Lane::Collective),
-                               ArrayAttr(), ArrayAttr(), GuardAttr());
-}
-
-/// With a sharded optimizer replica r gets the sum of part r of the gradients,
-/// updates part r of the parameters and gives it to the others.
-void ProgramBuilder::reduceAndUpdate() {
-  int64_t elements = layout.trainableBytes / 4;
-  if (layout.partialBytes > 0)
-    collective("all_reduce_sum", Group::Tensor, gradients,
-               layout.partialBytes / 4);
-  if (task.replicas > 1 && elements > 0)
-    collective(shardsOptimizer() ? "reduce_scatter_sum" : "all_reduce_sum",
-               Group::Replicas, gradients, elements);
-  if (task.ranks > 1)
-    collective("all_reduce_sum", Group::Island, stats, 2);
-  SmallVector<Attribute> addresses{at(stats, 4), at(updates)};
-  if (elements > 0) {
-    ExprAttr own = constant(0);
-    if (shardsOptimizer())
-      own = ExprAttr::get(
-          context, 0, {Term{0, layout.partBytes(), 0, 0, Coordinate::Replica}});
-    addresses.append(
-        {at(parameters, constant(0), own), at(gradients, constant(0), own)});
-    for (FlatSymbolRefAttr state : stateBuffers)
-      addresses.push_back(at(state));
-  }
-  call(update.getFunctionAttr(), addresses, kUpdatePass);
-  if (shardsOptimizer())
-    collective("all_gather", Group::Replicas, parameters, elements);
-}
-
 void ProgramBuilder::finish() {
   auto op = builder.create<FinishOp>(loc);
   OpBuilder::InsertionGuard guard(builder);
@@ -316,17 +298,29 @@ void ProgramBuilder::finish() {
   exchange(/*guarded=*/false);
 }
 
+/// The forward pass of a step's microbatches, and the sums of their losses.
+void ProgramBuilder::evaluate() {
+  auto op = builder.create<EvaluateOp>(loc);
+  OpBuilder::InsertionGuard guard(builder);
+  builder.createBlock(&op.getBody());
+  zeroStats(2);
+  loop(task.microbatches, [&](int64_t variable) {
+    forwardMicrobatch(microbatchExpr(0, variable));
+  });
+  if (task.ranks > 1)
+    collective("all_reduce_sum", Group::Island, stats, 0, 2);
+}
+
 FailureOr<ProgramOp> ProgramBuilder::build() {
   dist::StageOp stage = task.op;
-  auto updateOps = stage.getBody().getOps<dist::UpdateOp>();
-  if (updateOps.empty())
-    return FailureOr<ProgramOp>(stage.emitOpError(
-        "has no update, run dist-instantiate-optimizer first"));
-  update = *updateOps.begin();
   FailureOr<dist::StageLayout> laidOut = dist::layOut(stage, symbols);
   if (failed(laidOut))
     return failure();
   layout = std::move(*laidOut);
+  llvm::append_range(updateOps, stage.getBody().getOps<dist::UpdateOp>());
+  if (updateOps.size() != std::max<size_t>(1, layout.ranges.size()))
+    return FailureOr<ProgramOp>(stage.emitOpError(
+        "has no update, run dist-instantiate-optimizer first"));
   schedule = planning::scheduleStage(task.schedule, task.stages.size(),
                                      task.stage, task.microbatches);
   blockCount = runs.back().first + runs.back().count;
@@ -336,7 +330,10 @@ FailureOr<ProgramOp> ProgramBuilder::build() {
   };
   program = builder.create<ProgramOp>(
       loc, builder.getStringAttr(task.name), placeholder("stats", 0),
-      placeholder("updates", 0), AddressAttr(), IntegerAttr());
+      placeholder("updates", 0), AddressAttr(),
+      task.clipsGradients ? placeholder("stats", kSquaresOffset)
+                          : AddressAttr(),
+      IntegerAttr());
   program->setAttr(kMicrobatchesAttr,
                    builder.getI64IntegerAttr(task.microbatches));
   OpBuilder::InsertionGuard guard(builder);
@@ -346,6 +343,7 @@ FailureOr<ProgramOp> ProgramBuilder::build() {
   definePieces();
   step();
   finish();
+  evaluate();
   return program;
 }
 

@@ -20,11 +20,13 @@ struct StageTask {
   llvm::ArrayRef<std::vector<RunBlocks>> stages; // of the island
   int64_t stage = 0;
   int64_t replicas = 1;
+  llvm::SmallVector<int64_t> replicasOf; // by stage
   int64_t tensorParallel = 1;
   int64_t ranks = 1;        // of the island
   int64_t microbatches = 0; // of one replica in one step
   planning::Schedule schedule = planning::Schedule::OneFOneB;
   std::optional<int64_t> innerSteps; // H; without a server nothing
+  bool clipsGradients = false;
 };
 
 /// Writes the program at the builder's place. `symbols` is the module's;

@@ -116,6 +116,7 @@ private:
       if (failed(writeServer(builder, server)))
         return failure();
     }
+    clipsGradients = optimizer.getSettings().contains("clip_gradient_norm");
     for (auto [i, island] :
          llvm::enumerate(strategy.getBody().getOps<dist::IslandOp>()))
       if (failed(writeIsland(builder, island, i, innerSteps, symbols)))
@@ -139,6 +140,8 @@ private:
     int64_t tokens = 1;
     SmallVector<std::pair<StringAttr, RankedTensorType>> inputs, labels;
     for (unsigned i = 0; i < main.getNumArguments(); ++i) {
+      if (main.getArgAttr(i, graph::kStampAttr))
+        continue;
       auto type = dyn_cast<RankedTensorType>(main.getArgumentTypes()[i]);
       auto input = main.getArgAttrOfType<StringAttr>(i, graph::kInputAttr);
       auto label = main.getArgAttrOfType<StringAttr>(i, graph::kLabelAttr);
@@ -245,11 +248,14 @@ private:
       task.stages = *stages;
       task.stage = s;
       task.replicas = group.getCount();
+      for (dist::StageOp other : stageOps)
+        task.replicasOf.push_back(groupOf(other).getCount());
       task.tensorParallel = group.getTensorParallel();
       task.ranks = ranks;
       task.microbatches = island.getBatch() / perTurn;
       task.schedule = *planning::parseSchedule(island.getSchedule().str());
       task.innerSteps = innerSteps;
+      task.clipsGradients = clipsGradients;
       FailureOr<ProgramOp> program = buildProgram(builder, task, symbols);
       if (failed(program))
         return failure();
@@ -296,6 +302,8 @@ private:
       if (!called.contains(function.getSymName()))
         function.erase();
   }
+
+  bool clipsGradients = false;
 };
 
 } // namespace

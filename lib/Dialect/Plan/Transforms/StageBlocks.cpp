@@ -103,6 +103,9 @@ static LogicalResult readRun(RunBlocks &run, dist::RunOp next,
         run.gradientArguments.push_back(i);
       continue;
     }
+    data.isStamp = block.getArgAttr(argument, graph::kStampAttr) != nullptr;
+    if (data.isStamp)
+      continue;
     data.input =
         block.getArgAttrOfType<StringAttr>(argument, graph::kInputAttr);
     if (!data.input)

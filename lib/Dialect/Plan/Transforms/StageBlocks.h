@@ -28,7 +28,8 @@ struct Packing {
 struct DataArgument {
   mlir::RankedTensorType type;
   int64_t source = -1;    // the earlier block's result, or -1
-  mlir::StringAttr input; // else the model's input
+  mlir::StringAttr input; // else the model's input,
+  bool isStamp = false;   // or what masks are drawn by
 };
 
 /// One `dist.run` with its functions taken apart (docs/Architecture.md).

@@ -103,13 +103,23 @@ void ProgramBuilder::defineBuffers() {
   parameters = define("parameters", "parameters", 1, layout.trainableBytes);
   frozen = define("frozen", "frozen", 1, layout.frozenBytes);
   gradients = define("gradients", "gradients", 1, layout.trainableBytes);
-  for (Attribute state : update.getStates()) {
+  for (Attribute state : updateOps.front().getStates()) {
     StringRef name = cast<StringAttr>(state).getValue();
-    stateBuffers.push_back(define(name, name, 1, layout.partBytes()));
+    auto &buffers = stateBuffers.emplace_back();
+    if (!shardsOptimizer()) {
+      buffers.push_back(define(name, name, 1, layout.trainableBytes));
+      continue;
+    }
+    for (auto [i, range] : llvm::enumerate(layout.ranges))
+      buffers.push_back(
+          define(i == 0 ? name.str() : (name + "." + Twine(i)).str(), name, 1,
+                 range.partBytes()));
   }
   for (const RunBlocks &run : runs)
     for (const DataArgument &data : run.data)
-      if (data.source < 0 && !inputs.count(data.input))
+      if (data.isStamp)
+        stamp = stamp ? stamp : define("stamp", "inputs", 1, alignment);
+      else if (data.source < 0 && !inputs.count(data.input))
         inputs[data.input] =
             define("input." + data.input.getValue(), "inputs",
                    schedule.inFlight, alignUp(storageBytes(data.type)));
@@ -152,12 +162,27 @@ void ProgramBuilder::defineParameters() {
         at(family.frozen ? frozen : parameters, family.offset),
         builder.getI64IntegerAttr(family.stride), TypeAttr::get(family.type),
         slicesOf(family), family.frozen ? builder.getUnitAttr() : UnitAttr(),
-        builder.getI64IntegerAttr(0), builder.getUnitAttr());
+        builder.getI64IntegerAttr(0),
+        family.owner ? builder.getUnitAttr() : UnitAttr());
   }
-  for (auto [name, buffer] : llvm::zip(update.getStates(), stateBuffers))
-    builder.create<StateOp>(
-        loc, cast<StringAttr>(name), at(buffer),
-        builder.getI64IntegerAttr(shardsOptimizer() ? layout.partBytes() : 0));
+  // Where ranges are not told apart, their states are not either.
+  bool apart = shardsOptimizer() && layout.ranges.size() > 1;
+  auto bytes = [&](int64_t value) { return builder.getI64IntegerAttr(value); };
+  for (auto [name, buffers] :
+       llvm::zip(updateOps.front().getStates(), stateBuffers))
+    for (auto [i, buffer] : llvm::enumerate(buffers)) {
+      const dist::ParameterRange &range = layout.ranges[i];
+      builder.create<StateOp>(loc, cast<StringAttr>(name), at(buffer),
+                              bytes(range.parts > 1 ? range.partBytes() : 0),
+                              bytes(apart ? range.begin : 0),
+                              bytes(apart ? range.bytes : 0));
+    }
+}
+
+AddressAttr ProgramBuilder::stateAddress(size_t state, size_t range) {
+  if (shardsOptimizer())
+    return at(stateBuffers[state][range]);
+  return at(stateBuffers[state].front(), layout.ranges[range].begin);
 }
 
 AddressAttr ProgramBuilder::at(FlatSymbolRefAttr buffer, ExprAttr slot,

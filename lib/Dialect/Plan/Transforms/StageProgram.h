@@ -24,6 +24,10 @@ struct BlockNumber {
   int64_t variable = -1;
 };
 
+/// Bytes from the statistics' start to the sum of the squares of the gradients,
+/// behind the sums of losses and weights.
+constexpr int64_t kSquaresOffset = 8;
+
 /// Consecutive blocks of one run that one loop can call.
 struct Piece {
   const RunBlocks *run;
@@ -73,8 +77,17 @@ private:
   void call(mlir::FlatSymbolRefAttr function,
             llvm::ArrayRef<mlir::Attribute> addresses, llvm::StringRef pass);
   void zero(mlir::FlatSymbolRefAttr buffer, int64_t elements);
+  /// Those of the island, and behind them what other chips add up for themselves.
+  void zeroStats(int64_t count) {
+    zero(stats,
+         isLast() && task.tensorParallel > 1 ? statsBytes() / 4 : count);
+  }
+  /// Sums of losses and weights, and of squares of gradients.
+  int64_t statCount() const { return task.clipsGradients ? 3 : 2; }
   void step();
   void finish();
+  void evaluate();
+  void writeStamp(const RunBlocks &run, BlockNumber block, ExprAttr microbatch);
   void forwardMicrobatch(ExprAttr microbatch);
   void backwardMicrobatch(ExprAttr microbatch);
   void forwardBlock(const RunBlocks &run, BlockNumber block,
@@ -85,9 +98,17 @@ private:
                     ExprAttr microbatch, bool withSaved,
                     llvm::SmallVectorImpl<mlir::Attribute> &addresses);
   void transfer(bool send, bool forward, ExprAttr microbatch);
-  void collective(llvm::StringRef kind, Group group,
-                  mlir::FlatSymbolRefAttr buffer, int64_t elements);
+  // Behind the loops.
   void reduceAndUpdate();
+  void collective(llvm::StringRef kind, Group group,
+                  mlir::FlatSymbolRefAttr buffer, int64_t offset,
+                  int64_t elements, llvm::ArrayRef<int64_t> stages = {});
+  int64_t copiesOf(const dist::ParameterRange &range) const;
+  ExprAttr ownPart(const dist::ParameterRange &range);
+  void sumGradients();
+  void addSquares(ExprAttr offset, int64_t elements, int64_t copies);
+  void update();
+  AddressAttr stateAddress(size_t state, size_t range);
   void exchange(bool guarded);
 
   ExprAttr microbatchExpr(int64_t first, int64_t variable) {
@@ -111,7 +132,9 @@ private:
   /// Whether each replica has the optimizer state of its part of the parameters
   /// only.
   bool shardsOptimizer() const {
-    return layout.parts > 1 && layout.trainableBytes > 0;
+    return llvm::any_of(layout.ranges, [](const dist::ParameterRange &range) {
+      return range.parts > 1;
+    });
   }
   /// All chips of a replica compute the loss. Chip i adds it to place i of the
   /// statistics, and place 0 is what is summed over the island and read: so it
@@ -132,14 +155,15 @@ private:
   ProgramOp program;
   planning::StageSchedule schedule;
   dist::StageLayout layout;
-  dist::UpdateOp update;
+  llvm::SmallVector<dist::UpdateOp> updateOps; // one for each range
   int64_t blockCount = 0;
   int64_t variables = 0;
 
   llvm::SmallVector<Piece> pieces;
   llvm::MapVector<mlir::StringAttr, mlir::FlatSymbolRefAttr> inputs;
-  llvm::SmallVector<mlir::FlatSymbolRefAttr> stateBuffers;
-  mlir::FlatSymbolRefAttr parameters, frozen, gradients, stats, updates;
+  // By state; of all ranges, or with a sharded optimizer one for each.
+  llvm::SmallVector<llvm::SmallVector<mlir::FlatSymbolRefAttr>> stateBuffers;
+  mlir::FlatSymbolRefAttr parameters, frozen, gradients, stats, updates, stamp;
   mlir::FlatSymbolRefAttr activations, saved, carried, innerGradients, again;
   // Boundary buffers, by number of the result that crosses.
   llvm::MapVector<int64_t, mlir::FlatSymbolRefAttr> receiveForward, sendForward,

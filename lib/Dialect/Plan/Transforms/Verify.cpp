@@ -69,12 +69,23 @@ private:
       return module.emitError("expected a topology");
     bool ok = true;
     for (ArrayRef<Place> places : islands) {
-      for (const Place &place : places)
+      SmallVector<ProgramOp> programs;
+      SmallVector<int64_t> replicasOf;
+      for (const Place &place : places) {
+        programs.push_back(place.program);
+        replicasOf.push_back(ReplicasOp(place.group).getCount());
+      }
+      std::vector<SmallVector<SharedBytes>> shared = findShared(programs);
+      for (auto [number, place] : llvm::enumerate(places)) {
         ok = succeeded(verifyMemory(place, topology)) &&
-             succeeded(verifyUpdate(place.program,
-                                    ReplicasOp(place.group).getCount(),
-                                    place.text(), symbols)) &&
+             succeeded(verifyUpdate(place.program, replicasOf[number], place.text(),
+                                    shared[number], symbols)) &&
+             succeeded(verifyNorm(place.program, number,
+                                  ReplicasOp(place.group).getTensorParallel(),
+                                  replicasOf,
+                                  place.text(), symbols)) &&
              ok;
+      }
       ok = succeeded(verifyRoutes(places, topology)) && ok;
     }
     return success(ok && succeeded(verifyServer(module, topology)));

@@ -22,12 +22,14 @@ namespace tombolo::plan {
 
 namespace {
 
-/// What a collective over replicas moves. With parts, replica r has part r.
+/// What a collective over replicas, or over all replicas of `stages`, moves. With
+/// parts, replica r has part r.
 struct Exchanged {
   CollectiveOp op;
   int64_t begin = 0, end = 0; // arena bytes
   bool scattered = false;     // one sum in each part, instead of all
   int64_t partBytes = 0;
+  SmallVector<int64_t> stages; // empty: only this one
 };
 
 /// An argument of a call that lies in a region.
@@ -41,9 +43,9 @@ struct Use {
 class UpdateVerifier {
 public:
   UpdateVerifier(ProgramOp program, int64_t replicas, StringRef place,
-                 const SymbolTable &symbols)
-      : program(program), replicas(replicas), place(place), symbols(symbols),
-        order(program.getStep()) {
+                 ArrayRef<SharedBytes> shared, const SymbolTable &symbols)
+      : program(program), replicas(replicas), place(place), shared(shared),
+        symbols(symbols), order(program.getStep()) {
     for (RegionOp region : program.getOps<RegionOp>()) {
       if (region.getRegionName() == "gradients")
         gradients = region;
@@ -55,14 +57,14 @@ public:
   LogicalResult run() {
     if (failed(collect()))
       return failure();
-    if (replicas == 1) {
-      if (!sums.empty() || !gathers.empty())
-        return program.emitError()
-               << place << ": reduces gradients of a single replica";
-      return verifyStates();
-    }
-    return success(succeeded(verifySums()) && succeeded(verifyReads()) &&
-                   succeeded(verifyGathers()) && succeeded(verifyStates()));
+    bool overReplicas = llvm::any_of(
+        sums, [](const Exchanged &sum) { return sum.stages.empty(); });
+    if (replicas == 1 && (overReplicas || !gathers.empty()))
+      return program.emitError()
+             << place << ": reduces gradients of a single replica";
+    return success(succeeded(verifySums()) && succeeded(verifyShared()) &&
+                   succeeded(verifyReads()) && succeeded(verifyGathers()) &&
+                   succeeded(verifyStates()));
   }
 
 private:
@@ -73,7 +75,8 @@ private:
 
   LogicalResult collect() {
     WalkResult result = program.getStep().walk([&](CollectiveOp collective) {
-      return collective.getGroup() == Group::Replicas &&
+      return (collective.getGroup() == Group::Replicas ||
+              collective.getGroup() == Group::Stages) &&
                      failed(collect(collective))
                  ? WalkResult::interrupt()
                  : WalkResult::advance();
@@ -97,7 +100,9 @@ private:
              << collective.getKind() << " of " << collective.getType()
              << " instead of all_reduce_sum or reduce_scatter_sum of f32, and "
                 "all_gather of f32 for parameters";
-    Exchanged one{collective, offset.getConstant(), 0, scattered, 0};
+    Exchanged one{collective, offset.getConstant(), 0, scattered, 0, {}};
+    if (auto stages = collective.getStages())
+      one.stages.assign(stages->begin(), stages->end());
     one.end = one.begin + 4 * collective.getElements();
     if (gather || scattered) {
       if (collective.getElements() % replicas != 0)
@@ -149,13 +154,49 @@ private:
       if (sum.begin < next)
         return program.emitError() << place << ": gradient byte "
                                    << sum.begin - begin << " is reduced twice";
-      if (sum.begin > next)
+      if (sum.begin > next && replicas > 1)
         break;
       next = sum.end;
     }
-    if (next != end)
+    if (next > end || (next != end && replicas > 1))
       return program.emitError() << place << ": gradient byte " << next - begin
                                  << " is not reduced";
+    return success();
+  }
+
+  /// A sum over stages is of what these stages share, and of nothing else.
+  LogicalResult verifyShared() {
+    if (!gradients || !parameters)
+      return success();
+    int64_t shift = gradients.getOffset() - parameters.getOffset();
+    auto holds = [&](const Exchanged &sum, int64_t begin, int64_t end) {
+      return sum.begin <= begin + shift && end + shift <= sum.end;
+    };
+    for (const SharedBytes &one : shared)
+      if (llvm::none_of(sums, [&](const Exchanged &sum) {
+            return sum.stages == one.stages && holds(sum, one.begin, one.end);
+          }))
+        return program.emitError()
+               << place << ": gradients from byte "
+               << one.begin - parameters.getOffset()
+               << " on, of a parameter that other stages have, too, are not "
+                  "summed over these";
+    for (auto family : program.getOps<ParametersOp>()) {
+      if (family.getFrozen())
+        continue;
+      int64_t begin = family.getAddress().getOffset().getConstant();
+      int64_t bytes = 4 * family.getLocalElements();
+      for (int64_t k = 0; k < family.getCount(); ++k, begin += family.getStride())
+        for (const Exchanged &sum : sums)
+          if (!sum.stages.empty() && begin + shift < sum.end &&
+              sum.begin < begin + bytes + shift &&
+              llvm::none_of(shared, [&](const SharedBytes &one) {
+                return one.begin == begin && one.stages == sum.stages;
+              }))
+            return CollectiveOp(sum.op).emitOpError()
+                   << "sums gradients over stages that do not have the "
+                      "parameter";
+    }
     return success();
   }
 
@@ -181,7 +222,8 @@ private:
             !order.isCompleteBefore(sum.op, use.call))
           return use.call.emitOpError()
                  << "may read gradients before their reduction is complete";
-        if (sum.scattered && use.begin < sum.end && !isOwn(use, sum))
+        if (sum.scattered && use.begin >= sum.begin && use.begin < sum.end &&
+            !isOwn(use, sum))
           return use.call.emitOpError()
                  << "reads gradients whose sum another replica has";
       }
@@ -256,18 +298,25 @@ private:
 
   /// The state of what a replica updates is there, and no more.
   LogicalResult verifyStates() {
-    int64_t part = gathers.empty() ? 0 : gathers.front().partBytes;
-    for (StateOp state : program.getOps<StateOp>())
+    for (StateOp state : program.getOps<StateOp>()) {
+      int64_t part = 0;
+      for (const Exchanged &gather : gathers)
+        if (gather.begin == parameters.getOffset() + state.getBegin() &&
+            (gathers.size() == 1 ||
+             gather.end - gather.begin == state.getBytes()))
+          part = gather.partBytes;
       if (state.getPartBytes() != part)
         return state.emitOpError()
                << "is the state of parts of " << state.getPartBytes()
                << " bytes, a replica updates parts of " << part;
+    }
     return success();
   }
 
   ProgramOp program;
   int64_t replicas;
   StringRef place;
+  ArrayRef<SharedBytes> shared;
   const SymbolTable &symbols;
   StepOrder order;
   RegionOp gradients, parameters;
@@ -276,9 +325,52 @@ private:
 
 } // namespace
 
+/// The i-th name of a family.
+static std::string nameAt(Attribute names, int64_t i) {
+  auto pattern = dyn_cast<NamesAttr>(names);
+  if (!pattern)
+    return cast<StringAttr>(cast<ArrayAttr>(names)[i]).str();
+  return pattern.getPrefix().str() +
+         std::to_string(pattern.getFirst() + i * pattern.getStep()) +
+         pattern.getSuffix().str();
+}
+
+static void forEachTrainable(
+    ProgramOp program,
+    llvm::function_ref<void(const std::string &, int64_t, int64_t)> body) {
+  for (auto family : program.getOps<ParametersOp>()) {
+    if (family.getFrozen())
+      continue;
+    int64_t begin = family.getAddress().getOffset().getConstant();
+    int64_t bytes = 4 * family.getLocalElements();
+    for (int64_t k = 0; k < family.getCount(); ++k, begin += family.getStride())
+      body(nameAt(family.getNames(), k), begin, begin + bytes);
+  }
+}
+
+std::vector<SmallVector<SharedBytes>>
+findShared(ArrayRef<ProgramOp> programs) {
+  llvm::StringMap<SmallVector<int64_t>> stages; // by name
+  for (auto [stage, program] : llvm::enumerate(programs))
+    forEachTrainable(program, [&, stage = stage](const std::string &name,
+                                                 int64_t, int64_t) {
+      stages[name].push_back(stage);
+    });
+  std::vector<SmallVector<SharedBytes>> shared(programs.size());
+  for (auto [stage, program] : llvm::enumerate(programs))
+    forEachTrainable(program, [&, stage = stage](const std::string &name,
+                                                 int64_t begin, int64_t end) {
+      const SmallVector<int64_t> &users = stages[name];
+      if (users.size() > 1)
+        shared[stage].push_back({begin, end, users});
+    });
+  return shared;
+}
+
 LogicalResult verifyUpdate(ProgramOp program, int64_t replicas, StringRef place,
+                           ArrayRef<SharedBytes> shared,
                            const SymbolTable &symbols) {
-  return UpdateVerifier(program, replicas, place, symbols).run();
+  return UpdateVerifier(program, replicas, place, shared, symbols).run();
 }
 
 } // namespace tombolo::plan

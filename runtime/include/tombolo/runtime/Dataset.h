@@ -45,6 +45,8 @@ public:
   /// the size of one sample as the plan describes it.
   virtual void read(std::size_t input, std::uint64_t number,
                     std::span<std::byte> out) = 0;
+  /// How many samples there are, all different.
+  virtual std::uint64_t size() const = 0;
 };
 
 /// Opens the data of a run and checks it against the plan's model. Throws Error

@@ -51,6 +51,19 @@ struct RankConfig {
   /// Name the op that made a loss not finite; the device must have been made
   /// with `DeviceOptions::checkNumerics`.
   bool checkNumerics = false;
+  std::uint64_t maskSeed = 0;   ///< of dropout
+  std::string evaluationData;   ///< held-out samples; empty: none
+  std::uint64_t evaluateEvery = 0; ///< steps; 0: only after the last
+};
+
+/// The loss of held-out samples under the current parameters.
+struct EvaluationMetrics {
+  std::uint64_t stepsDone = 0;
+  std::uint32_t island = 0;
+  double loss = 0;
+  std::uint64_t samples = 0;
+  std::uint64_t leftOut = 0; ///< samples that fill no batch
+  std::uint64_t tokens = 0;  ///< that count, where all weigh 1: sum of weights
 };
 
 /// One inner step, before its update.
@@ -60,6 +73,8 @@ struct StepMetrics {
   double loss = 0;
   double seconds = 0;
   std::uint64_t tokens = 0;
+  /// Norm of the mean gradients before clipping; where they are clipped.
+  std::optional<double> gradientNorm;
 };
 
 /// What a rank tells; called from its main thread.
@@ -67,6 +82,7 @@ struct RankEvents {
   std::function<void()> ready;
   /// On the island's first rank of the last stage only.
   std::function<void(const StepMetrics &)> step;
+  std::function<void(const EvaluationMetrics &)> evaluation;
   /// On the island's rank 0 only, when a generation is complete.
   std::function<void(std::uint64_t step, const std::string &folder)> checkpoint;
 };

@@ -157,6 +157,7 @@ const KernelTable &cpu::kernelTable() {
     addMatmulKernels(result);
     addAttentionKernels(result);
     addOptimizerKernels(result);
+    addDropoutKernel(result);
     return result;
   }();
   return table;

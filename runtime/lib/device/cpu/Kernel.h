@@ -118,6 +118,7 @@ void addSoftmaxKernels(KernelTable &table);
 void addMatmulKernels(KernelTable &table);
 void addAttentionKernels(KernelTable &table);
 void addOptimizerKernels(KernelTable &table);
+void addDropoutKernel(KernelTable &table);
 
 const KernelTable &kernelTable();
 

@@ -8,7 +8,9 @@
 
 #include "NdLoop.h"
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 using namespace tombolo;
 using namespace tombolo::runtime;
@@ -199,10 +201,100 @@ std::unique_ptr<Kernel> makeAdamW(OpContext &context) {
   return std::make_unique<AdamWKernel>(context);
 }
 
+class SquareSumKernel : public Kernel {
+public:
+  explicit SquareSumKernel(const OpContext &context)
+      : in(context.inputs[0]), out(context.outputs[0]),
+        threads(context.threads), scale(context.real("scale")),
+        parts((in.elements() + kGrain - 1) / kGrain) {}
+
+  void run(std::byte *const *bases) const override {
+    // Parts of one size, summed in order: the same sum for any threads.
+    std::vector<double> sums(static_cast<std::size_t>(parts));
+    const float *x = in.at<const float>(bases);
+    parallelFor(threads, parts, 1, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t part = first; part < last; ++part)
+        sums[static_cast<std::size_t>(part)] =
+            sumOf(x + part * kGrain,
+                  std::min(kGrain, in.elements() - part * kGrain));
+    });
+    double sum = 0;
+    for (double part : sums)
+      sum += part;
+    *out.at<float>(bases) = static_cast<float>(scale * sum);
+  }
+
+private:
+  static double sumOf(const float *x, std::int64_t count) {
+    double sums[8] = {};
+    std::int64_t i = 0;
+    for (; i + 8 <= count; i += 8)
+      for (int k = 0; k < 8; ++k)
+        sums[k] += static_cast<double>(x[i + k]) * x[i + k];
+    for (; i < count; ++i)
+      sums[i % 8] += static_cast<double>(x[i]) * x[i];
+    double sum = 0;
+    for (double one : sums)
+      sum += one;
+    return sum;
+  }
+
+  Tensor in, out;
+  unsigned threads;
+  double scale;
+  std::int64_t parts;
+};
+
+std::unique_ptr<Kernel> makeSquareSum(OpContext &context) {
+  context.requireInputs(1, 1);
+  context.requireOutputs(1, 1);
+  context.requirePlain(context.inputs[0], context.inputs[0].dims, "x");
+  context.requireType(context.outputs[0], plan::v1::DTYPE_F32, "the sum");
+  context.require(context.outputs[0].elements() == 1,
+                  "expected a sum of 1 element");
+  return std::make_unique<SquareSumKernel>(context);
+}
+
+class ClipWeightKernel : public Kernel {
+public:
+  explicit ClipWeightKernel(const OpContext &context)
+      : squares(context.inputs[0]), weight(context.inputs[1]),
+        out(context.outputs[0]), maxNorm(context.real("max_norm")) {}
+  void run(std::byte *const *bases) const override {
+    double w = *weight.at<const float>(bases);
+    double norm = std::sqrt(double{*squares.at<const float>(bases)}) / w;
+    double coefficient = maxNorm / (norm + 1e-6);
+    // Of weight zero it stays zero. A norm that is no number makes the
+    // parameters none, as in PyTorch.
+    bool clips = w != 0 && !(coefficient >= 1);
+    *out.at<float>(bases) = static_cast<float>(clips ? w / coefficient : w);
+  }
+
+private:
+  Tensor squares, weight, out;
+  double maxNorm;
+};
+
+std::unique_ptr<Kernel> makeClipWeight(OpContext &context) {
+  context.requireInputs(2, 2);
+  context.requireOutputs(1, 1);
+  for (const Tensor &tensor :
+       {context.inputs[0], context.inputs[1], context.outputs[0]}) {
+    context.requireType(tensor, plan::v1::DTYPE_F32, "an operand");
+    context.require(tensor.elements() == 1, "expected 1 element, got ",
+                    describe(tensor));
+  }
+  return std::make_unique<ClipWeightKernel>(context);
+}
+
 } // namespace
 
 void cpu::addOptimizerKernels(KernelTable &table) {
   table.add(plan::v1::OPCODE_OPTIMIZER_ADVANCE, {makeAdvance});
   table.add(plan::v1::OPCODE_SGD, {makeSgd});
   table.add(plan::v1::OPCODE_ADAMW, {makeAdamW});
+  table.add(plan::v1::OPCODE_SQUARE_SUM,
+            {makeSquareSum, Layout::RowMajor, Layout::RowMajor,
+             KernelEntry::ThroughScratch});
+  table.add(plan::v1::OPCODE_CLIP_WEIGHT, {makeClipWeight});
 }

@@ -55,6 +55,7 @@ def Dist_OptimizerOp : Dist_Op<"optimizer"> {
     beta1, beta2, epsilon and weight_decay. A learning rate that depends on the
     number of updates adds schedule, warmup_steps and decay_steps as
     docs/PlanFormat.md defines them; `learning_rate` is then its peak.
+    `clip_gradient_norm` bounds the norm of the gradients.
   }];
   let arguments = (ins StrAttr:$kind, F64Attr:$learning_rate, DictionaryAttr:$settings);
   let assemblyFormat = "$kind `learning_rate` $learning_rate $settings attr-dict";
@@ -62,14 +63,19 @@ def Dist_OptimizerOp : Dist_Op<"optimizer"> {
 }
 
 def Dist_UpdateOp : Dist_Op<"update", [HasParent<"StageOp">]> {
-  let summary = "the optimizer of a stage, one function on all its parameters";
+  let summary = "the optimizer of one range of a stage's parameters";
   let description = [{
-    `function` takes the stage's trainable parameters as one vector of
-    `elements` f32, their gradients, the sum of weights, the number of updates
-    and one vector for each of `states`; it updates parameters, number and
-    states in place. Parameters lie one after the other, each rounded up to 64
-    bytes, in the order of the stage's runs. In a stage with
-    `optimizer_sharding` the vectors are the part of one replica.
+    One for each range of the stage's layout (trainable parameters that are
+    reduced and updated alike: `StageLayout.h`), in its order; one without
+    elements when there is none. `function` takes the range's parameters as one
+    vector of `elements` f32, their gradients, the sum of weights, the number of
+    updates and one vector for each of `states`; it updates parameters and states
+    in place, the first one the number of updates, too. Parameters lie one after
+    the other, each rounded up to 64 bytes, in the order of the stage's runs. In
+    a stage with `optimizer_sharding` the vectors are the part of one replica.
+
+    With gradient clipping the function's third argument is the sum of the
+    squares of all gradients of the island's step.
   }];
   let arguments = (ins FlatSymbolRefAttr:$function, I64Attr:$elements, StrArrayAttr:$states);
   let assemblyFormat = "$function `elements` $elements `states` $states attr-dict";

@@ -92,10 +92,13 @@ def DistInsertCollectives : Pass<"dist-insert-collectives", "::mlir::ModuleOp"> 
 def DistInstantiateOptimizer : Pass<"dist-instantiate-optimizer", "::mlir::ModuleOp"> {
   let summary = "writes the optimizer of each stage as a function";
   let description = [{
-    Lays a stage's trainable parameters out in one region and adds a
-    `dist.update`: a function that advances the number of updates and runs the
-    optimizer once over the whole region, or over a replica's part of it where
-    the stage has `optimizer_sharding`. Stages of equal size share it. Frozen
+    Lays a stage's trainable parameters out in one region and adds one
+    `dist.update` for each range of it: a function that runs the optimizer once
+    over the whole range, or over a replica's part of it where the stage has
+    `optimizer_sharding`; the first also advances the number of updates. A range
+    holds the parameters that are reduced and updated alike: those that the same
+    stages share, those that decay or do not (which get the attribute
+    `graph.undecayed`). Ranges of equal size share the function. Frozen
     parameters lie elsewhere and have no update.
 
     Precondition: `dist-partition-stages` has run.
@@ -107,13 +110,18 @@ def DistInstantiateOptimizer : Pass<"dist-instantiate-optimizer", "::mlir::Modul
     Option<"beta2", "beta2", "double", "0.999", "adamw: decay of the second moment">,
     Option<"epsilon", "eps", "double", "1e-8", "adamw: added to the root">,
     Option<"weightDecay", "weight-decay", "double", "0.01", "decay of all parameters">,
+    ListOption<"weightDecayExclude", "weight-decay-exclude", "std::string",
+               "'vectors' (parameters of one dimension or none), or regular "
+               "expressions of names: parameters that do not decay">,
     Option<"momentum", "momentum", "double", "0.0", "sgd: momentum">,
     Option<"schedule", "schedule", "std::string", "\"constant\"",
            "of the learning rate: constant, cosine or linear">,
     Option<"warmupSteps", "warmup-steps", "int64_t", "0",
            "updates until the learning rate is reached">,
     Option<"decaySteps", "decay-steps", "int64_t", "0",
-           "cosine, linear: the update at which the learning rate is 0">];
+           "cosine, linear: the update at which the learning rate is 0">,
+    Option<"clipGradientNorm", "clip-grad-norm", "double", "0.0",
+           "bound of the norm of all gradients together; 0: none">];
   let dependentDialects = ["::tombolo::dist::DistDialect", "::tombolo::graph::GraphDialect",
                            "::mlir::func::FuncDialect"];
 }

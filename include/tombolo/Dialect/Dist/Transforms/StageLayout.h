@@ -1,7 +1,7 @@
 //===- StageLayout.h - where a stage's parameters lie ---------------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM
-// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
-// Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_DIALECT_DIST_TRANSFORMS_STAGELAYOUT_H
@@ -11,7 +11,7 @@
 
 #include "mlir/IR/SymbolTable.h"
 
-#include <array>
+#include <tuple>
 
 namespace tombolo::dist {
 
@@ -38,28 +38,56 @@ struct ParameterFamily {
   mlir::RankedTensorType type;         // of the whole parameter
   std::optional<ParameterSplit> split; // none: all of it is here
   bool frozen = false;
+  /// Whether this stage is the first that has it.
+  bool owner = true;
   int64_t offset = 0;
   int64_t stride = 0;
 };
 
-/// Two regions, trainable and frozen, each filled in the order of the stage's
-/// runs, block by block, parameters rounded up to 64 bytes. A tied parameter
-/// lies where its first user put it. In front of the trainable ones lie, filled
-/// likewise, those whose gradients are still to be summed over the chips of a
-/// replica: `partialBytes`; behind them the others that are whole on each chip:
-/// up to `wholeBytes`; then those that are split.
+/// What trainable parameters have in common that are reduced and updated
+/// together.
+struct ParameterClass {
+  /// Whole on each chip of a replica, with gradients that are still to be summed
+  /// over these; whole with whole gradients; split over the chips.
+  enum Section { Partial, Whole, Split } section = Whole;
+  /// The stages of the island that each have a copy of a tied parameter,
+  /// ascending; empty: only this stage uses it.
+  std::vector<int64_t> stages;
+  /// Weight decay does not apply.
+  bool undecayed = false;
+
+  bool operator<(const ParameterClass &other) const {
+    return std::tie(section, stages, undecayed) <
+           std::tie(other.section, other.stages, other.undecayed);
+  }
+  bool operator==(const ParameterClass &) const = default;
+};
+
+/// Bytes [begin, begin + bytes) of the trainable region: all parameters of one
+/// class. With parts, replica r updates part r.
+struct ParameterRange {
+  ParameterClass kind;
+  int64_t begin = 0;
+  int64_t bytes = 0;
+  int64_t parts = 1;
+  int64_t partBytes() const { return bytes / parts; }
+};
+
+/// Two regions, trainable and frozen. The trainable one has a range for each
+/// class of parameters, in the order of classes; each range, and the frozen
+/// region, is filled in the order of the stage's runs, block by block, parameters
+/// rounded up to 64 bytes. A tied parameter lies where its first user in the
+/// stage put it.
 ///
-/// Where the optimizer is sharded, replica r updates part r of the trainable
-/// region, which is rounded up so that the parts are equal.
+/// Where the optimizer is sharded, replica r updates part r of each range, which
+/// is rounded up so that the parts are equal; ranges that other stages have, too,
+/// are not sharded.
 struct StageLayout {
   std::vector<RunLayout> runs;
   std::vector<ParameterFamily> families;
-  int64_t partialBytes = 0;
-  int64_t wholeBytes = 0;
+  std::vector<ParameterRange> ranges;
   int64_t trainableBytes = 0;
   int64_t frozenBytes = 0;
-  int64_t parts = 1;
-  int64_t partBytes() const { return trainableBytes / parts; }
 };
 
 /// Computes the layout of a stage that has its runs; what is split and what is

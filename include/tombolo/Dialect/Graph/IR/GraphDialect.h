@@ -37,6 +37,12 @@ inline constexpr llvm::StringLiteral kBackwardWeightAttr =
 inline constexpr llvm::StringLiteral kSavedCountAttr = "graph.saved_count";
 inline constexpr llvm::StringLiteral kCarriedCountAttr =
     "graph.carried_count";
+/// Of an argument of @main and of blocks (unit), tensor<4xi64>: seed, step, number
+/// of the first sample in the step, number of the block; what random masks
+/// depend on.
+inline constexpr llvm::StringLiteral kStampAttr = "graph.stamp";
+/// Of a parameter (unit): weight decay does not apply to it.
+inline constexpr llvm::StringLiteral kUndecayedAttr = "graph.undecayed";
 /// Of a function (i64): it is what one of so many chips computes. Without it
 /// the function is for one chip alone.
 inline constexpr llvm::StringLiteral kTensorParallelAttr =

@@ -368,21 +368,29 @@ def Graph_LayerNormBackwardWeightOp : Graph_InferredOp<"layer_norm_backward_weig
 }
 
 def Graph_CrossEntropyOp : Graph_InferredOp<"cross_entropy", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canAccumulate"]>], Graph_OwnShard> {
-  let summary = "sum of token losses and number of tokens that count";
+  let summary = "sum of weighted token losses and sum of weights";
+  let description = [{
+    A token's weight is 1, or that of `token_weights`; 0 where the label is
+    `ignore_index`.
+  }];
   let arguments = (ins Graph_FloatTensor:$logits, Graph_IndexTensor:$labels,
+                       Optional<Graph_F32Tensor>:$token_weights,
                        DefaultValuedAttr<I64Attr, "-100">:$ignore_index);
   let results = (outs Graph_F32Tensor:$loss, Graph_F32Tensor:$weights, Graph_F32Tensor:$lse);
-  let assemblyFormat = "$logits `,` $labels attr-dict `:` type($logits) `,` type($labels) `to` type($loss) `,` type($weights) `,` type($lse)";
+  let assemblyFormat = [{
+    $logits `,` $labels (`weights` $token_weights^ `:` type($token_weights))? attr-dict
+    `:` type($logits) `,` type($labels) `to` type($loss) `,` type($weights) `,` type($lse)
+  }];
 }
 // With `index`, logits are part `index` of `count` equal ones of the vocabulary,
 // and lse is that of all.
-def Graph_CrossEntropyBackwardOp : Graph_InferredOp<"cross_entropy_backward", [Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canWriteInPlace"]>], Graph_OwnShard> {
+def Graph_CrossEntropyBackwardOp : Graph_InferredOp<"cross_entropy_backward", [AttrSizedOperandSegments, Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canWriteInPlace"]>], Graph_OwnShard> {
   let summary = "gradient of the loss sum with respect to the logits";
   let arguments = (ins Graph_FloatTensor:$logits, Graph_IndexTensor:$labels, Graph_F32Tensor:$lse,
-                       Optional<0DTensorOf<[I64]>>:$index,
+                       Optional<Graph_F32Tensor>:$token_weights, Optional<0DTensorOf<[I64]>>:$index,
                        DefaultValuedAttr<I64Attr, "-100">:$ignore_index, OptionalAttr<I64Attr>:$count);
   let results = (outs Graph_FloatTensor:$result);
-  let assemblyFormat = "$logits `,` $labels `,` $lse (`part` $index^)? attr-dict `:` type($logits) `,` type($labels) `,` type($lse) (`,` type($index)^)? `to` type($result)";
+  let assemblyFormat = "$logits `,` $labels `,` $lse (`weights` $token_weights^ `:` type($token_weights))? (`part` $index^)? attr-dict `:` type($logits) `,` type($labels) `,` type($lse) (`,` type($index)^)? `to` type($result)";
 }
 
 // The loss of a vocabulary in parts: each chip's part, then what becomes of all
@@ -397,9 +405,10 @@ def Graph_CrossEntropyShardOp : Graph_InferredOp<"cross_entropy_shard", [Graph_O
 def Graph_CrossEntropyMergeOp : Graph_InferredOp<"cross_entropy_merge", [Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canAccumulate"]>], []> {
   let summary = "the loss, from the parts [count, B...] of the vocabulary";
   let arguments = (ins Graph_F32Tensor:$parts, Graph_F32Tensor:$picked, Graph_IndexTensor:$labels,
+                       Optional<Graph_F32Tensor>:$token_weights,
                        DefaultValuedAttr<I64Attr, "-100">:$ignore_index);
   let results = (outs Graph_F32Tensor:$loss, Graph_F32Tensor:$weights, Graph_F32Tensor:$lse);
-  let assemblyFormat = "$parts `,` $picked `,` $labels attr-dict `:` type($parts) `,` type($picked) `,` type($labels) `to` type($loss) `,` type($weights) `,` type($lse)";
+  let assemblyFormat = "$parts `,` $picked `,` $labels (`weights` $token_weights^ `:` type($token_weights))? attr-dict `:` type($parts) `,` type($picked) `,` type($labels) `to` type($loss) `,` type($weights) `,` type($lse)";
 }
 
 //===----------------------------------------------------------------------===//
@@ -477,5 +486,6 @@ def Graph_AdamwOp : Graph_OptimizerOp<"adamw"> {
 }
 
 include "tombolo/Dialect/Graph/IR/GraphCollectiveOps.td"
+include "tombolo/Dialect/Graph/IR/GraphTrainingOps.td"
 
 #endif // TOMBOLO_DIALECT_GRAPH_IR_GRAPHOPS_TD

@@ -36,9 +36,23 @@ def GraphAppendLoss : Pass<"graph-append-loss", "::mlir::ModuleOp"> {
            "cross-entropy, mse, bce or output">,
     Option<"label", "label", "std::string", /*default=*/"\"labels\"",
            "name of the labels among the model's inputs">,
+    Option<"mask", "mask", "std::string", /*default=*/"\"\"",
+           "name of an input with the weights of labels; empty: all weigh 1">,
     Option<"ignoreIndex", "ignore-index", "int64_t", /*default=*/"-100",
            "labels of this value do not count">,
   ];
+  let dependentDialects = ["::tombolo::graph::GraphDialect"];
+}
+
+def GraphAssignDropout : Pass<"graph-assign-dropout", "::mlir::ModuleOp"> {
+  let summary = "give all dropouts one ratio";
+  let description = [{
+    Precondition: none. Postcondition: with a ratio of 0 or more every
+    `graph.dropout` has it; with 0 there is none, and no argument for what masks
+    depend on.
+  }];
+  let options = [Option<"ratio", "ratio", "double", /*default=*/"-1.0",
+                        "the ratio, below 1; below 0: as the model says">];
   let dependentDialects = ["::tombolo::graph::GraphDialect"];
 }
 

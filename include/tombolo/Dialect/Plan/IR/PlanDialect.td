@@ -50,7 +50,8 @@ def Plan_Lane : Plan_Enum<"Lane", "what an instruction occupies", [
 def Plan_Group : Plan_Enum<"Group", "who takes part in a collective", [
   I32EnumAttrCase<"Replicas", 1, "replicas">,
   I32EnumAttrCase<"Island", 2, "island">,
-  I32EnumAttrCase<"Tensor", 3, "tensor">]>;
+  I32EnumAttrCase<"Tensor", 3, "tensor">,
+  I32EnumAttrCase<"Stages", 4, "stages">]>;
 
 def Plan_AccessAttr : EnumAttr<Plan_Dialect, Plan_Access, "access">;
 def Plan_LaneAttr : EnumAttr<Plan_Dialect, Plan_Lane, "lane">;

@@ -110,19 +110,23 @@ def Plan_ProgramOp : Plan_Container<"program", [Symbol, SymbolTable, IsolatedFro
   let summary = "what every rank of one class runs";
   let description = [{
     Holds, in this order: buffers (before allocation) or regions, parameters,
-    states, semaphores, one `plan.step` and one `plan.finish`. `stats` and
-    `updates` are the addresses of plan.proto's Program; `arena_bytes` is
+    states, semaphores, one `plan.step`, one `plan.finish` and perhaps one
+    `plan.evaluate`. `stats` and
+    `updates` are the addresses of plan.proto's Program, and so is
+    `gradient_squares`, which is there with gradient clipping; `arena_bytes` is
     there after allocation, and so is `host_bytes` (planned host memory outside
     the arena) unless it is 0. A program whose segments want to know the rank's
     tensor-parallel index says where it stands: `tensor_index`.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, Plan_AddressAttr:$stats,
                        Plan_AddressAttr:$updates, OptionalAttr<Plan_AddressAttr>:$tensor_index,
+                       OptionalAttr<Plan_AddressAttr>:$gradient_squares,
                        OptionalAttr<Plan_I64>:$arena_bytes,
                        DefaultValuedAttr<Plan_I64, "0">:$host_bytes);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     $sym_name `stats` $stats `updates` $updates (`tensor_index` $tensor_index^)?
+    (`gradient_squares` $gradient_squares^)?
     (`arena_bytes` $arena_bytes^)? (`host_bytes` $host_bytes^)?
     attr-dict-with-keyword $body
   }];
@@ -130,6 +134,8 @@ def Plan_ProgramOp : Plan_Container<"program", [Symbol, SymbolTable, IsolatedFro
   let extraClassDeclaration = [{
     StepOp getStep();
     FinishOp getFinish();
+    /// Null when there is none.
+    EvaluateOp getEvaluate();
   }];
 }
 
@@ -177,12 +183,18 @@ def Plan_ParametersOp : Plan_Op<"parameters", [HasParent<"ProgramOp">]> {
 def Plan_StateOp : Plan_Op<"state", [HasParent<"ProgramOp">]> {
   let summary = "optimizer state that lies like the parameters";
   let description = [{
-    With `part_bytes` a rank has the state of these bytes of the parameters
+    Of the bytes [begin, begin + bytes) of the region "parameters", or of all
+    when `bytes` is 0. With `part_bytes` a rank has the state of these of them
     only: [replica * part_bytes, (replica + 1) * part_bytes).
   }];
   let arguments = (ins StrAttr:$state_name, Plan_AddressAttr:$address,
-                       DefaultValuedAttr<Plan_I64, "0">:$part_bytes);
-  let assemblyFormat = "$state_name `at` $address (`part` $part_bytes^)? attr-dict";
+                       DefaultValuedAttr<Plan_I64, "0">:$part_bytes,
+                       DefaultValuedAttr<Plan_I64, "0">:$begin,
+                       DefaultValuedAttr<Plan_I64, "0">:$bytes);
+  let assemblyFormat = [{
+    $state_name `at` $address (`bytes` $bytes^ `from` $begin)? (`part` $part_bytes^)?
+    attr-dict
+  }];
   let hasVerifier = 1;
 }
 
@@ -200,6 +212,12 @@ def Plan_StepOp : Plan_Container<"step", [HasParent<"ProgramOp">]> {
 
 def Plan_FinishOp : Plan_Container<"finish", [HasParent<"ProgramOp">]> {
   let summary = "once, after the last step";
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "attr-dict-with-keyword $body";
+}
+
+def Plan_EvaluateOp : Plan_Container<"evaluate", [HasParent<"ProgramOp">]> {
+  let summary = "losses of as many samples as a step has, without training";
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = "attr-dict-with-keyword $body";
 }
@@ -254,6 +272,12 @@ def Plan_LoadOp : Plan_Instruction<"load",
   let summary = "copies the samples of one microbatch into the arena";
 }
 
+def Plan_StampOp : Plan_Instruction<"stamp",
+    (ins Plan_AddressAttr:$address, Plan_ExprAttr:$microbatch, Plan_ExprAttr:$block),
+    "$address `microbatch` $microbatch `block` $block"> {
+  let summary = "writes what random masks depend on: four i64";
+}
+
 class Plan_Transfer<string mnemonic> : Plan_Instruction<mnemonic,
     (ins Plan_I64:$stage, Plan_AddressAttr:$address, Plan_I64:$bytes, Plan_ExprAttr:$microbatch,
          OptionalAttr<Plan_ExprAttr>:$tensor_index),
@@ -267,12 +291,12 @@ def Plan_ReceiveOp : Plan_Transfer<"receive"> {
 
 def Plan_CollectiveOp : Plan_Instruction<"collective",
     (ins StrAttr:$kind, Plan_GroupAttr:$group, Plan_AddressAttr:$address,
-         Plan_I64:$elements, TypeAttr:$type),
-    "$kind `over` $group $address `elements` $elements `:` $type"> {
+         Plan_I64:$elements, TypeAttr:$type, OptionalAttr<DenseI64ArrayAttr>:$stages),
+    "$kind `over` $group (`` $stages^)? $address `elements` $elements `:` $type"> {
   let summary = "all ranks of a group at once, in place";
   let description = [{
     `kind` is all_reduce_sum, reduce_scatter_sum, all_gather or all_to_all, as
-    in plan.proto.
+    in plan.proto. `stages` are those of the group `stages`.
   }];
   let hasVerifier = 1;
 }

@@ -31,7 +31,7 @@ inline constexpr std::array kLanes = {
     plan::v1::LANE_RECEIVE_BACKWARD, plan::v1::LANE_COLLECTIVE,
     plan::v1::LANE_EXCHANGE};
 
-enum class Phase { Step, Finish };
+enum class Phase { Step, Finish, Evaluate };
 
 /// A program sorted by lanes, shared by all engines that run it. Keeps
 /// references into `program`, which must have passed `validatePlan`.
@@ -58,7 +58,7 @@ private:
            plan::v1::Lane lane, std::vector<Code> &to);
   const plan::v1::Program &source;
   std::uint32_t variableCount = 0;
-  std::array<std::array<std::vector<Code>, 7>, 2> lanes;
+  std::array<std::array<std::vector<Code>, 7>, 3> lanes; // by phase
 };
 
 /// The guard's condition in inner step `step`; true without a guard.
