@@ -124,3 +124,30 @@ func.func @cross_entropy(%x: tensor<?x4x8xf32>, %y: tensor<?x5xi64>) {
   %0:3 = graph.cross_entropy %x, %y : tensor<?x4x8xf32>, tensor<?x5xi64> to tensor<f32>, tensor<f32>, tensor<?x4xf32>
   return
 }
+
+// -----
+
+// A part of a table tells of how many.
+func.func @gather_part(%t: tensor<4x8xf32>, %i: tensor<3xi64>, %n: tensor<i64>) {
+  // expected-error@+2 {{a part and the count of parts, at least 1, go together}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %0 = graph.gather %t, %i part %n : tensor<4x8xf32>, tensor<3xi64>, tensor<i64> to tensor<3x8xf32>
+  return
+}
+
+// -----
+
+func.func @gather_backward_count(%g: tensor<3x8xf32>, %i: tensor<3xi64>) {
+  // expected-error@+1 {{a part and the count of parts, at least 1, go together}}
+  %0 = graph.gather_backward %g, %i {count = 2 : i64} : tensor<3x8xf32>, tensor<3xi64> to tensor<4x8xf32>
+  return
+}
+
+// -----
+
+func.func @cross_entropy_merge(%p: tensor<2x4xf32>, %x: tensor<5xf32>, %l: tensor<5xi64>) {
+  // expected-error@+2 {{parts [2, 4], picked [5] and labels [5] do not go together}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %0:3 = graph.cross_entropy_merge %p, %x, %l : tensor<2x4xf32>, tensor<5xf32>, tensor<5xi64> to tensor<f32>, tensor<f32>, tensor<5xf32>
+  return
+}

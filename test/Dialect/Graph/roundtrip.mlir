@@ -57,3 +57,19 @@ func.func @optimizer(%p: tensor<8xf32>, %w: tensor<1xf32>, %u: tensor<1xi64>) ->
   %1 = graph.sgd %p, %p, %w, %n {learning_rate = 1.0e-3 : f64, momentum = 0.0 : f64, weight_decay = 0.0 : f64} : tensor<8xf32>, tensor<8xf32>, tensor<1xf32>, tensor<1xi64> to tensor<8xf32>
   return %0#0, %1 : tensor<8xf32>, tensor<8xf32>
 }
+
+// Parts of a table and of a vocabulary.
+// CHECK-LABEL: @parts
+func.func @parts(%t: tensor<4x8xf32>, %i: tensor<?xi64>, %g: tensor<?x8xf32>, %x: tensor<?x4xf32>) {
+  %n = graph.tensor_index : tensor<i64>
+  // CHECK: graph.gather %{{.*}}, %{{.*}} part %{{.*}} {count = 2 : i64} : tensor<4x8xf32>, tensor<?xi64>, tensor<i64> to tensor<?x8xf32>
+  %0 = graph.gather %t, %i part %n {count = 2 : i64} : tensor<4x8xf32>, tensor<?xi64>, tensor<i64> to tensor<?x8xf32>
+  // CHECK: graph.gather_backward %{{.*}}, %{{.*}} part %{{.*}} {count = 2 : i64}
+  %1 = graph.gather_backward %g, %i part %n {count = 2 : i64} : tensor<?x8xf32>, tensor<?xi64>, tensor<i64> to tensor<4x8xf32>
+  // CHECK: graph.cross_entropy_shard %{{.*}}, %{{.*}} part %{{.*}} {count = 2 : i64} : tensor<?x4xf32>, tensor<?xi64>, tensor<i64> to tensor<?xf32>, tensor<?xf32>
+  %2:2 = graph.cross_entropy_shard %x, %i part %n {count = 2 : i64} : tensor<?x4xf32>, tensor<?xi64>, tensor<i64> to tensor<?xf32>, tensor<?xf32>
+  %3 = graph.all_gather %2#0 {count = 2 : i64} : tensor<?xf32> to tensor<2x?xf32>
+  // CHECK: graph.cross_entropy_merge %{{.*}}, %{{.*}}, %{{.*}} : tensor<2x?xf32>, tensor<?xf32>, tensor<?xi64> to tensor<f32>, tensor<f32>, tensor<?xf32>
+  %4:3 = graph.cross_entropy_merge %3, %2#1, %i : tensor<2x?xf32>, tensor<?xf32>, tensor<?xi64> to tensor<f32>, tensor<f32>, tensor<?xf32>
+  return
+}

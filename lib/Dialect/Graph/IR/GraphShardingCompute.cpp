@@ -221,40 +221,13 @@ Shard MatmulOp::buildShard(OpBuilder &builder, ValueRange operands,
   return buildShardByClone(*this, builder, local, types);
 }
 
-/// Batch and heads; the words are without the dimensions of keys and depths.
-/// With grouped queries h = [k, g]: a group of g query heads reads one head of
-/// keys and values.
-static ShardingRule getAttentionRule(Operation *op, StringRef words,
-                                     unsigned query, OperandSets linear) {
-  Dims queries = getDims(op->getOperand(query)),
-       keys = getDims(op->getOperand(query + 1));
-  size_t rank = queries.size();
-  if (rank < 3 || queries[rank - 3] == keys[rank - 3]) {
-    std::string same = words.str();
-    llvm::erase(same, 'h');
-    llvm::erase(same, 'k');
-    return getEinsumRule(op, same, "tsde", linear);
-  }
-  ShardingRule rule = getEinsumRule(op, words, "tsde", linear);
-  auto getFactor = [&](unsigned operand) {
-    const Dimension &heads = rule.operands[operand][rank - 3];
-    return heads.empty() ? -1 : heads[0];
-  };
-  int all = getFactor(query), groups = getFactor(query + 1);
-  rule.factors[all].size.size /= keys[rank - 3].size;
-  for (auto *tensors : {&rule.operands, &rule.results})
-    for (Tensor &tensor : *tensors)
-      for (Dimension &dimension : tensor)
-        if (dimension == Dimension{all} && groups >= 0)
-          dimension = {groups, all};
-  setReduced(rule);
-  return rule;
-}
-
+// Batch and heads; never positions, of which queries need all keys. Where a
+// group of query heads reads one head of keys, a broadcast and a reshape in
+// front of the op tie the heads to the groups.
 Rule AttentionOp::getShardingRule() {
-  return getAttentionRule(*this, "Bhtd, Bksd, Bkse -> Bhte, Bht", 0, {});
+  return getEinsumRule(*this, "Btd, Bsd, Bse -> Bte, Bt", "tsde");
 }
 Rule AttentionBackwardOp::getShardingRule() {
-  return getAttentionRule(
-      *this, "Bhte, Bhtd, Bksd, Bkse, Bhte, Bht -> Bhtd, Bksd, Bkse", 1, {{0}});
+  return getEinsumRule(*this, "Bte, Btd, Bsd, Bse, Bte, Bt -> Btd, Bsd, Bse",
+                       "tsde", {{0}});
 }
