@@ -138,3 +138,360 @@ def train(case, batch, microbatch, steps, lr=1e-3):
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+
+class Attention(nn.Module):
+    """Attention of `x` on `memory`, with what `bias` adds to the scores."""
+
+    def __init__(self, hidden, heads, scaled=True):
+        super().__init__()
+        self.heads, self.width = heads, hidden // heads
+        self.scale = self.width ** -0.5 if scaled else 1.0
+        self.q, self.k, self.v, self.out = (nn.Linear(hidden, hidden) for _ in range(4))
+
+    def split(self, x):
+        return x.view(x.size(0), x.size(1), self.heads, self.width).transpose(1, 2)
+
+    def forward(self, x, memory=None, bias=None):
+        memory = x if memory is None else memory
+        q, k, v = self.split(self.q(x)), self.split(self.k(memory)), self.split(self.v(memory))
+        scores = q @ k.transpose(-1, -2) * self.scale
+        if bias is not None:
+            scores = scores + bias
+        y = F.softmax(scores, dim=-1) @ v
+        return self.out(y.transpose(1, 2).reshape(x.size(0), x.size(1), -1))
+
+
+class ViTLayer(nn.Module):
+    def __init__(self, hidden, heads):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.attention = Attention(hidden, heads)
+        self.up, self.down = nn.Linear(hidden, 4 * hidden), nn.Linear(4 * hidden, hidden)
+
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class ViT(nn.Module):
+    """Patches by a convolution, a class token, learned positions."""
+
+    def __init__(self, size=16, patch=4, channels=3, hidden=32, heads=4, layers=2, classes=5):
+        super().__init__()
+        self.patches = nn.Conv2d(channels, hidden, patch, stride=patch)
+        count = (size // patch) ** 2
+        self.token = nn.Parameter(torch.randn(1, 1, hidden) * 0.02)
+        self.positions = nn.Parameter(torch.randn(1, count + 1, hidden) * 0.02)
+        self.layers = nn.ModuleList([ViTLayer(hidden, heads) for _ in range(layers)])
+        self.norm = nn.LayerNorm(hidden)
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, images):
+        x = self.patches(images).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.size(0), -1, -1), x], dim=1) + self.positions
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.norm(x)[:, 0])
+
+
+class Images(Case):
+    """Small pictures of five kinds."""
+
+    size = 16
+
+    def __init__(self):
+        super().__init__()
+        labels = self.rng.integers(0, 5, 40)
+        kinds = self.rng.standard_normal((5, 3, self.size, self.size))
+        noise = self.rng.standard_normal((40, 3, self.size, self.size))
+        self.tensors = {"images": (kinds[labels] + noise).astype(np.float32),
+                        "labels": labels.astype(np.int64)}
+
+
+class VisionTransformer(Images):
+    def make(self):
+        torch.manual_seed(0)
+        return ViT()
+
+
+class BertLayer(nn.Module):
+    """Norms behind the sums, as in the original."""
+
+    def __init__(self, hidden, heads):
+        super().__init__()
+        self.attention = Attention(hidden, heads)
+        self.norm1, self.norm2 = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.up, self.down = nn.Linear(hidden, 4 * hidden), nn.Linear(4 * hidden, hidden)
+
+    def forward(self, x, bias):
+        x = self.norm1(x + self.attention(x, bias=bias))
+        return self.norm2(x + self.down(F.gelu(self.up(x))))
+
+
+class Bert(nn.Module):
+    """With a mask for padding, token types, and a pooler that masked-language modelling
+    does not use."""
+
+    def __init__(self, vocab=48, length=12, hidden=32, heads=4, layers=2, tied=False):
+        super().__init__()
+        self.words = nn.Embedding(vocab, hidden)
+        self.positions = nn.Embedding(length, hidden)
+        self.types = nn.Embedding(2, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.layers = nn.ModuleList([BertLayer(hidden, heads) for _ in range(layers)])
+        self.pooler = nn.Linear(hidden, hidden)
+        self.transform = nn.Linear(hidden, hidden)
+        self.transform_norm = nn.LayerNorm(hidden)
+        self.decoder = nn.Linear(hidden, vocab)
+        for p in self.parameters():
+            if p.dim() > 1:
+                nn.init.normal_(p, 0.0, 0.05)
+        if tied:
+            self.decoder.weight = self.words.weight
+
+    def forward(self, input_ids, attention_mask, token_type_ids):
+        positions = torch.arange(input_ids.size(1), device=input_ids.device).unsqueeze(0)
+        x = self.words(input_ids) + self.positions(positions) + self.types(token_type_ids)
+        x = self.norm(x)
+        bias = (1.0 - attention_mask[:, None, None, :].to(x.dtype)) * torch.finfo(x.dtype).min
+        for layer in self.layers:
+            x = layer(x, bias)
+        x = self.transform_norm(F.gelu(self.transform(x)))
+        return self.decoder(x)
+
+
+class BertMaskedLanguage(Case):
+    tied = False
+
+    def __init__(self):
+        super().__init__()
+        count, length, vocab = 40, 12, 48
+        follow = self.rng.permutation(vocab)
+        ids = np.zeros((count, length), np.int64)
+        ids[:, 0] = self.rng.integers(0, vocab, count)
+        for t in range(1, length):
+            ids[:, t] = follow[ids[:, t - 1]]
+        lengths = self.rng.integers(length // 2, length + 1, count)
+        inside = np.arange(length) < lengths[:, None]
+        chosen = (self.rng.random((count, length)) < 0.3) & inside
+        chosen[:, 0] = True
+        self.tensors = {
+            "input_ids": np.where(chosen, 0, ids),
+            "attention_mask": inside.astype(np.int64),
+            "token_type_ids": (np.arange(length) >= lengths[:, None] // 2).astype(np.int64),
+            "labels": np.where(chosen, ids, -100),
+        }
+
+    def make(self):
+        torch.manual_seed(0)
+        return Bert(tied=self.tied)
+
+
+class BertTied(BertMaskedLanguage):
+    tied = True
+
+
+class Mixture(nn.Module):
+    """All experts are computed and weighted by the gate. What the gate would cost if it
+    used some experts more than others is the second result."""
+
+    def __init__(self, hidden, experts):
+        super().__init__()
+        self.gate = nn.Linear(hidden, experts, bias=False)
+        self.up = nn.Parameter(torch.randn(experts, hidden, 2 * hidden) * 0.1)
+        self.down = nn.Parameter(torch.randn(experts, 2 * hidden, hidden) * 0.1)
+
+    def forward(self, x):
+        gates = F.softmax(self.gate(x), dim=-1)                      # [b, t, e]
+        h = F.silu(x.unsqueeze(1) @ self.up)                         # [b, e, t, 2c]
+        y = h @ self.down                                            # [b, e, t, c]
+        y = (y * gates.permute(0, 2, 1).unsqueeze(-1)).sum(1)
+        share = gates.mean(dim=(0, 1))
+        return y, (share * share).sum() * gates.size(-1)
+
+
+class MoELayer(nn.Module):
+    def __init__(self, hidden, heads, experts):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.attention = Attention(hidden, heads)
+        self.mixture = Mixture(hidden, experts)
+
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        y, balance = self.mixture(self.norm2(x))
+        return x + y, balance
+
+
+class MoE(nn.Module):
+    """A small mixture of experts that computes its own loss: cross-entropy and, per
+    microbatch, what unequal use of the experts costs."""
+
+    def __init__(self, vocab=32, length=8, hidden=32, heads=2, experts=4, layers=2):
+        super().__init__()
+        self.embedding = nn.Embedding(vocab, hidden)
+        self.positions = nn.Parameter(torch.randn(length, hidden) * 0.05)
+        self.layers = nn.ModuleList([MoELayer(hidden, heads, experts) for _ in range(layers)])
+        self.norm = nn.LayerNorm(hidden)
+        self.head = nn.Linear(hidden, vocab, bias=False)
+
+    def forward(self, tokens, targets):
+        x = self.embedding(tokens) + self.positions
+        balance = 0.0
+        for layer in self.layers:
+            x, more = layer(x)
+            balance = balance + more
+        logits = self.head(self.norm(x))
+        log_p = F.log_softmax(logits, dim=-1)
+        # One-hot targets: the loss of each token without an indexed gather.
+        token = -(log_p * targets).sum(-1).mean()
+        return token + 0.01 * balance
+
+
+class MixtureOfExperts(Case):
+    loss = "output"
+    label = None
+
+    def __init__(self):
+        super().__init__()
+        follow = self.rng.permutation(32)
+        tokens = np.zeros((40, 9), np.int64)
+        tokens[:, 0] = self.rng.integers(0, 32, 40)
+        for t in range(1, 9):
+            tokens[:, t] = follow[tokens[:, t - 1]]
+        self.tensors = {"tokens": tokens[:, :-1],
+                        "targets": np.eye(32, dtype=np.float32)[tokens[:, 1:]]}
+
+    def make(self):
+        torch.manual_seed(0)
+        return MoE()
+
+
+class T5Norm(nn.Module):
+    def __init__(self, hidden, eps=1e-6):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden))
+        self.eps = eps
+
+    def forward(self, x):
+        return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
+
+
+class T5Layer(nn.Module):
+    def __init__(self, hidden, heads, is_decoder):
+        super().__init__()
+        self.self_norm, self.attention = T5Norm(hidden), Attention(hidden, heads, scaled=False)
+        if is_decoder:
+            self.cross_norm, self.cross = T5Norm(hidden), Attention(hidden, heads, scaled=False)
+        self.norm = T5Norm(hidden)
+        self.up = nn.Linear(hidden, 2 * hidden, bias=False)
+        self.down = nn.Linear(2 * hidden, hidden, bias=False)
+        self.is_decoder = is_decoder
+
+    def forward(self, x, bias, memory=None):
+        x = x + self.attention(self.self_norm(x), bias=bias)
+        if self.is_decoder:
+            x = x + self.cross(self.cross_norm(x), memory=memory)
+        return x + self.down(torch.relu(self.up(self.norm(x))))
+
+
+class T5(nn.Module):
+    """An encoder and a decoder with relative position bias; the encoder's result goes to
+    every layer of the decoder."""
+
+    def __init__(self, vocab=32, length=8, hidden=32, heads=2, layers=2, buckets=8,
+                 shared_bias=True):
+        super().__init__()
+        self.embedding = nn.Embedding(vocab, hidden)
+        self.targets = nn.Embedding(vocab, hidden)
+        self.encoder = nn.ModuleList([T5Layer(hidden, heads, False) for _ in range(layers)])
+        self.decoder = nn.ModuleList([T5Layer(hidden, heads, True) for _ in range(layers)])
+        self.encoder_bias = nn.Embedding(buckets, heads)
+        self.decoder_bias = nn.Embedding(buckets, heads)
+        self.encoder_norm, self.decoder_norm = T5Norm(hidden), T5Norm(hidden)
+        self.head = nn.Linear(hidden, vocab, bias=False)
+        distance = torch.arange(length)[None, :] - torch.arange(length)[:, None]
+        self.register_buffer("buckets", (distance.clamp(-4, 3) + 4).long())
+        self.register_buffer("later", torch.triu(torch.full((length, length), -1e9), 1))
+        for p in self.parameters():
+            if p.dim() > 1:
+                nn.init.normal_(p, 0.0, 0.1)
+
+    def forward(self, encoder_ids, decoder_ids):
+        bias = self.encoder_bias(self.buckets).permute(2, 0, 1).unsqueeze(0)
+        memory = self.embedding(encoder_ids)
+        for layer in self.encoder:
+            memory = layer(memory, bias)
+        memory = self.encoder_norm(memory)
+        bias = self.decoder_bias(self.buckets).permute(2, 0, 1).unsqueeze(0) + self.later
+        x = self.targets(decoder_ids)
+        for layer in self.decoder:
+            x = layer(x, bias, memory)
+        return self.head(self.decoder_norm(x))
+
+
+class EncoderDecoder(Case):
+    """Turns a sequence round."""
+
+    # What keeps the decoder from looking ahead is a float buffer, and no parameter.
+    flags = ("--freeze", "later")
+
+    def __init__(self):
+        super().__init__()
+        ids = self.rng.integers(1, 32, (40, 8))
+        turned = ids[:, ::-1]
+        self.tensors = {"encoder_ids": ids,
+                        "decoder_ids": np.concatenate([np.zeros((40, 1), np.int64),
+                                                       turned[:, :-1]], axis=1),
+                        "labels": np.ascontiguousarray(turned)}
+
+    def make(self):
+        torch.manual_seed(0)
+        return T5()
+
+
+class Residual(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.short = None
+        if stride != 1 or inputs != outputs:
+            self.short = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                                       nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        return torch.relu(y + (x if self.short is None else self.short(x)))
+
+
+class ResNet(nn.Module):
+    """ResNet-18's plan, with few channels."""
+
+    def __init__(self, width=4, classes=5):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        layers, inputs = [], width
+        for outputs, stride in [(width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)]:
+            layers += [Residual(inputs, outputs, stride), Residual(outputs, outputs, 1)]
+            inputs = outputs
+        self.layers = nn.Sequential(*layers)
+        self.average = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(8 * width, classes)
+
+    def forward(self, images):
+        x = self.pool(torch.relu(self.bn1(self.conv1(images))))
+        return self.fc(torch.flatten(self.average(self.layers(x)), 1))
+
+
+class ResNet18(Images):
+    size = 32
+
+    def make(self):
+        torch.manual_seed(0)
+        return ResNet()

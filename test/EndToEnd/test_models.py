@@ -113,5 +113,70 @@ class MLPOwnLoss(ModelTest):
                 self.check(17, True, layout)
 
 
+class VisionTransformer(ModelTest):
+    case = models.VisionTransformer
+    name = "ViT"
+
+    def test_vit_opset_13(self):
+        self.check(13, False, "pp 2")
+
+    def test_vit_layouts(self):
+        for layout in LAYOUTS:
+            with self.subTest(layout):
+                self.check(17, True, layout)
+
+
+class Bert(ModelTest):
+    case = models.BertMaskedLanguage
+    name = "BERT, masked-language model"
+
+    def test_bert_opset_11(self):
+        self.check(11, False, "dp 2 x pp 2")
+
+    def test_bert_layouts(self):
+        for layout in LAYOUTS:
+            with self.subTest(layout):
+                self.check(17, True, layout)
+
+
+class MixtureOfExperts(ModelTest):
+    case = models.MixtureOfExperts
+    name = "mixture of experts, with its balancing loss"
+
+    def test_moe_opset_13(self):
+        self.check(13, False, "pp 2")
+
+    def test_moe_layouts(self):
+        for layout in LAYOUTS:
+            with self.subTest(layout):
+                self.check(17, True, layout)
+
+
+class EncoderDecoder(ModelTest):
+    case = models.EncoderDecoder
+    name = "T5-like encoder-decoder"
+
+    def test_t5_opset_13(self):
+        self.check(13, False, "1 rank")
+
+    def test_t5_layouts(self):
+        for layout in LAYOUTS:
+            with self.subTest(layout):
+                self.check(17, True, layout)
+
+
+class ResNet18(ModelTest):
+    case = models.ResNet18
+    name = "ResNet-18"
+
+    def test_resnet_opset_13(self):
+        self.check(13, True, "pp 2")
+
+    def test_resnet_layouts(self):
+        for layout in LAYOUTS:
+            with self.subTest(layout):
+                self.check(17, True, layout)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -401,7 +401,9 @@ LogicalResult buildGemm(NodeContext &context) {
 // Reductions and norms
 //===----------------------------------------------------------------------===//
 
-LogicalResult buildSoftmax(NodeContext &context) {
+/// Softmax or its logarithm.
+template <typename Op>
+static LogicalResult buildSoftmaxLike(NodeContext &context) {
   Value value = context.getValue(0);
   if (!value || failed(context.requireFloat(value)))
     return failure();
@@ -412,7 +414,7 @@ LogicalResult buildSoftmax(NodeContext &context) {
   if (failed(axis))
     return failure();
   if (*axis + 1 == static_cast<int64_t>(shape.size()))
-    return context.setResult(0, context.make<graph::SoftmaxOp>(value));
+    return context.setResult(0, context.make<Op>(value));
   if (flattens) {
     // Over all dimensions from the axis on.
     Shape flat(shape.begin(), shape.begin() + *axis);
@@ -425,7 +427,7 @@ LogicalResult buildSoftmax(NodeContext &context) {
     }
     flat.push_back(last);
     Value result = context.makeReshape(value, flat);
-    result = result ? context.make<graph::SoftmaxOp>(result) : Value();
+    result = result ? context.make<Op>(result) : Value();
     return context.setResult(0, result ? context.makeReshape(result, shape)
                                        : Value());
   }
@@ -433,9 +435,16 @@ LogicalResult buildSoftmax(NodeContext &context) {
   std::iota(permutation.begin(), permutation.end(), 0);
   std::swap(permutation[*axis], permutation.back());
   Value result = context.makeTranspose(value, permutation);
-  result = result ? context.make<graph::SoftmaxOp>(result) : Value();
+  result = result ? context.make<Op>(result) : Value();
   return context.setResult(
       0, result ? context.makeTranspose(result, permutation) : Value());
+}
+
+LogicalResult buildSoftmax(NodeContext &context) {
+  return buildSoftmaxLike<graph::SoftmaxOp>(context);
+}
+LogicalResult buildLogSoftmax(NodeContext &context) {
+  return buildSoftmaxLike<graph::LogSoftmaxOp>(context);
 }
 
 /// Axes are an attribute, and since some opset an operand. With `negate`, the

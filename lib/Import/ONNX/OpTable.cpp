@@ -75,10 +75,18 @@ static constexpr OpEntry table[] = {
     {"Concat", 1, 1 << 16, 0, evaluateConcat, buildConcat},
     {"Gather", 2, 2, 0b10, evaluateGather, buildGather},
     {"Trilu", 1, 2, 0b10, evaluateTrilu, buildTrilu},
+    // Windows over space.
+    {"Conv", 2, 3, 0, nullptr, buildConv},
+    {"MaxPool", 1, 1, 0, nullptr, buildMaxPool},
+    {"AveragePool", 1, 1, 0, nullptr, buildAveragePool},
+    {"GlobalAveragePool", 1, 1, 0, nullptr, buildGlobalAveragePool},
+    {"GlobalMaxPool", 1, 1, 0, nullptr, buildGlobalMaxPool},
+    {"BatchNormalization", 5, 5, 0b11000, nullptr, buildBatchNormalization},
     // Contractions, reductions and norms.
     {"MatMul", 2, 2, 0, nullptr, buildMatMul},
     {"Gemm", 2, 3, 0, nullptr, buildGemm},
     {"Softmax", 1, 1, 0, nullptr, buildSoftmax},
+    {"LogSoftmax", 1, 1, 0, nullptr, buildLogSoftmax},
     {"ReduceSum", 1, 2, 0b10, evaluateReduceSum, buildReduceSum},
     {"ReduceMean", 1, 2, 0b10, nullptr, buildReduceMean},
     {"ReduceMax", 1, 2, 0b10, evaluateReduceMax, buildReduceMax},

@@ -148,11 +148,20 @@ mlir::LogicalResult buildDropout(NodeContext &);
 mlir::LogicalResult buildMatMul(NodeContext &);
 mlir::LogicalResult buildGemm(NodeContext &);
 mlir::LogicalResult buildSoftmax(NodeContext &);
+mlir::LogicalResult buildLogSoftmax(NodeContext &);
 mlir::LogicalResult buildReduceSum(NodeContext &);
 mlir::LogicalResult buildReduceMean(NodeContext &);
 mlir::LogicalResult buildReduceMax(NodeContext &);
 mlir::LogicalResult buildReduceMin(NodeContext &);
 mlir::LogicalResult buildLayerNormalization(NodeContext &);
+// BuildConv.cpp
+mlir::LogicalResult buildConv(NodeContext &);
+mlir::LogicalResult buildMaxPool(NodeContext &);
+mlir::LogicalResult buildAveragePool(NodeContext &);
+mlir::LogicalResult buildGlobalAveragePool(NodeContext &);
+mlir::LogicalResult buildGlobalMaxPool(NodeContext &);
+mlir::LogicalResult buildBatchNormalization(NodeContext &);
+// BuildShapeOps.cpp
 mlir::LogicalResult buildReshape(NodeContext &);
 mlir::LogicalResult buildFlatten(NodeContext &);
 mlir::LogicalResult buildSqueeze(NodeContext &);

@@ -190,6 +190,16 @@ private:
   std::vector<std::string> known;
 };
 
+// Ops on windows over space (CheckConv.cpp).
+void checkConv(OpCheck &c);
+void checkConvBackwardInput(OpCheck &c);
+void checkConvBackwardWeight(OpCheck &c);
+void checkPool(OpCheck &c);
+void checkPoolBackward(OpCheck &c);
+void checkBatchNorm(OpCheck &c);
+void checkBatchNormBackward(OpCheck &c);
+void checkLogSoftmax(OpCheck &c);
+
 } // namespace tombolo::runtime::detail
 
 #endif // TOMBOLO_RUNTIME_LIB_PLAN_OPCHECK_H

@@ -10,6 +10,12 @@
 // Decision: which segments make a block, from the signatures alone
 // (Repetition.h). Rewrite: outline each distinct block and call it.
 //
+// A model need not be a chain: the value that enters a segment (the result of
+// an encoder) may be read all along it, by each layer of a decoder. Where the
+// rest of the segment repeats when that value counts as given, the segment is
+// cut too; blocks hand the value on to those behind, also past the last that
+// reads it, so that equal blocks are one function.
+//
 //===----------------------------------------------------------------------===//
 
 #include "Repetition.h"
@@ -17,6 +23,7 @@
 #include "tombolo/Dialect/Graph/Transforms/Passes.h"
 
 #include "mlir/IR/IRMapping.h"
+#include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
 #include <map>
 
@@ -53,6 +60,13 @@ public:
 private:
   void findOrder();
   void findCuts();
+  void orderOps(SmallVectorImpl<Operation *> &stack,
+                ArrayRef<Operation *> inside,
+                SmallVectorImpl<Operation *> &into);
+  SmallVector<unsigned> cutInside(unsigned begin, unsigned end);
+  SmallVector<Segment> toSegments(ArrayRef<unsigned> bounds, Value given);
+  void refineCuts();
+  void handOn(std::vector<Unit> &units);
   bool isActive(Value value) const {
     Operation *op = value.getDefiningOp();
     return op && active.contains(op);
@@ -70,7 +84,8 @@ private:
 
   func::FuncOp main;
   SymbolTable symbols;
-  /// Ops that depend on a model input; all others are free to be repeated.
+  /// Ops that depend on a model input; all others are free to be repeated, and
+  /// so are cheap ones that depend on inputs alone (masks).
   llvm::DenseSet<Operation *> active;
   /// The active ops that @main's results need.
   SmallVector<Operation *> order;
@@ -79,45 +94,81 @@ private:
   SmallVector<unsigned> starts;
 };
 
+/// Whether an op of inputs alone is better done again in each block than handed
+/// from one to the next.
+bool isCheap(Operation *op) {
+  return isa<ViewOpInterface, AddOp, SubOp, MulOp, DivOp, NegOp, WhereOp,
+             EqualOp, LessOp, CastOp>(op);
+}
+
 /// Orders the active ops so that each stands as late as its readers allow and
 /// the longest chain comes first: whatever one value separates is then
 /// contiguous, whatever the order in the model's file.
 void BlockFinder::findOrder() {
-  llvm::DenseMap<Operation *, unsigned> depth;
+  // What depends on parameters, or on more than cheap ops of inputs.
+  llvm::DenseSet<Operation *> heavy;
   for (Operation &op : main.getBody().front().without_terminator()) {
-    unsigned deepest = 0;
+    bool dependsOnInput = false, isHeavy = isa<GetParameterOp>(op);
     for (Value operand : op.getOperands()) {
-      if (isa<BlockArgument>(operand))
-        active.insert(&op);
-      else if (isActive(operand)) {
-        active.insert(&op);
-        deepest = std::max(deepest, depth.lookup(operand.getDefiningOp()));
-      }
+      Operation *producer = operand.getDefiningOp();
+      dependsOnInput |= !producer || active.contains(producer);
+      isHeavy |= producer && heavy.contains(producer);
     }
-    depth[&op] = deepest + 1;
+    if (isHeavy || (dependsOnInput && !isCheap(&op)))
+      heavy.insert(&op);
+    if (dependsOnInput)
+      active.insert(&op);
   }
   ValueRange results = main.getBody().front().getTerminator()->getOperands();
   if (llvm::none_of(results, [&](Value value) { return isActive(value); }))
     return;
+  for (Operation &op : main.getBody().front().without_terminator())
+    if (!heavy.contains(&op))
+      active.erase(&op);
   // The last block returns what @main does, known beforehand or not.
+  SmallVector<Operation *> roots;
   for (Value result : results)
-    if (Operation *op = result.getDefiningOp())
+    if (Operation *op = result.getDefiningOp()) {
       active.insert(op);
+      roots.push_back(op);
+    }
+  SmallVector<Operation *> ops;
+  for (Operation &op : main.getBody().front().without_terminator())
+    if (active.contains(&op))
+      ops.push_back(&op);
+  orderOps(roots, ops, order);
+  for (auto [index, op] : llvm::enumerate(order))
+    position[op] = index;
+}
 
+/// Appends the ops that lead to those on `stack`, and these, in that order.
+/// What is not inside is given; `inside` has operands in front.
+void BlockFinder::orderOps(SmallVectorImpl<Operation *> &stack,
+                           ArrayRef<Operation *> inside,
+                           SmallVectorImpl<Operation *> &into) {
+  llvm::DenseMap<Operation *, unsigned> depth;
+  for (Operation *op : inside) {
+    unsigned deepest = 0;
+    for (Value operand : op->getOperands())
+      if (Operation *producer = operand.getDefiningOp())
+        deepest = std::max(deepest, depth.lookup(producer));
+    depth[op] = deepest + 1;
+  }
+  auto byDepth = [&](Operation *a, Operation *b) {
+    return depth.lookup(a) < depth.lookup(b);
+  };
   auto getChildren = [&](Operation *op) {
     SmallVector<Operation *> children;
     for (Value operand : op->getOperands())
-      if (isActive(operand))
-        children.push_back(operand.getDefiningOp());
+      if (Operation *producer = operand.getDefiningOp();
+          producer && depth.contains(producer))
+        children.push_back(producer);
     // The stack is popped from the back.
-    llvm::stable_sort(children, [&](Operation *a, Operation *b) {
-      return depth.lookup(a) < depth.lookup(b);
-    });
+    llvm::stable_sort(children, byDepth);
     return children;
   };
-  llvm::DenseSet<Operation *> expanded;
-  SmallVector<Operation *> stack =
-      getChildren(main.getBody().front().getTerminator());
+  llvm::stable_sort(stack, byDepth);
+  llvm::DenseSet<Operation *> expanded, placed;
   while (!stack.empty()) {
     Operation *op = stack.back();
     if (expanded.insert(op).second) {
@@ -125,24 +176,27 @@ void BlockFinder::findOrder() {
       continue;
     }
     stack.pop_back();
-    if (position.try_emplace(op, order.size()).second)
-      order.push_back(op);
+    if (placed.insert(op).second)
+      into.push_back(op);
   }
 }
 
-void BlockFinder::findCuts() {
+/// The places in order[begin, end) that one float value crosses, of those
+/// computed from `begin` on.
+SmallVector<unsigned> BlockFinder::cutInside(unsigned begin, unsigned end) {
   // Values by the position of their last reader.
-  unsigned count = order.size();
+  unsigned count = end - begin;
   std::vector<SmallVector<Value, 2>> dying(count + 1);
   std::vector<SmallVector<Value, 2>> born(count);
-  for (auto [index, op] : llvm::enumerate(order)) {
-    for (Value result : op->getResults()) {
+  for (unsigned index = 0; index < count; ++index) {
+    for (Value result : order[begin + index]->getResults()) {
       int64_t last = -1;
       for (Operation *user : result.getUsers()) {
         if (user->hasTrait<OpTrait::IsTerminator>())
           last = count;
         else if (auto it = position.find(user); it != position.end())
-          last = std::max<int64_t>(last, it->second);
+          last = std::max<int64_t>(
+              last, std::min<int64_t>(int64_t{it->second} - begin, count));
       }
       if (last < 0)
         continue;
@@ -151,16 +205,126 @@ void BlockFinder::findCuts() {
     }
   }
   llvm::SmallDenseSet<Value> live;
-  starts.push_back(0);
+  SmallVector<unsigned> cuts;
   for (unsigned i = 0; i + 1 < count; ++i) {
     for (Value value : dying[i])
       live.erase(value);
     for (Value value : born[i])
       live.insert(value);
     if (live.size() == 1 && isa<FloatType>(getElementTypeOrSelf(*live.begin())))
-      starts.push_back(i + 1);
+      cuts.push_back(begin + i + 1);
   }
-  starts.push_back(count);
+  return cuts;
+}
+
+void BlockFinder::findCuts() {
+  starts.push_back(0);
+  llvm::append_range(starts, cutInside(0, order.size()));
+  starts.push_back(order.size());
+}
+
+/// What lies between successive bounds. Segments of one kind have one number,
+/// in order of appearance.
+SmallVector<Segment> BlockFinder::toSegments(ArrayRef<unsigned> bounds,
+                                             Value given) {
+  std::map<Signature, unsigned> kinds;
+  SmallVector<Segment> segments;
+  for (unsigned i = 0; i + 1 < bounds.size(); ++i) {
+    Unit unit = collectUnit(bounds[i], bounds[i + 1]);
+    Segment segment;
+    segment.readsGiven = !given || llvm::is_contained(unit.data, given);
+    segment.kind = kinds.try_emplace(std::move(unit.signature), kinds.size())
+                       .first->second;
+    segment.size = bounds[i + 1] - bounds[i];
+    segment.hasParameters = !unit.parameters.empty();
+    segment.hasMatrices = llvm::any_of(unit.parameters, [](Value value) {
+      return cast<RankedTensorType>(value.getType()).getRank() > 1;
+    });
+    segments.push_back(segment);
+  }
+  return segments;
+}
+
+/// Cuts segments that repeat when the value that enters them counts as given.
+void BlockFinder::refineCuts() {
+  SmallVector<unsigned> refined = {0};
+  for (unsigned i = 1; i + 1 < starts.size(); ++i) {
+    unsigned low = starts[i], high = starts[i + 1];
+    refined.push_back(low);
+    SmallVector<Operation *> old(order.begin() + low, order.begin() + high);
+    llvm::SmallDenseSet<Operation *> inside(old.begin(), old.end());
+    SmallVector<Operation *> roots, sorted;
+    Value given;
+    for (Operation *op : old) {
+      for (Value operand : op->getOperands())
+        if (isActive(operand) && !inside.contains(operand.getDefiningOp()))
+          given = operand;
+      if (llvm::none_of(op->getUsers(),
+                        [&](Operation *user) { return inside.contains(user); }))
+        roots.push_back(op);
+    }
+    if (!given)
+      continue;
+    // In the order that its ops have when that value is given.
+    orderOps(roots, old, sorted);
+    auto place = [&](ArrayRef<Operation *> ops) {
+      for (auto [index, op] : llvm::enumerate(ops)) {
+        order[low + index] = op;
+        position[op] = low + index;
+      }
+    };
+    place(sorted);
+    SmallVector<unsigned> inner = cutInside(low, high);
+    // What reads the value no more, behind its last reader, may belong to the
+    // last repetition.
+    SmallVector<unsigned> bounds = {low};
+    llvm::append_range(bounds, inner);
+    for (unsigned next = i + 1;
+         next < starts.size() && next <= i + 1 + inner.size(); ++next)
+      bounds.push_back(starts[next]);
+    if (!inner.empty() && repeats(toSegments(bounds, given)))
+      llvm::append_range(refined, inner);
+    else
+      place(old);
+  }
+  refined.push_back(starts.back());
+  starts = std::move(refined);
+}
+
+/// Makes the blocks a chain: what a later block reads goes through those in
+/// between.
+void BlockFinder::handOn(std::vector<Unit> &units) {
+  llvm::DenseMap<Value, unsigned> producedBy;
+  llvm::MapVector<Value, unsigned> lastUse;
+  for (auto [number, unit] : llvm::enumerate(units)) {
+    for (Value result : unit.results)
+      producedBy[result] = number;
+    for (Value value : unit.data)
+      if (!isa<BlockArgument>(value))
+        lastUse[value] = number;
+  }
+  for (auto &[value, last] : lastUse) {
+    unsigned first = producedBy.lookup(value) + 1;
+    // Of equal blocks the last hands it on as the others do.
+    if (last > first && last + 1 < units.size() &&
+        units[last].signature == units[last - 1].signature)
+      ++last;
+    for (unsigned number = first; number <= last; ++number) {
+      Unit &unit = units[number];
+      if (!llvm::is_contained(unit.data, value)) {
+        // In front of the model's inputs.
+        auto *at = llvm::find_if(
+            unit.data, [](Value other) { return isa<BlockArgument>(other); });
+        unit.data.insert(at, value);
+      }
+      if (number < last)
+        unit.results.push_back(value);
+    }
+  }
+  for (Unit &unit : units) {
+    unit.signature.clear();
+    sign(unit);
+  }
 }
 
 /// Adds the free ops that `op` needs, operands first.
@@ -210,14 +374,14 @@ Unit BlockFinder::collectUnit(unsigned begin, unsigned end) {
   collectOps(begin, end, unit);
   llvm::SetVector<Value> crossing;
   llvm::SmallSetVector<BlockArgument, 4> inputs;
-  for (Operation *op : ArrayRef(order).slice(begin, end - begin)) {
-    for (Value operand : op->getOperands()) {
+  for (Operation *op : unit.ops)
+    for (Value operand : op->getOperands())
       if (auto input = dyn_cast<BlockArgument>(operand))
         inputs.insert(input);
-      else if (isActive(operand) &&
-               position.lookup(operand.getDefiningOp()) < begin)
+  for (Operation *op : ArrayRef(order).slice(begin, end - begin)) {
+    for (Value operand : op->getOperands())
+      if (isActive(operand) && position.lookup(operand.getDefiningOp()) < begin)
         crossing.insert(operand);
-    }
     for (Value result : op->getResults())
       if (llvm::any_of(result.getUsers(), [&](Operation *user) {
             auto it = position.find(user);
@@ -381,27 +545,14 @@ LogicalResult BlockFinder::run() {
     return main.emitError("no output of the model depends on its inputs");
   findCuts();
 
-  // Segments of one kind have one number, in order of appearance.
-  std::map<Signature, unsigned> kinds;
-  SmallVector<Segment> segments;
-  for (unsigned i = 0; i + 1 < starts.size(); ++i) {
-    Unit unit = collectUnit(starts[i], starts[i + 1]);
-    Segment segment;
-    segment.kind = kinds.try_emplace(std::move(unit.signature), kinds.size())
-                       .first->second;
-    segment.size = starts[i + 1] - starts[i];
-    segment.hasParameters = !unit.parameters.empty();
-    segment.hasMatrices = llvm::any_of(unit.parameters, [](Value value) {
-      return cast<RankedTensorType>(value.getType()).getRank() > 1;
-    });
-    segments.push_back(segment);
-  }
+  refineCuts();
   std::vector<Unit> units;
   unsigned begin = 0;
-  for (unsigned end : groupSegments(segments)) {
+  for (unsigned end : groupSegments(toSegments(starts, {}))) {
     units.push_back(collectUnit(starts[begin], starts[end]));
     begin = end;
   }
+  handOn(units);
   rewrite(units);
   return success();
 }

@@ -35,6 +35,15 @@ unsigned chooseStart(ArrayRef<Segment> segments, unsigned begin,
   return begin;
 }
 
+/// Whether each period reads what enters the whole sequence.
+bool eachReadsGiven(ArrayRef<Segment> segments, unsigned period) {
+  for (unsigned at = 0; at < segments.size(); at += period)
+    if (none_of(segments.slice(at, period),
+                [](const Segment &s) { return s.readsGiven; }))
+      return false;
+  return true;
+}
+
 /// The repetition that covers the most ops; of those with the same cover the
 /// one with the smallest period, then the first.
 Repetition findRepetition(ArrayRef<Segment> segments) {
@@ -58,7 +67,8 @@ Repetition findRepetition(ArrayRef<Segment> segments) {
       ArrayRef<Segment> covered =
           segments.slice(repetition.begin, repetition.count * period);
       if (none_of(covered.take_front(period),
-                  [](const Segment &s) { return s.hasMatrices; }))
+                  [](const Segment &s) { return s.hasMatrices; }) ||
+          !eachReadsGiven(covered, period))
         continue;
       for (const Segment &segment : covered)
         repetition.coveredOps += segment.size;
@@ -70,6 +80,10 @@ Repetition findRepetition(ArrayRef<Segment> segments) {
 }
 
 } // namespace
+
+bool repeats(ArrayRef<Segment> segments) {
+  return findRepetition(segments).count > 0;
+}
 
 SmallVector<unsigned> groupSegments(ArrayRef<Segment> segments) {
   SmallVector<unsigned> ends;

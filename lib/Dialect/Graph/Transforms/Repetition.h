@@ -20,6 +20,7 @@ struct Segment {
   unsigned size = 0; ///< ops
   bool hasParameters = false;
   bool hasMatrices = false; ///< parameters of two dimensions or more
+  bool readsGiven = true;   ///< what enters the whole sequence
 };
 
 /// Divides the segments into blocks: the end of each block, ascending, the
@@ -31,6 +32,10 @@ struct Segment {
 /// nothing repeats in the whole sequence, every segment with parameters begins
 /// a block.
 llvm::SmallVector<unsigned> groupSegments(llvm::ArrayRef<Segment> segments);
+
+/// Whether something with a matrix in it repeats, of which each repetition reads
+/// what enters the sequence.
+bool repeats(llvm::ArrayRef<Segment> segments);
 
 } // namespace tombolo::graph
 

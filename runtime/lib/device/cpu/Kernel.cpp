@@ -153,6 +153,7 @@ const KernelTable &cpu::kernelTable() {
     addMovementKernels(result);
     addReductionKernels(result);
     addNormKernels(result);
+    addConvolutionKernels(result);
     addSoftmaxKernels(result);
     addMatmulKernels(result);
     addAttentionKernels(result);

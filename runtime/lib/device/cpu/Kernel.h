@@ -114,6 +114,7 @@ void addElementwiseKernels(KernelTable &table);
 void addMovementKernels(KernelTable &table);
 void addReductionKernels(KernelTable &table);
 void addNormKernels(KernelTable &table);
+void addConvolutionKernels(KernelTable &table);
 void addSoftmaxKernels(KernelTable &table);
 void addMatmulKernels(KernelTable &table);
 void addAttentionKernels(KernelTable &table);

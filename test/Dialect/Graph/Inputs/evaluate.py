@@ -257,7 +257,66 @@ def attention_backward(op, do, q, k, v, o, lse):
     return ds @ k, ds.transpose(-1, -2) @ q, dv
 
 
+def padded(op, x, value):
+    """x with the padding of a window around its dimensions of space."""
+    pairs = [n for both in zip(op.attribute("low"), op.attribute("high")) for n in both[::1]]
+    turned = [n for i in range(len(pairs) - 2, -1, -2) for n in pairs[i:i + 2]]
+    return torch.nn.functional.pad(x, turned, value=value)
+
+
+def conv(op, x, w):
+    function = getattr(torch.nn.functional, f"conv{x.dim() - 2}d")
+    return function(padded(op, x, 0.0), w, stride=op.attribute("strides"),
+                    dilation=op.attribute("dilations"), groups=op.attribute("groups"))
+
+
+def pool(op, x):
+    functions, space = torch.nn.functional, x.dim() - 2
+    kernel, strides = op.attribute("kernel"), op.attribute("strides")
+    if not op.attribute("average", False):
+        return getattr(functions, f"max_pool{space}d")(
+            padded(op, x, -math.inf), kernel, strides, dilation=op.attribute("dilations"))
+    mean = getattr(functions, f"avg_pool{space}d")
+    y = mean(padded(op, x, 0.0), kernel, strides)
+    if not op.attribute("count_padding", False):
+        y = y / mean(padded(op, torch.ones_like(x), 0.0), kernel, strides)
+    return y
+
+
+def along_channels(v, x):
+    return v.reshape(1, -1, *[1] * (x.dim() - 2))
+
+
+def batch_norm(op, x, gamma, beta):
+    axes = [0, *range(2, x.dim())]
+    mean, var = x.mean(axes), x.var(axes, unbiased=False)
+    h = (x - along_channels(mean, x)) / torch.sqrt(along_channels(var, x) + op.attribute("epsilon"))
+    return h * along_channels(gamma, x) + along_channels(beta, x), mean, var
+
+
+def batch_norm_backward(op, dy, x, gamma, mean, var):
+    axes = [0, *range(2, x.dim())]
+    rstd = 1 / torch.sqrt(along_channels(var, x) + op.attribute("epsilon"))
+    h = (x - along_channels(mean, x)) * rstd
+    dgamma, dbeta = (dy * h).sum(axes), dy.sum(axes)
+    count = x.numel() / x.shape[1]
+    dx = along_channels(gamma, x) * rstd * (
+        dy - along_channels(dbeta, x) / count - h * along_channels(dgamma, x) / count)
+    return dx, dgamma, dbeta
+
+
+def pulled_back(function, at, gradient):
+    """The gradient of what function computes, through autograd."""
+    with torch.enable_grad():
+        at = at.detach().requires_grad_()
+        return torch.autograd.grad(function(at), at, gradient.detach())[0]
+
+
 COMPUTE = {
+    "conv": conv, "pool": pool, "batch_norm": batch_norm,
+    "batch_norm_backward": batch_norm_backward,
+    "pool_backward": lambda op, dy, x: pulled_back(lambda at: pool(op, at), x, dy),
+    "log_softmax": lambda op, x: torch.log_softmax(x, -1),
     "gather": gather,
     "add": lambda op, x, y: x + y, "sub": lambda op, x, y: x - y,
     "mul": lambda op, x, y: x * y, "div": lambda op, x, y: x / y,
@@ -304,6 +363,12 @@ def compute(op, opcode, inputs, shapes):
         return [torch.cat(inputs, op.attribute("axis"))]
     if opcode == "pad":
         return [pad(op, inputs[0], shapes[0])]
+    if opcode == "conv_backward_input":
+        dy, w = inputs
+        return [pulled_back(lambda x: conv(op, x, w), torch.zeros(shapes[0], dtype=dy.dtype), dy)]
+    if opcode == "conv_backward_weight":
+        dy, x = inputs
+        return [pulled_back(lambda w: conv(op, x, w), torch.zeros(shapes[0], dtype=dy.dtype), dy)]
     if opcode == "gather_backward":
         return [gather_backward(op, *inputs, shapes[0])]
     if opcode == "fill":

@@ -487,5 +487,6 @@ def Graph_AdamwOp : Graph_OptimizerOp<"adamw"> {
 
 include "tombolo/Dialect/Graph/IR/GraphCollectiveOps.td"
 include "tombolo/Dialect/Graph/IR/GraphTrainingOps.td"
+include "tombolo/Dialect/Graph/IR/GraphConvOps.td"
 
 #endif // TOMBOLO_DIALECT_GRAPH_IR_GRAPHOPS_TD
