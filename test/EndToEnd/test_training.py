@@ -18,6 +18,13 @@ BATCH = 8
 LR = 2e-3
 
 
+def island(*args, sharded=False, **options):
+    """An island; `sharded`: each replica has a part of the optimizer's state."""
+    text = support.island("here", *args, **options)
+    return text.replace("recompute: none}", "recompute: none, optimizer_sharding: true}"
+                        if sharded else "recompute: none, optimizer_sharding: false}")
+
+
 class TrainingTest(support.TomboloTest):
     def setUp(self):
         super().setUp()
@@ -26,9 +33,9 @@ class TrainingTest(support.TomboloTest):
         reference.export_onnx(self.model, self.onnx, 17, True)
         self.samples = reference.Samples(self.tokens(), self.model.length)
 
-    def make(self, blocks, *flags, check=True, lr=LR, data_parallel=1):
+    def make(self, blocks, *flags, check=True, lr=LR, data_parallel=1, sharded=False):
         ranks = len(blocks) * data_parallel
-        layout = support.island("here", BATCH, 2, blocks, data_parallel=data_parallel)
+        layout = island(BATCH, 2, blocks, data_parallel=data_parallel, sharded=sharded)
         return self.plan(self.onnx, support.topology({"here": ranks}),
                          support.strategy([layout]), BATCH, *flags, lr=lr, check=check)
 
@@ -80,6 +87,9 @@ class Clipping(TrainingTest):
     def test_clipping_over_replicas_and_stages(self):
         self.check([2, 2], data_parallel=2)
 
+    def test_clipping_over_shards_of_the_optimizer(self):
+        self.check([2, 2], data_parallel=2, sharded=True)
+
     def test_clipping_of_sgd(self):
         self.check([2, 2], "--optimizer", "sgd", "--momentum", "0.9", lr=0.3,
                    make_optimizer=lambda p: torch.optim.SGD(p, lr=0.3, momentum=0.9))
@@ -130,6 +140,9 @@ class WeightDecay(TrainingTest):
     def test_no_decay_of_vectors_over_replicas_and_stages(self):
         self.check("vectors", self.vectors, [2, 2], data_parallel=2)
 
+    def test_no_decay_of_vectors_over_shards_of_the_optimizer(self):
+        self.check("vectors", self.vectors, [1, 3], data_parallel=2, sharded=True)
+
     def test_no_decay_by_name(self):
         self.check("^w[tp]e|bias$", lambda name, p: not (name[:3] in ("wte", "wpe")
                                                          or name.endswith("bias")), [2, 2])
@@ -157,7 +170,7 @@ class Ties(support.TomboloTest):
         model = reference.GPT(layers=layers, mask="tril", tied=True)
         reference.export_onnx(model, onnx, 17, True)
         samples = reference.Samples(self.tokens(), model.length)
-        layout = support.island("here", BATCH, 2, blocks, **options)
+        layout = island(BATCH, 2, blocks, **options)
         ranks = len(blocks) * options.get("data_parallel", 1)
         if clip:
             flags += ("--clip-grad-norm", clip)
@@ -185,6 +198,20 @@ class Ties(support.TomboloTest):
 
     def test_tied_across_stages_and_replicas(self):
         self.check([2, 2], data_parallel=2)
+
+    def test_tied_and_clipped_over_shards_of_the_optimizer(self):
+        self.check([2, 2], data_parallel=2, sharded=True, clip=0.75)
+
+    def test_checkpoints_hold_it_once_and_load_elsewhere(self):
+        plan, onnx, model = self.check([2, 2])
+        folder = self.path("checkpoints")
+        self.train(plan, onnx, 5, "--checkpoint-dir", folder)
+        whole = self.losses(plan, onnx, 10)
+        again = self.plan(onnx, support.topology({"here": 3}),
+                          support.strategy([island(BATCH, 2, [1, 2, 1])]), BATCH, lr=LR)
+        resumed = self.losses(again, onnx, 10, "--checkpoint-dir", folder, "--resume")
+        self.assertLessEqual(
+            reference.largest_relative_difference(resumed, whole[5:]), TOLERANCE)
 
     def test_tied_and_clipped_counts_once(self):
         self.check([2, 2], clip=0.75)
