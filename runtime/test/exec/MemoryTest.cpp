@@ -9,6 +9,7 @@
 #include "Resident.h"
 #include "TinyRun.h"
 
+#include "tombolo/runtime/Onnx.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 #include "tombolo/runtime/server/ParameterServer.h"
 
@@ -96,6 +97,10 @@ protected:
         [&](int answer) {
           // Forget what the test's own process once held.
           std::ofstream("/proc/self/clear_refs") << "5";
+          if (address.empty()) { // all ranks as threads
+            run.train(steps, run.folder / "c", resume);
+            return reply(answer, std::to_string(peakResident()));
+          }
           RankConfig config = run.config;
           config.steps = steps;
           config.checkpointDir = run.folder / "c";
@@ -103,16 +108,14 @@ protected:
           std::unique_ptr<Device> device = createDevice("cpu");
           InprocHub hub(1);
           std::unique_ptr<Transport> transport = hub.transport(0);
-          ExchangeFactory exchange;
-          if (!address.empty())
-            exchange = [&](std::vector<ExchangeTensor> tensors,
-                           ArenaAccess access) {
-              ExchangeOptions options = exchangeOptions(run.plan, 0, 0);
-              options.server = address;
-              options.runId = "run";
-              return connectExchange(options, std::move(tensors),
-                                     std::move(access));
-            };
+          auto exchange = [&](std::vector<ExchangeTensor> tensors,
+                              ArenaAccess access) {
+            ExchangeOptions options = exchangeOptions(run.plan, 0, 0);
+            options.server = address;
+            options.runId = "run";
+            return connectExchange(options, std::move(tensors),
+                                   std::move(access));
+          };
           Rank(run.plan, config, *device, *transport, {}, exchange).run();
           reply(answer, std::to_string(peakResident()));
         },
@@ -140,6 +143,23 @@ protected:
 TEST_F(Memory, StaysWithinThePlannedPeakAndTheConstant) {
   ASSERT_GT(run.plan.programs(0).arena_bytes(), kMemoryBeyondArena);
   expectWithinPlan(peakOf(2, "", false));
+}
+
+// Two ranks with a part of the parameter each, that they load and save in runs
+// of columns: no one of them ever holds the whole.
+TEST_F(Memory, LoadsPartsWithinThePlan) {
+  TinyModel parts = model();
+  parts.tensorParallel = 2;
+  run.plan = tinyPlan(parts);
+  run.plan.set_model_hash(modelHash(run.onnx));
+  for (bool resume : {false, true}) {
+    std::uint64_t planned = 2 * run.plan.programs(0).arena_bytes();
+    std::uint64_t peak = peakOf(resume ? 2 : 1, "", resume);
+    std::cout << "planned " << (planned >> 20) << " MiB, resident "
+              << (peak >> 20) << " MiB\n";
+    EXPECT_GT(peak, planned);
+    EXPECT_LE(peak, planned + kMemoryBeyondArena);
+  }
 }
 
 // With a server host_bytes besides, also while a run is resumed with its outer

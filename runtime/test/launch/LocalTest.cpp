@@ -62,9 +62,18 @@ protected:
     writeFile(folder / "m.onnx", model.SerializeAsString());
 
     TinyModel tiny;
+    tiny.replicas = 2;
+    planTwoIslands(tiny);
+    std::string tokens;
+    for (int i = 0; i < 200; ++i)
+      tokens += {static_cast<char>(i * i % kVocabulary), '\0'};
+    writeFile(folder / "tokens.bin", tokens);
+  }
+
+  /// Both islands train `tiny`; their server is in the north.
+  void planTwoIslands(TinyModel tiny) {
     tiny.tokens = kTokens;
     tiny.vocabulary = kVocabulary;
-    tiny.replicas = 2;
     plan = tinyPlan(tiny);
     plan.set_model_hash(modelHash(folder / "m.onnx"));
     *plan.add_islands() = plan.islands(0);
@@ -78,10 +87,6 @@ protected:
     plan.mutable_training()->set_global_batch(2 * plan.islands(0).batch());
     addServer(plan, 3, "north");
     savePlan();
-    std::string tokens;
-    for (int i = 0; i < 200; ++i)
-      tokens += {static_cast<char>(i * i % kVocabulary), '\0'};
-    writeFile(folder / "tokens.bin", tokens);
   }
 
   void savePlan() { writePlan(plan, folder / "p.plan"); }
@@ -241,6 +246,61 @@ TEST_F(Local, TrainsTwoIslands) {
   std::vector<float> weights(kVocabulary * kVocabulary);
   trained.read(*trained.find("table"), 0, weights);
   EXPECT_NE(weights, std::vector<float>(weights.size()));
+  expectNothingLeft();
+}
+
+/// Islands whose ranks hold columns of the parameter and parts of the
+/// optimizer's state: each owner pushes its part to the server, the model that
+/// comes out is put together, and all is as with one rank to an island. A run
+/// stopped under one layout goes on under the other, outer momentum and all.
+TEST_F(Local, TrainsInPartsAsOnOneRank) {
+  TinyModel one, parts;
+  one.momentum = 0.5;
+  parts = one;
+  parts.tensorParallel = 2;
+  parts.replicas = 2;
+  parts.shardedOptimizer = true;
+  struct Result {
+    std::vector<double> losses;
+    std::vector<float> weights;
+  };
+  auto train = [&](const TinyModel &model, std::uint64_t steps,
+                   std::vector<std::string> more) {
+    planTwoIslands(model);
+    std::vector<std::string> words = arguments(steps);
+    words.insert(words.end(), {"--export-onnx", folder / "out.onnx"});
+    words.insert(words.end(), more.begin(), more.end());
+    Outcome outcome = run(words);
+    EXPECT_EQ(outcome.status, 0) << outcome.errors;
+    Result result;
+    for (const json &line : metrics())
+      if (line.contains("loss") && line.at("island") == 0)
+        result.losses.push_back(line.at("loss"));
+    OnnxModel trained(folder / "out.onnx");
+    result.weights.resize(kVocabulary * kVocabulary);
+    trained.read(*trained.find("table"), 0, result.weights);
+    return result;
+  };
+  auto expectAlike = [](const Result &got, const Result &want,
+                        std::size_t first) {
+    ASSERT_EQ(got.losses.size() + first, want.losses.size());
+    for (std::size_t i = 0; i < got.losses.size(); ++i)
+      EXPECT_NEAR(got.losses[i], want.losses[first + i],
+                  1e-5 * want.losses[first + i])
+          << "step " << first + i;
+    for (std::size_t i = 0; i < want.weights.size(); ++i)
+      EXPECT_NEAR(got.weights[i], want.weights[i], 1e-5) << i;
+  };
+  Result straight = train(one, 11, {});
+  EXPECT_LT(straight.losses.back(), straight.losses.front());
+  expectAlike(train(parts, 11, {}), straight, 0);
+  for (bool firstInParts : {true, false}) {
+    std::string folderOf = folder / (firstInParts ? "parts" : "one");
+    train(firstInParts ? parts : one, 6, {"--checkpoint-dir", folderOf});
+    expectAlike(train(firstInParts ? one : parts, 11,
+                      {"--checkpoint-dir", folderOf, "--resume"}),
+                straight, 6);
+  }
   expectNothingLeft();
 }
 
