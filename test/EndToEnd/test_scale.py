@@ -63,7 +63,8 @@ class Scale(support.TomboloTest):
         self.assertLess(max(found["predicted"]["peak_memory_bytes"][0]), 40e9)
         self.assertGreater(min(found["predicted"]["tensor_parallel_seconds"][0]), 0)
         support.run("tombolo-translate", "--print-plan", plan)
-        self.assertLess(os.path.getsize(plan), 8 * 40000)
+        # Beside the four tables of rotary embedding: classes of workers, not ranks.
+        self.assertLess(os.path.getsize(plan) - 4 * 4096 * 128 * 4, 8 * 40000)
 
     def plan_of(self, layers):
         """Bytes of the plan of a model of two equal stages, and of its names."""
