@@ -1,5 +1,6 @@
 """Plans of the size that Tombolo is for: 100 billion parameters on a thousand chips."""
 
+import json
 import os
 import subprocess
 import unittest
@@ -37,6 +38,33 @@ class Scale(support.TomboloTest):
         self.assertIn("shanghai", text)
         # Of classes of workers, not of ranks: 64 stages in 10,000 bytes each.
         self.assertLess(os.path.getsize(plan), 64 * 10000)
+
+    def test_103_billion_parameters_by_eight_stages_of_sixteen_replicas_of_eight_chips(self):
+        model = self.path("m.onnx")
+        support.run("tombolo-model", "llama-100b", "--no-weights", "-o", model)
+        plan = self.path("p.plan")
+        summary = self.path("s.json")
+        process = subprocess.Popen(
+            [os.path.join(support.BIN, "tombolo-plan"), model,
+             "--topology", self.write("sites.yaml", example("thousand-chips.yaml")),
+             "--strategy", self.write("strategy.yaml", example("llama-100b-strategy.yaml")),
+             "--global-batch", "1024", "--precision", "bf16", "--json", summary, "-o", plan],
+            stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(process.returncode, 0)
+        self.assertLess(usage.ru_maxrss * 1024, 2e9)
+        with open(summary) as file:
+            found = json.load(file)
+        # Embedding, layer and head, each over eight chips.
+        self.assertEqual([(s["block"], s["tensor_parallel"]) for s in found["strategy"]["sharding"]],
+                         [(0, 8), (1, 8), (97, 8)])
+        # Parameters, gradients and state of a 64th of the model, the state over replicas.
+        self.assertLess(max(found["predicted"]["peak_memory_bytes"][0]), 40e9)
+        self.assertGreater(min(found["predicted"]["tensor_parallel_seconds"][0]), 0)
+        support.run("tombolo-translate", "--print-plan", plan)
+        # Beside the four tables of rotary embedding: classes of workers, not ranks.
+        self.assertLess(os.path.getsize(plan) - 4 * 4096 * 128 * 4, 8 * 40000)
 
     def plan_of(self, layers):
         """Bytes of the plan of a model of two equal stages, and of its names."""

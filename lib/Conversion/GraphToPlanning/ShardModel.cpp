@@ -145,9 +145,9 @@ static planning::Sharding toSeeds(const ChainKind &kind, uint64_t chips,
   planning::Sharding seeds;
   seeds.block = kind.first;
   seeds.tensorParallel = chips;
+  // Those that are whole, too: pins that are missing would be searched.
   for (auto [name, state] : llvm::zip(kind.parameters, sharding.parameters))
-    if (state.isSplit())
-      seeds.parameters[name.str()] = toPlanning(state);
+    seeds.parameters[name.str()] = toPlanning(state);
   for (ShardingState state : sharding.data)
     seeds.inputs.push_back(toPlanning(state));
   for (ShardingState state : sharding.outputs)

@@ -53,6 +53,27 @@ func.func @main(%x: tensor<?x512x1024xf32> {graph.input = "x"}, %l: tensor<?x512
 }
 )";
 
+/// An embedding whose table is the head's matrix as well.
+const char *kTied = R"(
+graph.parameter @t : tensor<50000x1024xf32> from "t"
+func.func private @embed(%i: tensor<?x512xi64> {graph.input = "i"}, %t: tensor<50000x1024xf32> {graph.parameter = "trainable"}) -> tensor<?x512x1024xf32> attributes {graph.block} {
+  %0 = graph.gather %t, %i {axis = 0} : tensor<50000x1024xf32>, tensor<?x512xi64> to tensor<?x512x1024xf32>
+  return %0 : tensor<?x512x1024xf32>
+}
+func.func private @head(%x: tensor<?x512x1024xf32>, %l: tensor<?x512xi64> {graph.label = "labels"}, %t: tensor<50000x1024xf32> {graph.parameter = "trainable"}) -> (tensor<f32>, tensor<f32>) attributes {graph.block} {
+  %w = graph.transpose %t, [1, 0] : tensor<50000x1024xf32> to tensor<1024x50000xf32>
+  %0 = graph.matmul %x, %w : tensor<?x512x1024xf32>, tensor<1024x50000xf32> to tensor<?x512x50000xf32>
+  %loss, %weights, %lse = graph.cross_entropy %0, %l : tensor<?x512x50000xf32>, tensor<?x512xi64> to tensor<f32>, tensor<f32>, tensor<?x512xf32>
+  return %loss, %weights : tensor<f32>, tensor<f32>
+}
+func.func @main(%i: tensor<?x512xi64> {graph.input = "i"}, %l: tensor<?x512xi64> {graph.label = "labels"}) -> (tensor<f32>, tensor<f32>) {
+  %t = graph.get_parameter @t : tensor<50000x1024xf32>
+  %0 = func.call @embed(%i, %t) : (tensor<?x512xi64>, tensor<50000x1024xf32>) -> tensor<?x512x1024xf32>
+  %1:2 = func.call @head(%0, %l, %t) : (tensor<?x512x1024xf32>, tensor<?x512xi64>, tensor<50000x1024xf32>) -> (tensor<f32>, tensor<f32>)
+  return %1#0, %1#1 : tensor<f32>, tensor<f32>
+}
+)";
+
 planning::ShardingDemand demandOf(uint64_t chips) {
   planning::ShardingDemand demand;
   demand.tensorParallel = chips;
@@ -70,7 +91,10 @@ protected:
   void SetUp() override {
     context.loadDialect<mlir::func::FuncDialect, graph::GraphDialect>();
     graph::registerGraphPasses();
-    module = mlir::parseSourceString<mlir::ModuleOp>(kModel, &context);
+    load(kModel);
+  }
+  void load(const char *text) {
+    module = mlir::parseSourceString<mlir::ModuleOp>(text, &context);
     ASSERT_TRUE(module);
     mlir::PassManager manager(&context);
     ASSERT_TRUE(mlir::succeeded(
@@ -138,6 +162,21 @@ TEST_F(ShardModelTest, CollectivesEqualTheClosedForms) {
   const planning::BlockKind *head = profile.kinds[1].on(4);
   ASSERT_TRUE(head);
   EXPECT_LT(head->forward.sentBytes(4, 1), 100.0 * 512);
+}
+
+TEST_F(ShardModelTest, SplitsATiedEmbeddingByVocabulary) {
+  load(kTied);
+  EXPECT_TRUE(shard({demandOf(4)}).empty());
+  ASSERT_EQ(profile.shardings.size(), 2u);
+  for (const planning::Sharding &sharding : profile.shardings)
+    EXPECT_EQ(sharding.parameters,
+              (std::map<std::string, ShardingState>{{"t", {0, 1}}}));
+  EXPECT_TRUE(reports[0].reproduced);
+  // One sum of what was looked up; the logits stay where they are.
+  double looked = 512.0 * 1024 * 4;
+  EXPECT_LE(profile.kinds[0].on(4)->forward.sentBytes(4, 1),
+            2 * 0.75 * looked);
+  EXPECT_LT(profile.kinds[1].on(4)->forward.sentBytes(4, 1), looked);
 }
 
 TEST_F(ShardModelTest, FiguresAreThereForEachDegree) {
