@@ -100,6 +100,14 @@ const Opcode kShardedOpcodes[] = {
     OPCODE_CROSS_ENTROPY_BACKWARD,
 };
 
+OpCase window(OpCase op) {
+  return op.integers("kernel", {3, 2})
+      .integers("strides", {2, 1})
+      .integers("dilations", {1, 1})
+      .integers("low", {1, 0})
+      .integers("high", {1, 0});
+}
+
 /// A valid segment of the op.
 OpCase example(Opcode opcode) {
   OpCase op(opcode);
@@ -211,6 +219,49 @@ OpCase example(Opcode opcode) {
         .input(of(DTYPE_F32, {1}, {2}))
         .output(DTYPE_F32, {1})
         .real("max_norm", 0.5);
+  case OPCODE_CONV:
+  case OPCODE_CONV_BACKWARD_INPUT:
+  case OPCODE_CONV_BACKWARD_WEIGHT: {
+    Host image = random({2, 3, 5, 4}, 1), weight = random({4, 3, 3, 2}, 2),
+         result = random({2, 4, 3, 3}, 3);
+    bool forward = opcode == OPCODE_CONV,
+         ofWeight = opcode == OPCODE_CONV_BACKWARD_WEIGHT;
+    return op.input(forward ? image : result)
+        .input(ofWeight ? image : weight)
+        .output(DTYPE_F32, forward    ? result.dims
+                           : ofWeight ? weight.dims
+                                      : image.dims)
+        .integers("strides", {2, 1})
+        .integers("dilations", {1, 1})
+        .integers("low", {1, 0})
+        .integers("high", {1, 0})
+        .integer("groups", 1);
+  }
+  case OPCODE_POOL:
+    return window(op.input(random({2, 3, 5, 4}, 1)))
+        .output(DTYPE_F32, {2, 3, 3, 3});
+  case OPCODE_POOL_BACKWARD:
+    return window(
+               op.input(random({2, 3, 3, 3}, 2)).input(random({2, 3, 5, 4}, 1)))
+        .output(DTYPE_F32, {2, 3, 5, 4});
+  case OPCODE_BATCH_NORM:
+    return op.input(x)
+        .input(filled(DTYPE_F32, {3}, 1))
+        .input(filled(DTYPE_F32, {3}, 0))
+        .output(DTYPE_F32, x.dims)
+        .output(DTYPE_F32, {3})
+        .output(DTYPE_F32, {3})
+        .real("epsilon", 1e-5);
+  case OPCODE_BATCH_NORM_BACKWARD:
+    return op.input(x)
+        .input(x)
+        .input(filled(DTYPE_F32, {3}, 1))
+        .input(filled(DTYPE_F32, {3}, 0))
+        .input(filled(DTYPE_F32, {3}, 1))
+        .output(DTYPE_F32, x.dims)
+        .output(DTYPE_F32, {3})
+        .output(DTYPE_F32, {3})
+        .real("epsilon", 1e-5);
   default: // copy, cast, unary, softmax
     return op.input(x).output(DTYPE_F32, x.dims);
   }
@@ -247,7 +298,15 @@ const Opcode kOpcodes[] = {OPCODE_COPY,
                            OPCODE_SGD,
                            OPCODE_ADAMW,
                            OPCODE_SQUARE_SUM,
-                           OPCODE_CLIP_WEIGHT};
+                           OPCODE_CLIP_WEIGHT,
+                           OPCODE_CONV,
+                           OPCODE_CONV_BACKWARD_INPUT,
+                           OPCODE_CONV_BACKWARD_WEIGHT,
+                           OPCODE_POOL,
+                           OPCODE_POOL_BACKWARD,
+                           OPCODE_BATCH_NORM,
+                           OPCODE_BATCH_NORM_BACKWARD,
+                           OPCODE_LOG_SOFTMAX};
 
 class Mutator {
 public:
