@@ -70,6 +70,16 @@
 // CHECK-NEXT: matmul_batched: 17 choices, 2 linear sets agree
 // CHECK-NEXT: attention: 8 choices, 0 linear sets agree
 // CHECK-NEXT: attention_backward: 8 choices, 1 linear sets agree
+// CHECK-NEXT: log_softmax: 7 choices, 0 linear sets agree
+// CHECK-NEXT: conv: 14 choices, 2 linear sets agree
+// CHECK-NEXT: conv_groups: 3 choices, 2 linear sets agree
+// CHECK-NEXT: conv_backward_input: 14 choices, 2 linear sets agree
+// CHECK-NEXT: conv_backward_weight: 14 choices, 2 linear sets agree
+// CHECK-NEXT: pool: 7 choices, 0 linear sets agree
+// CHECK-NEXT: pool_mean: 7 choices, 1 linear sets agree
+// CHECK-NEXT: pool_backward: 7 choices, 1 linear sets agree
+// CHECK-NEXT: batch_norm: 7 choices, 0 linear sets agree
+// CHECK-NEXT: batch_norm_backward: 7 choices, 0 linear sets agree
 
 // What has no rule: updates of flat slices, and what sharding itself makes.
 // UNTESTED: test.untested = ["graph.adamw", "graph.cross_entropy_merge", "graph.cross_entropy_shard", "graph.optimizer_advance", "graph.sgd", "graph.shard"]
@@ -398,4 +408,54 @@ func.func @attention(%q: tensor<2x12x4x6xf32>, %k: tensor<2x12x8x6xf32>, %v: ten
 func.func @attention_backward(%d: tensor<2x12x4x3xf32>, %q: tensor<2x12x4x6xf32>, %k: tensor<2x12x8x6xf32>, %v: tensor<2x12x8x3xf32>, %o: tensor<2x12x4x3xf32>, %l: tensor<2x12x4xf32>) -> (tensor<2x12x4x6xf32>, tensor<2x12x8x6xf32>, tensor<2x12x8x3xf32>) {
   %y0:3 = graph.attention_backward %d, %q, %k, %v, %o, %l {causal = true, scale = 0.5 : f64} : tensor<2x12x4x3xf32>, tensor<2x12x4x6xf32>, tensor<2x12x8x6xf32>, tensor<2x12x8x3xf32>, tensor<2x12x4x3xf32>, tensor<2x12x4xf32> to tensor<2x12x4x6xf32>, tensor<2x12x8x6xf32>, tensor<2x12x8x3xf32>
   return %y0#0, %y0#1, %y0#2 : tensor<2x12x4x6xf32>, tensor<2x12x8x6xf32>, tensor<2x12x8x3xf32>
+}
+
+func.func @log_softmax(%x: tensor<12x24xf32>) -> (tensor<12x24xf32>) {
+  %y0 = graph.log_softmax %x : tensor<12x24xf32>
+  return %y0 : tensor<12x24xf32>
+}
+
+func.func @conv(%x: tensor<4x6x5x4xf32>, %w: tensor<12x6x3x2xf32>) -> (tensor<4x12x3x3xf32>) {
+  %y0 = graph.conv %x, %w {strides = array<i64: 2, 1>, dilations = array<i64: 1, 1>, low = array<i64: 1, 0>, high = array<i64: 1, 0>, groups = 1 : i64} : tensor<4x6x5x4xf32>, tensor<12x6x3x2xf32> to tensor<4x12x3x3xf32>
+  return %y0 : tensor<4x12x3x3xf32>
+}
+
+func.func @conv_groups(%x: tensor<4x6x5xf32>, %w: tensor<12x3x3xf32>) -> (tensor<4x12x5xf32>) {
+  %y0 = graph.conv %x, %w {strides = array<i64: 1>, dilations = array<i64: 1>, low = array<i64: 1>, high = array<i64: 1>, groups = 2 : i64} : tensor<4x6x5xf32>, tensor<12x3x3xf32> to tensor<4x12x5xf32>
+  return %y0 : tensor<4x12x5xf32>
+}
+
+func.func @conv_backward_input(%d: tensor<4x12x5xf32>, %w: tensor<12x6x3xf32>) -> (tensor<4x6x5xf32>) {
+  %y0 = graph.conv_backward_input %d, %w {strides = array<i64: 1>, dilations = array<i64: 1>, low = array<i64: 1>, high = array<i64: 1>, groups = 1 : i64} : tensor<4x12x5xf32>, tensor<12x6x3xf32> to tensor<4x6x5xf32>
+  return %y0 : tensor<4x6x5xf32>
+}
+
+func.func @conv_backward_weight(%d: tensor<4x12x5xf32>, %x: tensor<4x6x5xf32>) -> (tensor<12x6x3xf32>) {
+  %y0 = graph.conv_backward_weight %d, %x {strides = array<i64: 1>, dilations = array<i64: 1>, low = array<i64: 1>, high = array<i64: 1>, groups = 1 : i64} : tensor<4x12x5xf32>, tensor<4x6x5xf32> to tensor<12x6x3xf32>
+  return %y0 : tensor<12x6x3xf32>
+}
+
+func.func @pool(%x: tensor<4x6x5x4xf32>) -> (tensor<4x6x3x3xf32>) {
+  %y0 = graph.pool %x {kernel = array<i64: 3, 2>, strides = array<i64: 2, 1>, dilations = array<i64: 1, 1>, low = array<i64: 1, 0>, high = array<i64: 1, 0>} : tensor<4x6x5x4xf32> to tensor<4x6x3x3xf32>
+  return %y0 : tensor<4x6x3x3xf32>
+}
+
+func.func @pool_mean(%x: tensor<4x6x5x4xf32>) -> (tensor<4x6x3x3xf32>) {
+  %y0 = graph.pool %x {kernel = array<i64: 3, 2>, strides = array<i64: 2, 1>, dilations = array<i64: 1, 1>, low = array<i64: 1, 0>, high = array<i64: 1, 0>, average = true} : tensor<4x6x5x4xf32> to tensor<4x6x3x3xf32>
+  return %y0 : tensor<4x6x3x3xf32>
+}
+
+func.func @pool_backward(%d: tensor<4x6x3x3xf32>, %x: tensor<4x6x5x4xf32>) -> (tensor<4x6x5x4xf32>) {
+  %y0 = graph.pool_backward %d, %x {kernel = array<i64: 3, 2>, strides = array<i64: 2, 1>, dilations = array<i64: 1, 1>, low = array<i64: 1, 0>, high = array<i64: 1, 0>} : tensor<4x6x3x3xf32>, tensor<4x6x5x4xf32> to tensor<4x6x5x4xf32>
+  return %y0 : tensor<4x6x5x4xf32>
+}
+
+func.func @batch_norm(%x: tensor<4x12x5xf32>, %g: tensor<12xf32>, %b: tensor<12xf32>) -> (tensor<4x12x5xf32>, tensor<12xf32>, tensor<12xf32>) {
+  %y0:3 = graph.batch_norm %x, %g, %b {epsilon = 1.0e-5 : f64} : tensor<4x12x5xf32>, tensor<12xf32>, tensor<12xf32> to tensor<4x12x5xf32>, tensor<12xf32>, tensor<12xf32>
+  return %y0#0, %y0#1, %y0#2 : tensor<4x12x5xf32>, tensor<12xf32>, tensor<12xf32>
+}
+
+func.func @batch_norm_backward(%d: tensor<4x12x5xf32>, %x: tensor<4x12x5xf32>, %g: tensor<12xf32>, %m: tensor<12xf32>, %v: tensor<12xf32>) -> (tensor<4x12x5xf32>, tensor<12xf32>, tensor<12xf32>) {
+  %y0:3 = graph.batch_norm_backward %d, %x, %g, %m, %v {epsilon = 1.0e-5 : f64} : tensor<4x12x5xf32>, tensor<4x12x5xf32>, tensor<12xf32>, tensor<12xf32>, tensor<12xf32> to tensor<4x12x5xf32>, tensor<12xf32>, tensor<12xf32>
+  return %y0#0, %y0#1, %y0#2 : tensor<4x12x5xf32>, tensor<12xf32>, tensor<12xf32>
 }
