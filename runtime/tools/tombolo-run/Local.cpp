@@ -54,8 +54,6 @@ struct LocalOptions {
   std::string metrics;
   std::string exportOnnx;
   std::uint64_t restarts = 0;
-  std::string evalData;
-  std::uint64_t evalEvery = 0;
   std::string rankProgram; // for tests
 };
 
@@ -440,8 +438,6 @@ int tombolo::runtime::runLocal(int argc, char **argv) {
                  "write the model with the trained weights to this file");
   app.add_option("--restarts", options.restarts,
                  "how often to restart what fails (only 0 so far)");
-  app.add_option("--eval-data", options.evalData, "not available yet");
-  app.add_option("--eval-every", options.evalEvery, "not available yet");
   app.add_option("--rank-program", options.rankProgram)->group("");
   int status = 0;
   if (!parseArguments(app, argc, argv, status))
@@ -449,9 +445,6 @@ int tombolo::runtime::runLocal(int argc, char **argv) {
   if (options.restarts != 0)
     throw Error(Status::Usage, "--restarts ", options.restarts,
                 ": this version restarts nothing; expected 0");
-  if (!options.evalData.empty() || options.evalEvery != 0)
-    throw Error(Status::Usage, "--eval-data, --eval-every: this version does "
-                               "not evaluate; leave them out");
   if (options.rank.resume && options.rank.checkpointDir.empty())
     throw Error(Status::Usage,
                 "--resume: --checkpoint-dir is needed to resume from");
