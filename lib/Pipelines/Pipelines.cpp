@@ -95,7 +95,7 @@ void addDistPasses(OpPassManager &manager,
   optimizer.beta2 = options.beta2;
   optimizer.epsilon = options.epsilon;
   optimizer.weightDecay = options.weightDecay;
-  llvm::append_range(optimizer.weightDecayExclude, options.weightDecayExclude);
+  optimizer.weightDecayExclude = options.weightDecayExclude;
   optimizer.momentum = options.momentum;
   optimizer.schedule = options.schedule;
   optimizer.warmupSteps = options.warmupSteps;

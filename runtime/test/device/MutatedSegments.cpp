@@ -212,6 +212,13 @@ OpCase example(Opcode opcode) {
   case OPCODE_SGD:
   case OPCODE_ADAMW:
     return optimizer(opcode);
+  case OPCODE_DROPOUT:
+    return op.input(x)
+        .input(of(DTYPE_I64, {4}, {1, 2, 3, 4}))
+        .output(DTYPE_F32, x.dims)
+        .real("ratio", 0.5)
+        .integer("site", 1)
+        .flag("shared", true);
   case OPCODE_SQUARE_SUM:
     return op.input(random({6}, 1)).output(DTYPE_F32, {1}).real("scale", 0.5);
   case OPCODE_CLIP_WEIGHT:
@@ -297,6 +304,7 @@ const Opcode kOpcodes[] = {OPCODE_COPY,
                            OPCODE_OPTIMIZER_ADVANCE,
                            OPCODE_SGD,
                            OPCODE_ADAMW,
+                           OPCODE_DROPOUT,
                            OPCODE_SQUARE_SUM,
                            OPCODE_CLIP_WEIGHT,
                            OPCODE_CONV,

@@ -161,7 +161,7 @@ private:
             GroupAttr::get(context, Group::Tensor),
             resolve(call, collective.memory),
             builder.getI64IntegerAttr(collective.elements),
-            TypeAttr::get(collective.type),
+            TypeAttr::get(collective.type), DenseI64ArrayAttr(),
             LaneAttr::get(context, Lane::Collective), ArrayAttr(), ArrayAttr(),
             GuardAttr());
       }
