@@ -168,6 +168,7 @@ class EncoderDecoder(ModelTest):
 class ResNet18(ModelTest):
     case = models.ResNet18
     name = "ResNet-18"
+    microbatch = 4
 
     def test_resnet_opset_13(self):
         self.check(13, True, "pp 2")

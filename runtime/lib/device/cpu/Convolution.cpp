@@ -419,6 +419,8 @@ std::unique_ptr<Kernel> makeBatchNormBackward(OpContext &context) {
                {{DNNL_ARG_DIFF_DST, norm.x, in[0]},
                 {DNNL_ARG_SRC, norm.x, in[1]},
                 {DNNL_ARG_SCALE, norm.channels, in[2]},
+                // Asked for, never read: no gradient depends on the shift.
+                {DNNL_ARG_SHIFT, norm.channels, in[2]},
                 {DNNL_ARG_MEAN, norm.channels, in[3]},
                 {DNNL_ARG_VARIANCE, norm.channels, in[4]},
                 {DNNL_ARG_DIFF_SRC, norm.x, out[0]},
