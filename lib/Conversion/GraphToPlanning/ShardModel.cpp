@@ -170,8 +170,8 @@ public:
       : builder(builder), best(std::move(best)), least(least),
         seeds(this->best.size()) {}
 
-  /// First the boundaries and parameters alone; then the first op that does
-  /// something else in each function, a few times; then all that do.
+  /// First the boundaries and parameters alone; then, where few ops do
+  /// something else, the first of them in each function, a few times; then all.
   LogicalResult run();
 
   bool isLeast() const;
@@ -192,6 +192,7 @@ private:
   std::vector<graph::ShardingSeeds> seeds;
 
   LogicalResult propagate(size_t kind);
+  size_t differing(size_t kind) const;
   bool addOps(size_t kind, bool all);
 };
 
@@ -212,6 +213,15 @@ bool SeedFinder::isLeast() const {
     return false;
   auto cost = builder.getProblem().evaluate(*chosen);
   return cost && cost->time <= least.time;
+}
+
+size_t SeedFinder::differing(size_t kind) const {
+  size_t count = 0;
+  for (unsigned f = 0; f < graph::kBlockFunctions; ++f)
+    for (auto [wanted, does] :
+         llvm::zip(best[kind].ops[f], found[kind].ops[f]))
+      count += !(wanted == does);
+  return count;
 }
 
 /// Names ops of a kind that do something else; false when none does.
@@ -235,6 +245,7 @@ bool SeedFinder::addOps(size_t kind, bool all) {
 
 LogicalResult SeedFinder::run() {
   constexpr int kCarefulRounds = 3;
+  constexpr size_t kFew = 12;
   found.resize(best.size());
   for (size_t k = 0; k < best.size(); ++k) {
     seeds[k].data = best[k].data;
@@ -249,7 +260,7 @@ LogicalResult SeedFinder::run() {
     found = best;
     found[k] = propagated[k];
     for (int round = 0; !isLeast(); ++round) {
-      if (!addOps(k, round >= kCarefulRounds))
+      if (!addOps(k, round >= kCarefulRounds || differing(k) > kFew))
         break;
       if (failed(propagate(k)))
         return failure();
