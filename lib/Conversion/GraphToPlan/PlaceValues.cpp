@@ -538,6 +538,26 @@ void ValuePlacer::placeConcat(ConcatOp op) {
   }
 }
 
+/// The attributes of an op as settings: a unit attribute is a flag; which
+/// optional operands there are follows from the others.
+static DictionaryAttr getSettings(Operation *op) {
+  auto properties =
+      dyn_cast_or_null<DictionaryAttr>(op->getPropertiesAsAttribute());
+  if (!properties)
+    return {};
+  NamedAttrList settings;
+  for (NamedAttribute entry : properties) {
+    if (entry.getName() ==
+        OpTrait::AttrSizedOperandSegments<void>::getOperandSegmentSizeAttr())
+      continue;
+    Attribute value = entry.getValue();
+    settings.append(entry.getName(), isa<UnitAttr>(value)
+                                         ? BoolAttr::get(op->getContext(), true)
+                                         : value);
+  }
+  return settings.getDictionary(op->getContext());
+}
+
 LogicalResult ValuePlacer::placeOp(Operation *op) {
   if (auto constant = dyn_cast<ConstantOp>(op))
     placeConstant(constant);
@@ -552,12 +572,8 @@ LogicalResult ValuePlacer::placeOp(Operation *op) {
       return llvm::map_to_vector(values,
                                  [&](Value value) { return places[value]; });
     };
-    DictionaryAttr settings;
-    if (auto properties =
-            dyn_cast_or_null<DictionaryAttr>(op->getPropertiesAsAttribute()))
-      settings = properties;
     addStep(op->getName().stripDialect(), getPlaces(op->getOperands()),
-            getPlaces(op->getResults()), op->getLoc(), settings,
+            getPlaces(op->getResults()), op->getLoc(), getSettings(op),
             accumulating.contains(op));
   }
   return success();

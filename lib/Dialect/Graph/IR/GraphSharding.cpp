@@ -156,9 +156,8 @@ std::optional<ShardingChoice> getChoiceForResult(const ShardingRule &rule,
 }
 
 bool isLinearIn(const ShardingRule &rule, ArrayRef<int> operands) {
-  return llvm::any_of(rule.linear, [&](ArrayRef<int> set) {
-    return set == operands;
-  });
+  return llvm::any_of(rule.linear,
+                      [&](ArrayRef<int> set) { return set == operands; });
 }
 
 FailureOr<SmallVector<Value>> buildShard(Operation *op, OpBuilder &builder,
@@ -226,7 +225,8 @@ std::string toString(const ShardingRule &rule) {
   int number = 0;
   llvm::interleaveComma(rule.factors, os, [&](const ShardingFactor &factor) {
     std::string size = toString(ArrayRef(factor.size));
-    os << getLetter(number++) << '=' << StringRef(size).drop_front().drop_back();
+    os << getLetter(number++) << '='
+       << StringRef(size).drop_front().drop_back();
     if (!factor.splittable)
       os << " whole";
     else if (factor.consecutive)
@@ -267,9 +267,9 @@ void setReduced(ShardingRule &rule) {
   };
   for (int factor = 0, end = rule.factors.size(); factor < end; ++factor) {
     auto isIn = [&](const Tensor &tensor) { return has(tensor, factor); };
-    rule.factors[factor].reduced =
-        rule.factors[factor].splittable && llvm::any_of(rule.operands, isIn) &&
-        !llvm::all_of(rule.results, isIn);
+    rule.factors[factor].reduced = rule.factors[factor].splittable &&
+                                   llvm::any_of(rule.operands, isIn) &&
+                                   !llvm::all_of(rule.results, isIn);
   }
 }
 
@@ -327,9 +327,8 @@ private:
   void findSizes(const Named &tensor) {
     forLetters(tensor, [&](char letter, ArrayRef<Dim> dims) {
       // In the order of the words, so that factors are, too.
-      auto known = llvm::find_if(letters, [&](auto &entry) {
-        return entry.first == letter;
-      });
+      auto known = llvm::find_if(
+          letters, [&](auto &entry) { return entry.first == letter; });
       if (known == letters.end())
         letters.emplace_back(letter, Dims(dims));
       else

@@ -98,14 +98,16 @@ Shard ReduceMeanOp::buildShard(OpBuilder &builder, ValueRange operands,
       getAxes(), [&](int64_t axis) { return whole[axis] != local[axis]; });
   // The mean of `count` means, of equally many elements each.
   if (split)
-    results->front() = builder.create<DivOp>(
-        getLoc(), results->front(),
-        buildScalar(builder, getLoc(), context.count,
-                    getType().getElementType()));
+    results->front() =
+        builder.create<DivOp>(getLoc(), results->front(),
+                              buildScalar(builder, getLoc(), context.count,
+                                          getType().getElementType()));
   return results;
 }
 
-Rule SoftmaxOp::getShardingRule() { return getEinsumRule(*this, "Rc -> Rc", "c"); }
+Rule SoftmaxOp::getShardingRule() {
+  return getEinsumRule(*this, "Rc -> Rc", "c");
+}
 Rule SoftmaxBackwardOp::getShardingRule() {
   return getEinsumRule(*this, "Rc, Rc -> Rc", "c", {{0}});
 }
@@ -182,8 +184,8 @@ Shard CrossEntropyBackwardOp::buildShard(OpBuilder &builder,
     return buildShardByClone(*this, builder, operands, types);
   return SmallVector<Value>{builder.create<CrossEntropyBackwardOp>(
       getLoc(), types[0], operands[0], operands[1], operands[2],
-      getTokenWeights() ? operands[3] : Value(), context.getTensorIndex(), getIgnoreIndexAttr(),
-      builder.getI64IntegerAttr(context.count))};
+      getTokenWeights() ? operands[3] : Value(), context.getTensorIndex(),
+      getIgnoreIndexAttr(), builder.getI64IntegerAttr(context.count))};
 }
 
 //===----------------------------------------------------------------------===//

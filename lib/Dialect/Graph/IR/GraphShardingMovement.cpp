@@ -61,11 +61,10 @@ Rule TransposeOp::getShardingRule() {
 
 // A partial scalar is partial everywhere; a dimension that is new may be split
 // at no cost.
-Rule BroadcastOp::getShardingRule() {
-  return getElementwiseRule(*this, {{0}});
-}
+Rule BroadcastOp::getShardingRule() { return getElementwiseRule(*this, {{0}}); }
 
-/// Operands and results of one shape but for the axis, which has no factors yet.
+/// Operands and results of one shape but for the axis, which has no factors
+/// yet.
 static ShardingRule getAxisRule(Operation *op, int64_t axis) {
   ShardingRule rule;
   Dims dims = getDims(op->getOperand(0));
@@ -125,9 +124,8 @@ Shard SliceOp::buildShard(OpBuilder &builder, ValueRange operands,
 
 /// The largest run that all sizes are multiples of.
 static int64_t getRunSize(ArrayRef<int64_t> sizes) {
-  return std::accumulate(
-      sizes.begin(), sizes.end(), int64_t{0},
-      [](int64_t a, int64_t b) { return std::gcd(a, b); });
+  return std::accumulate(sizes.begin(), sizes.end(), int64_t{0},
+                         [](int64_t a, int64_t b) { return std::gcd(a, b); });
 }
 
 Rule SplitOp::getShardingRule() {
@@ -290,9 +288,8 @@ Shard GatherOp::buildShard(OpBuilder &builder, ValueRange operands,
 Shard GatherBackwardOp::buildShard(OpBuilder &builder, ValueRange operands,
                                    TypeRange types, int factor,
                                    const ShardContext &context) {
-  bool splitsAxis =
-      getDims(cast<RankedTensorType>(types[0]))[getAxis()] !=
-      getDims(getType())[getAxis()];
+  bool splitsAxis = getDims(cast<RankedTensorType>(types[0]))[getAxis()] !=
+                    getDims(getType())[getAxis()];
   return buildTableShard(*this, builder, operands, types[0], splitsAxis,
                          context);
 }
