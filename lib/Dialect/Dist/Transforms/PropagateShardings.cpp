@@ -35,14 +35,28 @@ FailureOr<OpSharding> translate(const graph::ShardingRule &from,
                                 int64_t count) {
   if (does.choice.factor < 0)
     return does;
+  unsigned operands = from.operands.size(), results = from.results.size();
+  auto isSame = [&](graph::ShardingChoice choice) {
+    for (unsigned i = 0; i < operands; ++i)
+      if (graph::getOperandState(to, choice, i) !=
+          graph::getOperandState(from, does.choice, i))
+        return false;
+    for (unsigned i = 0; i < results; ++i)
+      if (graph::getResultState(to, choice, i) !=
+          graph::getResultState(from, does.choice, i))
+        return false;
+    return true;
+  };
   auto find = [&]() -> std::optional<graph::ShardingChoice> {
-    for (unsigned i = 0, end = from.operands.size(); i < end; ++i)
+    for (unsigned i = 0; i < operands; ++i)
       if (auto found = graph::getChoiceForOperand(
-              to, i, graph::getOperandState(from, does.choice, i), count))
+              to, i, graph::getOperandState(from, does.choice, i), count);
+          found && isSame(*found))
         return found;
-    for (unsigned i = 0, end = from.results.size(); i < end; ++i)
+    for (unsigned i = 0; i < results; ++i)
       if (auto found = graph::getChoiceForResult(
-              to, i, graph::getResultState(from, does.choice, i), count))
+              to, i, graph::getResultState(from, does.choice, i), count);
+          found && isSame(*found))
         return found;
     return std::nullopt;
   };
