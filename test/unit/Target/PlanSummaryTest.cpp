@@ -35,6 +35,17 @@ Strategy fullStrategy() {
   strategy.server->placement = {{0, {"s", "t"}}, {3, {"t", ""}}};
   strategy.server->fragments = 4;
   strategy.server->witness = "s";
+  Sharding &sharding = strategy.shardings.emplace_back();
+  sharding.block = 1;
+  sharding.tensorParallel = 4;
+  sharding.parameters = {{"h.0.attn.qkv.weight", {1, 3}},
+                         {"null", {0, 1}},
+                         {"h.0.ln.weight", {}}};
+  sharding.inputs = {{}, {1, 1}};
+  sharding.outputs = {{1, 2}};
+  sharding.ops = {{OpSeed::Forward, 3, 2, 3},
+                  {OpSeed::BackwardInput, 0, -1, 1},
+                  {OpSeed::BackwardWeight, 7, -3, 1}};
   return strategy;
 }
 
@@ -68,6 +79,29 @@ TEST(StrategyYamlTest, ReadsBackTheSame) {
   EXPECT_EQ(*server.placement, strategy.server->placement);
   EXPECT_EQ(server.compression, Compression::Int4);
   EXPECT_EQ(server.witness, "s");
+  EXPECT_EQ(file->pins.shardings, strategy.shardings);
+}
+
+TEST(StrategyYamlTest, FaultsOfShardingsNameTheirPlace) {
+  for (auto [text, fault] :
+       {std::pair("sharding:\n  - {block: 0}\n", "2:5: error: missing required "
+                                                "key 'tensor_parallel'"),
+        {"sharding:\n  - {block: 0, tensor_parallel: 1}\n",
+         "2:34: error: expected 'tensor_parallel' of at least 2, got 1"},
+        {"sharding:\n  - block: 0\n    tensor_parallel: 2\n    parameters:\n"
+         "      a.b.c: {outer: 3}\n",
+         "5:22: error: 'outer' needs a 'dim'"},
+        {"sharding:\n  - {block: 0, tensor_parallel: 2, ops: [{function: up, "
+         "op: 0}]}\n",
+         "expected forward, backward_input or backward_weight"},
+        {"sharding:\n  - {block: 0, tensor_parallel: 2}\n"
+         "  - {block: 0, tensor_parallel: 2}\n",
+         "3:5: error: block 0 has a second sharding for tensor_parallel 2"}}) {
+    std::string errors;
+    llvm::raw_string_ostream stream(errors);
+    EXPECT_FALSE(readStrategy(YamlFile("s.yaml", text), stream).has_value());
+    EXPECT_NE(stream.str().find(fault), std::string::npos) << stream.str();
+  }
 }
 
 TEST(SummaryTest, JsonHasTheNamesOfTheDesign) {

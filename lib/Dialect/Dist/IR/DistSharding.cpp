@@ -84,10 +84,9 @@ planning::Sharding dist::toSharding(ShardingOp op) {
     sharding.outputs.push_back(toState(state));
   for (Attribute attribute : op.getOps()) {
     auto seed = cast<DenseI64ArrayAttr>(attribute);
-    sharding.ops.push_back(
-        {static_cast<planning::OpSeed::Function>(seed[0]),
-         static_cast<uint64_t>(seed[1]), seed[2],
-         static_cast<uint64_t>(seed[3])});
+    sharding.ops.push_back({static_cast<planning::OpSeed::Function>(seed[0]),
+                            static_cast<uint64_t>(seed[1]), seed[2],
+                            static_cast<uint64_t>(seed[3])});
   }
   return sharding;
 }
@@ -122,9 +121,8 @@ ShardingOp dist::buildSharding(OpBuilder &builder, PlaceOf placeOf,
   ArrayAttr ops =
       list("ops", sharding.ops, [&](const planning::OpSeed &seed) -> Attribute {
         return builder.getDenseI64ArrayAttr(
-            {static_cast<int64_t>(seed.function),
-             static_cast<int64_t>(seed.op), seed.choice,
-             static_cast<int64_t>(seed.outer)});
+            {static_cast<int64_t>(seed.function), static_cast<int64_t>(seed.op),
+             seed.choice, static_cast<int64_t>(seed.outer)});
       });
   auto i64 = [&](uint64_t value) {
     return builder.getI64IntegerAttr(static_cast<int64_t>(value));
@@ -140,7 +138,6 @@ Location dist::locate(ShardingOp op, StringRef key) {
   Location place = placeOfKey(op.getLoc(), key);
   if (place != op.getLoc())
     return place;
-  return placeOfKey(op.getLoc(), key.take_until([](char c) {
-    return c == '.' || c == '[';
-  }));
+  return placeOfKey(
+      op.getLoc(), key.take_until([](char c) { return c == '.' || c == '['; }));
 }

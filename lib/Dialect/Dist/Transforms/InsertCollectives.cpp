@@ -88,10 +88,9 @@ private:
       return success();
     };
     for (unsigned i = 0, end = forward.getNumArguments(); i < end; ++i)
-      if (failed(checked(forward.getArgument(i),
-                         forward.getArgAttr(i, graph::kSplitAttr),
-                         i < graph.getDataCount() ? sharding.data
-                                                  : sharding.parameters)))
+      if (failed(checked(
+              forward.getArgument(i), forward.getArgAttr(i, graph::kSplitAttr),
+              i < graph.getDataCount() ? sharding.data : sharding.parameters)))
         return failure();
     Operation *end = forward.getBody().front().getTerminator();
     for (unsigned i = 0; i < graph.getOutputCount(); ++i)
@@ -127,14 +126,13 @@ private:
       if (run.count == 1 || all.count(forward) ||
           forward->hasAttr(graph::kTensorParallelAttr))
         continue;
-      auto over =
-          forward->getAttrOfType<IntegerAttr>(graph::kChoicesOverAttr);
+      auto over = forward->getAttrOfType<IntegerAttr>(graph::kChoicesOverAttr);
       if (!over || over.getInt() != run.count)
         return forward.emitError()
                << "expected '" << graph::kChoicesOverAttr << " = " << run.count
                << "', run dist-propagate-shardings first";
-      auto graph = BlockGraph::get(run.functions, run.count, 1,
-                                   run.gradientOutputs);
+      auto graph =
+          BlockGraph::get(run.functions, run.count, 1, run.gradientOutputs);
       if (failed(graph))
         return failure();
       auto sharding = readSharding(*graph);
@@ -142,8 +140,8 @@ private:
         return failure();
       Pending pending{std::move(*graph), std::move(*sharding), {}, {}, {}};
       graph::BlockStates states(pending.graph, pending.sharding);
-      for (auto [i, port] : llvm::enumerate(
-               pending.graph.getResults(graph::kBackwardWeight))) {
+      for (auto [i, port] :
+           llvm::enumerate(pending.graph.getResults(graph::kBackwardWeight))) {
         ShardingState state = states.getReturned(graph::kBackwardWeight, i);
         if (state.isPartial())
           pending.partial.insert(port.index);

@@ -35,14 +35,28 @@ FailureOr<OpSharding> translate(const graph::ShardingRule &from,
                                 int64_t count) {
   if (does.choice.factor < 0)
     return does;
+  unsigned operands = from.operands.size(), results = from.results.size();
+  auto isSame = [&](graph::ShardingChoice choice) {
+    for (unsigned i = 0; i < operands; ++i)
+      if (graph::getOperandState(to, choice, i) !=
+          graph::getOperandState(from, does.choice, i))
+        return false;
+    for (unsigned i = 0; i < results; ++i)
+      if (graph::getResultState(to, choice, i) !=
+          graph::getResultState(from, does.choice, i))
+        return false;
+    return true;
+  };
   auto find = [&]() -> std::optional<graph::ShardingChoice> {
-    for (unsigned i = 0, end = from.operands.size(); i < end; ++i)
+    for (unsigned i = 0; i < operands; ++i)
       if (auto found = graph::getChoiceForOperand(
-              to, i, graph::getOperandState(from, does.choice, i), count))
+              to, i, graph::getOperandState(from, does.choice, i), count);
+          found && isSame(*found))
         return found;
-    for (unsigned i = 0, end = from.results.size(); i < end; ++i)
+    for (unsigned i = 0; i < results; ++i)
       if (auto found = graph::getChoiceForResult(
-              to, i, graph::getResultState(from, does.choice, i), count))
+              to, i, graph::getResultState(from, does.choice, i), count);
+          found && isSame(*found))
         return found;
     return std::nullopt;
   };
@@ -65,9 +79,8 @@ public:
 private:
   LogicalResult run(StrategyOp strategy, SymbolTable &symbols) {
     bool isParallel = false;
-    strategy.walk([&](StageOp stage) {
-      isParallel |= stage.getTensorParallel() > 1;
-    });
+    strategy.walk(
+        [&](StageOp stage) { isParallel |= stage.getTensorParallel() > 1; });
     if (!isParallel)
       return success();
     auto seeds = SeedTable::read(strategy, symbols);
@@ -92,23 +105,20 @@ private:
     if (forward->hasAttr(graph::kChoicesOverAttr) ||
         forward->hasAttr(graph::kTensorParallelAttr))
       return success();
-    SeedTable::Entry entry =
-        table.get(run.block.getSymName(), run.count);
+    SeedTable::Entry entry = table.get(run.block.getSymName(), run.count);
     auto original = graph::BlockFunctions::get(run.block);
     if (failed(original))
       return failure();
     // Clones that are in no module: nothing of them stays.
     std::array<OwningOpRef<func::FuncOp>, 3> owned;
     graph::BlockFunctions symbolic = *original;
-    std::array<func::FuncOp *, 3> functions = {&symbolic.forward,
-                                               &symbolic.backwardInput,
-                                               &symbolic.backwardWeight};
+    std::array<func::FuncOp *, 3> functions = {
+        &symbolic.forward, &symbolic.backwardInput, &symbolic.backwardWeight};
     for (auto [owner, function] : llvm::zip(owned, functions)) {
       *function = function->clone();
       owner = *function;
     }
-    auto precision =
-        getOperation()->getAttrOfType<StringAttr>(kPrecisionAttr);
+    auto precision = getOperation()->getAttrOfType<StringAttr>(kPrecisionAttr);
     if (precision && precision.getValue() == "bf16")
       graph::lowerPrecision(symbolic);
     auto graph = graph::BlockGraph::get(symbolic, run.count, run.microbatch,
@@ -139,8 +149,7 @@ private:
       if (from.size() != to.size())
         return function.emitError()
                << "expected the ops of block @" << run.block.getSymName();
-      for (auto [was, is, does] :
-           llvm::zip(from, to, sharding.ops[f])) {
+      for (auto [was, is, does] : llvm::zip(from, to, sharding.ops[f])) {
         if (does == OpSharding())
           continue;
         auto choice = translate(*was.rule, does, *is.rule, run.count);
@@ -182,20 +191,18 @@ private:
       for (auto [i, source] : llvm::enumerate(after.run.getSources())) {
         if (source < 0)
           continue;
-        Attribute made = before.functions.forward.getResultAttr(
-            source, graph::kSplitAttr);
+        Attribute made =
+            before.functions.forward.getResultAttr(source, graph::kSplitAttr);
         Attribute read =
             after.functions.forward.getArgAttr(i, graph::kSplitAttr);
         if (made == read)
           continue;
-        ShardingOp at =
-            table.get(after.block.getSymName(), after.count).op;
-        InFlightDiagnostic error =
-            mlir::emitError(at ? locate(at, planning::at("inputs", i))
-                               : after.run.getLoc());
+        ShardingOp at = table.get(after.block.getSymName(), after.count).op;
+        InFlightDiagnostic error = mlir::emitError(
+            at ? locate(at, planning::at("inputs", i)) : after.run.getLoc());
         error << "sharding: block @" << after.block.getSymName()
-              << " takes input " << i << " as " << describe(read)
-              << ", block @" << before.block.getSymName() << " leaves it as "
+              << " takes input " << i << " as " << describe(read) << ", block @"
+              << before.block.getSymName() << " leaves it as "
               << describe(made);
         if (ShardingOp other =
                 table.get(before.block.getSymName(), before.count).op)

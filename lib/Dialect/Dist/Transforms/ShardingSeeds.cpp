@@ -135,8 +135,7 @@ LogicalResult SeedTable::add(ShardingOp op) {
                     function_ref<StringRef(size_t)> nameOf) -> LogicalResult {
     if (from.size() > types.size())
       return fail(key) << "sharding: block " << sharding.block << " has "
-                       << types.size() << " " << key << ", got "
-                       << from.size();
+                       << types.size() << " " << key << ", got " << from.size();
     to.resize(types.size());
     for (auto [i, state] : llvm::enumerate(from)) {
       if (!state.dim)
@@ -147,12 +146,10 @@ LogicalResult SeedTable::add(ShardingOp op) {
           !graph::getDims(type)[*state.dim].batch)
         continue;
       StringRef name = nameOf(i);
-      std::string path = name.empty()
-                             ? planning::at(key, i)
-                             : planning::in(key, name.str());
+      std::string path =
+          name.empty() ? planning::at(key, i) : planning::in(key, name.str());
       return fail(path) << "sharding: " << path << " of block "
-                        << sharding.block << " "
-                        << explain(type, state, count);
+                        << sharding.block << " " << explain(type, state, count);
     }
     return success();
   };
@@ -184,8 +181,8 @@ LogicalResult SeedTable::add(ShardingOp op) {
   if (failed(states("parameters", parameters, ofParameters,
                     entry.seeds.parameters,
                     [&](size_t i) { return block.parameters[i]; })) ||
-      failed(states("inputs", data, sharding.inputs, entry.seeds.data,
-                    unnamed)) ||
+      failed(
+          states("inputs", data, sharding.inputs, entry.seeds.data, unnamed)) ||
       failed(states("outputs", function.getResultTypes(), sharding.outputs,
                     entry.seeds.outputs, unnamed)))
     return failure();

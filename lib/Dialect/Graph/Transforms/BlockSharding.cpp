@@ -23,7 +23,8 @@ namespace tombolo::graph {
 
 /// What a ring moves: an all-gather or reduce-scatter of B bytes sends
 /// B (count - 1) / count per chip, an all-reduce twice that, an all-to-all of
-/// B / count local bytes the count-th part. Nothing when there is no direct way.
+/// B / count local bytes the count-th part. Nothing when there is no direct
+/// way.
 static std::optional<int64_t> getDirectCost(RankedTensorType type,
                                             ShardingState from,
                                             ShardingState to, int64_t count,
@@ -57,8 +58,8 @@ Conversions planConversions(RankedTensorType type, ShardingState from,
   }
   if (plan.wanted.empty())
     return plan;
-  int64_t throughWhole = *getDirectCost(type, from, ShardingState::whole(),
-                                        count, batch);
+  int64_t throughWhole =
+      *getDirectCost(type, from, ShardingState::whole(), count, batch);
   plan.throughWhole = whole || !direct || throughWhole <= *direct;
   plan.cost = plan.throughWhole ? throughWhole : *direct;
   if (plan.throughWhole)
@@ -197,17 +198,32 @@ LogicalResult BlockGraph::addPorts(BlockFunctions block,
     };
     if (failed(check("arguments", function.arguments.size(),
                      arguments[number].size())) ||
-        failed(check("results", function.returned.size(),
-                     results[number].size())))
+        failed(
+            check("results", function.returned.size(), results[number].size())))
       return failure();
   }
   parameterLike.resize(values.size());
   for (unsigned f = 0; f < kBlockFunctions; ++f)
     for (auto [value, port] : llvm::zip(functions[f].arguments, arguments[f]))
       parameterLike[value] = port.role == Role::Parameter;
-  for (auto [value, port] : llvm::zip(functions[kBackwardWeight].returned,
-                                      results[kBackwardWeight]))
+  for (auto [value, port] :
+       llvm::zip(functions[kBackwardWeight].returned, results[kBackwardWeight]))
     parameterLike[value] = true;
+  // What is made of parameters alone counts as one (a cast, a transpose), and
+  // so does what a gradient is one of.
+  for (const Function &function : functions) {
+    for (const Node &node : function.nodes)
+      if (!node.operands.empty() &&
+          llvm::all_of(node.operands,
+                       [&](unsigned v) { return parameterLike[v]; }))
+        for (unsigned result : node.results)
+          parameterLike[result] = true;
+    for (const Node &node : llvm::reverse(function.nodes))
+      if (node.operands.size() == 1 && values[node.operands[0]].hasOneUse() &&
+          llvm::all_of(node.results,
+                       [&](unsigned v) { return parameterLike[v]; }))
+        parameterLike[node.operands[0]] = true;
+  }
   return success();
 }
 
@@ -266,9 +282,8 @@ void BlockStates::runFunction(unsigned number) {
       states[value] = returned[kForward][graph.getOutputCount() + port.index];
       break;
     case Role::Carried:
-      states[value] =
-          ArrayRef(returned[kBackwardInput])
-              .take_back(graph.getCarriedCount())[port.index];
+      states[value] = ArrayRef(returned[kBackwardInput])
+                          .take_back(graph.getCarriedCount())[port.index];
       break;
     }
   }
@@ -299,8 +314,8 @@ void BlockStates::runFunction(unsigned number) {
                                 {&factor.allGathered, count}})
       for (RankedTensorType type : *types) {
         ++cost.starts;
-        cost.activations += times * count * (count - 1) *
-                            getNumBytes(type, graph.getBatch());
+        cost.activations +=
+            times * count * (count - 1) * getNumBytes(type, graph.getBatch());
       }
   }
   returnValues(number);
@@ -338,9 +353,9 @@ void BlockStates::returnValues(unsigned number) {
     std::optional<ShardingState> best;
     for (ShardingState state : wanted[value])
       if (!state.isPartial() &&
-          (!best || std::tuple(!state.isWhole(), state.dimension, state.outer) <
-                        std::tuple(!best->isWhole(), best->dimension,
-                                   best->outer)))
+          (!best ||
+           std::tuple(!state.isWhole(), state.dimension, state.outer) <
+               std::tuple(!best->isWhole(), best->dimension, best->outer)))
         best = state;
     if (best)
       out[i] = *best;

@@ -21,7 +21,8 @@
 //
 // The price is ShardingCost: first parameters stay where they are, then the
 // fewest bytes are sent per microbatch, in the fewest collectives, then the
-// fewest per step, then the least is computed. A tie keeps what is, so the result depends on nothing else.
+// fewest per step, then the least is computed. A tie keeps what is, so the
+// result depends on nothing else.
 //
 //===----------------------------------------------------------------------===//
 
@@ -261,8 +262,7 @@ OpSharding Propagation::choose(unsigned f, unsigned index, bool stayPartial) {
     bool wantedSplit = false;
     if (candidate.choice.factor >= 0)
       for (auto [i, value] : llvm::enumerate(node.results)) {
-        ShardingState state =
-            getResultState(*node.rule, candidate.choice, i);
+        ShardingState state = getResultState(*node.rule, candidate.choice, i);
         wantedSplit |= llvm::is_contained(hints[value], state);
         agreeing += llvm::is_contained(hints[value], state);
       }
@@ -310,9 +310,8 @@ ShardingCost Propagation::improve() {
           continue;
         OpSharding &does = sharding.ops[f][i];
         OpSharding best = does;
-        SmallVector<OpSharding> candidates =
-            getCandidates(graph.getFunctions()[f].nodes[i],
-                          BlockStates(graph, sharding));
+        SmallVector<OpSharding> candidates = getCandidates(
+            graph.getFunctions()[f].nodes[i], BlockStates(graph, sharding));
         for (const OpSharding &candidate : candidates) {
           if (candidate == best)
             continue;

@@ -67,9 +67,9 @@ public:
   }
   Value allGather(Value local, ShardingState state) {
     auto [before, behind] = getParts(type, state, context.count);
-    Value gathered = builder.create<AllGatherOp>(
-        loc, reshape(local, {before, behind}),
-        builder.getI64IntegerAttr(context.count));
+    Value gathered =
+        builder.create<AllGatherOp>(loc, reshape(local, {before, behind}),
+                                    builder.getI64IntegerAttr(context.count));
     if (!before.isOne())
       gathered = transpose(gathered, {1, 0, 2});
     return reshape(gathered, getDims(type));
@@ -175,9 +175,9 @@ void combine(ArrayRef<Operation *> group, const Combinable &kind,
   for (Operation *op : group) {
     Dims dims = getRows(op->getOperand(0), kind.partsIn);
     sizes.push_back(dims.back().size);
-    rows.push_back(
-        buildReshape(builder, loc, op->getOperand(0),
-                     getTensorType(dims, getElementTypeOrSelf(op->getOperand(0)))));
+    rows.push_back(buildReshape(
+        builder, loc, op->getOperand(0),
+        getTensorType(dims, getElementTypeOrSelf(op->getOperand(0)))));
   }
   Value all = builder.create<ConcatOp>(
       loc, rows, builder.getI64IntegerAttr(kind.partsIn ? 1 : 0));

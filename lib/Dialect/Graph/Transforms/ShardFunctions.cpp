@@ -27,8 +27,8 @@ public:
   FunctionSharder(const BlockGraph &graph, const BlockStates &states,
                   unsigned number)
       : graph(graph), states(states), number(number),
-        function(graph.getFunctions()[number]),
-        target(function.function), builder(target.getContext()) {}
+        function(graph.getFunctions()[number]), target(function.function),
+        builder(target.getContext()) {}
 
   LogicalResult run(ArrayRef<unsigned> partialGradients);
 
@@ -63,8 +63,7 @@ Value FunctionSharder::getIndex() {
   if (!index) {
     OpBuilder start = OpBuilder::atBlockBegin(body);
     index = start.create<TensorIndexOp>(
-        target.getLoc(),
-        RankedTensorType::get({}, start.getI64Type()));
+        target.getLoc(), RankedTensorType::get({}, start.getI64Type()));
   }
   return index;
 }
@@ -120,8 +119,8 @@ LogicalResult FunctionSharder::build(unsigned at) {
     FailureOr<SmallVector<Value>> built = buildShard(
         node.op, builder, operands, *node.rule, does.choice, context);
     if (failed(built))
-      return node.op->emitError() << "cannot be split over "
-                                  << graph.getCount() << " chips";
+      return node.op->emitError()
+             << "cannot be split over " << graph.getCount() << " chips";
     results = std::move(*built);
   } else {
     Operation *clone = builder.clone(*node.op);
@@ -174,8 +173,8 @@ LogicalResult FunctionSharder::run(ArrayRef<unsigned> partialGradients) {
   old->dropAllReferences();
   old->dropAllDefinedValueUses();
   old->erase();
-  target.setFunctionType(builder.getFunctionType(body->getArgumentTypes(),
-                                                 ValueRange(returned)));
+  target.setFunctionType(
+      builder.getFunctionType(body->getArgumentTypes(), ValueRange(returned)));
   combineCollectives(target);
   return success();
 }

@@ -1,8 +1,8 @@
 //===- BlockSharding.h - a block on tensor-parallel chips -------*- C++ -*-===//
 //
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 //
@@ -100,8 +100,8 @@ struct Conversions {
   int64_t cost = 0, starts = 0; // as in ShardingCost
 };
 Conversions planConversions(mlir::RankedTensorType type, ShardingState from,
-                            llvm::ArrayRef<ShardingState> wanted,
-                            int64_t count, int64_t batch);
+                            llvm::ArrayRef<ShardingState> wanted, int64_t count,
+                            int64_t batch);
 
 /// The values and ops of a block's three functions, with what connects them.
 class BlockGraph {
@@ -157,8 +157,7 @@ private:
                                llvm::ArrayRef<unsigned> gradientOutputs);
 
   int64_t count = 1, batch = 1;
-  unsigned dataCount = 0, parameterCount = 0, outputCount = 0,
-           carriedCount = 0;
+  unsigned dataCount = 0, parameterCount = 0, outputCount = 0, carriedCount = 0;
   llvm::SmallVector<Function> functions;
   std::vector<mlir::Value> values;
   std::vector<bool> parameterLike;
