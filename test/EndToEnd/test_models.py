@@ -11,7 +11,6 @@ import support
 TOLERANCE = 1e-5
 STEPS = 30
 BATCH = 8
-LR = 3e-3
 
 LAYOUTS = {
     "1 rank": (1, 1),
@@ -26,6 +25,8 @@ class ModelTest(support.TomboloTest):
 
     microbatch = 2
     tolerance = TOLERANCE
+    lr = 3e-3
+    note = ""
     learns = 0.02  # by how much the loss falls at least
 
     def blocks(self, onnx, flags):
@@ -58,16 +59,16 @@ class ModelTest(support.TomboloTest):
             onnx, support.topology({"here": stages * replicas}),
             support.strategy([support.island("here", BATCH, self.microbatch, blocks,
                                              data_parallel=replicas)]),
-            BATCH, *flags, lr=LR)
+            BATCH, *flags, lr=self.lr)
         return self.losses(plan, onnx, STEPS, data=self.data)
 
     def check(self, opset, training, layout):
         measured = self.measure(self.exported(opset, training), layout)
-        expected = models.train(self.model_case, BATCH, self.microbatch, STEPS, lr=LR)
+        expected = models.train(self.model_case, BATCH, self.microbatch, STEPS, lr=self.lr)
         self.assertLess(expected[-1], expected[0] - self.learns, "the reference does not learn")
         difference = reference.largest_relative_difference(measured, expected)
         if (opset, training) == (17, True):
-            support.record_deviation(self.name, layout, difference)
+            support.record_deviation(self.name, layout, difference, self.note)
         self.assertLessEqual(difference, self.tolerance)
 
 
@@ -169,6 +170,9 @@ class ResNet18(ModelTest):
     case = models.ResNet18
     name = "ResNet-18"
     microbatch = 4
+    lr = 3e-4
+    note = ("learning rate 3e-4, others 3e-3: at 3e-3 PyTorch in f32 and in f64 part by 0.1 within 30 "
+            "steps, too (a rectifier that flips, then AdamW's normalisation)")
 
     def test_resnet_opset_13(self):
         self.check(13, True, "pp 2")
