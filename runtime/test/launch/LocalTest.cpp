@@ -648,7 +648,8 @@ TEST_F(Local, ChecksInputsFirst) {
   refused(plus({"--checkpoint-dir", "/no/such/folder/c"}), 1,
           "/no/such/folder");
   refused(plus({"--restarts", "2"}), 2, "--restarts 2");
-  refused(plus({"--eval-data", "x"}), 2, "--eval-data");
+  refused(plus({"--eval-data", "/no/such/held.bin"}), 1, "/no/such/held.bin");
+  refused(plus({"--eval-every", "2"}), 2, "--eval-data");
   refused(plus({"--resume"}), 2, "--checkpoint-dir");
   refused(plus({"--nonsense"}), 2, "--nonsense");
 
