@@ -363,4 +363,87 @@ TEST(CheckTest, AbsurdFiguresAreFaultsNotOverflows) {
   EXPECT_EQ(faults[0].path, "sites[0].pools[0].chip");
 }
 
+//===----------------------------------------------------------------------===//
+// Tensor parallelism and optimizer sharding
+//===----------------------------------------------------------------------===//
+
+/// `equalBlocks` with figures of two chips: half of everything, and one sum of
+/// 1e9 bytes per sample in each of forward and backward-by-input.
+Problem shardedBlocks() {
+  Problem problem = equalBlocks(8, 4);
+  problem.topology.sites[0].pools[0] = pool("p", "c", 2, 4);
+  BlockKind &kind = problem.model.kinds[0];
+  BlockKind half = kind;
+  half.tensorParallel = 2;
+  for (Work *work :
+       {&half.forward, &half.backwardInput, &half.backwardWeight})
+    work->flops.perSample /= 2;
+  half.forward.of(Collective::AllReduce) = {1, {0, 1e9}};
+  half.backwardInput.of(Collective::AllReduce) = {1, {0, 1e9}};
+  half.parameterCount /= 2;
+  half.trainableCount /= 2;
+  half.parameterBytes /= 2;
+  half.savedBytes.perSample /= 2;
+  kind.sharded = {half};
+  return problem;
+}
+
+TEST(TensorParallelTest, CollectivesAreRingsInsideTheNode) {
+  Problem problem = shardedBlocks();
+  Strategy strategy;
+  strategy.islands = {island(8, 2, {4})};
+  strategy.islands[0].stages[0].replicas[0].tensorParallel = 2;
+  ASSERT_TRUE(problem.verify(strategy).empty());
+  GroupPrediction group =
+      evaluateIsland(problem, strategy, 0).stages[0][0];
+  // Two steps of half the bytes at 2400 Gbit/s, 3 us each; four blocks.
+  double sum = 2 * (3e-6 + 0.5 * 2e9 / 300e9);
+  EXPECT_NEAR(group.exchangeSeconds, 4 * 2 * sum, 1e-9);
+  // Half a second per sample of each function, and the sums.
+  EXPECT_NEAR(group.forwardSeconds, 4 * (0.5 * 2 + sum), 1e-9);
+  EXPECT_NEAR(group.backwardSeconds, 4 * (2 * 0.5 * 2 + sum), 1e-9);
+  EXPECT_EQ(group.memory.parameters, 4 * 2000.0);
+  EXPECT_EQ(group.memory.gradients, 4 * 2000.0);
+}
+
+TEST(TensorParallelTest, AReplicaOverNodesGoesAtThePaceOfTheNetwork) {
+  Problem problem = shardedBlocks();
+  ChipRange aligned{"s/p", 0, 4}, crossing{"s/p", 3, 2};
+  EXPECT_EQ(insideReplicas(problem.topology, aligned, 2).bytesPerSecond, 300e9);
+  EXPECT_EQ(insideReplicas(problem.topology, crossing, 2).bytesPerSecond,
+            25e9);
+  // Chip i of each replica sums with chip i of the others: two replicas of two
+  // chips on one node are rings of two.
+  EXPECT_NEAR(allReduceSeconds(problem.topology, {aligned}, 1e9, 2),
+              2 * (3e-6 + 0.5e9 / 300e9), 1e-12);
+}
+
+TEST(TensorParallelTest, ADegreeWithoutFiguresIsRefused) {
+  Problem problem = shardedBlocks();
+  Strategy strategy;
+  strategy.islands = {island(8, 2, {4})};
+  strategy.islands[0].stages[0].replicas[0].tensorParallel = 4;
+  Faults faults = problem.verify(strategy);
+  ASSERT_EQ(faults.size(), 1u);
+  EXPECT_EQ(faults[0].path, "islands[0].stages[0].replicas[0].tensor_parallel");
+  EXPECT_EQ(faults[0].message,
+            "there is no sharding of block 'layer' over 4 chips");
+}
+
+TEST(OptimizerShardingTest, TheStateIsDividedByTheReplicas) {
+  Problem problem = shardedBlocks();
+  MemoryUse whole =
+      memoryUse(problem, {{0, 4}}, 2, 1, Recompute(), true, true);
+  MemoryUse part =
+      memoryUse(problem, {{0, 4}}, 2, 1, Recompute(), true, true, {1, 3});
+  // 16,000 bytes of gradients padded to a multiple of 3 x 64.
+  EXPECT_EQ(part.gradients, 16128);
+  EXPECT_EQ(part.parameters, whole.parameters + 128);
+  EXPECT_EQ(part.optimizerState, 2 * 16128.0 / 3);
+  EXPECT_TRUE(shardsOptimizer(problem, 2));
+  EXPECT_FALSE(shardsOptimizer(problem, 1));
+  problem.training.optimizerStateBytesPerParameter = 0;
+  EXPECT_FALSE(shardsOptimizer(problem, 2));
+}
+
 } // namespace
