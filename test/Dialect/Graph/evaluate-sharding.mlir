@@ -80,9 +80,14 @@
 // CHECK-NEXT: pool_backward: 7 choices, 1 linear sets agree
 // CHECK-NEXT: batch_norm: 7 choices, 0 linear sets agree
 // CHECK-NEXT: batch_norm_backward: 7 choices, 0 linear sets agree
+// CHECK-NEXT: cross_entropy_weighted: 10 choices, 0 linear sets agree
+// CHECK-NEXT: cross_entropy_backward_weighted: 10 choices, 0 linear sets agree
+// CHECK-NEXT: dropout: 6 choices, 1 linear sets agree
+// CHECK-NEXT: conv_backward_input_grouped: 7 choices, 2 linear sets agree
+// CHECK-NEXT: conv_backward_weight_grouped: 7 choices, 2 linear sets agree
 
 // What has no rule: updates of flat slices, and what sharding itself makes.
-// UNTESTED: test.untested = ["graph.adamw", "graph.cross_entropy_merge", "graph.cross_entropy_shard", "graph.optimizer_advance", "graph.sgd", "graph.shard"]
+// UNTESTED: test.untested = ["graph.adamw", "graph.clip_weight", "graph.cross_entropy_merge", "graph.cross_entropy_shard", "graph.optimizer_advance", "graph.sgd", "graph.shard"]
 
 func.func @neg(%x: tensor<12x24xf32>) -> (tensor<12x24xf32>) {
   %y0 = graph.neg %x : tensor<12x24xf32>
@@ -458,4 +463,29 @@ func.func @batch_norm(%x: tensor<4x12x5xf32>, %g: tensor<12xf32>, %b: tensor<12x
 func.func @batch_norm_backward(%d: tensor<4x12x5xf32>, %x: tensor<4x12x5xf32>, %g: tensor<12xf32>, %m: tensor<12xf32>, %v: tensor<12xf32>) -> (tensor<4x12x5xf32>, tensor<12xf32>, tensor<12xf32>) {
   %y0:3 = graph.batch_norm_backward %d, %x, %g, %m, %v {epsilon = 1.0e-5 : f64} : tensor<4x12x5xf32>, tensor<4x12x5xf32>, tensor<12xf32>, tensor<12xf32>, tensor<12xf32> to tensor<4x12x5xf32>, tensor<12xf32>, tensor<12xf32>
   return %y0#0, %y0#1, %y0#2 : tensor<4x12x5xf32>, tensor<12xf32>, tensor<12xf32>
+}
+
+func.func @cross_entropy_weighted(%x: tensor<4x6x12xf32>, %l: tensor<4x6xi64>, %w: tensor<4x6xf32>) -> (tensor<f32>, tensor<f32>, tensor<4x6xf32>) {
+  %y0:3 = graph.cross_entropy %x, %l weights %w : tensor<4x6xf32> : tensor<4x6x12xf32>, tensor<4x6xi64> to tensor<f32>, tensor<f32>, tensor<4x6xf32>
+  return %y0#0, %y0#1, %y0#2 : tensor<f32>, tensor<f32>, tensor<4x6xf32>
+}
+
+func.func @cross_entropy_backward_weighted(%x: tensor<4x6x12xf32>, %l: tensor<4x6xi64>, %e: tensor<4x6xf32>, %w: tensor<4x6xf32>) -> (tensor<4x6x12xf32>) {
+  %y0 = graph.cross_entropy_backward %x, %l, %e weights %w : tensor<4x6xf32> : tensor<4x6x12xf32>, tensor<4x6xi64>, tensor<4x6xf32> to tensor<4x6x12xf32>
+  return %y0 : tensor<4x6x12xf32>
+}
+
+func.func @dropout(%x: tensor<4x12x24xf32>, %s: tensor<4xi64>) -> (tensor<4x12x24xf32>) {
+  %y0 = graph.dropout %x, %s {ratio = 0.25 : f64, site = 3 : i64} : tensor<4x12x24xf32>, tensor<4xi64> to tensor<4x12x24xf32>
+  return %y0 : tensor<4x12x24xf32>
+}
+
+func.func @conv_backward_input_grouped(%g: tensor<12x8x4x3xf32>, %w: tensor<8x3x3x1xf32>) -> (tensor<12x12x4x3xf32>) {
+  %y0 = graph.conv_backward_input %g, %w {strides = array<i64: 1, 1>, dilations = array<i64: 1, 1>, low = array<i64: 1, 0>, high = array<i64: 1, 0>, groups = 4 : i64} : tensor<12x8x4x3xf32>, tensor<8x3x3x1xf32> to tensor<12x12x4x3xf32>
+  return %y0 : tensor<12x12x4x3xf32>
+}
+
+func.func @conv_backward_weight_grouped(%g: tensor<12x8x4x3xf32>, %x: tensor<12x12x4x3xf32>) -> (tensor<8x3x3x1xf32>) {
+  %y0 = graph.conv_backward_weight %g, %x {strides = array<i64: 1, 1>, dilations = array<i64: 1, 1>, low = array<i64: 1, 0>, high = array<i64: 1, 0>, groups = 4 : i64} : tensor<12x8x4x3xf32>, tensor<12x12x4x3xf32> to tensor<8x3x3x1xf32>
+  return %y0 : tensor<8x3x3x1xf32>
 }

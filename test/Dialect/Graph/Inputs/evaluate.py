@@ -208,18 +208,28 @@ def layer_norm_backward_weight(op, dy, x, mean, rstd):
     return (dy * h).reshape(-1, c).sum(0), dy.reshape(-1, c).sum(0)
 
 
-def cross_entropy(op, logits, labels):
+def weigh(op, losses, labels, weights):
+    """The sums of token losses and of weights."""
+    kept = (labels != op.attribute("ignore_index")).to(losses.dtype)
+    weights = kept if weights is None else kept * weights
+    return (losses * weights).sum(), weights.sum()
+
+
+def cross_entropy(op, logits, labels, weights=None):
     lse = torch.logsumexp(logits, -1)
-    kept = labels != op.attribute("ignore_index")
     picked = logits.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    return (torch.where(kept, lse - picked, torch.zeros_like(lse)).sum(),
-            kept.sum().to(logits.dtype), lse)
+    return (*weigh(op, lse - picked, labels, weights), lse)
 
 
-def cross_entropy_backward(op, logits, labels, lse, index=0):
+def cross_entropy_backward(op, logits, labels, lse, *rest):
     size = logits.shape[-1]
+    # Behind lse: token weights, if any, and the part's number, with `count`.
+    index = rest[-1] if op.attribute("count") else 0
+    weights = rest[0] if len(rest) > bool(op.attribute("count")) else None
     hot = torch.arange(size) == labels[..., None] - index * size
     kept = (labels != op.attribute("ignore_index"))[..., None]
+    if weights is not None:
+        kept = kept * weights[..., None]
     return (torch.exp(logits - lse[..., None]) - hot.to(logits.dtype)) * kept
 
 
@@ -231,11 +241,41 @@ def cross_entropy_shard(op, logits, labels, index):
     return torch.logsumexp(logits, -1), picked * (inside & kept)
 
 
-def cross_entropy_merge(op, parts, picked, labels):
+def cross_entropy_merge(op, parts, picked, labels, weights=None):
     lse = torch.logsumexp(parts, 0)
-    kept = labels != op.attribute("ignore_index")
-    return (torch.where(kept, lse - picked, torch.zeros_like(lse)).sum(),
-            kept.sum().to(lse.dtype), lse)
+    return (*weigh(op, lse - picked, labels, weights), lse)
+
+
+def philox(counters, key):
+    """Philox 4x32-10: words [n, 4] of counters [n, 4]."""
+    c = [counters[:, i].astype(np.uint64) for i in range(4)]
+    k, low, half = [np.uint64(word) for word in key], np.uint64(0xFFFFFFFF), np.uint64(32)
+    for _ in range(10):
+        a, b = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = [(b >> half) ^ c[1] ^ k[0], b & low, (a >> half) ^ c[3] ^ k[1], a & low]
+        k = [(k[0] + np.uint64(0x9E3779B9)) & low, (k[1] + np.uint64(0xBB67AE85)) & low]
+    return np.stack(c, axis=1)
+
+
+def dropout(op, x, stamp, index=None):
+    seed, step, first, block = (int(word) for word in stamp.reshape(-1))
+    ratio, shape = op.attribute("ratio"), list(x.shape)
+    d, outer, count = op.attribute("part") or [1, 1, 1]
+    shape[d] *= count
+    samples, size = shape[0], int(np.prod(shape[1:]))
+    e, sample = np.arange(size), np.arange(samples) + first
+    if op.attribute("shared"):
+        sample[:] = 2 ** 32 - 1
+    site = 256 * block + op.attribute("site", 0)
+    counters = np.stack(np.broadcast_arrays(
+        e[None] // 4, sample[:, None], step % 2 ** 32, site), -1).reshape(-1, 4)
+    words = philox(counters, (seed % 2 ** 32, seed >> 32))
+    words = words.reshape(samples, size, 4)[:, e, e % 4].reshape(shape)
+    kept = torch.from_numpy((words >= round(ratio * 2 ** 32)).astype(np.float64))
+    if index is not None:
+        seen = kept.reshape(shape[:d] + [outer, count, -1] + shape[d + 1:])
+        kept = seen.select(d + 1, int(index)).reshape(x.shape)
+    return x * kept / (1 - ratio)
 
 
 def matmul(op, a, b, bias=None):
@@ -344,7 +384,7 @@ COMPUTE = {
     "layer_norm_backward_weight": layer_norm_backward_weight,
     "cross_entropy": cross_entropy, "cross_entropy_backward": cross_entropy_backward,
     "cross_entropy_shard": cross_entropy_shard, "cross_entropy_merge": cross_entropy_merge,
-    "shard": lambda op, x, index: x[index],
+    "shard": lambda op, x, index: x[index], "dropout": dropout,
     "matmul": matmul, "attention": attention, "attention_backward": attention_backward,
 }
 
