@@ -96,14 +96,14 @@ struct ReluBackwardOp {
 /// x max(0, min(1, x/6 + 1/2))
 struct HardSwishOp {
   static TOMBOLO_INLINE Vec apply(Vec x) {
-    Vec gate = atLeast(x * (1.0f / 6) + 0.5f, 0.0f);
+    Vec gate = atLeast((x + 3.0f) * (1.0f / 6), 0.0f);
     return x * (gate < splat(1.0f) ? gate : splat(1.0f));
   }
 };
 /// dy times 0 below -3, 1 above 3, x/3 + 1/2 between
 struct HardSwishBackwardOp {
   static TOMBOLO_INLINE Vec apply(Vec dy, Vec x) {
-    Vec slope = x > splat(3.0f) ? splat(1.0f) : x * (1.0f / 3) + 0.5f;
+    Vec slope = x > splat(3.0f) ? splat(1.0f) : (x + 1.5f) * (1.0f / 3);
     return dy * (x < splat(-3.0f) ? splat(0.0f) : slope);
   }
 };
