@@ -558,11 +558,8 @@ void addServer(Plan &plan, std::uint64_t innerSteps, const std::string &site) {
   for (Program &program : *plan.mutable_programs()) {
     std::uint32_t updated = program.semaphores();
     program.set_semaphores(updated + 1);
-    Instruction *last = nullptr;
-    for (Instruction &instruction : *program.mutable_step())
-      if (instruction.has_call())
-        last = &instruction;
-    signal(*last, updated);
+    // The update, or what gathers its parts.
+    signal(*program.mutable_step()->rbegin(), updated);
     for (bool finish : {false, true})
       for (bool apply : {false, true}) {
         Instruction *i = finish ? program.add_finish() : program.add_step();

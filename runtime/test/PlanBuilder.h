@@ -201,7 +201,7 @@ Plan tinyPlan(const TinyModel &model);
 void widenFirstStage(Plan &plan);
 
 /// Gives a tiny plan a parameter server at `site` with rounds of `innerSteps`
-/// inner steps: every program pushes and applies after its last call.
+/// inner steps: every program pushes and applies after all that its step does.
 void addServer(Plan &plan, std::uint64_t innerSteps,
                const std::string &site = "here");
 
