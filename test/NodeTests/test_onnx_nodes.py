@@ -54,13 +54,18 @@ REASONS = [
     (r"has opset \d+, expected 11", "an operator that opset 11 changed"),
     (r"draws a mask of its own", "random numbers"),
     (r"a step of -1 is not there yet", "Slice backwards"),
+    (r"ceil_mode with a window that goes beyond the input is not there yet",
+     "windows of pools that end outside the padding"),
+    (r"the indices of maxima are not there yet", "pools that return indices"),
+    (r"value 'z' is not computed", "the mask of a dropout as a result"),
+    (r"expected operands of 32-bit floats, got", "windows over other types than f32"),
     (r"expects a float operand, got 'tensor<.*i(32|64)>'", "arithmetic of integers on a device"),
     (r"expected indices in \[0, \d+\), got -\d", "negative indices that are not constant"),
     (r"the cpu device does not compute bf16 yet", "bfloat16 on the cpu device"),
 ]
 
 # How many cases pass at least.
-FLOOR = {"device": 304, "folded": 331}
+FLOOR = {"device": 351, "folded": 378}
 
 
 def tool(*command, text=None):
