@@ -176,7 +176,7 @@ private:
     for (const ParameterRange &range : layout->ranges) {
       int64_t elements = range.partBytes() / 4;
       bool advances = &range == &layout->ranges.front();
-      double decay = range.kind.undecayed ? 0 : weightDecay;
+      double decay = range.kind.undecayed ? 0.0 : weightDecay.getValue();
       create(function(elements, advances, decay, symbols), elements, states);
     }
     return success();

@@ -84,11 +84,12 @@ private:
     for (Operation *op : order.getInstructions())
       if (auto collective = dyn_cast<CollectiveOp>(op)) {
         int64_t from = collective.getAddress().getOffset().getConstant();
-        if (!collective.getStages() || sum.begin < from ||
+        std::optional<ArrayRef<int64_t>> stages = collective.getStages();
+        if (!stages || sum.begin < from ||
             sum.end > from + 4 * collective.getElements())
           continue;
         int64_t copies = 0;
-        for (int64_t stage : *collective.getStages())
+        for (int64_t stage : *stages)
           copies += stage < static_cast<int64_t>(replicasOf.size())
                         ? replicasOf[stage]
                         : 0;
