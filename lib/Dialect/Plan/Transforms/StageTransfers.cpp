@@ -43,8 +43,6 @@ Crossing getCrossing(const BoundaryValue &value, int64_t degree,
   return crossing;
 }
 
-/// The tensors on the other side of a boundary are those of its first or last
-/// run, which have the same numbers.
 int64_t ProgramBuilder::degreeOf(int64_t stage) const {
   dist::RunOp run = task.stages[stage].front().op;
   auto parent = cast<dist::StageOp>(run->getParentOp());
@@ -129,7 +127,7 @@ void ProgramBuilder::transfer(bool send, bool forward, ExprAttr microbatch) {
         GroupAttr::get(context, Group::Tensor),
         at(buffer, microbatch, constant(0)),
         builder.getI64IntegerAttr(crossing.bytes / bytes),
-        TypeAttr::get(value.type.getElementType()),
+        TypeAttr::get(value.type.getElementType()), DenseI64ArrayAttr(),
         LaneAttr::get(context, Lane::Collective), ArrayAttr(), ArrayAttr(),
         GuardAttr());
     gather->setAttr(kPassAttr, builder.getStringAttr(
