@@ -59,9 +59,11 @@ private:
 
 /// Orders the collectives inside the loops of a body against compute: one
 /// starts when the compute in front of it is complete, and compute behind it
-/// goes on until it touches memory that the collective works on. Names of calls
-/// are looked up in `symbols`.
+/// goes on until it touches memory that the collective works on. What is in the
+/// `received` buffers does not come from compute. Names of calls are looked up
+/// in `symbols`.
 void orderCollectives(mlir::Block &body, const mlir::SymbolTable &symbols,
+                      const llvm::DenseSet<mlir::StringAttr> &received,
                       LaneOrder &order);
 
 } // namespace tombolo::plan

@@ -73,8 +73,9 @@ struct Rounds {
 
 class CollectiveOrder {
 public:
-  CollectiveOrder(Block &body, const SymbolTable &symbols, LaneOrder &order)
-      : body(body), symbols(symbols), order(order),
+  CollectiveOrder(Block &body, const SymbolTable &symbols,
+                  const llvm::DenseSet<StringAttr> &received, LaneOrder &order)
+      : body(body), symbols(symbols), received(received), order(order),
         zero(ExprAttr::get(body.getParentOp()->getContext())) {}
 
   void run() {
@@ -96,6 +97,24 @@ private:
     return isa<CollectiveOp>(op) && isa<LoopOp>(op.getParentOp());
   }
 
+  /// The round that begins with this collective.
+  static SmallVector<CollectiveOp> roundFrom(Operation &first) {
+    SmallVector<CollectiveOp> round;
+    for (Operation *op = &first; op && !isCompute(*op) && !isa<LoopOp>(op);
+         op = op->getNextNode())
+      if (isOrdered(*op))
+        round.push_back(cast<CollectiveOp>(op));
+    return round;
+  }
+
+  /// Whether compute leaves what a collective of the round works on.
+  bool readsComputed(Operation &first) const {
+    return llvm::any_of(roundFrom(first), [&](CollectiveOp op) {
+      auto buffer = op.getAddress().getBuffer();
+      return !buffer || !received.contains(buffer.getAttr());
+    });
+  }
+
   /// Of one execution of the block.
   Rounds count(Block &body) {
     auto [entry, fresh] = counts.try_emplace(&body);
@@ -115,7 +134,7 @@ private:
       } else if (isOrdered(op) && !open) {
         open = true;
         ++rounds.all;
-        rounds.behindCompute += computed;
+        rounds.behindCompute += computed && readsComputed(op);
       }
     }
     return counts[&body] = rounds;
@@ -146,12 +165,8 @@ private:
         underWay.clear();
         computed = nullptr;
       } else if (isOrdered(op)) {
-        Operation *next = op.getNextNode();
-        while (next && !isCompute(*next) && !isa<LoopOp>(next) &&
-               !isOrdered(*next))
-          next = next->getNextNode();
-        bool last = !next || !isOrdered(*next);
-        if (!inRound && computed) {
+        bool last = roundFrom(op).size() == 1;
+        if (!inRound && computed && readsComputed(op)) {
           order.signal(computed, ready);
           readyBefore = readyBefore.plus(1);
           order.wait(&op, ready, readyBefore);
@@ -213,6 +228,7 @@ private:
 
   Block &body;
   const SymbolTable &symbols;
+  const llvm::DenseSet<StringAttr> &received;
   LaneOrder &order;
   ExprAttr zero;
   SemaphoreOp ready, done;
@@ -227,8 +243,9 @@ private:
 } // namespace
 
 void orderCollectives(Block &body, const SymbolTable &symbols,
+                      const llvm::DenseSet<StringAttr> &received,
                       LaneOrder &order) {
-  CollectiveOrder(body, symbols, order).run();
+  CollectiveOrder(body, symbols, received, order).run();
 }
 
 } // namespace tombolo::plan

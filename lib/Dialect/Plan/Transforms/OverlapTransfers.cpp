@@ -94,7 +94,11 @@ private:
     for (auto &[buffer, transfers] : transfersOf)
       if (failed(orderTransfers(buffer, transfers)))
         return failure();
-    orderCollectives(body, symbols, order);
+    llvm::DenseSet<StringAttr> received;
+    for (auto &[buffer, transfers] : transfersOf)
+      if (isa<ReceiveOp>(transfers.front()))
+        received.insert(buffer);
+    orderCollectives(body, symbols, received, order);
     handOver(body);
     return success();
   }
@@ -136,6 +140,10 @@ private:
     order.signal(op, semaphore);
   }
 
+  static ExprAttr slotOf(Operation *transfer) {
+    return transfer->getAttrOfType<AddressAttr>("address").getSlot();
+  }
+
   LogicalResult orderTransfers(StringAttr name,
                                ArrayRef<Operation *> transfers) {
     BufferOp buffer;
@@ -155,28 +163,34 @@ private:
     if (slots < microbatches)
       emptied = semaphore(text, receives ? "free" : "sent");
 
-    for (Operation *transfer : transfers) {
-      if (isa<ReceiveOp>(transfer) != receives)
-        return transfer->emitOpError() << "moves buffer " << name
-                                       << ", which is both sent and received";
-      auto address = transfer->getAttrOfType<AddressAttr>("address");
-      ExprAttr microbatch = address.getSlot();
+    for (size_t i = 0; i < transfers.size();) {
+      // The pieces of one tensor follow one another on one lane.
+      Operation *head = transfers[i], *tail = head;
+      ExprAttr microbatch = slotOf(head);
+      for (; i < transfers.size() && slotOf(transfers[i]) == microbatch &&
+             transfers[i]->getBlock() == head->getBlock();
+           ++i) {
+        tail = transfers[i];
+        if (isa<ReceiveOp>(tail) != receives)
+          return tail->emitOpError() << "moves buffer " << name
+                                     << ", which is both sent and received";
+      }
       auto uses = usesOf.find({name, microbatch});
       if (uses == usesOf.end())
-        return transfer->emitOpError("moves a buffer that no call uses");
+        return head->emitOpError("moves a buffer that no call uses");
       // A microbatch of its own loop variable: these are the instructions of
       // the same loop body, in program order.
       Operation *first = uses->second.front(), *last = uses->second.back();
       if (receives) {
-        signal(transfer, filled);
+        signal(tail, filled);
         wait(first, filled, microbatch.plus(1));
         if (emptied)
-          wait(transfer, emptied, microbatch.plus(1 - slots));
+          wait(head, emptied, microbatch.plus(1 - slots));
       } else {
         signal(last, filled);
-        wait(transfer, filled, microbatch.plus(1));
+        wait(head, filled, microbatch.plus(1));
         if (emptied) {
-          signal(transfer, emptied);
+          signal(tail, emptied);
           wait(first, emptied, microbatch.plus(1 - slots));
         }
       }

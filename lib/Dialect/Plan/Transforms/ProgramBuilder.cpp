@@ -184,54 +184,6 @@ void ProgramBuilder::backwardBlock(const RunBlocks &run, BlockNumber block,
     call(op.getBackwardWeightAttr(), addresses, kBackwardPass);
 }
 
-/// Sends or receives what crosses one of the stage's boundaries.
-void ProgramBuilder::transfer(bool send, bool forward, ExprAttr microbatch) {
-  auto &buffers = forward ? (send ? sendForward : receiveForward)
-                          : (send ? sendBackward : receiveBackward);
-  // Forward goes to the next stage, backward comes from there.
-  int64_t other = task.stage + (send == forward ? 1 : -1);
-  for (auto &[result, buffer] : buffers) {
-    RankedTensorType type;
-    if (send == forward) {
-      // The boundary behind this stage; not every result crosses it.
-      const RunBlocks &run = runs.back();
-      const RunBlocks &next = task.stages[task.stage + 1].front();
-      bool read = llvm::any_of(next.data, [&](const DataArgument &data) {
-        return data.source == result;
-      });
-      if (!read)
-        continue;
-      type = run.outputs.types[result];
-      if (!forward)
-        type =
-            run.outputGradients.types[llvm::find(run.gradientResults, result) -
-                                      run.gradientResults.begin()];
-    } else {
-      const RunBlocks &run = task.stages[task.stage - 1].back();
-      type = run.outputs.types[result];
-      if (!forward)
-        type =
-            run.outputGradients.types[llvm::find(run.gradientResults, result) -
-                                      run.gradientResults.begin()];
-    }
-    AddressAttr address = at(buffer, microbatch, constant(0));
-    int64_t bytes = storageBytes(type);
-    Lane lane = forward ? (send ? Lane::SendForward : Lane::ReceiveForward)
-                        : (send ? Lane::SendBackward : Lane::ReceiveBackward);
-    LaneAttr laneAttr = LaneAttr::get(context, lane);
-    if (send)
-      builder.create<SendOp>(loc, builder.getI64IntegerAttr(other), address,
-                             builder.getI64IntegerAttr(bytes), microbatch,
-                             ExprAttr(), laneAttr, ArrayAttr(), ArrayAttr(),
-                             GuardAttr());
-    else
-      builder.create<ReceiveOp>(loc, builder.getI64IntegerAttr(other), address,
-                                builder.getI64IntegerAttr(bytes), microbatch,
-                                ExprAttr(), laneAttr, ArrayAttr(), ArrayAttr(),
-                                GuardAttr());
-  }
-}
-
 void ProgramBuilder::forwardMicrobatch(ExprAttr microbatch) {
   for (auto &[name, buffer] : inputs)
     builder.create<LoadOp>(loc, name, at(buffer, microbatch, constant(0)),

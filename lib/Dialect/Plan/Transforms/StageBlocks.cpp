@@ -24,6 +24,14 @@ static bool isFloat(Type type) {
   return isa<FloatType>(cast<RankedTensorType>(type).getElementType());
 }
 
+/// The chips of a replica that runs this.
+static int64_t degreeOf(const RunBlocks &run) {
+  dist::RunOp op = run.op;
+  auto stage = cast<dist::StageOp>(op->getParentOp());
+  return (*stage.getBody().getOps<dist::ReplicasOp>().begin())
+      .getTensorParallel();
+}
+
 /// Splits the functions of one run. `next` is the run of the next block, whose
 /// sources tell which results a later block reads; null for the last.
 static LogicalResult readRun(RunBlocks &run, dist::RunOp next,
@@ -47,9 +55,7 @@ static LogicalResult readRun(RunBlocks &run, dist::RunOp next,
             !cast<RankedTensorType>(type).hasStaticShape())
           return function.emitOpError()
                  << "expected static tensors, got " << type;
-  auto stage = cast<dist::StageOp>(op->getParentOp());
-  int64_t degree =
-      (*stage.getBody().getOps<dist::ReplicasOp>().begin()).getTensorParallel();
+  int64_t degree = degreeOf(run);
   for (func::FuncOp function :
        {run.forward, run.backwardInput, run.backwardWeight}) {
     auto made =
@@ -98,6 +104,7 @@ static LogicalResult readRun(RunBlocks &run, dist::RunOp next,
     DataArgument &data = run.data.emplace_back();
     data.type = cast<RankedTensorType>(run.forward.getArgumentTypes()[i]);
     data.source = op.getSources()[i];
+    data.split = run.forward.getArgAttr(i, graph::kSplitAttr);
     if (data.source >= 0) {
       if (isFloat(data.type))
         run.gradientArguments.push_back(i);
@@ -115,7 +122,7 @@ static LogicalResult readRun(RunBlocks &run, dist::RunOp next,
       return block.emitOpError()
              << "argument " << argument << " names no input of the model";
     // Samples are loaded as they are, on every chip of a replica.
-    if (run.forward.getArgAttr(i, graph::kSplitAttr))
+    if (data.split)
       return run.forward.emitOpError()
              << "takes a part of input " << data.input
              << " of the model, which is loaded whole";
@@ -130,6 +137,8 @@ static LogicalResult readRun(RunBlocks &run, dist::RunOp next,
   size_t outputCount = run.forward.getNumResults() - savedCount;
   for (auto [i, type] : llvm::enumerate(run.forward.getResultTypes()))
     (i < outputCount ? run.outputs : run.saved).add(type);
+  for (size_t i = 0; i < outputCount; ++i)
+    run.splits.push_back(run.forward.getResultAttr(i, graph::kSplitAttr));
 
   // dO: floating results that the next block reads.
   if (next)
@@ -174,6 +183,17 @@ static LogicalResult checkFit(const RunBlocks &before, const RunBlocks &next) {
       return dist::RunOp(next.op).emitOpError()
              << "reads result " << data.source << " of the block before as "
              << data.type;
+    if (before.splits[data.source] != data.split)
+      return dist::RunOp(next.op).emitOpError()
+             << "takes result " << data.source
+             << " of the block before split otherwise than it is left";
+    if (data.split && degreeOf(before) != degreeOf(next))
+      return dist::RunOp(next.op).emitOpError()
+             << "takes result " << data.source
+             << " of the block before split over " << degreeOf(next)
+             << " chips, it is left on " << degreeOf(before)
+             << "; split values between stages of unequal tensor_parallel are "
+                "not there yet";
   }
   for (auto [k, argument] : llvm::enumerate(next.gradientArguments)) {
     const auto *at =

@@ -30,6 +30,7 @@ struct DataArgument {
   int64_t source = -1;    // the earlier block's result, or -1
   mlir::StringAttr input; // else the model's input,
   bool isStamp = false;   // or what masks are drawn by
+  mlir::Attribute split;  // null: whole
 };
 
 /// One `dist.run` with its functions taken apart (docs/Architecture.md).
@@ -40,6 +41,8 @@ struct RunBlocks {
   mlir::func::FuncOp forward, backwardInput, backwardWeight;
   llvm::SmallVector<DataArgument> data;
   Packing outputs; // O
+  /// Of O, how each is split over the chips of a replica; null: it is whole.
+  llvm::SmallVector<mlir::Attribute> splits;
   Packing saved;   // S
   Packing carried; // C
   /// The results of O that dO belongs to, and dO.

@@ -74,28 +74,30 @@ void ProgramBuilder::definePositions() {
   }
   carried = define("carried", "workspace", 1, mostCarried);
 
-  auto boundary = [&](auto &buffers, StringRef name, int64_t result,
-                      RankedTensorType type, int64_t slots) {
-    buffers[result] = define(name + "." + Twine(result), "boundary", slots,
-                             alignUp(storageBytes(type)));
+  auto boundary = [&](auto &buffers, StringRef name, int64_t other,
+                      bool forward, int64_t slots) {
+    for (const BoundaryValue &value :
+         valuesBehind(std::min(task.stage, other), forward))
+      buffers[value.result] = define(
+          name + "." + Twine(value.result), "boundary", slots,
+          alignUp(getCrossing(value, task.tensorParallel, degreeOf(other))
+                      .bytes));
   };
   if (!isFirst()) {
-    const RunBlocks &run = runs.front();
-    for (const DataArgument &data : run.data)
-      if (data.source >= 0)
-        boundary(receiveForward, "receive_forward", data.source, data.type,
-                 schedule.inFlight);
-    for (auto [k, argument] : llvm::enumerate(run.gradientArguments))
-      boundary(sendBackward, "send_backward", run.data[argument].source,
-               run.inputGradients[k], 1);
+    boundary(receiveForward, "receive_forward", task.stage - 1, true,
+             schedule.inFlight);
+    boundary(sendBackward, "send_backward", task.stage - 1, false, 1);
   }
   if (!isLast()) {
+    // Of results that nobody reads, too.
     const RunBlocks &run = runs.back();
+    boundary(sendForward, "send_forward", task.stage + 1, true, 1);
     for (auto [result, type] : llvm::enumerate(run.outputs.types))
-      boundary(sendForward, "send_forward", result, type, 1);
-    for (auto [k, result] : llvm::enumerate(run.gradientResults))
-      boundary(receiveBackward, "receive_backward", result,
-               run.outputGradients.types[k], 1);
+      if (!sendForward.count(result))
+        sendForward[result] =
+            define("send_forward." + Twine(result), "boundary", 1,
+                   alignUp(storageBytes(type)));
+    boundary(receiveBackward, "receive_backward", task.stage + 1, false, 1);
   }
 }
 

@@ -35,6 +35,22 @@ struct Piece {
   int64_t count;
 };
 
+/// A tensor that crosses from a stage to the next one, or its gradient back.
+struct BoundaryValue {
+  int64_t result; // of the stage's last block
+  mlir::RankedTensorType type;
+  mlir::Attribute split; // null: all chips of a replica have it
+};
+
+/// How a tensor crosses between replicas of these degrees.
+struct Crossing {
+  int64_t pieces = 0; // 0: each chip's part as it is
+  int64_t pieceBytes = 0;
+  int64_t bytes = 0; // of the buffer
+};
+Crossing getCrossing(const BoundaryValue &value, int64_t degree,
+                     int64_t otherDegree);
+
 class ProgramBuilder {
 public:
   ProgramBuilder(mlir::OpBuilder &builder, const StageTask &task,
@@ -97,6 +113,9 @@ private:
   void dataAndSaved(const RunBlocks &run, BlockNumber block,
                     ExprAttr microbatch, bool withSaved,
                     llvm::SmallVectorImpl<mlir::Attribute> &addresses);
+  int64_t degreeOf(int64_t stage) const;
+  llvm::SmallVector<BoundaryValue> valuesBehind(int64_t stage,
+                                                bool forward) const;
   void transfer(bool send, bool forward, ExprAttr microbatch);
   // Behind the loops.
   void reduceAndUpdate();
