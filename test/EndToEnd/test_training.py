@@ -398,7 +398,7 @@ class Dropout(torch.nn.Module):
 
 class DroppingAttention(reference.Attention):
     def __init__(self, hidden, heads, length, ratio, block):
-        super().__init__(hidden, heads, length, "tril")
+        super().__init__(hidden, heads, length, "buffer")
         self.drop = Dropout(ratio, (block, 0))
 
     def forward(self, x):
@@ -406,7 +406,7 @@ class DroppingAttention(reference.Attention):
         q, k, v = self.qkv(x).split(c, dim=2)
         q, k, v = (y.view(b, t, self.heads, c // self.heads).transpose(1, 2) for y in (q, k, v))
         scores = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(k.size(-1)))
-        scores = scores.masked_fill(torch.tril(torch.ones(t, t)) == 0, float("-inf"))
+        scores = scores.masked_fill(self.mask[:, :, :t, :t] == 0, float("-inf"))
         y = self.drop(torch.softmax(scores, dim=-1)) @ v
         return self.proj(y.transpose(1, 2).contiguous().view(b, t, c))
 
@@ -420,7 +420,7 @@ class DroppingGPT(reference.GPT):
         for i, layer in enumerate(self.h):
             state = layer.attn.state_dict()
             layer.attn = DroppingAttention(hidden, heads, length, ratio, i + 1)
-            layer.attn.load_state_dict(state)
+            layer.attn.load_state_dict(state, strict=False)  # but the mask
             layer.drop1, layer.drop2 = Dropout(ratio, (i + 1, 1)), Dropout(ratio, (i + 1, 2))
 
     def forward(self, tokens):
