@@ -122,6 +122,18 @@ class MLPOwnLoss(MLPRegression):
         return OwnLoss()
 
 
+class Maximum(MLP):
+    def forward(self, x):
+        return super().forward(x) + torch.amax(self.layers[0](x), dim=1, keepdim=True)
+
+
+class MLPMaximum(MLPRegression):
+    """The maximum over a dimension has no gradient here."""
+
+    def make(self):
+        return Maximum()
+
+
 def train(case, batch, microbatch, steps, lr=1e-3):
     """Losses of AdamW steps; what a model computes per microbatch (BatchNorm, balancing
     losses) it computes per microbatch."""

@@ -72,6 +72,17 @@ class ModelTest(support.TomboloTest):
         self.assertLessEqual(difference, self.tolerance)
 
 
+class WithoutGradient(ModelTest):
+    case = models.MLPMaximum
+
+    def test_op_without_gradient_is_named(self):
+        onnx = self.exported(17, True)
+        failed = self.plan(onnx, support.topology({"here": 1}), None, BATCH, "--loss", "mse", check=False)
+        self.assertEqual(failed.returncode, 1)
+        self.assertRegex(failed.stderr, r"'.*ReduceMax.*': error: .*has no gradient but lies between a "
+                                        r"trained parameter and the loss")
+
+
 class MLPRegression(ModelTest):
     case = models.MLPRegression
     name = "MLP, mean squared error"

@@ -78,6 +78,8 @@ void ProgramBuilder::transfer(bool send, bool forward, ExprAttr microbatch) {
                           : (send ? sendBackward : receiveBackward);
   // Forward goes to the next stage, backward comes from there.
   int64_t other = task.stage + (send == forward ? 1 : -1);
+  if (other < 0 || other >= static_cast<int64_t>(task.stages.size()))
+    return; // the model's ends
   int64_t degree = task.tensorParallel, otherDegree = degreeOf(other);
   Lane lane = forward ? (send ? Lane::SendForward : Lane::ReceiveForward)
                       : (send ? Lane::SendBackward : Lane::ReceiveBackward);
