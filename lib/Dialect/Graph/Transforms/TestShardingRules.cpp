@@ -20,7 +20,8 @@ namespace tombolo::graph {
 
 namespace {
 
-/// The functions of one op under test.
+/// The functions of one op under test; an error where a rule contradicts
+/// itself.
 class ShardWriter {
 public:
   ShardWriter(func::FuncOp function, ShardingRuleOpInterface op,
@@ -65,9 +66,22 @@ LogicalResult ShardWriter::writeShard(ShardingChoice choice, int64_t count) {
   std::string name = (function.getSymName() + "_f" + Twine(choice.factor) +
                       "o" + Twine(choice.outer) + "k" + Twine(count))
                          .str();
+  // The states of a choice lead back to it.
+  for (unsigned i = 0; i < op->getNumOperands(); ++i)
+    if (getInput(i).isSplit() &&
+        getChoiceForOperand(rule, i, getInput(i), count) != choice)
+      return op.emitOpError("operand ")
+             << i << " in state '" << toString(getInput(i))
+             << "' has another choice";
+  for (unsigned i = 0; i < op->getNumResults(); ++i)
+    if (getOutput(i).isSplit() &&
+        getChoiceForResult(rule, i, getOutput(i), count) != choice)
+      return op.emitOpError("result ")
+             << i << " in state '" << toString(getOutput(i))
+             << "' has another choice";
   OpBuilder::InsertionGuard guard(builder);
-  auto shard = builder.create<func::FuncOp>(
-      function.getLoc(), name, builder.getFunctionType({}, {}));
+  auto shard = builder.create<func::FuncOp>(function.getLoc(), name,
+                                            builder.getFunctionType({}, {}));
   shard->setAttr("test.of", function.getSymNameAttr());
   shard->setAttr("test.count", builder.getI64IntegerAttr(count));
   shard->setAttr("test.operands", getStates(op->getNumOperands(), getInput));
@@ -118,8 +132,7 @@ struct TestShardingRules : impl::GraphTestShardingRulesBase<TestShardingRules> {
         return signalPassFailure();
     }
     SmallVector<StringRef> untested;
-    for (RegisteredOperationName name :
-         getContext().getRegisteredOperations())
+    for (RegisteredOperationName name : getContext().getRegisteredOperations())
       if (name.hasInterface<ShardingRuleOpInterface>() &&
           !seen.contains(name.getStringRef()))
         untested.push_back(name.getStringRef());
