@@ -12,11 +12,15 @@ TOLERANCE = 1e-5
 STEPS = 30
 BATCH = 8
 
+# Stages, replicas, chips of a replica (their sharding is searched).
 LAYOUTS = {
-    "1 rank": (1, 1),
-    "pp 2": (2, 1),
-    "dp 2": (1, 2),
-    "dp 2 x pp 2": (2, 2),
+    "1 rank": (1, 1, 1),
+    "pp 2": (2, 1, 1),
+    "dp 2": (1, 2, 1),
+    "dp 2 x pp 2": (2, 2, 1),
+    "tp 2": (1, 1, 2),
+    "tp 2 x pp 2": (2, 1, 2),
+    "tp 2 x dp 2": (1, 2, 2),
 }
 
 
@@ -48,7 +52,7 @@ class ModelTest(support.TomboloTest):
         return onnx
 
     def measure(self, onnx, layout, flags=()):
-        stages, replicas = LAYOUTS[layout]
+        stages, replicas, chips = LAYOUTS[layout]
         flags = ("--loss", self.model_case.loss, *self.model_case.flags, *flags)
         count = self.blocks(onnx, flags)
         self.assertGreaterEqual(count, stages)
@@ -56,9 +60,9 @@ class ModelTest(support.TomboloTest):
         first = count // stages
         blocks = [count] if stages == 1 else [first, count - first]
         plan = self.plan(
-            onnx, support.topology({"here": stages * replicas}),
+            onnx, support.topology({"here": stages * replicas * chips}),
             support.strategy([support.island("here", BATCH, self.microbatch, blocks,
-                                             data_parallel=replicas)]),
+                                             data_parallel=replicas, tensor_parallel=chips)]),
             BATCH, *flags, lr=self.lr)
         return self.losses(plan, onnx, STEPS, data=self.data)
 
@@ -146,6 +150,18 @@ class Bert(ModelTest):
         self.check(11, False, "dp 2 x pp 2")
 
     def test_bert_layouts(self):
+        for layout in LAYOUTS:
+            with self.subTest(layout):
+                self.check(17, True, layout)
+
+
+class BertTied(ModelTest):
+    """The decoder's weight is the embedding's: one parameter in the first and last stage."""
+
+    case = models.BertTied
+    name = "BERT, embedding tied to the decoder"
+
+    def test_tied_bert_layouts(self):
         for layout in LAYOUTS:
             with self.subTest(layout):
                 self.check(17, True, layout)
