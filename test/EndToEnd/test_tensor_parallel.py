@@ -41,9 +41,8 @@ class TensorParallelTest(support.TomboloTest):
         sends = []
         for stage, program in enumerate(text.split("\nprograms {")[1:]):
             step = program.split("\n  finish {")[0].split("\n  evaluate {")[0]
-            for send in re.findall(r"send \{(.*?)\n\s*\}\n\s*\}", step, re.S):
-                sends.append((stage, degrees[stage],
-                              int(re.search(r"\bbytes: (\d+)", send).group(1))))
+            for size in re.findall(r"\bsend \{.*?\n\s*bytes: (\d+)", step, re.S):
+                sends.append((stage, degrees[stage], int(size)))
         return sends
 
 
