@@ -304,8 +304,8 @@ static LogicalResult drop(NodeContext &context, double ratio) {
 
 LogicalResult buildDropout(NodeContext &context) {
   double ratio = context.getFloat("ratio", 0.5);
-  // Before opset 12 the operator does not say whether it trains; exporters leave
-  // it out where it does not.
+  // Before opset 12 the operator does not say whether it trains; exporters
+  // leave it out where it does not.
   bool training = true;
   if (context.getOpset() >= 12) {
     auto read = [&](size_t i, Scalar otherwise) -> std::optional<Scalar> {
@@ -322,9 +322,8 @@ LogicalResult buildDropout(NodeContext &context) {
     training = mode->bits;
   }
   if (!(ratio >= 0 && ratio < 1))
-    return context.emitError()
-           << "expected a ratio in [0, 1), got "
-           << llvm::formatv("{0:F}", ratio).str();
+    return context.emitError() << "expected a ratio in [0, 1), got "
+                               << llvm::formatv("{0:F}", ratio).str();
   if (training && ratio != 0)
     return drop(context, ratio);
   (void)context.setResult(1, Symbolic::splat(ElementType::Bool,

@@ -462,18 +462,18 @@ void Rank::Impl::load(const Load &load,
 /// Masks depend on nothing that a layout could change.
 void Rank::Impl::stamp(const Stamp &stamp,
                        std::span<const std::int64_t> variables) {
-  std::uint64_t j = layout.deal(self.stage)
-                        .microbatch(self.replica,
-                                    static_cast<std::uint64_t>(evaluate(
+  std::uint64_t j =
+      layout.deal(self.stage)
+          .microbatch(self.replica, static_cast<std::uint64_t>(evaluate(
                                         stamp.microbatch(), variables, self)));
   std::uint64_t first = j * island.microbatch();
   for (std::uint32_t i = 0; i < options.island; ++i)
     first += plan.islands(static_cast<int>(i)).batch();
-  std::int64_t words[] = {
-      static_cast<std::int64_t>(options.maskSeed),
-      evaluating ? -1 : static_cast<std::int64_t>(currentStep),
-      static_cast<std::int64_t>(first),
-      evaluate(stamp.block(), variables, self)};
+  std::int64_t words[] = {static_cast<std::int64_t>(options.maskSeed),
+                          evaluating ? -1
+                                     : static_cast<std::int64_t>(currentStep),
+                          static_cast<std::int64_t>(first),
+                          evaluate(stamp.block(), variables, self)};
   device.copyToDevice(at(stamp.address(), variables),
                       std::as_bytes(std::span(words)));
 }

@@ -125,8 +125,7 @@ void validateMemory(const Plan &plan, const Program &program,
       if (first == otherFirst || (first < otherEnd && otherFirst < end))
         throw Error(at, ": stands twice");
     stateRanges[state.name()].push_back({first, end});
-    std::uint64_t bytes =
-        state.part_bytes() ? state.part_bytes() : end - first;
+    std::uint64_t bytes = state.part_bytes() ? state.part_bytes() : end - first;
     if (state.offset() > arena || bytes > arena - state.offset())
       throw Error(at, ": lies outside the arena of ", arena, " bytes");
     if (state.offset() % 4 != 0 || state.part_bytes() % 4 != 0)

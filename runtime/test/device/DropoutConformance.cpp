@@ -68,8 +68,8 @@ TEST_P(DeviceConformance, DropoutSharedBySamplesOrSwitchedOff) {
   EXPECT_EQ(got.data, same.data);
   for (std::int64_t i = 0; i < 100; ++i)
     ASSERT_EQ(got[i], got[100 + i]);
-  EXPECT_EQ(
-      dropout(x, stampOf(1, -1, 5, 0), 0.5).run(device())[0].data, x.data);
+  EXPECT_EQ(dropout(x, stampOf(1, -1, 5, 0), 0.5).run(device())[0].data,
+            x.data);
 }
 
 // Chips that have parts of a tensor draw the mask of the whole.

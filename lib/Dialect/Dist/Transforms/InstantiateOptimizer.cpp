@@ -259,8 +259,8 @@ private:
         auto op = builder.create<graph::AdamwOp>(
             loc, vector, vector, vector, parameter, gradient, divisor, advanced,
             body->getArgument(next), body->getArgument(next + 1),
-            f64(learningRate), f64(beta1), f64(beta2), f64(epsilon),
-            f64(decay), how, warmup, end);
+            f64(learningRate), f64(beta1), f64(beta2), f64(epsilon), f64(decay),
+            how, warmup, end);
         llvm::append_range(values, op->getResults());
       } else {
         Value buffer = states.empty() ? Value() : body->getArgument(next);

@@ -191,7 +191,8 @@ private:
                << ", or leaves its gradient, otherwise than another user of it";
       if (!fresh)
         continue;
-      RankedTensorType local = now.split ? getLocalType(type, *now.split) : type;
+      RankedTensorType local =
+          now.split ? getLocalType(type, *now.split) : type;
       Member member{number, k, alignUp(graph::getNumBytes(local, 1))};
       (now.frozen ? frozen : classes[now.kind]).push_back(member);
     }

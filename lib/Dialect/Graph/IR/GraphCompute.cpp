@@ -235,7 +235,8 @@ LogicalResult CrossEntropyOp::inferReturnTypes(MLIRContext *context,
     return emitOptionalError(location, "logits need a constant last dimension");
   if (failed(checkRows(location, logits, adaptor.getLabels(), "labels")) ||
       (adaptor.getTokenWeights() &&
-       failed(checkRows(location, logits, adaptor.getTokenWeights(), "weights"))))
+       failed(
+           checkRows(location, logits, adaptor.getTokenWeights(), "weights"))))
     return failure();
   RankedTensorType scalar = f32TensorOf({}, context);
   types.assign(
@@ -251,7 +252,8 @@ LogicalResult CrossEntropyBackwardOp::inferReturnTypes(
       failed(checkRows(location, logits, adaptor.getLabels(), "labels")) ||
       failed(checkRows(location, logits, adaptor.getLse(), "lse")) ||
       (adaptor.getTokenWeights() &&
-       failed(checkRows(location, logits, adaptor.getTokenWeights(), "weights"))))
+       failed(
+           checkRows(location, logits, adaptor.getTokenWeights(), "weights"))))
     return failure();
   if (!adaptor.getIndex() != !adaptor.getCount())
     return emitOptionalError(location, "a part of the vocabulary and the count "
@@ -278,16 +280,15 @@ LogicalResult CrossEntropyMergeOp::inferReturnTypes(MLIRContext *context,
                                                     OptionalLocation location,
                                                     Adaptor adaptor,
                                                     Types &types) {
-  Dims parts = getDims(adaptor.getParts()),
-       rows = getDims(adaptor.getPicked());
+  Dims parts = getDims(adaptor.getParts()), rows = getDims(adaptor.getPicked());
   if (parts.empty() || parts[0].batch ||
       ArrayRef<Dim>(parts).drop_front() != ArrayRef<Dim>(rows) ||
       getDims(adaptor.getLabels()) != rows ||
       (adaptor.getTokenWeights() && getDims(adaptor.getTokenWeights()) != rows))
-    return emitOptionalError(
-        location, "parts ", toString(parts), ", picked ", toString(rows),
-        " and labels ", toString(getDims(adaptor.getLabels())),
-        " do not go together");
+    return emitOptionalError(location, "parts ", toString(parts), ", picked ",
+                             toString(rows), " and labels ",
+                             toString(getDims(adaptor.getLabels())),
+                             " do not go together");
   RankedTensorType scalar = f32TensorOf({}, context);
   types.assign({scalar, scalar, f32TensorOf(rows, context)});
   return success();

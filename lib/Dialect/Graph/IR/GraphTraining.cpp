@@ -88,9 +88,9 @@ FailureOr<ShardingRule> DropoutOp::getShardingRule() {
   std::string letters = "abdefghijklmnopqr";
   std::string word = letters.substr(0, type.getRank());
   // A part knows its place in the whole, but not a part of a part.
-  ShardingRule rule = getEinsumRule(
-      *this, word + (getIndex() ? ", s, -> " : ", s -> ") + word,
-      getIndex() ? word + "s" : std::string("as"), {{0}});
+  ShardingRule rule =
+      getEinsumRule(*this, word + (getIndex() ? ", s, -> " : ", s -> ") + word,
+                    getIndex() ? word + "s" : std::string("as"), {{0}});
   for (ShardingFactor &factor : rule.factors)
     factor.consecutive = true;
   return rule;

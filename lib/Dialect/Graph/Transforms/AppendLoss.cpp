@@ -85,25 +85,25 @@ FailureOr<Value> AppendLoss::addLabels(func::FuncOp main,
   return Value(main.getArgument(argument));
 }
 
-/// The weights of what the losses are of, f32 of the shape of `type`: an input of
-/// the model that has them, or a new one; null without a mask.
+/// The weights of what the losses are of, f32 of the shape of `type`: an input
+/// of the model that has them, or a new one; null without a mask.
 FailureOr<Value> AppendLoss::addMask(func::FuncOp main, RankedTensorType type,
                                      OpBuilder &builder) {
   if (mask.empty())
     return Value();
   type = getTensorType(getDims(type), builder.getF32Type());
   if (mask == label)
-    return main.emitError() << "the loss mask and the labels have one name, '"
-                            << mask << "'";
+    return main.emitError()
+           << "the loss mask and the labels have one name, '" << mask << "'";
   for (unsigned i = 0, e = main.getNumArguments(); i < e; ++i) {
     auto name = main.getArgAttrOfType<StringAttr>(i, kInputAttr);
     if (!name || name.getValue() != mask)
       continue;
     Value input = main.getArgument(i);
     if (getDims(input) != getDims(type))
-      return main.emitError() << "the loss mask '" << mask << "' is "
-                              << input.getType() << ", expected the shape of "
-                              << type;
+      return main.emitError()
+             << "the loss mask '" << mask << "' is " << input.getType()
+             << ", expected the shape of " << type;
     return buildCast(builder, main.getLoc(), input, builder.getF32Type());
   }
   unsigned argument = main.getNumArguments();

@@ -53,9 +53,8 @@ int64_t ProgramBuilder::copiesOf(const dist::ParameterRange &range) const {
 ExprAttr ProgramBuilder::ownPart(const dist::ParameterRange &range) {
   if (range.parts == 1)
     return constant(range.begin);
-  return ExprAttr::get(
-      context, range.begin,
-      {Term{0, range.partBytes(), 0, 0, Coordinate::Replica}});
+  return ExprAttr::get(context, range.begin,
+                       {Term{0, range.partBytes(), 0, 0, Coordinate::Replica}});
 }
 
 void ProgramBuilder::sumGradients() {

@@ -31,7 +31,8 @@ public:
                ArrayRef<int64_t> replicasOf, StringRef place,
                const SymbolTable &symbols)
       : program(program), replicas(replicasOf[stage]),
-        tensorParallel(tensorParallel), replicasOf(replicasOf), place(place), symbols(symbols), order(program.getStep()) {
+        tensorParallel(tensorParallel), replicasOf(replicasOf), place(place),
+        symbols(symbols), order(program.getStep()) {
     for (RegionOp region : program.getOps<RegionOp>())
       if (region.getRegionName() == "gradients")
         gradients = region;
@@ -64,8 +65,8 @@ private:
       if (!call)
         continue;
       auto segment = symbols.lookup<SegmentOp>(call.getSegment());
-      SmallVector<AddressAttr> addresses = llvm::to_vector(
-          call.getAddresses().getAsRange<AddressAttr>());
+      SmallVector<AddressAttr> addresses =
+          llvm::to_vector(call.getAddresses().getAsRange<AddressAttr>());
       if (std::optional<ComputeOp> sum = findSquareSum(segment)) {
         if (failed(collectSum(call, *sum, addresses)))
           return failure();
@@ -169,8 +170,8 @@ private:
                << ", expected those from " << next << " on";
       // 1 / replicas is not always a number; its rounding is.
       if (std::abs(sum.weight - 1) > 1e-12)
-        return fault(sum.call) << "counts the squares of gradients "
-                               << sum.weight << " times";
+        return fault(sum.call)
+               << "counts the squares of gradients " << sum.weight << " times";
       next = sum.end;
     }
     if (next != end)
@@ -186,8 +187,8 @@ private:
       if (!call)
         continue;
       auto segment = symbols.lookup<SegmentOp>(call.getSegment());
-      for (auto [i, argument] : llvm::enumerate(
-               call.getAddresses().getAsRange<AddressAttr>())) {
+      for (auto [i, argument] :
+           llvm::enumerate(call.getAddresses().getAsRange<AddressAttr>())) {
         if (segment.getAccess(i) == Access::Read)
           continue;
         int64_t from = argument.getOffset().getConstant();

@@ -22,8 +22,8 @@ namespace tombolo::plan {
 
 namespace {
 
-/// What a collective over replicas, or over all replicas of `stages`, moves. With
-/// parts, replica r has part r.
+/// What a collective over replicas, or over all replicas of `stages`, moves.
+/// With parts, replica r has part r.
 struct Exchanged {
   CollectiveOp op;
   int64_t begin = 0, end = 0; // arena bytes
@@ -186,7 +186,8 @@ private:
         continue;
       int64_t begin = family.getAddress().getOffset().getConstant();
       int64_t bytes = 4 * family.getLocalElements();
-      for (int64_t k = 0; k < family.getCount(); ++k, begin += family.getStride())
+      for (int64_t k = 0; k < family.getCount();
+           ++k, begin += family.getStride())
         for (const Exchanged &sum : sums)
           if (!sum.stages.empty() && begin + shift < sum.end &&
               sum.begin < begin + bytes + shift &&
@@ -348,14 +349,13 @@ static void forEachTrainable(
   }
 }
 
-std::vector<SmallVector<SharedBytes>>
-findShared(ArrayRef<ProgramOp> programs) {
+std::vector<SmallVector<SharedBytes>> findShared(ArrayRef<ProgramOp> programs) {
   llvm::StringMap<SmallVector<int64_t>> stages; // by name
   for (auto [stage, program] : llvm::enumerate(programs))
-    forEachTrainable(program, [&, stage = stage](const std::string &name,
-                                                 int64_t, int64_t) {
-      stages[name].push_back(stage);
-    });
+    forEachTrainable(
+        program, [&, stage = stage](const std::string &name, int64_t, int64_t) {
+          stages[name].push_back(stage);
+        });
   std::vector<SmallVector<SharedBytes>> shared(programs.size());
   for (auto [stage, program] : llvm::enumerate(programs))
     forEachTrainable(program, [&, stage = stage](const std::string &name,

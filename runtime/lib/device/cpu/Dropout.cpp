@@ -51,8 +51,8 @@ public:
         std::memcpy(y, x, static_cast<std::size_t>(in[0].elements()) * 4);
       return;
     }
-    std::int64_t index = in.size() == 3 ? *in[2].at<const std::int64_t>(bases)
-                                        : std::int64_t{0};
+    std::int64_t index =
+        in.size() == 3 ? *in[2].at<const std::int64_t>(bases) : std::int64_t{0};
     parallelFor(threads, samples * pieces, 1,
                 [&](std::int64_t first, std::int64_t last) {
                   for (std::int64_t p = first; p < last; ++p)

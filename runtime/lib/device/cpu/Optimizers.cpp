@@ -214,9 +214,8 @@ public:
     const float *x = in.at<const float>(bases);
     parallelFor(threads, parts, 1, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t part = first; part < last; ++part)
-        sums[static_cast<std::size_t>(part)] =
-            sumOf(x + part * kGrain,
-                  std::min(kGrain, in.elements() - part * kGrain));
+        sums[static_cast<std::size_t>(part)] = sumOf(
+            x + part * kGrain, std::min(kGrain, in.elements() - part * kGrain));
     });
     double sum = 0;
     for (double part : sums)

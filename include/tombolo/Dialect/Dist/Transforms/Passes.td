@@ -15,12 +15,12 @@ def DistPartitionStages : Pass<"dist-partition-stages", "::mlir::ModuleOp"> {
     Walks the chain of block calls in `@main` and writes into each `dist.stage`
     one `dist.run` for each maximal sequence of calls of one block function.
     A parameter is *tied* if several calls read it; a call that reads a tied
-    parameter is a run of its own.
+    parameter is a run of its own. The stages of these calls each have a copy.
 
     Precondition: one `dist.strategy`, and `@main` as `graph-find-blocks` leaves
     it. Postcondition: every stage has runs. Fails when the
-    strategy's blocks do not add up to the model's, when it asks for what cannot
-    be lowered yet, or when a parameter is tied across stages.
+    strategy's blocks do not add up to the model's, or when it asks for what
+    cannot be lowered yet.
   }];
   let dependentDialects = ["::tombolo::dist::DistDialect"];
 }
