@@ -141,23 +141,28 @@ class Zoo(nn.Module):
         self.last = nn.Linear(hidden, 7)
         self.register_buffer("weights", torch.linspace(0.5, 1.5, 7))
 
+    def layers(self):
+        def turned(function):
+            return lambda x: function(x.transpose(1, 2)).transpose(1, 2)
+        return [
+            F.leaky_relu, self.prelu, lambda x: F.elu(x, 0.7), F.selu, lambda x: F.celu(x, 1.3),
+            F.hardsigmoid, F.softsign, F.mish, lambda x: x.clamp(-0.5, 0.8),
+            lambda x: x.clamp(min=-0.2), F.relu6, F.hardswish, F.hardtanh,
+            turned(self.group), turned(self.instance),
+            lambda x: torch.einsum("bth,hk->btk", x, self.table),
+            lambda x: torch.einsum("bth,bsh->bts", x, x) @ x / 10,
+            lambda x: F.pad(x, (1, -1, 2, 0))[:, :-2],
+            turned(lambda x: F.pad(x, (1, 2), mode="reflect")[:, :, 3:]),
+            turned(lambda x: F.pad(x, (2, 1), mode="replicate")[:, :, :-3]),
+            lambda x: x[:, :1].repeat(1, x.size(1), 1),
+            lambda x: torch.logsumexp(x, dim=1, keepdim=True),
+            lambda x: torch.norm(x, dim=2, keepdim=True) * x / 5,
+            lambda x: torch.norm(x, p=1, dim=2, keepdim=True) * x / 20]
+
     def forward(self, x, labels):
         x = 2 * self.first(x)                                          # [b, t, h]
-        each = [F.leaky_relu(x), self.prelu(x), F.elu(x, 0.7), F.selu(x), F.celu(x, 1.3),
-                F.hardsigmoid(x), F.softsign(x), F.mish(x), x.clamp(-0.5, 0.8),
-                x.clamp(min=-0.2), F.relu6(x), F.hardswish(x), F.hardtanh(x),
-                self.group(x.transpose(1, 2)).transpose(1, 2),
-                self.instance(x.transpose(1, 2)).transpose(1, 2),
-                torch.einsum("bth,hk->btk", x, self.table),
-                torch.einsum("bth,bsh->bts", x, x) @ x / 10,
-                F.pad(x, (1, -1, 2, 0))[:, :-2],
-                F.pad(x.transpose(1, 2), (1, 2), mode="reflect")[:, :, 3:].transpose(1, 2),
-                F.pad(x.transpose(1, 2), (2, 1), mode="replicate")[:, :, :-3].transpose(1, 2),
-                x[:, :1].repeat(1, x.size(1), 1),
-                torch.logsumexp(x, dim=1, keepdim=True) + 0 * x,
-                torch.norm(x, dim=2, keepdim=True) * x / 5,
-                torch.norm(x, p=1, dim=2, keepdim=True) * x / 20]
-        x = sum(y * scale for y, scale in zip(each, self.scales)) / len(each)
+        for scale, layer in zip(self.scales, self.layers()):
+            x = x + 0.1 * scale * layer(x)
         logits = self.last(x).transpose(1, 2)                          # [b, classes, t]
         hot = F.one_hot(labels.clamp(min=0), 7).to(x.dtype)
         return (F.cross_entropy(logits, labels, ignore_index=-100)
