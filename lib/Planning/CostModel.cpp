@@ -1,7 +1,7 @@
 //===- CostModel.cpp - what a strategy would cost -------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/CostModel.h"
@@ -16,144 +16,8 @@ namespace tombolo::planning {
 static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 //===----------------------------------------------------------------------===//
-// Compute
-//===----------------------------------------------------------------------===//
-
-double seconds(const Chip &chip, Precision precision, const Work &work,
-               double samples) {
-  double flops = work.flops.at(samples), bytes = work.bytes.at(samples);
-  double rate = chip.flopsPerSecond(precision);
-  double compute = flops > 0 ? (rate > 0 ? flops / rate : kInfinity) : 0;
-  return std::max(compute, bytes > 0 ? bytes / chip.bytesPerSecond() : 0);
-}
-
-/// A kind's figures over so many chips. `verify` has seen to it that there are
-/// some.
-static const BlockKind &figuresOf(const Problem &problem, size_t kind,
-                                  uint64_t chips) {
-  const BlockKind &whole = problem.model.kinds[kind];
-  const BlockKind *sharded = whole.on(chips);
-  return sharded ? *sharded : whole;
-}
-
-StageTimes blockSeconds(const Problem &problem,
-                        const std::vector<BlockRun> &runs, const Chip &chip,
-                        double microbatch, const Recompute &recompute,
-                        const ReplicaChips &replica) {
-  uint64_t blocks = 0;
-  for (const BlockRun &run : runs)
-    blocks += run.count;
-  uint64_t again = recompute.of(blocks); // the stage's first blocks
-  StageTimes times;
-  for (const BlockRun &run : runs) {
-    const BlockKind &kind = figuresOf(problem, run.kind, replica.count);
-    double count = static_cast<double>(run.count);
-    double repeated = static_cast<double>(std::min(again, run.count));
-    again -= std::min(again, run.count);
-    auto add = [&](const Work &work, double calls, double &to) {
-      double exchanges =
-          exchangeSeconds(work, replica.count, replica.wire, microbatch);
-      to += calls *
-            (seconds(chip, problem.precision(), work, microbatch) + exchanges);
-      times.exchanges += calls * exchanges;
-    };
-    add(kind.forward, count, times.forward);
-    add(kind.backwardInput, count, times.backward);
-    add(kind.backwardWeight, count, times.backward);
-    if (repeated > 0)
-      add(kind.forward, repeated, times.backward);
-  }
-  return times;
-}
-
-//===----------------------------------------------------------------------===//
-// Memory
-//===----------------------------------------------------------------------===//
-
-MemoryUse memoryUse(const Problem &problem, const std::vector<BlockRun> &runs,
-                    double microbatch, uint64_t inFlight,
-                    const Recompute &recompute, bool first, bool last,
-                    const StageRanks &ranks) {
-  MemoryUse use;
-  if (runs.empty())
-    return use;
-  uint64_t blocks = 0;
-  for (const BlockRun &run : runs)
-    blocks += run.count;
-  uint64_t again = recompute.of(blocks);
-  double flying = static_cast<double>(inFlight);
-  double inner = 0, carried = 0, workspace = 0;
-  for (const BlockRun &run : runs) {
-    const BlockKind &kind = figuresOf(problem, run.kind, ranks.tensorParallel);
-    double count = static_cast<double>(run.count);
-    double trainable = static_cast<double>(kind.trainableCount) * count;
-    use.parameters += static_cast<double>(kind.parameterBytes) * count;
-    use.gradients += 4 * trainable;
-    use.optimizerState +=
-        static_cast<double>(problem.training.optimizerStateBytesPerParameter) *
-        trainable;
-    double repeated = static_cast<double>(std::min(again, run.count));
-    again -= std::min(again, run.count);
-    double saved = kind.savedBytes.at(microbatch);
-    // The first block's input is a boundary tensor or a feed.
-    double inputs = &run == &runs.front() ? count - 1 : count;
-    use.saved += flying * ((count - repeated) * saved +
-                           inputs * kind.inputBytes.at(microbatch));
-    if (repeated > 0)
-      use.recomputed =
-          std::max(use.recomputed, saved + kind.outputBytes.at(microbatch));
-    use.feeds += (flying + 1) * count * kind.feedBytes.at(microbatch);
-    if (blocks > 1)
-      inner = std::max(inner, kind.inputBytes.at(microbatch));
-    carried = std::max(carried, kind.carriedBytes.at(microbatch));
-    workspace = std::max(workspace, kind.workspaceBytes.at(microbatch));
-  }
-  if (ranks.optimizerParts > 1) {
-    // Parts are equal and multiples of 64 bytes; what is cut is padded.
-    double parts = static_cast<double>(ranks.optimizerParts);
-    double padded = std::ceil(use.gradients / (64 * parts)) * 64 * parts;
-    if (use.gradients > 0)
-      use.optimizerState *= padded / use.gradients / parts;
-    use.parameters += padded - use.gradients;
-    use.gradients = padded;
-  }
-  use.scratch = 2 * inner + carried + workspace;
-  // What comes in stays for the backward pass, and the next is under way;
-  // everything else passes through two buffers in turn.
-  if (!first)
-    use.boundary += (flying + 3) *
-                    figuresOf(problem, runs.front().kind, ranks.tensorParallel)
-                        .inputBytes.at(microbatch);
-  if (!last)
-    use.boundary +=
-        4 * figuresOf(problem, runs.back().kind, ranks.tensorParallel)
-                .outputBytes.at(microbatch);
-  return use;
-}
-
-bool shardsOptimizer(const Problem &problem, uint64_t replicas) {
-  return replicas > 1 && problem.training.optimizerStateBytesPerParameter > 0;
-}
-
-double availableBytes(const Problem &problem, const Chip &chip) {
-  return static_cast<double>(chip.memoryBytes()) *
-         (1 - problem.bounds.memoryMargin);
-}
-
-//===----------------------------------------------------------------------===//
 // The whole
 //===----------------------------------------------------------------------===//
-
-/// One pass of the optimizer over everything it keeps.
-static double updateSeconds(const Chip &chip, const MemoryUse &memory,
-                            uint64_t parts) {
-  // Reads parameter, gradient and state; writes parameter and state. A
-  // trainable parameter has the bytes of its gradient. The state is already
-  // only the rank's own.
-  return (3 * memory.gradients / static_cast<double>(parts) +
-          2 * memory.optimizerState) /
-         chip.bytesPerSecond();
-}
 
 /// Seconds of a boundary tensor from replicas of `from` chips to replicas of
 /// `to`. What every chip has whole goes over once, in pieces, and is put
@@ -177,11 +41,16 @@ static double tieSeconds(const Problem &problem, const Island &island,
                          const std::vector<std::vector<ChipRange>> &places) {
   double seconds = 0;
   for (const TiedParameter &tie : problem.model.ties) {
-    auto stageOf = [&](uint64_t block) {
-      size_t s = 0;
-      while (s + 1 < island.stages.size() && block >= island.stages[s].blocks)
-        block -= island.stages[s++].blocks;
-      return s;
+    auto stageOf = [&](uint64_t block) -> size_t {
+      for (uint64_t c = 0; c < island.chunks; ++c)
+        for (size_t s = 0; s < island.stages.size(); ++s) {
+          uint64_t blocks =
+              blocksOfChunk(island.stages[s].blocks, island.chunks, c);
+          if (block < blocks)
+            return s;
+          block -= blocks;
+        }
+      return island.stages.size() - 1;
     };
     size_t from = stageOf(tie.blockNumbers.front());
     size_t to = stageOf(tie.blockNumbers.back());
@@ -193,115 +62,207 @@ static double tieSeconds(const Problem &problem, const Island &island,
   return seconds;
 }
 
-IslandPrediction evaluateIsland(const Problem &problem,
-                                const Strategy &strategy, size_t index) {
-  const Island &island = strategy.islands[index];
-  const Topology &topology = problem.topology;
-  auto places = placeRanks(strategy)[index];
-  double microbatch = static_cast<double>(island.microbatch);
-  uint64_t microbatches = microbatchesPerStep(island);
-  size_t count = island.stages.size();
+namespace {
 
-  IslandPrediction result;
-  std::vector<std::vector<StageTimes>> times(count);
-  auto chipsOf = [&](size_t s, size_t g) {
+/// Foretells one island.
+class IslandModel {
+public:
+  IslandModel(const Problem &problem, const Strategy &strategy, size_t index)
+      : problem(problem), topology(problem.topology),
+        island(strategy.islands[index]), server(strategy.server),
+        places(placeRanks(strategy)[index]),
+        microbatch(static_cast<double>(island.microbatch)) {}
+
+  IslandPrediction run() {
+    IslandPrediction result;
+    std::vector<std::vector<StageTimes>> times(island.stages.size());
+    double busy = 0, ranks = 0;
+    for (size_t s = 0; s < island.stages.size(); ++s) {
+      const Stage &stage = island.stages[s];
+      auto chunks = chunkRuns(problem.model, island, s);
+      auto &groups = result.stages.emplace_back();
+      for (size_t g = 0; g < stage.replicas.size(); ++g) {
+        GroupPrediction p;
+        times[s].push_back(foretell(s, g, chunks, p));
+        double chips = static_cast<double>(stage.replicas[g].count *
+                                           stage.replicas[g].tensorParallel);
+        busy += chips * static_cast<double>(microbatchesOf(island, s, g)) *
+                (p.forwardSeconds + p.backwardSeconds);
+        ranks += chips;
+        groups.push_back(std::move(p));
+      }
+      result.wanBytesPerStep += crossingBytes(s, chunks);
+    }
+    PipelineTime time = pipelineTime(island, times);
+    result.stepSeconds =
+        time.deadlock ? kInfinity
+                      : time.seconds + tieSeconds(problem, island, places);
+    result.bubbleFraction =
+        time.computeEnd > 0 && ranks > 0
+            ? std::max(0.0, 1 - busy / (ranks * time.computeEnd))
+            : 0;
+    return result;
+  }
+
+private:
+  using Chunks = std::vector<std::vector<BlockRun>>;
+
+  const Problem &problem;
+  const Topology &topology;
+  const Island &island;
+  const std::optional<Server> &server;
+  std::vector<std::vector<ChipRange>> places; // by stage and group
+  double microbatch;
+
+  ReplicaChips chipsOf(size_t s, size_t g) const {
     uint64_t chips = island.stages[s].replicas[g].tensorParallel;
     return ReplicaChips{chips, insideReplicas(topology, places[s][g], chips)};
-  };
-  uint64_t firstBlock = 0;
-  double busy = 0, ranks = 0;
-  for (size_t s = 0; s < count; ++s) {
-    const Stage &stage = island.stages[s];
-    auto runs = slice(problem.model.runs, firstBlock, stage.blocks);
-    firstBlock += stage.blocks;
-    auto &groups = result.stages.emplace_back();
-    const BlockKind &front = problem.model.kinds[runs.front().kind];
-    const BlockKind &back = problem.model.kinds[runs.back().kind];
-    uint64_t parts = stage.optimizerSharding ? stage.replicaCount() : 1;
-    for (size_t g = 0; g < stage.replicas.size(); ++g) {
-      const ReplicaGroup &group = stage.replicas[g];
-      const Chip &chip = topology.chipOf(*topology.findPool(group.pool));
-      ReplicaChips replica = chipsOf(s, g);
-      StageTimes one = blockSeconds(problem, runs, chip, microbatch,
-                                    stage.recompute, replica);
-      GroupPrediction p;
-      p.forwardSeconds = one.forward;
-      p.backwardSeconds = one.backward;
-      p.exchangeSeconds = one.exchanges;
-      uint64_t own = microbatchesOf(island, s, g);
-      p.microbatchesInFlight =
-          scheduleStage(island.schedule, count, s, own).inFlight;
-      p.memory = memoryUse(problem, runs, microbatch, p.microbatchesInFlight,
-                           stage.recompute, s == 0, s + 1 == count,
-                           {group.tensorParallel, parts});
-      if (strategy.server) // f32, as the gradients
-        p.memory.host = p.memory.gradients;
-      p.availableBytes = availableBytes(problem, chip);
-      // To the slowest of the neighbour's groups.
-      auto send = [&](size_t other, const Affine &whole, const Affine &local,
-                      bool &crosses) {
-        double slowest = 0;
-        for (size_t h = 0; h < places[other].size(); ++h) {
-          Transfer transfer =
-              transferBetween(topology, places[s][g], places[other][h]);
-          crosses |= transfer.crossesSites;
-          slowest =
-              std::max(slowest, boundarySeconds(transfer, whole.at(microbatch),
-                                                local.at(microbatch),
-                                                group.tensorParallel,
-                                                chipsOf(other, h)));
-        }
-        return slowest;
-      };
-      const Affine &sent =
-          figuresOf(problem, runs.back().kind, group.tensorParallel)
-              .outputBytes;
-      bool crosses = false, ignored = false;
-      if (s + 1 < count)
-        p.sendForwardSeconds = send(s + 1, back.outputBytes, sent, crosses);
-      // Activations one way, gradients the other; parts add up to the whole.
-      if (crosses && g == 0)
-        result.wanBytesPerStep += 2 * back.outputBytes.at(microbatch) *
-                                  static_cast<double>(microbatches);
-      if (s > 0)
-        p.sendBackwardSeconds =
-            send(s - 1, front.inputBytes,
-                 figuresOf(problem, runs.front().kind, group.tensorParallel)
-                     .inputBytes,
-                 ignored);
-      p.allReduceSeconds = allReduceSeconds(
-          topology, places[s], p.memory.gradients, group.tensorParallel);
-      // What a replica's chips have partial sums of, before.
-      Work partial;
-      for (const BlockRun &run : runs) {
-        uint64_t bytes = figuresOf(problem, run.kind, group.tensorParallel)
-                             .partialGradientBytes;
-        partial.of(Collective::AllReduce).bytes.constant +=
-            static_cast<double>(bytes * run.count);
-        if (bytes > 0)
-          partial.of(Collective::AllReduce).count = 1;
-      }
-      p.allReduceSeconds +=
-          exchangeSeconds(partial, replica.count, replica.wire, 0);
-      p.updateSeconds = updateSeconds(chip, p.memory, parts);
-      times[s].push_back({p.forwardSeconds, p.backwardSeconds,
-                          p.sendForwardSeconds, p.sendBackwardSeconds,
-                          p.allReduceSeconds + p.updateSeconds, 0});
-      double chips = static_cast<double>(group.count * group.tensorParallel);
-      busy += chips * static_cast<double>(own) *
-              (p.forwardSeconds + p.backwardSeconds);
-      ranks += chips;
-      groups.push_back(std::move(p));
-    }
   }
-  PipelineTime time = pipelineTime(island, times);
-  result.stepSeconds = time.deadlock
-                           ? kInfinity
-                           : time.seconds + tieSeconds(problem, island, places);
-  result.bubbleFraction =
-      time.computeEnd > 0 && ranks > 0
-          ? std::max(0.0, 1 - busy / (ranks * time.computeEnd))
-          : 0;
+  size_t behind(size_t s) const { return (s + 1) % island.stages.size(); }
+  size_t before(size_t s) const {
+    return (s + island.stages.size() - 1) % island.stages.size();
+  }
+  bool isFirst(size_t s, size_t c) const { return s == 0 && c == 0; }
+  bool isLast(size_t s, size_t c, const Chunks &chunks) const {
+    return s + 1 == island.stages.size() && c + 1 == chunks.size();
+  }
+
+  /// Seconds of a boundary tensor of a kind of block to the slowest of a
+  /// neighbour's groups.
+  double send(size_t s, size_t g, size_t other, size_t kind,
+              Affine BlockKind::*tensor) const {
+    uint64_t chips = island.stages[s].replicas[g].tensorParallel;
+    double whole = (problem.model.kinds[kind].*tensor).at(microbatch);
+    double local = (figuresOf(problem, kind, chips).*tensor).at(microbatch);
+    double slowest = 0;
+    for (size_t h = 0; h < places[other].size(); ++h)
+      slowest = std::max(
+          slowest, boundarySeconds(transferBetween(topology, places[s][g],
+                                                   places[other][h]),
+                                   whole, local, chips, chipsOf(other, h)));
+    return slowest;
+  }
+
+  /// What crosses lines behind a stage: activations one way, gradients the
+  /// other; parts add up to the whole.
+  double crossingBytes(size_t s, const Chunks &chunks) const {
+    double bytes = 0;
+    for (size_t c = 0; c < chunks.size(); ++c) {
+      if (isLast(s, c, chunks))
+        continue;
+      bool crosses = false;
+      for (const ChipRange &other : places[behind(s)])
+        crosses |= transferBetween(topology, places[s][0], other).crossesSites;
+      if (crosses)
+        bytes += 2 *
+                 problem.model.kinds[chunks[c].back().kind].outputBytes.at(
+                     microbatch) *
+                 static_cast<double>(microbatchesPerStep(island));
+    }
+    return bytes;
+  }
+
+  /// Gradients that a replica's chips have partial sums of.
+  double partialSumSeconds(const Chunks &chunks,
+                           const ReplicaChips &replica) const {
+    Work partial;
+    Exchange &sum = partial.of(Collective::AllReduce);
+    for (const auto &runs : chunks)
+      for (const BlockRun &run : runs) {
+        uint64_t bytes =
+            figuresOf(problem, run.kind, replica.count).partialGradientBytes;
+        sum.bytes.constant += static_cast<double>(bytes * run.count);
+        if (bytes > 0)
+          sum.count = 1;
+      }
+    return exchangeSeconds(partial, replica.count, replica.wire, 0);
+  }
+
+  /// Times of one group; its figures go to `p`.
+  StageTimes foretell(size_t s, size_t g, const Chunks &chunks,
+                      GroupPrediction &p) const {
+    const Stage &stage = island.stages[s];
+    const ReplicaGroup &group = stage.replicas[g];
+    const Chip &chip = topology.chipOf(*topology.findPool(group.pool));
+    ReplicaChips replica = chipsOf(s, g);
+    uint64_t parts = stage.optimizerSharding ? stage.replicaCount() : 1;
+    StageSchedule order =
+        scheduleStage(island.schedule, island.stages.size(), s,
+                      microbatchesOf(island, s, g), chunks.size());
+
+    StageTimes all;
+    std::vector<ChunkUse> uses;
+    uint64_t again = stage.recompute.of(stage.blocks);
+    for (size_t c = 0; c < chunks.size(); ++c) {
+      uint64_t blocks = 0;
+      for (const BlockRun &run : chunks[c])
+        blocks += run.count;
+      uint64_t here = std::min(again, blocks); // the stage's first blocks
+      again -= here;
+      StageTimes one = blockSeconds(problem, chunks[c], chip, microbatch,
+                                    {Recompute::Blocks, here}, replica);
+      bool first = isFirst(s, c), last = isLast(s, c, chunks);
+      if (!last)
+        one.sendForward = send(s, g, behind(s), chunks[c].back().kind,
+                               &BlockKind::outputBytes);
+      if (!first)
+        one.sendBackward = send(s, g, before(s), chunks[c].front().kind,
+                                &BlockKind::inputBytes);
+      all.forward += one.forward;
+      all.backward += one.backward;
+      all.backwardWeight += one.backwardWeight;
+      all.exchanges += one.exchanges;
+      all.update += one.update;
+      all.source = std::max(all.source, one.source);
+      all.sendForward = std::max(all.sendForward, one.sendForward);
+      all.sendBackward = std::max(all.sendBackward, one.sendBackward);
+      if (chunks.size() > 1)
+        all.chunks.push_back(one.whole());
+      uses.push_back({chunks[c], order.chunks[c].inFlight,
+                      order.chunks[c].handedOn, first, last});
+    }
+
+    p.forwardSeconds = all.forward;
+    p.backwardSeconds = all.backward;
+    p.exchangeSeconds = all.exchanges;
+    p.source = all.source;
+    p.sendForwardSeconds = all.sendForward;
+    p.sendBackwardSeconds = all.sendBackward;
+    p.microbatchesInFlight = order.inFlight;
+    p.memory = memoryUse(problem, uses, microbatch, stage.recompute,
+                         {group.tensorParallel, parts});
+    if (server) // f32, as the gradients: the base, and the error feedback
+      p.memory.host = p.memory.gradients *
+                      (server->compression == Compression::None ? 1 : 2);
+    p.availableBytes = availableBytes(problem, chip);
+    p.allReduceSeconds = allReduceSeconds(
+        topology, places[s], p.memory.gradients, group.tensorParallel);
+    p.allReduceSeconds += partialSumSeconds(chunks, replica);
+    p.updateSeconds = all.update / static_cast<double>(parts);
+    all.tail = p.allReduceSeconds + p.updateSeconds;
+    return all;
+  }
+};
+
+} // namespace
+
+IslandPrediction evaluateIsland(const Problem &problem,
+                                const Strategy &strategy, size_t island) {
+  return IslandModel(problem, strategy, island).run();
+}
+
+std::vector<std::vector<BlockRun>>
+chunkRuns(const ModelProfile &model, const Island &island, size_t stage) {
+  std::vector<std::vector<BlockRun>> result;
+  uint64_t first = 0;
+  for (uint64_t c = 0; c < island.chunks; ++c)
+    for (size_t s = 0; s < island.stages.size(); ++s) {
+      uint64_t blocks =
+          blocksOfChunk(island.stages[s].blocks, island.chunks, c);
+      if (s == stage)
+        result.push_back(slice(model.runs, first, blocks));
+      first += blocks;
+    }
   return result;
 }
 
@@ -327,11 +288,9 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy) {
   }
   if (strategy.server) {
     Synchronisation sync = synchronisation(problem, strategy);
-    double fragments = static_cast<double>(strategy.server->fragments);
-    double hidden =
-        static_cast<double>(strategy.server->overlapSteps) * round / steps;
     result.synchronisationSeconds =
-        fragments * std::max(0.0, sync.seconds / fragments - hidden);
+        exposedSeconds(*strategy.server, sync, round / steps);
+    result.connections = sync.connections;
     round += result.synchronisationSeconds;
     crossed += sync.wanBytes;
   }
@@ -345,16 +304,6 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy) {
 
 double lowerBound(const Problem &problem) {
   const ModelProfile &model = problem.model;
-  // Seconds of one more sample of each kind, all three functions.
-  auto perSample = [&](const Chip &chip, const BlockKind &kind) {
-    double total = 0;
-    for (const Work *work :
-         {&kind.forward, &kind.backwardInput, &kind.backwardWeight}) {
-      Work slope{{0, work->flops.perSample}, {0, work->bytes.perSample}, {}};
-      total += seconds(chip, problem.precision(), slope, 1);
-    }
-    return total;
-  };
   std::map<std::string, double> counts;
   for (const Site &site : problem.topology.sites)
     for (const Pool &pool : site.pools)
@@ -367,13 +316,13 @@ double lowerBound(const Problem &problem) {
     double work = 0, rate = 0;
     for (const BlockRun &run : model.runs)
       work += static_cast<double>(run.count) *
-              perSample(unit, model.kinds[run.kind]);
+              leastSecondsPerSample(problem, run.kind, unit);
     for (const auto &[name, chips] : counts) {
       const Chip &chip = *problem.topology.findChip(name);
       double fastest = 0;
       for (const BlockRun &run : model.runs) {
-        double here = perSample(chip, model.kinds[run.kind]);
-        double there = perSample(unit, model.kinds[run.kind]);
+        double here = leastSecondsPerSample(problem, run.kind, chip);
+        double there = leastSecondsPerSample(problem, run.kind, unit);
         if (there > 0)
           fastest = std::max(fastest, here > 0 ? there / here : kInfinity);
       }
