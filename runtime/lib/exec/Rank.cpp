@@ -665,8 +665,19 @@ void Rank::Impl::run() {
       std::uint64_t stepsDone = currentStep + 1;
       if (isEvaluationStep(stepsDone))
         evaluateHeldOut(lanes, stepsDone);
-      if (stepsDone < options.steps && isCheckpointStep(stepsDone))
+      if (stepsDone == options.steps)
+        continue;
+      bool end =
+          options.endRequested && links->fromFirst(options.endRequested());
+      if (isCheckpointStep(stepsDone) ||
+          (end && !options.checkpointDir.empty()))
         saveCheckpoint(stepsDone);
+      if (!end)
+        continue;
+      links->barrier();
+      if (options.rank == 0 && events.stopped)
+        events.stopped(stepsDone);
+      return;
     }
     finishing = true;
     if (firstStep < options.steps)
