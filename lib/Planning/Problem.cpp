@@ -1,7 +1,7 @@
 //===- Problem.cpp - what makes a problem or a strategy impossible --------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/Problem.h"
@@ -94,7 +94,13 @@ private:
                  inRange(path, "microbatch", island.microbatch, kMaxBatch);
     inRange(path, "chunks", island.chunks, kMaxCount);
     if (island.innerSteps)
-      inRange(path, "inner_steps", *island.innerSteps, kMaxBatch);
+      if (inRange(path, "inner_steps", *island.innerSteps, kMaxBatch) &&
+          strategy.server &&
+          strategy.server->overlapSteps >= *island.innerSteps)
+        fault(in(path, "inner_steps"),
+              "inner_steps " + number(*island.innerSteps) +
+                  " must be more than the server's overlap_steps " +
+                  number(strategy.server->overlapSteps));
     if (dealt && island.batch % island.microbatch != 0) {
       fault(in(path, "batch"), "batch " + number(island.batch) +
                                    " is not a multiple of the microbatch " +
@@ -130,6 +136,8 @@ private:
                   "; choose a batch that is a multiple of " +
                   number(island.microbatch * turn));
     }
+    if (island.chunks > 1)
+      chunks(island, path);
     if (turns.size() == island.stages.size() && !periodOf(turns))
       fault(in(path, "stages"),
             "the turns of the stages of island " + number(index) +
@@ -143,6 +151,36 @@ private:
                                     number(problem.model.blocks()));
     else if (!problem.bounds.tiesAcrossStages)
       ties(island, path);
+  }
+
+  /// That every stage can have its chunks, and that all pass them in one order.
+  void chunks(const Island &island, const std::string &path) {
+    if (island.schedule != Schedule::Interleaved)
+      fault(in(path, "chunks"),
+            std::string("schedule ") + name(island.schedule) +
+                " has one chunk per stage, got " + number(island.chunks) +
+                "; use schedule interleaved");
+    if (island.stages.size() == 1)
+      fault(in(path, "chunks"), "one stage has nothing to interleave with; use "
+                                "one chunk or more stages");
+    for (size_t s = 0; s < island.stages.size(); ++s) {
+      const Stage &stage = island.stages[s];
+      std::string place = at(in(path, "stages"), s);
+      if (stage.blocks < island.chunks)
+        fault(in(place, "blocks"), number(stage.blocks) +
+                                       " blocks are too few for " +
+                                       number(island.chunks) + " chunks");
+      // Else groups of microbatches would differ from stage to stage.
+      const std::vector<ReplicaGroup> &first = island.stages[0].replicas;
+      auto alike = [](const ReplicaGroup &a, const ReplicaGroup &b) {
+        return a.count == b.count && a.share == b.share;
+      };
+      if (!std::equal(stage.replicas.begin(), stage.replicas.end(),
+                      first.begin(), first.end(), alike))
+        fault(in(place, "replicas"),
+              "with several chunks every stage needs as many replicas, with "
+              "the same shares, as the first one");
+    }
   }
 
   /// That no cut falls between two users of one parameter.
