@@ -92,7 +92,8 @@ private:
       site(at(in(path, "sites"), i), island.sites[i]);
     bool dealt = inRange(path, "batch", island.batch, kMaxBatch) &&
                  inRange(path, "microbatch", island.microbatch, kMaxBatch);
-    inRange(path, "chunks", island.chunks, kMaxCount);
+    if (inRange(path, "chunks", island.chunks, kMaxCount))
+      chunks(island, path);
     if (island.innerSteps)
       if (inRange(path, "inner_steps", *island.innerSteps, kMaxBatch) &&
           strategy.server &&
@@ -136,8 +137,6 @@ private:
                   "; choose a batch that is a multiple of " +
                   number(island.microbatch * turn));
     }
-    if (island.chunks > 1)
-      chunks(island, path);
     if (turns.size() == island.stages.size() && !periodOf(turns))
       fault(in(path, "stages"),
             "the turns of the stages of island " + number(index) +
@@ -153,23 +152,23 @@ private:
       ties(island, path);
   }
 
-  /// That every stage can have its chunks, and that all pass them in one order.
+  /// That the schedule can have chunks, every stage blocks for them, and all
+  /// stages pass them in one order.
   void chunks(const Island &island, const std::string &path) {
-    if (island.schedule != Schedule::Interleaved)
+    if (island.chunks == 1)
+      return;
+    if (island.schedule != Schedule::Interleaved || island.stages.size() < 2)
       fault(in(path, "chunks"),
-            std::string("schedule ") + name(island.schedule) +
-                " has one chunk per stage, got " + number(island.chunks) +
-                "; use schedule interleaved");
-    if (island.stages.size() == 1)
-      fault(in(path, "chunks"), "one stage has nothing to interleave with; use "
-                                "one chunk or more stages");
+            "several chunks in a stage need 'schedule: interleaved' and two "
+            "stages or more");
     for (size_t s = 0; s < island.stages.size(); ++s) {
       const Stage &stage = island.stages[s];
       std::string place = at(in(path, "stages"), s);
       if (stage.blocks < island.chunks)
-        fault(in(place, "blocks"), number(stage.blocks) +
-                                       " blocks are too few for " +
-                                       number(island.chunks) + " chunks");
+        fault(in(place, "blocks"),
+              "a stage of " + number(island.chunks) +
+                  " chunks needs as many blocks or more, got " +
+                  number(stage.blocks));
       // Else groups of microbatches would differ from stage to stage.
       const std::vector<ReplicaGroup> &first = island.stages[0].replicas;
       auto alike = [](const ReplicaGroup &a, const ReplicaGroup &b) {
@@ -257,6 +256,22 @@ private:
     }
     if (!server.witness.empty())
       site("server.witness", server.witness);
+    // What the fragments that live at a site take of its hosts.
+    for (const Site &home : problem.topology.sites) {
+      double needed = faults.empty() && home.hosts
+                          ? serverHostBytes(problem, strategy, home.name)
+                          : 0;
+      if (needed == 0)
+        continue;
+      double available = static_cast<double>(home.hosts->count) *
+                         home.hosts->memoryGib * 1073741824.0;
+      if (needed > available)
+        fault("server.placement",
+              "the servers at site '" + home.name + "' need " +
+                  bytesText(needed) + " bytes of host memory, its hosts have " +
+                  bytesText(available) +
+                  "; place some fragments elsewhere or give it more hosts");
+    }
   }
 
   /// Calls `visit(group, path)` for every group of replicas.
