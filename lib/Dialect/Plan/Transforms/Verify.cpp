@@ -124,8 +124,10 @@ private:
     std::set<std::pair<int64_t, int64_t>> neighbours;
     for (const Place &place : places) {
       neighbours.insert({place.stage, place.stage});
-      place.program.getStep()->walk([&](SendOp send) {
-        neighbours.insert({place.stage, send.getStage()});
+      ProgramOp program = place.program;
+      int64_t stage = place.stage;
+      program.getStep().walk([&](SendOp send) {
+        neighbours.insert({stage, send.getStage()});
       });
     }
     for (const Place &from : places)
