@@ -318,7 +318,12 @@ private:
         one.set_tensor_stride(slice.getTensorStride());
       }
     to.set_trainable(!family.getFrozen());
-    to.set_fragment(family.getFragment());
+    if (auto fragments = family.getFragments())
+      for (size_t i = 0; i + 1 < fragments->size(); i += 2) {
+        v1::FragmentMembers &members = *to.add_fragments();
+        members.set_fragment((*fragments)[i]);
+        members.set_count((*fragments)[i + 1]);
+      }
     to.set_owner(family.getOwner());
     return success();
   }
@@ -329,6 +334,8 @@ private:
       if (auto loop = dyn_cast<LoopOp>(op)) {
         instruction.mutable_loop()->set_variable(loop.getVariable());
         instruction.mutable_loop()->set_count(loop.getCount());
+        if (auto first = loop.getFirst())
+          toExpr(*first, *instruction.mutable_loop()->mutable_first());
         if (failed(exportBody(loop.getBody().front(),
                               *instruction.mutable_loop()->mutable_body())))
           return failure();
@@ -529,6 +536,7 @@ private:
       to.add_sites(cast<StringAttr>(site).str());
     to.set_batch(island.getBatch());
     to.set_microbatch(island.getMicrobatch());
+    to.set_inner_steps(island.getInnerSteps().value_or(0));
     for (auto stage : island.getBody().getOps<StageOp>()) {
       v1::Stage &toStage = *to.add_stages();
       for (auto group : stage.getBody().getOps<ReplicasOp>()) {

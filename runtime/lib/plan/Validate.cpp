@@ -119,6 +119,11 @@ void validateIsland(const Plan &plan, const Island &island,
                 " is no multiple of microbatch ", island.microbatch());
   if (island.stages_size() == 0)
     throw Error(place, ": has no stages");
+  if (island.inner_steps() > kMaxCount ||
+      (island.inner_steps() > 0 &&
+       (!plan.has_server() ||
+        plan.server().overlap_steps() >= island.inner_steps())))
+    throw Error(place, ": unusable inner_steps ", island.inner_steps());
   if (island.batch() / island.microbatch() >
       kMaxWork / static_cast<unsigned>(island.stages_size()))
     throw Error(place, ": ", island.batch() / island.microbatch(),

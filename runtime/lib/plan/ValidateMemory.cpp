@@ -191,9 +191,18 @@ void validateMemory(const Plan &plan, const Program &program,
         }
       std::uint32_t fragments =
           plan.has_server() ? plan.server().fragments() : 1;
-      if (family.fragment() >= fragments)
-        throw Error(at, ": fragment ", family.fragment(),
-                    " does not exist, there are ", fragments);
+      std::uint64_t members = 0;
+      for (const FragmentMembers &some : family.fragments()) {
+        if (some.fragment() >= fragments)
+          throw Error(at, ": fragment ", some.fragment(),
+                      " does not exist, there are ", fragments);
+        members += some.count();
+      }
+      if (family.fragments_size() > 0 && members != family.count())
+        throw Error(at, ": its fragments have ", members,
+                    " parameters, expected ", family.count());
+    } else if (family.fragments_size() > 0) {
+      throw Error(at, ": is frozen, but in a fragment");
     }
     for (std::uint64_t k = 0; k < family.count(); ++k)
       if (!seen.insert(nameAt(family.names(), k)).second)

@@ -57,7 +57,7 @@ struct Span {
 /// What an expression may stand on: the loops around it, and where the ranks
 /// that run it stand (absent: it must not name that).
 struct Scope {
-  std::map<std::uint32_t, std::uint64_t> loops; // counts
+  std::map<std::uint32_t, Span> loops; // values, by variable
   std::optional<Span> tensorIndex;
   std::optional<Span> replica;
 };

@@ -38,6 +38,10 @@ StrategyOp buildStrategy(mlir::OpBuilder &builder, PlaceOf placeOf,
                          const planning::Strategy &strategy,
                          uint64_t globalBatch);
 
+/// The runs of an island in the order of the model: place c S + s of S stages
+/// has those of chunk c of stage s.
+llvm::SmallVector<llvm::SmallVector<RunOp>> getPlaces(IslandOp island);
+
 /// One entry of a strategy's `sharding`, both ways; `path` is its own in
 /// `strategy.yaml`.
 planning::Sharding toSharding(ShardingOp op);

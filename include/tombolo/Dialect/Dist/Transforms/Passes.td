@@ -13,7 +13,8 @@ def DistPartitionStages : Pass<"dist-partition-stages", "::mlir::ModuleOp"> {
   let summary = "gives every stage its blocks and their parameters";
   let description = [{
     Walks the chain of block calls in `@main` and writes into each `dist.stage`
-    one `dist.run` for each maximal sequence of calls of one block function.
+    one `dist.run` for each maximal sequence of calls of one block function in one
+    chunk.
     A parameter is *tied* if several calls read it; a call that reads a tied
     parameter is a run of its own. The stages of these calls each have a copy.
 
