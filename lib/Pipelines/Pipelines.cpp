@@ -64,6 +64,8 @@ void addStrategyPasses(OpPassManager &manager,
   search.searchNodes = options.searchNodes;
   search.strategy = options.strategy;
   search.baseline = options.baseline;
+  search.dumpProblem = options.dumpProblem;
+  search.explain = options.explain;
   manager.addPass(dist::createDistSearchStrategy(search));
   manager.addPass(dist::createDistSelectStrategy());
   // Proof: changes nothing. Here, because it needs the blocks that the search

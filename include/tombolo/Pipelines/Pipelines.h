@@ -50,6 +50,8 @@ struct StrategyPipelineOptions {
   uint64_t searchNodes = 0; // 0: all
   std::string strategy;     // a strategy.yaml; empty: search
   bool baseline = false;    // equivalent compute also for a whole strategy
+  std::string dumpProblem;  // a file to write the planning problem to
+  bool explain = false;
 };
 
 /// Proves that an imported topology makes sense.

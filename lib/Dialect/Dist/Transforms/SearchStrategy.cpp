@@ -16,7 +16,10 @@
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 #include "tombolo/Import/Strategy.h"
 #include "tombolo/Import/YamlPlaces.h"
+#include "tombolo/Planning/Explain.h"
 #include "tombolo/Planning/Search.h"
+#include "tombolo/Support/Files.h"
+#include "tombolo/Target/ProblemText.h"
 
 using namespace mlir;
 
@@ -69,14 +72,35 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
     if (!faults.empty())
       return failure();
 
-    planning::SearchResult result = planning::search(*problem, pins);
-    for (const planning::Fault &fault : result.faults)
-      emitError(placeOf(fault.path), fault.message);
-    if (!result.faults.empty())
+    if (!dumpProblem.empty() && failed(dump(*problem)))
       return failure();
+    if (explain)
+      problem->bounds.candidates =
+          std::max<uint64_t>(candidates, 1 + planning::kAlternatives);
+
+    planning::SearchResult result = planning::search(*problem, pins);
+    if (!result.faults.empty()) {
+      for (const planning::Fault &fault :
+           ArrayRef(result.faults).drop_back())
+        emitError(placeOf(fault.path), fault.message);
+      const planning::Fault &last = result.faults.back();
+      InFlightDiagnostic error = emitError(placeOf(last.path), last.message);
+      if (explain)
+        for (const std::string &change :
+             planning::smallestChanges(*problem, pins))
+          error.attachNote(sites) << "there is a plan " << change;
+      return failure();
+    }
     if (result.strategies.empty())
       return emitError(sites, "no strategy was found; raise --search-nodes");
     OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
+    if (explain) {
+      module->setAttr(
+          kExplanationAttr,
+          builder.getStringAttr(planning::explain(*problem, pins, result)));
+      if (result.strategies.size() > candidates)
+        result.strategies.resize(std::max<uint64_t>(candidates, 1));
+    }
     auto placeOfOp = [&](const std::string &path) -> Location {
       return file ? placeOf(path) : module.getLoc();
     };
@@ -89,6 +113,13 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
           candidate.prediction, result);
     }
     return success();
+  }
+
+  LogicalResult dump(const planning::Problem &problem) {
+    std::string text;
+    llvm::raw_string_ostream stream(text);
+    writeProblem(stream, problem);
+    return writeFile(dumpProblem, stream.str(), getOperation().getLoc());
   }
 };
 

@@ -169,7 +169,12 @@ def DistSearchStrategy : Pass<"dist-search-strategy", "::mlir::ModuleOp"> {
     Option<"strategy", "strategy", "std::string", "\"\"",
            "a strategy.yaml whose parts are kept">,
     Option<"baseline", "baseline", "bool", "false",
-           "equivalent compute also for a wholly given strategy">];
+           "equivalent compute also for a wholly given strategy">,
+    Option<"dumpProblem", "dump-problem", "std::string", "\"\"",
+           "write the planning problem to this file">,
+    Option<"explain", "explain", "bool", "false",
+           "write why the best strategy is as it is to the module's attribute "
+           "dist.explanation; of an infeasible problem, what would help">];
   let dependentDialects = ["::tombolo::dist::DistDialect"];
 }
 
