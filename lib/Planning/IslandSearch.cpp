@@ -74,9 +74,10 @@ private:
     uint64_t replicas = 1;
     uint64_t degree = 1;
     uint64_t stages = 1;                // at most
+    Transfer wire;                      // between the chips of a replica
     const std::vector<double> *seconds; // of a microbatch, by kind
     uint64_t most = 0;      // blocks of the main kind in a chip's memory
-    double tailLatency = 0; // reduction and update: seconds
+    double tailLatency = 0; // reduction: seconds
     double tailPerByte = 0; //   and seconds per byte of gradients
   };
   struct Mix {
@@ -178,18 +179,14 @@ const std::vector<double> &OpenIsland::secondsOf(uint64_t microbatch,
 }
 
 double OpenIsland::bound(uint64_t batch) {
-  // By slopes: what is constant in a call only adds.
   double least = 0;
   for (size_t kind = 0; kind < counts.size(); ++kind) {
     double rate = 0;
-    for (const PoolChoice &pool : pools) {
-      StageTimes one =
-          blockSeconds(problem, {{kind, 1}}, *pool.chip,
-                       static_cast<double>(batch), Recompute(), {});
-      rate += static_cast<double>(pool.pool->chips()) /
-              std::max(1e-300, one.forward + one.backward);
-    }
-    least = std::max(least, counts[kind] / rate);
+    for (const PoolChoice &pool : pools)
+      rate +=
+          static_cast<double>(pool.pool->chips()) /
+          std::max(1e-300, leastSecondsPerSample(problem, kind, *pool.chip));
+    least = std::max(least, counts[kind] * static_cast<double>(batch) / rate);
   }
   return least;
 }
@@ -240,8 +237,6 @@ OpenIsland::optionsOf(uint64_t microbatch, uint64_t microbatches, size_t pool) {
   std::vector<Option> options;
   const PoolChoice &choice = pools[pool];
   double available = availableBytes(problem, *choice.chip);
-  double state =
-      static_cast<double>(problem.training.optimizerStateBytesPerParameter);
   for (uint64_t degree : choice.degrees) {
     const std::vector<double> &seconds = secondsOf(microbatch, pool, degree);
     for (uint64_t replicas : divisorsOf(microbatches)) {
@@ -253,6 +248,8 @@ OpenIsland::optionsOf(uint64_t microbatch, uint64_t microbatches, size_t pool) {
       option.degree = degree;
       option.stages = std::min(stages, problem.model.blocks());
       option.seconds = &seconds;
+      option.wire = insideReplicas(problem.topology,
+                                   {choice.name, 0, replicas * degree}, degree);
       uint64_t parts = shardsOptimizer(problem, replicas) ? replicas : 1;
       MemoryUse use =
           memoryUse(problem, {{mainKind, 1}}, static_cast<double>(microbatch),
@@ -268,9 +265,7 @@ OpenIsland::optionsOf(uint64_t microbatch, uint64_t microbatches, size_t pool) {
                                 degree);
       };
       option.tailLatency = reduction(0);
-      option.tailPerByte = (reduction(1e9) - option.tailLatency) / 1e9 +
-                           (3 + state / 2) / static_cast<double>(parts) /
-                               choice.chip->bytesPerSecond();
+      option.tailPerByte = (reduction(1e9) - option.tailLatency) / 1e9;
       options.push_back(option);
       // Fewer chips are slower and cheaper.
       if (problem.bounds.objective == Objective::Cost)
@@ -465,17 +460,22 @@ double OpenIsland::tailOf(const Mix &mix, const SplitTable &table,
                           const RowSolution &solution) const {
   double slowest = 0;
   for (const RowStage &stage : solution.stages) {
-    const Option &option = mix.parts[stage.segment].second;
+    const auto &[pool, option] = mix.parts[stage.segment];
     double trained = 0;
     for (const BlockRun &run :
          slice(problem.model.runs, table.cuts()[stage.begin],
-               table.cuts()[stage.end] - table.cuts()[stage.begin])) {
-      const BlockKind *kind = problem.model.kinds[run.kind].on(option.degree);
-      trained += static_cast<double>(kind ? kind->trainableCount : 0) *
-                 static_cast<double>(run.count);
-    }
-    slowest = std::max(slowest,
-                       option.tailLatency + option.tailPerByte * 4 * trained);
+               table.cuts()[stage.end] - table.cuts()[stage.begin]))
+      trained +=
+          static_cast<double>(run.count) *
+          static_cast<double>(
+              figuresOf(problem, run.kind, option.degree).trainableCount);
+    const SplitTable::Times &times =
+        table.timesOf(*pools[pool].chip, {option.degree, option.wire});
+    double update = times.update[stage.end] - times.update[stage.begin];
+    if (shardsOptimizer(problem, option.replicas))
+      update /= static_cast<double>(option.replicas);
+    slowest = std::max(slowest, option.tailLatency +
+                                    option.tailPerByte * 4 * trained + update);
   }
   return slowest;
 }
@@ -505,9 +505,7 @@ void OpenIsland::solve(const Mix &mix, uint64_t batch,
       segment.optimizerParts =
           shardsOptimizer(problem, option.replicas) ? option.replicas : 1;
       segment.mostStages = option.stages;
-      segment.insideReplica = insideReplicas(
-          problem.topology, {segment.pool, 0, option.replicas * option.degree},
-          option.degree);
+      segment.insideReplica = option.wire;
       request.segments.push_back(std::move(segment));
     }
     request.microbatches = batch / mix.microbatch;

@@ -201,15 +201,14 @@ private:
       for (const BlockRun &run : problem.model.runs)
         blocks += run.kind == kind ? static_cast<double>(run.count) : 0;
       for (const std::string &name : sites)
-        for (const Pool &pool : problem.topology.findSite(name)->pools) {
-          double samples = static_cast<double>(problem.training.globalBatch);
-          StageTimes one =
-              blockSeconds(problem, {{kind, 1}}, problem.topology.chipOf(pool),
-                           samples, Recompute());
+        for (const Pool &pool : problem.topology.findSite(name)->pools)
           rate += static_cast<double>(pool.chips()) /
-                  std::max(1e-300, one.forward + one.backward);
-        }
-      least = std::max(least, blocks / rate);
+                  std::max(1e-300,
+                           leastSecondsPerSample(
+                               problem, kind, problem.topology.chipOf(pool)));
+      least = std::max(
+          least,
+          blocks * static_cast<double>(problem.training.globalBatch) / rate);
     }
     return least;
   }

@@ -99,6 +99,7 @@ SplitTable::timesOf(const Chip &chip, const ReplicaChips &replica) const {
     return sums;
   sums.all.push_back(0);
   sums.forward.push_back(0);
+  sums.update.push_back(0);
   for (size_t i = 0; i + 1 < positions.size(); ++i) {
     StageTimes piece = blockSeconds(problem,
                                     slice(problem.model.runs, positions[i],
@@ -106,6 +107,7 @@ SplitTable::timesOf(const Chip &chip, const ReplicaChips &replica) const {
                                     chip, microbatch, Recompute(), replica);
     sums.all.push_back(sums.all.back() + piece.forward + piece.backward);
     sums.forward.push_back(sums.forward.back() + piece.forward);
+    sums.update.push_back(sums.update.back() + piece.update);
   }
   return sums;
 }

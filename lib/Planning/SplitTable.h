@@ -31,6 +31,7 @@ public:
   /// Seconds of one microbatch, as sums up to each cut.
   struct Times {
     std::vector<double> all, forward;
+    std::vector<double> update; // once a step
 
     /// Through blocks [cuts[i], cuts[j]), those before cuts[again] run again.
     double seconds(size_t i, size_t j, size_t again) const {
