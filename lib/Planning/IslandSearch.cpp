@@ -25,6 +25,13 @@ namespace tombolo::planning {
 
 static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+/// Mixes that the search of an island opens for one batch, where nobody says.
+static constexpr uint64_t kDefaultNodes = 400;
+/// Up to these everything is tried.
+static constexpr uint64_t kSmallBlocks = 12;
+static constexpr uint64_t kSmallChips = 8;
+static constexpr uint64_t kSmallBatch = 64;
+
 std::vector<uint64_t> divisorsOf(uint64_t number) {
   std::vector<uint64_t> small, large;
   for (uint64_t n = 1; n * n <= number; ++n)
@@ -633,12 +640,28 @@ Island OpenIsland::islandOf(const Found &found, uint64_t batch) {
 
 } // namespace
 
+std::unique_ptr<IslandSearch> makeRowIsland(const Problem &problem,
+                                            const IslandPins &pins,
+                                            const SearchLimits &limits) {
+  return std::make_unique<OpenIsland>(problem, pins, limits);
+}
+
 std::unique_ptr<IslandSearch> makeIslandSearch(const Problem &problem,
                                                const IslandPins &pins,
-                                               const SearchLimits &limits) {
+                                               const SearchHooks &hooks) {
+  SearchLimits limits(problem.bounds, hooks, kDefaultNodes);
   if (pins.stages)
     return makePinnedIsland(problem, pins, limits);
-  return std::make_unique<OpenIsland>(problem, pins, limits);
+  uint64_t chips = 0;
+  for (const std::string &name : pins.sites)
+    if (const Site *site = problem.topology.findSite(name))
+      for (const Pool &pool : site->pools)
+        chips += pool.chips();
+  if (problem.bounds.objective == Objective::Throughput &&
+      problem.model.blocks() <= kSmallBlocks && chips <= kSmallChips &&
+      problem.training.globalBatch <= kSmallBatch)
+    return makeExactIsland(problem, pins, hooks);
+  return makeRowIsland(problem, pins, limits);
 }
 
 } // namespace tombolo::planning

@@ -32,7 +32,11 @@ public:
   const std::vector<FoundIsland> &best(uint64_t batch);
 
   /// No island is faster with this batch by the closed formula, in seconds.
-  virtual double bound(uint64_t batch) { return batch ? 0.0 : 0.0; }
+  virtual double bound(uint64_t) { return 0; }
+
+  /// Whether `best` is the best by the exact time unless a limit ended it, and
+  /// its seconds are exact.
+  virtual bool isExact() const { return false; }
 
   uint64_t candidates() const { return scored; }
   /// Whether no limit ended any of it.
@@ -54,13 +58,20 @@ private:
   std::map<uint64_t, std::vector<FoundIsland>> known; // by batch
 };
 
-/// For pins with or without stages.
+/// The one that fits the problem and the pins: for pinned stages; trying
+/// everything; rows of pools.
 std::unique_ptr<IslandSearch> makeIslandSearch(const Problem &problem,
                                                const IslandPins &pins,
-                                               const SearchLimits &limits);
+                                               const SearchHooks &hooks);
 std::unique_ptr<IslandSearch> makePinnedIsland(const Problem &problem,
                                                const IslandPins &pins,
                                                const SearchLimits &limits);
+std::unique_ptr<IslandSearch> makeExactIsland(const Problem &problem,
+                                              const IslandPins &pins,
+                                              const SearchHooks &hooks);
+std::unique_ptr<IslandSearch> makeRowIsland(const Problem &problem,
+                                            const IslandPins &pins,
+                                            const SearchLimits &limits);
 
 /// All divisors, rising.
 std::vector<uint64_t> divisorsOf(uint64_t number);

@@ -126,8 +126,11 @@ RowSolver::Cost RowSolver::costOf(size_t segment, uint64_t after, size_t i,
   Cost &cost = row[j - i - 1];
   if (cost.fill >= 0)
     return cost;
-  uint64_t flying =
-      scheduleStage(request.schedule, after + 1, 0, part.own).inFlight;
+  while (part.inFlight.size() <= after)
+    part.inFlight.push_back(
+        scheduleStage(request.schedule, part.inFlight.size() + 1, 0, part.own)
+            .inFlight);
+  uint64_t flying = part.inFlight[after];
   auto fits = [&](size_t again) {
     return part.memory->bytes(i, j, again, flying) <= part.available;
   };

@@ -96,6 +96,7 @@ private:
     uint64_t own = 1; // microbatches of a replica
     Hop inside, toNext;
     std::vector<std::vector<std::vector<Cost>>> costs; // [after][i][j - i - 1]
+    std::vector<uint64_t> inFlight;                    // by `after`
     /// The stages of one pass: where the stage that begins at a cut ends.
     std::vector<std::vector<std::vector<uint32_t>>> ends; // [behind][on][cut]
   };

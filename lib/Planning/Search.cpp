@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <set>
 
@@ -30,9 +31,6 @@ static constexpr uint64_t kMaxUnits = 128;
 /// Sites of which every subset is tried, and every way to join them.
 static constexpr size_t kMaxSubsetSites = 6;
 static constexpr size_t kMaxJoinedSites = 3;
-/// Mixes of pools that the search of an island opens for one batch, where
-/// nobody says.
-static constexpr uint64_t kDefaultNodes = 400;
 
 namespace {
 
@@ -83,7 +81,7 @@ public:
   Searcher(const Problem &problem, const StrategyPins &pins,
            const SearchHooks &hooks)
       : problem(problem), pins(pins), choices(problem.bounds),
-        limits(problem.bounds, hooks, kDefaultNodes), hooks(hooks) {}
+        limits(problem.bounds, hooks, 1), hooks(hooks) {}
 
   SearchResult run() {
     SearchResult result;
@@ -122,6 +120,12 @@ public:
       hooks.rank(result.strategies);
     result.lowerBound = lowerBound(problem);
     result.timeEnded = limits.hasEnded();
+    // Every island was tried in every way, and no set of them was left out.
+    bool isExact = triedAll && !result.timeEnded && !result.strategies.empty();
+    for (const auto &search : searches)
+      isExact &= search.second->isExact() && search.second->complete();
+    if (isExact)
+      result.lowerBound = result.strategies[0].prediction.stepSeconds;
     if (result.strategies.empty())
       result.faults =
           faults.empty() ? whyNothingFits(problem) : std::move(faults);
@@ -148,13 +152,15 @@ private:
       searches;
   std::vector<Scored> found;
   double best = kInfinity; // score
+  /// Whether every set of islands and every share was tried.
+  bool triedAll = true;
   Faults faults;
 
   IslandSearch *add(const IslandPins &island) {
     // Pinned islands are all their own.
     auto &search = searches[{island.sites, pins.islands ? searches.size() : 0}];
     if (!search)
-      search = makeIslandSearch(problem, island, limits);
+      search = makeIslandSearch(problem, island, hooks);
     return search.get();
   }
 
@@ -184,6 +190,7 @@ private:
       return;
     }
     // All of them, each alone, and all but one.
+    triedAll = false;
     everyPartition(sites);
     for (size_t i = 0; i < count; ++i) {
       everyPartition({sites[i]});
@@ -228,8 +235,10 @@ private:
     }
     for (const std::string &site : sites)
       islands.push_back({site});
-    if (choices.severalSites)
+    if (choices.severalSites) {
+      triedAll = false;
       joinSmallSites(islands);
+    }
     assembleOver(islands);
   }
 
@@ -331,6 +340,7 @@ private:
     if (open.empty())
       return shares;
     uint64_t unit = unitOf(rest);
+    triedAll &= unit == 1;
     size_t units = rest / unit;
     std::vector<uint64_t> own = shareUnits(islands, open, unit, units);
     if (own.empty())
@@ -354,8 +364,16 @@ private:
                                            std::vector<bool>(units + 1, false));
     for (size_t i = 0; i < count; ++i) {
       bounds[i].assign(units + 1, kInfinity);
-      for (size_t n = 1; n <= units; ++n)
-        bounds[i][n] = islands[open[i]]->bound(n * unit);
+      IslandSearch &island = *islands[open[i]];
+      for (size_t n = 1; n <= units; ++n) {
+        if (!island.isExact()) {
+          bounds[i][n] = island.bound(n * unit);
+          continue;
+        }
+        isFound[i][n] = true;
+        const auto &list = island.best(n * unit);
+        bounds[i][n] = list.empty() ? kInfinity : list[0].seconds;
+      }
       times[i] = bounds[i];
     }
     std::vector<uint64_t> shares;
@@ -528,6 +546,50 @@ SearchResult whole(const Problem &problem, const StrategyPins &pins) {
 }
 
 } // namespace
+
+std::vector<std::string> unusedChips(const Topology &topology,
+                                     const Strategy &strategy) {
+  std::map<std::string, uint64_t> used;
+  std::set<std::string> sites;
+  for (const Island &island : strategy.islands) {
+    sites.insert(island.sites.begin(), island.sites.end());
+    for (const Stage &stage : island.stages)
+      for (const ReplicaGroup &group : stage.replicas)
+        used[group.pool] += group.count * group.tensorParallel;
+  }
+  std::vector<std::string> lines;
+  for (const Site &site : topology.sites)
+    for (const Pool &pool : site.pools) {
+      std::string name = site.name + "/" + pool.name;
+      uint64_t idle = pool.chips() - std::min(pool.chips(), used[name]);
+      if (idle == 0)
+        continue;
+      const char *why =
+          !sites.count(site.name) ? "no island with this site is faster"
+          : used[name] == 0
+              ? "no pipeline with this pool is faster"
+              : "no more replicas or stages of whole blocks are faster";
+      lines.push_back("unused: " + std::to_string(idle) + " of " +
+                      std::to_string(pool.chips()) + " chips of '" + name +
+                      "': " + why);
+    }
+  return lines;
+}
+
+std::string proofLine(const SearchResult &result) {
+  if (result.strategies.empty())
+    return "";
+  if (result.optimal)
+    return "optimal: lower bound = found";
+  double found = result.strategies[0].prediction.stepSeconds;
+  char text[128];
+  std::snprintf(text, sizeof(text),
+                "gap: found %.4g s, lower bound %.4g s, %.1f %% to be proved",
+                found, result.lowerBound,
+                100 * (found - result.lowerBound) / found);
+  return std::string(text) +
+         (result.timeEnded ? " (ended by time: not deterministic)" : "");
+}
 
 SearchResult search(const Problem &problem, const StrategyPins &pins,
                     const SearchHooks &hooks) {

@@ -17,39 +17,16 @@ namespace {
 /// Options of the contract whose work comes later. They are known by name, so
 /// that a command line written for a later version fails for the right reason.
 struct Later {
-  std::optional<uint64_t> maxOverlap;
-  std::optional<std::string> profile, maxCompression;
-  std::optional<double> maxWanGbits, searchSeconds;
-  std::string objective = "throughput";
+  std::optional<std::string> profile;
   bool explain = false;
 
   void add(CLI::App &app) {
-    app.add_option("--objective", objective,
-                   "throughput; cost is not there yet")
-        ->check(CLI::IsMember({"throughput", "cost"}));
-    app.add_option("--max-overlap", maxOverlap,
-                   "bound of the overlap steps; without effect as yet: "
-                   "plans have none unless the strategy says so");
-    app.add_option("--max-compression", maxCompression,
-                   "strongest compression between sites; without effect as "
-                   "yet: plans have none unless the strategy says so")
-        ->check(CLI::IsMember({"none", "bf16", "int8", "int4"}));
-    app.add_option("--max-wan-gbits", maxWanGbits, "(not there yet)");
-    app.add_option("--search-seconds", searchSeconds, "(not there yet)");
     app.add_option("--profile", profile, "(not there yet)");
     app.add_flag("--explain", explain, "(not there yet)");
   }
 
   /// The option that is given and not there yet, or nothing.
   std::string asked() const {
-    if (objective != "throughput")
-      return "--objective " + objective;
-    // An upper bound that this version stays below anyway is no fault; one
-    // cannot ask for more by it.
-    if (maxWanGbits)
-      return "--max-wan-gbits";
-    if (searchSeconds)
-      return "--search-seconds";
     if (profile)
       return "--profile";
     if (explain)
@@ -142,14 +119,33 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
                  "strategy.yaml, wholly or in part; default: search");
   app.add_flag("--baseline", options.search.baseline,
                "equivalent compute also for a wholly given strategy");
-  app.add_option("--max-inner-steps", options.search.innerSteps,
-                 "inner steps between two synchronisations, where the strategy "
-                 "does not say")
-      ->check(CLI::PositiveNumber)
+  app.add_option("--objective", options.search.objective,
+                 "throughput, or cost: least seconds x price_per_hour of the "
+                 "chips used")
+      ->check(CLI::IsMember({"throughput", "cost"}))
       ->capture_default_str();
+  app.add_option("--max-inner-steps", options.search.maxInnerSteps,
+                 "inner steps between two synchronisations at most; default: 64")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--max-overlap", options.search.maxOverlap,
+                 "inner steps that an exchange between sites may take while "
+                 "training goes on, at most; default: 5")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--max-compression", options.search.maxCompression,
+                 "coarsest compression between sites; default: int8")
+      ->check(CLI::IsMember({"none", "bf16", "int8", "int4"}));
+  app.add_option("--max-wan-gbits", options.search.maxWanGbits,
+                 "mean rate of all that goes between sites at most; default: as "
+                 "the lines carry")
+      ->check(CLI::PositiveNumber);
   app.add_option("--search-nodes", options.search.searchNodes,
-                 "bound of the search; 0: none")
-      ->capture_default_str();
+                 "nodes that the search of an island opens at most, for each "
+                 "batch; default: 400")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--search-seconds", options.search.searchSeconds,
+                 "take the best found after so long, as after an interrupt; the "
+                 "plan is then not the same each time")
+      ->check(CLI::PositiveNumber);
   app.add_option("--json", options.json, "write the figures to this file");
   app.add_option("--emit", emit,
                  "stop there and print: graph, topo, dist, plan")

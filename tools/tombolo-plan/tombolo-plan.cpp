@@ -11,6 +11,7 @@
 #include "tombolo/Import/Topology.h"
 #include "tombolo/Import/YamlPlaces.h"
 #include "tombolo/InitAll.h"
+#include "tombolo/Support/Interrupt.h"
 #include "tombolo/Target/PlanExport.h"
 #include "tombolo/Target/PlanSummary.h"
 #include "tombolo/schema/plan.pb.h"
@@ -151,6 +152,7 @@ private:
     if (stopAt(Emit::Topo))
       return success();
 
+    endWorkOnInterrupt();
     if (failed(runPhase([&](OpPassManager &manager) {
           addStrategyPasses(manager, options.search, options.lowering);
         })))
@@ -255,6 +257,10 @@ private:
     if (failed(writeFiles(files, loc())))
       return failure();
     printPlanTable(llvm::outs(), best);
+    llvm::outs() << planning::proofLine(found) << "\n";
+    for (const std::string &line : planning::unusedChips(
+             topo::toTopology(topo::findTopology(*module)), best.strategy))
+      llvm::outs() << line << "\n";
     return success();
   }
 

@@ -94,6 +94,14 @@ std::vector<uint64_t> roundBatches(uint64_t exact, uint64_t reach, size_t most);
 SearchResult search(const Problem &problem, const StrategyPins &pins,
                     const SearchHooks &hooks = {});
 
+/// One line for each pool that has chips in no stage: how many, and why.
+std::vector<std::string> unusedChips(const Topology &topology,
+                                     const Strategy &strategy);
+
+/// What is proved of the best strategy: `optimal: lower bound = found`, or how
+/// far the lower bound is.
+std::string proofLine(const SearchResult &result);
+
 /// Sets the two equivalent-compute figures of a prediction (see the design's
 /// definition; docs/Planning.md has the formula).
 void equivalentCompute(const Problem &problem, const Strategy &strategy,

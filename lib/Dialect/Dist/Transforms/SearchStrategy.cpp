@@ -17,6 +17,7 @@
 #include "tombolo/Import/Strategy.h"
 #include "tombolo/Import/YamlPlaces.h"
 #include "tombolo/Planning/Search.h"
+#include "tombolo/Support/Interrupt.h"
 
 using namespace mlir;
 
@@ -55,21 +56,17 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
                                placeOf);
     if (failed(problem))
       return failure();
-    auto order = planning::parseSchedule(schedule);
-    if (!order || *order > planning::Schedule::OneFOneB)
-      return module.emitError("expected schedule 1f1b or gpipe, got '")
-             << schedule << "'";
-    problem->bounds.schedule = *order;
-    problem->bounds.innerSteps = innerSteps;
-    problem->bounds.candidates = candidates;
-    problem->bounds.searchNodes = searchNodes;
+    if (failed(setBounds(problem->bounds)))
+      return failure();
     planning::Faults faults = problem->check();
     for (const planning::Fault &fault : faults)
       module.emitError(fault.message);
     if (!faults.empty())
       return failure();
 
-    planning::SearchResult result = planning::search(*problem, pins);
+    planning::SearchHooks hooks;
+    hooks.interrupted = wasInterrupted;
+    planning::SearchResult result = planning::search(*problem, pins, hooks);
     for (const planning::Fault &fault : result.faults)
       emitError(placeOf(fault.path), fault.message);
     if (!result.faults.empty())
@@ -88,6 +85,38 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
           buildStrategy(builder, placeOfOp, candidate.strategy, globalBatch),
           candidate.prediction, result);
     }
+    return success();
+  }
+
+  LogicalResult setBounds(planning::Bounds &bounds) {
+    auto wrong = [&](StringRef what, StringRef got) {
+      return getOperation().emitError("expected ") << what << ", got '" << got
+                                                   << "'";
+    };
+    if (!schedule.empty()) {
+      bounds.schedule = planning::parseSchedule(schedule);
+      if (!bounds.schedule || *bounds.schedule > planning::Schedule::OneFOneB)
+        return wrong("schedule 1f1b or gpipe", schedule);
+    }
+    if (objective == "cost")
+      bounds.objective = planning::Objective::Cost;
+    else if (objective != "throughput")
+      return wrong("objective throughput or cost", objective);
+    if (!maxCompression.empty()) {
+      bounds.compression = planning::parseCompression(maxCompression);
+      if (!bounds.compression)
+        return wrong("compression none, bf16, int8 or int4", maxCompression);
+    }
+    if (maxInnerSteps != 0)
+      bounds.innerSteps = maxInnerSteps;
+    if (maxOverlap >= 0)
+      bounds.overlapSteps = maxOverlap;
+    if (maxWanGbits != 0)
+      bounds.wanGbits = maxWanGbits;
+    if (searchSeconds != 0)
+      bounds.searchSeconds = searchSeconds;
+    bounds.candidates = candidates;
+    bounds.searchNodes = searchNodes;
     return success();
   }
 };
