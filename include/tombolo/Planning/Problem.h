@@ -48,6 +48,11 @@ struct Bounds {
   /// What a server takes in and gives out when the line is not the limit,
   /// bytes per second.
   double serverBytesPerSecond = 2e9;
+  /// What a rank encodes or applies of its own parameters, bytes of f32 per
+  /// second.
+  double codecBytesPerSecond = 2e9;
+  /// Of a host (`hosts:`), for encryption: 1.25 s per GB and core at each end.
+  double hostCores = 8;
   /// Whether a tied parameter may have users in different stages. What sums
   /// its gradients then is not there yet.
   bool tiesAcrossStages = false;
