@@ -60,8 +60,13 @@ void addStrategyPasses(OpPassManager &manager,
   search.globalBatch = options.globalBatch;
   search.precision = lowering.precision;
   search.stateBytes = stateBytes;
-  search.innerSteps = options.innerSteps;
+  search.objective = options.objective;
+  search.maxInnerSteps = options.maxInnerSteps;
+  search.maxOverlap = options.maxOverlap;
+  search.maxCompression = options.maxCompression;
+  search.maxWanGbits = options.maxWanGbits;
   search.searchNodes = options.searchNodes;
+  search.searchSeconds = options.searchSeconds;
   search.strategy = options.strategy;
   search.baseline = options.baseline;
   search.dumpProblem = options.dumpProblem;

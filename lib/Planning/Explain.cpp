@@ -1,7 +1,7 @@
 //===- Explain.cpp - why a plan is as it is -------------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/Explain.h"
@@ -108,8 +108,7 @@ private:
     auto poolOf = [&](const Place &place) {
       return island.stages[place.stage].replicas[place.group].pool;
     };
-    const GroupPrediction &slow =
-        foretold.stages[slowest.stage][slowest.group];
+    const GroupPrediction &slow = foretold.stages[slowest.stage][slowest.group];
     line(format("island %zu: step %s", index,
                 secondsText(foretold.stepSeconds).c_str()));
     line(format("  slowest stage: %zu on %s (%llu blocks), computes %s of each "
@@ -119,17 +118,15 @@ private:
                     island.stages[slowest.stage].blocks),
                 secondsText(slowest.value).c_str(),
                 percent(slowest.value, foretold.stepSeconds)) +
-         (secondBusy > 0
-              ? format("; the next slowest computes %s",
-                       secondsText(secondBusy).c_str())
-              : ""));
+         (secondBusy > 0 ? format("; the next slowest computes %s",
+                                  secondsText(secondBusy).c_str())
+                         : ""));
     line(format("  beside that: reduction of its gradients %s, update %s; "
                 "chips idle %.1f %% of the time until the last backward ends",
                 secondsText(slow.allReduceSeconds).c_str(),
                 secondsText(slow.updateSeconds).c_str(),
                 100 * foretold.bubbleFraction));
-    const GroupPrediction &full =
-        foretold.stages[fullest.stage][fullest.group];
+    const GroupPrediction &full = foretold.stages[fullest.stage][fullest.group];
     const MemoryUse &use = full.memory;
     line(format("  fullest chip: stage %zu on %s, %s of %s (%.1f %%): "
                 "parameters %s, gradients %s, optimizer %s, saved for backward "
@@ -137,12 +134,9 @@ private:
                 fullest.stage, poolOf(fullest).c_str(),
                 gibText(use.total()).c_str(),
                 gibText(full.availableBytes).c_str(), 100 * fullest.value,
-                gibText(use.parameters).c_str(),
-                gibText(use.gradients).c_str(),
-                gibText(use.optimizerState).c_str(),
-                gibText(use.saved).c_str(),
-                gibText(use.recomputed + use.boundary + use.feeds +
-                        use.scratch)
+                gibText(use.parameters).c_str(), gibText(use.gradients).c_str(),
+                gibText(use.optimizerState).c_str(), gibText(use.saved).c_str(),
+                gibText(use.recomputed + use.boundary + use.feeds + use.scratch)
                     .c_str()));
   }
 
@@ -180,7 +174,9 @@ private:
   //===--------------------------------------------------------------------===//
 
   double bestTokens(const Problem &changed) const {
-    SearchResult found = search(changed, pins);
+    Problem alone = changed;
+    alone.bounds.candidates = 1;
+    SearchResult found = search(alone, pins);
     return found.strategies.empty()
                ? 0
                : found.strategies[0].prediction.tokensPerSecond;
@@ -296,20 +292,17 @@ private:
         auto same = std::find_if(
             strategy.islands.begin(), strategy.islands.end(),
             [&](const Island &best) { return best.sites == island.sites; });
-        std::string differs =
-            same == strategy.islands.end()
-                ? "is an island; " + text(island.stages)
-                : differences(*same, island);
+        std::string differs = same == strategy.islands.end()
+                                  ? "is an island; " + text(island.stages)
+                                  : differences(*same, island);
         if (!differs.empty())
-          what += (what.empty() ? "" : " | ") + sitesOf(island) + ": " +
-                  differs;
+          what +=
+              (what.empty() ? "" : " | ") + sitesOf(island) + ": " + differs;
       }
       for (const Island &island : strategy.islands)
-        if (std::none_of(other.strategy.islands.begin(),
-                         other.strategy.islands.end(),
-                         [&](const Island &one) {
-                           return one.sites == island.sites;
-                         }))
+        if (std::none_of(
+                other.strategy.islands.begin(), other.strategy.islands.end(),
+                [&](const Island &one) { return one.sites == island.sites; }))
           what += (what.empty() ? "" : " | ") + sitesOf(island) + ": not used";
       if (strategy.server && other.strategy.server &&
           *strategy.server != *other.strategy.server)
@@ -323,8 +316,7 @@ private:
                            other.strategy.server->overlapSteps),
                        name(other.strategy.server->compression));
       line(format("  %+.2f %% time, %.1f tokens/s: ",
-                  percent(other.prediction.stepSeconds -
-                              prediction.stepSeconds,
+                  percent(other.prediction.stepSeconds - prediction.stepSeconds,
                           prediction.stepSeconds),
                   other.prediction.tokensPerSecond) +
            (what.empty() ? "differs in sharding alone" : what));
@@ -355,22 +347,20 @@ private:
         std::string text =
             format("%llu of %llu chips of %s are not used: ",
                    static_cast<unsigned long long>(idle),
-                   static_cast<unsigned long long>(pool.chips()),
-                   name.c_str());
+                   static_cast<unsigned long long>(pool.chips()), name.c_str());
         // The best of the others that uses more of them.
-        auto more = std::find_if(
-            result.strategies.begin() + 1, result.strategies.end(),
-            [&](const Candidate &other) {
-              return chipsOf(other.strategy)[name] > used[name];
-            });
+        auto more =
+            std::find_if(result.strategies.begin() + 1, result.strategies.end(),
+                         [&](const Candidate &other) {
+                           return chipsOf(other.strategy)[name] > used[name];
+                         });
         if (more != result.strategies.end())
-          text += format("with %llu of them a step takes %s, %+.2f %%",
-                         static_cast<unsigned long long>(
-                             chipsOf(more->strategy)[name]),
-                         secondsText(more->prediction.stepSeconds).c_str(),
-                         percent(more->prediction.stepSeconds -
-                                     prediction.stepSeconds,
-                                 prediction.stepSeconds));
+          text += format(
+              "with %llu of them a step takes %s, %+.2f %%",
+              static_cast<unsigned long long>(chipsOf(more->strategy)[name]),
+              secondsText(more->prediction.stepSeconds).c_str(),
+              percent(more->prediction.stepSeconds - prediction.stepSeconds,
+                      prediction.stepSeconds));
         else
           text += format("none of the %zu best strategies uses more of them",
                          result.strategies.size());
@@ -462,10 +452,10 @@ std::vector<std::string> smallestChanges(const Problem &problem,
           changed.topology.chips[c].memoryGib *= by;
         });
     if (factor > 0)
-      changes.emplace_back(
-          factor, format("with %.2f GiB on every %s (now %.2f GiB)",
-                         factor * chip.memoryGib, chip.name.c_str(),
-                         chip.memoryGib));
+      changes.emplace_back(factor,
+                           format("with %.2f GiB on every %s (now %.2f GiB)",
+                                  factor * chip.memoryGib, chip.name.c_str(),
+                                  chip.memoryGib));
   }
   for (size_t s = 0; s < problem.topology.sites.size(); ++s)
     for (size_t p = 0; p < problem.topology.sites[s].pools.size(); ++p) {
@@ -484,11 +474,10 @@ std::vector<std::string> smallestChanges(const Problem &problem,
           });
       if (factor > 0)
         changes.emplace_back(
-            factor,
-            format("with %llu nodes in %s/%s (now %llu)",
-                   static_cast<unsigned long long>(nodes(factor)),
-                   site.name.c_str(), pool.name.c_str(),
-                   static_cast<unsigned long long>(pool.nodes)));
+            factor, format("with %llu nodes in %s/%s (now %llu)",
+                           static_cast<unsigned long long>(nodes(factor)),
+                           site.name.c_str(), pool.name.c_str(),
+                           static_cast<unsigned long long>(pool.nodes)));
     }
   if (pins.islands && feasible(problem, StrategyPins()))
     changes.emplace_back(1, "with nothing pinned");

@@ -1,7 +1,7 @@
 //===- Problem.cpp - reading a planning problem ---------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Import/Problem.h"
@@ -51,8 +51,9 @@ struct ModelEntry {
 struct BoundsEntry {
   std::optional<double> reals[std::size(planning::kBoundReals)];
   std::optional<bool> tiesAcrossStages;
-  std::optional<uint64_t> candidates, searchNodes, innerSteps;
-  std::optional<std::string> schedule;
+  std::optional<uint64_t> candidates, searchNodes, innerSteps, overlapSteps;
+  std::optional<std::string> objective, compression, schedule;
+  std::optional<double> wanGbits;
 };
 struct TrainingEntry {
   uint64_t globalBatch = 0, stateBytes = 0;
@@ -141,7 +142,11 @@ template <> struct MappingTraits<BoundsEntry> {
     optional(io, "candidates", bounds.candidates);
     optional(io, "search_nodes", bounds.searchNodes);
     optional(io, "inner_steps", bounds.innerSteps);
+    optional(io, "overlap_steps", bounds.overlapSteps);
+    io.mapOptional("objective", bounds.objective);
+    io.mapOptional("compression", bounds.compression);
     io.mapOptional("schedule", bounds.schedule);
+    io.mapOptional("wan_gbits", bounds.wanGbits);
   }
 };
 
@@ -190,15 +195,25 @@ public:
     bounds.tiesAcrossStages = entry.tiesAcrossStages.value_or(false);
     bounds.candidates = entry.candidates.value_or(bounds.candidates);
     bounds.searchNodes = entry.searchNodes.value_or(bounds.searchNodes);
-    if (entry.innerSteps)
-      bounds.innerSteps = *entry.innerSteps;
-    if (entry.schedule) {
-      auto schedule = planning::parseSchedule(*entry.schedule);
-      if (schedule)
-        bounds.schedule = *schedule;
-      else
-        fault("bounds.schedule", "unknown schedule '" + *entry.schedule + "'");
-    }
+    bounds.innerSteps = entry.innerSteps;
+    bounds.overlapSteps = entry.overlapSteps;
+    bounds.wanGbits = entry.wanGbits;
+    if (entry.objective == "cost")
+      bounds.objective = planning::Objective::Cost;
+    else if (entry.objective && entry.objective != "throughput")
+      fault("bounds.objective",
+            "expected throughput or cost, got '" + *entry.objective + "'");
+    auto word = [&](const char *key, const std::optional<std::string> &text,
+                    auto parse, auto &value) {
+      if (!text)
+        return;
+      value = parse(*text);
+      if (!value)
+        fault(planning::in("bounds", key), "unknown '" + *text + "'");
+    };
+    word("compression", entry.compression, planning::parseCompression,
+         bounds.compression);
+    word("schedule", entry.schedule, planning::parseSchedule, bounds.schedule);
     return bounds;
   }
 
@@ -238,8 +253,7 @@ private:
       std::string place = planning::at(planning::in(path, "measured"), m);
       planning::ChipTimes &times = kind.measured.emplace_back();
       times.chip = measured.chip;
-      if (sized(planning::in(place, "scale"), measured.scale,
-                planning::kTimed))
+      if (sized(planning::in(place, "scale"), measured.scale, planning::kTimed))
         std::copy(measured.scale.begin(), measured.scale.end(),
                   times.scale.begin());
       for (auto [c, cell] : enumerate(measured.cells)) {
@@ -259,13 +273,12 @@ private:
       }
     }
     for (auto [s, sharded] : enumerate(entry.sharded))
-      kind.sharded.push_back(this->kind(
-          sharded, planning::at(planning::in(path, "sharded"), s)));
+      kind.sharded.push_back(
+          this->kind(sharded, planning::at(planning::in(path, "sharded"), s)));
     return kind;
   }
 
-  planning::Work work(const yamlio::WorkEntry &entry,
-                      const std::string &path) {
+  planning::Work work(const yamlio::WorkEntry &entry, const std::string &path) {
     planning::Work work;
     for (auto [i, key] : enumerate(planning::kWorkAffines))
       work.*key.field = affine(entry.affines[i], planning::in(path, key.name));

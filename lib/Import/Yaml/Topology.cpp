@@ -109,7 +109,8 @@ std::optional<TopologyFile> tombolo::readTopology(YamlFile file,
   if (!yamlio::read(file, entry, errors))
     return std::nullopt;
   Faults faults;
-  planning::Topology topology = yamlio::toTopology(entry, file.getName(), faults, errors);
+  planning::Topology topology =
+      yamlio::toTopology(entry, file.getName(), faults, errors);
   // What is of the wrong shape would only be found again.
   if (faults.empty())
     faults = topology.check();

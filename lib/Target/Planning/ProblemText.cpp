@@ -1,7 +1,7 @@
 //===- ProblemText.cpp - writing a planning problem -----------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Target/ProblemText.h"
@@ -162,9 +162,8 @@ private:
         if (exchange == Exchange())
           continue;
         os << ", " << kCollectiveKeys[c] << ": ";
-        list(std::initializer_list<double>{exchange.count,
-                                           exchange.bytes.constant,
-                                           exchange.bytes.perSample});
+        list(std::initializer_list<double>{
+            exchange.count, exchange.bytes.constant, exchange.bytes.perSample});
       }
       os << "}\n";
     }
@@ -198,18 +197,6 @@ private:
       write(sharded, inner + "  ");
   }
 
-  void bound(const char *key, uint64_t value) {
-    os << "  " << key << ": " << value << "\n";
-  }
-  void bound(const char *key, Schedule value) {
-    os << "  " << key << ": " << name(value) << "\n";
-  }
-  template <typename T>
-  void bound(const char *key, const std::optional<T> &value) {
-    if (value)
-      bound(key, *value);
-  }
-
   void bounds(const Bounds &bounds) {
     for (const auto &[key, field] : kBoundReals)
       os << "  " << key << ": " << real(bounds.*field) << "\n";
@@ -217,8 +204,18 @@ private:
        << (bounds.tiesAcrossStages ? "true" : "false") << "\n"
        << "  candidates: " << bounds.candidates
        << "\n  search_nodes: " << bounds.searchNodes << "\n";
-    bound("inner_steps", bounds.innerSteps);
-    bound("schedule", bounds.schedule);
+    os << "  objective: "
+       << (bounds.objective == Objective::Cost ? "cost" : "throughput") << "\n";
+    if (bounds.innerSteps)
+      os << "  inner_steps: " << *bounds.innerSteps << "\n";
+    if (bounds.overlapSteps)
+      os << "  overlap_steps: " << *bounds.overlapSteps << "\n";
+    if (bounds.compression)
+      os << "  compression: " << name(*bounds.compression) << "\n";
+    if (bounds.wanGbits)
+      os << "  wan_gbits: " << real(*bounds.wanGbits) << "\n";
+    if (bounds.schedule)
+      os << "  schedule: " << name(*bounds.schedule) << "\n";
   }
 };
 

@@ -1,7 +1,7 @@
 //===- YamlText.h - scalars that read back as they were -------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_LIB_TARGET_PLANNING_YAMLTEXT_H
@@ -20,9 +20,10 @@ inline std::string scalar(llvm::StringRef text) {
   // Digits and words like `null` would be read as something else elsewhere.
   bool plain = !text.empty() && llvm::isAlpha(text.front()) &&
                llvm::all_of(text,
-                      [](char c) {
-                        return llvm::isAlnum(c) || c == '-' || c == '_' || c == '/';
-                      }) &&
+                            [](char c) {
+                              return llvm::isAlnum(c) || c == '-' || c == '_' ||
+                                     c == '/';
+                            }) &&
                llvm::yaml::needsQuotes(text) == llvm::yaml::QuotingType::None;
   if (plain)
     return text.str();

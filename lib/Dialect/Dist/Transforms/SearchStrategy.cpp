@@ -18,7 +18,7 @@
 #include "tombolo/Import/YamlPlaces.h"
 #include "tombolo/Planning/Explain.h"
 #include "tombolo/Planning/Search.h"
-#include "tombolo/Support/Files.h"
+#include "tombolo/Support/Interrupt.h"
 #include "tombolo/Target/ProblemText.h"
 
 using namespace mlir;
@@ -54,18 +54,12 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
     auto placeOf = [&](StringRef path) -> Location {
       return file ? placeIn(file->file, path, &getContext()) : sites;
     };
-    auto problem = loadProblem(module, precision, globalBatch, stateBytes, pins,
-                               placeOf);
+    auto problem =
+        loadProblem(module, precision, globalBatch, stateBytes, pins, placeOf);
     if (failed(problem))
       return failure();
-    auto order = planning::parseSchedule(schedule);
-    if (!order || *order > planning::Schedule::OneFOneB)
-      return module.emitError("expected schedule 1f1b or gpipe, got '")
-             << schedule << "'";
-    problem->bounds.schedule = *order;
-    problem->bounds.innerSteps = innerSteps;
-    problem->bounds.candidates = candidates;
-    problem->bounds.searchNodes = searchNodes;
+    if (failed(setBounds(problem->bounds)))
+      return failure();
     planning::Faults faults = problem->check();
     for (const planning::Fault &fault : faults)
       module.emitError(fault.message);
@@ -78,10 +72,11 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
       problem->bounds.candidates =
           std::max<uint64_t>(candidates, 1 + planning::kAlternatives);
 
-    planning::SearchResult result = planning::search(*problem, pins);
+    planning::SearchHooks hooks;
+    hooks.interrupted = wasInterrupted;
+    planning::SearchResult result = planning::search(*problem, pins, hooks);
     if (!result.faults.empty()) {
-      for (const planning::Fault &fault :
-           ArrayRef(result.faults).drop_back())
+      for (const planning::Fault &fault : ArrayRef(result.faults).drop_back())
         emitError(placeOf(fault.path), fault.message);
       const planning::Fault &last = result.faults.back();
       InFlightDiagnostic error = emitError(placeOf(last.path), last.message);
@@ -95,9 +90,8 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
       return emitError(sites, "no strategy was found; raise --search-nodes");
     OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
     if (explain) {
-      module->setAttr(
-          kExplanationAttr,
-          builder.getStringAttr(planning::explain(*problem, pins, result)));
+      module->setAttr(kExplanationAttr, builder.getStringAttr(planning::explain(
+                                            *problem, pins, result)));
       if (result.strategies.size() > candidates)
         result.strategies.resize(std::max<uint64_t>(candidates, 1));
     }
@@ -116,10 +110,50 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
   }
 
   LogicalResult dump(const planning::Problem &problem) {
-    std::string text;
-    llvm::raw_string_ostream stream(text);
-    writeProblem(stream, problem);
-    return writeFile(dumpProblem, stream.str(), getOperation().getLoc());
+    std::error_code error;
+    llvm::raw_fd_ostream os(dumpProblem, error);
+    if (!error) {
+      writeProblem(os, problem);
+      os.close();
+      error = os.error();
+      os.clear_error();
+    }
+    if (error)
+      return getOperation().emitError("cannot write '")
+             << dumpProblem << "': " << error.message();
+    return success();
+  }
+
+  LogicalResult setBounds(planning::Bounds &bounds) {
+    auto wrong = [&](StringRef what, StringRef got) {
+      return getOperation().emitError("expected ")
+             << what << ", got '" << got << "'";
+    };
+    if (!schedule.empty()) {
+      bounds.schedule = planning::parseSchedule(schedule);
+      if (!bounds.schedule || *bounds.schedule > planning::Schedule::OneFOneB)
+        return wrong("schedule 1f1b or gpipe", schedule);
+    }
+    if (objective == "cost")
+      bounds.objective = planning::Objective::Cost;
+    else if (objective != "throughput")
+      return wrong("objective throughput or cost", objective);
+    if (!maxCompression.empty()) {
+      bounds.compression = planning::parseCompression(maxCompression);
+      if (!bounds.compression)
+        return wrong("compression none, bf16, int8 or int4", maxCompression);
+    }
+    if (maxInnerSteps != 0)
+      bounds.innerSteps = maxInnerSteps;
+    if (maxOverlap >= 0)
+      bounds.overlapSteps = maxOverlap;
+    if (maxWanGbits != 0)
+      bounds.wanGbits = maxWanGbits;
+    if (searchSeconds != 0)
+      bounds.searchSeconds = searchSeconds;
+    bounds.candidates = candidates;
+    bounds.searchNodes = searchNodes;
+    return success();
   }
 };
 
