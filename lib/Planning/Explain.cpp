@@ -60,6 +60,7 @@ public:
     for (size_t i = 0; i < strategy.islands.size(); ++i)
       island(i);
     server();
+    mixing();
     gains();
     alternatives();
     unused();
@@ -167,6 +168,50 @@ private:
                 secondsText(sync.seconds).c_str(), secondsText(lines).c_str(),
                 secondsText(latency).c_str(), secondsText(work).c_str(),
                 secondsText(ranks).c_str(), sync.connections));
+  }
+
+  /// What the types of chip reach alone, which equivalent compute compares
+  /// with.
+  void mixing() {
+    if (!prediction.equivalentCompute)
+      return;
+    const Topology &topology = problem.topology;
+    auto peakOf = [&](const Pool &pool) {
+      return static_cast<double>(pool.chips()) *
+             topology.chipOf(pool).peakFlops(problem.precision());
+    };
+    double peak = 0;
+    std::map<std::string, double> types;
+    for (const Site &site : topology.sites)
+      for (const Pool &pool : site.pools) {
+        peak += peakOf(pool);
+        types[pool.chip] += peakOf(pool);
+      }
+    line(
+        format("equivalent compute %.3f, of the best plan of each type of chip "
+               "in one site by itself:",
+               *prediction.equivalentCompute));
+    for (const auto &[chip, part] : types) {
+      Problem alone = problem;
+      for (Site &site : alone.topology.sites)
+        std::erase_if(site.pools,
+                      [&](const Pool &pool) { return pool.chip != chip; });
+      std::erase_if(alone.topology.sites,
+                    [](const Site &site) { return site.pools.empty(); });
+      double batch =
+          static_cast<double>(problem.training.globalBatch) * part / peak;
+      alone.training.globalBatch =
+          std::max<uint64_t>(1, static_cast<uint64_t>(std::llround(batch)));
+      // One token by what they reach.
+      Prediction one;
+      one.tokensPerSecond = 1;
+      equivalentCompute(alone, Strategy(), one);
+      if (one.equivalentCompute && *one.equivalentCompute > 0)
+        line(format("  %s, batch %llu: %.1f tokens/s; here all together %.1f",
+                    chip.c_str(),
+                    static_cast<unsigned long long>(alone.training.globalBatch),
+                    1 / *one.equivalentCompute, prediction.tokensPerSecond));
+    }
   }
 
   //===--------------------------------------------------------------------===//

@@ -89,23 +89,24 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
     if (result.strategies.empty())
       return emitError(sites, "no strategy was found; raise --search-nodes");
     OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
-    if (explain) {
-      module->setAttr(kExplanationAttr, builder.getStringAttr(planning::explain(
-                                            *problem, pins, result)));
-      if (result.strategies.size() > candidates)
-        result.strategies.resize(std::max<uint64_t>(candidates, 1));
-    }
-    auto placeOfOp = [&](const std::string &path) -> Location {
-      return file ? placeOf(path) : module.getLoc();
-    };
-    for (planning::Candidate &candidate : result.strategies) {
+    size_t kept = std::min<size_t>(result.strategies.size(),
+                                   std::max<uint64_t>(candidates, 1));
+    for (planning::Candidate &candidate :
+         MutableArrayRef(result.strategies).take_front(kept))
       if (baseline || !pins.isWhole())
         planning::equivalentCompute(*problem, candidate.strategy,
                                     candidate.prediction);
+    if (explain)
+      module->setAttr(kExplanationAttr, builder.getStringAttr(planning::explain(
+                                            *problem, pins, result)));
+    result.strategies.resize(kept);
+    auto placeOfOp = [&](const std::string &path) -> Location {
+      return file ? placeOf(path) : module.getLoc();
+    };
+    for (planning::Candidate &candidate : result.strategies)
       setFigures(
           buildStrategy(builder, placeOfOp, candidate.strategy, globalBatch),
           candidate.prediction, result);
-    }
     return success();
   }
 
