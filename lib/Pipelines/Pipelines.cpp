@@ -60,10 +60,17 @@ void addStrategyPasses(OpPassManager &manager,
   search.globalBatch = options.globalBatch;
   search.precision = lowering.precision;
   search.stateBytes = stateBytes;
-  search.innerSteps = options.innerSteps;
+  search.objective = options.objective;
+  search.maxInnerSteps = options.maxInnerSteps;
+  search.maxOverlap = options.maxOverlap;
+  search.maxCompression = options.maxCompression;
+  search.maxWanGbits = options.maxWanGbits;
   search.searchNodes = options.searchNodes;
+  search.searchSeconds = options.searchSeconds;
   search.strategy = options.strategy;
   search.baseline = options.baseline;
+  search.dumpProblem = options.dumpProblem;
+  search.explain = options.explain;
   manager.addPass(dist::createDistSearchStrategy(search));
   manager.addPass(dist::createDistSelectStrategy());
   // Proof: changes nothing. Here, because it needs the blocks that the search

@@ -22,9 +22,9 @@ static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 /// Seconds of a boundary tensor from replicas of `from` chips to replicas of
 /// `to`. What every chip has whole goes over once, in pieces, and is put
 /// together there; parts go as they are.
-static double boundarySeconds(const Transfer &transfer, double wholeBytes,
-                              double localBytes, uint64_t from,
-                              const ReplicaChips &to) {
+double boundarySeconds(const Transfer &transfer, double wholeBytes,
+                       double localBytes, uint64_t from,
+                       const ReplicaChips &to) {
   bool isWhole = localBytes >= wholeBytes;
   double pieces = static_cast<double>(
       isWhole ? std::max<uint64_t>(1, std::min(from, to.count)) : 1);
@@ -267,13 +267,21 @@ chunkRuns(const ModelProfile &model, const Island &island, size_t stage) {
 }
 
 Prediction evaluate(const Problem &problem, const Strategy &strategy) {
+  std::vector<IslandPrediction> islands;
+  for (size_t i = 0; i < strategy.islands.size(); ++i)
+    islands.push_back(evaluateIsland(problem, strategy, i));
+  return evaluate(problem, strategy, islands);
+}
+
+Prediction evaluate(const Problem &problem, const Strategy &strategy,
+                    const std::vector<IslandPrediction> &islands) {
   Prediction result;
   double round = 0, samples = 0, chipSeconds = 0, idle = 0, crossed = 0;
   double steps =
       strategy.server ? static_cast<double>(strategy.server->innerSteps) : 1;
   for (size_t i = 0; i < strategy.islands.size(); ++i) {
     const Island &island = strategy.islands[i];
-    result.islands.push_back(evaluateIsland(problem, strategy, i));
+    result.islands.push_back(islands[i]);
     const IslandPrediction &prediction = result.islands.back();
     double own = strategy.server && island.innerSteps
                      ? static_cast<double>(*island.innerSteps)

@@ -445,9 +445,11 @@ Faults Problem::check() const {
     fault("memory_margin", "the memory margin must be at least 0 and below 1");
   if (!(bounds.serverBytesPerSecond > 0))
     fault("server_bytes_per_second", "the server's rate must be positive");
-  if (bounds.innerSteps == 0 || bounds.innerSteps > kMaxBatch)
+  if (bounds.mostInnerSteps() == 0 || bounds.mostInnerSteps() > kMaxBatch)
     fault("inner_steps", "inner_steps must be from 1 to " + number(kMaxBatch) +
-                             ", got " + number(bounds.innerSteps));
+                             ", got " + number(bounds.mostInnerSteps()));
+  if (bounds.wanGbits && !(*bounds.wanGbits > 0))
+    fault("wan_gbits", "the rate between sites must be positive");
   if (!faults.empty())
     return faults;
   for (size_t s = 0; s < topology.sites.size(); ++s)

@@ -160,8 +160,17 @@ bool shardsOptimizer(const Problem &problem, uint64_t replicas);
 /// What a stage may use of a chip's memory.
 double availableBytes(const Problem &problem, const Chip &chip);
 
+/// Seconds of a boundary tensor from replicas of `from` chips to replicas of
+/// `to`: `localBytes` on each chip that sends, of `wholeBytes` in all.
+double boundarySeconds(const Transfer &transfer, double wholeBytes,
+                       double localBytes, uint64_t from,
+                       const ReplicaChips &to);
+
 /// Foretells a strategy that `Problem::verify` accepts.
 Prediction evaluate(const Problem &problem, const Strategy &strategy);
+/// The same with islands that are foretold already: other servers are cheap.
+Prediction evaluate(const Problem &problem, const Strategy &strategy,
+                    const std::vector<IslandPrediction> &islands);
 IslandPrediction evaluateIsland(const Problem &problem,
                                 const Strategy &strategy, size_t island);
 

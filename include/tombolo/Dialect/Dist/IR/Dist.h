@@ -63,6 +63,9 @@ void setFigures(StrategyOp op, const planning::Prediction &prediction,
 /// there are not as many islands, stages and groups as the strategy has.
 std::optional<planning::Prediction> toPrediction(StrategyOp op);
 
+/// Of a module: what dist-search-strategy says about its best strategy.
+inline constexpr llvm::StringLiteral kExplanationAttr = "dist.explanation";
+
 /// A module's strategies with their predictions and the figures of their
 /// search, as `dist-search-strategy` wrote them. Fails with a diagnostic where
 /// they are missing.
