@@ -1,7 +1,7 @@
 //===- PipelineTime.cpp - how long a pipeline's step takes ----------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 //
@@ -15,7 +15,9 @@
 #include "tombolo/Planning/PipelineTime.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
+#include <optional>
 
 namespace tombolo::planning {
 
@@ -52,47 +54,18 @@ struct Lane {
   uint64_t share = 1;        // microbatches it takes in a turn
   uint64_t start = 0;        // its first place in the turn
   uint64_t microbatches = 0; // its own
-  StageSchedule schedule;
-
-  // The next call: in which phase, iteration and half.
-  size_t phase = 0;
-  uint64_t iteration = 0;
-  bool backwardNext = false;
+  std::shared_ptr<const StageSchedule> schedule;
+  std::optional<ScheduleCursor> next; // into `schedule`
 
   double free = 0; // when the last call ended
   double sendForwardFree = 0;
   double sendBackwardFree = 0;
 
-  bool done() const { return phase == schedule.phases.size(); }
-
-  /// Skips halves that a phase does not have.
-  void settle() {
-    while (!done()) {
-      const Phase &now = schedule.phases[phase];
-      if (!backwardNext && now.forward)
-        return;
-      backwardNext = true;
-      if (now.backward)
-        return;
-      stepOver();
-    }
+  void follow(StageSchedule order) {
+    schedule = std::make_shared<const StageSchedule>(std::move(order));
+    next.emplace(*schedule);
   }
-  void advance() {
-    if (!backwardNext)
-      backwardNext = true;
-    else
-      stepOver();
-    settle();
-  }
-
-private:
-  void stepOver() {
-    backwardNext = false;
-    if (++iteration == schedule.phases[phase].count) {
-      iteration = 0;
-      ++phase;
-    }
-  }
+  bool done() const { return next->done(); }
 };
 
 struct StageLanes {
@@ -112,11 +85,10 @@ PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches) {
   auto runWhatCan = [&](size_t stage) {
     bool moved = false;
     for (Lane &lane : stages[stage].lanes) {
-      for (; !lane.done(); lane.advance()) {
-        const Phase &phase = lane.schedule.phases[lane.phase];
-        bool backward = lane.backwardNext;
-        uint64_t own =
-            (backward ? *phase.backward : *phase.forward) + lane.iteration;
+      for (; !lane.done(); ++*lane.next) {
+        ChunkCall call = **lane.next;
+        bool backward = call.pass != Pass::Forward;
+        uint64_t own = call.microbatch;
         uint64_t j = own / lane.share * stages[stage].turn + lane.start +
                      own % lane.share;
         double came = backward ? backwardCame[stage][j] : forwardCame[stage][j];
@@ -195,8 +167,7 @@ PipelineTime pipelineTime(Schedule schedule,
       Lane lane;
       lane.times = stages[s];
       lane.microbatches = all;
-      lane.schedule = scheduleStage(schedule, stages.size(), s, all);
-      lane.settle();
+      lane.follow(scheduleStage(schedule, stages.size(), s, all));
       lanes[s].lanes.push_back(lane);
     }
     return lanes;
@@ -242,9 +213,8 @@ PipelineTime pipelineTime(const Island &island,
           lane.share = stage.replicas[g].share;
           lane.start = start;
           lane.microbatches = all / lanes[s].turn * lane.share;
-          lane.schedule = scheduleStage(island.schedule, island.stages.size(),
-                                        s, lane.microbatches);
-          lane.settle();
+          lane.follow(scheduleStage(island.schedule, island.stages.size(), s,
+                                    lane.microbatches));
           start += lane.share;
           lanes[s].lanes.push_back(lane);
         }
