@@ -66,6 +66,8 @@ public:
 
   /// Of the resource's capacity now, as a fraction.
   double load(std::uint32_t resource) const;
+  /// Of a flow, in bytes per second.
+  double rate(std::uint32_t flow) const { return flows[flow].rate; }
   /// Flows that use it now.
   std::size_t flowsOn(std::uint32_t resource) const {
     return resources[resource].flows.size();

@@ -38,7 +38,8 @@ Run::Run(const Plan &plan, const Places &places, const SimOptions &options,
     Fold &fold = steps[i]->fold();
     folds.push_back(&fold);
     IslandState &state = states.emplace_back();
-    state.received.assign(fragments, false);
+    // Without a push there is nothing to wait for.
+    state.received.assign(fragments, true);
     state.begin.starts.assign(fold.classes().size(), 0);
     std::set<std::uint32_t> sites;
     for (const RankClass &one : fold.classes())
@@ -461,7 +462,7 @@ void Run::restart(std::uint32_t i) {
           exchange->round(0) * plan.server().inner_steps(), 0);
     figures[i].downSeconds += now - state.downSince;
     state.down = false;
-    std::fill(state.received.begin(), state.received.end(), false);
+    std::fill(state.received.begin(), state.received.end(), true);
     std::fill(state.begin.starts.begin(), state.begin.starts.end(), 0);
     state.base = now;
     say("island " + std::to_string(i) + " trains again, at step " +
