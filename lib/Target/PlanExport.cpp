@@ -11,6 +11,8 @@
 
 #include "tombolo/Target/PlanExport.h"
 
+#include "PlanTimes.h"
+
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 #include "tombolo/schema/plan.pb.h"
 
@@ -449,21 +451,31 @@ public:
     message.set_format_version(1);
     if (failed(exportHead()))
       return failure();
-    llvm::StringMap<unsigned> segments, programs;
+    llvm::StringMap<unsigned> segments;
     for (auto segment : module.getOps<SegmentOp>()) {
       segments[segment.getSymName()] = message.segments_size();
       if (failed(SegmentExport(segment, *message.add_segments()).run()))
         return failure();
     }
-    for (auto program : module.getOps<ProgramOp>()) {
-      programs[program.getSymName()] = message.programs_size();
-      if (failed(
-              ProgramExport(program, *message.add_programs(), segments, inputs)
-                  .run()))
-        return failure();
-    }
+    FailureOr<PlanTimes> times = PlanTimes::create(module);
+    if (failed(times))
+      return failure();
+    times->exportTopology(message);
+    ProgramNumbers programs;
+    for (auto program : module.getOps<ProgramOp>())
+      for (StringRef chip : times->chipsOf(program)) {
+        unsigned number = message.programs_size();
+        v1::Program &to = *message.add_programs();
+        if (failed(ProgramExport(program, to, segments, inputs).run()))
+          return failure();
+        auto others = programs[program.getSymName()].size();
+        programs[program.getSymName()][chip] = number;
+        if (others > 0)
+          to.set_name(to.name() + " on " + chip.str());
+        times->exportSeconds(chip, to);
+      }
     for (auto island : module.getOps<IslandOp>())
-      if (failed(exportIsland(island, programs)))
+      if (failed(exportIsland(island, programs, *times)))
         return failure();
     for (auto server : module.getOps<ServerOp>())
       if (failed(exportServer(server)))
@@ -529,8 +541,12 @@ private:
     return success();
   }
 
-  LogicalResult exportIsland(IslandOp island,
-                             const llvm::StringMap<unsigned> &programs) {
+  /// By name and type of chip: a program that runs on several types is written
+  /// once for each, with its times there.
+  using ProgramNumbers = llvm::StringMap<llvm::StringMap<unsigned>>;
+
+  LogicalResult exportIsland(IslandOp island, const ProgramNumbers &programs,
+                             const PlanTimes &times) {
     v1::Island &to = *message.add_islands();
     for (Attribute site : island.getSites())
       to.add_sites(cast<StringAttr>(site).str());
@@ -550,7 +566,7 @@ private:
         toGroup.set_count(group.getCount());
         toGroup.set_tensor_parallel(group.getTensorParallel());
         toGroup.set_share(group.getShare());
-        toGroup.set_program(program->second);
+        toGroup.set_program(program->second.lookup(times.chipOf(group)));
       }
     }
     return success();

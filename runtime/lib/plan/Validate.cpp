@@ -257,6 +257,12 @@ void validatePlan(const Plan &plan) {
     validateProgram(plan, plan.programs(i), uses[static_cast<std::size_t>(i)],
                     "program " + std::to_string(i) + " '" +
                         plan.programs(i).name() + "'");
+  if (plan.has_topology())
+    validateTopology(plan);
+  for (int i = 0; i < plan.programs_size(); ++i)
+    validateSegmentSeconds(plan, plan.programs(i),
+                           "program " + std::to_string(i) + " '" +
+                               plan.programs(i).name() + "'");
   for (int i = 0; i < plan.islands_size(); ++i)
     validateOwners(plan, static_cast<std::uint32_t>(i));
   for (int i = 0; i < plan.programs_size(); ++i)

@@ -100,6 +100,13 @@ void validateProgram(const Plan &plan, const plan::v1::Program &program,
                      const std::vector<ProgramUse> &uses,
                      const std::string &place);
 
+/// `Plan.topology`, and that every rank has a chip in it.
+void validateTopology(const Plan &plan);
+
+/// `Program.segment_seconds`: with a topology, one for each segment called.
+void validateSegmentSeconds(const Plan &plan, const plan::v1::Program &program,
+                            const std::string &place);
+
 /// Parameter families, slices, regions and states of one program.
 void validateMemory(const Plan &plan, const plan::v1::Program &program,
                     const std::vector<ProgramUse> &uses,
