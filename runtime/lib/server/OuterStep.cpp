@@ -13,6 +13,8 @@
 
 #include "tombolo/runtime/server/OuterState.h"
 
+#include "simd/Loops.h"
+
 #include <algorithm>
 
 using namespace tombolo::runtime;
@@ -59,31 +61,19 @@ void tombolo::runtime::outerStep(OuterOptimizer optimizer, double learningRate,
   const float m = static_cast<float>(momentum);
   // Blocks that stay in the cache between the passes.
   constexpr std::size_t kBlock = 4096;
-  float sum[kBlock];
+  const outer::Loops &loops = outer::selectLoops();
+  float sum[kBlock], update[kBlock];
   for (std::size_t begin = 0; begin < parameters.size(); begin += kBlock) {
     std::size_t count = std::min(kBlock, parameters.size() - begin);
-    const float *first = members[active[0]].delta.data() + begin;
-    const float firstFactor = factors[active[0]];
-    for (std::size_t k = 0; k < count; ++k)
-      sum[k] = firstFactor * first[k];
-    for (std::size_t i = 1; i < active.size(); ++i) {
-      const float *delta = members[active[i]].delta.data() + begin;
-      const float factor = factors[active[i]];
-      for (std::size_t k = 0; k < count; ++k)
-        sum[k] = sum[k] + factor * delta[k];
-    }
+    loops.scale(members[active[0]].delta.data() + begin, factors[active[0]],
+                count, sum);
+    for (std::size_t i = 1; i < active.size(); ++i)
+      loops.addScaled(members[active[i]].delta.data() + begin,
+                      factors[active[i]], count, sum);
     float *v = velocity.data() + begin;
     float *g = parameters.data() + begin;
-    if (optimizer == OuterOptimizer::Nesterov) {
-      for (std::size_t k = 0; k < count; ++k) {
-        v[k] = m * v[k] + sum[k];
-        g[k] = g[k] - lr * (sum[k] + m * v[k]);
-      }
-    } else {
-      for (std::size_t k = 0; k < count; ++k) {
-        v[k] = m * v[k] + sum[k];
-        g[k] = g[k] - lr * v[k];
-      }
-    }
+    (optimizer == OuterOptimizer::Nesterov ? loops.nesterov : loops.sgd)(
+        sum, v, count, lr, m, update);
+    loops.subtract(g, update, count, g);
   }
 }
