@@ -76,6 +76,7 @@ private:
             std::span<const std::int64_t> variables);
   void load(const Load &load, std::span<const std::int64_t> variables);
   void stamp(const Stamp &stamp, std::span<const std::int64_t> variables);
+  void apply(std::uint32_t fragment);
 
   // Around steps.
   void report(std::uint64_t step, double seconds);
@@ -408,7 +409,7 @@ void Rank::Impl::execute(const Instruction &instruction,
     return exchange->beginPush(instruction.push().fragment(),
                                finishing ? currentStep : currentStep + 1);
   case Instruction::kApply:
-    return exchange->apply(instruction.apply().fragment());
+    return apply(instruction.apply().fragment());
   default:
     throw Error(Status::Failed, "an instruction without action");
   }
@@ -476,6 +477,22 @@ void Rank::Impl::stamp(const Stamp &stamp,
                           evaluate(stamp.block(), variables, self)};
   device.copyToDevice(at(stamp.address(), variables),
                       std::as_bytes(std::span(words)));
+}
+
+void Rank::Impl::apply(std::uint32_t fragment) {
+  if (exchange->apply(fragment, finishing ? currentStep : currentStep + 1) !=
+      Exchange::Applied::Reset)
+    return;
+  for (const LocalParameter &parameter : parameters) {
+    if (!parameter.trainable || parameter.fragment != fragment)
+      continue;
+    for (const StateRegion &state : program.states()) {
+      ParameterPart part = statePart(program, state, parameter, self.replica);
+      std::vector<float> zeros(part.parameter.localElements);
+      if (!zeros.empty())
+        putFloats(part.address, zeros);
+    }
+  }
 }
 
 // --------------------------------------------------------------- around steps
@@ -663,6 +680,8 @@ void Rank::Impl::run() {
     finishing = true;
     if (firstStep < options.steps) {
       lanes.run(Phase::Finish, currentStep);
+      if (exchange)
+        exchange->end(currentStep);
       if (isCheckpointStep(options.steps))
         saveCheckpoint(options.steps);
     }

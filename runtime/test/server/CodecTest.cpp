@@ -6,7 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "tombolo/runtime/server/Codec.h"
+#include "PlainCodec.h"
 
 #include "simd/Loops.h"
 
@@ -20,60 +20,12 @@
 #include <vector>
 
 using namespace tombolo::runtime;
+using namespace tombolo::runtime::test;
 
 namespace {
 
 constexpr Compression kAll[] = {Compression::None, Compression::Bf16,
                                 Compression::Int8, Compression::Int4};
-
-/// The format once more, element by element, with the C library's rounding.
-std::vector<std::byte> plainEncode(Compression compression,
-                                   const std::vector<float> &x) {
-  std::vector<std::byte> out;
-  auto put = [&](const auto &value) {
-    const auto *bytes = reinterpret_cast<const std::byte *>(&value);
-    out.insert(out.end(), bytes, bytes + sizeof value);
-  };
-  for (std::size_t begin = 0; begin < x.size(); begin += 256) {
-    std::size_t end = std::min(begin + 256, x.size());
-    if (compression == Compression::None || compression == Compression::Bf16) {
-      for (std::size_t k = begin; k < end; ++k) {
-        if (compression == Compression::None) {
-          put(x[k]);
-          continue;
-        }
-        std::uint32_t bits;
-        std::memcpy(&bits, &x[k], 4);
-        std::uint32_t low = bits & 0xffff, high = bits >> 16;
-        high += low > 0x8000 || (low == 0x8000 && high % 2 == 1);
-        put(static_cast<std::uint16_t>(high));
-      }
-      continue;
-    }
-    int most = compression == Compression::Int8 ? 127 : 7;
-    float largest = 0;
-    for (std::size_t k = begin; k < end; ++k)
-      largest = std::max(largest, std::fabs(x[k]));
-    volatile float scale = largest / static_cast<float>(most);
-    put(static_cast<float>(scale));
-    std::vector<int> q;
-    for (std::size_t k = begin; k < end; ++k) {
-      volatile float ratio = scale == 0 ? 0 : x[k] / scale;
-      int rounded = static_cast<int>(std::nearbyint(ratio));
-      q.push_back(std::clamp(rounded, -most, most));
-    }
-    if (compression == Compression::Int8) {
-      for (int value : q)
-        put(static_cast<std::int8_t>(value));
-    } else {
-      for (std::size_t k = 0; k < q.size(); k += 2) {
-        int high = k + 1 < q.size() ? q[k + 1] : 0;
-        put(static_cast<std::uint8_t>((q[k] & 15) | (high & 15) << 4));
-      }
-    }
-  }
-  return out;
-}
 
 std::vector<float> randomValues(std::mt19937 &random, std::size_t count) {
   std::normal_distribution<float> normal;
