@@ -99,8 +99,10 @@ IslandPrediction evaluateIsland(const Problem &problem,
       p.memory = memoryUse(problem, runs, microbatch, p.microbatchesInFlight,
                            stage.recompute, s == 0, s + 1 == count,
                            {group.tensorParallel, parts});
-      if (strategy.server) // f32, as the gradients
-        p.memory.host = p.memory.gradients;
+      if (strategy.server) // f32, as the gradients: base and error feedback
+        p.memory.host =
+            p.memory.gradients *
+            (strategy.server->compression == Compression::None ? 1 : 2);
       p.availableBytes = availableBytes(problem, chip);
       // To the slowest of the neighbour's groups.
       auto send = [&](size_t other, const Affine &whole, const Affine &local,

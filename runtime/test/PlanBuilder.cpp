@@ -581,7 +581,7 @@ void addServer(Plan &plan, std::uint64_t innerSteps, const std::string &site) {
       else
         for (std::uint64_t dim : family.dims())
           bytes *= dim;
-      host += family.trainable() && family.owner() ? bytes : 0;
+      host += family.trainable() ? bytes : 0;
     }
     program.set_host_bytes(host);
   }

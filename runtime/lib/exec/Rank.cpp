@@ -565,7 +565,8 @@ void Rank::Impl::evaluateHeldOut(LaneRunner &lanes, std::uint64_t stepsDone) {
   events.evaluation(metrics);
 }
 
-/// With a server only where the local parameters are the global ones.
+/// With a server only where the local parameters are the global ones: at the
+/// end alone when there are several fragments or training goes on meanwhile.
 bool Rank::Impl::isCheckpointStep(std::uint64_t stepsDone) const {
   if (options.checkpointDir.empty())
     return false;
@@ -575,6 +576,8 @@ bool Rank::Impl::isCheckpointStep(std::uint64_t stepsDone) const {
   if (every == 0 || every >= options.steps)
     return false;
   if (plan.has_server()) {
+    if (plan.server().fragments() > 1 || plan.server().overlap_steps() > 0)
+      return false;
     std::uint64_t round = plan.server().inner_steps();
     if (__builtin_mul_overflow(every / round + (every % round != 0), round,
                                &every))
