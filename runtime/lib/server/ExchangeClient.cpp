@@ -82,7 +82,7 @@ public:
                ArenaAccess access);
   ~RankExchange() override;
 
-  void begin(std::uint64_t stepsDone) override;
+  std::uint64_t begin(std::uint64_t stepsDone) override;
   void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) override;
   Applied apply(std::uint32_t fragment, std::uint64_t stepsDone) override;
   void end(std::uint64_t stepsDone) override;
@@ -235,10 +235,8 @@ void RankExchange::beginStart(std::uint64_t stepsDone) {
   }
 }
 
-void RankExchange::begin(std::uint64_t stepsDone) {
-  if (begun)
-    throw Error(Status::Failed, "the exchange has begun already");
-  if (options.island == 0)
+std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
+  if (options.island == 0 && !begun)
     beginStart(stepsDone);
   for (HeldTensor &held : tensors)
     held.base.resize(held.elements);
@@ -270,11 +268,14 @@ void RankExchange::begin(std::uint64_t stepsDone) {
       installBase(*held);
     }
     fragments[f].version = reply.go_on_from();
+    // A restarted island goes on where the others are: what it pushed of the
+    // steps before is committed, or lost for good.
+    if (f == 0 && options.incarnation > 0 && reply.go_on_from() != expected)
+      stepsDone = reply.go_on_from() * options.innerSteps;
     fragments[f].stepsDone = stepsDone;
   }
-  begun = true;
-  if (options.rank != 0)
-    return;
+  if (std::exchange(begun, true) || options.rank != 0)
+    return stepsDone;
   heart = std::thread([this] {
     auto pause = std::chrono::duration<double>(options.heartbeatSeconds);
     std::unique_lock lock(heartMutex);
@@ -284,6 +285,7 @@ void RankExchange::begin(std::uint64_t stepsDone) {
       lock.lock();
     }
   });
+  return stepsDone;
 }
 
 // ------------------------------------------------------------------- a round

@@ -448,7 +448,8 @@ PushResult FragmentState::push(const PushPart &part,
 }
 
 std::shared_ptr<RoundClosing>
-FragmentState::closeIfDue(const std::vector<bool> &live, double now) {
+FragmentState::closeIfDue(const std::vector<bool> &live, std::size_t quorum,
+                          double now) {
   if (!newest || closing || !firstCommitSeconds)
     return nullptr;
   std::vector<std::uint32_t> members;
@@ -459,22 +460,19 @@ FragmentState::closeIfDue(const std::vector<bool> &live, double now) {
     else if (live[island] && !isRefused(island))
       everyLiveIsland = false;
   }
-  std::size_t quorum =
-      std::clamp<std::size_t>(config.quorum, 1, contributions.size());
   bool late = now - *firstCommitSeconds >= config.deadlineSeconds;
   if (members.size() < quorum || !(everyLiveIsland || late))
     return nullptr;
   return closeRound(std::move(members), now);
 }
 
-bool FragmentState::isPending() const {
+bool FragmentState::isPending(std::size_t quorum) const {
   if (closing)
     return true;
   std::size_t committed = 0;
   for (std::uint32_t island = 0; island < contributions.size(); ++island)
     committed += isCommitted(island);
-  return committed >=
-         std::clamp<std::size_t>(config.quorum, 1, contributions.size());
+  return committed >= quorum;
 }
 
 bool FragmentState::isRefused(std::uint32_t island) const {

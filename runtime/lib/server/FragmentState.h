@@ -77,7 +77,7 @@ public:
 
   /// Closes the open round when it is time to. `live` has one entry per island.
   std::shared_ptr<RoundClosing> closeIfDue(const std::vector<bool> &live,
-                                           double now);
+                                           std::size_t quorum, double now);
   void publish(const RoundClosing &closing);
   Receipt receipt(std::uint32_t island, std::uint64_t round,
                   std::uint64_t step);
@@ -85,7 +85,7 @@ public:
                                     std::uint64_t incarnation);
   std::optional<std::string> overdue(double now);
   /// Something is whole and not yet published.
-  bool isPending() const;
+  bool isPending(std::size_t quorum) const;
 
   std::shared_ptr<const Version> current() const { return newest; }
   std::shared_ptr<const Version> version(std::uint64_t version) const;

@@ -133,7 +133,7 @@ PushResult OuterState::push(const PushPart &part,
   PushResult result = fragment.push(part, data, now);
   // What was refused for good may have been what a round has waited for.
   if ((result.committed && !result.closing) || result.discarded)
-    result.closing = fragment.closeIfDue(liveIslands(now), now);
+    result.closing = fragment.closeIfDue(liveIslands(now), quorum(), now);
   return result;
 }
 
@@ -161,6 +161,15 @@ bool OuterState::isLive(std::uint32_t island, double now) const {
   return !firstSeconds || now - *firstSeconds <= settings.startSeconds;
 }
 
+/// Those that have done all their steps bring nothing any more.
+std::size_t OuterState::quorum() const {
+  std::size_t present = 0;
+  for (const Presence &presence : islands)
+    present += !presence.left;
+  return std::clamp<std::size_t>(settings.quorum, 1,
+                                 std::max<std::size_t>(1, present));
+}
+
 std::vector<bool> OuterState::liveIslands(double now) const {
   std::vector<bool> live;
   for (std::uint32_t island = 0; island < islands.size(); ++island)
@@ -179,7 +188,7 @@ std::vector<std::shared_ptr<RoundClosing>> OuterState::tick(double now) {
   std::vector<std::shared_ptr<RoundClosing>> due;
   std::vector<bool> live = liveIslands(now);
   for (const auto &fragment : fragments)
-    if (auto closing = fragment->closeIfDue(live, now))
+    if (auto closing = fragment->closeIfDue(live, quorum(), now))
       due.push_back(std::move(closing));
   return due;
 }
@@ -189,7 +198,7 @@ bool OuterState::isFinished(double now) const {
     if (isLive(island, now))
       return false;
   for (const auto &fragment : fragments)
-    if (fragment->isPending())
+    if (fragment->isPending(quorum()))
       return false;
   return true;
 }

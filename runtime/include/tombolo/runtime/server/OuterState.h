@@ -306,6 +306,7 @@ private:
     bool left = false;
   };
   std::vector<bool> liveIslands(double now) const;
+  std::size_t quorum() const;
 
   OuterConfig settings;
   std::vector<std::unique_ptr<FragmentState>> fragments;
