@@ -162,9 +162,6 @@ Faults supportedBySlice(const Strategy &strategy) {
       notYet("server.fragments", "more than one fragment");
     if (server->overlapSteps > 0)
       notYet("server.overlap_steps", "overlapping the outer synchronisation");
-    if (server->compression != Compression::None)
-      notYet("server.compression",
-             std::string("compression ") + name(server->compression));
     for (const auto &[index, place] : server->placement)
       if (!place.backup.empty())
         notYet("server.placement", "a backup of a fragment");

@@ -24,7 +24,8 @@ struct MemoryUse {
   double feeds = 0;      // model inputs and labels
   double scratch = 0;    // gradients inside the stage, workspace
   /// On the host and not on the chip, so not in the total: what a rank that
-  /// talks to the parameter server keeps of the last global version.
+  /// talks to the parameter server keeps of the last global version, and of what
+  /// compression has lost.
   double host = 0;
 
   double total() const {

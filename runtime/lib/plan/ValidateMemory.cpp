@@ -215,16 +215,21 @@ void validateHostBytes(const Plan &plan, const Program &program,
                        const std::string &place) {
   std::uint64_t host = 0;
   for (const LocalParameter &parameter : expandParameters(program)) {
-    if (!plan.has_server() || !parameter.trainable || !parameter.owner)
+    if (!plan.has_server() || !parameter.trainable)
       continue;
-    host += parameter.localElements * 4;
+    bool compressed =
+        plan.server().compression() != Server::COMPRESSION_NONE &&
+        plan.server().compression() != Server::COMPRESSION_UNSPECIFIED;
+    host += parameter.localElements * (parameter.owner && compressed ? 8 : 4);
     if (host > kMaxBytes)
-      throw Error(place, ": owns too many elements");
+      throw Error(place, ": holds too many elements");
   }
   if (program.host_bytes() != host)
-    throw Error(place, ": expected host_bytes of ", host,
-                " (4 for each element that it owns, with a server), got ",
-                program.host_bytes());
+    throw Error(
+        place, ": expected host_bytes of ", host,
+        " (with a server 4 for each trainable element, and 4 more for each "
+        "that it owns when pushes are compressed), got ",
+        program.host_bytes());
 }
 
 namespace {
