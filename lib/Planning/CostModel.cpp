@@ -19,18 +19,8 @@ static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Compute
 //===----------------------------------------------------------------------===//
 
-double seconds(const Chip &chip, Precision precision, const Work &work,
-               double samples) {
-  double flops = work.flops.at(samples), bytes = work.bytes.at(samples);
-  double rate = chip.flopsPerSecond(precision);
-  double compute = flops > 0 ? (rate > 0 ? flops / rate : kInfinity) : 0;
-  return std::max(compute, bytes > 0 ? bytes / chip.bytesPerSecond() : 0);
-}
-
-/// A kind's figures over so many chips. `verify` has seen to it that there are
-/// some.
-static const BlockKind &figuresOf(const Problem &problem, size_t kind,
-                                  uint64_t chips) {
+const BlockKind &figuresOf(const Problem &problem, size_t kind,
+                           uint64_t chips) {
   const BlockKind &whole = problem.model.kinds[kind];
   const BlockKind *sharded = whole.on(chips);
   return sharded ? *sharded : whole;
@@ -48,13 +38,17 @@ StageTimes blockSeconds(const Problem &problem,
   for (const BlockRun &run : runs) {
     const BlockKind &kind = figuresOf(problem, run.kind, replica.count);
     double count = static_cast<double>(run.count);
+    double ratio = chip.overheads.correction(
+        replica.count, kind.forward.flops.at(microbatch),
+        kind.outputBytes.at(microbatch));
     double repeated = static_cast<double>(std::min(again, run.count));
     again -= std::min(again, run.count);
     auto add = [&](const Work &work, double calls, double &to) {
       double exchanges =
           exchangeSeconds(work, replica.count, replica.wire, microbatch);
-      to += calls *
-            (seconds(chip, problem.precision(), work, microbatch) + exchanges);
+      to += calls * ratio *
+            functionSeconds(chip, problem.precision(), work, microbatch,
+                            exchanges);
       times.exchanges += calls * exchanges;
     };
     add(kind.forward, count, times.forward);
@@ -209,7 +203,7 @@ IslandPrediction evaluateIsland(const Problem &problem,
     return ReplicaChips{chips, insideReplicas(topology, places[s][g], chips)};
   };
   uint64_t firstBlock = 0;
-  double busy = 0, ranks = 0;
+  double busy = 0, ranks = 0, stepOverhead = 0;
   for (size_t s = 0; s < count; ++s) {
     const Stage &stage = island.stages[s];
     auto runs = slice(problem.model.runs, firstBlock, stage.blocks);
@@ -225,8 +219,10 @@ IslandPrediction evaluateIsland(const Problem &problem,
       StageTimes one = blockSeconds(problem, runs, chip, microbatch,
                                     stage.recompute, replica);
       GroupPrediction p;
-      p.forwardSeconds = one.forward;
-      p.backwardSeconds = one.backward;
+      // A chip is held up by what it sends for as long as that takes to start.
+      double start = chip.overheads.transferUs * 1e-6;
+      p.forwardSeconds = one.forward + (s + 1 < count ? start : 0);
+      p.backwardSeconds = one.backward + (s > 0 ? start : 0);
       p.exchangeSeconds = one.exchanges;
       uint64_t own = microbatchesOf(island, s, g);
       p.microbatchesInFlight =
@@ -269,8 +265,11 @@ IslandPrediction evaluateIsland(const Problem &problem,
                  figuresOf(problem, runs.front().kind, group.tensorParallel)
                      .inputBytes,
                  ignored);
-      p.allReduceSeconds = allReduceSeconds(
-          topology, places[s], p.memory.gradients, group.tensorParallel);
+      stepOverhead = std::max(stepOverhead, chip.overheads.stepMs * 1e-3);
+      p.allReduceSeconds =
+          chip.overheads.exposedReduction *
+          allReduceSeconds(topology, places[s], p.memory.gradients,
+                           group.tensorParallel);
       // What a replica's chips have partial sums of, before.
       Work partial;
       for (const BlockRun &run : runs) {
@@ -297,7 +296,8 @@ IslandPrediction evaluateIsland(const Problem &problem,
   PipelineTime time = pipelineTime(island, times);
   result.stepSeconds = time.deadlock
                            ? kInfinity
-                           : time.seconds + tieSeconds(problem, island, places);
+                           : time.seconds + stepOverhead +
+                                 tieSeconds(problem, island, places);
   result.bubbleFraction =
       time.computeEnd > 0 && ranks > 0
           ? std::max(0.0, 1 - busy / (ranks * time.computeEnd))
@@ -350,10 +350,9 @@ double lowerBound(const Problem &problem) {
     double total = 0;
     for (const Work *work :
          {&kind.forward, &kind.backwardInput, &kind.backwardWeight}) {
-      Work slope{{0, work->flops.perSample}, {0, work->bytes.perSample}, {}};
-      total += seconds(chip, problem.precision(), slope, 1);
+      total += seconds(chip, problem.precision(), work->perSample(), 1);
     }
-    return total;
+    return total * chip.overheads.leastCorrection();
   };
   std::map<std::string, double> counts;
   for (const Site &site : problem.topology.sites)

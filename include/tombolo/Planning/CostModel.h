@@ -67,10 +67,20 @@ struct Prediction {
   std::vector<IslandPrediction> islands;
 };
 
-/// Roofline: max(FLOPs / (peak x efficiency), bytes / (bandwidth x
-/// efficiency)).
+/// Kernels one after the other: products take max(FLOPs / (peak x efficiency),
+/// bytes / (bandwidth x efficiency)), the others their bytes, and each an
+/// overhead of the chip.
 double seconds(const Chip &chip, Precision precision, const Work &work,
                double samples);
+
+/// With collectives that take so long; at least as long as the host needs to
+/// start all of it.
+double functionSeconds(const Chip &chip, Precision precision, const Work &work,
+                       double samples, double exchangeSeconds);
+
+/// A kind's figures over so many chips, which `Problem::verify` has seen to be
+/// there.
+const BlockKind &figuresOf(const Problem &problem, size_t kind, uint64_t chips);
 
 /// Chips of a replica and the wire between them.
 struct ReplicaChips {
