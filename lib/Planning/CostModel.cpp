@@ -1,7 +1,7 @@
 //===- CostModel.cpp - what a strategy would cost -------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/CostModel.h"
@@ -16,138 +16,8 @@ namespace tombolo::planning {
 static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 //===----------------------------------------------------------------------===//
-// Compute
-//===----------------------------------------------------------------------===//
-
-const BlockKind &figuresOf(const Problem &problem, size_t kind,
-                           uint64_t chips) {
-  const BlockKind &whole = problem.model.kinds[kind];
-  const BlockKind *sharded = whole.on(chips);
-  return sharded ? *sharded : whole;
-}
-
-StageTimes blockSeconds(const Problem &problem,
-                        const std::vector<BlockRun> &runs, const Chip &chip,
-                        double microbatch, const Recompute &recompute,
-                        const ReplicaChips &replica) {
-  uint64_t blocks = 0;
-  for (const BlockRun &run : runs)
-    blocks += run.count;
-  uint64_t again = recompute.of(blocks); // the stage's first blocks
-  StageTimes times;
-  for (const BlockRun &run : runs) {
-    const BlockKind &kind = figuresOf(problem, run.kind, replica.count);
-    double count = static_cast<double>(run.count);
-    double ratio = chip.overheads.correction(
-        replica.count, kind.forward.flops.at(microbatch),
-        kind.outputBytes.at(microbatch));
-    double repeated = static_cast<double>(std::min(again, run.count));
-    again -= std::min(again, run.count);
-    auto add = [&](const Work &work, double calls, double &to) {
-      double exchanges =
-          exchangeSeconds(work, replica.count, replica.wire, microbatch);
-      to += calls * ratio *
-            functionSeconds(chip, problem.precision(), work, microbatch,
-                            exchanges);
-      times.exchanges += calls * exchanges;
-    };
-    add(kind.forward, count, times.forward);
-    add(kind.backwardInput, count, times.backward);
-    add(kind.backwardWeight, count, times.backward);
-    if (repeated > 0)
-      add(kind.forward, repeated, times.backward);
-  }
-  return times;
-}
-
-//===----------------------------------------------------------------------===//
-// Memory
-//===----------------------------------------------------------------------===//
-
-MemoryUse memoryUse(const Problem &problem, const std::vector<BlockRun> &runs,
-                    double microbatch, uint64_t inFlight,
-                    const Recompute &recompute, bool first, bool last,
-                    const StageRanks &ranks) {
-  MemoryUse use;
-  if (runs.empty())
-    return use;
-  uint64_t blocks = 0;
-  for (const BlockRun &run : runs)
-    blocks += run.count;
-  uint64_t again = recompute.of(blocks);
-  double flying = static_cast<double>(inFlight);
-  double inner = 0, carried = 0, workspace = 0;
-  for (const BlockRun &run : runs) {
-    const BlockKind &kind = figuresOf(problem, run.kind, ranks.tensorParallel);
-    double count = static_cast<double>(run.count);
-    double trainable = static_cast<double>(kind.trainableCount) * count;
-    use.parameters += static_cast<double>(kind.parameterBytes) * count;
-    use.gradients += 4 * trainable;
-    use.optimizerState +=
-        static_cast<double>(problem.training.optimizerStateBytesPerParameter) *
-        trainable;
-    double repeated = static_cast<double>(std::min(again, run.count));
-    again -= std::min(again, run.count);
-    double saved = kind.savedBytes.at(microbatch);
-    // The first block's input is a boundary tensor or a feed.
-    double inputs = &run == &runs.front() ? count - 1 : count;
-    use.saved += flying * ((count - repeated) * saved +
-                           inputs * kind.inputBytes.at(microbatch));
-    if (repeated > 0)
-      use.recomputed =
-          std::max(use.recomputed, saved + kind.outputBytes.at(microbatch));
-    use.feeds += (flying + 1) * count * kind.feedBytes.at(microbatch);
-    if (blocks > 1)
-      inner = std::max(inner, kind.inputBytes.at(microbatch));
-    carried = std::max(carried, kind.carriedBytes.at(microbatch));
-    workspace = std::max(workspace, kind.workspaceBytes.at(microbatch));
-  }
-  if (ranks.optimizerParts > 1) {
-    // Parts are equal and multiples of 64 bytes; what is cut is padded.
-    double parts = static_cast<double>(ranks.optimizerParts);
-    double padded = std::ceil(use.gradients / (64 * parts)) * 64 * parts;
-    if (use.gradients > 0)
-      use.optimizerState *= padded / use.gradients / parts;
-    use.parameters += padded - use.gradients;
-    use.gradients = padded;
-  }
-  use.scratch = 2 * inner + carried + workspace;
-  // What comes in stays for the backward pass, and the next is under way;
-  // everything else passes through two buffers in turn.
-  if (!first)
-    use.boundary += (flying + 3) *
-                    figuresOf(problem, runs.front().kind, ranks.tensorParallel)
-                        .inputBytes.at(microbatch);
-  if (!last)
-    use.boundary +=
-        4 * figuresOf(problem, runs.back().kind, ranks.tensorParallel)
-                .outputBytes.at(microbatch);
-  return use;
-}
-
-bool shardsOptimizer(const Problem &problem, uint64_t replicas) {
-  return replicas > 1 && problem.training.optimizerStateBytesPerParameter > 0;
-}
-
-double availableBytes(const Problem &problem, const Chip &chip) {
-  return static_cast<double>(chip.memoryBytes()) *
-         (1 - problem.bounds.memoryMargin);
-}
-
-//===----------------------------------------------------------------------===//
 // The whole
 //===----------------------------------------------------------------------===//
-
-/// One pass of the optimizer over everything it keeps.
-static double updateSeconds(const Chip &chip, const MemoryUse &memory,
-                            uint64_t parts) {
-  // Reads parameter, gradient and state; writes parameter and state. A
-  // trainable parameter has the bytes of its gradient. The state is already
-  // only the rank's own.
-  return (3 * memory.gradients / static_cast<double>(parts) +
-          2 * memory.optimizerState) /
-         chip.bytesPerSecond();
-}
 
 /// Seconds of a boundary tensor from replicas of `from` chips to replicas of
 /// `to`. What every chip has whole goes over once, in pieces, and is put
@@ -221,9 +91,12 @@ IslandPrediction evaluateIsland(const Problem &problem,
       GroupPrediction p;
       // A chip is held up by what it sends for as long as that takes to start.
       double start = chip.overheads.transferUs * 1e-6;
-      p.forwardSeconds = one.forward + (s + 1 < count ? start : 0);
-      p.backwardSeconds = one.backward + (s > 0 ? start : 0);
+      one.forward += s + 1 < count ? start : 0;
+      one.backward += s > 0 ? start : 0;
+      p.forwardSeconds = one.forward;
+      p.backwardSeconds = one.backward;
       p.exchangeSeconds = one.exchanges;
+      p.source = one.source;
       uint64_t own = microbatchesOf(island, s, g);
       p.microbatchesInFlight =
           scheduleStage(island.schedule, count, s, own).inFlight;
@@ -282,10 +155,11 @@ IslandPrediction evaluateIsland(const Problem &problem,
       }
       p.allReduceSeconds +=
           exchangeSeconds(partial, replica.count, replica.wire, 0);
-      p.updateSeconds = updateSeconds(chip, p.memory, parts);
-      times[s].push_back({p.forwardSeconds, p.backwardSeconds,
-                          p.sendForwardSeconds, p.sendBackwardSeconds,
-                          p.allReduceSeconds + p.updateSeconds, 0});
+      p.updateSeconds = one.update / static_cast<double>(parts);
+      StageTimes &lane = times[s].emplace_back(one);
+      lane.sendForward = p.sendForwardSeconds;
+      lane.sendBackward = p.sendBackwardSeconds;
+      lane.tail = p.allReduceSeconds + p.updateSeconds;
       double chips = static_cast<double>(group.count * group.tensorParallel);
       busy += chips * static_cast<double>(own) *
               (p.forwardSeconds + p.backwardSeconds);
@@ -345,15 +219,6 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy) {
 
 double lowerBound(const Problem &problem) {
   const ModelProfile &model = problem.model;
-  // Seconds of one more sample of each kind, all three functions.
-  auto perSample = [&](const Chip &chip, const BlockKind &kind) {
-    double total = 0;
-    for (const Work *work :
-         {&kind.forward, &kind.backwardInput, &kind.backwardWeight}) {
-      total += seconds(chip, problem.precision(), work->perSample(), 1);
-    }
-    return total * chip.overheads.leastCorrection();
-  };
   std::map<std::string, double> counts;
   for (const Site &site : problem.topology.sites)
     for (const Pool &pool : site.pools)
@@ -366,13 +231,13 @@ double lowerBound(const Problem &problem) {
     double work = 0, rate = 0;
     for (const BlockRun &run : model.runs)
       work += static_cast<double>(run.count) *
-              perSample(unit, model.kinds[run.kind]);
+              leastSecondsPerSample(problem, run.kind, unit);
     for (const auto &[name, chips] : counts) {
       const Chip &chip = *problem.topology.findChip(name);
       double fastest = 0;
       for (const BlockRun &run : model.runs) {
-        double here = perSample(chip, model.kinds[run.kind]);
-        double there = perSample(unit, model.kinds[run.kind]);
+        double here = leastSecondsPerSample(problem, run.kind, chip);
+        double there = leastSecondsPerSample(problem, run.kind, unit);
         if (there > 0)
           fastest = std::max(fastest, here > 0 ? there / here : kInfinity);
       }

@@ -1,7 +1,7 @@
 //===- Model.cpp - sums over a model's blocks -----------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/Model.h"
@@ -41,6 +41,13 @@ const BlockKind *BlockKind::on(uint64_t chips) const {
   for (const BlockKind &kind : sharded)
     if (kind.tensorParallel == chips)
       return &kind;
+  return nullptr;
+}
+
+const ChipTimes *BlockKind::measuredOn(const std::string &chip) const {
+  for (const ChipTimes &times : measured)
+    if (times.chip == chip)
+      return &times;
   return nullptr;
 }
 

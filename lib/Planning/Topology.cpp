@@ -1,7 +1,7 @@
 //===- Topology.cpp - checks, routes and rates of a topology --------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/Topology.h"
@@ -219,6 +219,8 @@ Faults Topology::check() const {
     checker.efficiency(in(path, "efficiency"), "memory", chip.memoryEfficiency);
     if (chip.pricePerHour)
       checker.positive(path, "price_per_hour", *chip.pricePerHour);
+    for (Fault &fault : checkLayerTimes(chip.layerTimes, in(path, "profile")))
+      checker.faults.push_back(std::move(fault));
   }
   for (size_t i = 0; i < sites.size(); ++i) {
     std::string path = at("sites", i);
@@ -405,7 +407,7 @@ public:
 
 std::string Topology::canonicalForm() const {
   Canonical form;
-  for (const Chip &chip : chips)
+  for (const Chip &chip : chips) {
     form.key("chip")
         .add(chip.name)
         .add(chip.tflopsF32)
@@ -416,6 +418,17 @@ std::string Topology::canonicalForm() const {
         .add(chip.memoryEfficiency)
         .add(chip.pricePerHour)
         .end();
+    for (const LayerTimes &row : chip.layerTimes) {
+      form.key("times")
+          .add(row.firstBlock)
+          .add(row.lastBlock)
+          .add(row.time.tensorParallel)
+          .add(row.time.microbatch);
+      for (double seconds : row.time.seconds)
+        form.add(seconds);
+      form.end();
+    }
+  }
   for (const Site &site : sites) {
     form.key("site").add(site.name).add(site.fabric).end();
     if (site.hosts)

@@ -1,7 +1,7 @@
 //===- CostModel.h - what a strategy would cost ---------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_PLANNING_COSTMODEL_H
@@ -42,6 +42,7 @@ struct GroupPrediction {
                                // replica, nothing overlapped
   double allReduceSeconds = 0; // per inner step
   double updateSeconds = 0;
+  TimeSource source = TimeSource::Computed; // the least sure of the blocks'
   uint64_t microbatchesInFlight = 0;
   MemoryUse memory;          // per rank
   double availableBytes = 0; // of the chip, less the margin
@@ -82,11 +83,42 @@ double functionSeconds(const Chip &chip, Precision precision, const Work &work,
 /// there.
 const BlockKind &figuresOf(const Problem &problem, size_t kind, uint64_t chips);
 
+/// The optimizer's pass over a block's parameters, by the chip's memory.
+double updateSeconds(const Problem &problem, const Chip &chip,
+                     const BlockKind &figures);
+
 /// Chips of a replica and the wire between them.
 struct ReplicaChips {
   uint64_t count = 1;
   Transfer wire;
 };
+
+/// Seconds of one block on one microbatch.
+struct BlockTimes {
+  double forward = 0;
+  double backwardInput = 0;
+  double backwardWeight = 0;
+  double update = 0; // once a step, of all its parameters
+  /// Of the first three: collectives in a replica. 0 where they were measured
+  /// together with the rest.
+  double exchanges = 0;
+  TimeSource source = TimeSource::Computed;
+
+  double backward() const { return backwardInput + backwardWeight; }
+};
+
+/// By the roofline and the collectives of the replica; or, on a chip that the
+/// kind was measured on, as measured: linear between the two nearest
+/// microbatches; beyond them and for other numbers of chips in proportion to
+/// the roofline, with the collectives on top where it was measured on fewer
+/// chips. A measured backward is divided as the roofline would.
+BlockTimes blockTimes(const Problem &problem, size_t kind, const Chip &chip,
+                      double microbatch, const ReplicaChips &replica = {});
+
+/// Chip-seconds of one sample of each of a kind's functions cannot be less,
+/// whatever the microbatch and the chips of a replica.
+double leastSecondsPerSample(const Problem &problem, size_t kind,
+                             const Chip &chip);
 
 /// Forward and backward seconds of the blocks in `runs` on one microbatch.
 StageTimes blockSeconds(const Problem &problem,

@@ -1,13 +1,14 @@
 //===- Model.h - what a model costs, by distinct block --------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_PLANNING_MODEL_H
 #define TOMBOLO_PLANNING_MODEL_H
 
 #include "tombolo/Planning/Fault.h"
+#include "tombolo/Planning/LayerTimes.h"
 #include "tombolo/Planning/Strategy.h"
 #include "tombolo/Planning/Topology.h"
 
@@ -88,11 +89,16 @@ struct BlockKind {
   /// Bytes of gradients of parameters that every chip has whole, as partial
   /// sums: summed over the chips once a step.
   uint64_t partialGradientBytes = 0;
+  /// What was measured, by type of chip, whatever the number of chips. Only in
+  /// figures of one chip. Takes the place of what `Work` would take.
+  std::vector<ChipTimes> measured;
   /// The block split over more chips, by rising number.
   std::vector<BlockKind> sharded;
 
   /// The figures over this many chips; null: there are none.
   const BlockKind *on(uint64_t chips) const;
+  /// What was measured on a type of chip; null: nothing.
+  const ChipTimes *measuredOn(const std::string &chip) const;
   bool operator==(const BlockKind &) const = default;
 };
 

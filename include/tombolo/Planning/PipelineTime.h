@@ -1,7 +1,7 @@
 //===- PipelineTime.h - how long a pipeline's step takes ------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_PLANNING_PIPELINETIME_H
@@ -28,6 +28,12 @@ inline constexpr uint64_t kMaxPeriod = uint64_t(1) << 16;
 /// `kMaxPeriod`, or when a turn is empty.
 std::optional<uint64_t> periodOf(const std::vector<uint64_t> &turns);
 
+/// Where a time comes from; the later, the less sure.
+enum class TimeSource { Computed, Measured, Interpolated, Estimated };
+/// `computed`, `measured`, `interpolated`, `estimated`.
+const char *name(TimeSource source);
+std::optional<TimeSource> parseTimeSource(const std::string &text);
+
 /// Times of one stage, in seconds per microbatch.
 struct StageTimes {
   double forward = 0;
@@ -36,6 +42,9 @@ struct StageTimes {
   double sendBackward = 0; // one transfer to the previous stage
   double tail = 0; // once, after the stage's last backward: reduce and update
   double exchanges = 0; // of forward and backward: collectives in a replica
+  double backwardWeight = 0; // of the backward: what may wait
+  double update = 0;         // once, of all parameters by one rank
+  TimeSource source = TimeSource::Computed; // the least sure of the blocks'
 };
 
 struct PipelineTime {

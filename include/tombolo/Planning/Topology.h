@@ -1,13 +1,14 @@
 //===- Topology.h - sites, pools, chips and what joins them ---------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_PLANNING_TOPOLOGY_H
 #define TOMBOLO_PLANNING_TOPOLOGY_H
 
 #include "tombolo/Planning/Fault.h"
+#include "tombolo/Planning/LayerTimes.h"
 
 #include <cstdint>
 #include <map>
@@ -65,6 +66,8 @@ struct Chip {
   double memoryEfficiency = 1;
   std::optional<double> pricePerHour;
   Overheads overheads = {};
+  /// Measured on this type of chip with the model that is planned, if any.
+  std::vector<LayerTimes> layerTimes = {};
 
   /// Peak FLOP/s at a precision; 0 when the chip does not state it.
   double peakFlops(Precision precision) const;

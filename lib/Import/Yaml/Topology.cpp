@@ -13,6 +13,10 @@
 
 #include "tombolo/Import/Topology.h"
 #include "ReadYaml.h"
+#include "tombolo/Import/LayerTimes.h"
+
+#include "llvm/ADT/SmallString.h"
+#include "llvm/Support/Path.h"
 
 using namespace llvm;
 using namespace tombolo;
@@ -29,7 +33,7 @@ struct Efficiency {
 };
 struct Profile {
   std::string file;
-  std::optional<std::string> model;
+  std::string model;
 };
 struct ChipEntry {
   std::string name;
@@ -89,7 +93,7 @@ template <> struct MappingTraits<Efficiency> {
 template <> struct MappingTraits<Profile> {
   static void mapping(IO &io, Profile &profile) {
     need(io, "file", profile.file);
-    io.mapOptional("model", profile.model);
+    need(io, "model", profile.model);
   }
 };
 
@@ -185,24 +189,43 @@ twoNames(const std::vector<std::string> &names, const std::string &path,
   return {};
 }
 
-planning::Topology convert(yamlio::TopologyEntry &entry, Faults &faults) {
+/// A chip's measured layer times. Its file lies beside the topology.
+std::vector<planning::LayerTimes>
+readProfile(const yamlio::ChipEntry &chip, StringRef topology,
+            const std::string &path, Faults &faults, raw_ostream &errors) {
+  SmallString<128> file(chip.profile->file);
+  if (sys::path::is_relative(file)) {
+    file = sys::path::parent_path(topology);
+    sys::path::append(file, chip.profile->file);
+  }
+  auto rows = readLayerTimesFile(file, chip.profile->model, chip.name, errors);
+  if (rows)
+    return std::move(*rows);
+  faults.push_back(
+      {path, "cannot use the profile of chip '" + chip.name + "', see above"});
+  return {};
+}
+
+planning::Topology convert(yamlio::TopologyEntry &entry, StringRef name,
+                           Faults &faults, raw_ostream &errors) {
   planning::Topology topology;
   for (size_t i = 0; i < entry.chips.size(); ++i) {
     yamlio::ChipEntry &chip = entry.chips[i];
     std::string path = planning::at("chips", i);
+    std::vector<planning::LayerTimes> layerTimes;
     if (chip.profile)
-      faults.push_back({planning::in(path, "profile"),
-                        "a measured profile is not there yet; give "
-                        "'efficiency' instead"});
+      layerTimes = readProfile(chip, name, planning::in(path, "profile"),
+                               faults, errors);
     else if (!chip.efficiency)
       faults.push_back({path, "chip '" + chip.name +
-                                  "' needs 'efficiency: {matmul, memory}'"});
+                                  "' needs 'efficiency: {matmul, memory}' or "
+                                  "'profile: {file, model}'"});
     yamlio::Efficiency efficiency =
         chip.efficiency.value_or(yamlio::Efficiency{1, 1});
     topology.chips.push_back({chip.name, chip.tflops.f32, chip.tflops.bf16,
                               chip.memoryGib, chip.memoryGbytesPerSecond,
                               efficiency.matmul, efficiency.memory,
-                              chip.pricePerHour});
+                              chip.pricePerHour, std::move(layerTimes)});
   }
   for (size_t i = 0; i < entry.sites.size(); ++i) {
     yamlio::SiteEntry &site = entry.sites[i];
@@ -239,7 +262,7 @@ std::optional<TopologyFile> tombolo::readTopology(YamlFile file,
   if (!yamlio::read(file, entry, errors))
     return std::nullopt;
   Faults faults;
-  planning::Topology topology = convert(entry, faults);
+  planning::Topology topology = convert(entry, file.getName(), faults, errors);
   // What is of the wrong shape would only be found again.
   if (faults.empty())
     faults = topology.check();

@@ -60,6 +60,7 @@ void tombolo::printPlanTable(raw_ostream &os, const Candidate &candidate) {
         exchanges |= group.tensorParallel > 1;
   if (exchanges)
     rows[0].push_back("of both, tp");
+  TimeSource leastSure = TimeSource::Computed;
   for (size_t i = 0; i < strategy.islands.size(); ++i) {
     const std::vector<Stage> &stages = strategy.islands[i].stages;
     const auto &foretold = prediction.islands[i].stages;
@@ -73,18 +74,22 @@ void tombolo::printPlanTable(raw_ostream &os, const Candidate &candidate) {
       for (size_t g = 0; g < stages[s].replicas.size(); ++g) {
         const ReplicaGroup &group = stages[s].replicas[g];
         double memory = 0, forward = 0, backward = 0, exchanged = 0;
+        TimeSource source = TimeSource::Computed;
         for (size_t k = s; k < end; ++k) {
           memory = std::max(memory, foretold[k][g].memory.total());
           forward = std::max(forward, foretold[k][g].forwardSeconds);
           backward = std::max(backward, foretold[k][g].backwardSeconds);
           exchanged = std::max(exchanged, foretold[k][g].exchangeSeconds);
+          source = std::max(source, foretold[k][g].source);
         }
+        leastSure = std::max(leastSure, source);
+        const char *about = source > TimeSource::Measured ? "~" : "";
         rows.push_back(
             {std::to_string(i), numbers, group.pool,
              std::to_string(group.count), std::to_string(group.tensorParallel),
              std::to_string(stages[s].blocks), stages[s].recompute.text(),
              bytesText(memory), bytesText(foretold[s][g].availableBytes),
-             secondsText(forward), secondsText(backward)});
+             about + secondsText(forward), about + secondsText(backward)});
         if (exchanges)
           rows.back().push_back(secondsText(exchanged));
       }
@@ -105,6 +110,10 @@ void tombolo::printPlanTable(raw_ostream &os, const Candidate &candidate) {
     }
     os << "\n";
   }
+  if (leastSure == TimeSource::Interpolated)
+    os << "~ interpolated between measured microbatches\n";
+  if (leastSure == TimeSource::Estimated)
+    os << "~ estimated or interpolated from measured times\n";
   os << "\n";
   for (size_t i = 0; i < strategy.islands.size(); ++i) {
     const Island &island = strategy.islands[i];
@@ -287,6 +296,18 @@ void tombolo::writeSummaryJson(raw_ostream &os, const SearchResult &result,
     }
     exchanges.push_back(std::move(stages));
   }
+  // Where times come from.
+  json::Array sources;
+  for (const IslandPrediction &island : prediction.islands) {
+    json::Array stages;
+    for (const auto &groups : island.stages) {
+      TimeSource source = TimeSource::Computed;
+      for (const GroupPrediction &group : groups)
+        source = std::max(source, group.source);
+      stages.push_back(name(source));
+    }
+    sources.push_back(std::move(stages));
+  }
   json::Object root{
       {"predicted",
        json::Object{
@@ -300,6 +321,7 @@ void tombolo::writeSummaryJson(raw_ostream &os, const SearchResult &result,
            {"host_memory_bytes",
             most([](const MemoryUse &use) { return use.host; })},
            {"tensor_parallel_seconds", std::move(exchanges)},
+           {"time_sources", std::move(sources)},
            {"wan_bytes_per_round", figure(prediction.wanBytesPerRound)},
            {"bubble_fraction", figure(prediction.bubbleFraction)}}},
       {"search", json::Object{{"candidates", count(result.candidates)},

@@ -1,7 +1,7 @@
 // RUN: tombolo-opt %s -split-input-file -verify-diagnostics
 
 // A topology holds nothing else.
-// expected-error @below {{holds only chips, sites and links, got 'builtin.module'}}
+// expected-error @below {{holds only chips, layer times, sites and links, got 'builtin.module'}}
 topo.topology {
   // expected-note @below {{here}}
   builtin.module {}
@@ -29,6 +29,30 @@ topo.topology {
 topo.topology {
   // expected-error @below {{expected 'matmul_efficiency' in (0, 1]}}
   topo.chip @c {matmul_efficiency = 62.0, memory_efficiency = 0.8, memory_gbytes_per_second = 1.0, memory_gib = 1.0, tflops_f32 = 1.0}
+}
+
+// -----
+
+// Layer times are those of a chip.
+topo.topology {
+  // expected-error @below {{expected a topo.chip 'c'}}
+  topo.layer_times @c blocks 0 to 3 microbatch 1 tensor_parallel 1 {forward_seconds = 1.0}
+}
+
+// -----
+
+// Blocks ascend.
+topo.topology {
+  // expected-error @below {{expected blocks from 0 in ascending order, got 3 to 2}}
+  topo.layer_times @c blocks 3 to 2 microbatch 1 tensor_parallel 1
+}
+
+// -----
+
+// A time that is there was measured.
+topo.topology {
+  // expected-error @below {{expected a positive 'forward_seconds', got 0}}
+  topo.layer_times @c blocks 0 to 3 microbatch 1 tensor_parallel 1 {forward_seconds = 0.0}
 }
 
 // -----

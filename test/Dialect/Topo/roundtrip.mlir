@@ -7,6 +7,8 @@ topo.topology {
   // CHECK-SAME: price_per_hour = 2.000000e+00 : f64
   // CHECK-SAME: tflops_bf16 = 3.120000e+02 : f64
   topo.chip @"a100-80" {matmul_efficiency = 0.62, memory_efficiency = 0.8, memory_gbytes_per_second = 2039.0, memory_gib = 80.0, price_per_hour = 2.0, tflops_bf16 = 312.0, tflops_f32 = 19.5}
+  // CHECK: topo.layer_times @"a100-80" blocks 2 to 24 microbatch 1 tensor_parallel 4 {backward_seconds = 1.170000e-02 : f64, forward_seconds = 4.900000e-03 : f64}
+  topo.layer_times @"a100-80" blocks 2 to 24 microbatch 1 tensor_parallel 4 {backward_seconds = 0.0117, forward_seconds = 0.0049}
   // CHECK: topo.site @north {
   topo.site @north {
     // CHECK: topo.hosts 2 {address = "10.1.0.1:7000", memory_gib = 5.120000e+02 : f64}

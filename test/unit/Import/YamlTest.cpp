@@ -136,7 +136,8 @@ INSTANTIATE_TEST_SUITE_P(
               "sites.yaml:2:5: error: chip 'a' needs 'efficiency"},
         Fault{"efficiency: {matmul: 0.62, memory: 0.8}",
               "profile: {file: a.csv, model: m}",
-              "sites.yaml:6:14: error: a measured profile is not there yet"},
+              "a.csv: error: there is no such file\nsites.yaml:6:14: error: "
+              "cannot use the profile of chip 'a', see above"},
         Fault{"intra_node", "#", "sites.yaml:"},
         Fault{"pools: [x, y]", "pools: [x, z]",
               "sites.yaml:17:23: error: site 'north' has no pool 'z'"},

@@ -60,6 +60,7 @@ constexpr Figure<MemoryUse> kOfMemory[] = {
 constexpr StringLiteral kEquivalent = "equivalent_compute";
 constexpr StringLiteral kEquivalentOfUsed = "equivalent_compute_of_used_chips";
 constexpr StringLiteral kInFlight = "microbatches_in_flight";
+constexpr StringLiteral kTimes = "times";
 constexpr StringLiteral kIslands = "islands";
 constexpr StringLiteral kStages = "stages";
 constexpr StringLiteral kCandidates = "candidates";
@@ -108,6 +109,9 @@ Attribute groupAttr(Builder &builder, const GroupPrediction &group) {
   write(builder, group.memory, kOfMemory, values);
   values.push_back(builder.getNamedAttr(
       kInFlight, builder.getI64IntegerAttr(group.microbatchesInFlight)));
+  if (group.source != planning::TimeSource::Computed)
+    values.push_back(builder.getNamedAttr(
+        kTimes, builder.getStringAttr(planning::name(group.source))));
   return builder.getDictionaryAttr(values);
 }
 
@@ -115,6 +119,12 @@ bool readGroup(Attribute from, GroupPrediction &to) {
   auto values = dyn_cast<DictionaryAttr>(from);
   std::optional<uint64_t> inFlight = whole(values, kInFlight);
   to.microbatchesInFlight = inFlight.value_or(0);
+  if (auto times = values ? values.getAs<StringAttr>(kTimes) : StringAttr()) {
+    auto source = planning::parseTimeSource(times.getValue().str());
+    if (!source)
+      return false;
+    to.source = *source;
+  }
   return inFlight && read(values, kOfGroup, to) &&
          read(values, kOfMemory, to.memory);
 }

@@ -1,7 +1,7 @@
 //===- StrategyProblem.cpp - the planning problem of a module -------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "StrategyProblem.h"
@@ -39,14 +39,19 @@ dist::loadProblem(ModuleOp module, StringRef precision, uint64_t globalBatch,
     emitError(topo::locate(topology, fault.path), fault.message);
   if (!faults.empty())
     return failure();
-  auto shardings =
-      shardModel(module, problem.model, shardingDemands(problem, pins),
-                 pins.shardings);
+  auto shardings = shardModel(module, problem.model,
+                              shardingDemands(problem, pins), pins.shardings);
   if (failed(shardings))
     return failure();
   for (const planning::Fault &fault : *shardings)
     emitError(placeOf(fault.path), fault.message);
   if (!shardings->empty())
+    return failure();
+  // Last: what splits the model goes by the kinds of the module.
+  faults = planning::applyLayerTimes(problem);
+  for (const planning::Fault &fault : faults)
+    emitError(topo::locate(topology, fault.path), fault.message);
+  if (!faults.empty())
     return failure();
   return problem;
 }

@@ -1,7 +1,7 @@
 //===- TopoDialect.cpp - ops of the topo dialect and their verifiers ------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Dialect/Topo/IR/Topo.h"
@@ -80,8 +80,15 @@ void TopologyOp::build(OpBuilder &builder, OperationState &state) {
 }
 
 LogicalResult TopologyOp::verifyRegions() {
-  return holdsOnly<ChipOp, SiteOp, LinkOp>(*this, getBody(),
-                                           "chips, sites and links");
+  if (failed(holdsOnly<ChipOp, LayerTimesOp, SiteOp, LinkOp>(
+          *this, getBody(), "chips, layer times, sites and links")))
+    return failure();
+  mlir::SymbolTable symbols(*this);
+  for (LayerTimesOp times : getBody().getOps<LayerTimesOp>())
+    if (!symbols.lookup<ChipOp>(times.getChip()))
+      return times.emitOpError("expected a topo.chip '")
+             << times.getChip() << "'";
+  return success();
 }
 
 void SiteOp::build(OpBuilder &builder, OperationState &state, StringRef name) {
@@ -130,6 +137,21 @@ LogicalResult ChipOp::verify() {
     return emitOpError("expected four figures for each of 'corrections', got ")
            << getCorrections()->size();
   return positive(*this, "price_per_hour", getPricePerHour());
+}
+
+LogicalResult LayerTimesOp::verify() {
+  if (failed(positiveCount(*this, "microbatch", getMicrobatch())) ||
+      failed(positiveCount(*this, "tensor_parallel", getTensorParallel())) ||
+      failed(positive(*this, "forward_seconds", getForwardSeconds())) ||
+      failed(positive(*this, "backward_seconds", getBackwardSeconds())) ||
+      failed(positive(*this, "update_seconds", getUpdateSeconds())))
+    return failure();
+  auto first = static_cast<int64_t>(getFirstBlock());
+  auto last = static_cast<int64_t>(getLastBlock());
+  if (first < 0 || last < first)
+    return emitOpError("expected blocks from 0 in ascending order, got ")
+           << first << " to " << last;
+  return success();
 }
 
 LogicalResult PoolOp::verify() {

@@ -7,6 +7,7 @@
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringMap.h"
 #include "llvm/Support/SHA256.h"
 
 using namespace mlir;
@@ -69,6 +70,7 @@ static planning::Site toSite(SiteOp op) {
 
 planning::Topology topo::toTopology(TopologyOp op) {
   planning::Topology topology;
+  llvm::StringMap<std::vector<planning::LayerTimes>> measured; // by chip
   for (Operation &inner : op.getBody().front()) {
     if (auto chip = dyn_cast<ChipOp>(inner)) {
       planning::Chip plain;
@@ -89,6 +91,16 @@ planning::Topology topo::toTopology(TopologyOp op) {
         plain.overheads.corrections.push_back(
             {static_cast<uint64_t>(seen[0]), seen[1], seen[2], seen[3]});
       topology.chips.push_back(std::move(plain));
+    } else if (auto times = dyn_cast<LayerTimesOp>(inner)) {
+      planning::LayerTimes row;
+      row.firstBlock = times.getFirstBlock();
+      row.lastBlock = times.getLastBlock();
+      row.time.microbatch = times.getMicrobatch();
+      row.time.tensorParallel = times.getTensorParallel();
+      row.time.seconds = {number(times.getForwardSeconds()).value_or(0),
+                          number(times.getBackwardSeconds()).value_or(0),
+                          number(times.getUpdateSeconds()).value_or(0)};
+      measured[times.getChip()].push_back(row);
     } else if (auto site = dyn_cast<SiteOp>(inner)) {
       topology.sites.push_back(toSite(site));
     } else if (auto link = dyn_cast<LinkOp>(inner)) {
@@ -98,6 +110,9 @@ planning::Topology topo::toTopology(TopologyOp op) {
                                 link.getLoss().convertToDouble()});
     }
   }
+  for (planning::Chip &chip : topology.chips)
+    if (auto times = measured.find(chip.name); times != measured.end())
+      chip.layerTimes = std::move(times->second);
   return topology;
 }
 
@@ -134,6 +149,24 @@ TopologyOp topo::buildTopology(OpBuilder &builder, PlaceOf placeOf,
         f64(chip.memoryGbytesPerSecond), f64(chip.matmulEfficiency),
         f64(chip.memoryEfficiency), optional(builder, chip.pricePerHour),
         overheads, corrections);
+  }
+  for (auto [c, chip] : llvm::enumerate(topology.chips)) {
+    if (chip.layerTimes.empty())
+      continue;
+    Location loc = placeOf(planning::in(planning::at("chips", c), "profile"));
+    auto seconds = [&](const planning::LayerTimes &row, planning::Timed what) {
+      double value = row.time.seconds[static_cast<size_t>(what)];
+      return value > 0 ? f64(value) : FloatAttr();
+    };
+    for (const planning::LayerTimes &row : chip.layerTimes)
+      builder.create<LayerTimesOp>(
+          loc, symbol(chip.name), builder.getI64IntegerAttr(row.firstBlock),
+          builder.getI64IntegerAttr(row.lastBlock),
+          builder.getI64IntegerAttr(row.time.microbatch),
+          builder.getI64IntegerAttr(row.time.tensorParallel),
+          seconds(row, planning::Timed::Forward),
+          seconds(row, planning::Timed::Backward),
+          seconds(row, planning::Timed::Update));
   }
   for (auto [s, site] : llvm::enumerate(topology.sites)) {
     std::string path = planning::at("sites", s);
@@ -209,6 +242,14 @@ Location topo::locate(TopologyOp op, StringRef path) {
       [](Operation *op, StringRef key, uint64_t index) -> Operation * {
         if (auto site = dyn_cast<SiteOp>(op))
           return insideSite(site, key, index);
+        if (auto chip = dyn_cast<ChipOp>(op)) {
+          auto topology = cast<TopologyOp>(chip->getParentOp());
+          for (auto times : topology.getBody().getOps<LayerTimesOp>())
+            if (key == "profile" && times.getChip() == chip.getSymName() &&
+                index-- == 0)
+              return times;
+          return nullptr;
+        }
         if (!isa<TopologyOp>(op))
           return nullptr;
         Region &body = op->getRegion(0);

@@ -20,7 +20,8 @@ class Topo_Container<string mnemonic, list<Trait> traits = []>
 def Topo_TopologyOp : Topo_Container<"topology"> {
   let summary = "everything that one sites.yaml describes";
   let description = [{
-    Holds `topo.chip`, `topo.site` and `topo.link` ops and nothing else. A
+    Holds `topo.chip`, `topo.layer_times`, `topo.site` and `topo.link` ops and
+    nothing else. A
     module has at most one. Chips and sites share one table of names.
 
     ```mlir
@@ -62,6 +63,33 @@ def Topo_ChipOp : Topo_Op<"chip", [Symbol, HasParent<"TopologyOp">]> {
                        OptionalAttr<DenseF64ArrayAttr>:$overheads,
                        OptionalAttr<DenseF64ArrayAttr>:$corrections);
   let assemblyFormat = "$sym_name attr-dict";
+  let hasVerifier = 1;
+}
+
+def Topo_LayerTimesOp : Topo_Op<"layer_times", [HasParent<"TopologyOp">]> {
+  let summary = "measured seconds of some of the model's blocks";
+  let description = [{
+    Each of the blocks `first_block` to `last_block` took so long, called once
+    on one microbatch, on each of `tensor_parallel` chips of this type: its
+    forward, its whole backward, the update of its parameters once a step. A
+    time that is missing was not measured.
+
+    ```mlir
+    topo.layer_times @fast blocks 2 to 24 microbatch 1 tensor_parallel 1
+        {backward_seconds = 0.0117, forward_seconds = 0.0049,
+         update_seconds = 0.0066}
+    ```
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$chip, I64Attr:$first_block,
+                       I64Attr:$last_block, I64Attr:$microbatch,
+                       I64Attr:$tensor_parallel,
+                       OptionalAttr<F64Attr>:$forward_seconds,
+                       OptionalAttr<F64Attr>:$backward_seconds,
+                       OptionalAttr<F64Attr>:$update_seconds);
+  let assemblyFormat = [{
+    $chip `blocks` $first_block `to` $last_block `microbatch` $microbatch
+    `tensor_parallel` $tensor_parallel attr-dict
+  }];
   let hasVerifier = 1;
 }
 

@@ -1,0 +1,84 @@
+//===- MemoryUse.cpp - bytes of one rank ----------------------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Planning/CostModel.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tombolo::planning {
+
+MemoryUse memoryUse(const Problem &problem, const std::vector<BlockRun> &runs,
+                    double microbatch, uint64_t inFlight,
+                    const Recompute &recompute, bool first, bool last,
+                    const StageRanks &ranks) {
+  MemoryUse use;
+  if (runs.empty())
+    return use;
+  uint64_t blocks = 0;
+  for (const BlockRun &run : runs)
+    blocks += run.count;
+  uint64_t again = recompute.of(blocks);
+  double flying = static_cast<double>(inFlight);
+  double inner = 0, carried = 0, workspace = 0;
+  for (const BlockRun &run : runs) {
+    const BlockKind &kind = figuresOf(problem, run.kind, ranks.tensorParallel);
+    double count = static_cast<double>(run.count);
+    double trainable = static_cast<double>(kind.trainableCount) * count;
+    use.parameters += static_cast<double>(kind.parameterBytes) * count;
+    use.gradients += 4 * trainable;
+    use.optimizerState +=
+        static_cast<double>(problem.training.optimizerStateBytesPerParameter) *
+        trainable;
+    double repeated = static_cast<double>(std::min(again, run.count));
+    again -= std::min(again, run.count);
+    double saved = kind.savedBytes.at(microbatch);
+    // The first block's input is a boundary tensor or a feed.
+    double inputs = &run == &runs.front() ? count - 1 : count;
+    use.saved += flying * ((count - repeated) * saved +
+                           inputs * kind.inputBytes.at(microbatch));
+    if (repeated > 0)
+      use.recomputed =
+          std::max(use.recomputed, saved + kind.outputBytes.at(microbatch));
+    use.feeds += (flying + 1) * count * kind.feedBytes.at(microbatch);
+    if (blocks > 1)
+      inner = std::max(inner, kind.inputBytes.at(microbatch));
+    carried = std::max(carried, kind.carriedBytes.at(microbatch));
+    workspace = std::max(workspace, kind.workspaceBytes.at(microbatch));
+  }
+  if (ranks.optimizerParts > 1) {
+    // Parts are equal and multiples of 64 bytes; what is cut is padded.
+    double parts = static_cast<double>(ranks.optimizerParts);
+    double padded = std::ceil(use.gradients / (64 * parts)) * 64 * parts;
+    if (use.gradients > 0)
+      use.optimizerState *= padded / use.gradients / parts;
+    use.parameters += padded - use.gradients;
+    use.gradients = padded;
+  }
+  use.scratch = 2 * inner + carried + workspace;
+  // What comes in stays for the backward pass, and the next is under way;
+  // everything else passes through two buffers in turn.
+  if (!first)
+    use.boundary += (flying + 3) *
+                    figuresOf(problem, runs.front().kind, ranks.tensorParallel)
+                        .inputBytes.at(microbatch);
+  if (!last)
+    use.boundary +=
+        4 * figuresOf(problem, runs.back().kind, ranks.tensorParallel)
+                .outputBytes.at(microbatch);
+  return use;
+}
+
+bool shardsOptimizer(const Problem &problem, uint64_t replicas) {
+  return replicas > 1 && problem.training.optimizerStateBytesPerParameter > 0;
+}
+
+double availableBytes(const Problem &problem, const Chip &chip) {
+  return static_cast<double>(chip.memoryBytes()) *
+         (1 - problem.bounds.memoryMargin);
+}
+
+} // namespace tombolo::planning
