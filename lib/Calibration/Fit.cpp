@@ -71,10 +71,10 @@ double meanError(std::vector<Problem> &problems, const std::vector<Run> &runs,
                  const std::string &chip) {
   double sum = 0;
   for (size_t r : chosen)
-    sum += std::abs(predict(problems[runs[r].problem], chip, constants,
-                            runs[r]) /
-                        runs[r].seconds -
-                    1);
+    sum +=
+        std::abs(predict(problems[runs[r].problem], chip, constants, runs[r]) /
+                     runs[r].seconds -
+                 1);
   return chosen.empty() ? 0 : 100 * sum / static_cast<double>(chosen.size());
 }
 
@@ -87,15 +87,14 @@ struct Unknown {
 };
 
 std::vector<Unknown> unknownsOf(Constants &constants) {
-  std::vector<Unknown> all = {
-      {&constants.matmul, 0.02, 1},
-      {&constants.memory, 0.02, 1},
-      {&constants.overheads.launchUs, 1e-2, 1e3},
-      {&constants.overheads.kernelUs, 1e-2, 1e3},
-      {&constants.overheads.scoreBytes, 1e-2, 64},
-      {&constants.overheads.transferUs, 1e-1, 1e4},
-      {&constants.overheads.stepMs, 1e-2, 1e4},
-      {&constants.overheads.exposedReduction, 1e-2, 1}};
+  std::vector<Unknown> all = {{&constants.matmul, 0.02, 1},
+                              {&constants.memory, 0.02, 1},
+                              {&constants.overheads.launchUs, 1e-2, 1e3},
+                              {&constants.overheads.kernelUs, 1e-2, 1e3},
+                              {&constants.overheads.scoreBytes, 1e-2, 64},
+                              {&constants.overheads.transferUs, 1e-1, 1e4},
+                              {&constants.overheads.stepMs, 1e-2, 1e4},
+                              {&constants.overheads.exposedReduction, 1e-2, 1}};
   for (std::optional<planning::Wire> *wire :
        {&constants.intraNode, &constants.interNode})
     if (*wire) {
@@ -173,8 +172,8 @@ Constants fitConstants(std::vector<Problem> &problems,
     problem.AddResidualBlock(cost, new ceres::SoftLOneLoss(kLinearFrom),
                              x.data());
   }
-  auto *prior = new ceres::DynamicNumericDiffCostFunction<Prior>(
-      new Prior{x, 0.02});
+  auto *prior =
+      new ceres::DynamicNumericDiffCostFunction<Prior>(new Prior{x, 0.02});
   prior->AddParameterBlock(static_cast<int>(x.size()));
   prior->SetNumResiduals(static_cast<int>(x.size()));
   problem.AddResidualBlock(prior, nullptr, x.data());
@@ -245,10 +244,9 @@ void addCorrections(std::vector<Problem> &problems,
     ceres::Problem problem;
     for (size_t r : members)
       problem.AddResidualBlock(
-          new ceres::NumericDiffCostFunction<CorrectionResidual,
-                                             ceres::CENTRAL, 1, 1>(
-              new CorrectionResidual{problems[runs[r].problem], runs[r], chip,
-                                     constants, correction}),
+          new ceres::NumericDiffCostFunction<CorrectionResidual, ceres::CENTRAL,
+                                             1, 1>(new CorrectionResidual{
+              problems[runs[r].problem], runs[r], chip, constants, correction}),
           new ceres::SoftLOneLoss(kLinearFrom), &logarithm);
     problem.SetParameterLowerBound(&logarithm, 0, std::log(0.5));
     problem.SetParameterUpperBound(&logarithm, 0, std::log(2.0));
@@ -264,8 +262,7 @@ void addCorrections(std::vector<Problem> &problems,
 Constants fit(std::vector<Problem> &problems, const std::vector<Run> &runs,
               const std::vector<size_t> &used, const Constants &start,
               const FitOptions &options) {
-  Constants constants =
-      fitConstants(problems, runs, used, start, options.chip);
+  Constants constants = fitConstants(problems, runs, used, start, options.chip);
   if (options.corrections)
     addCorrections(problems, runs, used, constants, options.chip);
   for (Problem &problem : problems)

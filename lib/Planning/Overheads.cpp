@@ -17,9 +17,9 @@ double seconds(const Chip &chip, Precision precision, const Work &work,
   double rate = chip.flopsPerSecond(precision);
   double flops = work.flops.at(samples);
   double compute =
-      flops > 0 ? (rate > 0 ? flops / rate
-                            : std::numeric_limits<double>::infinity())
-                : 0;
+      flops > 0
+          ? (rate > 0 ? flops / rate : std::numeric_limits<double>::infinity())
+          : 0;
   // Kernels run one after the other: products at the slower of their two
   // limits, all others at that of memory.
   double moved = work.streamed.at(samples) +

@@ -48,8 +48,8 @@ std::optional<Runs> loadRuns(const std::string &table,
 struct FitReport {
   std::string precision;
   size_t runs = 0, shapes = 0;
-  double error = 0;                // percent, on the runs it was fitted to
-  std::optional<double> heldOut;   // percent, on shapes not fitted
+  double error = 0;              // percent, on the runs it was fitted to
+  std::optional<double> heldOut; // percent, on shapes not fitted
 };
 
 /// Writes a chip profile (docs/Profiles.md).

@@ -8,10 +8,11 @@
 
 #include "tombolo/Conversion/GraphToPlanning.h"
 #include "tombolo/Conversion/ShardModel.h"
+#include "tombolo/Dialect/Graph/IR/GraphDialect.h"
 #include "tombolo/Import/ONNX.h"
-#include "tombolo/InitAll.h"
 #include "tombolo/Pipelines/Pipelines.h"
 
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Pass/PassManager.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/Path.h"
@@ -71,7 +72,7 @@ std::optional<Runs> loadRuns(const std::string &table,
                              const planning::Topology &topology,
                              planning::Precision precision) {
   DialectRegistry registry;
-  registerAllDialects(registry);
+  registry.insert<func::FuncDialect, graph::GraphDialect>();
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
   context.loadAllAvailableDialects();
   std::string pools;

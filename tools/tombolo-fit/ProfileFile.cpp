@@ -23,8 +23,7 @@ void writeProfile(std::ostream &os, const std::string &chip,
     os << ", held_out_error_percent: " << *report.heldOut;
   os << "}\nefficiency: {matmul: " << constants.matmul
      << ", memory: " << constants.memory << ", launch_us: " << over.launchUs
-     << ", kernel_us: " << over.kernelUs
-     << ", score_bytes: " << over.scoreBytes
+     << ", kernel_us: " << over.kernelUs << ", score_bytes: " << over.scoreBytes
      << ",\n             transfer_us: " << over.transferUs
      << ", step_ms: " << over.stepMs
      << ", exposed_reduction: " << over.exposedReduction << "}\n";

@@ -39,9 +39,8 @@ std::optional<std::vector<RunLine>> readRuns(const std::string &path,
     return std::nullopt;
   };
   const std::set<std::string> needed = {
-      "model",         "global_batch",    "microbatch",
-      "data_parallel", "tensor_parallel", "pipeline_parallel",
-      "seconds"};
+      "model",           "global_batch",      "microbatch", "data_parallel",
+      "tensor_parallel", "pipeline_parallel", "seconds"};
   const std::set<std::string> known = {"pool", "recompute", "shape", "use"};
   std::string line;
   std::getline(file, line);
@@ -93,9 +92,11 @@ std::optional<std::vector<RunLine>> readRuns(const std::string &path,
       else if (name == "pipeline_parallel")
         good = count(run.pipelineParallel);
       else if (name == "recompute")
-        run.recompute = value == "full", good = value == "full" || value == "none";
+        run.recompute = value == "full",
+        good = value == "full" || value == "none";
       else if (name == "use")
-        run.use = value, good = value.empty() || value == "fit" || value == "test";
+        run.use = value,
+        good = value.empty() || value == "fit" || value == "test";
       else if (name == "seconds") {
         auto [rest, error] = std::from_chars(value.data(), end, run.seconds);
         good = error == std::errc() && rest == end && run.seconds > 0 &&

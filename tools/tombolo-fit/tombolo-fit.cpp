@@ -34,8 +34,8 @@ struct Options {
 };
 
 /// Indices of the runs whose shape is, or is not, among some.
-std::vector<size_t> choose(const Runs &runs, const std::set<std::string> &shapes,
-                           bool inside) {
+std::vector<size_t> choose(const Runs &runs,
+                           const std::set<std::string> &shapes, bool inside) {
   std::vector<size_t> chosen;
   for (size_t r = 0; r < runs.runs.size(); ++r)
     if (shapes.count(runs.runs[r].shape) == inside)
