@@ -41,11 +41,16 @@ static double tieSeconds(const Problem &problem, const Island &island,
                          const std::vector<std::vector<ChipRange>> &places) {
   double seconds = 0;
   for (const TiedParameter &tie : problem.model.ties) {
-    auto stageOf = [&](uint64_t block) {
-      size_t s = 0;
-      while (s + 1 < island.stages.size() && block >= island.stages[s].blocks)
-        block -= island.stages[s++].blocks;
-      return s;
+    auto stageOf = [&](uint64_t block) -> size_t {
+      for (uint64_t c = 0; c < island.chunks; ++c)
+        for (size_t s = 0; s < island.stages.size(); ++s) {
+          uint64_t blocks =
+              blocksOfChunk(island.stages[s].blocks, island.chunks, c);
+          if (block < blocks)
+            return s;
+          block -= blocks;
+        }
+      return island.stages.size() - 1;
     };
     size_t from = stageOf(tie.blockNumbers.front());
     size_t to = stageOf(tie.blockNumbers.back());
@@ -57,125 +62,223 @@ static double tieSeconds(const Problem &problem, const Island &island,
   return seconds;
 }
 
-IslandPrediction evaluateIsland(const Problem &problem,
-                                const Strategy &strategy, size_t index) {
-  const Island &island = strategy.islands[index];
-  const Topology &topology = problem.topology;
-  auto places = placeRanks(strategy)[index];
-  double microbatch = static_cast<double>(island.microbatch);
-  uint64_t microbatches = microbatchesPerStep(island);
-  size_t count = island.stages.size();
+namespace {
 
-  IslandPrediction result;
-  std::vector<std::vector<StageTimes>> times(count);
-  auto chipsOf = [&](size_t s, size_t g) {
+/// Foretells one island.
+class IslandModel {
+public:
+  IslandModel(const Problem &problem, const Strategy &strategy, size_t index)
+      : problem(problem), topology(problem.topology),
+        island(strategy.islands[index]), server(strategy.server),
+        places(placeRanks(strategy)[index]),
+        microbatch(static_cast<double>(island.microbatch)) {}
+
+  IslandPrediction run() {
+    IslandPrediction result;
+    std::vector<std::vector<StageTimes>> times(island.stages.size());
+    double busy = 0, ranks = 0;
+    for (size_t s = 0; s < island.stages.size(); ++s) {
+      const Stage &stage = island.stages[s];
+      auto chunks = chunkRuns(problem.model, island, s);
+      auto &groups = result.stages.emplace_back();
+      for (size_t g = 0; g < stage.replicas.size(); ++g) {
+        GroupPrediction p;
+        times[s].push_back(foretell(s, g, chunks, p));
+        double chips = static_cast<double>(stage.replicas[g].count *
+                                           stage.replicas[g].tensorParallel);
+        busy += chips * static_cast<double>(microbatchesOf(island, s, g)) *
+                (p.forwardSeconds + p.backwardSeconds);
+        ranks += chips;
+        groups.push_back(std::move(p));
+      }
+      result.wanBytesPerStep += crossingBytes(s, chunks);
+    }
+    PipelineTime time = pipelineTime(island, times);
+    result.stepSeconds =
+        time.deadlock ? kInfinity
+                      : time.seconds + stepOverhead() +
+                            tieSeconds(problem, island, places);
+    result.bubbleFraction =
+        time.computeEnd > 0 && ranks > 0
+            ? std::max(0.0, 1 - busy / (ranks * time.computeEnd))
+            : 0;
+    return result;
+  }
+
+private:
+  using Chunks = std::vector<std::vector<BlockRun>>;
+
+  const Problem &problem;
+  const Topology &topology;
+  const Island &island;
+  const std::optional<Server> &server;
+  std::vector<std::vector<ChipRange>> places; // by stage and group
+  double microbatch;
+
+  ReplicaChips chipsOf(size_t s, size_t g) const {
     uint64_t chips = island.stages[s].replicas[g].tensorParallel;
     return ReplicaChips{chips, insideReplicas(topology, places[s][g], chips)};
-  };
-  uint64_t firstBlock = 0;
-  double busy = 0, ranks = 0, stepOverhead = 0;
-  for (size_t s = 0; s < count; ++s) {
-    const Stage &stage = island.stages[s];
-    auto runs = slice(problem.model.runs, firstBlock, stage.blocks);
-    firstBlock += stage.blocks;
-    auto &groups = result.stages.emplace_back();
-    const BlockKind &front = problem.model.kinds[runs.front().kind];
-    const BlockKind &back = problem.model.kinds[runs.back().kind];
-    uint64_t parts = stage.optimizerSharding ? stage.replicaCount() : 1;
-    for (size_t g = 0; g < stage.replicas.size(); ++g) {
-      const ReplicaGroup &group = stage.replicas[g];
-      const Chip &chip = topology.chipOf(*topology.findPool(group.pool));
-      ReplicaChips replica = chipsOf(s, g);
-      StageTimes one = blockSeconds(problem, runs, chip, microbatch,
-                                    stage.recompute, replica);
-      GroupPrediction p;
-      // A chip is held up by what it sends for as long as that takes to start.
-      double start = chip.overheads.transferUs * 1e-6;
-      one.forward += s + 1 < count ? start : 0;
-      one.backward += s > 0 ? start : 0;
-      p.forwardSeconds = one.forward;
-      p.backwardSeconds = one.backward;
-      p.exchangeSeconds = one.exchanges;
-      p.source = one.source;
-      uint64_t own = microbatchesOf(island, s, g);
-      p.microbatchesInFlight =
-          scheduleStage(island.schedule, count, s, own).inFlight;
-      p.memory = memoryUse(problem, runs, microbatch, p.microbatchesInFlight,
-                           stage.recompute, s == 0, s + 1 == count,
-                           {group.tensorParallel, parts});
-      if (strategy.server) // f32, as the gradients
-        p.memory.host = p.memory.gradients;
-      p.availableBytes = availableBytes(problem, chip);
-      // To the slowest of the neighbour's groups.
-      auto send = [&](size_t other, const Affine &whole, const Affine &local,
-                      bool &crosses) {
-        double slowest = 0;
-        for (size_t h = 0; h < places[other].size(); ++h) {
-          Transfer transfer =
-              transferBetween(topology, places[s][g], places[other][h]);
-          crosses |= transfer.crossesSites;
-          slowest =
-              std::max(slowest, boundarySeconds(transfer, whole.at(microbatch),
-                                                local.at(microbatch),
-                                                group.tensorParallel,
-                                                chipsOf(other, h)));
-        }
-        return slowest;
-      };
-      const Affine &sent =
-          figuresOf(problem, runs.back().kind, group.tensorParallel)
-              .outputBytes;
-      bool crosses = false, ignored = false;
-      if (s + 1 < count)
-        p.sendForwardSeconds = send(s + 1, back.outputBytes, sent, crosses);
-      // Activations one way, gradients the other; parts add up to the whole.
-      if (crosses && g == 0)
-        result.wanBytesPerStep += 2 * back.outputBytes.at(microbatch) *
-                                  static_cast<double>(microbatches);
-      if (s > 0)
-        p.sendBackwardSeconds =
-            send(s - 1, front.inputBytes,
-                 figuresOf(problem, runs.front().kind, group.tensorParallel)
-                     .inputBytes,
-                 ignored);
-      stepOverhead = std::max(stepOverhead, chip.overheads.stepMs * 1e-3);
-      p.allReduceSeconds =
-          chip.overheads.exposedReduction *
-          allReduceSeconds(topology, places[s], p.memory.gradients,
-                           group.tensorParallel);
-      // What a replica's chips have partial sums of, before.
-      Work partial;
-      for (const BlockRun &run : runs) {
-        uint64_t bytes = figuresOf(problem, run.kind, group.tensorParallel)
-                             .partialGradientBytes;
-        partial.of(Collective::AllReduce).bytes.constant +=
-            static_cast<double>(bytes * run.count);
-        if (bytes > 0)
-          partial.of(Collective::AllReduce).count = 1;
-      }
-      p.allReduceSeconds +=
-          exchangeSeconds(partial, replica.count, replica.wire, 0);
-      p.updateSeconds = one.update / static_cast<double>(parts);
-      StageTimes &lane = times[s].emplace_back(one);
-      lane.sendForward = p.sendForwardSeconds;
-      lane.sendBackward = p.sendBackwardSeconds;
-      lane.tail = p.allReduceSeconds + p.updateSeconds;
-      double chips = static_cast<double>(group.count * group.tensorParallel);
-      busy += chips * static_cast<double>(own) *
-              (p.forwardSeconds + p.backwardSeconds);
-      ranks += chips;
-      groups.push_back(std::move(p));
-    }
   }
-  PipelineTime time = pipelineTime(island, times);
-  result.stepSeconds = time.deadlock
-                           ? kInfinity
-                           : time.seconds + stepOverhead +
-                                 tieSeconds(problem, island, places);
-  result.bubbleFraction =
-      time.computeEnd > 0 && ranks > 0
-          ? std::max(0.0, 1 - busy / (ranks * time.computeEnd))
-          : 0;
+  /// What the slowest host needs once a step.
+  double stepOverhead() const {
+    double most = 0;
+    for (const Stage &stage : island.stages)
+      for (const ReplicaGroup &group : stage.replicas)
+        most = std::max(most, topology.chipOf(*topology.findPool(group.pool))
+                                      .overheads.stepMs *
+                                  1e-3);
+    return most;
+  }
+  size_t behind(size_t s) const { return (s + 1) % island.stages.size(); }
+  size_t before(size_t s) const {
+    return (s + island.stages.size() - 1) % island.stages.size();
+  }
+  bool isFirst(size_t s, size_t c) const { return s == 0 && c == 0; }
+  bool isLast(size_t s, size_t c, const Chunks &chunks) const {
+    return s + 1 == island.stages.size() && c + 1 == chunks.size();
+  }
+
+  /// Seconds of a boundary tensor of a kind of block to the slowest of a
+  /// neighbour's groups.
+  double send(size_t s, size_t g, size_t other, size_t kind,
+              Affine BlockKind::*tensor) const {
+    uint64_t chips = island.stages[s].replicas[g].tensorParallel;
+    double whole = (problem.model.kinds[kind].*tensor).at(microbatch);
+    double local = (figuresOf(problem, kind, chips).*tensor).at(microbatch);
+    double slowest = 0;
+    for (size_t h = 0; h < places[other].size(); ++h)
+      slowest = std::max(
+          slowest, boundarySeconds(transferBetween(topology, places[s][g],
+                                                   places[other][h]),
+                                   whole, local, chips, chipsOf(other, h)));
+    return slowest;
+  }
+
+  /// What crosses lines behind a stage: activations one way, gradients the
+  /// other; parts add up to the whole.
+  double crossingBytes(size_t s, const Chunks &chunks) const {
+    double bytes = 0;
+    for (size_t c = 0; c < chunks.size(); ++c) {
+      if (isLast(s, c, chunks))
+        continue;
+      bool crosses = false;
+      for (const ChipRange &other : places[behind(s)])
+        crosses |= transferBetween(topology, places[s][0], other).crossesSites;
+      if (crosses)
+        bytes += 2 *
+                 problem.model.kinds[chunks[c].back().kind].outputBytes.at(
+                     microbatch) *
+                 static_cast<double>(microbatchesPerStep(island));
+    }
+    return bytes;
+  }
+
+  /// Gradients that a replica's chips have partial sums of.
+  double partialSumSeconds(const Chunks &chunks,
+                           const ReplicaChips &replica) const {
+    Work partial;
+    Exchange &sum = partial.of(Collective::AllReduce);
+    for (const auto &runs : chunks)
+      for (const BlockRun &run : runs) {
+        uint64_t bytes =
+            figuresOf(problem, run.kind, replica.count).partialGradientBytes;
+        sum.bytes.constant += static_cast<double>(bytes * run.count);
+        if (bytes > 0)
+          sum.count = 1;
+      }
+    return exchangeSeconds(partial, replica.count, replica.wire, 0);
+  }
+
+  /// Times of one group; its figures go to `p`.
+  StageTimes foretell(size_t s, size_t g, const Chunks &chunks,
+                      GroupPrediction &p) const {
+    const Stage &stage = island.stages[s];
+    const ReplicaGroup &group = stage.replicas[g];
+    const Chip &chip = topology.chipOf(*topology.findPool(group.pool));
+    ReplicaChips replica = chipsOf(s, g);
+    uint64_t parts = stage.optimizerSharding ? stage.replicaCount() : 1;
+    StageSchedule order =
+        scheduleStage(island.schedule, island.stages.size(), s,
+                      microbatchesOf(island, s, g), chunks.size());
+
+    StageTimes all;
+    std::vector<ChunkUse> uses;
+    uint64_t again = stage.recompute.of(stage.blocks);
+    for (size_t c = 0; c < chunks.size(); ++c) {
+      uint64_t blocks = 0;
+      for (const BlockRun &run : chunks[c])
+        blocks += run.count;
+      uint64_t here = std::min(again, blocks); // the stage's first blocks
+      again -= here;
+      StageTimes one = blockSeconds(problem, chunks[c], chip, microbatch,
+                                    {Recompute::Blocks, here}, replica);
+      bool first = isFirst(s, c), last = isLast(s, c, chunks);
+      if (!last)
+        one.sendForward = send(s, g, behind(s), chunks[c].back().kind,
+                               &BlockKind::outputBytes);
+      if (!first)
+        one.sendBackward = send(s, g, before(s), chunks[c].front().kind,
+                                &BlockKind::inputBytes);
+      // A chip is held up by what it sends for as long as that takes to start.
+      one.forward += last ? 0 : chip.overheads.transferUs * 1e-6;
+      one.backward += first ? 0 : chip.overheads.transferUs * 1e-6;
+      all.forward += one.forward;
+      all.backward += one.backward;
+      all.backwardWeight += one.backwardWeight;
+      all.exchanges += one.exchanges;
+      all.update += one.update;
+      all.source = std::max(all.source, one.source);
+      all.sendForward = std::max(all.sendForward, one.sendForward);
+      all.sendBackward = std::max(all.sendBackward, one.sendBackward);
+      if (chunks.size() > 1)
+        all.chunks.push_back(one.whole());
+      uses.push_back({chunks[c], order.chunks[c].inFlight,
+                      order.chunks[c].handedOn, first, last});
+    }
+
+    p.forwardSeconds = all.forward;
+    p.backwardSeconds = all.backward;
+    p.exchangeSeconds = all.exchanges;
+    p.source = all.source;
+    p.sendForwardSeconds = all.sendForward;
+    p.sendBackwardSeconds = all.sendBackward;
+    p.microbatchesInFlight = order.inFlight;
+    p.memory = memoryUse(problem, uses, microbatch, stage.recompute,
+                         {group.tensorParallel, parts});
+    if (server) // f32, as the gradients: the base, and the error feedback
+      p.memory.host = p.memory.gradients *
+                      (server->compression == Compression::None ? 1 : 2);
+    p.availableBytes = availableBytes(problem, chip);
+    p.allReduceSeconds = chip.overheads.exposedReduction *
+                         allReduceSeconds(topology, places[s],
+                                          p.memory.gradients,
+                                          group.tensorParallel);
+    p.allReduceSeconds += partialSumSeconds(chunks, replica);
+    p.updateSeconds = all.update / static_cast<double>(parts);
+    all.tail = p.allReduceSeconds + p.updateSeconds;
+    return all;
+  }
+};
+
+} // namespace
+
+IslandPrediction evaluateIsland(const Problem &problem,
+                                const Strategy &strategy, size_t island) {
+  return IslandModel(problem, strategy, island).run();
+}
+
+std::vector<std::vector<BlockRun>>
+chunkRuns(const ModelProfile &model, const Island &island, size_t stage) {
+  std::vector<std::vector<BlockRun>> result;
+  uint64_t first = 0;
+  for (uint64_t c = 0; c < island.chunks; ++c)
+    for (size_t s = 0; s < island.stages.size(); ++s) {
+      uint64_t blocks =
+          blocksOfChunk(island.stages[s].blocks, island.chunks, c);
+      if (s == stage)
+        result.push_back(slice(model.runs, first, blocks));
+      first += blocks;
+    }
   return result;
 }
 
@@ -201,11 +304,9 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy) {
   }
   if (strategy.server) {
     Synchronisation sync = synchronisation(problem, strategy);
-    double fragments = static_cast<double>(strategy.server->fragments);
-    double hidden =
-        static_cast<double>(strategy.server->overlapSteps) * round / steps;
     result.synchronisationSeconds =
-        fragments * std::max(0.0, sync.seconds / fragments - hidden);
+        exposedSeconds(*strategy.server, sync, round / steps);
+    result.connections = sync.connections;
     round += result.synchronisationSeconds;
     crossed += sync.wanBytes;
   }

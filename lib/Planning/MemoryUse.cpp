@@ -11,43 +11,62 @@
 
 namespace tombolo::planning {
 
-MemoryUse memoryUse(const Problem &problem, const std::vector<BlockRun> &runs,
-                    double microbatch, uint64_t inFlight,
-                    const Recompute &recompute, bool first, bool last,
+MemoryUse memoryUse(const Problem &problem, const std::vector<ChunkUse> &chunks,
+                    double microbatch, const Recompute &recompute,
                     const StageRanks &ranks) {
   MemoryUse use;
-  if (runs.empty())
-    return use;
   uint64_t blocks = 0;
-  for (const BlockRun &run : runs)
-    blocks += run.count;
+  for (const ChunkUse &chunk : chunks)
+    for (const BlockRun &run : chunk.runs)
+      blocks += run.count;
   uint64_t again = recompute.of(blocks);
-  double flying = static_cast<double>(inFlight);
-  double inner = 0, carried = 0, workspace = 0;
-  for (const BlockRun &run : runs) {
-    const BlockKind &kind = figuresOf(problem, run.kind, ranks.tensorParallel);
-    double count = static_cast<double>(run.count);
-    double trainable = static_cast<double>(kind.trainableCount) * count;
-    use.parameters += static_cast<double>(kind.parameterBytes) * count;
-    use.gradients += 4 * trainable;
-    use.optimizerState +=
-        static_cast<double>(problem.training.optimizerStateBytesPerParameter) *
-        trainable;
-    double repeated = static_cast<double>(std::min(again, run.count));
-    again -= std::min(again, run.count);
-    double saved = kind.savedBytes.at(microbatch);
-    // The first block's input is a boundary tensor or a feed.
-    double inputs = &run == &runs.front() ? count - 1 : count;
-    use.saved += flying * ((count - repeated) * saved +
-                           inputs * kind.inputBytes.at(microbatch));
-    if (repeated > 0)
-      use.recomputed =
-          std::max(use.recomputed, saved + kind.outputBytes.at(microbatch));
-    use.feeds += (flying + 1) * count * kind.feedBytes.at(microbatch);
-    if (blocks > 1)
-      inner = std::max(inner, kind.inputBytes.at(microbatch));
-    carried = std::max(carried, kind.carriedBytes.at(microbatch));
-    workspace = std::max(workspace, kind.workspaceBytes.at(microbatch));
+  double inner = 0, carried = 0, workspace = 0, handedOn = 0;
+  for (const ChunkUse &chunk : chunks) {
+    if (chunk.runs.empty())
+      continue;
+    double flying = static_cast<double>(chunk.inFlight), waiting = 0;
+    for (const BlockRun &run : chunk.runs) {
+      const BlockKind &kind =
+          figuresOf(problem, run.kind, ranks.tensorParallel);
+      double count = static_cast<double>(run.count);
+      double trainable = static_cast<double>(kind.trainableCount) * count;
+      use.parameters += static_cast<double>(kind.parameterBytes) * count;
+      use.gradients += 4 * trainable;
+      use.optimizerState +=
+          static_cast<double>(
+              problem.training.optimizerStateBytesPerParameter) *
+          trainable;
+      double repeated = static_cast<double>(std::min(again, run.count));
+      again -= std::min(again, run.count);
+      double saved = kind.savedBytes.at(microbatch);
+      // The first block's input is a boundary tensor or a feed.
+      double inputs = &run == &chunk.runs.front() ? count - 1 : count;
+      use.saved += flying * ((count - repeated) * saved +
+                             inputs * kind.inputBytes.at(microbatch));
+      if (repeated > 0)
+        use.recomputed =
+            std::max(use.recomputed, saved + kind.outputBytes.at(microbatch));
+      use.feeds += (flying + 1) * count * kind.feedBytes.at(microbatch);
+      if (blocks > 1)
+        inner = std::max(inner, kind.inputBytes.at(microbatch));
+      carried = std::max(carried, kind.carriedBytes.at(microbatch));
+      workspace = std::max(workspace, kind.workspaceBytes.at(microbatch));
+      // For a backward by weight that waits: what is handed to it, and the
+      // gradient of the block's output.
+      waiting += count * (kind.carriedBytes.at(microbatch) +
+                          kind.outputBytes.at(microbatch));
+    }
+    handedOn += static_cast<double>(chunk.handedOn) * waiting;
+    // What comes in stays for the backward pass, and the next is under way;
+    // everything else passes through two buffers in turn.
+    if (!chunk.first)
+      use.boundary += (flying + 3) * figuresOf(problem, chunk.runs.front().kind,
+                                               ranks.tensorParallel)
+                                         .inputBytes.at(microbatch);
+    if (!chunk.last)
+      use.boundary +=
+          4 * figuresOf(problem, chunk.runs.back().kind, ranks.tensorParallel)
+                  .outputBytes.at(microbatch);
   }
   if (ranks.optimizerParts > 1) {
     // Parts are equal and multiples of 64 bytes; what is cut is padded.
@@ -58,18 +77,16 @@ MemoryUse memoryUse(const Problem &problem, const std::vector<BlockRun> &runs,
     use.parameters += padded - use.gradients;
     use.gradients = padded;
   }
-  use.scratch = 2 * inner + carried + workspace;
-  // What comes in stays for the backward pass, and the next is under way;
-  // everything else passes through two buffers in turn.
-  if (!first)
-    use.boundary += (flying + 3) *
-                    figuresOf(problem, runs.front().kind, ranks.tensorParallel)
-                        .inputBytes.at(microbatch);
-  if (!last)
-    use.boundary +=
-        4 * figuresOf(problem, runs.back().kind, ranks.tensorParallel)
-                .outputBytes.at(microbatch);
+  use.scratch = 2 * inner + carried + workspace + handedOn;
   return use;
+}
+
+MemoryUse memoryUse(const Problem &problem, const std::vector<BlockRun> &runs,
+                    double microbatch, uint64_t inFlight,
+                    const Recompute &recompute, bool first, bool last,
+                    const StageRanks &ranks) {
+  return memoryUse(problem, {{runs, inFlight, 0, first, last}}, microbatch,
+                   recompute, ranks);
 }
 
 bool shardsOptimizer(const Problem &problem, uint64_t replicas) {

@@ -1,7 +1,7 @@
 //===- PipelineTime.cpp - how long a pipeline's step takes ----------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 //
@@ -15,7 +15,9 @@
 #include "tombolo/Planning/PipelineTime.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
+#include <optional>
 
 namespace tombolo::planning {
 
@@ -48,51 +50,29 @@ constexpr double kUnknown = -1;
 
 /// One replica.
 struct Lane {
-  StageTimes times;
+  std::vector<ChunkTimes> times; // by chunk
+  double tail = 0;
   uint64_t share = 1;        // microbatches it takes in a turn
   uint64_t start = 0;        // its first place in the turn
   uint64_t microbatches = 0; // its own
-  StageSchedule schedule;
-
-  // The next call: in which phase, iteration and half.
-  size_t phase = 0;
-  uint64_t iteration = 0;
-  bool backwardNext = false;
+  std::shared_ptr<const StageSchedule> schedule;
+  std::optional<ScheduleCursor> next; // into `schedule`
 
   double free = 0; // when the last call ended
   double sendForwardFree = 0;
   double sendBackwardFree = 0;
 
-  bool done() const { return phase == schedule.phases.size(); }
-
-  /// Skips halves that a phase does not have.
-  void settle() {
-    while (!done()) {
-      const Phase &now = schedule.phases[phase];
-      if (!backwardNext && now.forward)
-        return;
-      backwardNext = true;
-      if (now.backward)
-        return;
-      stepOver();
-    }
+  void take(const StageTimes &stage) {
+    times = stage.chunks;
+    if (times.empty())
+      times = {stage.whole()};
+    tail = stage.tail;
   }
-  void advance() {
-    if (!backwardNext)
-      backwardNext = true;
-    else
-      stepOver();
-    settle();
+  void follow(StageSchedule order) {
+    schedule = std::make_shared<const StageSchedule>(std::move(order));
+    next.emplace(*schedule);
   }
-
-private:
-  void stepOver() {
-    backwardNext = false;
-    if (++iteration == schedule.phases[phase].count) {
-      iteration = 0;
-      ++phase;
-    }
-  }
+  bool done() const { return next->done(); }
 };
 
 struct StageLanes {
@@ -100,42 +80,62 @@ struct StageLanes {
   std::vector<Lane> lanes;
 };
 
-/// Runs all calls of `microbatches` microbatches (of the island).
-PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches) {
-  size_t count = stages.size();
-  // When the input of microbatch j has come to a stage.
+/// Runs all calls of `microbatches` microbatches (of the island). Chunk c of
+/// stage s is place c S + s of the model; a forward goes on to the place
+/// behind, a backward by input to the place before.
+PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches,
+                 uint64_t chunks) {
+  size_t count = stages.size(), places = count * chunks;
+  // When the input of microbatch j has come to a place.
   std::vector<std::vector<double>> forwardCame(
-      count, std::vector<double>(microbatches, kUnknown));
+      places, std::vector<double>(microbatches, kUnknown));
   std::vector<std::vector<double>> backwardCame = forwardCame;
   std::fill(forwardCame.front().begin(), forwardCame.front().end(), 0.0);
 
   auto runWhatCan = [&](size_t stage) {
     bool moved = false;
     for (Lane &lane : stages[stage].lanes) {
-      for (; !lane.done(); lane.advance()) {
-        const Phase &phase = lane.schedule.phases[lane.phase];
-        bool backward = lane.backwardNext;
-        uint64_t own =
-            (backward ? *phase.backward : *phase.forward) + lane.iteration;
+      for (; !lane.done(); ++*lane.next) {
+        ChunkCall call = **lane.next;
+        uint64_t own = call.microbatch;
         uint64_t j = own / lane.share * stages[stage].turn + lane.start +
                      own % lane.share;
-        double came = backward ? backwardCame[stage][j] : forwardCame[stage][j];
+        size_t place = call.chunk * count + stage;
+        const ChunkTimes &times =
+            lane.times[std::min<size_t>(call.chunk, lane.times.size() - 1)];
+        // Nothing comes for a backward by weight: all it needs is here.
+        double came = call.pass == Pass::Forward ? forwardCame[place][j]
+                      : call.pass == Pass::BackwardWeight
+                          ? 0
+                          : backwardCame[place][j];
         if (came == kUnknown)
           break;
         moved = true;
-        const StageTimes &times = lane.times;
-        lane.free = std::max(lane.free, came) +
-                    (backward ? times.backward : times.forward);
-        if (!backward && stage + 1 < count) {
+        double begin = std::max(lane.free, came);
+        switch (call.pass) {
+        case Pass::Forward:
+          lane.free = begin + times.forward;
+          if (place + 1 == places) {
+            backwardCame[place][j] = lane.free; // the loss is here
+            break;
+          }
           lane.sendForwardFree =
               std::max(lane.sendForwardFree, lane.free) + times.sendForward;
-          forwardCame[stage + 1][j] = lane.sendForwardFree;
-        } else if (!backward) {
-          backwardCame[stage][j] = lane.free; // the loss is here
-        } else if (stage > 0) {
+          forwardCame[place + 1][j] = lane.sendForwardFree;
+          break;
+        case Pass::BackwardWeight:
+          lane.free = begin + times.backwardWeight;
+          break;
+        case Pass::Backward:
+        case Pass::BackwardInput:
+          lane.free = begin + times.backward -
+                      (call.pass == Pass::Backward ? 0 : times.backwardWeight);
+          if (place == 0)
+            break;
           lane.sendBackwardFree =
               std::max(lane.sendBackwardFree, lane.free) + times.sendBackward;
-          backwardCame[stage - 1][j] = lane.sendBackwardFree;
+          backwardCame[place - 1][j] = lane.sendBackwardFree;
+          break;
         }
       }
     }
@@ -156,7 +156,7 @@ PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches) {
     for (const Lane &lane : stage.lanes) {
       result.deadlock |= !lane.done();
       end = std::max(end, lane.free);
-      tail = std::max(tail, lane.times.tail);
+      tail = std::max(tail, lane.tail);
     }
     result.computeEnd = std::max(result.computeEnd, end);
     result.seconds = std::max(result.seconds, end + tail);
@@ -168,15 +168,16 @@ PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches) {
 /// only the beginning and the end, with the pace of the middle for what lies
 /// between.
 template <typename Build>
-PipelineTime runFolded(Build build, uint64_t stages, uint64_t microbatches,
-                       uint64_t unit) {
-  uint64_t lag = unit * std::max<uint64_t>(2 * stages / unit, 1);
-  uint64_t enough = std::max<uint64_t>((uint64_t(1) << 19) / stages, 4 * lag);
+PipelineTime runFolded(Build build, uint64_t stages, uint64_t chunks,
+                       uint64_t microbatches, uint64_t unit) {
+  uint64_t places = stages * chunks;
+  uint64_t lag = unit * std::max<uint64_t>(2 * places / unit, 1);
+  uint64_t enough = std::max<uint64_t>((uint64_t(1) << 19) / places, 4 * lag);
   enough = (enough + unit - 1) / unit * unit;
   if (microbatches <= enough + lag)
-    return run(build(microbatches), microbatches);
-  PipelineTime shorter = run(build(enough), enough);
-  PipelineTime longer = run(build(enough + lag), enough + lag);
+    return run(build(microbatches), microbatches, chunks);
+  PipelineTime shorter = run(build(enough), enough, chunks);
+  PipelineTime longer = run(build(enough + lag), enough + lag, chunks);
   double rest = static_cast<double>(microbatches - enough - lag) /
                 static_cast<double>(lag);
   longer.seconds += rest * (longer.seconds - shorter.seconds);
@@ -188,20 +189,21 @@ PipelineTime runFolded(Build build, uint64_t stages, uint64_t microbatches,
 
 PipelineTime pipelineTime(Schedule schedule,
                           const std::vector<StageTimes> &stages,
-                          uint64_t microbatches) {
+                          uint64_t microbatches, uint64_t chunks) {
   auto build = [&](uint64_t all) {
     std::vector<StageLanes> lanes(stages.size());
     for (size_t s = 0; s < stages.size(); ++s) {
       Lane lane;
-      lane.times = stages[s];
+      lane.take(stages[s]);
       lane.microbatches = all;
-      lane.schedule = scheduleStage(schedule, stages.size(), s, all);
-      lane.settle();
+      lane.follow(scheduleStage(schedule, stages.size(), s, all, chunks));
       lanes[s].lanes.push_back(lane);
     }
     return lanes;
   };
-  return runFolded(build, stages.size(), microbatches, 1);
+  // Interleaved orders repeat with groups of microbatches.
+  uint64_t unit = schedule == Schedule::Interleaved ? stages.size() : 1;
+  return runFolded(build, stages.size(), chunks, microbatches, unit);
 }
 
 /// Whether every stage has the same number of like replicas, so that one
@@ -222,7 +224,8 @@ PipelineTime pipelineTime(const Island &island,
     for (const auto &groups : times)
       stages.push_back(groups[0]);
     return pipelineTime(island.schedule, stages,
-                        microbatches / island.stages[0].replicaCount());
+                        microbatches / island.stages[0].replicaCount(),
+                        island.chunks);
   }
   // What repeats is a turn of every stage at once.
   std::vector<uint64_t> turns;
@@ -238,20 +241,22 @@ PipelineTime pipelineTime(const Island &island,
       for (size_t g = 0; g < stage.replicas.size(); ++g)
         for (uint64_t r = 0; r < stage.replicas[g].count; ++r) {
           Lane lane;
-          lane.times = times[s][g];
+          lane.take(times[s][g]);
           lane.share = stage.replicas[g].share;
           lane.start = start;
           lane.microbatches = all / lanes[s].turn * lane.share;
-          lane.schedule = scheduleStage(island.schedule, island.stages.size(),
-                                        s, lane.microbatches);
-          lane.settle();
+          lane.follow(scheduleStage(island.schedule, island.stages.size(), s,
+                                    lane.microbatches, island.chunks));
           start += lane.share;
           lanes[s].lanes.push_back(lane);
         }
     }
     return lanes;
   };
-  return runFolded(build, island.stages.size(), microbatches, unit);
+  if (island.schedule == Schedule::Interleaved)
+    unit *= island.stages.size();
+  return runFolded(build, island.stages.size(), island.chunks, microbatches,
+                   unit);
 }
 
 } // namespace tombolo::planning

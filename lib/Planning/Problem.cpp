@@ -1,7 +1,7 @@
 //===- Problem.cpp - what makes a problem or a strategy impossible --------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/Problem.h"
@@ -92,7 +92,8 @@ private:
       site(at(in(path, "sites"), i), island.sites[i]);
     bool dealt = inRange(path, "batch", island.batch, kMaxBatch) &&
                  inRange(path, "microbatch", island.microbatch, kMaxBatch);
-    inRange(path, "chunks", island.chunks, kMaxCount);
+    if (inRange(path, "chunks", island.chunks, kMaxCount))
+      chunks(island, path);
     if (island.innerSteps)
       inRange(path, "inner_steps", *island.innerSteps, kMaxBatch);
     if (dealt && island.batch % island.microbatch != 0) {
@@ -143,6 +144,22 @@ private:
                                     number(problem.model.blocks()));
     else if (!problem.bounds.tiesAcrossStages)
       ties(island, path);
+  }
+
+  /// That the schedule can have chunks, and every stage blocks for them.
+  void chunks(const Island &island, const std::string &path) {
+    if (island.chunks == 1)
+      return;
+    if (island.schedule != Schedule::Interleaved || island.stages.size() < 2)
+      fault(in(path, "chunks"),
+            "several chunks in a stage need 'schedule: interleaved' and two "
+            "stages or more");
+    for (size_t s = 0; s < island.stages.size(); ++s)
+      if (island.stages[s].blocks < island.chunks)
+        fault(in(at(in(path, "stages"), s), "blocks"),
+              "a stage of " + number(island.chunks) +
+                  " chunks needs as many blocks or more, got " +
+                  number(island.stages[s].blocks));
   }
 
   /// That no cut falls between two users of one parameter.
@@ -219,6 +236,22 @@ private:
     }
     if (!server.witness.empty())
       site("server.witness", server.witness);
+    // What the fragments that live at a site take of its hosts.
+    for (const Site &home : problem.topology.sites) {
+      double needed = faults.empty() && home.hosts
+                          ? serverHostBytes(problem, strategy, home.name)
+                          : 0;
+      if (needed == 0)
+        continue;
+      double available = static_cast<double>(home.hosts->count) *
+                         home.hosts->memoryGib * 1073741824.0;
+      if (needed > available)
+        fault("server.placement",
+              "the servers at site '" + home.name + "' need " +
+                  bytesText(needed) + " bytes of host memory, its hosts have " +
+                  bytesText(available) +
+                  "; place some fragments elsewhere or give it more hosts");
+    }
   }
 
   /// Calls `visit(group, path)` for every group of replicas.

@@ -53,6 +53,11 @@ uint64_t Link::connectionsNeeded() const {
   return static_cast<uint64_t>(std::clamp(needed, 1.0, 1e9));
 }
 
+double Link::usableBytesPerSecond() const {
+  return std::min(bytesPerSecond(), static_cast<double>(kMaxConnections) *
+                                        connectionBytesPerSecond());
+}
+
 std::pair<std::string, std::string> splitPool(const std::string &qualified) {
   size_t slash = qualified.find('/');
   if (slash == std::string::npos)

@@ -1,12 +1,13 @@
 //===- Transfers.cpp - what transfers and reductions take -----------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/Transfers.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 namespace tombolo::planning {
@@ -86,8 +87,8 @@ Transfer transferBetween(const Topology &topology, const ChipRange &from,
     return {0, kInfinity, true};
   Transfer transfer{kInfinity, 0, true};
   for (size_t link : *way) {
-    transfer.bytesPerSecond = std::min(transfer.bytesPerSecond,
-                                       topology.links[link].bytesPerSecond());
+    transfer.bytesPerSecond = std::min(
+        transfer.bytesPerSecond, topology.links[link].usableBytesPerSecond());
     transfer.latency += topology.links[link].rttMs * 0.5e-3;
   }
   transfer.bytesPerSecond /=
@@ -139,46 +140,44 @@ double exchangeSeconds(const Work &work, uint64_t chips, const Transfer &wire,
          (steps - 1) * wire.latency;
 }
 
-double allReduceSeconds(const Topology &topology,
-                        const std::vector<ChipRange> &ranges, double bytes,
-                        uint64_t tensorParallel) {
-  uint64_t replicas = 0;
-  for (const ChipRange &range : ranges)
-    replicas += range.count / tensorParallel;
+/// Two trees, each for half of the bytes, up and down: what passes a chip is
+/// twice the bytes, in a depth that grows with the logarithm of the members
+/// (Sanders et al. 2009). Wins where latency rules.
+static double treeSeconds(double members, double bytes,
+                          const Transfer &transfer) {
+  if (members <= 1)
+    return 0;
+  return 2 * std::ceil(std::log2(members)) * transfer.latency +
+         Transfer{transfer.bytesPerSecond, 0, false}.seconds(2 * bytes);
+}
+
+/// The slowest wire between any two chips of a range.
+static Transfer widestWire(const Topology &topology, const ChipRange &range) {
+  const Pool &pool = *topology.findPool(range.pool);
+  uint64_t last = range.first + range.count - 1;
+  if (nodeOf(pool, range.first) != nodeOf(pool, last))
+    return over(topology.wireBetween(range.pool, range.pool));
+  return range.count > 1 ? over(pool.intraNode) : Transfer();
+}
+
+/// A sum inside one pool: a ring in each node, then rings between nodes.
+static double poolReduceSeconds(const Topology &topology,
+                                const ChipRange &range, double bytes,
+                                uint64_t tensorParallel) {
+  const Pool &pool = *topology.findPool(range.pool);
+  double replicas = static_cast<double>(range.count / tensorParallel);
   if (replicas <= 1)
     return 0;
-  if (ranges.size() > 1) {
-    // Several pools: one ring over all replicas at the pace of the slowest
-    // wire.
-    Transfer slowest;
-    for (size_t i = 0; i < ranges.size(); ++i) {
-      slowest =
-          slower(slowest, transferBetween(topology, ranges[i],
-                                          ranges[(i + 1) % ranges.size()]));
-      const Pool &pool = *topology.findPool(ranges[i].pool);
-      if (ranges[i].count > 1 && pool.intraNode)
-        slowest = slower(slowest, over(pool.intraNode));
-      if (nodeOf(pool, ranges[i].first) !=
-          nodeOf(pool, ranges[i].first + ranges[i].count - 1))
-        slowest =
-            slower(slowest,
-                   over(topology.wireBetween(ranges[i].pool, ranges[i].pool)));
-    }
-    return ringSeconds(static_cast<double>(replicas), bytes, slowest);
-  }
-  const ChipRange &range = ranges[0];
-  const Pool &pool = *topology.findPool(range.pool);
   uint64_t last = range.first + range.count - 1;
   double nodes =
       static_cast<double>(nodeOf(pool, last) - nodeOf(pool, range.first) + 1);
   if (nodes == 1)
-    return ringSeconds(static_cast<double>(replicas), bytes,
-                       over(pool.intraNode));
+    return ringSeconds(replicas, bytes, over(pool.intraNode));
   Transfer between = over(topology.wireBetween(range.pool, range.pool));
   // Replicas that do not lie on whole nodes, or the other way round: a ring.
   if (pool.chipsPerNode % tensorParallel != 0 ||
       range.first % tensorParallel != 0)
-    return ringSeconds(static_cast<double>(replicas), bytes, between);
+    return ringSeconds(replicas, bytes, between);
   // Inside a node each replica ends up with the sum of one part; the parts are
   // then summed between nodes side by side, each chip with its share of the
   // network cards. A node used in part has fewer and larger parts.
@@ -186,88 +185,45 @@ double allReduceSeconds(const Topology &topology,
   uint64_t inLast = last % pool.chipsPerNode + 1;
   double fewest =
       static_cast<double>(std::min(inFirst, inLast) / tensorParallel);
-  double most = static_cast<double>(std::min(range.count, pool.chipsPerNode) /
-                                    tensorParallel);
+  double most = static_cast<double>(
+      (nodes > 2 ? pool.chipsPerNode : std::max(inFirst, inLast)) /
+      tensorParallel);
   double seconds = ringSeconds(nodes, bytes / fewest, between);
   if (most > 1)
     seconds += ringSeconds(most, bytes, over(pool.intraNode));
   return seconds;
 }
 
-static double bytesPerElement(Compression compression) {
-  switch (compression) {
-  case Compression::None:
-    return 4;
-  case Compression::BF16:
-    return 2;
-  case Compression::Int8:
-    return 1 + 4.0 / 256; // a scale for each 256 elements
-  case Compression::Int4:
-    return 0.5 + 4.0 / 256;
+double allReduceSeconds(const Topology &topology,
+                        const std::vector<ChipRange> &ranges, double bytes,
+                        uint64_t tensorParallel) {
+  double replicas = 0, fewest = kInfinity, inside = 0;
+  Transfer slowest, between;
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    const ChipRange &range = ranges[i];
+    double here = static_cast<double>(range.count / tensorParallel);
+    replicas += here;
+    fewest = std::min(fewest, here);
+    inside = std::max(
+        inside, poolReduceSeconds(topology, range, bytes, tensorParallel));
+    slowest = slower(slowest, widestWire(topology, range));
+    if (ranges.size() > 1)
+      between =
+          slower(between, transferBetween(topology, range,
+                                          ranges[(i + 1) % ranges.size()]));
   }
-  return 4;
-}
-
-Synchronisation synchronisation(const Problem &problem,
-                                const Strategy &strategy) {
-  Synchronisation result;
-  if (!strategy.server || strategy.islands.empty())
-    return result;
-  const Server &server = *strategy.server;
-  const Topology &topology = problem.topology;
-  double rate = problem.bounds.serverBytesPerSecond;
-  double islands = static_cast<double>(strategy.islands.size());
-  double fragments = static_cast<double>(server.fragments);
-  double bytes = problem.model.trainableCount() *
-                 bytesPerElement(server.compression) / fragments;
-
-  // One fragment kept at a place: seconds and bytes across.
-  auto one = [&](const Placement &place) {
-    Synchronisation cost;
-    // Every island pushes at once: a line carries all flows that cross it.
-    std::map<size_t, double> load;
-    double latency = 0;
-    for (const Island &island : strategy.islands) {
-      auto way = topology.route(island.sites[0], place.primary);
-      double delay = 0;
-      for (size_t link : way.value_or(std::vector<size_t>())) {
-        load[link] += bytes;
-        delay += topology.links[link].rttMs * 0.5e-3;
-      }
-      latency = std::max(latency, delay);
-      cost.wanBytes += way && !way->empty() ? 2 * bytes : 0;
-    }
-    double line = bytes * islands / rate; // what the server takes in
-    for (const auto &[link, carried] : load)
-      line = std::max(line, carried / topology.links[link].bytesPerSecond());
-    // Push, one pass over the fragment at the server, pull.
-    cost.seconds = 2 * (latency + line) + bytes / rate;
-    if (!place.backup.empty() && place.backup != place.primary) {
-      // Pushes and the update count only when they are there too.
-      double copied = bytes * (islands + 1), slowest = 0;
-      auto way = topology.route(place.primary, place.backup);
-      for (size_t link : way.value_or(std::vector<size_t>())) {
-        slowest =
-            std::max(slowest, copied / topology.links[link].bytesPerSecond());
-        cost.seconds += topology.links[link].rttMs * 1e-3;
-      }
-      cost.seconds += slowest;
-      cost.wanBytes += copied;
-    }
-    return cost;
-  };
-  // With nothing overlapped fragments are served one after the other.
-  auto add = [&](const Placement &place, double times) {
-    Synchronisation cost = one(place);
-    result.seconds += times * cost.seconds;
-    result.wanBytes += times * cost.wanBytes;
-  };
-  for (const auto &[index, place] : server.placement)
-    add(place, 1);
-  double unplaced = fragments - static_cast<double>(server.placement.size());
-  if (unplaced > 0)
-    add({strategy.islands[0].sites[0], ""}, unplaced);
-  return result;
+  if (replicas <= 1)
+    return 0;
+  slowest = slower(slowest, between);
+  // Level by level: each replica of a pool ends up with the sum of one part,
+  // which goes round the pools; in the smallest pool there are fewest and
+  // largest parts.
+  double levels = inside;
+  if (ranges.size() > 1)
+    levels += ringSeconds(static_cast<double>(ranges.size()), bytes / fewest,
+                          between);
+  return std::min({levels, ringSeconds(replicas, bytes, slowest),
+                   treeSeconds(replicas, bytes, slowest)});
 }
 
 } // namespace tombolo::planning

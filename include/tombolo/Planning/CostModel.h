@@ -62,6 +62,7 @@ struct Prediction {
   double tokensPerSecond = 0;
   double synchronisationSeconds = 0; // exposed, once each round
   double wanBytesPerRound = 0;
+  double connections = 0; // parallel, over the worst line; 0: no server
   double bubbleFraction = 0;
   std::optional<double> equivalentCompute;
   std::optional<double> equivalentComputeOfUsedChips;
@@ -132,6 +133,24 @@ struct StageRanks {
   /// Replicas that share the optimizer's state; 1: each has all of it.
   uint64_t optimizerParts = 1;
 };
+
+/// The blocks of each chunk of a stage: chunk c of stage s of S is place
+/// c S + s of the model.
+std::vector<std::vector<BlockRun>>
+chunkRuns(const ModelProfile &model, const Island &island, size_t stage);
+
+/// A chunk and what is kept of it.
+struct ChunkUse {
+  std::vector<BlockRun> runs;
+  uint64_t inFlight = 1; // microbatches, as of ChunkSlots
+  uint64_t handedOn = 0;
+  bool first = false, last = false; // of the model: no neighbour there
+};
+
+/// Memory of one rank of a stage of some chunks.
+MemoryUse memoryUse(const Problem &problem, const std::vector<ChunkUse> &chunks,
+                    double microbatch, const Recompute &recompute,
+                    const StageRanks &ranks = {});
 
 /// Memory of one rank of a stage that holds `runs`. `first` and `last`: whether
 /// the model begins and ends here (no neighbour to talk to).

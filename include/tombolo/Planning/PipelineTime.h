@@ -34,6 +34,15 @@ enum class TimeSource { Computed, Measured, Interpolated, Estimated };
 const char *name(TimeSource source);
 std::optional<TimeSource> parseTimeSource(const std::string &text);
 
+/// Seconds per microbatch of one chunk of a stage.
+struct ChunkTimes {
+  double forward = 0;
+  double backward = 0;       // with recomputation
+  double backwardWeight = 0; // of it: what may wait
+  double sendForward = 0;    // to the place behind, which may be stage 0
+  double sendBackward = 0;   // to the place before
+};
+
 /// Times of one stage, in seconds per microbatch.
 struct StageTimes {
   double forward = 0;
@@ -45,6 +54,13 @@ struct StageTimes {
   double backwardWeight = 0; // of the backward: what may wait
   double update = 0;         // once, of all parameters by one rank
   TimeSource source = TimeSource::Computed; // the least sure of the blocks'
+  /// Of each chunk, where the stage has several; empty: all of it is one.
+  std::vector<ChunkTimes> chunks = {};
+
+  /// The stage as one chunk.
+  ChunkTimes whole() const {
+    return {forward, backward, backwardWeight, sendForward, sendBackward};
+  }
 };
 
 struct PipelineTime {
@@ -55,11 +71,12 @@ struct PipelineTime {
 
 /// Runs the order of `scheduleStage` on equal replicas: one lane per stage.
 /// Exact: every call starts when its stage is free and its input has come,
-/// transfers of a direction between two stages go one after the other. Of very
-/// many microbatches the middle, which repeats, is extrapolated.
+/// transfers of a direction from a stage go one after the other. Of very many
+/// microbatches the middle, which repeats, is extrapolated. Every stage has
+/// `chunks` chunks.
 PipelineTime pipelineTime(Schedule schedule,
                           const std::vector<StageTimes> &stages,
-                          uint64_t microbatches);
+                          uint64_t microbatches, uint64_t chunks = 1);
 
 /// The same for replicas in different numbers and shares: one lane per
 /// replica. `times[stage][group]`. The island's turns must have a period.

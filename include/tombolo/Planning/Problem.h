@@ -1,7 +1,7 @@
 //===- Problem.h - the planning problem and its checks --------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_PLANNING_PROBLEM_H
@@ -29,6 +29,11 @@ struct Bounds {
   /// What a server takes in and gives out when the line is not the limit,
   /// bytes per second.
   double serverBytesPerSecond = 2e9;
+  /// What a rank encodes or applies of its own parameters, bytes of f32 per
+  /// second.
+  double codecBytesPerSecond = 2e9;
+  /// Of a host (`hosts:`), for encryption: 1.25 s per GB and core at each end.
+  double hostCores = 8;
   /// Whether a tied parameter may have users in different stages. What sums
   /// its gradients then is not there yet.
   bool tiesAcrossStages = false;

@@ -144,6 +144,9 @@ struct Link {
   double connectionBytesPerSecond() const;
   /// Parallel connections that fill the line.
   uint64_t connectionsNeeded() const;
+  /// What so many connections carry together, at most `kMaxConnections`.
+  double usableBytesPerSecond() const;
+  static constexpr uint64_t kMaxConnections = 1024;
   bool operator==(const Link &) const = default;
 };
 

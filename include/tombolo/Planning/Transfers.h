@@ -1,7 +1,7 @@
 //===- Transfers.h - what transfers and reductions take -------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_PLANNING_TRANSFERS_H
@@ -10,6 +10,8 @@
 #include "tombolo/Planning/Problem.h"
 
 #include <limits>
+#include <string>
+#include <vector>
 
 namespace tombolo::planning {
 
@@ -46,9 +48,10 @@ Transfer transferBetween(const Topology &topology, const ChipRange &from,
                          const ChipRange &to);
 
 /// Seconds of a sum over the replicas in `ranges`, of `tensorParallel` chips
-/// each, that all chips of a replica take part in with `bytes` of their own, by
-/// rings of 2 (n - 1) steps of bytes / n: inside each node, then between nodes,
-/// part by part, then inside again.
+/// each, that all chips of a replica take part in with `bytes` of their own: by
+/// rings of 2 (n - 1) steps of bytes / n, level by level (inside each node,
+/// then between nodes, then between pools, part by part, and back), by one ring
+/// over all, or by two trees of depth log2 n; whichever is fastest.
 double allReduceSeconds(const Topology &topology,
                         const std::vector<ChipRange> &ranges, double bytes,
                         uint64_t tensorParallel = 1);
@@ -63,14 +66,46 @@ Transfer insideReplicas(const Topology &topology, const ChipRange &range,
 double exchangeSeconds(const Work &work, uint64_t chips, const Transfer &wire,
                        double samples);
 
-/// One outer synchronisation with nothing overlapped: its time, and the bytes
-/// that cross between sites in both directions.
+/// What an element takes in a push or a published update: 4, 2, 1 and a scale
+/// (4 bytes) for each 256 elements, half and such a scale.
+double bytesPerElement(Compression compression);
+
+/// The exchange of one fragment, from the islands and back.
+struct FragmentExchange {
+  double fragments = 1; // so many are alike
+  double seconds = 0;   // with nothing overlapped: the sum of its parts
+  /// The longest that anything is busy with it (a line in one direction, the
+  /// server): exchanges cannot follow each other faster.
+  double busySeconds = 0;
+  double rankSeconds = 0;    // encode and apply
+  double lineSeconds = 0;    // bytes over lines and through gateways, all ways
+  double serverSeconds = 0;  // one pass, log, copy to the backup
+  double latencySeconds = 0; // of lines
+  double wanBytes = 0;       // between sites, both directions
+};
+
+/// A synchronisation of all fragments with nothing overlapped: its time, and
+/// the bytes that cross between sites in both directions.
 struct Synchronisation {
   double seconds = 0;
   double wanBytes = 0;
+  double connections = 1; // parallel ones that its worst line needs
+  std::vector<FragmentExchange> exchanges;
 };
 Synchronisation synchronisation(const Problem &problem,
                                 const Strategy &strategy);
+
+/// Seconds of a round in which training waits for exchanges: each fragment for
+/// what its exchange takes longer than `overlap_steps` inner steps; and where
+/// something is busy with an exchange for longer than until the next begins,
+/// for that.
+double exposedSeconds(const Server &server, const Synchronisation &sync,
+                      double stepSeconds);
+
+/// Bytes that the servers at a site keep in its hosts: global state, momentum
+/// and error feedback of the fragments whose primary or backup is there.
+double serverHostBytes(const Problem &problem, const Strategy &strategy,
+                       const std::string &site);
 
 } // namespace tombolo::planning
 

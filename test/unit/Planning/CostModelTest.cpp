@@ -10,6 +10,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+
+#include <cmath>
 #include <functional>
 
 using namespace tombolo::planning;
@@ -128,7 +130,7 @@ TEST(VerifyTest, RefusesSharesWithoutAShortPeriod) {
   EXPECT_TRUE(problem.verify(strategy).empty());
 }
 
-TEST(AllReduceTest, SeveralPoolsWaitForTheWireBetweenNodes) {
+TEST(AllReduceTest, SeveralPoolsSumLevelByLevel) {
   Problem problem = equalBlocks(1, 1);
   Site &site = problem.topology.sites[0];
   site.pools = {pool("p", "c", 2, 4), pool("q", "c", 1, 4)};
@@ -137,9 +139,48 @@ TEST(AllReduceTest, SeveralPoolsWaitForTheWireBetweenNodes) {
   std::vector<ChipRange> within = {{"s/p", 0, 4}, {"s/q", 0, 4}};
   std::vector<ChipRange> across = {{"s/p", 2, 4}, {"s/q", 0, 4}};
   EXPECT_NEAR(allReduceSeconds(problem.topology, within, 8e9),
-              14 * (1e9 / 10e9 + 12e-6), 1e-9);
+              6 * (2e9 / 300e9 + 3e-6) + 2 * (1e9 / 10e9 + 12e-6), 1e-9);
+  // Two nodes of two: parts of a half between them, of a quarter between pools.
   EXPECT_NEAR(allReduceSeconds(problem.topology, across, 8e9),
-              14 * (1e9 / 1e9 + 100e-6), 1e-9);
+              2 * (4e9 / 300e9 + 3e-6) + 2 * (2e9 / 1e9 + 100e-6) +
+                  2 * (1e9 / 10e9 + 12e-6),
+              1e-9);
+}
+
+TEST(AllReduceTest, OfSitesTheLineIsSharedByAllChipsOfAPool) {
+  Problem problem = equalBlocks(1, 1);
+  problem.topology.sites[0].pools = {pool("p", "c", 1, 4)};
+  Site other = problem.topology.sites[0];
+  other.name = "t";
+  problem.topology.sites.push_back(other);
+  problem.topology.links = {{"s", "t", 8, 20, 0}}; // 1 GB/s
+  // A quarter of 8 GB per chip goes half and half, four chips at once.
+  EXPECT_NEAR(
+      allReduceSeconds(problem.topology, {{"s/p", 0, 4}, {"t/p", 0, 4}}, 8e9),
+      6 * (2e9 / 300e9 + 3e-6) + 2 * (1e9 / 0.25e9 + 0.01), 1e-9);
+}
+
+TEST(AllReduceTest, WhereLatencyRulesATreeIsFaster) {
+  Problem problem = equalBlocks(1, 1);
+  Pool many = pool("p", "c", 64, 1);
+  many.interNode = Wire{8, 100}; // 1 GB/s
+  problem.topology.sites[0].pools[0] = many;
+  double ring = 126 * (1000.0 / 64 / 1e9 + 100e-6);
+  double tree = 2 * 6 * 100e-6 + 2000 / 1e9;
+  ASSERT_LT(tree, ring);
+  EXPECT_NEAR(allReduceSeconds(problem.topology, {{"s/p", 0, 64}}, 1000), tree,
+              1e-12);
+}
+
+TEST(LineTest, LossBoundsOneConnectionAndSoTheirNumber) {
+  Link line{"s", "t", 10, 30, 1e-4};
+  double one = 1.22 * 1460 / (0.03 * 0.01);
+  EXPECT_NEAR(line.connectionBytesPerSecond(), one, 1);
+  EXPECT_EQ(line.connectionsNeeded(), std::ceil(1.25e9 / one));
+  EXPECT_DOUBLE_EQ(line.usableBytesPerSecond(), 1.25e9);
+  line.loss = 0.25; // more connections than anybody opens
+  EXPECT_NEAR(line.usableBytesPerSecond(), 1024 * 1.22 * 1460 / (0.03 * 0.5),
+              1);
 }
 
 TEST(AllReduceTest, RingInsideANode) {
@@ -219,6 +260,7 @@ TEST(EvaluateTest, ARoundWaitsForTheLine) {
   EXPECT_EQ(prediction.wanBytesPerRound, 2 * bytes);
   EXPECT_NEAR(prediction.synchronisationSeconds, 2 * (bytes / 1e6 + 0.01),
               1e-4);
+  EXPECT_EQ(prediction.connections, 1);
   EXPECT_NEAR(prediction.stepSeconds,
               prediction.islands[0].stepSeconds +
                   prediction.synchronisationSeconds / 10,
@@ -375,8 +417,7 @@ Problem shardedBlocks() {
   BlockKind &kind = problem.model.kinds[0];
   BlockKind half = kind;
   half.tensorParallel = 2;
-  for (Work *work :
-       {&half.forward, &half.backwardInput, &half.backwardWeight})
+  for (Work *work : {&half.forward, &half.backwardInput, &half.backwardWeight})
     work->flops.perSample /= 2;
   half.forward.of(Collective::AllReduce) = {1, {0, 1e9}};
   half.backwardInput.of(Collective::AllReduce) = {1, {0, 1e9}};
@@ -394,8 +435,7 @@ TEST(TensorParallelTest, CollectivesAreRingsInsideTheNode) {
   strategy.islands = {island(8, 2, {4})};
   strategy.islands[0].stages[0].replicas[0].tensorParallel = 2;
   ASSERT_TRUE(problem.verify(strategy).empty());
-  GroupPrediction group =
-      evaluateIsland(problem, strategy, 0).stages[0][0];
+  GroupPrediction group = evaluateIsland(problem, strategy, 0).stages[0][0];
   // Two steps of half the bytes at 2400 Gbit/s, 3 us each; four blocks.
   double sum = 2 * (3e-6 + 0.5 * 2e9 / 300e9);
   EXPECT_NEAR(group.exchangeSeconds, 4 * 2 * sum, 1e-9);
@@ -410,8 +450,7 @@ TEST(TensorParallelTest, AReplicaOverNodesGoesAtThePaceOfTheNetwork) {
   Problem problem = shardedBlocks();
   ChipRange aligned{"s/p", 0, 4}, crossing{"s/p", 3, 2};
   EXPECT_EQ(insideReplicas(problem.topology, aligned, 2).bytesPerSecond, 300e9);
-  EXPECT_EQ(insideReplicas(problem.topology, crossing, 2).bytesPerSecond,
-            25e9);
+  EXPECT_EQ(insideReplicas(problem.topology, crossing, 2).bytesPerSecond, 25e9);
   // Chip i of each replica sums with chip i of the others: two replicas of two
   // chips on one node are rings of two.
   EXPECT_NEAR(allReduceSeconds(problem.topology, {aligned}, 1e9, 2),
@@ -432,8 +471,7 @@ TEST(TensorParallelTest, ADegreeWithoutFiguresIsRefused) {
 
 TEST(OptimizerShardingTest, TheStateIsDividedByTheReplicas) {
   Problem problem = shardedBlocks();
-  MemoryUse whole =
-      memoryUse(problem, {{0, 4}}, 2, 1, Recompute(), true, true);
+  MemoryUse whole = memoryUse(problem, {{0, 4}}, 2, 1, Recompute(), true, true);
   MemoryUse part =
       memoryUse(problem, {{0, 4}}, 2, 1, Recompute(), true, true, {1, 3});
   // 16,000 bytes of gradients padded to a multiple of 3 x 64.

@@ -1,7 +1,7 @@
 //===- LayerTimesTest.cpp - measured times in place of computed ones ------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "Fixtures.h"
@@ -32,10 +32,10 @@ Problem measured(std::vector<LayerTimes> rows) {
 const Chip &chipOf(const Problem &problem) { return problem.topology.chips[0]; }
 
 TEST(LayerTimesTest, SplitsAKindOnlyWhereItWasMeasuredDifferently) {
-  Problem problem = measured({row(0, 0, 1, 1, {5, 6, 1}),
-                              row(1, 2, 1, 1, {3, 4, 1}),
-                              row(3, 4, 1, 1, {3, 4, 1}), //
-                              row(5, 5, 1, 1, {5, 6, 1})});
+  Problem problem =
+      measured({row(0, 0, 1, 1, {5, 6, 1}), row(1, 2, 1, 1, {3, 4, 1}),
+                row(3, 4, 1, 1, {3, 4, 1}), //
+                row(5, 5, 1, 1, {5, 6, 1})});
   EXPECT_EQ(problem.model.kinds.size(), 2u);
   EXPECT_EQ(problem.model.runs,
             (std::vector<BlockRun>{{0, 1}, {1, 4}, {0, 1}}));

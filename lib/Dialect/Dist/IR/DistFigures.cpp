@@ -29,6 +29,7 @@ constexpr Figure<Prediction> kOfStrategy[] = {
     {"tokens_per_second", &Prediction::tokensPerSecond},
     {"synchronisation_seconds", &Prediction::synchronisationSeconds},
     {"wan_bytes_per_round", &Prediction::wanBytesPerRound},
+    {"connections", &Prediction::connections},
     {"bubble_fraction", &Prediction::bubbleFraction}};
 
 constexpr Figure<IslandPrediction> kOfIsland[] = {

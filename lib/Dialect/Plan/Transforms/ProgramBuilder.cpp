@@ -111,8 +111,7 @@ void ProgramBuilder::writeStamp(const RunBlocks &run, BlockNumber block,
                     [](const DataArgument &data) { return data.isStamp; }))
     return;
   int64_t before = 0; // blocks of the stages before
-  for (const std::vector<RunBlocks> &stage :
-       task.stages.take_front(task.stage))
+  for (const std::vector<RunBlocks> &stage : task.stages.take_front(task.stage))
     before += stage.back().first + stage.back().count;
   builder.create<StampOp>(loc, at(stamp), microbatch,
                           affine(block, 0, 1, before),
@@ -229,16 +228,19 @@ void ProgramBuilder::step() {
   zero(gradients, layout.trainableBytes / 4);
   zeroStats(statCount());
   bool trains = trainsBefore(task.stage + 1);
-  for (const planning::Phase &phase : schedule.phases) {
-    if (!phase.forward && !trains)
-      continue;
-    loop(phase.count, [&](int64_t variable) {
-      if (phase.forward)
-        forwardMicrobatch(microbatchExpr(*phase.forward, variable));
-      if (phase.backward)
-        backwardMicrobatch(microbatchExpr(*phase.backward, variable));
-    });
-  }
+  for (const planning::Phase &phase : schedule.phases)
+    for (const planning::ScheduleRun &run : phase.runs) {
+      bool forward = run.calls.front().pass == planning::Pass::Forward;
+      if (!forward && !trains)
+        continue;
+      loop(run.count, [&](int64_t variable) {
+        for (const planning::ChunkCall &call : run.calls) {
+          ExprAttr microbatch = microbatchExpr(call.microbatch, variable);
+          call.pass == planning::Pass::Forward ? forwardMicrobatch(microbatch)
+                                               : backwardMicrobatch(microbatch);
+        }
+      });
+    }
   reduceAndUpdate();
   exchange(/*guarded=*/true);
 }
