@@ -110,7 +110,7 @@ def compare(tool, folder, name, runs, nodes, checked):
         file.write(TOPOLOGY.format(chip=START, nodes=nodes, wires=WIRES))
 
     def fit(table, *more):
-        subprocess.run([tool("tombolo-fit"), table, "--topology", path("start.yaml"), "-o", path("a100.yaml"),
+        subprocess.run([tool("tombolo-profile"), "--fit", table, "--topology", path("start.yaml"), "-o", path("a100.yaml"),
                         "--predictions", path("predictions.csv"), *more], check=True)
 
     write_runs(path("runs.csv"), runs)

@@ -20,6 +20,11 @@ double seconds(const Chip &chip, Precision precision, const Work &work,
       flops > 0
           ? (rate > 0 ? flops / rate : std::numeric_limits<double>::infinity())
           : 0;
+  // A chip of which only efficiencies are known: one roofline for the whole.
+  if (chip.overheads == Overheads())
+    return std::max(compute,
+                    (work.bytes.at(samples) + work.streamed.at(samples)) /
+                        chip.bytesPerSecond());
   // Kernels run one after the other: products at the slower of their two
   // limits, all others at that of memory.
   double moved = work.streamed.at(samples) +

@@ -69,9 +69,10 @@ struct Prediction {
   std::vector<IslandPrediction> islands;
 };
 
-/// Kernels one after the other: products take max(FLOPs / (peak x efficiency),
-/// bytes / (bandwidth x efficiency)), the others their bytes, and each an
-/// overhead of the chip.
+/// Roofline: max(FLOPs / (peak x efficiency), bytes / (bandwidth x
+/// efficiency)). On a chip whose overheads are known its kernels run one after
+/// the other instead: products by that roofline, all others by their bytes, and
+/// each with the overhead.
 double seconds(const Chip &chip, Precision precision, const Work &work,
                double samples);
 

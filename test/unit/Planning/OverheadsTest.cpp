@@ -30,11 +30,13 @@ TEST(Overheads, KernelsRunOneAfterTheOther) {
   work.flops = {2e9, 0};
   work.bytes = {1e9, 0};
   work.streamed = {0, 5e8};
+  // Without overheads one roofline for all.
+  EXPECT_DOUBLE_EQ(seconds(chip, Precision::F32, work, 2), 2);
+  chip.overheads.scoreBytes = 2;
   EXPECT_DOUBLE_EQ(seconds(chip, Precision::F32, work, 2), 2 + 1);
   work.bytes = {3e9, 0};
   EXPECT_DOUBLE_EQ(seconds(chip, Precision::F32, work, 2), 3 + 1);
   work.scores = {1e9, 0};
-  chip.overheads.scoreBytes = 2;
   EXPECT_DOUBLE_EQ(seconds(chip, Precision::F32, work, 2), 3 + 1 + 2);
   work.ops = 4;
   chip.overheads.kernelUs = 0.5e6;

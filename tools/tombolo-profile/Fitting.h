@@ -1,11 +1,11 @@
-//===- Fitting.h - the parts of tombolo-fit -------------------------------===//
+//===- Fitting.h - the parts of tombolo-profile -------------------------------===//
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
-#ifndef TOMBOLO_TOOLS_TOMBOLO_FIT_FITTING_H
-#define TOMBOLO_TOOLS_TOMBOLO_FIT_FITTING_H
+#ifndef TOMBOLO_TOOLS_TOMBOLO_PROFILE_FITTING_H
+#define TOMBOLO_TOOLS_TOMBOLO_PROFILE_FITTING_H
 
 #include "tombolo/Calibration/Fit.h"
 
@@ -59,4 +59,4 @@ void writeProfile(std::ostream &os, const std::string &chip,
 
 } // namespace tombolo
 
-#endif // TOMBOLO_TOOLS_TOMBOLO_FIT_FITTING_H
+#endif // TOMBOLO_TOOLS_TOMBOLO_PROFILE_FITTING_H

@@ -1,13 +1,7 @@
-//===- tombolo-fit.cpp - constants of a chip from measured iterations -----===//
+//===- tombolo-profile.cpp - constants of a chip from measured iterations -----===//
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-//===----------------------------------------------------------------------===//
-
-//
-// What `tombolo-profile --fit` runs: it needs the compiler, which a compute
-// node has not.
-//
 //===----------------------------------------------------------------------===//
 
 #include "Fitting.h"
@@ -185,8 +179,8 @@ int main(int argc, char **argv) {
   Options options;
   CLI::App app("fits the constants of a chip and its links to measured "
                "iterations (docs/Profiles.md)",
-               "tombolo-profile --fit");
-  app.add_option("runs", options.table, "table of measured iterations, CSV")
+               "tombolo-profile");
+  app.add_option("--fit", options.table, "table of measured iterations, CSV")
       ->required();
   app.add_option("--topology", options.topology,
                  "sites.yaml; its constants are where the fit begins")
