@@ -8,7 +8,6 @@
 
 #include "tombolo/Dialect/Dist/Transforms/OptimizerState.h"
 #include "tombolo/Dialect/Dist/Transforms/Passes.h"
-#include "tombolo/Dialect/Graph/Transforms/Passes.h"
 #include "tombolo/Dialect/Plan/Transforms/Passes.h"
 #include "tombolo/Dialect/Topo/Transforms/Passes.h"
 
@@ -18,32 +17,6 @@
 using namespace mlir;
 
 namespace tombolo {
-
-void addGraphPasses(OpPassManager &manager,
-                    const GraphPipelineOptions &options) {
-  // Correctness: exporters compute shapes at run time; what depends on them has
-  // a type only when they are folded.
-  manager.addPass(graph::createGraphInferShapes());
-  manager.addPass(graph::createGraphFoldConstants());
-  // Before patterns: without dropout there are more of them.
-  manager.addPass(graph::createGraphAssignDropout({options.dropout}));
-  // Correctness: the loss comes next, so that what only other outputs need is
-  // dead before blocks are found, and so that the loss is part of the last one.
-  graph::GraphAppendLossOptions loss;
-  loss.kind = options.loss;
-  loss.label = options.label;
-  loss.mask = options.lossMask;
-  loss.ignoreIndex = options.ignoreIndex;
-  manager.addPass(graph::createGraphAppendLoss(loss));
-  // Speed of the result: kernels want whole patterns. Before blocks are found,
-  // because exporters put parts of a pattern on both sides of a cut, and before
-  // differentiation, because a whole op's gradient is the better one.
-  manager.addPass(graph::createGraphFusePatterns());
-  manager.addPass(createCanonicalizerPass());
-  // Speed of the compiler: everything behind works on distinct blocks.
-  manager.addPass(graph::createGraphFindBlocks());
-  manager.addPass(graph::createGraphDifferentiate());
-}
 
 void addTopoPasses(OpPassManager &manager) {
   // Proof: changes nothing. First, because what follows counts on it.

@@ -96,7 +96,8 @@ public:
     PipelineTime time = pipelineTime(island, times);
     result.stepSeconds =
         time.deadlock ? kInfinity
-                      : time.seconds + tieSeconds(problem, island, places);
+                      : time.seconds + stepOverhead() +
+                            tieSeconds(problem, island, places);
     result.bubbleFraction =
         time.computeEnd > 0 && ranks > 0
             ? std::max(0.0, 1 - busy / (ranks * time.computeEnd))
@@ -117,6 +118,16 @@ private:
   ReplicaChips chipsOf(size_t s, size_t g) const {
     uint64_t chips = island.stages[s].replicas[g].tensorParallel;
     return ReplicaChips{chips, insideReplicas(topology, places[s][g], chips)};
+  }
+  /// What the slowest host needs once a step.
+  double stepOverhead() const {
+    double most = 0;
+    for (const Stage &stage : island.stages)
+      for (const ReplicaGroup &group : stage.replicas)
+        most = std::max(most, topology.chipOf(*topology.findPool(group.pool))
+                                      .overheads.stepMs *
+                                  1e-3);
+    return most;
   }
   size_t behind(size_t s) const { return (s + 1) % island.stages.size(); }
   size_t before(size_t s) const {
@@ -208,6 +219,9 @@ private:
       if (!first)
         one.sendBackward = send(s, g, before(s), chunks[c].front().kind,
                                 &BlockKind::inputBytes);
+      // A chip is held up by what it sends for as long as that takes to start.
+      one.forward += last ? 0 : chip.overheads.transferUs * 1e-6;
+      one.backward += first ? 0 : chip.overheads.transferUs * 1e-6;
       all.forward += one.forward;
       all.backward += one.backward;
       all.backwardWeight += one.backwardWeight;
@@ -235,8 +249,10 @@ private:
       p.memory.host = p.memory.gradients *
                       (server->compression == Compression::None ? 1 : 2);
     p.availableBytes = availableBytes(problem, chip);
-    p.allReduceSeconds = allReduceSeconds(
-        topology, places[s], p.memory.gradients, group.tensorParallel);
+    p.allReduceSeconds = chip.overheads.exposedReduction *
+                         allReduceSeconds(topology, places[s],
+                                          p.memory.gradients,
+                                          group.tensorParallel);
     p.allReduceSeconds += partialSumSeconds(chunks, replica);
     p.updateSeconds = all.update / static_cast<double>(parts);
     all.tail = p.allReduceSeconds + p.updateSeconds;

@@ -71,9 +71,16 @@ struct Prediction {
 };
 
 /// Roofline: max(FLOPs / (peak x efficiency), bytes / (bandwidth x
-/// efficiency)).
+/// efficiency)). On a chip whose overheads are known its kernels run one after
+/// the other instead: products by that roofline, all others by their bytes, and
+/// each with the overhead.
 double seconds(const Chip &chip, Precision precision, const Work &work,
                double samples);
+
+/// With collectives that take so long; at least as long as the host needs to
+/// start all of it.
+double functionSeconds(const Chip &chip, Precision precision, const Work &work,
+                       double samples, double exchangeSeconds);
 
 /// A kind's figures over so many chips, which `Problem::verify` has seen to be
 /// there.

@@ -12,11 +12,14 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Import/Topology.h"
+#include "ChipProfile.h"
 #include "TopologyYaml.h"
 #include "tombolo/Import/LayerTimes.h"
 
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/Path.h"
+
+#include <map>
 
 using namespace llvm;
 using namespace tombolo;
@@ -36,21 +39,41 @@ twoNames(const std::vector<std::string> &names, const std::string &path,
   return {};
 }
 
-/// A chip's measured layer times. Its file lies beside the topology.
-std::vector<planning::LayerTimes>
-readProfile(const yamlio::ChipEntry &chip, StringRef topology,
-            const std::string &path, Faults &faults, raw_ostream &errors) {
+/// What a file beside the topology says of a chip: a chip profile, or with
+/// `model` a table of measured layer times.
+struct Measured {
+  std::optional<yamlio::ChipProfile> profile;
+  std::vector<planning::LayerTimes> layerTimes;
+};
+
+Measured readProfile(const yamlio::ChipEntry &chip, StringRef topology,
+                     const std::string &path, Faults &faults,
+                     raw_ostream &errors) {
   SmallString<128> file(chip.profile->file);
   if (sys::path::is_relative(file)) {
     file = sys::path::parent_path(topology);
     sys::path::append(file, chip.profile->file);
   }
-  auto rows = readLayerTimesFile(file, chip.profile->model, chip.name, errors);
-  if (rows)
-    return std::move(*rows);
-  faults.push_back(
-      {path, "cannot use the profile of chip '" + chip.name + "', see above"});
-  return {};
+  Measured measured;
+  bool isRead = false;
+  if (chip.profile->model) {
+    auto rows =
+        readLayerTimesFile(file, *chip.profile->model, chip.name, errors);
+    isRead = rows.has_value();
+    if (rows)
+      measured.layerTimes = std::move(*rows);
+  } else if (sys::path::extension(file) == ".csv") {
+    faults.push_back({path, "a table of layer times needs 'model', the name in "
+                            "its first column"});
+    return measured;
+  } else {
+    measured.profile = yamlio::readChipProfile(file, chip.name, errors);
+    isRead = measured.profile.has_value();
+  }
+  if (!isRead)
+    faults.push_back({path, "cannot use the profile of chip '" + chip.name +
+                                "', see above"});
+  return measured;
 }
 
 } // namespace
@@ -58,23 +81,27 @@ readProfile(const yamlio::ChipEntry &chip, StringRef topology,
 planning::Topology yamlio::toTopology(TopologyEntry &entry, StringRef name,
                                       Faults &faults, raw_ostream &errors) {
   planning::Topology topology;
+  std::map<std::string, yamlio::ChipProfile> profiles;
   for (size_t i = 0; i < entry.chips.size(); ++i) {
     yamlio::ChipEntry &chip = entry.chips[i];
     std::string path = planning::at("chips", i);
-    std::vector<planning::LayerTimes> layerTimes;
+    Measured measured;
     if (chip.profile)
-      layerTimes = readProfile(chip, name, planning::in(path, "profile"),
-                               faults, errors);
+      measured = readProfile(chip, name, planning::in(path, "profile"), faults,
+                             errors);
     else if (!chip.efficiency)
       faults.push_back({path, "chip '" + chip.name +
                                   "' needs 'efficiency: {matmul, memory}' or "
                                   "'profile: {file, model}'"});
-    yamlio::Efficiency efficiency =
-        chip.efficiency.value_or(yamlio::Efficiency{1, 1});
+    yamlio::Efficiency efficiency = chip.efficiency.value_or(
+        measured.profile ? measured.profile->efficiency : yamlio::Efficiency());
     topology.chips.push_back({chip.name, chip.tflops.f32, chip.tflops.bf16,
                               chip.memoryGib, chip.memoryGbytesPerSecond,
                               efficiency.matmul, efficiency.memory,
-                              chip.pricePerHour, std::move(layerTimes)});
+                              chip.pricePerHour, efficiency.overheads,
+                              std::move(measured.layerTimes)});
+    if (measured.profile)
+      profiles[chip.name] = *measured.profile;
   }
   for (size_t i = 0; i < entry.sites.size(); ++i) {
     yamlio::SiteEntry &site = entry.sites[i];
@@ -83,6 +110,14 @@ planning::Topology yamlio::toTopology(TopologyEntry &entry, StringRef name,
     result.name = std::move(site.name);
     result.hosts = std::move(site.hosts);
     result.pools = std::move(site.pools);
+    // Wires that the file leaves out are those that were measured.
+    for (planning::Pool &pool : result.pools)
+      if (auto found = profiles.find(pool.chip); found != profiles.end()) {
+        if (!pool.intraNode)
+          pool.intraNode = found->second.intraNode;
+        if (!pool.interNode)
+          pool.interNode = found->second.interNode;
+      }
     result.fabric = site.fabric;
     for (size_t f = 0; f < site.fabrics.size(); ++f) {
       auto [first, second] =

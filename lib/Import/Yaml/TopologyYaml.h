@@ -7,6 +7,7 @@
 #ifndef TOMBOLO_LIB_IMPORT_YAML_TOPOLOGYYAML_H
 #define TOMBOLO_LIB_IMPORT_YAML_TOPOLOGYYAML_H
 
+#include "ChipProfile.h"
 #include "ReadYaml.h"
 
 #include "tombolo/Planning/Topology.h"
@@ -16,12 +17,9 @@ namespace tombolo::yamlio {
 struct Tflops {
   std::optional<double> f32, bf16;
 };
-struct Efficiency {
-  double matmul = 0, memory = 0;
-};
 struct Profile {
   std::string file;
-  std::string model;
+  std::optional<std::string> model; // of a table of layer times
 };
 struct ChipEntry {
   std::string name;
@@ -71,17 +69,10 @@ template <> struct MappingTraits<Tflops> {
   }
 };
 
-template <> struct MappingTraits<Efficiency> {
-  static void mapping(IO &io, Efficiency &efficiency) {
-    need(io, "matmul", efficiency.matmul);
-    need(io, "memory", efficiency.memory);
-  }
-};
-
 template <> struct MappingTraits<Profile> {
   static void mapping(IO &io, Profile &profile) {
     need(io, "file", profile.file);
-    need(io, "model", profile.model);
+    io.mapOptional("model", profile.model);
   }
 };
 
@@ -94,13 +85,6 @@ template <> struct MappingTraits<ChipEntry> {
     io.mapOptional("efficiency", chip.efficiency);
     io.mapOptional("profile", chip.profile);
     io.mapOptional("price_per_hour", chip.pricePerHour);
-  }
-};
-
-template <> struct MappingTraits<tombolo::planning::Wire> {
-  static void mapping(IO &io, tombolo::planning::Wire &wire) {
-    need(io, "gbits_per_second", wire.gbitsPerSecond);
-    need(io, "latency_us", wire.latencyUs);
   }
 };
 

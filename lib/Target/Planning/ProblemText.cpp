@@ -53,6 +53,27 @@ private:
          << ", latency_us: " << real(wire->latencyUs) << "}";
   }
 
+  void write(const Overheads &over) {
+    if (over == Overheads())
+      return;
+    os << ", launch_us: " << real(over.launchUs)
+       << ", kernel_us: " << real(over.kernelUs)
+       << ", score_bytes: " << real(over.scoreBytes)
+       << ", transfer_us: " << real(over.transferUs)
+       << ", step_ms: " << real(over.stepMs)
+       << ", exposed_reduction: " << real(over.exposedReduction);
+    if (over.corrections.empty())
+      return;
+    os << ", corrections: [";
+    for (const Overheads::Correction &seen : over.corrections)
+      os << (&seen == &over.corrections.front() ? "" : ", ")
+         << "{tensor_parallel: " << seen.tensorParallel
+         << ", gflops: " << real(seen.gflops)
+         << ", mbytes: " << real(seen.mbytes) << ", ratio: " << real(seen.ratio)
+         << "}";
+    os << "]";
+  }
+
   void topology(const Topology &topology) {
     os << "  chips:\n";
     for (const Chip &chip : topology.chips) {
@@ -66,7 +87,9 @@ private:
          << "\n      memory_gbytes_per_second: "
          << real(chip.memoryGbytesPerSecond)
          << "\n      efficiency: {matmul: " << real(chip.matmulEfficiency)
-         << ", memory: " << real(chip.memoryEfficiency) << "}\n";
+         << ", memory: " << real(chip.memoryEfficiency);
+      write(chip.overheads);
+      os << "}\n";
       if (chip.pricePerHour)
         os << "      price_per_hour: " << real(*chip.pricePerHour) << "\n";
     }
