@@ -137,8 +137,10 @@ OpenIsland::OpenIsland(const Problem &problem, const IslandPins &given,
                        const SearchLimits &limits)
     : IslandSearch(limits), problem(problem), pins(given),
       choices(problem.bounds), schedules(choices.schedules) {
+  // Orders with other places for microbatches are tried on what 1F1B finds.
   if (auto pinned = pins.schedule ? pins.schedule : problem.bounds.schedule)
-    schedules = {*pinned};
+    schedules = {*pinned == Schedule::GPipe ? Schedule::GPipe
+                                            : Schedule::OneFOneB};
   // Degrees that every kind has figures for.
   std::vector<uint64_t> degrees = {1};
   for (const BlockKind &sharded : problem.model.kinds[0].sharded) {
