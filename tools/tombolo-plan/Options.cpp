@@ -6,6 +6,8 @@
 
 #include "Options.h"
 
+#include "tombolo/runtime/CommandLine.h"
+
 #include <CLI/CLI.hpp>
 
 #include <cmath>
@@ -48,7 +50,7 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
   app.add_option("--global-batch", options.search.globalBatch,
                  "samples per inner step over all islands")
       ->required()
-      ->check(CLI::PositiveNumber);
+      ->check(runtime::positiveNumber());
   app.add_option("-o,--output", options.output, "the plan to write");
   app.add_option("--bind", options.import.bindings,
                  "NAME=SIZE of a symbolic dimension")
@@ -101,17 +103,17 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
       ->capture_default_str();
   app.add_option("--warmup-steps", options.lowering.warmupSteps,
                  "updates in which the learning rate rises to --lr")
-      ->check(CLI::NonNegativeNumber)
+      ->check(runtime::positiveNumber(/*zero=*/true))
       ->capture_default_str();
   app.add_option("--decay-steps", options.lowering.decaySteps,
                  "cosine, linear: the update, counted from the first, at which "
                  "the learning rate is 0")
-      ->check(CLI::NonNegativeNumber)
+      ->check(runtime::positiveNumber(/*zero=*/true))
       ->capture_default_str();
   app.add_option("--clip-grad-norm", options.lowering.clipGradientNorm,
                  "scale the mean gradients of a step down to this norm over all "
                  "parameters, e.g. 1.0; default: no bound")
-      ->check(CLI::PositiveNumber);
+      ->check(runtime::positiveNumber());
   app.add_option("--precision", options.lowering.precision, "f32 or bf16")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
@@ -126,7 +128,7 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
       ->capture_default_str();
   app.add_option("--max-inner-steps", options.search.maxInnerSteps,
                  "inner steps between two synchronisations at most; default: 64")
-      ->check(CLI::PositiveNumber);
+      ->check(runtime::positiveNumber());
   app.add_option("--max-overlap", options.search.maxOverlap,
                  "inner steps that an exchange between sites may take while "
                  "training goes on, at most; default: 5")
@@ -137,15 +139,15 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
   app.add_option("--max-wan-gbits", options.search.maxWanGbits,
                  "mean rate of all that goes between sites at most; default: as "
                  "the lines carry")
-      ->check(CLI::PositiveNumber);
+      ->check(runtime::positiveNumber());
   app.add_option("--search-nodes", options.search.searchNodes,
                  "nodes that the search of an island opens at most, for each "
                  "batch; default: 400")
-      ->check(CLI::PositiveNumber);
+      ->check(runtime::positiveNumber());
   app.add_option("--search-seconds", options.search.searchSeconds,
                  "take the best found after so long, as after an interrupt; the "
                  "plan is then not the same each time")
-      ->check(CLI::PositiveNumber);
+      ->check(runtime::positiveNumber());
   app.add_option("--json", options.json, "write the figures to this file");
   app.add_option("--emit", emit,
                  "stop there and print: graph, topo, dist, plan")
