@@ -89,8 +89,8 @@ private:
     return *std::find_if(pools.begin(), pools.end(),
                          [&](const auto &pool) { return pool.name == name; });
   }
-  /// Whether a stage may begin with a block: no tied parameter has users on both
-  /// sides, where they must stay together.
+  /// Whether a stage may begin with a block: no tied parameter has users on
+  /// both sides, where they must stay together.
   bool mayCut(uint64_t block) const {
     return problem.bounds.tiesAcrossStages ||
            std::none_of(problem.model.ties.begin(), problem.model.ties.end(),
@@ -158,9 +158,6 @@ std::vector<FoundIsland> ExactIsland::find(uint64_t batch) {
     placed.clear();
     keep();
   }
-  std::vector<Schedule> schedules = choices.schedules;
-  if (auto pinned = pins.schedule ? pins.schedule : problem.bounds.schedule)
-    schedules = {*pinned};
   for (uint64_t microbatch : divisorsOf(batch)) {
     if (pins.microbatch && *pins.microbatch != microbatch)
       continue;
@@ -184,13 +181,13 @@ std::vector<FoundIsland> ExactIsland::find(uint64_t batch) {
         fastest = std::min(fastest, pool.seconds[kind]);
       before.push_back(before.back() + fastest);
     }
-    for (Schedule schedule : schedules) {
+    for (auto [schedule, chunks] : choices.orders(problem.bounds, pins)) {
       island = Island();
       island.sites = pins.sites;
       island.batch = batch;
       island.microbatch = microbatch;
       island.schedule = schedule;
-      island.chunks = pins.chunks.value_or(1);
+      island.chunks = chunks;
       island.innerSteps = pins.innerSteps;
       placed.clear();
       placeBefore(kindOf.size());
@@ -202,7 +199,8 @@ std::vector<FoundIsland> ExactIsland::find(uint64_t batch) {
 double ExactIsland::bound(uint64_t block) const {
   double least = 0, fill = before[block];
   for (size_t i = placed.size(); i-- > 0;) { // the first stage comes last
-    least = std::max(least, fill + placed[i].busy);
+    // Of several chunks the first alone must have been passed.
+    least = std::max(least, (island.chunks > 1 ? 0 : fill) + placed[i].busy);
     fill += placed[i].least;
   }
   least = std::max(least, fill);
@@ -292,6 +290,8 @@ void ExactIsland::placeStage(uint64_t block, std::vector<ReplicaGroup> groups) {
 /// Opens one stage; false: with more blocks it is no better.
 bool ExactIsland::place(uint64_t first, uint64_t block,
                         const std::vector<ReplicaGroup> &groups) {
+  if (block - first < island.chunks)
+    return true;
   Placed next;
   next.stage.blocks = block - first;
   next.stage.replicas = groups;
@@ -301,52 +301,69 @@ bool ExactIsland::place(uint64_t first, uint64_t block,
   uint64_t turn = next.stage.turn();
   uint64_t after = placed.size();
   double samples = static_cast<double>(island.microbatch);
+  // What is in flight follows from the stages behind.
+  bool isPlain = island.schedule == Schedule::OneFOneB ||
+                 island.schedule == Schedule::GPipe;
   auto fits = [&](const Recompute &recompute) {
     for (const ReplicaGroup &group : groups) {
       uint64_t own = microbatches / turn * group.share;
       uint64_t flying =
-          scheduleStage(island.schedule, after + 1, 0, own).inFlight;
+          isPlain ? scheduleStage(island.schedule, after + 1, 0, own).inFlight
+                  : 1;
       uint64_t parts =
           next.stage.optimizerSharding ? next.stage.replicaCount() : 1;
-      const Chip &chip = *stateOf(group.pool).chip;
-      if (memoryUse(problem, runs, samples, flying, recompute, first == 0,
-                    block == kindOf.size(), {group.tensorParallel, parts})
-              .total() > availableBytes(problem, chip))
+      MemoryUse use =
+          memoryUse(problem, runs, samples, flying, recompute, first == 0,
+                    block == kindOf.size(), {group.tensorParallel, parts});
+      double needed = isPlain
+                          ? use.total()
+                          : use.parameters + use.gradients + use.optimizerState;
+      if (needed > availableBytes(problem, *stateOf(group.pool).chip))
         return false;
     }
     return true;
   };
-  bool isHeld = fits({});
-  for (uint64_t n = 1; !isHeld && choices.someBlocksAgain && n < block - first;
-       ++n) {
-    next.stage.recompute = {Recompute::Blocks, n};
-    isHeld = fits(next.stage.recompute);
+  auto open = [&](const Recompute &recompute) {
+    next.stage.recompute = recompute;
+    next.least = kInfinity;
+    next.busy = 0;
+    for (const ReplicaGroup &group : groups) {
+      StageTimes times =
+          blockSeconds(problem, runs, *stateOf(group.pool).chip, samples,
+                       recompute, {group.tensorParallel, {}});
+      double one = times.forward + times.backward;
+      next.least = std::min(next.least, one);
+      next.busy =
+          std::max(next.busy, one * static_cast<double>(microbatches / turn *
+                                                        group.share));
+    }
+    if (next.busy * (1 - 1e-9) >= worst())
+      return false;
+    placed.push_back(next);
+    placeBefore(first);
+    placed.pop_back();
+    return true;
+  };
+  // As few blocks run again as memory asks for; where it is only known with
+  // all stages, every number of them.
+  uint64_t count = block - first;
+  bool some = false;
+  for (uint64_t n = 0; n <= count; ++n) {
+    if (n > 0 && n < count && !choices.someBlocksAgain)
+      continue;
+    Recompute recompute{n == 0       ? Recompute::None
+                        : n == count ? Recompute::Full
+                                     : Recompute::Blocks,
+                        n < count ? n : 0};
+    if (!fits(recompute))
+      continue;
+    if (!open(recompute))
+      return some;
+    some = true;
+    if (isPlain)
+      break;
   }
-  if (!isHeld) {
-    next.stage.recompute = {Recompute::Full, 0};
-    isHeld = fits(next.stage.recompute);
-  }
-  next.least = kInfinity;
-  next.busy = 0;
-  for (const ReplicaGroup &group : groups) {
-    const PoolState &pool = stateOf(group.pool);
-    StageTimes times =
-        blockSeconds(problem, runs, *pool.chip, samples, next.stage.recompute,
-                     {group.tensorParallel, {}});
-    double one = times.forward + times.backward;
-    next.least = std::min(next.least, one);
-    next.busy =
-        std::max(next.busy,
-                 one * static_cast<double>(microbatches / turn * group.share));
-  }
-  if (next.busy * (1 - 1e-9) >= worst())
-    return false;
-  if (!isHeld)
-    return true; // other inputs may be smaller
-  placed.push_back(std::move(next));
-  placeBefore(first);
-  placed.pop_back();
-  return true;
+  return true; // where nothing fits, other inputs may be smaller
 }
 
 /// The branch is an island: by its exact time.
@@ -357,13 +374,13 @@ void ExactIsland::keep() {
       island.stages.push_back(placed[i].stage);
   }
   ++scored;
+  if (island.chunks > 1 && island.stages.size() < 2)
+    return;
   Strategy alone;
   alone.islands = {island};
   IslandPrediction prediction = evaluateIsland(problem, alone, 0);
-  for (const auto &stage : prediction.stages)
-    for (const GroupPrediction &group : stage)
-      if (group.memory.total() > group.availableBytes)
-        return;
+  if (!fitsMemory(prediction))
+    return;
   double seconds = prediction.stepSeconds;
   if (seconds >= worst() || seconds == kInfinity ||
       std::any_of(found.begin(), found.end(), [&](const FoundIsland &other) {

@@ -65,6 +65,8 @@ public:
 private:
   /// Mixes of one set of pools beyond these have the same replicas everywhere.
   static constexpr double kMostMixes = 20000;
+  /// Cuts of a row; it takes time with their third power.
+  static constexpr uint64_t kMostCuts = 128;
   /// Of a mix's solutions, those that may be among the best.
   static constexpr size_t kOfOneMix = 3;
   /// Solutions are looked for up to so much above the best.
@@ -119,7 +121,8 @@ private:
   std::vector<std::vector<uint32_t>> poolSets() const;
   const std::vector<double> &secondsOf(uint64_t microbatch, size_t pool,
                                        uint64_t degree);
-  std::vector<Option> optionsOf(uint64_t microbatch, uint64_t microbatches,
+  std::vector<Option> optionsOf(uint64_t microbatch,
+                                const std::vector<uint64_t> &replicas,
                                 size_t pool);
   void addMixes(uint64_t batch, uint64_t microbatch, std::vector<Mix> &mixes);
   double boundOf(const Mix &mix, uint64_t batch, bool tight) const;
@@ -137,8 +140,10 @@ OpenIsland::OpenIsland(const Problem &problem, const IslandPins &given,
                        const SearchLimits &limits)
     : IslandSearch(limits), problem(problem), pins(given),
       choices(problem.bounds), schedules(choices.schedules) {
+  // Orders with other places for microbatches are tried on what 1F1B finds.
   if (auto pinned = pins.schedule ? pins.schedule : problem.bounds.schedule)
-    schedules = {*pinned};
+    schedules = {*pinned == Schedule::GPipe ? Schedule::GPipe
+                                            : Schedule::OneFOneB};
   // Degrees that every kind has figures for.
   std::vector<uint64_t> degrees = {1};
   for (const BlockKind &sharded : problem.model.kinds[0].sharded) {
@@ -201,7 +206,7 @@ double OpenIsland::bound(uint64_t batch) {
 const SplitTable &OpenIsland::tableOf(uint64_t microbatch) {
   auto &table = tables[microbatch];
   if (!table)
-    table = std::make_unique<SplitTable>(problem, microbatch);
+    table = std::make_unique<SplitTable>(problem, microbatch, kMostCuts);
   return *table;
 }
 
@@ -240,13 +245,14 @@ std::vector<std::vector<uint32_t>> OpenIsland::poolSets() const {
 }
 
 std::vector<OpenIsland::Option>
-OpenIsland::optionsOf(uint64_t microbatch, uint64_t microbatches, size_t pool) {
+OpenIsland::optionsOf(uint64_t microbatch,
+                      const std::vector<uint64_t> &replicaCounts, size_t pool) {
   std::vector<Option> options;
   const PoolChoice &choice = pools[pool];
   double available = availableBytes(problem, *choice.chip);
   for (uint64_t degree : choice.degrees) {
     const std::vector<double> &seconds = secondsOf(microbatch, pool, degree);
-    for (uint64_t replicas : divisorsOf(microbatches)) {
+    for (uint64_t replicas : replicaCounts) {
       uint64_t stages = choice.pool->chips() / degree / replicas;
       if (stages == 0)
         break;
@@ -287,10 +293,10 @@ OpenIsland::optionsOf(uint64_t microbatch, uint64_t microbatches, size_t pool) {
 
 void OpenIsland::addMixes(uint64_t batch, uint64_t microbatch,
                           std::vector<Mix> &mixes) {
-  uint64_t microbatches = batch / microbatch;
+  std::vector<uint64_t> counts = divisorsOf(batch / microbatch);
   std::vector<std::vector<Option>> options;
   for (size_t pool = 0; pool < pools.size(); ++pool)
-    options.push_back(optionsOf(microbatch, microbatches, pool));
+    options.push_back(optionsOf(microbatch, counts, pool));
   for (const std::vector<uint32_t> &set : poolSets()) {
     double all = 1;
     for (uint32_t pool : set)

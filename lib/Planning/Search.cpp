@@ -431,14 +431,39 @@ private:
     std::vector<std::vector<Finalist>> finalists;
     for (size_t i = 0; i < islands.size(); ++i) {
       auto &list = finalists.emplace_back();
+      IslandPins own;
+      if (pins.islands)
+        own = (*pins.islands)[i];
       for (const FoundIsland &one : islands[i]->best(shares[i])) {
-        Strategy alone;
-        alone.islands = {one.island};
-        IslandPrediction prediction = evaluateIsland(problem, alone, 0);
-        double score = prediction.stepSeconds;
-        if (problem.bounds.objective == Objective::Cost)
-          score *= pricePerHour(problem, alone);
-        list.push_back({one.island, std::move(prediction), score});
+        // Where everything was tried, that is it.
+        std::vector<Choices::Order> orders;
+        if (!islands[i]->isExact())
+          orders = choices.orders(problem.bounds, own);
+        if (orders.empty())
+          orders = {{one.island.schedule, one.island.chunks}};
+        for (auto [schedule, chunks] : orders) {
+          Island island = one.island;
+          island.schedule = schedule;
+          island.chunks = chunks;
+          bool hasChunks =
+              chunks == 1 ||
+              (island.stages.size() > 1 &&
+               std::all_of(island.stages.begin(), island.stages.end(),
+                           [c = chunks](const Stage &stage) {
+                             return stage.blocks >= c;
+                           }));
+          if (!hasChunks)
+            continue;
+          Strategy alone;
+          alone.islands = {island};
+          IslandPrediction prediction = evaluateIsland(problem, alone, 0);
+          if (!fitsMemory(prediction) && orders.size() > 1)
+            continue;
+          double score = prediction.stepSeconds;
+          if (problem.bounds.objective == Objective::Cost)
+            score *= pricePerHour(problem, alone);
+          list.push_back({std::move(island), std::move(prediction), score});
+        }
       }
       if (list.empty())
         return;

@@ -32,9 +32,43 @@ Choices::Choices(const Bounds &bounds) {
   overlap = isAllowed([](Strategy &s) { s.server->overlapSteps = 1; });
   compression =
       isAllowed([](Strategy &s) { s.server->compression = Compression::Int8; });
+  zeroBubble = isAllowed(
+      [](Strategy &s) { s.islands[0].schedule = Schedule::ZeroBubble; });
+  interleaved = isAllowed([](Strategy &s) {
+    s.islands[0].stages.push_back(s.islands[0].stages[0]);
+    s.islands[0].schedule = Schedule::Interleaved;
+    s.islands[0].chunks = 2;
+  });
   for (Schedule schedule : {Schedule::OneFOneB, Schedule::GPipe})
     if (isAllowed([&](Strategy &s) { s.islands[0].schedule = schedule; }))
       schedules.push_back(schedule);
+}
+
+std::vector<Choices::Order> Choices::orders(const Bounds &bounds,
+                                            const IslandPins &pins) const {
+  constexpr uint64_t kMostChunks = 4;
+  std::vector<Order> result;
+  auto add = [&](Schedule schedule, uint64_t chunks) {
+    auto pinned = pins.schedule ? pins.schedule : bounds.schedule;
+    if ((!pinned || *pinned == schedule) &&
+        (!pins.chunks || *pins.chunks == chunks))
+      result.emplace_back(schedule, chunks);
+  };
+  for (Schedule schedule : schedules)
+    add(schedule, 1);
+  if (zeroBubble)
+    add(Schedule::ZeroBubble, 1);
+  for (uint64_t chunks = 2; interleaved && chunks <= kMostChunks; ++chunks)
+    add(Schedule::Interleaved, chunks);
+  return result;
+}
+
+bool fitsMemory(const IslandPrediction &prediction) {
+  for (const auto &stage : prediction.stages)
+    for (const GroupPrediction &group : stage)
+      if (!(group.memory.total() <= group.availableBytes))
+        return false;
+  return true;
 }
 
 } // namespace tombolo::planning

@@ -55,14 +55,24 @@ struct Choices {
   bool severalSites = true; // an island over several sites
   bool severalPools = true; // a stage on several pools
   bool someBlocksAgain = true;
-  bool ownPoolsOfASite = true; // several islands on pools of one site
   bool fragments = true;
   bool overlap = true;
   bool compression = true;
-  std::vector<Schedule> schedules;
+  std::vector<Schedule> schedules; // gpipe and 1f1b
+  bool zeroBubble = true;
+  bool interleaved = true;
 
   explicit Choices(const Bounds &bounds);
+
+  /// An order of microbatches, with chunks of the model in each stage.
+  using Order = std::pair<Schedule, uint64_t>;
+  /// All orders that are tried, those with one chunk first; or those that pins
+  /// and bounds leave.
+  std::vector<Order> orders(const Bounds &bounds, const IslandPins &pins) const;
 };
+
+/// Whether every rank has the memory that it was foretold to need.
+bool fitsMemory(const IslandPrediction &prediction);
 
 } // namespace tombolo::planning
 

@@ -106,8 +106,12 @@ std::string homeOf(const Problem &problem, const Strategy &strategy) {
           [&](const Island &other) {
             return problem.topology.route(other.sites[0], site).has_value();
           });
+      const Site &here = *problem.topology.findSite(site);
+      bool isHeld = !here.hosts || serverHostBytes(problem, placed, site) <=
+                                       static_cast<double>(here.hosts->count) *
+                                           here.hosts->memoryGib * 1073741824.0;
       double seconds = synchronisation(problem, placed).seconds;
-      if (reached && seconds < fastest) {
+      if (reached && isHeld && seconds < fastest) {
         fastest = seconds;
         home = site;
       }

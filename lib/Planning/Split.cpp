@@ -25,12 +25,12 @@
 namespace tombolo::planning {
 
 static constexpr double kInfinity = std::numeric_limits<double>::infinity();
-static constexpr uint64_t kMaxCuts = 512;
 
-SplitTable::SplitTable(const Problem &problem, uint64_t microbatch)
+SplitTable::SplitTable(const Problem &problem, uint64_t microbatch,
+                       uint64_t mostCuts)
     : problem(problem), microbatch(static_cast<double>(microbatch)) {
   uint64_t blocks = problem.model.blocks();
-  uint64_t step = (blocks + kMaxCuts - 1) / kMaxCuts;
+  uint64_t step = (blocks + mostCuts - 1) / mostCuts;
   uint64_t end = 0;
   for (const BlockRun &run : problem.model.runs) {
     for (uint64_t offset = 0; offset < run.count; offset += step)

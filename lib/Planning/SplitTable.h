@@ -21,10 +21,12 @@ namespace tombolo::planning {
 /// returned by reference stays.
 class SplitTable {
 public:
-  SplitTable(const Problem &problem, uint64_t microbatch);
+  SplitTable(const Problem &problem, uint64_t microbatch,
+             uint64_t mostCuts = 512);
 
   /// Places where a split may cut, first 0 and last the number of blocks. All
-  /// of them up to 512 blocks; of more, the ends of runs and a regular grid.
+  /// of them up to `mostCuts` blocks; of more, the ends of runs and a regular
+  /// grid.
   const std::vector<uint64_t> &cuts() const { return positions; }
   double samples() const { return microbatch; }
 

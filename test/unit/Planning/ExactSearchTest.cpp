@@ -1,7 +1,7 @@
 //===- ExactSearchTest.cpp - the search against trying everything ---------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 //
@@ -74,10 +74,9 @@ Problem randomProblem(Random &pick) {
     topology.links = {{"s0", "s1", static_cast<double>(pick(1, 100)) / 10,
                        static_cast<double>(pick(1, 400)), 0}};
   for (int k = 0; k < 2; ++k) {
-    BlockKind layer =
-        kind("k", 1e11 * static_cast<double>(pick(1, 20)), pick(100, 1500),
-             static_cast<double>(pick(0, 3000)),
-             static_cast<double>(pick(0, 1000)));
+    BlockKind layer = kind("k", 1e11 * static_cast<double>(pick(1, 20)),
+                           pick(100, 1500), static_cast<double>(pick(0, 3000)),
+                           static_cast<double>(pick(0, 1000)));
     BlockKind half = layer;
     half.tensorParallel = 2;
     for (Work *work :
@@ -117,11 +116,17 @@ public:
     seconds = kInfinity;
     island.batch = batch;
     for (uint64_t u = 1; u <= batch; ++u)
-      for (Schedule schedule : {Schedule::OneFOneB, Schedule::GPipe}) {
+      for (auto [schedule, chunks] : {std::pair(Schedule::OneFOneB, 1),
+                                      {Schedule::GPipe, 1},
+                                      {Schedule::ZeroBubble, 1},
+                                      {Schedule::Interleaved, 2},
+                                      {Schedule::Interleaved, 3},
+                                      {Schedule::Interleaved, 4}}) {
         if (batch % u != 0)
           continue;
         island.microbatch = u;
         island.schedule = schedule;
+        island.chunks = static_cast<uint64_t>(chunks);
         list(0);
       }
     return seconds;
@@ -137,6 +142,8 @@ private:
 
   void list(uint64_t from) {
     if (from == blocks) {
+      if (island.chunks > 1 && island.stages.size() < 2)
+        return;
       Strategy strategy;
       strategy.islands = {island};
       // What costs time without need is not listed twice: the memory is looked
@@ -175,7 +182,8 @@ private:
         continue;
       for (const ReplicaGroup &group : groups)
         left[group.pool] -= group.count * group.tensorParallel;
-      for (stage.blocks = 1; from + stage.blocks <= blocks; ++stage.blocks)
+      for (stage.blocks = island.chunks; from + stage.blocks <= blocks;
+           ++stage.blocks)
         for (uint64_t again = 0; again <= stage.blocks; ++again) {
           stage.recompute = again == 0 ? Recompute{}
                             : again == stage.blocks
@@ -212,8 +220,8 @@ double listAll(const Problem &problem) {
   }
   if (sites.size() < 2)
     return best;
-  best = std::min(
-      best, Lister(problem, {sites[0].name, sites[1].name}).best(batch));
+  best = std::min(best,
+                  Lister(problem, {sites[0].name, sites[1].name}).best(batch));
   for (uint64_t share = 1; share < batch; ++share) {
     if (alone[0].best(share) == kInfinity ||
         alone[1].best(batch - share) == kInfinity)
@@ -266,6 +274,8 @@ TEST(ExactSearchTest, EqualsEveryStrategyOfSmallProblems) {
     for (const Island &island : strategy.islands) {
       seen["sites"] += island.sites.size() > 1;
       seen["gpipe"] += island.schedule == Schedule::GPipe;
+      seen["zero-bubble"] += island.schedule == Schedule::ZeroBubble;
+      seen["chunks"] += island.chunks > 1;
       seen["microbatch"] += island.microbatch > 1;
       for (size_t s = 0; s < island.stages.size(); ++s) {
         const Stage &stage = island.stages[s];
@@ -277,8 +287,7 @@ TEST(ExactSearchTest, EqualsEveryStrategyOfSmallProblems) {
           continue;
         const Stage &before = island.stages[s - 1];
         seen["unequal"] += before.replicaCount() != stage.replicaCount();
-        seen["other order"] +=
-            before.replicas[0].pool > stage.replicas[0].pool;
+        seen["other order"] += before.replicas[0].pool > stage.replicas[0].pool;
       }
     }
     seen["unused"] += !unusedChips(problem.topology, strategy).empty();
@@ -327,9 +336,8 @@ TEST(ExactSearchTest, TakesTheMildestServer) {
     auto first = std::find_if(all.begin(), all.end(), [&](const auto &one) {
       return one.second >= best / 1.01;
     });
-    EXPECT_EQ(first->first,
-              Setting(chosen.innerSteps, chosen.compression,
-                      chosen.overlapSteps, chosen.fragments))
+    EXPECT_EQ(first->first, Setting(chosen.innerSteps, chosen.compression,
+                                    chosen.overlapSteps, chosen.fragments))
         << "round " << round;
   }
   EXPECT_GE(several, 20);
