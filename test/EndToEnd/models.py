@@ -225,7 +225,7 @@ class GPT2(Language):
     exports = (True,) * 4
 
     def make(self):
-        return reference.GPT(vocab=48, length=12, tied=True, gelu="tanh", mask="tril")
+        return reference.GPT(vocab=48, length=12, tied=True, gelu="tanh", mask="buffer")
 
 
 class Llama(Language):
