@@ -51,7 +51,7 @@ planning::Problem problemOf(double width) {
 
 Run runOf(size_t problem, uint64_t microbatch, uint64_t replicas,
           uint64_t stages) {
-  Run run;
+  calibration::Run run;
   run.problem = problem;
   run.shape = std::to_string(problem);
   planning::Island &island = run.strategy.islands.emplace_back();
@@ -80,13 +80,13 @@ TEST(Fit, FindsWhatMadeTheTimes) {
   truth.overheads.kernelUs = 3;
   truth.overheads.stepMs = 4;
   truth.intraNode->gbitsPerSecond = 150;
-  std::vector<Run> runs;
+  std::vector<calibration::Run> runs;
   std::vector<size_t> used, rest;
   for (size_t problem : {0, 1, 2})
     for (uint64_t microbatch : {1, 2, 4})
       for (uint64_t replicas : {1, 2, 4})
         for (uint64_t stages : {1, 2}) {
-          Run run = runOf(problem, microbatch, replicas, stages);
+          calibration::Run run = runOf(problem, microbatch, replicas, stages);
           run.seconds = predict(problems[problem], "c", truth, run);
           (problem == 1 ? rest : used).push_back(runs.size());
           runs.push_back(run);
