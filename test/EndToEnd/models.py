@@ -225,7 +225,7 @@ class GPT2(Language):
     exports = (True,) * 4
 
     def make(self):
-        return reference.GPT(vocab=48, length=12, tied=True, gelu="tanh", mask="tril")
+        return reference.GPT(vocab=48, length=12, tied=True, gelu="tanh", mask="buffer")
 
 
 class Llama(Language):
@@ -593,6 +593,8 @@ class ResNet(nn.Module):
 
 
 class ResNet18(Images):
+    # The default export has batch norm as it is after training.
+    exports = (True,) * 4
     # 2 x 2 behind the last stride: batch norm over fewer values than a few is chaotic.
     size = 64
 

@@ -82,7 +82,8 @@ class ModelTest(support.TomboloTest):
     batch = 8
     microbatch = 2
     lr = 3e-3
-    tolerance = TOLERANCE
+    # A model whose own rounding grows is compared loosely behind some step.
+    exact_steps, tolerance_behind = STEPS, TOLERANCE
     note = ""
     learns = 0.02  # by how much the loss falls at least
     layouts = LAYOUTS
@@ -136,9 +137,12 @@ class ModelTest(support.TomboloTest):
         self.assertEqual("GROUP_TENSOR" in text, max(degrees) > 1)
 
     def compare(self, measured):
-        difference = reference.largest_relative_difference(
-            measured, expected_losses(type(self))[:len(measured)])
-        self.assertLessEqual(difference, self.tolerance)
+        expected = expected_losses(type(self))[:len(measured)]
+        exact = self.exact_steps
+        self.assertLessEqual(reference.largest_relative_difference(
+            measured[:exact], expected[:exact]), TOLERANCE)
+        difference = reference.largest_relative_difference(measured, expected)
+        self.assertLessEqual(difference, self.tolerance_behind)
         return difference
 
     def check_layouts(self):
@@ -289,11 +293,12 @@ class ResNet18(ModelTest):
     name = "ResNet-18"
     batch = 16
     microbatch = 4
-    lr = 1e-4
-    note = ("learning rate 1e-4, others 3e-3: at 3e-3 PyTorch in f32 and in f64 part by 0.1 within 30 "
-            "steps, too (a rectifier that flips, then AdamW's normalisation), and from 2e-4 on tp 4 "
-            "parts by up to 7e-4 behind step 17, after 4e-7 until then")
-    learns = 0.01
+    lr = 3e-4
+    exact_steps, tolerance_behind = 15, 2e-3
+    note = ("learning rate 3e-4, others 3e-3; 1e-5 is asked of the first 15 steps, 2e-3 of the others. Batch "
+            "norms over 16 values amplify rounding until, it seems, a rectifier or a maximum flips, which "
+            "AdamW's normalisation makes large: at 3e-3 PyTorch's own f32 and f64 part by 0.1. Which layout "
+            "that happens to changes with the learning rate: at 3e-4 it is tp 4, at 1e-4 others and not tp 4")
 
     def test_resnet_layouts(self):
         self.check_layouts()
