@@ -593,6 +593,8 @@ class ResNet(nn.Module):
 
 
 class ResNet18(Images):
+    # The default export has batch norm as it is after training.
+    exports = (True,) * 4
     # 2 x 2 behind the last stride: batch norm over fewer values than a few is chaotic.
     size = 64
 

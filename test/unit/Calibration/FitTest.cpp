@@ -103,7 +103,7 @@ TEST(Fit, FindsWhatMadeTheTimes) {
   EXPECT_LT(meanError(problems, runs, rest, plain, "c"), 2);
 
   // One kind of block at one microbatch is slower than all else says.
-  for (Run &run : runs)
+  for (calibration::Run &run : runs)
     if (run.problem == 2 && run.strategy.islands[0].microbatch == 4)
       run.seconds *= 1.3;
   Constants corrected = fit(problems, runs, used, start, {"c", true});
