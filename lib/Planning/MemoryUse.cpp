@@ -77,6 +77,10 @@ MemoryUse memoryUse(const Problem &problem, const std::vector<ChunkUse> &chunks,
     use.parameters += padded - use.gradients;
     use.gradients = padded;
   }
+  // A function that is cut at its collectives has, beside the scratch of its
+  // parts, places for what crosses the cuts.
+  if (ranks.tensorParallel > 1)
+    workspace *= 2;
   use.scratch = 2 * inner + carried + workspace + handedOn;
   return use;
 }

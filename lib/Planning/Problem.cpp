@@ -144,6 +144,39 @@ private:
                                     number(problem.model.blocks()));
     else if (!problem.bounds.tiesAcrossStages)
       ties(island, path);
+    else
+      tiedDegrees(island, path);
+  }
+
+  /// That stages which share a parameter have equal parts of it: what sums its
+  /// gradients goes from chip i of one to chip i of the other.
+  void tiedDegrees(const Island &island, const std::string &path) {
+    for (const TiedParameter &tie : problem.model.ties) {
+      std::optional<std::pair<size_t, uint64_t>> first;
+      uint64_t begin = 0;
+      for (size_t s = 0; s < island.stages.size(); ++s) {
+        uint64_t end = begin + island.stages[s].blocks;
+        bool uses = std::any_of(
+            tie.blockNumbers.begin(), tie.blockNumbers.end(),
+            [&](uint64_t block) { return begin <= block && block < end; });
+        begin = end;
+        if (!uses)
+          continue;
+        for (const ReplicaGroup &group : island.stages[s].replicas) {
+          if (!first)
+            first = {s, group.tensorParallel};
+          if (group.tensorParallel == first->second)
+            continue;
+          fault(at(in(path, "stages"), s),
+                "stages " + number(first->first) + " and " + number(s) +
+                    " share parameter '" + tie.name +
+                    "' and must have one tensor_parallel, got " +
+                    number(first->second) + " and " +
+                    number(group.tensorParallel));
+          return;
+        }
+      }
+    }
   }
 
   /// That the schedule can have chunks, and every stage blocks for them.

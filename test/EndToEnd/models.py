@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import reference
+
 
 class Case:
     """A model with its data. `tensors` has an array [samples, ...] for each input of the
@@ -14,6 +16,8 @@ class Case:
     label = "labels"
     loss = "cross-entropy"
     flags = ()
+    # Whether to export at opset 11, 13, 15, 17 for training, which keeps names and ties.
+    exports = (False, True, False, True)
 
     def __init__(self):
         torch.manual_seed(0)
@@ -122,6 +126,68 @@ class MLPOwnLoss(MLPRegression):
         return OwnLoss()
 
 
+class Zoo(nn.Module):
+    """Operators that no model here has else, each on the way to the loss, which the model
+    computes itself."""
+
+    def __init__(self, hidden=8, length=6):
+        super().__init__()
+        self.first = nn.Linear(5, hidden)
+        self.prelu = nn.PReLU()
+        self.group = nn.GroupNorm(2, hidden)
+        self.instance = nn.InstanceNorm1d(hidden, affine=True)
+        self.table = nn.Parameter(torch.randn(hidden, hidden) * 0.3)
+        self.scales = nn.Parameter(torch.rand(24) + 0.5)
+        self.last = nn.Linear(hidden, 7)
+        self.register_buffer("weights", torch.linspace(0.5, 1.5, 7))
+
+    def layers(self):
+        def turned(function):
+            return lambda x: function(x.transpose(1, 2)).transpose(1, 2)
+        return [
+            F.leaky_relu, self.prelu, lambda x: F.elu(x, 0.7), F.selu, lambda x: F.celu(x, 1.3),
+            F.hardsigmoid, F.softsign, F.mish, lambda x: x.clamp(-0.5, 0.8),
+            lambda x: x.clamp(min=-0.2), F.relu6, F.hardswish, F.hardtanh,
+            turned(self.group), turned(self.instance),
+            lambda x: torch.einsum("bth,hk->btk", x, self.table),
+            lambda x: torch.einsum("bth,bsh->bts", x, x) @ x / 10,
+            lambda x: F.pad(x, (1, -1, 2, 0))[:, :-2],
+            turned(lambda x: F.pad(x, (1, 2), mode="reflect")[:, :, 3:]),
+            turned(lambda x: F.pad(x, (2, 1), mode="replicate")[:, :, :-3]),
+            lambda x: x[:, :1].repeat(1, x.size(1), 1),
+            lambda x: torch.logsumexp(x, dim=1, keepdim=True),
+            lambda x: torch.norm(x, dim=2, keepdim=True) * x / 5,
+            lambda x: torch.norm(x, p=1, dim=2, keepdim=True) * x / 20]
+
+    def forward(self, x, labels):
+        x = 2 * self.first(x)                                          # [b, t, h]
+        for scale, layer in zip(self.scales, self.layers()):
+            x = x + 0.1 * scale * layer(x)
+        logits = self.last(x).transpose(1, 2)                          # [b, classes, t]
+        hot = F.one_hot(labels.clamp(min=0), 7).to(x.dtype)
+        return (F.cross_entropy(logits, labels, ignore_index=-100)
+                + F.nll_loss(F.log_softmax(logits, dim=1), labels, self.weights, ignore_index=-100)
+                + (logits.transpose(1, 2) - hot).square().mean())
+
+
+class Operators(Case):
+    loss = "output"
+    label = None
+    flags = ("--freeze", "^weights$")
+
+    def __init__(self):
+        super().__init__()
+        labels = self.rng.integers(0, 7, (40, 6))
+        x = np.eye(7)[labels] @ self.rng.standard_normal((7, 5))
+        # As many that do not count in each microbatch, whose means are averaged.
+        labels[:, 0] = -100
+        self.tensors = {"x": x.astype(np.float32), "targets": labels}
+
+    def make(self):
+        torch.manual_seed(0)
+        return Zoo()
+
+
 class Maximum(MLP):
     def forward(self, x):
         return super().forward(x) + torch.amax(self.layers[0](x), dim=1, keepdim=True)
@@ -132,6 +198,39 @@ class MLPMaximum(MLPRegression):
 
     def make(self):
         return Maximum()
+
+
+def following(rng, count, length, vocab):
+    """Sequences in which each token follows from the one before."""
+    follow = rng.permutation(vocab)
+    tokens = np.zeros((count, length), np.int64)
+    tokens[:, 0] = rng.integers(0, vocab, count)
+    for t in range(1, length):
+        tokens[:, t] = follow[tokens[:, t - 1]]
+    return tokens
+
+
+class Language(Case):
+    """Predicting the next token."""
+
+    def __init__(self):
+        super().__init__()
+        tokens = following(self.rng, 40, 13, 48)
+        self.tensors = {"tokens": np.ascontiguousarray(tokens[:, :-1]),
+                        "labels": np.ascontiguousarray(tokens[:, 1:])}
+
+
+class GPT2(Language):
+    # The default export folds the head's transpose into a parameter of its own.
+    exports = (True,) * 4
+
+    def make(self):
+        return reference.GPT(vocab=48, length=12, tied=True, gelu="tanh", mask="buffer")
+
+
+class Llama(Language):
+    def make(self):
+        return reference.Llama(layers=2, kv_heads=2, vocab=48, length=12)
 
 
 def train(case, batch, microbatch, steps, lr=1e-3):
@@ -279,11 +378,7 @@ class BertMaskedLanguage(Case):
     def __init__(self):
         super().__init__()
         count, length, vocab = 40, 12, 48
-        follow = self.rng.permutation(vocab)
-        ids = np.zeros((count, length), np.int64)
-        ids[:, 0] = self.rng.integers(0, vocab, count)
-        for t in range(1, length):
-            ids[:, t] = follow[ids[:, t - 1]]
+        ids = following(self.rng, count, length, vocab)
         lengths = self.rng.integers(length // 2, length + 1, count)
         inside = np.arange(length) < lengths[:, None]
         chosen = (self.rng.random((count, length)) < 0.3) & inside
@@ -367,11 +462,7 @@ class MixtureOfExperts(Case):
 
     def __init__(self):
         super().__init__()
-        follow = self.rng.permutation(32)
-        tokens = np.zeros((40, 9), np.int64)
-        tokens[:, 0] = self.rng.integers(0, 32, 40)
-        for t in range(1, 9):
-            tokens[:, t] = follow[tokens[:, t - 1]]
+        tokens = following(self.rng, 40, 9, 32)
         self.tensors = {"tokens": tokens[:, :-1],
                         "targets": np.eye(32, dtype=np.float32)[tokens[:, 1:]]}
 
@@ -502,6 +593,8 @@ class ResNet(nn.Module):
 
 
 class ResNet18(Images):
+    # The default export has batch norm as it is after training.
+    exports = (True,) * 4
     # 2 x 2 behind the last stride: batch norm over fewer values than a few is chaotic.
     size = 64
 

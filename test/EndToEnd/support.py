@@ -26,14 +26,16 @@ def run(program, *args, check=True, env=None, **kwargs):
     return result
 
 
-def topology(sites, memory_gib=4):
-    """YAML of sites {name: chips} of CPU-like chips, every pair linked."""
+def topology(sites, memory_gib=4, eager=False):
+    """YAML of sites {name: chips} of CPU-like chips, every pair linked. With `eager`
+    chips are so slow against their wires that even small models are best split."""
+    tflops, memory, gbits, latency = (1e-4, 0.02, 4000, 0.001) if eager else (0.1, 20, 40, 10)
     text = f"""\
 chips:
   - name: cpu
-    tflops: {{f32: 0.1, bf16: 0.1}}
+    tflops: {{f32: {tflops}, bf16: {tflops}}}
     memory_gib: {memory_gib}
-    memory_gbytes_per_second: 20
+    memory_gbytes_per_second: {memory}
     efficiency: {{matmul: 0.7, memory: 0.7}}
 sites:
 """
@@ -42,7 +44,7 @@ sites:
   - name: {name}
     pools:
       - {{name: cpu, chip: cpu, nodes: 1, chips_per_node: {chips}, nics_per_node: 1,
-         intra_node: {{gbits_per_second: 40, latency_us: 10}},
+         intra_node: {{gbits_per_second: {gbits}, latency_us: {latency}}},
          inter_node: {{gbits_per_second: 10, latency_us: 30}}}}
     fabric: {{gbits_per_second: 10, latency_us: 30}}
 """

@@ -7,7 +7,7 @@ import time
 import unittest
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import reference
 import support
@@ -142,6 +142,11 @@ class BadInput(support.TomboloTest):
         self.plan_fails("batch", strategy=self.strategy([4], batch=8, microbatch=3))
         self.plan_fails("batch", "8", "10", strategy=self.strategy([4], batch=8), batch=10)
 
+    def test_a_degree_that_divides_nothing(self):
+        self.plan_fails("strategy.yaml", "tensor_parallel 7 divides no dimension of the model that "
+                        "can be split; tried", "64 (", "128 (", sites=support.topology({"here": 7}),
+                        strategy=self.strategy([4], tensor_parallel=7))
+
     def test_unwritable_output(self):
         result = support.run(
             "tombolo-plan", self.onnx, "--topology", self.write("sites.yaml", self.sites),
@@ -229,6 +234,49 @@ class BadInput(support.TomboloTest):
             self.assertEqual(os.listdir(small), ["filler"])
         finally:
             subprocess.run(["umount", small], check=True)
+
+
+class Untrained(support.TomboloTest):
+    """Parameters that are frozen, or that nothing uses, are reported and keep their values."""
+
+    def test_frozen_and_unused_parameters_are_reported_and_kept(self):
+        path = self.path("m.onnx")
+        reference.export_onnx(reference.GPT(layers=2, mask="tril"), path, 17, True)
+        model = onnx.load(path)
+        model.graph.initializer.append(helper.make_tensor("pooler.weight", TensorProto.FLOAT, [2], [1, 2]))
+        onnx.save(model, path)
+        self.tokens()
+        result = support.run(
+            "tombolo-plan", path, "--topology", self.write("sites.yaml", support.topology({"here": 2})),
+            "--strategy", self.write("strategy.yaml", support.strategy(
+                [support.island("here", 8, 4, [2, 2])])),
+            "--global-batch", 8, "--lr", 1e-2, "--freeze", "^w[tp]e", "-o", self.path("p.plan"))
+        self.assertIn("2 of 29 parameters frozen: 'wte.weight', 'wpe.weight'", result.stderr)
+        self.assertIn("1 initializer not trained, as no output needs it: 'pooler.weight'", result.stderr)
+        trained = self.path("trained.onnx")
+        self.train(self.path("p.plan"), path, 3, "--export-onnx", trained)
+        before, after = (
+            {t.name: numpy_helper.to_array(t) for t in onnx.load(f).graph.initializer
+             if t.data_type == TensorProto.FLOAT} for f in (path, trained))
+        same = {name for name in before if (before[name] == after[name]).all()}
+        self.assertEqual({name for name in same if "weight" in name},
+                         {"wte.weight", "wpe.weight", "pooler.weight"})
+
+
+class NotFinite(support.TomboloTest):
+    def test_a_loss_that_is_not_finite_ends_the_run(self):
+        path = self.path("m.onnx")
+        reference.export_onnx(reference.GPT(layers=2, mask="tril"), path, 17, True)
+        self.tokens()
+        plan = self.plan(path, support.topology({"here": 4}, eager=True), support.strategy(
+            [support.island("here", 8, 4, [2, 2], tensor_parallel=2)]), 8, lr=1e20)
+        result = self.train(plan, path, 20, check=False)
+        self.assertEqual(result.returncode, 3)
+        self.assertRegex(result.stderr, r"step \d+: the loss is (nan|inf|-inf); give --check-numerics")
+        result = self.train(plan, path, 20, "--check-numerics", check=False)
+        self.assertEqual(result.returncode, 3)
+        self.assertRegex(result.stderr, r"step \d+: the loss is \S+: .*first op to make it so was in "
+                                        r"step \d+.* segment '\S+', op \d+")
 
 
 class Killed(support.TomboloTest):

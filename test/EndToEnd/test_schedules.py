@@ -54,18 +54,19 @@ class Schedules(support.TomboloTest):
         flags = ["--lr-schedule", schedule, "--warmup-steps", warmup]
         return flags + (["--decay-steps", decay] if decay else [])
 
-    def measure(self, blocks, lr, *flags):
+    def measure(self, blocks, lr, *flags, **options):
         plan = self.plan(
-            self.onnx, support.topology({"here": len(blocks)}),
-            support.strategy([support.island("here", BATCH, 4, blocks)]), BATCH, *flags, lr=lr)
+            self.onnx, support.topology({"here": support.ranks(blocks, **options)}, eager=True),
+            support.strategy([support.island("here", BATCH, 4, blocks, **options)]), BATCH, *flags,
+            lr=lr)
         return self.losses(plan, self.onnx, STEPS)
 
-    def check(self, blocks, schedule, warmup, decay, sgd=False):
+    def check(self, blocks, schedule, warmup, decay, sgd=False, **options):
         lr = 0.05 if sgd else 2e-3
         flags = self.flags(schedule, warmup, decay)
         if sgd:
             flags += ["--optimizer", "sgd", "--momentum", "0.9"]
-        measured = self.measure(blocks, lr, *flags)
+        measured = self.measure(blocks, lr, *flags, **options)
         optimizer = (torch.optim.SGD(self.model.parameters(), lr=lr, momentum=0.9) if sgd
                      else reference.adamw(self.model, lr))
         expected = reference.train(
@@ -94,6 +95,10 @@ class Schedules(support.TomboloTest):
 
     def test_linear_in_a_pipeline(self):
         self.check([2, 2], "linear", 4, 18)
+
+    def test_cosine_over_chips_of_replicas(self):
+        self.check([1, 3], "cosine", 5, 16, tensor_parallel=2, data_parallel=2,
+                   optimizer_sharding=True)
 
     def test_decay_within_the_warmup_is_refused(self):
         result = self.plan(

@@ -23,9 +23,12 @@ class TensorParallelTest(support.TomboloTest):
 
     def measure(self, blocks, microbatch, steps=STEPS, flags=(), plan_flags=(), **options):
         plan = self.plan(
-            self.onnx, support.topology({"here": support.ranks(blocks, **options)}),
+            self.onnx, support.topology({"here": support.ranks(blocks, **options)}, eager=True),
             support.strategy([support.island("here", BATCH, microbatch, blocks, **options)]),
             BATCH, *plan_flags)
+        text = support.run("tombolo-translate", "--print-plan", plan).stdout
+        if options["tensor_parallel"] != 1:
+            self.assertIn("GROUP_TENSOR", text)
         return self.losses(plan, self.onnx, steps, *flags)
 
     def check(self, *args, **options):
@@ -97,12 +100,14 @@ class GPT(TensorParallelTest):
                 measured, expected[4 * i:4 * (i + 1)]), TOLERANCE)
 
     def test_gpt_transfers_of_unequal_degrees_are_minimal(self):
-        # Between stages goes one tensor [microbatch, length, hidden] of f32, and
+        # For each microbatch, between stages goes one tensor [microbatch, length, hidden] of f32, and
         # its gradient back, once altogether: not once for each chip.
         microbatch = 4
-        for degrees in [[2, 1], [1, 2], [2, 2], [4, 2]]:
-            with self.subTest(degrees):
-                self.measure([3, 3], microbatch, steps=1, tensor_parallel=degrees)
+        for degrees, replicas in [([2, 1], 1), ([1, 2], 1), ([2, 2], 1), ([4, 2], 1),
+                                  ([4, 2], [1, 2]), ([1, 2], [2, 1])]:
+            with self.subTest(degrees, replicas=replicas):
+                self.measure([3, 3], microbatch, steps=1, tensor_parallel=degrees,
+                             data_parallel=replicas)
                 hidden = self.model.head.weight.shape[1]
                 tensor = 4 * microbatch * self.model.length * hidden
                 sends = self.transfers()

@@ -18,11 +18,19 @@ BATCH = 8
 LR = 2e-3
 
 
-def island(*args, sharded=False, **options):
+# Replicas of two chips in two stages, each chip with a part of the optimizer's state.
+MIXED = dict(tensor_parallel=2, data_parallel=2, sharded=True)
+
+
+def island(microbatch, blocks, sharded=False, **options):
     """An island; `sharded`: each replica has a part of the optimizer's state."""
-    text = support.island("here", *args, **options)
-    return text.replace("recompute: none}", "recompute: none, optimizer_sharding: true}"
-                        if sharded else "recompute: none, optimizer_sharding: false}")
+    return support.island("here", BATCH, microbatch, blocks, optimizer_sharding=sharded, **options)
+
+
+def topology(blocks, **degrees):
+    """As many chips as the stages need; several of one replica share its work."""
+    split = degrees.get("tensor_parallel", 1) != 1
+    return support.topology({"here": support.ranks(blocks, **degrees)}, eager=split)
 
 
 class TrainingTest(support.TomboloTest):
@@ -33,10 +41,9 @@ class TrainingTest(support.TomboloTest):
         reference.export_onnx(self.model, self.onnx, 17, True)
         self.samples = reference.Samples(self.tokens(), self.model.length)
 
-    def make(self, blocks, *flags, check=True, lr=LR, data_parallel=1, sharded=False):
-        ranks = len(blocks) * data_parallel
-        layout = island(BATCH, 2, blocks, data_parallel=data_parallel, sharded=sharded)
-        return self.plan(self.onnx, support.topology({"here": ranks}),
+    def make(self, blocks, *flags, check=True, lr=LR, sharded=False, **degrees):
+        layout = island(2, blocks, sharded=sharded, **degrees)
+        return self.plan(self.onnx, topology(blocks, **degrees),
                          support.strategy([layout]), BATCH, *flags, lr=lr, check=check)
 
     def entries(self, *args, steps=STEPS, run=(), **options):
@@ -89,6 +96,9 @@ class Clipping(TrainingTest):
 
     def test_clipping_over_shards_of_the_optimizer(self):
         self.check([2, 2], data_parallel=2, sharded=True)
+
+    def test_clipping_over_chips_of_replicas(self):
+        self.check([1, 3], **MIXED)
 
     def test_clipping_of_sgd(self):
         self.check([2, 2], "--optimizer", "sgd", "--momentum", "0.9", lr=0.3,
@@ -143,6 +153,9 @@ class WeightDecay(TrainingTest):
     def test_no_decay_of_vectors_over_shards_of_the_optimizer(self):
         self.check("vectors", self.vectors, [1, 3], data_parallel=2, sharded=True)
 
+    def test_no_decay_of_vectors_over_chips_of_replicas(self):
+        self.check("vectors", self.vectors, [2, 2], **MIXED)
+
     def test_no_decay_by_name(self):
         self.check("^w[tp]e|bias$", lambda name, p: not (name[:3] in ("wte", "wpe")
                                                          or name.endswith("bias")), [2, 2])
@@ -170,11 +183,11 @@ class Ties(support.TomboloTest):
         model = reference.GPT(layers=layers, mask="tril", tied=True)
         reference.export_onnx(model, onnx, 17, True)
         samples = reference.Samples(self.tokens(), model.length)
-        layout = island(BATCH, 2, blocks, **options)
-        ranks = len(blocks) * options.get("data_parallel", 1)
+        layout = island(2, blocks, **options)
         if clip:
             flags += ("--clip-grad-norm", clip)
-        plan = self.plan(onnx, support.topology({"here": ranks}), support.strategy([layout]),
+        options.pop("sharded", None)
+        plan = self.plan(onnx, topology(blocks, **options), support.strategy([layout]),
                          BATCH, *flags, lr=LR)
         entries = self.train(plan, onnx, STEPS)[0]
         optimizer = reference.adamw(model, LR)
@@ -202,13 +215,16 @@ class Ties(support.TomboloTest):
     def test_tied_and_clipped_over_shards_of_the_optimizer(self):
         self.check([2, 2], data_parallel=2, sharded=True, clip=0.75)
 
+    def test_tied_and_clipped_over_chips_of_replicas(self):
+        self.check([2, 2], clip=0.75, **MIXED)
+
     def test_checkpoints_hold_it_once_and_load_elsewhere(self):
         plan, onnx, model = self.check([2, 2])
         folder = self.path("checkpoints")
         self.train(plan, onnx, 5, "--checkpoint-dir", folder)
         whole = self.losses(plan, onnx, 10)
         again = self.plan(onnx, support.topology({"here": 3}),
-                          support.strategy([island(BATCH, 2, [1, 2, 1])]), BATCH, lr=LR)
+                          support.strategy([island(2, [1, 2, 1])]), BATCH, lr=LR)
         resumed = self.losses(again, onnx, 10, "--checkpoint-dir", folder, "--resume")
         self.assertLessEqual(
             reference.largest_relative_difference(resumed, whole[5:]), TOLERANCE)
@@ -260,6 +276,9 @@ class Labels(TrainingTest):
     def test_ignored_labels_over_replicas_and_stages(self):
         self.check([2, 2], data_parallel=2)
 
+    def test_ignored_labels_over_chips_of_replicas(self):
+        self.check([1, 3], **MIXED)
+
     def test_a_step_without_labels_changes_nothing(self):
         tokens = self.tokens()
         length = self.model.length
@@ -305,6 +324,9 @@ class Masks(TrainingTest):
 
     def test_loss_mask_over_replicas_and_stages(self):
         self.check([2, 2], data_parallel=2)
+
+    def test_loss_mask_over_chips_of_replicas(self):
+        self.check([2, 2], **MIXED)
 
 
 class Evaluation(TrainingTest):
@@ -352,6 +374,9 @@ class Evaluation(TrainingTest):
 
     def test_over_replicas_and_stages(self):
         self.check([1, 3], 16 * (BATCH + 1) + 1, 10, data_parallel=2)
+
+    def test_evaluation_over_chips_of_replicas(self):
+        self.check([2, 2], 16 * (BATCH + 1) + 1, 10, **MIXED)
 
 
 def philox(counters, key):
@@ -446,12 +471,11 @@ class Dropouts(support.TomboloTest):
         Dropout.drawing = False
         reference.export_onnx(self.model, self.onnx, opset, True)
 
-    def measure(self, blocks, *flags, microbatch=2, run=("--seed", SEED), steps=STEPS, **options):
-        ranks = len(blocks) * options.get("data_parallel", 1)
-        plan = self.plan(
-            self.onnx, support.topology({"here": ranks}),
-            support.strategy([support.island("here", BATCH, microbatch, blocks, **options)]),
-            BATCH, *flags, lr=LR)
+    def measure(self, blocks, *flags, microbatch=2, run=("--seed", SEED), steps=STEPS,
+                recompute="none", sharded=False, **degrees):
+        layout = island(microbatch, blocks, recompute=recompute, sharded=sharded, **degrees)
+        plan = self.plan(self.onnx, topology(blocks, **degrees), support.strategy([layout]),
+                         BATCH, *flags, lr=LR)
         return self.losses(plan, self.onnx, steps, *run)
 
     def check(self, *args, opset=17, **options):
@@ -482,6 +506,12 @@ class Dropouts(support.TomboloTest):
 
     def test_masks_over_replicas_and_stages(self):
         self.check([2, 2], data_parallel=2)
+
+    def test_masks_over_chips_of_replicas(self):
+        self.check([2, 2], **MIXED)
+
+    def test_masks_with_recomputation_over_chips_of_a_replica(self):
+        self.check([1, 3], recompute="full", tensor_parallel=4)
 
     def test_masks_of_opset_11(self):
         self.check([2, 2], opset=11)

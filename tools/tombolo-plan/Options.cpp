@@ -6,6 +6,8 @@
 
 #include "Options.h"
 
+#include "tombolo/runtime/CommandLine.h"
+
 #include <CLI/CLI.hpp>
 
 #include <cmath>
@@ -71,7 +73,7 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
   app.add_option("--global-batch", options.search.globalBatch,
                  "samples per inner step over all islands")
       ->required()
-      ->check(CLI::PositiveNumber);
+      ->check(runtime::positiveNumber());
   app.add_option("-o,--output", options.output, "the plan to write");
   app.add_option("--bind", options.import.bindings,
                  "NAME=SIZE of a symbolic dimension")
@@ -124,17 +126,17 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
       ->capture_default_str();
   app.add_option("--warmup-steps", options.lowering.warmupSteps,
                  "updates in which the learning rate rises to --lr")
-      ->check(CLI::NonNegativeNumber)
+      ->check(runtime::positiveNumber(/*zero=*/true))
       ->capture_default_str();
   app.add_option("--decay-steps", options.lowering.decaySteps,
                  "cosine, linear: the update, counted from the first, at which "
                  "the learning rate is 0")
-      ->check(CLI::NonNegativeNumber)
+      ->check(runtime::positiveNumber(/*zero=*/true))
       ->capture_default_str();
   app.add_option("--clip-grad-norm", options.lowering.clipGradientNorm,
                  "scale the mean gradients of a step down to this norm over all "
                  "parameters, e.g. 1.0; default: no bound")
-      ->check(CLI::PositiveNumber);
+      ->check(runtime::positiveNumber());
   app.add_option("--precision", options.lowering.precision, "f32 or bf16")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
@@ -145,7 +147,7 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
   app.add_option("--max-inner-steps", options.search.innerSteps,
                  "inner steps between two synchronisations, where the strategy "
                  "does not say")
-      ->check(CLI::PositiveNumber)
+      ->check(runtime::positiveNumber())
       ->capture_default_str();
   app.add_option("--search-nodes", options.search.searchNodes,
                  "bound of the search; 0: none")

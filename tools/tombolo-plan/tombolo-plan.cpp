@@ -282,5 +282,13 @@ int main(int argc, char **argv) {
   context.getDiagEngine().registerHandler([&](Diagnostic &diagnostic) {
     printDiagnostic(diagnostic, options->model);
   });
-  return Planner(*options, context).run();
+  status = Planner(*options, context).run();
+  llvm::outs().flush();
+  if (std::error_code error = llvm::outs().error()) {
+    llvm::outs().clear_error(); // else its end is that of the program
+    llvm::errs() << "tombolo-plan: error: cannot write to standard output: "
+                 << error.message() << "\n";
+    return 1;
+  }
+  return status;
 }

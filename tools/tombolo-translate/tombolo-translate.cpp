@@ -6,16 +6,38 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "tombolo/Dialect/Graph/IR/GraphDialect.h"
+#include "tombolo/Dialect/Graph/IR/GraphInterfaces.h"
 #include "tombolo/Import/ONNX.h"
 #include "tombolo/Import/Topology.h"
 #include "tombolo/Target/PlanExport.h"
 
 #include "mlir/Tools/mlir-translate/MlirTranslateMain.h"
+#include "mlir/Tools/mlir-translate/Translation.h"
+
+using namespace mlir;
+
+/// What a test of gradients has to cover.
+static void registerListing() {
+  static TranslateRegistration listing(
+      "list-differentiable-ops",
+      "list the ops of the graph dialect that have a gradient (of an empty "
+      "input)",
+      [](const std::shared_ptr<llvm::SourceMgr> &, llvm::raw_ostream &out,
+         MLIRContext *context) -> LogicalResult {
+        context->getOrLoadDialect<tombolo::graph::GraphDialect>();
+        for (RegisteredOperationName op : context->getRegisteredOperations())
+          if (op.hasInterface<tombolo::graph::GradientOpInterface>())
+            out << op.stripDialect() << '\n';
+        return success();
+      });
+}
 
 int main(int argc, char **argv) {
   tombolo::registerOnnxImport();
   tombolo::registerImportTopology();
   tombolo::registerPlanTranslations();
-  return mlir::failed(mlir::mlirTranslateMain(
+  registerListing();
+  return failed(mlirTranslateMain(
       argc, argv, "Tombolo: read and write one level at a time\n"));
 }

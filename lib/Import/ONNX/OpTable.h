@@ -53,8 +53,8 @@ struct SliceRange {
   Affine start, size;
   int64_t step;
 };
-/// The slices of a Slice node on an operand of this shape. An error when they
-/// are not known or step backwards.
+/// The slices of a Slice node on an operand of this shape; steps may be
+/// negative. An error when they are not known.
 mlir::FailureOr<llvm::SmallVector<SliceRange>>
 getSlices(NodeContext &context, llvm::ArrayRef<Affine> shape);
 /// Whether Trilu may be given this diagonal: beyond those of any matrix, and
@@ -154,6 +154,32 @@ mlir::LogicalResult buildReduceMean(NodeContext &);
 mlir::LogicalResult buildReduceMax(NodeContext &);
 mlir::LogicalResult buildReduceMin(NodeContext &);
 mlir::LogicalResult buildLayerNormalization(NodeContext &);
+// BuildFormulas.cpp
+mlir::LogicalResult buildClip(NodeContext &);
+mlir::LogicalResult buildLeakyRelu(NodeContext &);
+mlir::LogicalResult buildPRelu(NodeContext &);
+mlir::LogicalResult buildElu(NodeContext &);
+mlir::LogicalResult buildSelu(NodeContext &);
+mlir::LogicalResult buildCelu(NodeContext &);
+mlir::LogicalResult buildHardSigmoid(NodeContext &);
+mlir::LogicalResult buildThresholdedRelu(NodeContext &);
+mlir::LogicalResult buildSoftsign(NodeContext &);
+mlir::LogicalResult buildMish(NodeContext &);
+mlir::LogicalResult buildSum(NodeContext &);
+mlir::LogicalResult buildMean(NodeContext &);
+mlir::LogicalResult buildReduceL1(NodeContext &);
+mlir::LogicalResult buildReduceL2(NodeContext &);
+mlir::LogicalResult buildReduceSumSquare(NodeContext &);
+mlir::LogicalResult buildReduceLogSum(NodeContext &);
+mlir::LogicalResult buildReduceLogSumExp(NodeContext &);
+mlir::LogicalResult buildInstanceNormalization(NodeContext &);
+mlir::LogicalResult buildGroupNormalization(NodeContext &);
+// BuildEinsum.cpp
+mlir::LogicalResult buildEinsum(NodeContext &);
+// BuildLosses.cpp
+mlir::LogicalResult buildNegativeLogLikelihoodLoss(NodeContext &);
+mlir::LogicalResult buildSoftmaxCrossEntropyLoss(NodeContext &);
+mlir::LogicalResult buildOneHot(NodeContext &);
 // BuildConv.cpp
 mlir::LogicalResult buildConv(NodeContext &);
 mlir::LogicalResult buildMaxPool(NodeContext &);
@@ -170,6 +196,8 @@ mlir::LogicalResult buildTranspose(NodeContext &);
 mlir::LogicalResult buildExpand(NodeContext &);
 mlir::LogicalResult buildSlice(NodeContext &);
 mlir::LogicalResult buildSplit(NodeContext &);
+mlir::LogicalResult buildTile(NodeContext &);
+mlir::LogicalResult buildPad(NodeContext &);
 mlir::LogicalResult buildConcat(NodeContext &);
 mlir::LogicalResult buildGather(NodeContext &);
 mlir::LogicalResult buildTrilu(NodeContext &);

@@ -72,6 +72,47 @@ static bool passesGradient(const onnx::NodeProto &node, int i) {
   return true;
 }
 
+/// "'a', 'b' and 3 more"
+static std::string listNames(ArrayRef<std::string> names) {
+  constexpr size_t most = 8;
+  std::string text;
+  for (const std::string &name : names.take_front(most))
+    text += (text.empty() ? "'" : ", '") + name + "'";
+  if (names.size() > most)
+    text += " and " + std::to_string(names.size() - most) + " more";
+  return text;
+}
+
+/// Says which parameters keep their values: those that are frozen, and float
+/// initializers that no output needs.
+static void reportUntrained(const OnnxModel &model,
+                            ArrayRef<const onnx::NodeProto *> liveNodes,
+                            const ParameterSet &set, Location loc) {
+  std::vector<std::string> frozen, unused;
+  for (const Parameter &parameter : set.parameters)
+    if (parameter.frozen)
+      frozen.push_back(parameter.name);
+  llvm::StringSet<> read;
+  for (const onnx::NodeProto *node : liveNodes)
+    for (const std::string &operand : node->input())
+      read.insert(operand);
+  for (const onnx::ValueInfoProto &output : model.getGraph().output())
+    read.insert(output.name());
+  for (const onnx::TensorProto &tensor : model.getGraph().initializer())
+    if (auto type = getElementType(tensor.data_type());
+        type && isFloat(*type) && !read.contains(tensor.name()))
+      unused.push_back(tensor.name());
+  if (!frozen.empty())
+    emitRemark(loc) << frozen.size() << " of " << set.parameters.size()
+                    << " parameters frozen: " << listNames(frozen);
+  if (!unused.empty())
+    emitRemark(loc) << unused.size() << " initializer"
+                    << (unused.size() > 1 ? "s" : "")
+                    << " not trained, as no output needs "
+                    << (unused.size() > 1 ? "them: " : "it: ")
+                    << listNames(unused);
+}
+
 FailureOr<ParameterSet>
 findParameters(const OnnxModel &model,
                std::vector<const onnx::NodeProto *> liveNodes,
@@ -149,6 +190,7 @@ findParameters(const OnnxModel &model,
       emitWarning(loc) << "--freeze '" << expression << "' matches none of the "
                        << set.parameters.size() << " parameters";
   }
+  reportUntrained(model, liveNodes, set, loc);
   return set;
 }
 

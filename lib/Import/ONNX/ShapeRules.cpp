@@ -8,6 +8,8 @@
 
 #include "OpTable.h"
 
+#include <algorithm>
+#include <limits>
 #include <numeric>
 
 using namespace mlir;
@@ -44,6 +46,21 @@ static std::optional<Affine> clamp(Affine position, Affine size) {
   return *beyond > 0 ? size : position;
 }
 
+/// A slice that steps backwards, from `start` to before `end`, along an axis of
+/// `size` elements.
+static SliceRange sliceBackwards(size_t axis, int64_t start, int64_t end,
+                                 int64_t step, int64_t size) {
+  auto place = [&](int64_t position, int64_t least) {
+    if (position < 0 && position > -endOfAxis)
+      position += size;
+    return std::clamp(position, least, size - 1);
+  };
+  start = place(start, 0);
+  end = place(end, -1);
+  int64_t count = start > end ? ceilDiv(start - end, -step) : 0;
+  return {axis, {start, 0}, {count, 0}, step};
+}
+
 FailureOr<SmallVector<SliceRange>> getSlices(NodeContext &context,
                                              ArrayRef<Affine> shape) {
   FailureOr<SmallVector<Affine>> starts = context.getIntegers(1, "starts");
@@ -75,9 +92,19 @@ FailureOr<SmallVector<SliceRange>> getSlices(NodeContext &context,
     FailureOr<int64_t> axis = context.normalizeAxis(axes[i], shape.size());
     if (failed(axis))
       return failure();
-    if (steps[i] < 1)
-      return context.emitError()
-             << "a step of " << steps[i] << " is not there yet";
+    if (steps[i] == 0 || steps[i] == std::numeric_limits<int64_t>::min())
+      return context.emitError() << "has a step of " << steps[i];
+    if (steps[i] < 0) {
+      Affine start = (*starts)[i], end = (*ends)[i], size = shape[*axis];
+      if (!start.isConstant() || !end.isConstant() || !size.isConstant() ||
+          size.constant < 1)
+        return context.emitError()
+               << "steps backwards along axis " << *axis << " of "
+               << toString(shape) << ", expected constants";
+      slices.push_back(sliceBackwards(*axis, start.constant, end.constant,
+                                      steps[i], size.constant));
+      continue;
+    }
     std::optional<Affine> start = clamp((*starts)[i], shape[*axis]);
     std::optional<Affine> end = clamp((*ends)[i], shape[*axis]);
     std::optional<Affine> size =

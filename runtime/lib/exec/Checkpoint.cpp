@@ -145,12 +145,53 @@ std::string latestCheckpoint(const std::string &dir, std::uint32_t island) {
   return "";
 }
 
-std::string resumedCheckpoint(const std::string &dir, std::uint32_t island) {
-  std::string first = latestCheckpoint(dir, 0);
-  if (island > 0 && !first.empty() &&
-      Checkpoint(first).info().batches.size() <= island)
-    return first;
-  return latestCheckpoint(dir, island);
+std::string resumedCheckpoint(const std::string &dir, std::uint32_t island,
+                              std::optional<std::uint64_t> step) {
+  auto find = [&](std::uint32_t of) -> std::string {
+    if (!step)
+      return latestCheckpoint(dir, of);
+    std::string folder = checkpointFolder(dir, of, *step);
+    std::error_code error;
+    return fs::exists(fs::path(folder) / kManifestName, error) ? folder : "";
+  };
+  if (island > 0)
+    if (std::string first = find(0);
+        !first.empty() && Checkpoint(first).info().batches.size() <= island)
+      return first;
+  return find(island);
+}
+
+std::optional<std::uint64_t>
+resumableStep(const std::string &dir, const std::set<std::uint32_t> &islands,
+              const std::function<void(const std::string &)> &damaged) {
+  // An island may go on from what island 0 has saved.
+  std::set<std::uint64_t, std::greater<>> steps;
+  std::set<std::uint32_t> sources = islands;
+  sources.insert(0);
+  for (std::uint32_t island : sources)
+    for (const auto &[step, folder] :
+         generations(dir + "/island-" + std::to_string(island)))
+      steps.insert(step);
+  std::set<std::string> told;
+  auto isWhole = [&](std::uint32_t island, std::uint64_t step) {
+    try {
+      std::string folder = resumedCheckpoint(dir, island, step);
+      if (folder.empty())
+        return false;
+      Checkpoint(folder).check();
+      return true;
+    } catch (const Error &error) {
+      if (told.insert(error.what()).second)
+        damaged(error.what());
+      return false;
+    }
+  };
+  for (std::uint64_t step : steps)
+    if (std::all_of(islands.begin(), islands.end(), [&](std::uint32_t island) {
+          return isWhole(island, step);
+        }))
+      return step;
+  return std::nullopt;
 }
 
 Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
@@ -273,9 +314,14 @@ void Checkpoint::verify(const std::string &name, const Part &part) const {
   }
   if (hash.finish() != part.sha256)
     throw Error("'", folder, "/", part.file, "': '", name,
-                "' is damaged: its checksum does not match; remove the folder "
-                "to go on from the generation before");
+                "' is damaged: its checksum does not match");
   part.verified = true;
+}
+
+void Checkpoint::check() const {
+  for (const auto &[name, tensor] : tensors)
+    for (const Part &part : tensor.parts)
+      verify(name, part);
 }
 
 void Checkpoint::read(

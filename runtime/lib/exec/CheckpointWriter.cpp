@@ -155,6 +155,29 @@ void discardUnfinished(const std::string &dir, std::uint32_t island) {
   fs::remove(folder, error); // only when empty
 }
 
+void setAsideBeyond(const std::string &dir, std::uint32_t island,
+                    std::uint64_t step) {
+  std::string folder = dir + "/island-" + std::to_string(island);
+  std::error_code error;
+  bool first = true;
+  for (const auto &[beyond, generation] : generations(folder)) {
+    if (beyond <= step)
+      break;
+    if (first) {
+      fs::remove_all(folder + "/set-aside", error);
+      fs::rename(generation, folder + "/set-aside", error);
+    }
+    if (!first || error) {
+      // The manifest first: a half-removed generation must not count.
+      discardManifest(generation);
+      fs::remove_all(generation, error);
+    }
+    first = false;
+  }
+  if (!first)
+    syncFolder(folder);
+}
+
 void discardManifest(const std::string &folder) {
   std::error_code error;
   if (fs::remove(folder + "/" + kManifestName, error))

@@ -132,12 +132,27 @@ void Links::collective(const Collective &collective, std::byte *data) {
   }
 }
 
-void Links::barrier() {
+Communicator *Links::wholeIsland() const {
   Collective whole;
   whole.set_group(Collective::GROUP_ISLAND);
   auto island = groups.find(groupKey(self, whole));
-  if (island != groups.end())
-    island->second->barrier();
+  return island == groups.end() ? nullptr : island->second.get();
+}
+
+void Links::barrier() {
+  if (Communicator *island = wholeIsland())
+    island->barrier();
+}
+
+bool Links::agree(std::uint64_t number) {
+  Communicator *island = wholeIsland();
+  if (!island)
+    return true;
+  std::vector<std::uint64_t> all(static_cast<std::size_t>(island->size()));
+  all[static_cast<std::size_t>(island->rank())] = number;
+  island->allGather(std::as_writable_bytes(std::span(all)));
+  return std::all_of(all.begin(), all.end(),
+                     [&](std::uint64_t each) { return each == number; });
 }
 
 } // namespace tombolo::runtime::detail

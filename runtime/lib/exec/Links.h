@@ -33,8 +33,13 @@ public:
   void collective(const plan::v1::Collective &collective, std::byte *data);
   /// Over the island.
   void barrier();
+  /// Whether all ranks of the island, which call it together, have the same
+  /// number.
+  bool agree(std::uint64_t number);
 
 private:
+  Communicator *wholeIsland() const; // null: alone
+
   struct Pair {
     std::unique_ptr<Communicator> communicator;
     int other;

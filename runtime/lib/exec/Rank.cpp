@@ -154,6 +154,7 @@ private:
   std::unique_ptr<Checkpoint> resumed;           // until the exchange has begun
 
   std::uint64_t samplesBefore = 0; // modulo 2^64; see firstSampleOf
+  std::uint64_t loadedStep = 0;    // of the checkpoint; 0: none
   std::uint64_t firstStep = 0;
   std::uint64_t currentStep = 0;
   bool finishing = false;
@@ -256,7 +257,8 @@ void Rank::Impl::loadModel() {
   std::string found =
       options.checkpointDir.empty() ? ""
       : options.resume
-          ? resumedCheckpoint(options.checkpointDir, options.island)
+          ? resumedCheckpoint(options.checkpointDir, options.island,
+                              options.resumeStep)
           : latestCheckpoint(options.checkpointDir, options.island);
   if (!options.resume && !found.empty())
     throw Error("'", found,
@@ -301,7 +303,7 @@ void Rank::Impl::loadCheckpoint(const std::string &folder) {
   std::int64_t updates = checkpoint.info().updates;
   device.copyToDevice(arena->base() + program.updates_address(),
                       std::as_bytes(std::span(&updates, 1)));
-  firstStep = checkpoint.info().step;
+  firstStep = loadedStep = checkpoint.info().step;
   if (firstStep > options.steps)
     throw Error("'", folder, "': is of step ", firstStep, ", beyond --steps ",
                 options.steps, "; give at least as many steps");
@@ -372,7 +374,13 @@ void Rank::Impl::startExchange() {
                        });
     }
   checkpoint.reset();
-  exchange->begin(firstStep);
+  // All ranks install the same version: another island's push may have closed
+  // a round in between that this island was a member of before its restart.
+  std::uint64_t begun;
+  do
+    begun = exchange->begin(firstStep);
+  while (!links->agree(begun));
+  firstStep = std::min(begun, options.steps);
 }
 
 // ------------------------------------------------------------ one instruction
@@ -661,11 +669,10 @@ void Rank::Impl::run() {
         saveCheckpoint(stepsDone);
     }
     finishing = true;
-    if (firstStep < options.steps) {
+    if (firstStep < options.steps)
       lanes.run(Phase::Finish, currentStep);
-      if (isCheckpointStep(options.steps))
-        saveCheckpoint(options.steps);
-    }
+    if (isCheckpointStep(options.steps) && loadedStep < options.steps)
+      saveCheckpoint(options.steps);
     // Nobody closes its connections while another still waits on them.
     links->barrier();
   } catch (const std::exception &error) {

@@ -92,7 +92,7 @@ public:
   RankExchange(ExchangeOptions given, std::vector<ExchangeTensor> tensors,
                ArenaAccess access);
 
-  void begin(std::uint64_t stepsDone) override;
+  std::uint64_t begin(std::uint64_t stepsDone) override;
   void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) override;
   void apply(std::uint32_t fragment) override;
   void outerMomentum(std::size_t tensor, std::uint64_t first,
@@ -330,8 +330,11 @@ void RankExchange::push(wire::PushHeader header, const Source &source) {
       return grpc::Status(grpc::StatusCode::UNAVAILABLE, reply.message());
     return status;
   });
+  // Island 0 restarts with what it has, whether it had been heard or not.
+  bool started = reply.outcome() == wire::OUTCOME_ALREADY_STARTED &&
+                 options.incarnation > 0;
   if (reply.outcome() != wire::OUTCOME_ACCEPTED &&
-      reply.outcome() != wire::OUTCOME_REPEATED)
+      reply.outcome() != wire::OUTCOME_REPEATED && !started)
     fail("push", reply.outcome(), reply.message());
 }
 
@@ -457,11 +460,10 @@ void RankExchange::install(std::uint32_t fragment, std::uint64_t version) {
   progress[fragment].version = version;
 }
 
-void RankExchange::begin(std::uint64_t stepsDone) {
-  if (begun)
-    throw Error(Status::Failed, "the exchange has begun already");
+std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
+  bool restarted = options.incarnation > 0;
   std::uint64_t version = stepsDone / options.innerSteps;
-  if (options.island == 0) {
+  if (options.island == 0 && !begun) {
     std::size_t owned = 0, withMomentum = 0;
     for (const Held &held : tensors) {
       owned += held.tensor.owner;
@@ -497,15 +499,18 @@ void RankExchange::begin(std::uint64_t stepsDone) {
       held.base.resize(held.elements);
   for (std::uint32_t f = 0; f < options.fragments; ++f) {
     std::uint64_t newest = waitFor(f, version);
-    if (newest != version)
+    if (newest != version && restarted)
+      stepsDone = newest * options.innerSteps;
+    else if (newest != version)
       throw Error(Status::Failed, "island ", options.island,
                   " begins after step ", stepsDone, " with version ", version,
                   ", but the server has version ", newest,
                   ": all islands resume from the same step");
-    install(f, version);
+    install(f, newest);
     progress[f].stepsDone = stepsDone;
   }
   begun = true;
+  return stepsDone;
 }
 
 void RankExchange::beginPush(std::uint32_t fragment, std::uint64_t stepsDone) {

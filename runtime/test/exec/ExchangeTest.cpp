@@ -35,8 +35,9 @@ public:
       : calls(calls), arena(std::move(arena)) {
     calls.tensors = std::move(tensors);
   }
-  void begin(std::uint64_t stepsDone) override {
+  std::uint64_t begin(std::uint64_t stepsDone) override {
     calls.list.push_back("begin " + std::to_string(stepsDone));
+    return stepsDone;
   }
   void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) override {
     calls.list.push_back("push " + std::to_string(fragment) + " after " +

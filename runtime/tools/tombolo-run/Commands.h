@@ -43,7 +43,8 @@ struct RankOptions {
   std::string checkpointDir;
   std::uint64_t checkpointEvery = 0;
   bool resume = false;
-  std::uint32_t threads = 0; ///< 0: cores divided by ranks
+  std::optional<std::uint64_t> resumeStep; ///< of `site` and `rank` only
+  std::uint32_t threads = 0;               ///< 0: cores divided by ranks
   std::uint32_t tokenBytes = 2;
   std::optional<std::uint64_t> shuffle;
   bool checkNumerics = false;
@@ -54,6 +55,8 @@ struct RankOptions {
 };
 
 void addRankOptions(CLI::App &app, RankOptions &options);
+/// On `site` and `rank`, where somebody may have chosen the generation already.
+void addResumeStep(CLI::App &app, RankOptions &options);
 /// The options as arguments, the plan first. `threads` is written when set.
 std::vector<std::string> rankArguments(const RankOptions &options);
 

@@ -18,6 +18,7 @@
 #include "Metrics.h"
 
 #include "tombolo/runtime/Checkpoint.h"
+#include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Dataset.h"
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/ExportOnnx.h"
@@ -35,7 +36,9 @@
 #include <cstring>
 #include <filesystem>
 #include <iostream>
+#include <map>
 #include <memory>
+#include <set>
 
 #include <sys/random.h>
 #include <unistd.h>
@@ -101,45 +104,37 @@ void checkInputs(const LocalOptions &options, const Plan &plan) {
                 plan.model());
 }
 
-/// The step that the run goes on from; 0 when it starts anew. All islands go on
-/// from the same one. They need not have saved the same ones when a run was
-/// killed while it saved.
-std::uint64_t checkResume(const LocalOptions &options, const Plan &plan) {
+/// The step that the run goes on from; nothing when it starts anew. All islands
+/// go on from the same one, the newest that all have whole: a run that was
+/// killed while it saved may have left newer ones of some.
+std::optional<std::uint64_t> checkResume(const LocalOptions &options,
+                                         const Plan &plan) {
   const RankOptions &rank = options.rank;
   if (!rank.resume)
-    return 0;
-  auto step = [](const std::string &folder) { // DIR/island-I/step-N
-    return std::stoull(folder.substr(folder.rfind('-') + 1));
-  };
-  std::string newest, oldest;
-  for (int island = 0; island < plan.islands_size(); ++island) {
-    std::string found = resumedCheckpoint(rank.checkpointDir,
-                                          static_cast<std::uint32_t>(island));
-    if (found.empty())
-      throw Error("checkpoint folder '", rank.checkpointDir,
-                  "': holds no checkpoint of island ", island,
-                  " to resume from");
-    if (newest.empty() || step(found) > step(newest))
-      newest = found;
-    if (oldest.empty() || step(found) < step(oldest))
-      oldest = found;
-    if (step(newest) != step(oldest))
-      throw Error(
-          "checkpoint folder '", rank.checkpointDir,
-          "': the islands' newest checkpoints are of different steps, '",
-          newest, "' and '", oldest, "'; remove '", newest,
-          "' to resume from the earlier one");
-  }
-  if (step(newest) > rank.steps)
+    return std::nullopt;
+  std::set<std::uint32_t> islands;
+  for (int island = 0; island < plan.islands_size(); ++island)
+    islands.insert(static_cast<std::uint32_t>(island));
+  std::optional<std::uint64_t> step = resumableStep(
+      rank.checkpointDir, islands, [](const std::string &message) {
+        std::cerr << "tombolo-run local: " << message
+                  << "; an earlier checkpoint is taken\n";
+      });
+  if (!step)
     throw Error("checkpoint folder '", rank.checkpointDir,
-                "': the newest checkpoint is of step ", step(newest),
+                "': holds no whole checkpoint to resume from that all ",
+                plan.islands_size(), " islands have");
+  if (*step > rank.steps)
+    throw Error("checkpoint folder '", rank.checkpointDir,
+                "': the newest checkpoint is of step ", *step,
                 ", beyond --steps ", rank.steps,
                 ", which counts those before --resume too; expected at least ",
-                step(newest));
-  if (step(newest) == rank.steps)
-    std::cerr << "tombolo-run local: '" << newest << "' is of step "
-              << rank.steps << " already: nothing is left to train\n";
-  return step(newest);
+                *step);
+  if (*step == rank.steps)
+    std::cerr << "tombolo-run local: the checkpoint in '" << rank.checkpointDir
+              << "' is of step " << rank.steps
+              << " already: nothing is left to train\n";
+  return step;
 }
 
 /// A folder in which a file can be made.
@@ -213,6 +208,7 @@ private:
   void ended(const SupervisorEvent &event);
   void fail(Cause cause, int status, std::string message);
   void rankFailed(const json &event, std::size_t part);
+  void warn(const json &event);
 
   const LocalOptions &options;
   const Plan &plan;
@@ -221,6 +217,7 @@ private:
   Progress progress;
 
   std::vector<Part> parts; // numbered as the supervisor does
+  std::map<std::uint32_t, std::uint64_t> nextStep; // of each island
   std::size_t agentsRunning = 0;
   bool ending = false; // the server is told to end: all is done
   std::string serverAddress;
@@ -254,15 +251,41 @@ void LocalRun::line(const SupervisorEvent &received) {
     return;
   } else if (kind == "ready") {
     return;
+  } else if (kind == "restart" || kind == "checkpoint_damaged") {
+    warn(event);
   } else if (kind == "checkpoint" && options.rank.checkpointDir.empty()) {
     return; // in a folder that goes with the run
   }
-  if (kind.empty())
-    progress.step(
-        field<std::size_t>(event, "island", 0),
-        field<std::uint64_t>(event, "step", 0), field<double>(event, "loss", 0),
-        field<double>(event, "seconds", 0), field<double>(event, "tokens", 0));
+  auto island = field<std::uint32_t>(event, "island", 0);
+  auto step = field<std::uint64_t>(event, "step", 0);
+  if (kind.empty()) {
+    // A restarted island does again what it had done since its snapshot.
+    std::uint64_t &next = nextStep[island];
+    if (step < next)
+      metrics.forgetSteps(island, step);
+    next = step + 1;
+    progress.step(island, step, field<double>(event, "loss", 0),
+                  field<double>(event, "seconds", 0),
+                  field<double>(event, "tokens", 0));
+  }
   metrics.write(received.line, /*isStep=*/kind.empty());
+}
+
+/// What a person should know, though the run goes on.
+void LocalRun::warn(const json &event) {
+  std::string text = field<std::string>(event, "message", "");
+  std::string island =
+      "island " + std::to_string(field<std::uint64_t>(event, "island", 0));
+  auto left = field<std::uint64_t>(event, "restarts_left", 0);
+  if (field<std::string>(event, "event", "") == "restart")
+    text += "; " + island + " is started again from step " +
+            std::to_string(field<std::uint64_t>(event, "step", 0)) + ", " +
+            std::to_string(left) + (left == 1 ? " restart" : " restarts") +
+            " left";
+  else
+    text += "; " + island + " takes an earlier checkpoint";
+  progress.clear();
+  std::cerr << "tombolo-run local: " << text << "\n";
 }
 
 void LocalRun::ended(const SupervisorEvent &event) {
@@ -307,6 +330,9 @@ void LocalRun::startAgents(const std::string &rendezvous,
     if (plan.has_server())
       spec.arguments.insert(spec.arguments.end(),
                             {"--server", serverAddress, "--run-id", runId});
+    if (options.restarts > 0)
+      spec.arguments.insert(spec.arguments.end(),
+                            {"--restarts", std::to_string(options.restarts)});
     if (!options.rankProgram.empty())
       spec.arguments.insert(spec.arguments.end(),
                             {"--rank-program", options.rankProgram});
@@ -375,10 +401,11 @@ void LocalRun::run(const std::string &rendezvous, const RankOptions &rank) {
 int train(LocalOptions &options) {
   Plan plan = readPlan(options.rank.plan);
   checkInputs(options, plan);
-  std::uint64_t firstStep = checkResume(options, plan);
+  std::optional<std::uint64_t> resumeStep = checkResume(options, plan);
   std::uint64_t ranks = 0;
   sitesOf(plan, ranks);
   RankOptions rank = options.rank;
+  rank.resumeStep = resumeStep;
   if (rank.threads == 0)
     rank.threads = threadsPerRank(ranks);
 
@@ -396,7 +423,8 @@ int train(LocalOptions &options) {
     }
   }
   CheckpointFolder checkpoints(options.rank.checkpointDir, plan);
-  MetricsFile metrics(options.metrics, options.rank.resume, firstStep);
+  MetricsFile metrics(options.metrics, options.rank.resume,
+                      resumeStep.value_or(0));
   StoreServer store;
   LocalRun local(options, plan, supervisor, metrics);
   local.run(store.address(), rank);
@@ -437,14 +465,14 @@ int tombolo::runtime::runLocal(int argc, char **argv) {
   app.add_option("--export-onnx", options.exportOnnx,
                  "write the model with the trained weights to this file");
   app.add_option("--restarts", options.restarts,
-                 "how often to restart what fails (only 0 so far)");
+                 "how often each island is started again when it fails, from "
+                 "its newest checkpoint")
+      ->capture_default_str()
+      ->check(positiveNumber(/*zero=*/true));
   app.add_option("--rank-program", options.rankProgram)->group("");
   int status = 0;
   if (!parseArguments(app, argc, argv, status))
     return status;
-  if (options.restarts != 0)
-    throw Error(Status::Usage, "--restarts ", options.restarts,
-                ": this version restarts nothing; expected 0");
   if (options.rank.resume && options.rank.checkpointDir.empty())
     throw Error(Status::Usage,
                 "--resume: --checkpoint-dir is needed to resume from");

@@ -20,6 +20,8 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
+#include <utility>
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
@@ -28,8 +30,10 @@
 using namespace tombolo::runtime;
 using nlohmann::json;
 
-/// Takes the lines of steps from `firstStep` on out of a file, if there is one.
-static void cutSteps(const std::string &path, std::uint64_t firstStep) {
+/// Takes the lines of steps from `firstStep` on, of one island or of all, out
+/// of a file, if there is one.
+static void cutSteps(const std::string &path, std::uint64_t firstStep,
+                     std::optional<std::uint32_t> island = {}) {
   std::error_code error;
   std::filesystem::path real = std::filesystem::canonical(path, error);
   if (error || !std::filesystem::is_regular_file(real, error))
@@ -43,6 +47,7 @@ static void cutSteps(const std::string &path, std::uint64_t firstStep) {
     bool evaluation = field<std::string>(entry, "event", "") == "eval";
     bool again =
         entry.is_object() && (!entry.contains("event") || evaluation) &&
+        (!island || field<std::uint32_t>(entry, "island", 0) == *island) &&
         field<std::uint64_t>(entry, "step", 0) >= firstStep + evaluation;
     if (!again)
       out.write(line + "\n");
@@ -60,12 +65,25 @@ MetricsFile::MetricsFile(const std::string &path, bool resumed,
   if (resumed)
     cutSteps(path, firstStep);
   created = access(path.c_str(), F_OK) != 0;
-  fd = open(path.c_str(),
-            O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (resumed ? 0 : O_TRUNC),
-            0666);
+  open(/*truncate=*/!resumed);
+}
+
+void MetricsFile::open(bool truncate) {
+  fd = ::open(path.c_str(),
+              O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC |
+                  (truncate ? O_TRUNC : 0),
+              0666);
   if (fd < 0)
     throw Error("metrics file '", path,
                 "': cannot write: ", std::strerror(errno));
+}
+
+void MetricsFile::forgetSteps(std::uint32_t island, std::uint64_t firstStep) {
+  if (fd < 0)
+    return;
+  cutSteps(path, firstStep, island);
+  close(std::exchange(fd, -1)); // the file may be another one now
+  open(/*truncate=*/false);
 }
 
 MetricsFile::~MetricsFile() {

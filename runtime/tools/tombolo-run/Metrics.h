@@ -32,7 +32,13 @@ public:
 
   void write(std::string_view line, bool isStep);
 
+  /// Takes out the lines of an island's steps from `firstStep` on: they come
+  /// again. Does nothing where the file is none (a pipe).
+  void forgetSteps(std::uint32_t island, std::uint64_t firstStep);
+
 private:
+  void open(bool truncate);
+
   std::string path;
   int fd = -1;
   bool created = false;

@@ -8,6 +8,7 @@
 
 #include "Commands.h"
 
+#include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 
 #include <CLI/CLI.hpp>
@@ -44,19 +45,20 @@ void tombolo::runtime::addRankOptions(CLI::App &app, RankOptions &options) {
   app.add_option("--steps", options.steps,
                  "inner steps of the whole run, those before --resume included")
       ->required()
-      ->check(CLI::PositiveNumber);
+      ->check(positiveNumber());
   app.add_option(
       "--init", options.init,
       "give weights that the model lacks random values, from a seed");
   app.add_option("--checkpoint-dir", options.checkpointDir,
                  "write checkpoints into this folder");
   app.add_option("--checkpoint-every", options.checkpointEvery,
-                 "inner steps between checkpoints (0: only at the end)");
+                 "inner steps between checkpoints (0: only at the end)")
+      ->check(positiveNumber(/*zero=*/true));
   app.add_flag("--resume", options.resume,
                "go on from the newest checkpoint of --checkpoint-dir");
   app.add_option("--threads", options.threads,
                  "threads per rank (default: cores divided by ranks)")
-      ->check(CLI::PositiveNumber);
+      ->check(positiveNumber());
   app.add_option("--token-bytes", options.tokenBytes, "bytes of a token")
       ->check(CLI::IsMember({2, 4}));
   app.add_option("--shuffle", options.shuffle,
@@ -68,17 +70,24 @@ void tombolo::runtime::addRankOptions(CLI::App &app, RankOptions &options) {
                  "seeds the masks of dropout; --init and --shuffle have their "
                  "own seeds")
       ->capture_default_str();
-  CLI::Option *held =
-      app.add_option("--eval-data", options.evaluationData,
-                     "held-out samples, in a file like --data: their loss under "
-                     "the current parameters, without dropout, is reported "
-                     "after the last step and every --eval-every steps");
+  CLI::Option *held = app.add_option(
+      "--eval-data", options.evaluationData,
+      "held-out samples, in a file like --data: their loss under "
+      "the current parameters, without dropout, is reported "
+      "after the last step and every --eval-every steps");
   app.add_option("--eval-every", options.evaluateEvery,
                  "steps between evaluations, e.g. 100 (0: only at the end)")
+      ->check(positiveNumber(/*zero=*/true))
       ->needs(held);
   app.add_option("--timeout-seconds", options.timeoutSeconds,
                  "how long a peer may stay silent")
-      ->check(CLI::PositiveNumber);
+      ->check(positiveNumber());
+}
+
+void tombolo::runtime::addResumeStep(CLI::App &app, RankOptions &options) {
+  app.add_option("--resume-step", options.resumeStep,
+                 "go on from the checkpoint of this step, not from the newest")
+      ->needs("--resume");
 }
 
 std::vector<std::string>
@@ -99,6 +108,8 @@ tombolo::runtime::rankArguments(const RankOptions &options) {
     add("--checkpoint-every", std::to_string(options.checkpointEvery));
   if (options.resume)
     words.push_back("--resume");
+  if (options.resumeStep)
+    add("--resume-step", std::to_string(*options.resumeStep));
   if (options.threads)
     add("--threads", std::to_string(options.threads));
   add("--token-bytes", std::to_string(options.tokenBytes));

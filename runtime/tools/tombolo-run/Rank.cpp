@@ -86,6 +86,7 @@ void train(const Options &options, Output &output) {
   config.checkpointDir = options.common.checkpointDir;
   config.checkpointEvery = options.common.checkpointEvery;
   config.resume = options.common.resume;
+  config.resumeStep = options.common.resumeStep;
   config.checkNumerics = options.common.checkNumerics;
 
   DeviceOptions deviceOptions;
@@ -178,6 +179,7 @@ int tombolo::runtime::runRank(int argc, char **argv) {
   Options options;
   CLI::App app("runs one rank of an island", "tombolo-run rank");
   addRankOptions(app, options.common);
+  addResumeStep(app, options.common);
   app.add_option("--island", options.island, "the island's number")->required();
   app.add_option("--rank", options.rank, "the rank's number in its island")
       ->required();

@@ -228,6 +228,44 @@ def slice_far_steps():
                   ("steps", i(2**63 - 1))])
 
 
+def slice_backwards_batch():
+    return model([("Slice", ["x", "start", "end", "axes", "steps"], ["y"], "turned")],
+                 [("start", i(-1)), ("end", i(-2**63)), ("axes", i(0)), ("steps", i(-1))])
+
+
+def pad_batch():
+    return model([("Pad", ["x", "pads"], ["y"], "padded")], [("pads", i(1, 0, 0, 0))])
+
+
+def pad_everything_away():
+    return model([("Pad", ["x", "pads"], ["y"], "padded")], [("pads", i(0, -2, 0, -2))])
+
+
+def einsum_letters():
+    return model([("Einsum", ["x", "w"], ["y"], "product", dict(equation="bi,ii->bi"))],
+                 [("w", f(4, 4))])
+
+
+def einsum_sizes():
+    return model([("Einsum", ["x", "w"], ["y"], "product", dict(equation="bi,ij->bj"))],
+                 [("w", f(5, 3))])
+
+
+def one_hot_depth():
+    return model([("Cast", ["x"], ["n"], "", dict(to=7)),
+                  ("OneHot", ["n", "depth", "values"], ["y"], "hot")],
+                 [("depth", i(-3).reshape(())), ("values", f(2))])
+
+
+def group_norm():
+    return model([("GroupNormalization", ["x", "g", "g"], ["y"], "norm", dict(num_groups=3))],
+                 [("g", f(3))], inputs=[("x", FLOAT, ["batch", 4, 5])], opset=18)
+
+
+def unused():
+    return model(RELU, [("pooler", f(2))])
+
+
 def parameters():
     """One tied parameter, one behind Identity, one frozen by name, a mask and
     a table of integers that are none, and an initializer nobody reads."""

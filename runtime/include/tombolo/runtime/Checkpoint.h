@@ -27,6 +27,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -65,8 +67,22 @@ std::string latestCheckpoint(const std::string &dir, std::uint32_t island);
 
 /// The generation that `island` goes on from, "" when there is none: its own
 /// newest, or, when the run that wrote island 0's newest had no such island,
-/// that one.
-std::string resumedCheckpoint(const std::string &dir, std::uint32_t island);
+/// that one. With `step`: of that step instead of the newest.
+std::string resumedCheckpoint(const std::string &dir, std::uint32_t island,
+                              std::optional<std::uint64_t> step = {});
+
+/// The newest step from which every one of `islands` can go on; none when there
+/// is none. Reads every byte of it and checks it. `damaged` is told, in words
+/// that name the file, of each generation that is passed over for its damage.
+std::optional<std::uint64_t>
+resumableStep(const std::string &dir, const std::set<std::uint32_t> &islands,
+              const std::function<void(const std::string &)> &damaged);
+
+/// Before `island` goes on from `step`: the newest generation beyond it becomes
+/// DIR/island-I/set-aside (in the place of an earlier one), where a person may
+/// look at it; it counts no more.
+void setAsideBeyond(const std::string &dir, std::uint32_t island,
+                    std::uint64_t step);
 
 /// Removes what saving has left unfinished: generations without a manifest, and
 /// files aside and parts of manifests in the others. Nothing of the island may
@@ -98,6 +114,10 @@ public:
   const CheckpointInfo &info() const { return header; }
   bool has(const std::string &name) const { return tensors.count(name) > 0; }
   const std::vector<std::uint64_t> &dims(const std::string &name) const;
+
+  /// Reads everything and checks it against its checksums. Throws Error that
+  /// names what is damaged or missing.
+  void check() const;
 
   /// Reads the elements `parameter` holds locally of tensor `name` from
   /// whichever shards have them: `put(localElement, values)`. Throws Error when

@@ -65,9 +65,12 @@ public:
 
   /// Agrees with the other islands on the first version: the owners of island
   /// 0 upload their elements, then every rank of every island installs what the
-  /// server has. Called once, after the parameters stand in the arena
-  /// and before the first step. `stepsDone`: inner steps done before (resume).
-  virtual void begin(std::uint64_t stepsDone) = 0;
+  /// server has. Called after the parameters stand in the arena and before the
+  /// first step, and again until all ranks of the island get the same answer.
+  /// `stepsDone`: inner steps done before (resume). Returns how many are done
+  /// now: as many, or, when an island that was restarted finds its pushes of
+  /// later rounds committed, those of the version that it has installed.
+  virtual std::uint64_t begin(std::uint64_t stepsDone) = 0;
 
   /// Sends base - local of the owned elements of `fragment`. `stepsDone` counts
   /// the inner steps of the run that are complete: n + 1 in step n, all in
@@ -88,8 +91,8 @@ public:
                              std::span<float> to) = 0;
 
   /// What `outerMomentum` gave, before `begin` of a resumed run; owners of
-  /// island 0 hand it in for every owned tensor, piece by piece and each element
-  /// once, or for none.
+  /// island 0 hand it in for every owned tensor, piece by piece and each
+  /// element once, or for none.
   virtual void setOuterMomentum(std::size_t tensor, std::uint64_t first,
                                 std::span<const float> from) = 0;
 

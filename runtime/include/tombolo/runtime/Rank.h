@@ -48,11 +48,12 @@ struct RankConfig {
   std::string checkpointDir;         ///< empty: none are written
   std::uint64_t checkpointEvery = 0; ///< steps; 0: only after the last
   bool resume = false;
+  std::optional<std::uint64_t> resumeStep; ///< not from the newest generation
   /// Name the op that made a loss not finite; the device must have been made
   /// with `DeviceOptions::checkNumerics`.
   bool checkNumerics = false;
-  std::uint64_t maskSeed = 0;   ///< of dropout
-  std::string evaluationData;   ///< held-out samples; empty: none
+  std::uint64_t maskSeed = 0;      ///< of dropout
+  std::string evaluationData;      ///< held-out samples; empty: none
   std::uint64_t evaluateEvery = 0; ///< steps; 0: only after the last
 };
 

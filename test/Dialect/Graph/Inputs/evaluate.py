@@ -2,6 +2,8 @@
 
   evaluate.py gradients FILE        the loss and the gradients of a differentiated
                                     module against autograd of its blocks
+  evaluate.py covered LIST FILE...  whether a gradient passes each op of the list in
+                                    some of the files' models
   evaluate.py chips FILE            block functions of several chips against those
                                     of one, and the bytes their collectives send
   evaluate.py segments FILE FILE    the functions of the first file against the
@@ -591,6 +593,22 @@ def check_gradients(path):
     print("gradients flow through", ", ".join(sorted(ops)))
 
 
+def check_covered(listed, paths):
+    """Whether the models of the files differentiate every op of the list."""
+    passed = set()
+    for path in paths:
+        functions, parameters = parse(path)
+        values = {name: random(re.search(r"type = (tensor<[^>]*>)", op.attributes).group(1),
+                               torch.float64, True).requires_grad_()
+                  for name, op in parameters.items()}
+        inputs = dict((name, random(t, torch.float64)) for name, t in functions["main"].arguments)
+        loss_of(functions, inputs, values, passed)
+    with open(listed) as file:
+        missing = set(file.read().split()) - passed
+    assert not missing, f"differentiable ops in no test of gradients: {sorted(missing)}"
+    print(f"gradients are tested of all {len(passed)} differentiable ops")
+
+
 def check_differences(functions, inputs, values, gradients):
     """The gradients along random directions against central differences."""
     step, directions = 1e-5, 4
@@ -824,6 +842,8 @@ def check_chips(path):
 torch.manual_seed(1)
 if sys.argv[1] == "gradients":
     check_gradients(sys.argv[2])
+elif sys.argv[1] == "covered":
+    check_covered(sys.argv[2], sys.argv[3:])
 elif sys.argv[1] == "shards":
     check_shards(sys.argv[2])
 elif sys.argv[1] == "chips":

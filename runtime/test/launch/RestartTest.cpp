@@ -1,0 +1,290 @@
+//===- RestartTest.cpp - islands that fail and go on ----------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "LocalFixture.h"
+
+#include <fstream>
+#include <map>
+#include <set>
+
+using namespace tombolo::runtime;
+using namespace tombolo::runtime::test;
+
+namespace {
+
+/// Long enough that a rank can be killed before the end.
+constexpr std::uint64_t kSteps = 450;
+
+class Restart : public Local {
+protected:
+  /// Only the north trains, without a server.
+  void planOneIsland() {
+    TinyModel tiny;
+    tiny.replicas = 2;
+    tiny.tokens = kTokens;
+    tiny.vocabulary = kVocabulary;
+    std::string hash = plan.model_hash();
+    plan = tinyPlan(tiny);
+    plan.set_model_hash(hash);
+    Island &island = *plan.mutable_islands(0);
+    island.clear_sites();
+    island.add_sites("north");
+    for (auto &stage : *island.mutable_stages())
+      for (auto &group : *stage.mutable_groups())
+        group.set_site("north");
+    savePlan();
+  }
+
+  std::vector<std::string> arguments(std::uint64_t steps,
+                                     std::vector<std::string> more) {
+    std::vector<std::string> words = Local::arguments(steps);
+    words.insert(words.end(), more.begin(), more.end());
+    words.insert(words.end(), {"--export-onnx", folder / "out.onnx"});
+    return words;
+  }
+
+  std::vector<float> weights() {
+    OnnxModel trained(folder / "out.onnx");
+    std::vector<float> values(kVocabulary * kVocabulary);
+    trained.read(*trained.find("table"), 0, values);
+    return values;
+  }
+
+  /// Kills a rank, once the island has gone on for some steps.
+  pid_t killRank(int island, int rank, std::size_t stepsBefore) {
+    pid_t victim = 0;
+    std::string wanted = std::string("--island") + '\0' +
+                         std::to_string(island) + '\0' + "--rank" + '\0' +
+                         std::to_string(rank) + '\0';
+    EXPECT_TRUE(eventually([&] { return steps() > stepsBefore; }));
+    EXPECT_TRUE(eventually([&] {
+      for (pid_t pid : commands("rank"))
+        if (readAll("/proc/" + std::to_string(pid) + "/cmdline").find(wanted) !=
+            std::string::npos)
+          victim = pid;
+      return victim != 0;
+    }));
+    kill(victim, SIGKILL);
+    return victim;
+  }
+
+  std::vector<json> events(const std::string &kind) {
+    std::vector<json> found;
+    for (const json &line : metrics())
+      if (line.value("event", "") == kind)
+        found.push_back(line);
+    return found;
+  }
+
+  /// Under a server a step may have no line: the last of a round, when the rank
+  /// that should have told of it fell after the push and the push was accepted.
+  void expectEachStepOnce(int islands, std::size_t missing = 0) {
+    std::map<int, std::set<std::uint64_t>> seen;
+    for (const json &line : metrics())
+      if (line.contains("loss"))
+        EXPECT_TRUE(seen[line.at("island")]
+                        .insert(line.at("step").get<std::uint64_t>())
+                        .second)
+            << line;
+    for (int island = 0; island < islands; ++island) {
+      EXPECT_GE(seen[island].size() + missing, kSteps) << "island " << island;
+      for (std::uint64_t step = 0; step < kSteps; ++step)
+        EXPECT_TRUE(seen[island].count(step) || (missing && step % 3 == 2))
+            << "island " << island << " step " << step;
+    }
+  }
+
+  /// Turns one byte of a file around.
+  void damage(const std::string &path) {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(-1, std::ios::end);
+    char last = static_cast<char>(file.get());
+    file.seekp(-1, std::ios::end);
+    file.put(static_cast<char>(last ^ 1));
+    ASSERT_TRUE(file.good());
+  }
+};
+
+/// An island whose rank is killed goes on from its snapshot and ends with the
+/// weights of a run without the fault, to the bit.
+TEST_F(Restart, AKilledRankRestartsItsIsland) {
+  planOneIsland();
+  ASSERT_EQ(run(arguments(kSteps, {})).status, 0);
+  std::vector<float> undisturbed = weights();
+  std::vector<std::string> words =
+      arguments(kSteps, {"--restarts", "2", "--checkpoint-dir",
+                         folder / "checkpoints", "--checkpoint-every", "10"});
+  std::filesystem::remove(folder / "stderr");
+  pid_t pid = start(words);
+  pid_t victim = killRank(0, 1, 30);
+  Outcome outcome = finish(pid);
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_NE(outcome.errors.find(
+                "rank 1 of island 0 at site north (pid " +
+                std::to_string(victim) +
+                ") was killed by signal 9 (Killed); island 0 is started again"),
+            std::string::npos)
+      << outcome.errors;
+  std::vector<json> restarts = events("restart");
+  ASSERT_EQ(restarts.size(), 1u);
+  EXPECT_EQ(restarts[0].at("incarnation"), 1);
+  EXPECT_EQ(restarts[0].at("restarts_left"), 1);
+  // At most the steps since the last snapshot were lost, but one that was
+  // being written.
+  std::uint64_t from = restarts[0].at("step");
+  EXPECT_EQ(from % 10, 0u);
+  EXPECT_GE(from, 20u);
+  expectEachStepOnce(1);
+  EXPECT_EQ(weights(), undisturbed);
+  expectNothingLeft();
+}
+
+/// Islands joined by a server: either may fail, the other waits for it in its
+/// round and does nothing twice.
+TEST_F(Restart, OtherIslandsDoNotNotice) {
+  ASSERT_EQ(run(arguments(kSteps, {})).status, 0);
+  std::vector<float> undisturbed = weights();
+  std::vector<std::string> words =
+      arguments(kSteps, {"--restarts", "1", "--checkpoint-dir",
+                         folder / "checkpoints", "--checkpoint-every", "3"});
+  std::filesystem::remove(folder / "stderr");
+  pid_t pid = start(words);
+  killRank(1, 0, 40);
+  EXPECT_TRUE(eventually([&] { return events("restart").size() == 1; }));
+  killRank(0, 1, steps() + 40);
+  Outcome outcome = finish(pid);
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  std::vector<json> restarts = events("restart");
+  ASSERT_EQ(restarts.size(), 2u) << outcome.errors;
+  EXPECT_EQ(restarts[0].at("island"), 1);
+  EXPECT_EQ(restarts[1].at("island"), 0);
+  expectEachStepOnce(2, 1);
+  std::uint64_t version = 0;
+  for (const json &line : events("outer_step"))
+    EXPECT_EQ(line.at("version"), ++version) << "each round closes once";
+  EXPECT_EQ(version, kSteps / 3);
+  EXPECT_EQ(weights(), undisturbed);
+  expectNothingLeft();
+}
+
+/// Without any snapshot an island that has failed begins with what the server
+/// has: no step that is in it is done again.
+TEST_F(Restart, AnIslandWithoutSnapshotTakesTheServersState) {
+  std::filesystem::remove(folder / "stderr");
+  pid_t pid = start(arguments(kSteps, {"--restarts", "1"}));
+  killRank(0, 0, 90);
+  Outcome outcome = finish(pid);
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_EQ(events("restart").size(), 1u);
+  EXPECT_EQ(events("outer_step").size(), kSteps / 3);
+  expectEachStepOnce(2, 1);
+  expectNothingLeft();
+}
+
+/// When no restart is left the rank is named, with status 3.
+TEST_F(Restart, RestartsAreUsedUp) {
+  planOneIsland();
+  std::filesystem::remove(folder / "stderr");
+  pid_t pid = start(arguments(100000000, {"--restarts", "1"}));
+  pid_t first = killRank(0, 0, 20);
+  EXPECT_TRUE(eventually([&] { return events("restart").size() == 1; }));
+  pid_t second = killRank(0, 1, 20);
+  EXPECT_NE(first, second);
+  Outcome outcome = finish(pid);
+  EXPECT_EQ(outcome.status, 3);
+  EXPECT_NE(outcome.errors.find(
+                "error: rank 1 of island 0 at site north (pid " +
+                std::to_string(second) + ") was killed by signal 9 (Killed)\n"),
+            std::string::npos)
+      << outcome.errors;
+  expectNothingLeft();
+}
+
+/// What is wrong with the input is not tried again.
+TEST_F(Restart, BadInputIsNotTriedAgain) {
+  std::vector<std::string> words = arguments(
+      5, {"--restarts", "3", "--rank-program",
+          script("while [ $1 != --events-fd ]; do shift; done\n"
+                 "echo '{\"event\":\"error\",\"status\":1,"
+                 "\"message\":\"token file: bad\"}' >&$2\nexit 1\n")});
+  Outcome outcome = run(words);
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_EQ(outcome.errors, "tombolo-run local: error: token file: bad\n");
+  expectNothingLeft();
+}
+
+/// A damaged generation is named, kept aside, and the one before it used: when
+/// a run is resumed, and when an island is restarted.
+TEST_F(Restart, ADamagedCheckpointIsPassedOver) {
+  planOneIsland();
+  std::string dir = folder / "checkpoints";
+  std::vector<std::string> more = {"--checkpoint-dir", dir,
+                                   "--checkpoint-every", "4"};
+  ASSERT_EQ(run(arguments(8, more)).status, 0);
+  std::string shard = dir + "/island-0/step-8/rank-0.safetensors";
+  damage(shard);
+  more.push_back("--resume");
+  Outcome outcome = run(arguments(8, more));
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_NE(outcome.errors.find("'" + shard + "': 'table"), std::string::npos)
+      << outcome.errors;
+  EXPECT_NE(outcome.errors.find("an earlier checkpoint is taken"),
+            std::string::npos);
+  EXPECT_EQ(steps(), 4u);
+  EXPECT_EQ(metrics()[0].at("step"), 4);
+  EXPECT_TRUE(
+      std::filesystem::exists(dir + "/island-0/set-aside/manifest.json"));
+
+  // Torn: shorter than it says. Both generations: nothing is left to go on
+  // from, and what was trained is not begun anew in silence.
+  std::filesystem::resize_file(shard, 100);
+  damage(dir + "/island-0/step-4/manifest.json");
+  outcome = run(arguments(8, more));
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.errors.find("rank-0.safetensors"), std::string::npos)
+      << outcome.errors;
+  EXPECT_NE(outcome.errors.find("step-4/manifest.json"), std::string::npos)
+      << outcome.errors;
+  EXPECT_NE(outcome.errors.find("holds no whole checkpoint"), std::string::npos)
+      << outcome.errors;
+  expectNothingLeft();
+}
+
+/// A rank that finds its island's newest snapshot damaged after a restart: the
+/// agent has looked before, says so, and takes the one before.
+TEST_F(Restart, ADamagedSnapshotIsPassedOverInARestart) {
+  planOneIsland();
+  std::string dir = folder / "checkpoints";
+  // The ranks stop for good after two generations, as the one that they damage
+  // shall stay the newest.
+  std::vector<std::string> first =
+      arguments(8, {"--checkpoint-dir", dir, "--checkpoint-every", "4"});
+  ASSERT_EQ(run(first).status, 0);
+  std::string shard = dir + "/island-0/step-8/rank-0.safetensors";
+  // The first incarnation damages the newest generation, fails, and hands over
+  // to real ranks.
+  std::string body = "case \"$*\" in *'--incarnation 0'*)\n"
+                     "  echo x >>" +
+                     shard + "; : >" + shard +
+                     "; exit 3;;\n"
+                     "esac\nexec " TOMBOLO_RUN " \"$@\"\n";
+  std::vector<std::string> words = arguments(
+      12, {"--checkpoint-dir", dir, "--checkpoint-every", "4", "--resume",
+           "--restarts", "1", "--rank-program", script(body)});
+  std::filesystem::remove(folder / "stderr");
+  Outcome outcome = finish(start(words));
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  ASSERT_EQ(events("checkpoint_damaged").size(), 1u) << outcome.errors;
+  ASSERT_EQ(events("restart").size(), 1u) << outcome.errors;
+  EXPECT_EQ(events("restart")[0].at("step"), 4);
+  EXPECT_NE(outcome.errors.find("'" + shard + "'"), std::string::npos)
+      << outcome.errors;
+  expectNothingLeft();
+}
+
+} // namespace

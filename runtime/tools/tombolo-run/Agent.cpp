@@ -1,0 +1,234 @@
+//===- Agent.cpp - watches and restarts the ranks of one site -------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Agent.h"
+
+#include "Events.h"
+
+#include "tombolo/runtime/Checkpoint.h"
+#include "tombolo/runtime/Error.h"
+
+#include <algorithm>
+#include <iostream>
+
+using namespace tombolo::runtime;
+using nlohmann::json;
+
+namespace {
+
+/// After the first failure, how long others may still report theirs: the first
+/// to be noticed need not be the first to have failed.
+constexpr auto kGrace = std::chrono::milliseconds(700);
+
+} // namespace
+
+void Agent::emit(const json &event) {
+  // Whoever started this agent has gone: there is nothing to run for.
+  if (!events.write(toLine(event)))
+    lost = true;
+}
+
+void Agent::start(std::uint32_t number, const RankOptions &rank) {
+  const Island &island = islands.at(number);
+  for (std::uint64_t which : island.ranks) {
+    ProcessSpec spec;
+    spec.program =
+        options.rankProgram.empty() ? thisProgram() : options.rankProgram;
+    spec.arguments = {"rank"};
+    for (std::string &word : rankArguments(rank))
+      spec.arguments.push_back(std::move(word));
+    spec.arguments.insert(spec.arguments.end(), options.common.begin(),
+                          options.common.end());
+    spec.arguments.insert(spec.arguments.end(),
+                          {"--incarnation", std::to_string(island.incarnation),
+                           "--island", std::to_string(number), "--rank",
+                           std::to_string(which)});
+    supervisor.start(spec);
+    RankProcess process;
+    process.island = number;
+    process.rank = which;
+    processes.push_back(std::move(process));
+  }
+}
+
+/// The island's processes have all ended.
+void Agent::restart(std::uint32_t number) {
+  Island &island = islands.at(number);
+  std::vector<Failure> causes;
+  for (const json &failure : island.failures)
+    causes.push_back(rankFailure(failure));
+  const Failure &cause = culprit(causes);
+  if (cause.cause == Cause::BadInput || !failures.empty())
+    return giveUp(island);
+  RankOptions rank = options.rank;
+  rank.resume = false;
+  rank.resumeStep.reset();
+  const std::string &folder = rank.checkpointDir;
+  if (!folder.empty()) {
+    discardUnfinished(folder, number);
+    bool anyDamaged = false;
+    rank.resumeStep =
+        resumableStep(folder, {number}, [&](const std::string &message) {
+          anyDamaged = true;
+          emit({{"event", "checkpoint_damaged"},
+                {"island", number},
+                {"message", message}});
+        });
+    rank.resume = rank.resumeStep.has_value();
+    // What was trained is not silently begun anew.
+    if (!rank.resume && anyDamaged && !options.hasServer)
+      return giveUp(island);
+    setAsideBeyond(folder, number, rank.resumeStep.value_or(0));
+  }
+  island.failures.clear();
+  island.end.reset();
+  island.killed = false;
+  --island.restartsLeft;
+  ++island.incarnation;
+  emit({{"event", "restart"},
+        {"site", options.site},
+        {"island", number},
+        {"incarnation", island.incarnation},
+        {"step", rank.resumeStep.value_or(0)},
+        {"restarts_left", island.restartsLeft},
+        {"message", cause.message}});
+  start(number, rank);
+}
+
+/// Nothing is restarted any more: what went wrong is told, and whoever else
+/// knows of something has a moment to say so.
+void Agent::giveUp(Island &island) {
+  for (const json &failure : island.failures) {
+    emit(failure);
+    failures.push_back(rankFailure(failure));
+  }
+  island.failures.clear();
+  island.end.reset();
+  island.killed = false;
+  island.restartsLeft = 0;
+  if (!end)
+    end = Clock::now() + kGrace;
+}
+
+bool Agent::isRunning(std::uint32_t number) const {
+  for (std::size_t i = 0; i < processes.size(); ++i)
+    if (processes[i].island == number && supervisor.running(i))
+      return true;
+  return false;
+}
+
+void Agent::killIsland(std::uint32_t number) {
+  for (std::size_t i = 0; i < processes.size(); ++i)
+    if (processes[i].island == number)
+      supervisor.kill(i, SIGKILL);
+}
+
+void Agent::line(const SupervisorEvent &event) {
+  json message = parseEvent(event.line);
+  if (message.is_null())
+    return;
+  RankProcess &rank = processes[event.process];
+  if (field<std::string>(message, "event", "") == "error") {
+    rank.status = field(message, "status", 3);
+    rank.peer = field(message, "peer", false);
+    rank.message = field<std::string>(message, "message", "");
+    return; // told with the end of the process
+  }
+  if (!events.write(event.line))
+    lost = true;
+}
+
+void Agent::ended(const SupervisorEvent &event) {
+  const RankProcess &rank = processes[event.process];
+  Island &island = islands.at(rank.island);
+  if (event.end.signalled || event.end.code != 0) {
+    json message = {{"event", "rank_failed"},
+                    {"site", options.site},
+                    {"island", rank.island},
+                    {"rank", rank.rank},
+                    {"pid", supervisor.pid(event.process)}};
+    if (event.end.signalled)
+      message["signal"] = event.end.code;
+    else
+      message["status"] = event.end.code;
+    if (!rank.message.empty())
+      message["message"] = rank.message;
+    if (rank.peer)
+      message["peer"] = true;
+    if (!island.killed) // what ends after that was killed here
+      island.failures.push_back(std::move(message));
+    if (island.restartsLeft == 0)
+      return giveUp(island);
+    if (!island.end)
+      island.end = Clock::now() + kGrace;
+  }
+  if (island.end && !isRunning(rank.island))
+    restart(rank.island);
+}
+
+void Agent::handle(const SupervisorEvent &event) {
+  if (event.kind == SupervisorEvent::Kind::Line)
+    line(event);
+  else if (event.kind == SupervisorEvent::Kind::Ended)
+    ended(event);
+}
+
+std::optional<double> Agent::untilNextGrace() const {
+  std::optional<Clock::time_point> next = end;
+  for (const auto &[number, island] : islands)
+    if (island.end && !island.killed && (!next || *island.end < *next))
+      next = island.end;
+  if (!next)
+    return std::nullopt;
+  return std::max(0.0,
+                  std::chrono::duration<double>(*next - Clock::now()).count());
+}
+
+void Agent::endGraces() {
+  Clock::time_point now = Clock::now();
+  if (end && *end <= now)
+    supervisor.killAll();
+  for (auto &[number, island] : islands)
+    if (island.end && !island.killed && *island.end <= now) {
+      island.killed = true;
+      killIsland(number);
+    }
+}
+
+int Agent::run(
+    const std::map<std::uint32_t, std::vector<std::uint64_t>> &ranks) {
+  for (const auto &[number, list] : ranks) {
+    Island &island = islands[number];
+    island.ranks = list;
+    island.incarnation = options.incarnation;
+    island.restartsLeft = options.restarts;
+    start(number, options.rank);
+  }
+  while (!lost) {
+    // The last end, and what came in with it, may restart an island.
+    bool running = supervisor.anyRunning();
+    SupervisorEvent event = supervisor.next(running ? untilNextGrace() : 0.0);
+    if (event.kind == SupervisorEvent::Kind::Timeout && !running)
+      break;
+    if (event.kind == SupervisorEvent::Kind::Signal) {
+      supervisor.killAll();
+      return 128 + event.signal;
+    }
+    handle(event);
+    endGraces();
+  }
+  supervisor.killAll();
+  if (lost)
+    return static_cast<int>(Status::Failed);
+  if (failures.empty())
+    return 0;
+  const Failure &first = culprit(failures);
+  if (options.eventsFd < 0)
+    std::cerr << "tombolo-run site: error: " << first.message << "\n";
+  return first.status;
+}

@@ -1,0 +1,99 @@
+//===- Agent.h - watches and restarts the ranks of one site -----*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// An island fails as a whole: when one of its ranks has ended badly the others
+// are ended too, and all of them start again, from the island's newest whole
+// snapshot and with the next incarnation, as long as restarts are left. Other
+// islands do not notice. What is wrong with the input is never tried again.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_TOOLS_TOMBOLORUN_AGENT_H
+#define TOMBOLO_TOOLS_TOMBOLORUN_AGENT_H
+
+#include "Commands.h"
+#include "Failures.h"
+
+#include "tombolo/runtime/launch/Supervisor.h"
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tombolo::runtime {
+
+struct AgentOptions {
+  RankOptions rank;                ///< of every rank
+  std::vector<std::string> common; ///< further arguments of every rank
+  std::string site;
+  std::string rankProgram;       ///< empty: this program
+  int eventsFd = -1;             ///< below 0: a person reads, on stdout
+  bool hasServer = false;        ///< which has the state of islands, too
+  std::uint64_t incarnation = 0; ///< that the islands begin with
+  std::uint64_t restarts = 0;    ///< of each island
+};
+
+class Agent {
+public:
+  Agent(AgentOptions options, Supervisor &supervisor)
+      : options(std::move(options)), supervisor(supervisor),
+        events(this->options.eventsFd < 0 ? 1 : this->options.eventsFd) {}
+
+  /// Starts the ranks {island: numbers} and runs until all have ended. Returns
+  /// the exit status.
+  int run(const std::map<std::uint32_t, std::vector<std::uint64_t>> &ranks);
+
+private:
+  using Clock = std::chrono::steady_clock;
+
+  struct Island {
+    std::vector<std::uint64_t> ranks;
+    std::uint64_t incarnation = 0;
+    std::uint64_t restartsLeft = 0;
+    /// Of the incarnation that ends; told only when it is the last one.
+    std::vector<nlohmann::json> failures;
+    std::optional<Clock::time_point> end; ///< of its grace
+    bool killed = false;                  ///< the grace is over
+  };
+  struct RankProcess {
+    std::uint32_t island = 0;
+    std::uint64_t rank = 0;
+    // What it said of its own failure.
+    int status = 0;
+    bool peer = false;
+    std::string message;
+  };
+
+  void start(std::uint32_t number, const RankOptions &rank);
+  void restart(std::uint32_t number);
+  void giveUp(Island &island);
+  void killIsland(std::uint32_t number);
+  bool isRunning(std::uint32_t number) const;
+  void handle(const SupervisorEvent &event);
+  void line(const SupervisorEvent &event);
+  void ended(const SupervisorEvent &event);
+  void endGraces();
+  std::optional<double> untilNextGrace() const;
+  void emit(const nlohmann::json &event);
+
+  AgentOptions options;
+  Supervisor &supervisor;
+  EventWriter events;
+  std::map<std::uint32_t, Island> islands;
+  std::vector<RankProcess> processes;   // numbered as the supervisor does
+  std::vector<Failure> failures;        // that end the run
+  std::optional<Clock::time_point> end; // of the run's grace
+  bool lost = false;                    // whoever started this agent
+};
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_TOOLS_TOMBOLORUN_AGENT_H
