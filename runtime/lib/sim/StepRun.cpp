@@ -182,6 +182,7 @@ void StepRun::begin(Phase phase, std::uint64_t number,
     worker.states.fill(State::Idle);
     worker.idleSince = starts[w];
     worker.calls = 0;
+    worker.meetings.clear();
     worker.completesCall = worker.done = worker.begun = false;
     schedule(starts[w], kBegin, w);
   }
@@ -302,15 +303,23 @@ double StepRun::secondsOf(Worker &worker, std::uint32_t w,
   return seconds;
 }
 
-/// Adds what the compute lane was idle for to what it was idle for.
+/// Adds what the compute lane was idle for to what it was idle for. One
+/// collective waits for another of its lane; a transfer waits for none.
 void StepRun::idle(Worker &worker, std::uint32_t w, const Cause &cause) {
-  double begun = std::clamp(cause.begun, worker.idleSince, now);
-  if (cause.kind == Exposure::Waiting)
-    begun = now;
-  counted.exposed[w][static_cast<std::size_t>(Exposure::Waiting)] +=
-      begun - worker.idleSince;
-  counted.exposed[w][static_cast<std::size_t>(cause.kind)] += now - begun;
-  worker.idleSince = now;
+  auto &exposed = counted.exposed[w];
+  auto until = [&](const Cause &of, double end) {
+    double begun = std::clamp(of.begun, worker.idleSince, end);
+    exposed[static_cast<std::size_t>(Exposure::Waiting)] +=
+        begun - worker.idleSince;
+    exposed[static_cast<std::size_t>(of.kind)] += end - begun;
+    worker.idleSince = end;
+  };
+  if (cause.kind != Exposure::Pipeline)
+    for (const auto &[meeting, end] : worker.meetings)
+      if (end > worker.idleSince)
+        until(meeting, end);
+  worker.meetings.clear();
+  until(cause, now);
 }
 
 /// Runs the call and those behind it that need nothing more than what is there,
@@ -455,8 +464,11 @@ void StepRun::flowDone(std::uint32_t flow) {
     traceFlow(what);
   if (what.group) {
     Cause cause{exposureOf(what.instruction->collective()), what.begun};
-    for (std::uint32_t member : what.group->members)
+    for (std::uint32_t member : what.group->members) {
+      if (workers[member].states[LANE_COMPUTE] == State::Idle)
+        workers[member].meetings.push_back({cause, now});
       complete(member, LANE_COLLECTIVE, cause);
+    }
     return;
   }
   Cause cause{Exposure::Pipeline, what.begun};
@@ -521,6 +533,10 @@ void StepRun::rebase(double time) {
   for (std::uint32_t w = 0; w < workers.size(); ++w) {
     workers[w].idleSince -= time;
     workers[w].waitingSince -= time;
+    for (auto &[meeting, end] : workers[w].meetings) {
+      meeting.begun -= time;
+      end -= time;
+    }
     endTimes[w] -= time;
   }
   for (LineConditions::Change &change : changes)

@@ -116,6 +116,8 @@ private:
     double alike = 1;        // ranks of its replica that it stands for
     bool done = false;
     bool begun = false;
+    /// Collectives since the compute lane has had nothing to do.
+    std::vector<std::pair<Cause, double>> meetings;
   };
   struct Event {
     double time;
