@@ -69,8 +69,8 @@ class IslandModel {
 public:
   IslandModel(const Problem &problem, const Strategy &strategy, size_t index)
       : problem(problem), topology(problem.topology),
-        island(strategy.islands[index]), server(strategy.server),
-        places(placeRanks(strategy)[index]),
+        island(strategy.islands[index]), islands(strategy.islands.size()),
+        server(strategy.server), places(placeRanks(strategy)[index]),
         microbatch(static_cast<double>(island.microbatch)) {}
 
   IslandPrediction run() {
@@ -94,10 +94,10 @@ public:
       result.wanBytesPerStep += crossingBytes(s, chunks);
     }
     PipelineTime time = pipelineTime(island, times);
-    result.stepSeconds =
-        time.deadlock ? kInfinity
-                      : time.seconds + stepOverhead() +
-                            tieSeconds(problem, island, places);
+    result.stepSeconds = time.deadlock
+                             ? kInfinity
+                             : time.seconds + stepOverhead() +
+                                   tieSeconds(problem, island, places);
     result.bubbleFraction =
         time.computeEnd > 0 && ranks > 0
             ? std::max(0.0, 1 - busy / (ranks * time.computeEnd))
@@ -111,6 +111,7 @@ private:
   const Problem &problem;
   const Topology &topology;
   const Island &island;
+  size_t islands;
   const std::optional<Server> &server;
   std::vector<std::vector<ChipRange>> places; // by stage and group
   double microbatch;
@@ -124,9 +125,10 @@ private:
     double most = 0;
     for (const Stage &stage : island.stages)
       for (const ReplicaGroup &group : stage.replicas)
-        most = std::max(most, topology.chipOf(*topology.findPool(group.pool))
-                                      .overheads.stepMs *
-                                  1e-3);
+        most = std::max(
+            most,
+            topology.chipOf(*topology.findPool(group.pool)).overheads.stepMs *
+                1e-3);
     return most;
   }
   size_t behind(size_t s) const { return (s + 1) % island.stages.size(); }
@@ -245,14 +247,18 @@ private:
     p.microbatchesInFlight = order.inFlight;
     p.memory = memoryUse(problem, uses, microbatch, stage.recompute,
                          {group.tensorParallel, parts});
-    if (server) // f32, as the gradients: the base, and the error feedback
-      p.memory.host = p.memory.gradients *
-                      (server->compression == Compression::None ? 1 : 2);
+    // f32, as the gradients: as plan-allocate-buffers has it.
+    if (server) {
+      bool trainsOn = server->overlapSteps > 0 || server->quorum < islands;
+      p.memory.host =
+          p.memory.gradients *
+          (2 + trainsOn + (server->compression == Compression::None ? 0 : 2));
+    }
     p.availableBytes = availableBytes(problem, chip);
-    p.allReduceSeconds = chip.overheads.exposedReduction *
-                         allReduceSeconds(topology, places[s],
-                                          p.memory.gradients,
-                                          group.tensorParallel);
+    p.allReduceSeconds =
+        chip.overheads.exposedReduction *
+        allReduceSeconds(topology, places[s], p.memory.gradients,
+                         group.tensorParallel);
     p.allReduceSeconds += partialSumSeconds(chunks, replica);
     p.updateSeconds = all.update / static_cast<double>(parts);
     all.tail = p.allReduceSeconds + p.updateSeconds;

@@ -13,7 +13,8 @@
 // A branch ends where a bound says that it cannot become better than what is
 // known, by the exact time:
 // - a placed stage has all its microbatches to do, after the first has come
-//   through the stages before it: `fill + own x t` is never more than the step;
+//   through the stages before it: `fill + own x t` is never more than the step
+//   of 1F1B and GPipe, `own x t` never more than that of zero-bubble;
 // - the blocks that are left keep the chips that are left busy for as long as
 //   their work on the chips that suit them best.
 // Of pools that are alike and have as many chips left only the first is opened.
@@ -44,7 +45,7 @@ public:
 
 private:
   /// Stages opened for one batch, where nobody says.
-  static constexpr uint64_t kDefaultNodes = 20000;
+  static constexpr uint64_t kDefaultNodes = 200000;
 
   struct PoolState {
     std::string name;
@@ -197,13 +198,19 @@ std::vector<FoundIsland> ExactIsland::find(uint64_t batch) {
 }
 
 double ExactIsland::bound(uint64_t block) const {
+  // Which blocks are in the chunks of a stage is only known with all stages.
+  if (island.chunks > 1)
+    return before.back() * (1 - 1e-9);
   double least = 0, fill = before[block];
+  // Gradients of weights keep no other stage waiting.
+  bool isPlain = island.schedule == Schedule::OneFOneB ||
+                 island.schedule == Schedule::GPipe;
   for (size_t i = placed.size(); i-- > 0;) { // the first stage comes last
-    // Of several chunks the first alone must have been passed.
-    least = std::max(least, (island.chunks > 1 ? 0 : fill) + placed[i].busy);
+    least = std::max(least, (isPlain ? fill : 0) + placed[i].busy);
     fill += placed[i].least;
   }
-  least = std::max(least, fill);
+  if (isPlain)
+    least = std::max(least, fill);
   // What is left, on the chips that are left.
   for (size_t kind = 0; block > 0 && kind < problem.model.kinds.size();
        ++kind) {
@@ -278,6 +285,13 @@ void ExactIsland::placeStage(uint64_t block, std::vector<ReplicaGroup> groups) {
         if (!joined(from.pool, to.pool))
           return;
   }
+  // As `Problem::verify` asks for.
+  auto alike = [](const ReplicaGroup &a, const ReplicaGroup &b) {
+    return a.count == b.count && a.share == b.share;
+  };
+  if (island.chunks > 1 && !placed.empty() &&
+      !std::ranges::equal(groups, placed.back().stage.replicas, alike))
+    return;
   for (const ReplicaGroup &group : groups)
     stateOf(group.pool).left -= group.count * group.tensorParallel;
   for (uint64_t first = block; first-- > 0;)
@@ -305,6 +319,8 @@ bool ExactIsland::place(uint64_t first, uint64_t block,
   bool isPlain = island.schedule == Schedule::OneFOneB ||
                  island.schedule == Schedule::GPipe;
   auto fits = [&](const Recompute &recompute) {
+    if (island.chunks > 1)
+      return true;
     for (const ReplicaGroup &group : groups) {
       uint64_t own = microbatches / turn * group.share;
       uint64_t flying =
@@ -337,7 +353,7 @@ bool ExactIsland::place(uint64_t first, uint64_t block,
           std::max(next.busy, one * static_cast<double>(microbatches / turn *
                                                         group.share));
     }
-    if (next.busy * (1 - 1e-9) >= worst())
+    if (island.chunks == 1 && next.busy * (1 - 1e-9) >= worst())
       return false;
     placed.push_back(next);
     placeBefore(first);

@@ -576,7 +576,7 @@ void addServer(Plan &plan, std::uint64_t innerSteps, const std::string &site) {
       }
     std::uint64_t host = 0;
     for (const ParameterFamily &family : program.parameters()) {
-      std::uint64_t bytes = 4 * family.count();
+      std::uint64_t bytes = 8 * family.count();
       if (family.slices_size() > 0)
         bytes *= family.slices(0).length() * family.slices(0).count();
       else

@@ -220,15 +220,20 @@ void validateHostBytes(const Plan &plan, const Program &program,
     bool compressed =
         plan.server().compression() != Server::COMPRESSION_NONE &&
         plan.server().compression() != Server::COMPRESSION_UNSPECIFIED;
-    host += parameter.localElements * (parameter.owner && compressed ? 8 : 4);
+    bool trainsOn =
+        plan.server().overlap_steps() > 0 ||
+        plan.server().quorum() < static_cast<unsigned>(plan.islands_size());
+    host += parameter.localElements *
+            (8 + (trainsOn ? 4 : 0) + (parameter.owner && compressed ? 8 : 0));
     if (host > kMaxBytes)
       throw Error(place, ": holds too many elements");
   }
   if (program.host_bytes() != host)
     throw Error(
         place, ": expected host_bytes of ", host,
-        " (with a server 4 for each trainable element, and 4 more for each "
-        "that it owns when pushes are compressed), got ",
+        " (with a server 8 for each trainable element, 4 more when training "
+        "goes on during an exchange, and 8 more for each that it owns when "
+        "pushes are compressed), got ",
         program.host_bytes());
 }
 

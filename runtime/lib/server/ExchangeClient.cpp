@@ -56,6 +56,11 @@ std::vector<ElementRange> cut(const std::vector<ElementRange> &ranges,
   return pieces;
 }
 
+/// Elements that are copied out of the arena at a time; whole blocks of the
+/// codec.
+constexpr std::uint64_t kPiece = 1 << 16;
+static_assert(kPiece % kCodecBlock == 0);
+
 /// A push that is on its way, and what comes back.
 struct InFlight {
   // Set before the thread starts.
@@ -70,7 +75,7 @@ struct InFlight {
   // Set by the thread.
   Receipt receipt;
   std::vector<std::vector<std::byte>> updates; ///< from `base` on
-  std::vector<std::vector<float>> state;       ///< or the version as a whole
+  std::vector<std::byte> state;                ///< or the version as a whole
   std::exception_ptr failure;
 
   std::thread thread;
@@ -297,19 +302,33 @@ void RankExchange::startPush(std::uint32_t number, std::uint64_t stepsDone,
   flight->base = fragment.version;
   flight->step = stepsDone;
   flight->innerSteps = stepsDone - fragment.stepsDone;
+  std::size_t size = 0;
+  for (HeldTensor *held : fragment.tensors)
+    if (held->tensor.owner)
+      size += encodedBytes(options.compression, held->elements);
+  flight->encoded.resize(size);
+  std::span<std::byte> encoded = flight->encoded;
   for (HeldTensor *held : fragment.tensors) {
-    std::vector<float> local(held->elements);
-    readArena(*held, 0, local);
     std::vector<float> &error = flight->errorBefore.emplace_back();
-    if (held->tensor.owner) {
-      error = held->error;
-      std::size_t old = flight->encoded.size();
-      flight->encoded.resize(old +
-                             encodedBytes(options.compression, held->elements));
-      held->encodeDelta(local, std::span(flight->encoded).subspan(old));
+    std::vector<float> &atPush = flight->atPush.emplace_back();
+    if (trainsOn)
+      atPush.resize(held->elements);
+    else if (!held->tensor.owner)
+      continue;
+    error = held->error;
+    std::vector<float> local(std::min(kPiece, held->elements));
+    for (std::uint64_t at = 0; at < held->elements; at += kPiece) {
+      std::span piece =
+          std::span(local).first(std::min(kPiece, held->elements - at));
+      readArena(*held, at, piece);
+      if (trainsOn)
+        std::copy(piece.begin(), piece.end(), atPush.begin() + at);
+      if (!held->tensor.owner)
+        continue;
+      std::size_t bytes = encodedBytes(options.compression, piece.size());
+      held->encodeDelta(at, piece, std::span(encoded).first(bytes));
+      encoded = encoded.subspan(bytes);
     }
-    flight->atPush.push_back(trainsOn ? std::move(local)
-                                      : std::vector<float>());
   }
   fragment.flight = std::move(flight);
   InFlight &running = *fragment.flight;
@@ -409,8 +428,13 @@ void RankExchange::fetch(std::uint32_t number, std::uint64_t from,
     throw Error(Status::Failed, "parameter server at ", options.server,
                 ": it went back from version ", from, " to ", to,
                 " of fragment ", number);
-  constexpr std::uint64_t kMostUpdates = 4; // more are dearer than the state
-  bool kept = to - from <= kMostUpdates;
+  // More are dearer than the state, in memory and on the line.
+  std::uint64_t update = 0, state = 0;
+  for (HeldTensor *held : fragments[number].tensors) {
+    update += held->updateBytes;
+    state += held->elements * sizeof(float);
+  }
+  bool kept = to - from <= 1 || update * (to - from) <= state;
   for (std::uint64_t version = from + 1; kept && version <= to; ++version)
     into.updates.push_back(
         pullBytes(number, version, wire::PullRequest::UPDATE, kept));
@@ -423,24 +447,25 @@ void RankExchange::fetch(std::uint32_t number, std::uint64_t from,
     throw Error(Status::Failed, "parameter server at ", options.server,
                 ": it does not keep version ", to, " of fragment ", number,
                 ", which it told to go on from");
-  const std::byte *at = bytes.data();
-  for (HeldTensor *held : fragments[number].tensors) {
-    std::vector<float> &state = into.state.emplace_back(held->elements);
-    std::memcpy(state.data(), at, state.size() * sizeof(float));
-    at += state.size() * sizeof(float);
-  }
+  into.state = std::move(bytes);
 }
 
 void RankExchange::advance(HeldTensor &held, std::size_t index,
                            const InFlight &flight) {
+  const std::vector<HeldTensor *> &all =
+      fragments[held.tensor.fragment].tensors;
   if (!flight.state.empty()) {
-    held.base = flight.state[index];
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < index; ++i)
+      at += all[i]->elements * sizeof(float);
+    std::memcpy(held.base.data(), flight.state.data() + at,
+                held.elements * sizeof(float));
     return;
   }
   for (const std::vector<std::byte> &update : flight.updates) {
     std::size_t at = 0;
     for (std::size_t i = 0; i < index; ++i)
-      at += fragments[held.tensor.fragment].tensors[i]->updateBytes;
+      at += all[i]->updateBytes;
     held.applyUpdate(std::span(update).subspan(at, held.updateBytes));
   }
 }
@@ -489,7 +514,6 @@ Exchange::Applied RankExchange::apply(std::uint32_t number,
       continue;
     }
     // local := G' + (local - reference).
-    constexpr std::uint64_t kPiece = 1 << 16;
     std::vector<float> local(std::min(kPiece, held.elements));
     for (std::uint64_t at = 0; at < held.elements; at += kPiece) {
       std::span piece =

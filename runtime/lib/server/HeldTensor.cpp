@@ -40,7 +40,7 @@ HeldTensor::HeldTensor(ExchangeTensor given, Compression compression)
     error.resize(elements);
 }
 
-void HeldTensor::encodeDelta(std::span<const float> local,
+void HeldTensor::encodeDelta(std::uint64_t first, std::span<const float> local,
                              std::span<std::byte> to) {
   const outer::Loops &loops = outer::selectLoops();
   constexpr std::size_t kPiece = 16 * kCodecBlock;
@@ -48,14 +48,14 @@ void HeldTensor::encodeDelta(std::span<const float> local,
   std::size_t byte = 0;
   for (std::size_t at = 0; at < local.size(); at += kPiece) {
     std::size_t count = std::min(kPiece, local.size() - at);
-    loops.subtract(base.data() + at, local.data() + at, count, delta);
+    loops.subtract(base.data() + first + at, local.data() + at, count, delta);
     std::span piece(delta, count);
     std::span target = to.subspan(byte, encodedBytes(compression, count));
     if (error.empty())
       encode(compression, piece, target);
     else
       encodeWithFeedback(compression, piece,
-                         std::span(error).subspan(at, count), target);
+                         std::span(error).subspan(first + at, count), target);
     byte += target.size();
   }
 }

@@ -23,9 +23,10 @@ struct HeldTensor {
   /// Throws Error when the ranges do not lie in the tensor.
   HeldTensor(ExchangeTensor tensor, Compression compression);
 
-  /// Encodes base - local + error and keeps what that loses as the error.
-  /// `local` stays.
-  void encodeDelta(std::span<const float> local, std::span<std::byte> to);
+  /// Encodes base - local + error of the elements from `first` on, the start of
+  /// a block of the codec, and keeps what that loses as the error.
+  void encodeDelta(std::uint64_t first, std::span<const float> local,
+                   std::span<std::byte> to);
 
   /// base := base - update, with the blocks of a published update that the
   /// ranges touch.

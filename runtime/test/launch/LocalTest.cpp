@@ -248,6 +248,7 @@ TEST_F(Local, ResumesWithOtherIslands) {
   Plan two = plan;
   auto one = [&] {
     plan.mutable_islands()->DeleteSubrange(1, 1);
+    plan.mutable_server()->set_quorum(1);
     plan.mutable_training()->set_global_batch(plan.islands(0).batch());
     savePlan();
   };

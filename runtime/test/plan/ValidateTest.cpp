@@ -391,7 +391,7 @@ const Fault kFaults[] = {
        addServer(p, 3);
        p.mutable_programs(0)->set_host_bytes(252);
      },
-     "expected host_bytes of 256"},
+     "expected host_bytes of 512"},
     {"aliasedArguments",
      [](Plan &p) {
        Call &call = *first(p, Instruction::kLoop)

@@ -146,6 +146,9 @@ private:
         return;
       Strategy strategy;
       strategy.islands = {island};
+      // Chunks ask for more than can be seen stage by stage.
+      if (island.chunks > 1 && !problem.verify(strategy).empty())
+        return;
       // What costs time without need is not listed twice: the memory is looked
       // at here, for every number of blocks that run again.
       IslandPrediction prediction = evaluateIsland(problem, strategy, 0);
@@ -250,7 +253,7 @@ double listAll(const Problem &problem) {
 TEST(ExactSearchTest, EqualsEveryStrategyOfSmallProblems) {
   Random pick(20241128);
   std::map<std::string, int> seen;
-  for (int round = 0; round < 500; ++round) {
+  for (int round = 0; round < 800; ++round) {
     Problem problem = randomProblem(pick);
     ASSERT_TRUE(problem.check().empty()) << "round " << round;
     double expected = listAll(problem);
@@ -303,7 +306,7 @@ TEST(ExactSearchTest, EqualsEveryStrategyOfSmallProblems) {
 TEST(ExactSearchTest, TakesTheMildestServer) {
   Random pick(3);
   int several = 0;
-  for (int round = 0; round < 200 && several < 60; ++round) {
+  for (int round = 0; round < 3000 && several < 60; ++round) {
     Problem problem = randomProblem(pick);
     problem.training.globalBatch = pick(2, 6);
     SearchResult result = search(problem, StrategyPins());

@@ -88,16 +88,25 @@ private:
     return success();
   }
 
-  /// With a server a rank keeps on the host the base of its next push, f32 for
-  /// each element, and of what it owns what compressing the last one has lost.
+  /// With a server a rank keeps on the host, f32 for each element: the base of
+  /// its next push, and what that sends or its answer brings; the parameters as
+  /// they were, where training goes on meanwhile; and of what it owns what
+  /// compressing has lost, now and before the push.
   LogicalResult planHost() {
     int64_t host = 0;
+    bool trainsOn =
+        server &&
+        (server.getOverlapSteps() > 0 ||
+         server.getQuorum() <
+             llvm::range_size(
+                 program->getParentOfType<ModuleOp>().getOps<IslandOp>()));
     if (server)
       for (ParametersOp family : program.getOps<ParametersOp>()) {
         if (family.getFrozen())
           continue;
         bool compressed = server.getCompression() != "none";
-        int64_t each = family.getOwner() && compressed ? 8 : 4;
+        int64_t each =
+            8 + (trainsOn ? 4 : 0) + (family.getOwner() && compressed ? 8 : 0);
         int64_t bytes;
         if (__builtin_mul_overflow(family.getLocalElements() * each,
                                    family.getCount(), &bytes) ||
