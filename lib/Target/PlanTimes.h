@@ -13,6 +13,8 @@
 #include "tombolo/Planning/Model.h"
 #include "tombolo/schema/plan.pb.h"
 
+#include "mlir/IR/BuiltinOps.h"
+
 #include "llvm/ADT/DenseMap.h"
 
 #include <optional>
