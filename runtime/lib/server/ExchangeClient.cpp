@@ -197,6 +197,10 @@ void RankExchange::pushStart(std::uint32_t number, std::uint64_t version,
   header.set_base_version(version);
   header.set_with_momentum(withMomentum);
   std::vector<std::byte> data;
+  std::size_t size = 0;
+  for (HeldTensor *held : fragments[number].tensors)
+    size += held->tensor.owner ? held->elements * sizeof(float) : 0;
+  data.reserve(size);
   for (HeldTensor *held : fragments[number].tensors) {
     if (!held->tensor.owner)
       continue;
@@ -366,7 +370,7 @@ void RankExchange::follow(std::uint32_t number, InFlight &flight) {
     default:
       client.refused("push", reply.outcome(), reply.message());
     }
-    flight.encoded = {};
+    flight.encoded = std::vector<std::byte>(); // {} would keep the memory
   }
   wire::WaitRequest request;
   request.set_fragment(number);
