@@ -8,7 +8,6 @@
 
 #include "tombolo/Dialect/Dist/Transforms/OptimizerState.h"
 #include "tombolo/Dialect/Dist/Transforms/Passes.h"
-#include "tombolo/Dialect/Graph/Transforms/Passes.h"
 #include "tombolo/Dialect/Plan/Transforms/Passes.h"
 #include "tombolo/Dialect/Topo/Transforms/Passes.h"
 
@@ -18,32 +17,6 @@
 using namespace mlir;
 
 namespace tombolo {
-
-void addGraphPasses(OpPassManager &manager,
-                    const GraphPipelineOptions &options) {
-  // Correctness: exporters compute shapes at run time; what depends on them has
-  // a type only when they are folded.
-  manager.addPass(graph::createGraphInferShapes());
-  manager.addPass(graph::createGraphFoldConstants());
-  // Before patterns: without dropout there are more of them.
-  manager.addPass(graph::createGraphAssignDropout({options.dropout}));
-  // Correctness: the loss comes next, so that what only other outputs need is
-  // dead before blocks are found, and so that the loss is part of the last one.
-  graph::GraphAppendLossOptions loss;
-  loss.kind = options.loss;
-  loss.label = options.label;
-  loss.mask = options.lossMask;
-  loss.ignoreIndex = options.ignoreIndex;
-  manager.addPass(graph::createGraphAppendLoss(loss));
-  // Speed of the result: kernels want whole patterns. Before blocks are found,
-  // because exporters put parts of a pattern on both sides of a cut, and before
-  // differentiation, because a whole op's gradient is the better one.
-  manager.addPass(graph::createGraphFusePatterns());
-  manager.addPass(createCanonicalizerPass());
-  // Speed of the compiler: everything behind works on distinct blocks.
-  manager.addPass(graph::createGraphFindBlocks());
-  manager.addPass(graph::createGraphDifferentiate());
-}
 
 void addTopoPasses(OpPassManager &manager) {
   // Proof: changes nothing. First, because what follows counts on it.
@@ -60,10 +33,17 @@ void addStrategyPasses(OpPassManager &manager,
   search.globalBatch = options.globalBatch;
   search.precision = lowering.precision;
   search.stateBytes = stateBytes;
-  search.innerSteps = options.innerSteps;
+  search.objective = options.objective;
+  search.maxInnerSteps = options.maxInnerSteps;
+  search.maxOverlap = options.maxOverlap;
+  search.maxCompression = options.maxCompression;
+  search.maxWanGbits = options.maxWanGbits;
   search.searchNodes = options.searchNodes;
+  search.searchSeconds = options.searchSeconds;
   search.strategy = options.strategy;
   search.baseline = options.baseline;
+  search.dumpProblem = options.dumpProblem;
+  search.explain = options.explain;
   manager.addPass(dist::createDistSearchStrategy(search));
   manager.addPass(dist::createDistSelectStrategy());
   // Proof: changes nothing. Here, because it needs the blocks that the search

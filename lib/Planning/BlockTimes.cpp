@@ -36,14 +36,6 @@ std::optional<TimeSource> parseTimeSource(const std::string &text) {
   return std::nullopt;
 }
 
-double seconds(const Chip &chip, Precision precision, const Work &work,
-               double samples) {
-  double flops = work.flops.at(samples), bytes = work.bytes.at(samples);
-  double rate = chip.flopsPerSecond(precision);
-  double compute = flops > 0 ? (rate > 0 ? flops / rate : kInfinity) : 0;
-  return std::max(compute, bytes > 0 ? bytes / chip.bytesPerSecond() : 0);
-}
-
 const BlockKind &figuresOf(const Problem &problem, size_t kind,
                            uint64_t chips) {
   const BlockKind &whole = problem.model.kinds[kind];
@@ -226,9 +218,16 @@ BlockTimes blockTimes(const Problem &problem, size_t kind, const Chip &chip,
   double weight = roofline(figures.backwardWeight);
   const ChipTimes *measured = problem.model.kinds[kind].measuredOn(chip.name);
   if (!measured) {
-    times.forward = roofline(figures.forward) + sent[0];
-    times.backwardInput = input + sent[1];
-    times.backwardWeight = weight + sent[2];
+    double ratio = chip.overheads.correction(
+        replica.count, figures.forward.flops.at(microbatch),
+        figures.outputBytes.at(microbatch));
+    auto function = [&](const Work &work, double exchanged) {
+      return ratio * functionSeconds(chip, problem.precision(), work,
+                                     microbatch, exchanged);
+    };
+    times.forward = function(figures.forward, sent[0]);
+    times.backwardInput = function(figures.backwardInput, sent[1]);
+    times.backwardWeight = function(figures.backwardWeight, sent[2]);
     times.exchanges = sent[0] + sent[1] + sent[2];
     times.update = updateSeconds(problem, chip, figures);
     return times;
@@ -265,10 +264,9 @@ double leastSecondsPerSample(const Problem &problem, size_t kind,
     double total = 0;
     for (const Work *work :
          {&whole.forward, &whole.backwardInput, &whole.backwardWeight}) {
-      Work slope{{0, work->flops.perSample}, {0, work->bytes.perSample}, {}};
-      total += seconds(chip, problem.precision(), slope, 1);
+      total += seconds(chip, problem.precision(), work->perSample(), 1);
     }
-    return total;
+    return total * chip.overheads.leastCorrection();
   }
   Measured completed(problem, kind, chip, *measured);
   double least = 0;

@@ -22,9 +22,9 @@ static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 /// Seconds of a boundary tensor from replicas of `from` chips to replicas of
 /// `to`. What every chip has whole goes over once, in pieces, and is put
 /// together there; parts go as they are.
-static double boundarySeconds(const Transfer &transfer, double wholeBytes,
-                              double localBytes, uint64_t from,
-                              const ReplicaChips &to) {
+double boundarySeconds(const Transfer &transfer, double wholeBytes,
+                       double localBytes, uint64_t from,
+                       const ReplicaChips &to) {
   bool isWhole = localBytes >= wholeBytes;
   double pieces = static_cast<double>(
       isWhole ? std::max<uint64_t>(1, std::min(from, to.count)) : 1);
@@ -69,8 +69,8 @@ class IslandModel {
 public:
   IslandModel(const Problem &problem, const Strategy &strategy, size_t index)
       : problem(problem), topology(problem.topology),
-        island(strategy.islands[index]), server(strategy.server),
-        places(placeRanks(strategy)[index]),
+        island(strategy.islands[index]), islands(strategy.islands.size()),
+        server(strategy.server), places(placeRanks(strategy)[index]),
         microbatch(static_cast<double>(island.microbatch)) {}
 
   IslandPrediction run() {
@@ -94,9 +94,10 @@ public:
       result.wanBytesPerStep += crossingBytes(s, chunks);
     }
     PipelineTime time = pipelineTime(island, times);
-    result.stepSeconds =
-        time.deadlock ? kInfinity
-                      : time.seconds + tieSeconds(problem, island, places);
+    result.stepSeconds = time.deadlock
+                             ? kInfinity
+                             : time.seconds + stepOverhead() +
+                                   tieSeconds(problem, island, places);
     result.bubbleFraction =
         time.computeEnd > 0 && ranks > 0
             ? std::max(0.0, 1 - busy / (ranks * time.computeEnd))
@@ -110,6 +111,7 @@ private:
   const Problem &problem;
   const Topology &topology;
   const Island &island;
+  size_t islands;
   const std::optional<Server> &server;
   std::vector<std::vector<ChipRange>> places; // by stage and group
   double microbatch;
@@ -117,6 +119,17 @@ private:
   ReplicaChips chipsOf(size_t s, size_t g) const {
     uint64_t chips = island.stages[s].replicas[g].tensorParallel;
     return ReplicaChips{chips, insideReplicas(topology, places[s][g], chips)};
+  }
+  /// What the slowest host needs once a step.
+  double stepOverhead() const {
+    double most = 0;
+    for (const Stage &stage : island.stages)
+      for (const ReplicaGroup &group : stage.replicas)
+        most = std::max(
+            most,
+            topology.chipOf(*topology.findPool(group.pool)).overheads.stepMs *
+                1e-3);
+    return most;
   }
   size_t behind(size_t s) const { return (s + 1) % island.stages.size(); }
   size_t before(size_t s) const {
@@ -208,6 +221,9 @@ private:
       if (!first)
         one.sendBackward = send(s, g, before(s), chunks[c].front().kind,
                                 &BlockKind::inputBytes);
+      // A chip is held up by what it sends for as long as that takes to start.
+      one.forward += last ? 0 : chip.overheads.transferUs * 1e-6;
+      one.backward += first ? 0 : chip.overheads.transferUs * 1e-6;
       all.forward += one.forward;
       all.backward += one.backward;
       all.backwardWeight += one.backwardWeight;
@@ -231,12 +247,18 @@ private:
     p.microbatchesInFlight = order.inFlight;
     p.memory = memoryUse(problem, uses, microbatch, stage.recompute,
                          {group.tensorParallel, parts});
-    if (server) // f32, as the gradients: the base, and the error feedback
-      p.memory.host = p.memory.gradients *
-                      (server->compression == Compression::None ? 1 : 2);
+    // f32, as the gradients: as plan-allocate-buffers has it.
+    if (server) {
+      bool trainsOn = server->overlapSteps > 0 || server->quorum < islands;
+      p.memory.host =
+          p.memory.gradients *
+          (2 + trainsOn + (server->compression == Compression::None ? 0 : 2));
+    }
     p.availableBytes = availableBytes(problem, chip);
-    p.allReduceSeconds = allReduceSeconds(
-        topology, places[s], p.memory.gradients, group.tensorParallel);
+    p.allReduceSeconds =
+        chip.overheads.exposedReduction *
+        allReduceSeconds(topology, places[s], p.memory.gradients,
+                         group.tensorParallel);
     p.allReduceSeconds += partialSumSeconds(chunks, replica);
     p.updateSeconds = all.update / static_cast<double>(parts);
     all.tail = p.allReduceSeconds + p.updateSeconds;
@@ -267,13 +289,21 @@ chunkRuns(const ModelProfile &model, const Island &island, size_t stage) {
 }
 
 Prediction evaluate(const Problem &problem, const Strategy &strategy) {
+  std::vector<IslandPrediction> islands;
+  for (size_t i = 0; i < strategy.islands.size(); ++i)
+    islands.push_back(evaluateIsland(problem, strategy, i));
+  return evaluate(problem, strategy, islands);
+}
+
+Prediction evaluate(const Problem &problem, const Strategy &strategy,
+                    const std::vector<IslandPrediction> &islands) {
   Prediction result;
   double round = 0, samples = 0, chipSeconds = 0, idle = 0, crossed = 0;
   double steps =
       strategy.server ? static_cast<double>(strategy.server->innerSteps) : 1;
   for (size_t i = 0; i < strategy.islands.size(); ++i) {
     const Island &island = strategy.islands[i];
-    result.islands.push_back(evaluateIsland(problem, strategy, i));
+    result.islands.push_back(islands[i]);
     const IslandPrediction &prediction = result.islands.back();
     double own = strategy.server && island.innerSteps
                      ? static_cast<double>(*island.innerSteps)

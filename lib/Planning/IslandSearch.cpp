@@ -1,25 +1,23 @@
 //===- IslandSearch.cpp - the best layouts of one island ------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 //
-// A layout's time by the closed formula is
-//   sum + (m - 1) max(slowest, (sum + transfers) / stages)
-//     + transfers + reduction + update
-// with m microbatches per replica, `sum` and `slowest` from the split, and
-// `transfers` the boundary tensors once there and back through all stages.
-// (1F1B keeps at most as many microbatches in flight as there are stages, hence
-// the second pace.) Everything but `sum` and `slowest` is known before the
-// split, and bounds on those two give a bound on the layout: layouts are taken
-// by rising bound until no later one can be among the best.
+// A mix is a set of pools with, for each, replicas and chips per replica, and a
+// microbatch and schedule for all. What its stages can reach at best follows
+// from rates and memory alone; mixes are taken by that bound until no later one
+// can be among the best. For each, `RowSolver` finds the best stages for the
+// pools in every order.
 //
 //===----------------------------------------------------------------------===//
 
 #include "IslandSearch.h"
+#include "RowSolver.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -27,105 +25,14 @@ namespace tombolo::planning {
 
 static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-IslandSearch::IslandSearch(const Problem &problem, IslandPins pins)
-    : problem(problem), pins(std::move(pins)) {
-  if (this->pins.stages) {
-    findPinnedShapes();
-  } else {
-    findRows();
-    findShapes();
-  }
-  for (size_t i = 0; i < shapes.size(); ++i)
-    shapesByPeriod[shapes[i].period].push_back(i);
-}
+/// Mixes that the search of an island opens for one batch, where nobody says.
+static constexpr uint64_t kDefaultNodes = 400;
+/// Up to these everything is tried.
+static constexpr uint64_t kSmallBlocks = 12;
+static constexpr uint64_t kSmallChips = 8;
+static constexpr uint64_t kSmallBatch = 64;
 
-Schedule IslandSearch::schedule() const {
-  return pins.schedule.value_or(problem.bounds.schedule);
-}
-
-bool IslandSearch::outOfNodes() const {
-  return problem.bounds.searchNodes != 0 &&
-         splitsComputed >= problem.bounds.searchNodes;
-}
-
-/// Each pool alone; all pools of a site, and of all sites, in declared order
-/// where neighbours are joined.
-void IslandSearch::findRows() {
-  Row all;
-  auto joined = [&](const std::string &from, const std::string &to) {
-    std::string fromSite = splitPool(from).first, toSite = splitPool(to).first;
-    return fromSite == toSite
-               ? problem.topology.wireBetween(from, to).has_value()
-               : problem.topology.route(fromSite, toSite).has_value();
-  };
-  auto isRow = [&](const Row &row) {
-    for (size_t i = 0; i + 1 < row.pools.size(); ++i)
-      if (!joined(row.pools[i], row.pools[i + 1]))
-        return false;
-    return row.pools.size() > 1;
-  };
-  for (const std::string &name : pins.sites) {
-    const Site *site = problem.topology.findSite(name);
-    if (!site)
-      continue;
-    Row here;
-    for (const Pool &pool : site->pools) {
-      here.pools.push_back(name + "/" + pool.name);
-      all.pools.push_back(here.pools.back());
-      // An island uses every site it is given.
-      if (pins.sites.size() == 1)
-        rows.push_back({{here.pools.back()}});
-    }
-    if (pins.sites.size() == 1 && isRow(here))
-      rows.push_back(std::move(here));
-  }
-  if (pins.sites.size() > 1 && isRow(all))
-    rows.push_back(std::move(all));
-}
-
-/// How many stages to put on each pool of a row: every choice where there are
-/// few, else powers of two and the most that fit.
-std::vector<std::vector<uint64_t>>
-IslandSearch::stageCounts(const Row &row, uint64_t dataParallel) const {
-  uint64_t blocks = problem.model.blocks();
-  std::vector<std::vector<uint64_t>> options;
-  double choices = 1;
-  for (const std::string &name : row.pools) {
-    uint64_t most = std::min(
-        problem.topology.findPool(name)->chips() / dataParallel, blocks);
-    auto &list = options.emplace_back();
-    for (uint64_t n = 1; n <= most; ++n)
-      list.push_back(n);
-    choices *= static_cast<double>(most);
-  }
-  constexpr double kFew = 4096;
-  if (row.pools.size() > 1 && choices > kFew)
-    for (auto &list : options) {
-      uint64_t most = list.back();
-      list.clear();
-      for (uint64_t n = 1; n < most; n *= 2)
-        list.push_back(n);
-      list.push_back(most);
-    }
-  std::vector<std::vector<uint64_t>> result = {{}};
-  for (const auto &list : options) {
-    std::vector<std::vector<uint64_t>> longer;
-    for (const auto &prefix : result) {
-      uint64_t used = 0;
-      for (uint64_t n : prefix)
-        used += n;
-      for (uint64_t n : list)
-        if (used + n <= blocks) {
-          longer.push_back(prefix);
-          longer.back().push_back(n);
-        }
-    }
-    result = std::move(longer);
-  }
-  return result;
-}
-
-static std::vector<uint64_t> divisors(uint64_t number) {
+std::vector<uint64_t> divisorsOf(uint64_t number) {
   std::vector<uint64_t> small, large;
   for (uint64_t n = 1; n * n <= number; ++n)
     if (number % n == 0) {
@@ -137,406 +44,630 @@ static std::vector<uint64_t> divisors(uint64_t number) {
   return small;
 }
 
-/// Every number of replicas and stages that the chips allow.
-void IslandSearch::findShapes() {
-  for (size_t r = 0; r < rows.size(); ++r) {
-    uint64_t most = std::numeric_limits<uint64_t>::max();
-    for (const std::string &name : rows[r].pools)
-      most = std::min(most, problem.topology.findPool(name)->chips());
-    most = std::min(most, problem.training.globalBatch);
-    for (uint64_t replicas = 1; replicas <= most; ++replicas) {
-      // A batch is a multiple of the replicas; all other numbers are useless.
-      if (pins.batch && *pins.batch % replicas != 0)
-        continue;
-      for (auto &counts : stageCounts(rows[r], replicas)) {
-        uint64_t stages = 0;
-        for (uint64_t n : counts)
-          stages += n;
-        shapes.push_back(
-            {r, std::move(counts), replicas, stages, replicas, replicas});
-      }
-    }
+const std::vector<FoundIsland> &IslandSearch::best(uint64_t batch) {
+  auto [entry, isNew] = known.try_emplace(batch);
+  if (isNew) {
+    limits.refill();
+    entry->second = find(batch);
   }
-}
-
-/// With stages given only the replicas that are left open. Of those what can
-/// be lowered, if anything can.
-void IslandSearch::findPinnedShapes() {
-  bool open = false;
-  uint64_t most = 1;
-  for (const StagePins &stage : *pins.stages)
-    for (const ReplicaGroup &group : stage.replicas)
-      if (group.count == 0) {
-        open = true;
-        if (const Pool *pool = problem.topology.findPool(group.pool))
-          most = std::max(most, pool->chips());
-      }
-  std::vector<Shape> others;
-  for (uint64_t replicas = 1; replicas <= (open ? most : 1); ++replicas) {
-    Shape shape{0, {}, replicas, pins.stages->size(), 1, 1};
-    bool fits = true;
-    std::map<std::string, uint64_t> used;
-    std::vector<uint64_t> turns;
-    Strategy strategy;
-    Island &island = strategy.islands.emplace_back();
-    for (auto &groups : replicasOf(shape)) {
-      uint64_t &turn = turns.emplace_back(0);
-      for (const ReplicaGroup &group : groups) {
-        turn += group.count * group.share;
-        uint64_t &chips = used[group.pool];
-        chips += group.count * group.tensorParallel;
-        const Pool *pool = problem.topology.findPool(group.pool);
-        fits &= pool && chips <= pool->chips();
-      }
-      shape.turn = std::max(shape.turn, turn);
-      island.stages.push_back({1, Recompute(), false, std::move(groups)});
-    }
-    std::optional<uint64_t> period = periodOf(turns);
-    if (!fits || !period)
-      continue;
-    shape.period = *period;
-    (supportedBySlice(strategy).empty() ? shapes : others)
-        .push_back(std::move(shape));
-  }
-  if (shapes.empty())
-    shapes = std::move(others);
-}
-
-std::vector<IslandSearch::Layout> IslandSearch::layouts(uint64_t batch) {
-  std::vector<Layout> result;
-  for (uint64_t microbatch : divisors(batch)) {
-    if (pins.microbatch && *pins.microbatch != microbatch)
-      continue;
-    for (const auto &[period, members] : shapesByPeriod) {
-      if (batch / microbatch % period != 0)
-        continue;
-      for (size_t shape : members) {
-        Layout layout{shape, microbatch, 0, &fixedOf(shape, microbatch)};
-        double m = static_cast<double>(microbatches(layout, batch));
-        const Fixed &fixed = *layout.fixed;
-        double least =
-            std::max(fixed.longest,
-                     fixed.least / static_cast<double>(shapes[shape].stages));
-        layout.bound = fixed.least +
-                       (m - 1) * pace(least, fixed.least, layout) +
-                       fixed.transfers + fixed.tail;
-        result.push_back(layout);
-        ++scored;
-      }
-    }
-  }
-  return result;
-}
-
-std::vector<std::vector<ReplicaGroup>>
-IslandSearch::replicasOf(const Shape &shape) const {
-  std::vector<std::vector<ReplicaGroup>> result;
-  if (pins.stages) {
-    for (const StagePins &stage : *pins.stages) {
-      result.push_back(stage.replicas);
-      for (ReplicaGroup &group : result.back())
-        if (group.count == 0)
-          group.count = shape.dataParallel;
-    }
-    return result;
-  }
-  for (size_t i = 0; i < shape.stagesOn.size(); ++i)
-    for (uint64_t n = 0; n < shape.stagesOn[i]; ++n)
-      result.push_back({{rows[shape.row].pools[i], shape.dataParallel, 1, 1}});
-  return result;
-}
-
-/// The chip of each stage; where it has several, the slowest.
-std::vector<const Chip *> IslandSearch::chipsOf(const Shape &shape) const {
-  std::vector<const Chip *> result;
-  for (const auto &groups : replicasOf(shape)) {
-    const Chip *slowest = nullptr;
-    for (const ReplicaGroup &group : groups) {
-      const Chip &chip =
-          problem.topology.chipOf(*problem.topology.findPool(group.pool));
-      if (!slowest || chip.flopsPerSecond(problem.precision()) <
-                          slowest->flopsPerSecond(problem.precision()))
-        slowest = &chip;
-    }
-    result.push_back(slowest);
-  }
-  return result;
-}
-
-/// Whether a stage shards its optimizer state: as pinned, else where that saves
-/// memory.
-bool IslandSearch::shards(size_t stage, uint64_t replicas) const {
-  std::optional<bool> pinned;
-  if (pins.stages)
-    pinned = (*pins.stages)[stage].optimizerSharding;
-  return pinned.value_or(shardsOptimizer(problem, replicas));
-}
-
-std::vector<StageRanks> IslandSearch::ranksOf(const Shape &shape) const {
-  std::vector<StageRanks> result;
-  for (const auto &groups : replicasOf(shape)) {
-    uint64_t replicas = 0;
-    uint64_t chips = groups.front().tensorParallel;
-    for (const ReplicaGroup &group : groups) {
-      replicas += group.count;
-      // Where it takes most memory and time.
-      chips = std::min(chips, group.tensorParallel);
-    }
-    result.push_back(
-        {chips, shards(result.size(), replicas) ? replicas : uint64_t(1)});
-  }
-  return result;
-}
-
-uint64_t IslandSearch::microbatches(const Layout &layout,
-                                    uint64_t batch) const {
-  return batch / layout.microbatch / shapes[layout.shape].turn;
-}
-
-double IslandSearch::pace(double slowest, double sum,
-                          const Layout &layout) const {
-  if (schedule() == Schedule::GPipe)
-    return slowest;
-  return std::max(slowest,
-                  (sum + layout.fixed->transfers) /
-                      static_cast<double>(shapes[layout.shape].stages));
-}
-
-const IslandSearch::Fixed &IslandSearch::fixedOf(size_t shape,
-                                                 uint64_t microbatch) {
-  auto [entry, isNew] = fixedCosts[microbatch].try_emplace(shape);
-  if (isNew)
-    entry->second = compute(shapes[shape], microbatch);
   return entry->second;
 }
 
-/// The chips of a replica of each pinned stage, where they would lie.
-std::vector<ReplicaChips>
-IslandSearch::replicaChipsOf(const Shape &shape) const {
-  Strategy placed;
-  placed.islands.emplace_back();
-  for (auto &groups : replicasOf(shape))
-    placed.islands[0].stages.push_back({1, Recompute(), false, groups});
-  auto places = placeRanks(placed)[0];
-  std::vector<ReplicaChips> result;
-  for (size_t s = 0; s < places.size(); ++s) {
-    const auto &groups = placed.islands[0].stages[s].replicas;
-    size_t fewest = 0;
-    for (size_t g = 1; g < groups.size(); ++g)
-      if (groups[g].tensorParallel < groups[fewest].tensorParallel)
-        fewest = g;
-    uint64_t chips = groups[fewest].tensorParallel;
-    result.push_back(
-        {chips, insideReplicas(problem.topology, places[s][fewest], chips)});
-  }
-  return result;
-}
+namespace {
 
-/// Seconds of a boundary tensor through all stages, one way.
-double IslandSearch::transfersOf(const Shape &shape, double bytes) const {
-  const Topology &topology = problem.topology;
-  if (pins.stages) {
-    Strategy placed;
-    placed.islands.emplace_back();
-    for (auto &groups : replicasOf(shape))
-      placed.islands[0].stages.push_back({1, Recompute(), false, groups});
-    auto places = placeRanks(placed)[0];
+class OpenIsland : public IslandSearch {
+public:
+  OpenIsland(const Problem &problem, const IslandPins &pins,
+             const SearchLimits &limits);
+
+  double bound(uint64_t batch) override;
+
+private:
+  /// Mixes of one set of pools beyond these have the same replicas everywhere.
+  static constexpr double kMostMixes = 20000;
+  /// Cuts of a row; it takes time with their third power.
+  static constexpr uint64_t kMostCuts = 128;
+  /// Of a mix's solutions, those that may be among the best.
+  static constexpr size_t kOfOneMix = 3;
+  /// Solutions are looked for up to so much above the best.
+  static constexpr double kNear = 1.03;
+
+  struct PoolChoice {
+    std::string name;
+    const Pool *pool;
+    const Chip *chip;
+    std::vector<uint64_t> degrees;
+  };
+  /// What a number of replicas and of chips does to a pool.
+  struct Option {
+    uint64_t replicas = 1;
+    uint64_t degree = 1;
+    uint64_t stages = 1;                // at most
+    Transfer wire;                      // between the chips of a replica
+    const std::vector<double> *seconds; // of a microbatch, by kind
+    uint64_t most = 0;      // blocks of the main kind in a chip's memory
+    double tailLatency = 0; // reduction: seconds
+    double tailPerByte = 0; //   and seconds per byte of gradients
+  };
+  struct Mix {
+    std::vector<std::pair<uint32_t, Option>> parts; // pool, option
+    uint64_t microbatch = 1;
+    double bound = 0; // no stages of it are better
+    bool isTight = false;
+  };
+  struct Found {
+    double score = 0; // what is made least
     double seconds = 0;
-    for (size_t s = 0; s + 1 < places.size(); ++s)
-      seconds += transferBetween(topology, places[s][0], places[s + 1][0])
-                     .seconds(bytes);
-    return seconds;
-  }
-  // Without going through all stages: those of a pool lie in a row.
-  const std::vector<std::string> &pools = rows[shape.row].pools;
-  double seconds = 0;
-  for (size_t i = 0; i < pools.size(); ++i) {
-    uint64_t d = shape.dataParallel;
-    uint64_t perNode = topology.findPool(pools[i])->chipsPerNode;
-    uint64_t hops = shape.stagesOn[i] - 1;
-    // Hops from a node to the next; all, where a stage and a node do not fit.
-    uint64_t between = perNode % d == 0 ? hops / (perNode / d) : hops;
-    ChipRange first{pools[i], 0, d}, inside{pools[i], d, d},
-        outside{pools[i], perNode, d};
-    if (hops > between)
-      seconds += static_cast<double>(hops - between) *
-                 transferBetween(topology, first, inside).seconds(bytes);
-    if (between > 0)
-      seconds += static_cast<double>(between) *
-                 transferBetween(topology, first, outside).seconds(bytes);
-    if (i + 1 < pools.size())
-      seconds +=
-          transferBetween(topology, first, {pools[i + 1], 0, d}).seconds(bytes);
-  }
-  return seconds;
-}
+    Mix mix; // in order
+    Schedule schedule;
+    RowSolution solution;
+  };
 
-IslandSearch::Fixed IslandSearch::compute(const Shape &shape,
-                                          uint64_t microbatch) const {
-  const Topology &topology = problem.topology;
-  double samples = static_cast<double>(microbatch);
-  double stages = static_cast<double>(shape.stages);
-  // Where there are replicas: one group of each pool and number of chips.
-  std::map<std::pair<std::string, uint64_t>, uint64_t> groups;
-  bool sharded = true;
-  if (pins.stages) {
-    auto stages = replicasOf(shape);
-    for (size_t s = 0; s < stages.size(); ++s) {
-      uint64_t replicas = 0;
-      for (const ReplicaGroup &group : stages[s]) {
-        uint64_t &most = groups[{group.pool, group.tensorParallel}];
-        most = std::max(most, group.count);
-        replicas += group.count;
+  const Problem &problem;
+  IslandPins pins;
+  Choices choices;
+  std::vector<Schedule> schedules;
+  std::vector<PoolChoice> pools;
+  std::vector<double> counts; // blocks of each kind
+  size_t mainKind = 0;        // the one with most work
+  /// By microbatch: tables, and seconds by pool and degree.
+  std::map<uint64_t, std::unique_ptr<SplitTable>> tables;
+  std::map<std::tuple<uint64_t, size_t, uint64_t>, std::vector<double>>
+      kindSeconds;
+  std::optional<Mix> last; // the best of the batch before: where to begin
+
+  std::vector<FoundIsland> find(uint64_t batch) override;
+
+  std::vector<std::vector<uint32_t>> poolSets() const;
+  const std::vector<double> &secondsOf(uint64_t microbatch, size_t pool,
+                                       uint64_t degree);
+  std::vector<Option> optionsOf(uint64_t microbatch,
+                                const std::vector<uint64_t> &replicas,
+                                size_t pool);
+  void addMixes(uint64_t batch, uint64_t microbatch, std::vector<Mix> &mixes);
+  double boundOf(const Mix &mix, uint64_t batch, bool tight) const;
+  double priceOf(const Mix &mix, const RowSolution *solution) const;
+  std::vector<std::vector<size_t>> ordersOf(const Mix &mix) const;
+  double tailOf(const Mix &mix, const SplitTable &table,
+                const RowSolution &solution) const;
+  void solve(const Mix &mix, uint64_t batch, std::vector<Found> &found);
+  const SplitTable &tableOf(uint64_t microbatch);
+  Island islandOf(const Found &found, uint64_t batch);
+  bool joined(const std::string &from, const std::string &to) const;
+};
+
+OpenIsland::OpenIsland(const Problem &problem, const IslandPins &given,
+                       const SearchLimits &limits)
+    : IslandSearch(limits), problem(problem), pins(given),
+      choices(problem.bounds), schedules(choices.schedules) {
+  // Orders with other places for microbatches are tried on what 1F1B finds.
+  if (auto pinned = pins.schedule ? pins.schedule : problem.bounds.schedule)
+    schedules = {*pinned == Schedule::GPipe ? Schedule::GPipe
+                                            : Schedule::OneFOneB};
+  // Degrees that every kind has figures for.
+  std::vector<uint64_t> degrees = {1};
+  for (const BlockKind &sharded : problem.model.kinds[0].sharded) {
+    uint64_t degree = sharded.tensorParallel;
+    if (std::all_of(problem.model.kinds.begin(), problem.model.kinds.end(),
+                    [&](const BlockKind &kind) { return kind.on(degree); }))
+      degrees.push_back(degree);
+  }
+  for (const std::string &name : pins.sites)
+    if (const Site *site = problem.topology.findSite(name))
+      for (const Pool &pool : site->pools) {
+        PoolChoice &choice = pools.emplace_back();
+        choice.name = name + "/" + pool.name;
+        choice.pool = &pool;
+        choice.chip = &problem.topology.chipOf(pool);
+        for (uint64_t degree : degrees)
+          if (pool.chipsPerNode % degree == 0)
+            choice.degrees.push_back(degree);
       }
-      sharded &= shards(s, replicas);
-    }
-  } else {
-    for (const std::string &pool : rows[shape.row].pools)
-      groups[{pool, 1}] = shape.dataParallel;
-    sharded = shards(0, shape.dataParallel);
-  }
-  Fixed fixed;
-  double crossing = 0;
-  for (const BlockRun &run : problem.model.runs) {
-    double fastest = kInfinity;
-    for (const auto &[group, count] : groups) {
-      // Nothing is faster than collectives that take no time.
-      StageTimes one =
-          blockSeconds(problem, {{run.kind, 1}},
-                       topology.chipOf(*topology.findPool(group.first)),
-                       samples, Recompute(), {group.second, Transfer()});
-      fastest = std::min(fastest, one.forward + one.backward);
-    }
-    fixed.least += fastest * static_cast<double>(run.count);
-    fixed.longest = std::max(fixed.longest, fastest);
-    crossing = std::max(crossing,
-                        problem.model.kinds[run.kind].outputBytes.at(samples));
-  }
-  fixed.transfers = 2 * transfersOf(shape, crossing);
-  double gradients = 4 * problem.model.trainableCount() / stages;
-  double state =
-      static_cast<double>(problem.training.optimizerStateBytesPerParameter);
-  double reduction = 0, update = 0;
-  for (const auto &[group, count] : groups) {
-    const auto &[pool, chips] = group;
-    double own = gradients / static_cast<double>(chips);
-    reduction = std::max(
-        reduction,
-        allReduceSeconds(topology, {{pool, 0, count * chips}}, own, chips));
-    double parts = sharded ? static_cast<double>(count) : 1;
-    update = std::max(
-        update, own * (3 + state / 2) / parts /
-                    topology.chipOf(*topology.findPool(pool)).bytesPerSecond());
-  }
-  fixed.tail = reduction + update;
-  return fixed;
+  counts.assign(problem.model.kinds.size(), 0);
+  for (const BlockRun &run : problem.model.runs)
+    counts[run.kind] += static_cast<double>(run.count);
+  if (pools.empty())
+    return;
+  const std::vector<double> &seconds = secondsOf(1, 0, 1);
+  for (size_t k = 0; k < counts.size(); ++k)
+    if (counts[k] * seconds[k] > counts[mainKind] * seconds[mainKind])
+      mainKind = k;
 }
 
-const std::vector<Split> &IslandSearch::splitsOf(const Layout &layout,
-                                                 uint64_t batch) {
-  uint64_t m = microbatches(layout, batch);
-  SplitRequest request;
-  const Shape &shape = shapes[layout.shape];
-  request.microbatch = layout.microbatch;
-  request.schedule = schedule();
-  // Splits depend on m through what is in flight alone.
-  request.microbatches =
-      schedule() == Schedule::GPipe ? m : std::min<uint64_t>(m, shape.stages);
-  SplitKey key{shape.row, shape.stagesOn, layout.microbatch,
-               request.microbatches,
-               // What the optimizer state is divided by.
-               shape.dataParallel};
-  auto [entry, isNew] = splits.try_emplace(key);
+const std::vector<double> &OpenIsland::secondsOf(uint64_t microbatch,
+                                                 size_t pool, uint64_t degree) {
+  auto [entry, isNew] = kindSeconds.try_emplace({microbatch, pool, degree});
   if (!isNew)
     return entry->second;
-  ++splitsComputed;
-  request.stages = chipsOf(shape);
-  request.ranks = ranksOf(shape);
-  if (pins.stages)
-    request.replicas = replicaChipsOf(shape);
-  auto &table = tables[layout.microbatch];
-  if (!table)
-    table = std::make_unique<SplitTable>(problem, layout.microbatch);
-  if (pins.stages)
-    for (const StagePins &stage : *pins.stages) {
-      request.blocks.push_back(stage.blocks);
-      request.recompute.push_back(stage.recompute);
-    }
-  entry->second = splitBlocks(problem, *table, request);
+  Transfer wire =
+      insideReplicas(problem.topology, {pools[pool].name, 0, degree}, degree);
+  for (size_t kind = 0; kind < problem.model.kinds.size(); ++kind) {
+    StageTimes one = blockSeconds(problem, {{kind, 1}}, *pools[pool].chip,
+                                  static_cast<double>(microbatch), Recompute(),
+                                  {degree, wire});
+    entry->second.push_back(one.forward + one.backward);
+  }
   return entry->second;
 }
 
-std::vector<std::pair<double, Island>> IslandSearch::best(uint64_t batch,
-                                                          size_t most) {
-  if (pins.batch && *pins.batch != batch)
+double OpenIsland::bound(uint64_t batch) {
+  double least = 0;
+  for (size_t kind = 0; kind < counts.size(); ++kind) {
+    double rate = 0;
+    for (const PoolChoice &pool : pools)
+      rate +=
+          static_cast<double>(pool.pool->chips()) /
+          std::max(1e-300, leastSecondsPerSample(problem, kind, *pool.chip));
+    least = std::max(least, counts[kind] * static_cast<double>(batch) / rate);
+  }
+  return least;
+}
+
+const SplitTable &OpenIsland::tableOf(uint64_t microbatch) {
+  auto &table = tables[microbatch];
+  if (!table)
+    table = std::make_unique<SplitTable>(problem, microbatch, kMostCuts);
+  return *table;
+}
+
+/// Which pools to use: every set of up to five; of more all, all but one, each
+/// alone. An island uses every site that it is given.
+std::vector<std::vector<uint32_t>> OpenIsland::poolSets() const {
+  constexpr size_t kEverySet = 5;
+  size_t count = pools.size();
+  std::vector<std::vector<uint32_t>> sets;
+  auto add = [&](auto isIn) {
+    std::vector<uint32_t> set;
+    size_t sites = 0;
+    for (const std::string &site : pins.sites) {
+      bool used = false;
+      for (uint32_t i = 0; i < count; ++i)
+        if (isIn(i) && splitPool(pools[i].name).first == site) {
+          set.push_back(i);
+          used = true;
+        }
+      sites += used;
+    }
+    if (sites == pins.sites.size())
+      sets.push_back(std::move(set));
+  };
+  if (count <= kEverySet) {
+    for (size_t bits = (size_t(1) << count) - 1; bits > 0; --bits)
+      add([&](size_t i) { return bits >> i & 1; });
+    return sets;
+  }
+  add([](size_t) { return true; });
+  for (size_t i = 0; i < count; ++i) {
+    add([&](size_t other) { return other != i; });
+    add([&](size_t other) { return other == i; });
+  }
+  return sets;
+}
+
+std::vector<OpenIsland::Option>
+OpenIsland::optionsOf(uint64_t microbatch,
+                      const std::vector<uint64_t> &replicaCounts, size_t pool) {
+  std::vector<Option> options;
+  const PoolChoice &choice = pools[pool];
+  double available = availableBytes(problem, *choice.chip);
+  for (uint64_t degree : choice.degrees) {
+    const std::vector<double> &seconds = secondsOf(microbatch, pool, degree);
+    for (uint64_t replicas : replicaCounts) {
+      uint64_t stages = choice.pool->chips() / degree / replicas;
+      if (stages == 0)
+        break;
+      Option option;
+      option.replicas = replicas;
+      option.degree = degree;
+      option.stages = std::min(stages, problem.model.blocks());
+      option.seconds = &seconds;
+      option.wire = insideReplicas(problem.topology,
+                                   {choice.name, 0, replicas * degree}, degree);
+      uint64_t parts = shardsOptimizer(problem, replicas) ? replicas : 1;
+      MemoryUse use =
+          memoryUse(problem, {{mainKind, 1}}, static_cast<double>(microbatch),
+                    0, {Recompute::Full, 0}, true, true, {degree, parts});
+      double least = use.parameters + use.gradients + use.optimizerState;
+      option.most = static_cast<uint64_t>(
+          std::min(1e6, available / std::max(1.0, least)));
+      if (option.most == 0)
+        continue;
+      auto reduction = [&](double bytes) {
+        return allReduceSeconds(problem.topology,
+                                {{choice.name, 0, replicas * degree}}, bytes,
+                                degree);
+      };
+      option.tailLatency = reduction(0);
+      option.tailPerByte = (reduction(1e9) - option.tailLatency) / 1e9;
+      options.push_back(option);
+      // Fewer chips are slower and cheaper.
+      if (problem.bounds.objective == Objective::Cost)
+        for (uint64_t fewer = option.stages / 2; fewer > 0; fewer /= 2) {
+          option.stages = fewer;
+          options.push_back(option);
+        }
+    }
+  }
+  return options;
+}
+
+void OpenIsland::addMixes(uint64_t batch, uint64_t microbatch,
+                          std::vector<Mix> &mixes) {
+  std::vector<uint64_t> counts = divisorsOf(batch / microbatch);
+  std::vector<std::vector<Option>> options;
+  for (size_t pool = 0; pool < pools.size(); ++pool)
+    options.push_back(optionsOf(microbatch, counts, pool));
+  for (const std::vector<uint32_t> &set : poolSets()) {
+    double all = 1;
+    for (uint32_t pool : set)
+      all *= static_cast<double>(options[pool].size());
+    bool alike = all > kMostMixes;
+    Mix mix;
+    mix.microbatch = microbatch;
+    auto choose = [&](auto &self, size_t n, uint64_t stages) -> void {
+      if (n == set.size()) {
+        mix.bound = boundOf(mix, batch, false);
+        ++scored;
+        if (mix.bound < kInfinity)
+          mixes.push_back(mix);
+        return;
+      }
+      for (const Option &option : options[set[n]]) {
+        if (alike && n > 0 && option.replicas != mix.parts[0].second.replicas)
+          continue;
+        mix.parts.emplace_back(set[n], option);
+        self(self, n + 1, stages + 1);
+        mix.parts.pop_back();
+      }
+    };
+    if (set.size() <= problem.model.blocks())
+      choose(choose, 0, 0);
+  }
+}
+
+/// No stages of a mix are better. Tight: with whole blocks of the main kind.
+double OpenIsland::boundOf(const Mix &mix, uint64_t batch, bool tight) const {
+  double all = static_cast<double>(batch / mix.microbatch);
+  double sum = 0, dearest = 0;
+  for (size_t kind = 0; kind < counts.size(); ++kind) {
+    double fastest = kInfinity, cheapest = kInfinity;
+    for (const auto &[pool, option] : mix.parts) {
+      double seconds = (*option.seconds)[kind];
+      fastest = std::min(fastest, seconds);
+      cheapest =
+          std::min(cheapest, seconds * static_cast<double>(option.degree) *
+                                 pools[pool].chip->pricePerHour.value_or(1));
+    }
+    sum += counts[kind] * fastest;
+    dearest += counts[kind] * cheapest * all;
+  }
+  double blocks = counts[mainKind], rate = 0, held = 0, stages = 0,
+         fewest = all;
+  double tail = kInfinity;
+  for (const auto &[pool, option] : mix.parts) {
+    double own = all / static_cast<double>(option.replicas);
+    double n = static_cast<double>(option.stages);
+    double unit = (own - 1) * (*option.seconds)[mainKind];
+    rate += n / std::max(1e-300, unit);
+    held += n * static_cast<double>(option.most);
+    stages += n;
+    fewest = std::min(fewest, own);
+  }
+  stages = std::min(stages, static_cast<double>(problem.model.blocks()));
+  if (held < blocks)
+    return kInfinity;
+  double bytes = 4 * problem.model.trainableCount() / stages;
+  for (const auto &[pool, option] : mix.parts)
+    tail = std::min(tail, option.tailLatency +
+                              option.tailPerByte * bytes /
+                                  static_cast<double>(option.degree));
+  double peak = blocks / rate;
+  if (tight) {
+    // The least peak under which stages of whole blocks hold all.
+    auto holds = [&](double most) {
+      double total = 0;
+      for (const auto &[pool, option] : mix.parts) {
+        double own = all / static_cast<double>(option.replicas);
+        double unit = (own - 1) * (*option.seconds)[mainKind];
+        double each = static_cast<double>(option.most);
+        if (unit > 0)
+          each = std::min(each, std::floor(most / unit * (1 + 1e-9)));
+        total += static_cast<double>(option.stages) * each;
+      }
+      return total >= blocks;
+    };
+    double low = peak, high = peak;
+    for (int i = 0; i < 60 && !holds(high); ++i)
+      high = std::max(high * 2, 1e-12);
+    for (int i = 0; i < 40 && low < high * (1 - 1e-6); ++i) {
+      double middle = (low + high) / 2;
+      (holds(middle) ? high : low) = middle;
+    }
+    peak = high == peak ? peak : low;
+  }
+  if (schedules.front() != Schedule::GPipe && schedules.size() == 1)
+    peak = std::max(peak, (fewest - 1) * sum / stages);
+  double seconds = sum + peak + tail;
+  if (problem.bounds.objective == Objective::Throughput)
+    return seconds;
+  return std::max(dearest, seconds * priceOf(mix, nullptr));
+}
+
+/// Per hour: of the chips of a solution's stages; without one, of a stage on
+/// each pool. A chip without a price costs 1.
+double OpenIsland::priceOf(const Mix &mix, const RowSolution *solution) const {
+  double price = 0;
+  auto add = [&](size_t part) {
+    const auto &[pool, option] = mix.parts[part];
+    price += pools[pool].chip->pricePerHour.value_or(1) *
+             static_cast<double>(option.replicas * option.degree);
+  };
+  if (solution)
+    for (const RowStage &stage : solution->stages)
+      add(stage.segment);
+  else
+    for (size_t part = 0; part < mix.parts.size(); ++part)
+      add(part);
+  return price;
+}
+
+bool OpenIsland::joined(const std::string &from, const std::string &to) const {
+  std::string fromSite = splitPool(from).first, toSite = splitPool(to).first;
+  return fromSite == toSite
+             ? problem.topology.wireBetween(from, to).has_value()
+             : problem.topology.route(fromSite, toSite).has_value();
+}
+
+/// Orders of a mix's pools in which neighbours are joined. All of up to four;
+/// of more as declared, the other way round, and by memory for the work.
+std::vector<std::vector<size_t>> OpenIsland::ordersOf(const Mix &mix) const {
+  constexpr size_t kEveryOrder = 4;
+  std::vector<std::vector<size_t>> orders;
+  std::vector<size_t> order(mix.parts.size());
+  std::iota(order.begin(), order.end(), size_t(0));
+  auto add = [&] {
+    for (size_t i = 0; i + 1 < order.size(); ++i)
+      if (!joined(pools[mix.parts[order[i]].first].name,
+                  pools[mix.parts[order[i + 1]].first].name))
+        return;
+    // Of like pools the first comes first.
+    for (size_t i = 0; i < order.size(); ++i)
+      for (size_t j = i + 1; j < order.size(); ++j) {
+        const auto &[a, one] = mix.parts[order[i]];
+        const auto &[b, other] = mix.parts[order[j]];
+        Pool renamed = *pools[b].pool;
+        renamed.name = pools[a].pool->name;
+        if (a > b && renamed == *pools[a].pool &&
+            splitPool(pools[a].name).first == splitPool(pools[b].name).first &&
+            one.replicas == other.replicas && one.degree == other.degree &&
+            one.stages == other.stages)
+          return;
+      }
+    if (std::find(orders.begin(), orders.end(), order) == orders.end())
+      orders.push_back(order);
+  };
+  if (order.size() <= kEveryOrder) {
+    do
+      add();
+    while (std::next_permutation(order.begin(), order.end()));
+    return orders;
+  }
+  add();
+  std::reverse(order.begin(), order.end());
+  add();
+  auto room = [&](size_t part) {
+    const auto &[pool, option] = mix.parts[part];
+    return static_cast<double>(pools[pool].chip->memoryBytes()) *
+           (*option.seconds)[mainKind];
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return room(a) > room(b); });
+  add();
+  std::reverse(order.begin(), order.end());
+  add();
+  return orders;
+}
+
+/// Reduction and update of the stage that takes longest.
+double OpenIsland::tailOf(const Mix &mix, const SplitTable &table,
+                          const RowSolution &solution) const {
+  double slowest = 0;
+  for (const RowStage &stage : solution.stages) {
+    const auto &[pool, option] = mix.parts[stage.segment];
+    double trained = 0;
+    for (const BlockRun &run :
+         slice(problem.model.runs, table.cuts()[stage.begin],
+               table.cuts()[stage.end] - table.cuts()[stage.begin]))
+      trained +=
+          static_cast<double>(run.count) *
+          static_cast<double>(
+              figuresOf(problem, run.kind, option.degree).trainableCount);
+    const SplitTable::Times &times =
+        table.timesOf(*pools[pool].chip, {option.degree, option.wire});
+    double update = times.update[stage.end] - times.update[stage.begin];
+    if (shardsOptimizer(problem, option.replicas))
+      update /= static_cast<double>(option.replicas);
+    slowest = std::max(slowest, option.tailLatency +
+                                    option.tailPerByte * 4 * trained + update);
+  }
+  return slowest;
+}
+
+void OpenIsland::solve(const Mix &mix, uint64_t batch,
+                       std::vector<Found> &found) {
+  const SplitTable &table = tableOf(mix.microbatch);
+  for (const std::vector<size_t> &order : ordersOf(mix)) {
+    double ceiling = kInfinity;
+    if (!found.empty()) {
+      ceiling = found.front().score * kNear;
+      if (found.size() == kFinalists)
+        ceiling = std::min(ceiling, found.back().score);
+      if (problem.bounds.objective == Objective::Cost)
+        ceiling = ceiling / priceOf(mix, nullptr);
+    }
+    Mix ordered = mix;
+    RowRequest request;
+    for (size_t i = 0; i < order.size(); ++i) {
+      ordered.parts[i] = mix.parts[order[i]];
+      const auto &[pool, option] = ordered.parts[i];
+      Segment segment;
+      segment.pool = pools[pool].name;
+      segment.chip = pools[pool].chip;
+      segment.replicas = option.replicas;
+      segment.tensorParallel = option.degree;
+      segment.optimizerParts =
+          shardsOptimizer(problem, option.replicas) ? option.replicas : 1;
+      segment.mostStages = option.stages;
+      segment.insideReplica = option.wire;
+      request.segments.push_back(std::move(segment));
+    }
+    request.microbatches = batch / mix.microbatch;
+    request.someBlocksAgain = choices.someBlocksAgain;
+    for (Schedule schedule : schedules) {
+      request.schedule = schedule;
+      std::vector<RowSolution> solutions =
+          RowSolver(problem, table, request).solve(ceiling);
+      size_t kept = 0;
+      bool waits = false; // for what 1F1B keeps in flight
+      for (RowSolution &solution : solutions) {
+        waits |= solution.seconds > (solution.sum + solution.peak) * (1 + 1e-9);
+        if (kept++ == kOfOneMix)
+          break;
+        double seconds = solution.seconds + tailOf(ordered, table, solution);
+        double score = seconds;
+        if (problem.bounds.objective == Objective::Cost)
+          score *= priceOf(ordered, &solution);
+        auto place = std::upper_bound(found.begin(), found.end(), score,
+                                      [](double value, const Found &other) {
+                                        return value < other.score;
+                                      });
+        found.insert(place,
+                     {score, seconds, ordered, schedule, std::move(solution)});
+        if (found.size() > kFinalists)
+          found.pop_back();
+      }
+      // GPipe takes more memory, and is faster only where 1F1B waits.
+      if (schedule == Schedule::OneFOneB && !waits)
+        break;
+    }
+  }
+}
+
+std::vector<FoundIsland> OpenIsland::find(uint64_t batch) {
+  if (pools.empty() || (pins.batch && *pins.batch != batch))
     return {};
-  std::vector<Layout> open = layouts(batch);
-  // A heap: of many layouts few are ever taken. Ties go to the earlier one.
-  std::vector<size_t> heap(open.size());
+  std::vector<Mix> mixes;
+  for (uint64_t microbatch : divisorsOf(batch))
+    if (!pins.microbatch || *pins.microbatch == microbatch)
+      addMixes(batch, microbatch, mixes);
+  std::vector<size_t> heap(mixes.size());
   std::iota(heap.begin(), heap.end(), size_t(0));
   auto later = [&](size_t a, size_t b) {
-    return open[a].bound != open[b].bound ? open[a].bound > open[b].bound
-                                          : a > b;
+    return mixes[a].bound != mixes[b].bound ? mixes[a].bound > mixes[b].bound
+                                            : a > b;
   };
   std::make_heap(heap.begin(), heap.end(), later);
-  struct Found {
-    double seconds;
-    Layout layout;
-    Split split;
-  };
   std::vector<Found> found;
-  while (!heap.empty()) {
-    std::pop_heap(heap.begin(), heap.end(), later);
-    const Layout &layout = open[heap.back()];
-    heap.pop_back();
-    if (found.size() == most && layout.bound >= found.back().seconds)
-      break;
-    if (outOfNodes() && !found.empty())
-      break;
-    double m = static_cast<double>(microbatches(layout, batch));
-    const Split *fastest = nullptr;
-    double seconds = kInfinity;
-    for (const Split &split : splitsOf(layout, batch)) {
-      double time = split.sum +
-                    (m - 1) * pace(split.slowest, split.sum, layout) +
-                    layout.fixed->transfers + layout.fixed->tail;
-      if (time < seconds) {
-        seconds = time;
-        fastest = &split;
+  // What was best for another batch is a good start.
+  if (last)
+    for (const Mix &mix : mixes) {
+      bool same = mix.microbatch == last->microbatch &&
+                  mix.parts.size() == last->parts.size();
+      for (const auto &[pool, option] : mix.parts)
+        same =
+            same && std::any_of(last->parts.begin(), last->parts.end(),
+                                [&, p = pool, &o = option](const auto &part) {
+                                  return part.first == p &&
+                                         part.second.replicas == o.replicas &&
+                                         part.second.degree == o.degree;
+                                });
+      if (same) {
+        solve(mix, batch, found);
+        break;
       }
     }
-    if (!fastest)
+  size_t tried = 0;
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end(), later);
+    Mix &mix = mixes[heap.back()];
+    if (!found.empty() && mix.bound >= found.front().score * kNear)
+      break;
+    if (found.size() == kFinalists && mix.bound >= found.back().score)
+      break;
+    if (!mix.isTight) {
+      mix.isTight = true;
+      mix.bound = std::max(mix.bound, boundOf(mix, batch, true));
+      if (mix.bound < kInfinity)
+        std::push_heap(heap.begin(), heap.end(), later);
+      else
+        heap.pop_back();
       continue;
-    auto place = std::upper_bound(
-        found.begin(), found.end(), seconds,
-        [](double value, const Found &other) { return value < other.seconds; });
-    found.insert(place, {seconds, layout, *fastest});
-    if (found.size() > most)
-      found.pop_back();
-  }
-  std::vector<std::pair<double, Island>> result;
-  for (const Found &one : found) {
-    Island island;
-    island.sites = pins.sites;
-    island.batch = batch;
-    island.microbatch = one.layout.microbatch;
-    island.schedule = schedule();
-    island.chunks = pins.chunks.value_or(1);
-    island.innerSteps = pins.innerSteps;
-    auto replicas = replicasOf(shapes[one.layout.shape]);
-    for (size_t s = 0; s < replicas.size(); ++s) {
-      Stage stage;
-      stage.blocks = one.split.blocks[s];
-      stage.recompute = one.split.recompute[s];
-      if (pins.stages)
-        stage.recompute = (*pins.stages)[s].recompute.value_or(stage.recompute);
-      stage.replicas = std::move(replicas[s]);
-      stage.optimizerSharding = shards(s, stage.replicaCount());
-      island.stages.push_back(std::move(stage));
     }
-    result.emplace_back(one.seconds, std::move(island));
+    heap.pop_back();
+    if (!limits.spend() && tried > 0) {
+      isComplete = false;
+      break;
+    }
+    ++tried;
+    solve(mix, batch, found);
   }
+  std::vector<FoundIsland> result;
+  for (const Found &one : found)
+    result.push_back({one.seconds, islandOf(one, batch)});
+  if (!found.empty())
+    last = found.front().mix;
   return result;
+}
+
+Island OpenIsland::islandOf(const Found &found, uint64_t batch) {
+  const std::vector<uint64_t> &cuts = tableOf(found.mix.microbatch).cuts();
+  Island island;
+  island.sites = pins.sites;
+  island.batch = batch;
+  island.microbatch = found.mix.microbatch;
+  island.schedule = found.schedule;
+  island.chunks = pins.chunks.value_or(1);
+  island.innerSteps = pins.innerSteps;
+  for (const RowStage &from : found.solution.stages) {
+    const auto &[pool, option] = found.mix.parts[from.segment];
+    Stage stage;
+    stage.blocks = cuts[from.end] - cuts[from.begin];
+    if (from.again == from.end)
+      stage.recompute = {Recompute::Full, 0};
+    else if (from.again > from.begin)
+      stage.recompute = {Recompute::Blocks,
+                         cuts[from.again] - cuts[from.begin]};
+    stage.replicas = {{pools[pool].name, option.replicas, option.degree, 1}};
+    stage.optimizerSharding = shardsOptimizer(problem, option.replicas);
+    island.stages.push_back(std::move(stage));
+  }
+  return island;
+}
+
+} // namespace
+
+std::unique_ptr<IslandSearch> makeRowIsland(const Problem &problem,
+                                            const IslandPins &pins,
+                                            const SearchLimits &limits) {
+  return std::make_unique<OpenIsland>(problem, pins, limits);
+}
+
+std::unique_ptr<IslandSearch> makeIslandSearch(const Problem &problem,
+                                               const IslandPins &pins,
+                                               const SearchHooks &hooks) {
+  SearchLimits limits(problem.bounds, hooks, kDefaultNodes);
+  if (pins.stages)
+    return makePinnedIsland(problem, pins, limits);
+  uint64_t chips = 0;
+  for (const std::string &name : pins.sites)
+    if (const Site *site = problem.topology.findSite(name))
+      for (const Pool &pool : site->pools)
+        chips += pool.chips();
+  if (problem.bounds.objective == Objective::Throughput &&
+      problem.model.blocks() <= kSmallBlocks && chips <= kSmallChips &&
+      problem.training.globalBatch <= kSmallBatch)
+    return makeExactIsland(problem, pins, hooks);
+  return makeRowIsland(problem, pins, limits);
 }
 
 } // namespace tombolo::planning

@@ -212,6 +212,9 @@ Faults applyLayerTimes(Problem &problem) {
         if (times.chip == chip->name)
           times.scale = scale;
   }
+  // Figures stand in one place.
+  for (Chip &chip : problem.topology.chips)
+    chip.layerTimes.clear();
   return faults;
 }
 

@@ -25,6 +25,16 @@ double Work::sentBytes(uint64_t chips, double samples) const {
          ring / k * of(Collective::AllToAll).bytes.at(samples);
 }
 
+Work Work::perSample() const {
+  auto slope = [](const Affine &figure) { return Affine{0, figure.perSample}; };
+  Work result;
+  result.flops = slope(flops);
+  result.bytes = slope(bytes);
+  result.streamed = slope(streamed);
+  result.scores = slope(scores);
+  return result;
+}
+
 const BlockKind *BlockKind::on(uint64_t chips) const {
   if (chips == tensorParallel)
     return this;
@@ -90,6 +100,9 @@ Faults ModelProfile::check() const {
          {&kind.forward, &kind.backwardInput, &kind.backwardWeight}) {
       all.push_back(work->flops);
       all.push_back(work->bytes);
+      all.push_back(work->streamed);
+      all.push_back(work->scores);
+      all.push_back({work->ops, 0});
       for (const Exchange &exchange : work->exchanges) {
         all.push_back(exchange.bytes);
         all.push_back({exchange.count, 0});

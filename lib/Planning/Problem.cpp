@@ -95,7 +95,13 @@ private:
     if (inRange(path, "chunks", island.chunks, kMaxCount))
       chunks(island, path);
     if (island.innerSteps)
-      inRange(path, "inner_steps", *island.innerSteps, kMaxBatch);
+      if (inRange(path, "inner_steps", *island.innerSteps, kMaxBatch) &&
+          strategy.server &&
+          strategy.server->overlapSteps >= *island.innerSteps)
+        fault(in(path, "inner_steps"),
+              "inner_steps " + number(*island.innerSteps) +
+                  " must be more than the server's overlap_steps " +
+                  number(strategy.server->overlapSteps));
     if (dealt && island.batch % island.microbatch != 0) {
       fault(in(path, "batch"), "batch " + number(island.batch) +
                                    " is not a multiple of the microbatch " +
@@ -179,7 +185,8 @@ private:
     }
   }
 
-  /// That the schedule can have chunks, and every stage blocks for them.
+  /// That the schedule can have chunks, every stage blocks for them, and all
+  /// stages pass them in one order.
   void chunks(const Island &island, const std::string &path) {
     if (island.chunks == 1)
       return;
@@ -187,12 +194,25 @@ private:
       fault(in(path, "chunks"),
             "several chunks in a stage need 'schedule: interleaved' and two "
             "stages or more");
-    for (size_t s = 0; s < island.stages.size(); ++s)
-      if (island.stages[s].blocks < island.chunks)
-        fault(in(at(in(path, "stages"), s), "blocks"),
+    for (size_t s = 0; s < island.stages.size(); ++s) {
+      const Stage &stage = island.stages[s];
+      std::string place = at(in(path, "stages"), s);
+      if (stage.blocks < island.chunks)
+        fault(in(place, "blocks"),
               "a stage of " + number(island.chunks) +
                   " chunks needs as many blocks or more, got " +
-                  number(island.stages[s].blocks));
+                  number(stage.blocks));
+      // Else groups of microbatches would differ from stage to stage.
+      const std::vector<ReplicaGroup> &first = island.stages[0].replicas;
+      auto alike = [](const ReplicaGroup &a, const ReplicaGroup &b) {
+        return a.count == b.count && a.share == b.share;
+      };
+      if (!std::equal(stage.replicas.begin(), stage.replicas.end(),
+                      first.begin(), first.end(), alike))
+        fault(in(place, "replicas"),
+              "with several chunks every stage needs as many replicas, with "
+              "the same shares, as the first one");
+    }
   }
 
   /// That no cut falls between two users of one parameter.
@@ -425,9 +445,11 @@ Faults Problem::check() const {
     fault("memory_margin", "the memory margin must be at least 0 and below 1");
   if (!(bounds.serverBytesPerSecond > 0))
     fault("server_bytes_per_second", "the server's rate must be positive");
-  if (bounds.innerSteps == 0 || bounds.innerSteps > kMaxBatch)
+  if (bounds.mostInnerSteps() == 0 || bounds.mostInnerSteps() > kMaxBatch)
     fault("inner_steps", "inner_steps must be from 1 to " + number(kMaxBatch) +
-                             ", got " + number(bounds.innerSteps));
+                             ", got " + number(bounds.mostInnerSteps()));
+  if (bounds.wanGbits && !(*bounds.wanGbits > 0))
+    fault("wan_gbits", "the rate between sites must be positive");
   if (!faults.empty())
     return faults;
   for (size_t s = 0; s < topology.sites.size(); ++s)

@@ -4,12 +4,21 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
+//
+// Which sites are islands and who gets how much of the batch. What an island
+// does with its sites and its batch is IslandSearch's; the server's settings
+// are ServerChoice's.
+//
+//===----------------------------------------------------------------------===//
+
 #include "tombolo/Planning/Search.h"
 #include "IslandSearch.h"
+#include "SearchPins.h"
+#include "ServerChoice.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <set>
 
@@ -17,67 +26,21 @@ namespace tombolo::planning {
 
 static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// Layouts of an island that are looked at with the exact time.
-static constexpr size_t kFinalists = 8;
 /// Units into which the batch is cut when islands share it.
 static constexpr uint64_t kMaxUnits = 128;
-/// Sites of which every subset is tried.
+/// Sites of which every subset is tried, and every way to join them.
 static constexpr size_t kMaxSubsetSites = 6;
+static constexpr size_t kMaxJoinedSites = 3;
 
 namespace {
-
-/// The server with what is pinned; the fragments where it is fastest.
-std::optional<Server> completeServer(const Problem &problem,
-                                     const StrategyPins &pins,
-                                     const Strategy &strategy) {
-  if (strategy.islands.size() < 2 && !pins.server)
-    return std::nullopt;
-  Server result;
-  result.innerSteps = problem.bounds.innerSteps;
-  ServerPins given = pins.server.value_or(ServerPins());
-  result.innerSteps = given.innerSteps.value_or(result.innerSteps);
-  result.fragments = given.fragments.value_or(result.fragments);
-  result.overlapSteps = given.overlapSteps.value_or(result.overlapSteps);
-  result.compression = given.compression.value_or(result.compression);
-  result.outer = given.outer.value_or(result.outer);
-  result.outerLearningRate =
-      given.outerLearningRate.value_or(result.outerLearningRate);
-  result.outerMomentum = given.outerMomentum.value_or(result.outerMomentum);
-  result.quorum = given.quorum.value_or(result.quorum);
-  result.deadlineSeconds =
-      given.deadlineSeconds.value_or(result.deadlineSeconds);
-  result.witness = given.witness.value_or("");
-  if (given.placement)
-    result.placement = *given.placement;
-  double fastest = kInfinity;
-  std::string home;
-  for (const Island &island : strategy.islands)
-    for (const std::string &site : island.sites) {
-      Strategy placed = strategy;
-      placed.server = Server();
-      placed.server->placement[0] = {site, ""};
-      bool reached = std::all_of(
-          strategy.islands.begin(), strategy.islands.end(),
-          [&](const Island &other) {
-            return problem.topology.route(other.sites[0], site).has_value();
-          });
-      double seconds = synchronisation(problem, placed).seconds;
-      if (reached && seconds < fastest) {
-        fastest = seconds;
-        home = site;
-      }
-    }
-  if (!home.empty())
-    for (uint64_t f = 0; f < std::min<uint64_t>(result.fragments, 65536); ++f)
-      result.placement.try_emplace(f, Placement{home, ""});
-  return result;
-}
 
 /// Why a strategy must not leave the search: it is no solution, or cannot be
 /// lowered. The only such place, for what was found and for what was given.
 Faults refuse(const Problem &problem, const Strategy &strategy) {
   Faults faults = problem.verify(strategy);
-  return faults.empty() ? supportedBySlice(strategy) : faults;
+  if (faults.empty() && !problem.bounds.unsupported)
+    return supportedBySlice(strategy);
+  return faults;
 }
 
 /// Writes to a strategy how the blocks it splits are split.
@@ -92,11 +55,33 @@ void addShardings(const Problem &problem, Strategy &strategy) {
       strategy.shardings.push_back(sharding);
 }
 
+/// Of the chips used, per hour; one without a price costs 1.
+double pricePerHour(const Problem &problem, const Strategy &strategy) {
+  double price = 0;
+  for (const Island &island : strategy.islands)
+    for (const Stage &stage : island.stages)
+      for (const ReplicaGroup &group : stage.replicas)
+        price += static_cast<double>(group.count * group.tensorParallel) *
+                 problem.topology.chipOf(*problem.topology.findPool(group.pool))
+                     .pricePerHour.value_or(1);
+  return price;
+}
+
+/// What is made least.
+double scoreOf(const Problem &problem, const Candidate &candidate) {
+  double seconds = candidate.prediction.stepSeconds;
+  return problem.bounds.objective == Objective::Cost
+             ? seconds * pricePerHour(problem, candidate.strategy)
+             : seconds;
+}
+
 /// Islands with the sites that they use, and the search of each.
 class Searcher {
 public:
-  Searcher(const Problem &problem, const StrategyPins &pins)
-      : problem(problem), pins(pins) {}
+  Searcher(const Problem &problem, const StrategyPins &pins,
+           const SearchHooks &hooks)
+      : problem(problem), pins(pins), choices(problem.bounds),
+        limits(problem.bounds, hooks, 1), hooks(hooks) {}
 
   SearchResult run() {
     SearchResult result;
@@ -109,20 +94,41 @@ public:
       everySubset();
     }
     for (const auto &search : searches)
-      result.candidates += search->candidates();
+      result.candidates += search.second->candidates();
     std::stable_sort(
-        found.begin(), found.end(), [](const Candidate &a, const Candidate &b) {
-          return a.prediction.stepSeconds < b.prediction.stepSeconds;
-        });
+        found.begin(), found.end(),
+        [](const Scored &a, const Scored &b) { return a.score < b.score; });
     size_t wanted = std::max<uint64_t>(problem.bounds.candidates, 1);
-    if (found.size() > wanted)
-      found.resize(wanted);
-    for (Candidate &candidate : found)
-      addShardings(problem, candidate.strategy);
-    result.strategies = std::move(found);
+    for (Scored &one : found) {
+      if (result.strategies.size() == wanted)
+        break;
+      finish(one.candidate);
+      bool isNew =
+          std::none_of(result.strategies.begin(), result.strategies.end(),
+                       [&](const Candidate &other) {
+                         return other.strategy == one.candidate.strategy;
+                       });
+      if (isNew && refuse(problem, one.candidate.strategy).empty())
+        result.strategies.push_back(std::move(one.candidate));
+    }
+    // The server's settings may have changed the order within their 1 %.
+    std::stable_sort(result.strategies.begin(), result.strategies.end(),
+                     [&](const Candidate &a, const Candidate &b) {
+                       return scoreOf(problem, a) < scoreOf(problem, b);
+                     });
+    if (hooks.rank)
+      hooks.rank(result.strategies);
     result.lowerBound = lowerBound(problem);
+    result.timeEnded = limits.hasEnded();
+    // Every island was tried in every way, and no set of them was left out.
+    bool isExact = triedAll && !result.timeEnded && !result.strategies.empty();
+    for (const auto &search : searches)
+      isExact &= search.second->isExact() && search.second->complete();
+    if (isExact)
+      result.lowerBound = result.strategies[0].prediction.stepSeconds;
     if (result.strategies.empty())
-      result.faults = faults.empty() ? whyNot() : std::move(faults);
+      result.faults =
+          faults.empty() ? whyNothingFits(problem) : std::move(faults);
     else
       result.optimal = result.strategies[0].prediction.stepSeconds <=
                        result.lowerBound * (1 + 1e-9);
@@ -130,46 +136,176 @@ public:
   }
 
 private:
+  struct Scored {
+    Candidate candidate;
+    double score;
+  };
+
   const Problem &problem;
   const StrategyPins &pins;
-  std::vector<std::unique_ptr<IslandSearch>> searches;
-  std::vector<Candidate> found;
+  Choices choices;
+  SearchLimits limits;
+  const SearchHooks &hooks;
+  /// By what they are for: an island on the same sites is searched once.
+  std::map<std::pair<std::vector<std::string>, size_t>,
+           std::unique_ptr<IslandSearch>>
+      searches;
+  std::vector<Scored> found;
+  double best = kInfinity; // score
+  /// Whether every set of islands and every share was tried.
+  bool triedAll = true;
   Faults faults;
 
   IslandSearch *add(const IslandPins &island) {
-    searches.push_back(std::make_unique<IslandSearch>(problem, island));
-    return searches.back().get();
+    // Pinned islands are all their own.
+    auto &search = searches[{island.sites, pins.islands ? searches.size() : 0}];
+    if (!search)
+      search = makeIslandSearch(problem, island, hooks);
+    return search.get();
   }
 
-  /// Every site is an island of its own or not used.
+  IslandSearch *over(const std::vector<std::string> &sites) {
+    IslandPins island;
+    island.sites = sites;
+    return add(island);
+  }
+
+  //===--------------------------------------------------------------------===//
+  // Islands
+  //===--------------------------------------------------------------------===//
+
   void everySubset() {
-    std::vector<IslandSearch *> sites;
-    for (const Site &site : problem.topology.sites) {
-      IslandPins island;
-      island.sites = {site.name};
-      sites.push_back(add(island));
-    }
+    std::vector<std::string> sites;
+    for (const Site &site : problem.topology.sites)
+      sites.push_back(site.name);
     size_t count = sites.size();
-    if (count > kMaxSubsetSites) {
-      // All of them, each alone, and all but one.
-      std::vector<IslandSearch *> rest;
-      assemble(sites);
-      for (size_t i = 0; i < count; ++i) {
-        assemble({sites[i]});
-        rest = sites;
-        rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(i));
-        assemble(rest);
+    if (count <= kMaxSubsetSites) {
+      for (size_t subset = (size_t(1) << count) - 1; subset > 0; --subset) {
+        std::vector<std::string> members;
+        for (size_t i = 0; i < count; ++i)
+          if (subset >> i & 1)
+            members.push_back(sites[i]);
+        everyPartition(members);
       }
       return;
     }
-    for (size_t subset = (size_t(1) << count) - 1; subset > 0; --subset) {
-      std::vector<IslandSearch *> islands;
-      for (size_t i = 0; i < count; ++i)
-        if (subset >> i & 1)
-          islands.push_back(sites[i]);
-      assemble(islands);
+    // All of them, each alone, and all but one.
+    triedAll = false;
+    everyPartition(sites);
+    for (size_t i = 0; i < count; ++i) {
+      everyPartition({sites[i]});
+      std::vector<std::string> rest = sites;
+      rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(i));
+      everyPartition(rest);
     }
   }
+
+  /// Seconds that chips of some sites cannot stay below, all busy all the time.
+  double leastSeconds(const std::vector<std::string> &sites) {
+    double least = 0;
+    for (size_t kind = 0; kind < problem.model.kinds.size(); ++kind) {
+      double rate = 0, blocks = 0;
+      for (const BlockRun &run : problem.model.runs)
+        blocks += run.kind == kind ? static_cast<double>(run.count) : 0;
+      for (const std::string &name : sites)
+        for (const Pool &pool : problem.topology.findSite(name)->pools)
+          rate += static_cast<double>(pool.chips()) /
+                  std::max(1e-300,
+                           leastSecondsPerSample(
+                               problem, kind, problem.topology.chipOf(pool)));
+      least = std::max(
+          least,
+          blocks * static_cast<double>(problem.training.globalBatch) / rate);
+    }
+    return least;
+  }
+
+  void everyPartition(const std::vector<std::string> &sites) {
+    // Far above the best so far there is nothing for anybody.
+    constexpr double kFar = 1.1;
+    if (limits.hasEnded() && !found.empty())
+      return;
+    if (problem.bounds.objective == Objective::Throughput &&
+        leastSeconds(sites) > best * kFar)
+      return;
+    std::vector<std::vector<std::string>> islands;
+    if (choices.severalSites && sites.size() <= kMaxJoinedSites) {
+      partition(sites, 0, islands);
+      return;
+    }
+    for (const std::string &site : sites)
+      islands.push_back({site});
+    if (choices.severalSites) {
+      triedAll = false;
+      joinSmallSites(islands);
+    }
+    assembleOver(islands);
+  }
+
+  /// All ways to put sites together into islands; each alone comes first.
+  void partition(const std::vector<std::string> &sites, size_t next,
+                 std::vector<std::vector<std::string>> &islands) {
+    if (next == sites.size()) {
+      assembleOver(islands);
+      return;
+    }
+    islands.push_back({sites[next]});
+    partition(sites, next + 1, islands);
+    islands.pop_back();
+    for (size_t i = 0; i < islands.size(); ++i) {
+      islands[i].push_back(sites[next]);
+      partition(sites, next + 1, islands);
+      islands[i].pop_back();
+    }
+  }
+
+  /// Joins sites that cannot hold the model alone with the site that the widest
+  /// line leads to.
+  void joinSmallSites(std::vector<std::vector<std::string>> &islands) {
+    auto holds = [&](const std::vector<std::string> &island) {
+      return !over(island)->best(problem.training.globalBatch).empty();
+    };
+    for (size_t i = 0; i < islands.size();) {
+      if (islands.size() == 1 || holds(islands[i])) {
+        ++i;
+        continue;
+      }
+      size_t partner = islands.size();
+      double widest = 0;
+      for (size_t other = 0; other < islands.size(); ++other)
+        for (const std::string &from : islands[i])
+          for (const std::string &to : islands[other])
+            for (const Link &link : problem.topology.links)
+              if (other != i && link.gbitsPerSecond > widest &&
+                  ((link.first == from && link.second == to) ||
+                   (link.first == to && link.second == from))) {
+                widest = link.gbitsPerSecond;
+                partner = other;
+              }
+      if (partner == islands.size()) {
+        ++i;
+        continue;
+      }
+      std::vector<std::string> joined = islands[std::min(i, partner)];
+      const auto &rest = islands[std::max(i, partner)];
+      joined.insert(joined.end(), rest.begin(), rest.end());
+      islands.erase(islands.begin() +
+                    static_cast<std::ptrdiff_t>(std::max(i, partner)));
+      islands[std::min(i, partner)] = std::move(joined);
+      i = 0;
+    }
+  }
+
+  void assembleOver(const std::vector<std::vector<std::string>> &islands) {
+    std::vector<IslandSearch *> members;
+    for (const auto &sites : islands)
+      members.push_back(over(sites));
+    assemble(members);
+  }
+
+  //===--------------------------------------------------------------------===//
+  // Shares
+  //===--------------------------------------------------------------------===//
 
   /// The smallest unit of the batch that cuts it into few enough parts; into
   /// more where that would leave hardly any choice.
@@ -190,41 +326,95 @@ private:
     if (islands.size() == 1)
       return {batch};
     // What is pinned is pinned.
-    std::vector<uint64_t> given;
-    uint64_t rest = batch;
-    if (pins.islands)
-      for (const IslandPins &island : *pins.islands)
-        if (island.batch && *island.batch <= rest) {
-          given.push_back(*island.batch);
-          rest -= *island.batch;
-        }
-    if (given.size() == islands.size())
-      return given;
-    uint64_t unit = unitOf(rest);
-    std::vector<std::vector<double>> times;
+    std::vector<uint64_t> shares(islands.size());
     std::vector<size_t> open;
+    uint64_t rest = batch;
     for (size_t i = 0; i < islands.size(); ++i) {
-      if (pins.islands && (*pins.islands)[i].batch)
-        continue;
-      open.push_back(i);
-      auto &seconds = times.emplace_back(rest / unit + 1, kInfinity);
-      for (uint64_t n = 1; n <= rest / unit; ++n) {
-        auto fastest = islands[i]->best(n * unit, 1);
-        if (!fastest.empty())
-          seconds[n] = fastest[0].first;
+      if (pins.islands && (*pins.islands)[i].batch) {
+        shares[i] = *(*pins.islands)[i].batch;
+        rest -= std::min(rest, shares[i]);
+      } else {
+        open.push_back(i);
       }
     }
-    std::vector<uint64_t> units = shareBatch(times, rest / unit);
-    if (units.empty())
+    if (open.empty())
+      return shares;
+    uint64_t unit = unitOf(rest);
+    triedAll &= unit == 1;
+    size_t units = rest / unit;
+    std::vector<uint64_t> own = shareUnits(islands, open, unit, units);
+    if (own.empty())
       return {};
-    std::vector<uint64_t> shares(islands.size());
-    for (size_t i = 0; i < islands.size(); ++i)
-      if (pins.islands && (*pins.islands)[i].batch)
-        shares[i] = *(*pins.islands)[i].batch;
     for (size_t i = 0; i < open.size(); ++i)
-      shares[open[i]] = units[i] * unit;
+      shares[open[i]] = own[i] * unit;
     return shares;
   }
+
+  /// Exact by `shareBatch` on the times of the islands. Those that have not
+  /// been searched stand with a bound, scaled to what was found next to it and
+  /// a little below; once the answer stands on found times alone it is final.
+  std::vector<uint64_t> shareUnits(const std::vector<IslandSearch *> &islands,
+                                   const std::vector<size_t> &open,
+                                   uint64_t unit, size_t units) {
+    constexpr double kHopeful = 0.98;
+    constexpr size_t kMostRounds = 64;
+    size_t count = open.size();
+    std::vector<std::vector<double>> bounds(count), times(count);
+    std::vector<std::vector<bool>> isFound(count,
+                                           std::vector<bool>(units + 1, false));
+    for (size_t i = 0; i < count; ++i) {
+      bounds[i].assign(units + 1, kInfinity);
+      IslandSearch &island = *islands[open[i]];
+      for (size_t n = 1; n <= units; ++n) {
+        if (!island.isExact()) {
+          bounds[i][n] = island.bound(n * unit);
+          continue;
+        }
+        isFound[i][n] = true;
+        const auto &list = island.best(n * unit);
+        bounds[i][n] = list.empty() ? kInfinity : list[0].seconds;
+      }
+      times[i] = bounds[i];
+    }
+    std::vector<uint64_t> shares;
+    for (size_t round = 0; round < kMostRounds; ++round) {
+      shares = shareBatch(times, units);
+      if (shares.empty())
+        return shares;
+      bool isNew = false;
+      for (size_t i = 0; i < count; ++i) {
+        size_t n = shares[i];
+        if (isFound[i][n])
+          continue;
+        isNew = isFound[i][n] = true;
+        const auto &list = islands[open[i]]->best(n * unit);
+        times[i][n] = list.empty() ? kInfinity : list[0].seconds;
+        double ratio = kInfinity; // of what was found to the bound
+        for (size_t m = 1; m <= units; ++m)
+          if (isFound[i][m] && bounds[i][m] > 0)
+            ratio = std::min(ratio, times[i][m] / bounds[i][m]);
+        if (!std::isfinite(ratio))
+          ratio = 1;
+        for (size_t m = 1; m <= units; ++m)
+          if (!isFound[i][m])
+            times[i][m] = bounds[i][m] * std::max(1.0, ratio * kHopeful);
+      }
+      if (!isNew)
+        return shares;
+      if (limits.hasEnded() && round > 0)
+        break;
+    }
+    // Out of rounds: what was found is all there is.
+    for (size_t i = 0; i < count; ++i)
+      for (size_t n = 1; n <= units; ++n)
+        if (!isFound[i][n])
+          times[i][n] = kInfinity;
+    return shareBatch(times, units);
+  }
+
+  //===--------------------------------------------------------------------===//
+  // Strategies
+  //===--------------------------------------------------------------------===//
 
   void assemble(const std::vector<IslandSearch *> &islands) {
     if (problem.training.globalBatch < islands.size())
@@ -233,147 +423,101 @@ private:
     if (shares.empty())
       return;
     // Each island's finalists by their exact time.
-    std::vector<std::vector<Island>> finalists;
+    struct Finalist {
+      Island island;
+      IslandPrediction prediction;
+      double score;
+    };
+    std::vector<std::vector<Finalist>> finalists;
     for (size_t i = 0; i < islands.size(); ++i) {
-      std::vector<std::pair<double, Island>> timed;
-      for (auto &[ignored, island] : islands[i]->best(shares[i], kFinalists)) {
-        Strategy alone;
-        alone.islands = {island};
-        timed.emplace_back(evaluateIsland(problem, alone, 0).stepSeconds,
-                           std::move(island));
-      }
-      if (timed.empty())
-        return;
-      std::stable_sort(
-          timed.begin(), timed.end(),
-          [](const auto &a, const auto &b) { return a.first < b.first; });
       auto &list = finalists.emplace_back();
-      for (auto &[seconds, island] : timed)
-        list.push_back(std::move(island));
+      IslandPins own;
+      if (pins.islands)
+        own = (*pins.islands)[i];
+      for (const FoundIsland &one : islands[i]->best(shares[i])) {
+        // Where everything was tried, that is it.
+        std::vector<Choices::Order> orders;
+        if (!islands[i]->isExact())
+          orders = choices.orders(problem.bounds, own);
+        if (orders.empty())
+          orders = {{one.island.schedule, one.island.chunks}};
+        for (auto [schedule, chunks] : orders) {
+          Island island = one.island;
+          island.schedule = schedule;
+          island.chunks = chunks;
+          bool hasChunks =
+              chunks == 1 ||
+              (island.stages.size() > 1 &&
+               std::all_of(island.stages.begin(), island.stages.end(),
+                           [c = chunks](const Stage &stage) {
+                             return stage.blocks >= c;
+                           }));
+          if (!hasChunks)
+            continue;
+          Strategy alone;
+          alone.islands = {island};
+          IslandPrediction prediction = evaluateIsland(problem, alone, 0);
+          if (!fitsMemory(prediction) && orders.size() > 1)
+            continue;
+          double score = prediction.stepSeconds;
+          if (problem.bounds.objective == Objective::Cost)
+            score *= pricePerHour(problem, alone);
+          list.push_back({std::move(island), std::move(prediction), score});
+        }
+      }
+      if (list.empty())
+        return;
+      std::stable_sort(list.begin(), list.end(),
+                       [](const Finalist &a, const Finalist &b) {
+                         return a.score < b.score;
+                       });
     }
     Strategy strategy;
-    for (const auto &list : finalists)
-      strategy.islands.push_back(list[0]);
-    strategy.server = completeServer(problem, pins, strategy);
-    keep(strategy);
+    std::vector<IslandPrediction> predictions;
+    for (const auto &list : finalists) {
+      strategy.islands.push_back(list[0].island);
+      predictions.push_back(list[0].prediction);
+    }
+    keep(strategy, predictions);
     // The runners-up, one island at a time.
     if (problem.bounds.candidates > 1)
       for (size_t i = 0; i < finalists.size(); ++i)
         for (size_t k = 1; k < finalists[i].size(); ++k) {
           Strategy other = strategy;
-          other.islands[i] = finalists[i][k];
-          keep(other);
+          std::vector<IslandPrediction> its = predictions;
+          other.islands[i] = finalists[i][k].island;
+          its[i] = finalists[i][k].prediction;
+          keep(other, its);
         }
   }
 
-  void keep(const Strategy &strategy) {
+  /// With the server where it is fastest; its own settings come last.
+  void keep(Strategy strategy,
+            const std::vector<IslandPrediction> &predictions) {
+    strategy.server =
+        fastestServer(problem, pins, choices, strategy, predictions);
     Faults wrong = refuse(problem, strategy);
-    if (wrong.empty())
-      found.push_back({strategy, evaluate(problem, strategy)});
-    else if (faults.empty() && pins.islands)
-      faults = std::move(wrong);
+    if (!wrong.empty()) {
+      if (faults.empty() && pins.islands)
+        faults = std::move(wrong);
+      return;
+    }
+    Scored scored;
+    scored.candidate = {strategy, evaluate(problem, strategy, predictions)};
+    scored.score = scoreOf(problem, scored.candidate);
+    best = std::min(best, scored.score);
+    found.push_back(std::move(scored));
   }
 
-  /// What to tell somebody when nothing fits.
-  Faults whyNot() const {
-    double bytes = 0;
-    for (const BlockRun &run : problem.model.runs) {
-      const BlockKind &kind = problem.model.kinds[run.kind];
-      bytes +=
-          static_cast<double>(run.count) *
-          (static_cast<double>(kind.parameterBytes) +
-           static_cast<double>(kind.trainableCount) *
-               (4 + static_cast<double>(
-                        problem.training.optimizerStateBytesPerParameter)));
-    }
-    std::string text =
-        "no strategy fits: parameters, gradients and optimizer state alone "
-        "need " +
-        std::to_string(static_cast<uint64_t>(std::min(bytes, 1e18))) +
-        " bytes in each island, in at most " +
-        std::to_string(problem.model.blocks()) + " stages";
-    for (const Site &site : problem.topology.sites) {
-      double has = 0;
-      for (const Pool &pool : site.pools)
-        has += static_cast<double>(pool.chips()) *
-               availableBytes(problem, problem.topology.chipOf(pool));
-      text += "; site '" + site.name + "' has " +
-              std::to_string(static_cast<uint64_t>(std::min(has, 1e18))) +
-              " bytes";
-    }
-    text += "; use more or larger chips, or pin smaller microbatches";
-    return {{"islands", text}};
+  void finish(Candidate &candidate) {
+    candidate.strategy.server =
+        mildestServer(problem, pins, choices, candidate.strategy,
+                      candidate.prediction.islands);
+    candidate.prediction =
+        evaluate(problem, candidate.strategy, candidate.prediction.islands);
+    addShardings(problem, candidate.strategy);
   }
 };
-
-/// Faults in the pins that would otherwise only show as "nothing found".
-Faults checkPins(const Problem &problem, const StrategyPins &pins) {
-  Faults faults;
-  if (!pins.islands)
-    return faults;
-  if (pins.islands->empty())
-    faults.push_back({"islands", "a strategy needs at least one island"});
-  uint64_t sum = 0;
-  bool allGiven = true;
-  for (size_t i = 0; i < pins.islands->size(); ++i) {
-    const IslandPins &island = (*pins.islands)[i];
-    std::string path = at("islands", i);
-    if (island.sites.empty())
-      faults.push_back(
-          {in(path, "sites"), "an island needs at least one site"});
-    for (size_t k = 0; k < island.sites.size(); ++k)
-      if (!problem.topology.findSite(island.sites[k]))
-        faults.push_back({at(in(path, "sites"), k),
-                          "unknown site '" + island.sites[k] + "'"});
-    allGiven &= island.batch.has_value();
-    if (island.batch &&
-        (*island.batch == 0 || *island.batch > problem.training.globalBatch))
-      faults.push_back(
-          {in(path, "batch"), "batch must be from 1 to the global batch " +
-                                  std::to_string(problem.training.globalBatch) +
-                                  ", got " + std::to_string(*island.batch)});
-    else
-      sum += island.batch.value_or(1);
-    if (island.batch && island.microbatch &&
-        (*island.microbatch == 0 || *island.batch % *island.microbatch != 0))
-      faults.push_back(
-          {in(path, "microbatch"), "batch " + std::to_string(*island.batch) +
-                                       " is not a multiple of the microbatch " +
-                                       std::to_string(*island.microbatch)});
-    if (island.stages && island.stages->empty())
-      faults.push_back(
-          {in(path, "stages"), "an island needs at least one stage"});
-    for (size_t s = 0; island.stages && s < island.stages->size(); ++s) {
-      const StagePins &stage = (*island.stages)[s];
-      std::string place = at(in(path, "stages"), s);
-      if (stage.replicas.empty())
-        faults.push_back({place, "a stage needs a pool"});
-      for (size_t g = 0; g < stage.replicas.size(); ++g) {
-        const ReplicaGroup &group = stage.replicas[g];
-        std::string where = at(in(place, "replicas"), g);
-        if (!problem.topology.findPool(group.pool))
-          faults.push_back(
-              {in(where, "pool"), "unknown pool '" + group.pool +
-                                      "', expected SITE/POOL of the topology"});
-        // Beyond this the sums below could overflow.
-        for (uint64_t value : {group.count, group.tensorParallel, group.share})
-          if (value > (uint64_t(1) << 20))
-            faults.push_back(
-                {where, "absurdly large number " + std::to_string(value)});
-        if (group.tensorParallel == 0 || group.share == 0)
-          faults.push_back(
-              {where, "tensor_parallel and share must be positive"});
-      }
-    }
-  }
-  if (faults.empty() && (allGiven ? sum != problem.training.globalBatch
-                                  : sum > problem.training.globalBatch))
-    faults.push_back(
-        {"islands", "the islands' batches add up to " + std::to_string(sum) +
-                        ", expected the global batch " +
-                        std::to_string(problem.training.globalBatch)});
-  return faults;
-}
 
 /// The strategy of pins that leave nothing open.
 Strategy strategyOf(const Problem &problem, const StrategyPins &pins) {
@@ -383,7 +527,8 @@ Strategy strategyOf(const Problem &problem, const StrategyPins &pins) {
     island.sites = plain.sites;
     island.batch = *plain.batch;
     island.microbatch = *plain.microbatch;
-    island.schedule = plain.schedule.value_or(Schedule::OneFOneB);
+    island.schedule = plain.schedule.value_or(
+        problem.bounds.schedule.value_or(Schedule::OneFOneB));
     island.chunks = plain.chunks.value_or(1);
     island.innerSteps = plain.innerSteps;
     for (const StagePins &stage : *plain.stages) {
@@ -394,148 +539,92 @@ Strategy strategyOf(const Problem &problem, const StrategyPins &pins) {
     }
     strategy.islands.push_back(std::move(island));
   }
-  strategy.server = completeServer(problem, pins, strategy);
   return strategy;
+}
+
+/// Nothing inside the islands is open: verified, and given a server.
+SearchResult whole(const Problem &problem, const StrategyPins &pins) {
+  SearchResult result;
+  Strategy strategy = strategyOf(problem, pins);
+  result.candidates = 1;
+  result.lowerBound = lowerBound(problem);
+  // Islands first: a server is chosen for what they take.
+  Problem islands = problem;
+  Strategy without = strategy;
+  if (strategy.islands.size() > 1)
+    without.server.emplace();
+  result.faults = islands.verify(without);
+  if (!result.faults.empty())
+    return result;
+  std::vector<IslandPrediction> predictions;
+  for (size_t i = 0; i < strategy.islands.size(); ++i)
+    predictions.push_back(evaluateIsland(problem, strategy, i));
+  strategy.server = mildestServer(problem, pins, Choices(problem.bounds),
+                                  strategy, predictions);
+  result.faults = refuse(problem, strategy);
+  if (!result.faults.empty())
+    return result;
+  Prediction prediction = evaluate(problem, strategy, predictions);
+  addShardings(problem, strategy);
+  result.strategies.push_back({std::move(strategy), std::move(prediction)});
+  return result;
 }
 
 } // namespace
 
-SearchResult search(const Problem &problem, const StrategyPins &pins) {
+std::vector<std::string> unusedChips(const Topology &topology,
+                                     const Strategy &strategy) {
+  std::map<std::string, uint64_t> used;
+  std::set<std::string> sites;
+  for (const Island &island : strategy.islands) {
+    sites.insert(island.sites.begin(), island.sites.end());
+    for (const Stage &stage : island.stages)
+      for (const ReplicaGroup &group : stage.replicas)
+        used[group.pool] += group.count * group.tensorParallel;
+  }
+  std::vector<std::string> lines;
+  for (const Site &site : topology.sites)
+    for (const Pool &pool : site.pools) {
+      std::string name = site.name + "/" + pool.name;
+      uint64_t idle = pool.chips() - std::min(pool.chips(), used[name]);
+      if (idle == 0)
+        continue;
+      const char *why =
+          !sites.count(site.name) ? "no island with this site is faster"
+          : used[name] == 0
+              ? "no pipeline with this pool is faster"
+              : "no more replicas or stages of whole blocks are faster";
+      lines.push_back("unused: " + std::to_string(idle) + " of " +
+                      std::to_string(pool.chips()) + " chips of '" + name +
+                      "': " + why);
+    }
+  return lines;
+}
+
+std::string proofLine(const SearchResult &result) {
+  if (result.strategies.empty())
+    return "";
+  if (result.optimal)
+    return "optimal: lower bound = found";
+  double found = result.strategies[0].prediction.stepSeconds;
+  char text[128];
+  std::snprintf(text, sizeof(text),
+                "gap: found %.4g s, lower bound %.4g s, %.1f %% to be proved",
+                found, result.lowerBound,
+                100 * (found - result.lowerBound) / found);
+  return std::string(text) +
+         (result.timeEnded ? " (ended by time: not deterministic)" : "");
+}
+
+SearchResult search(const Problem &problem, const StrategyPins &pins,
+                    const SearchHooks &hooks) {
   SearchResult result;
   result.faults = checkPins(problem, pins);
   if (!result.faults.empty())
     return result;
-  if (pins.isWhole()) {
-    Strategy strategy = strategyOf(problem, pins);
-    result.candidates = 1;
-    result.lowerBound = lowerBound(problem);
-    result.faults = refuse(problem, strategy);
-    if (result.faults.empty()) {
-      Prediction prediction = evaluate(problem, strategy);
-      addShardings(problem, strategy);
-      result.strategies.push_back({std::move(strategy), std::move(prediction)});
-    }
-    return result;
-  }
-  return Searcher(problem, pins).run();
-}
-
-//===----------------------------------------------------------------------===//
-// Equivalent compute
-//===----------------------------------------------------------------------===//
-
-std::vector<uint64_t> roundBatches(uint64_t exact, uint64_t reach,
-                                   size_t most) {
-  std::vector<uint64_t> result;
-  for (uint64_t twos = std::bit_floor(exact + reach); twos > 0; twos /= 2) {
-    // The odd multiples, from the nearest on: the `offset`-th below and above.
-    uint64_t odd = (exact / twos - 1) | 1; // the last one up to `exact`
-    if (exact < twos)
-      odd = static_cast<uint64_t>(-1); // none: the first one is above
-    uint64_t below = odd, above = odd + 2;
-    while (result.size() < most) {
-      bool hasBelow =
-          below != static_cast<uint64_t>(-1) && exact - below * twos <= reach;
-      bool hasAbove = above * twos - exact <= reach;
-      if (!hasBelow && !hasAbove)
-        break;
-      bool takeBelow = hasBelow && (!hasAbove || exact - below * twos <=
-                                                     above * twos - exact);
-      uint64_t &next = takeBelow ? below : above;
-      result.push_back(next * twos);
-      next = takeBelow ? below - 2 : above + 2;
-    }
-  }
-  return result;
-}
-
-/// Tokens per second of the best plan on `chips` chips of one type in one
-/// site. The batch is the one in proportion, or the best of those next to it
-/// that divide well: within a sixteenth, as a plan would round it.
-static double uniformTokens(const Problem &problem, const Chip &chip,
-                            uint64_t chips, double proportion) {
-  // The wires and nodes of the largest pool of that type.
-  const Pool *model = nullptr;
-  for (const Site &site : problem.topology.sites)
-    for (const Pool &pool : site.pools)
-      if (pool.chip == chip.name && (!model || pool.chips() > model->chips()))
-        model = &pool;
-  Problem uniform = problem;
-  Pool pool = *model;
-  while (chips % pool.chipsPerNode != 0)
-    --pool.chipsPerNode;
-  pool.nodes = chips / pool.chipsPerNode;
-  if (!pool.interNode)
-    pool.interNode = pool.intraNode;
-  if (!pool.interNode)
-    for (const Site &site : problem.topology.sites)
-      if (site.fabric && !pool.interNode)
-        pool.interNode = site.fabric;
-  if (!pool.interNode) // single chips that nothing but a line ever joined
-    pool.interNode = Wire{1e6, 0};
-  Site site;
-  site.name = "uniform";
-  site.pools = {pool};
-  uniform.topology.sites = {site};
-  uniform.topology.links.clear();
-  uniform.bounds.candidates = 1;
-
-  double batch = static_cast<double>(problem.training.globalBatch) * proportion;
-  uint64_t exact = std::max<uint64_t>(1, std::llround(batch));
-  uint64_t reach = exact == problem.training.globalBatch ? 0 : exact / 16;
-  constexpr size_t kTried = 4;
-  std::vector<uint64_t> batches = roundBatches(exact, reach, kTried);
-  if (std::find(batches.begin(), batches.end(), exact) == batches.end())
-    batches.push_back(exact);
-
-  double best = 0;
-  for (bool enough : {false, true}) {
-    if (enough)
-      for (Chip &other : uniform.topology.chips)
-        other.memoryGib = 1e9; // as if the memory sufficed
-    for (uint64_t b : batches) {
-      uniform.training.globalBatch = b;
-      SearchResult result = search(uniform, StrategyPins());
-      if (!result.strategies.empty())
-        best = std::max(best, result.strategies[0].prediction.tokensPerSecond);
-    }
-    if (best > 0)
-      break;
-  }
-  return best;
-}
-
-void equivalentCompute(const Problem &problem, const Strategy &strategy,
-                       Prediction &prediction) {
-  // Chips by type: all that are listed, and those that the strategy uses.
-  std::map<std::string, uint64_t> listed, used;
-  for (const Site &site : problem.topology.sites)
-    for (const Pool &pool : site.pools)
-      listed[pool.chip] += pool.chips();
-  for (const Island &island : strategy.islands)
-    for (const Stage &stage : island.stages)
-      for (const ReplicaGroup &group : stage.replicas)
-        used[problem.topology.findPool(group.pool)->chip] +=
-            group.count * group.tensorParallel;
-  auto figure = [&](const std::map<std::string, uint64_t> &counts)
-      -> std::optional<double> {
-    double peak = 0, tokens = 0;
-    for (const auto &[name, chips] : counts)
-      peak += static_cast<double>(chips) *
-              problem.topology.findChip(name)->peakFlops(problem.precision());
-    for (const auto &[name, chips] : counts) {
-      const Chip &chip = *problem.topology.findChip(name);
-      double part = static_cast<double>(chips) *
-                    chip.peakFlops(problem.precision()) / peak;
-      tokens += uniformTokens(problem, chip, chips, part);
-    }
-    if (tokens <= 0)
-      return std::nullopt;
-    return prediction.tokensPerSecond / tokens;
-  };
-  prediction.equivalentCompute = figure(listed);
-  prediction.equivalentComputeOfUsedChips =
-      used == listed ? prediction.equivalentCompute : figure(used);
+  if (pins.isWhole())
+    return whole(problem, pins);
+  return Searcher(problem, pins, hooks).run();
 }
 
 } // namespace tombolo::planning

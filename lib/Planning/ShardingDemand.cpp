@@ -17,6 +17,45 @@ double ShardingDemand::seconds(Collective collective, double bytes) const {
   return exchangeSeconds(work, tensorParallel, wire, 0);
 }
 
+/// What a demand takes from a pool.
+static void setPool(const Problem &problem, const std::string &name,
+                    const Pool &pool, ShardingDemand &demand) {
+  const Chip &chip = problem.topology.chipOf(pool);
+  demand.flopsPerSecond = chip.flopsPerSecond(problem.precision());
+  demand.bytesPerSecond = chip.bytesPerSecond();
+  demand.wire = insideReplicas(problem.topology,
+                               {name, 0, demand.tensorParallel},
+                               demand.tensorParallel);
+  demand.bytesPerParameter =
+      8 + static_cast<double>(problem.training.optimizerStateBytesPerParameter);
+}
+
+/// Degrees that the search may choose where stages are left to it.
+static void addCandidates(const Problem &problem, const StrategyPins &pins,
+                          std::map<uint64_t, ShardingDemand> &demands) {
+  if (pins.islands &&
+      std::all_of(pins.islands->begin(), pins.islands->end(),
+                  [](const IslandPins &island) { return island.stages; }))
+    return;
+  constexpr uint64_t kInFlight = 4;
+  // More than these are no degree but somebody's whole machine.
+  constexpr uint64_t kMost = 64;
+  for (const Site &site : problem.topology.sites)
+    for (const Pool &pool : site.pools)
+      for (uint64_t degree = 2; degree <= std::min(pool.chipsPerNode, kMost);
+           ++degree) {
+        if (pool.chipsPerNode % degree != 0 || demands.count(degree))
+          continue;
+        ShardingDemand demand;
+        demand.tensorParallel = degree;
+        demand.microbatches = demand.inFlight = demand.saved =
+            std::min(kInFlight, problem.training.globalBatch);
+        demand.isCandidate = true;
+        setPool(problem, site.name + "/" + pool.name, pool, demand);
+        demands.emplace(degree, demand);
+      }
+}
+
 std::vector<ShardingDemand> shardingDemands(const Problem &problem,
                                             const StrategyPins &pins) {
   std::map<uint64_t, ShardingDemand> demands;
@@ -37,14 +76,9 @@ std::vector<ShardingDemand> shardingDemands(const Problem &problem,
         if (group.tensorParallel <= 1 || !pool ||
             demands.count(group.tensorParallel))
           continue;
-        const Chip &chip = problem.topology.chipOf(*pool);
         ShardingDemand demand;
         demand.tensorParallel = group.tensorParallel;
-        demand.flopsPerSecond = chip.flopsPerSecond(problem.precision());
-        demand.bytesPerSecond = chip.bytesPerSecond();
-        demand.wire = insideReplicas(problem.topology,
-                                     {group.pool, 0, group.tensorParallel},
-                                     group.tensorParallel);
+        setPool(problem, group.pool, *pool, demand);
         demand.microbatch = std::max<uint64_t>(island.microbatch.value_or(1), 1);
         uint64_t batch = island.batch.value_or(problem.training.globalBatch);
         demand.microbatches = std::max<uint64_t>(
@@ -54,9 +88,6 @@ std::vector<ShardingDemand> shardingDemands(const Problem &problem,
         bool recomputes = stage.recompute &&
                           stage.recompute->kind == Recompute::Full;
         demand.saved = recomputes ? 0 : demand.inFlight;
-        demand.bytesPerParameter =
-            8 + static_cast<double>(
-                    problem.training.optimizerStateBytesPerParameter);
         demand.path = in(
             at(in(at(in(at("islands", i), "stages"), s), "replicas"), g),
             "tensor_parallel");
@@ -64,9 +95,12 @@ std::vector<ShardingDemand> shardingDemands(const Problem &problem,
       }
     }
   }
+  size_t named = demands.size();
+  addCandidates(problem, pins, demands);
+  bool mixes = degrees.size() > 1 || demands.size() > named;
   std::vector<ShardingDemand> result;
   for (auto &[degree, demand] : demands) {
-    demand.wholeBoundaries = degrees.size() > 1;
+    demand.wholeBoundaries = mixes;
     result.push_back(demand);
   }
   return result;

@@ -1,7 +1,7 @@
 //===- Split.cpp - splits of a model over stages --------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 //
@@ -25,12 +25,12 @@
 namespace tombolo::planning {
 
 static constexpr double kInfinity = std::numeric_limits<double>::infinity();
-static constexpr uint64_t kMaxCuts = 512;
 
-SplitTable::SplitTable(const Problem &problem, uint64_t microbatch)
+SplitTable::SplitTable(const Problem &problem, uint64_t microbatch,
+                       uint64_t mostCuts)
     : problem(problem), microbatch(static_cast<double>(microbatch)) {
   uint64_t blocks = problem.model.blocks();
-  uint64_t step = (blocks + kMaxCuts - 1) / kMaxCuts;
+  uint64_t step = (blocks + mostCuts - 1) / mostCuts;
   uint64_t end = 0;
   for (const BlockRun &run : problem.model.runs) {
     for (uint64_t offset = 0; offset < run.count; offset += step)
@@ -48,45 +48,45 @@ SplitTable::SplitTable(const Problem &problem, uint64_t microbatch)
     });
 }
 
-const SplitTable::Memory &SplitTable::memoryOf(uint64_t tensorParallel) const {
-  auto [entry, isNew] = memories.try_emplace(tensorParallel);
-  Memory &memory = entry->second;
-  if (!isNew)
-    return memory;
-  StageRanks ranks{tensorParallel, 1};
-  size_t count = positions.size();
-  memory.none.resize(count);
-  memory.full.resize(count);
-  memory.inputAt.assign(count, 0);
-  memory.outputAt.assign(count, 0);
-  auto figures = [&](uint64_t block) -> const BlockKind & {
-    const BlockKind &kind =
-        problem.model.kinds[slice(problem.model.runs, block, 1)[0].kind];
-    const BlockKind *sharded = kind.on(tensorParallel);
-    return sharded ? *sharded : kind;
-  };
-  for (size_t i = 0; i + 1 < count; ++i) {
-    memory.inputAt[i] = figures(positions[i]).inputBytes.at(microbatch);
-    memory.outputAt[i + 1] =
-        figures(positions[i + 1] - 1).outputBytes.at(microbatch);
-    for (size_t j = i + 1; j < count; ++j) {
-      auto runs =
-          slice(problem.model.runs, positions[i], positions[j] - positions[i]);
-      // Memory is linear in the microbatches in flight.
-      auto terms = [&](const Recompute &recompute) {
-        MemoryUse idle = memoryUse(problem, runs, microbatch, 0, recompute,
-                                   true, true, ranks);
-        MemoryUse one = memoryUse(problem, runs, microbatch, 1, recompute, true,
-                                  true, ranks);
-        return Terms{idle.total() - idle.gradients - idle.optimizerState,
-                     idle.gradients, idle.optimizerState,
-                     one.total() - idle.total()};
-      };
-      memory.none[i].push_back(terms({Recompute::None, 0}));
-      memory.full[i].push_back(terms({Recompute::Full, 0}));
-    }
+SplitTable::Memory::Memory(const SplitTable &table, const StageRanks &ranks)
+    : table(table), ranks(ranks), none(table.positions.size()),
+      full(table.positions.size()) {}
+
+double SplitTable::Memory::use(size_t i, size_t j, size_t again,
+                               uint64_t inFlight) const {
+  const auto &cuts = table.positions;
+  Recompute recompute;
+  if (again > i)
+    recompute = again == j
+                    ? Recompute{Recompute::Full, 0}
+                    : Recompute{Recompute::Blocks, cuts[again] - cuts[i]};
+  return memoryUse(table.problem,
+                   slice(table.problem.model.runs, cuts[i], cuts[j] - cuts[i]),
+                   table.microbatch, inFlight, recompute, i == 0,
+                   j + 1 == cuts.size(), ranks)
+      .total();
+}
+
+double SplitTable::Memory::bytes(size_t i, size_t j, size_t again,
+                                 uint64_t inFlight) {
+  if (again != i && again != j)
+    return use(i, j, again, inFlight);
+  std::vector<Line> &row = (again == i ? none : full)[i];
+  if (row.size() < j - i)
+    row.resize(j - i);
+  Line &line = row[j - i - 1];
+  if (line.fixed < 0) {
+    line.fixed = use(i, j, again, 0);
+    line.perFlight = use(i, j, again, 1) - line.fixed;
   }
-  return memory;
+  return line.fixed + line.perFlight * static_cast<double>(inFlight);
+}
+
+SplitTable::Memory &SplitTable::memoryOf(const StageRanks &ranks) const {
+  auto &memory = memories[{ranks.tensorParallel, ranks.optimizerParts}];
+  if (!memory)
+    memory = std::make_unique<Memory>(*this, ranks);
+  return *memory;
 }
 
 const SplitTable::Times &
@@ -99,6 +99,7 @@ SplitTable::timesOf(const Chip &chip, const ReplicaChips &replica) const {
     return sums;
   sums.all.push_back(0);
   sums.forward.push_back(0);
+  sums.update.push_back(0);
   for (size_t i = 0; i + 1 < positions.size(); ++i) {
     StageTimes piece = blockSeconds(problem,
                                     slice(problem.model.runs, positions[i],
@@ -106,39 +107,21 @@ SplitTable::timesOf(const Chip &chip, const ReplicaChips &replica) const {
                                     chip, microbatch, Recompute(), replica);
     sums.all.push_back(sums.all.back() + piece.forward + piece.backward);
     sums.forward.push_back(sums.forward.back() + piece.forward);
+    sums.update.push_back(sums.update.back() + piece.update);
   }
   return sums;
 }
 
-double SplitTable::seconds(const Chip &chip, const ReplicaChips &replica,
-                           size_t i, size_t j, bool recompute) const {
-  const Times &sums = timesOf(chip, replica);
-  double result = sums.all[j] - sums.all[i];
-  return recompute ? result + sums.forward[j] - sums.forward[i] : result;
-}
+double SplitTable::wholeBytes(size_t cut) const { return localBytes(cut, 1); }
 
-double SplitTable::bytes(const StageRanks &ranks, size_t i, size_t j,
-                         bool recompute, uint64_t inFlight, bool first,
-                         bool last) const {
-  const Memory &memory = memoryOf(ranks.tensorParallel);
-  const Terms &terms = (recompute ? memory.full : memory.none)[i][j - i - 1];
-  double flying = static_cast<double>(inFlight);
-  double total = terms.fixed + flying * terms.perFlight;
-  // All as in memoryUse.
-  double gradients = terms.gradients, state = terms.optimizerState;
-  if (ranks.optimizerParts > 1 && gradients > 0) {
-    double parts = static_cast<double>(ranks.optimizerParts);
-    double padded = std::ceil(gradients / (64 * parts)) * 64 * parts;
-    state *= padded / gradients / parts;
-    total += padded - gradients;
-    gradients = padded;
-  }
-  total += gradients + state;
-  if (!first)
-    total += (flying + 3) * memory.inputAt[i];
-  if (!last)
-    total += 4 * memory.outputAt[j];
-  return total;
+double SplitTable::localBytes(size_t cut, uint64_t chips) const {
+  if (cut == 0 || cut + 1 >= positions.size())
+    return 0;
+  const BlockKind &kind =
+      problem.model
+          .kinds[slice(problem.model.runs, positions[cut] - 1, 1)[0].kind];
+  const BlockKind *sharded = kind.on(chips);
+  return (sharded ? *sharded : kind).outputBytes.at(microbatch);
 }
 
 namespace {
@@ -184,10 +167,12 @@ std::vector<Split> splitBlocks(const Problem &problem, const SplitTable &table,
     ReplicaChips replica =
         request.replicas.empty() ? ReplicaChips() : request.replicas[s];
     double available = availableBytes(problem, chip);
+    const SplitTable::Times &times = table.timesOf(chip, replica);
+    SplitTable::Memory &memory = table.memoryOf(ranks);
     uint64_t inFlight =
         scheduleStage(request.schedule, stages, s, request.microbatches)
             .inFlight;
-    bool isFirst = s == 0, isLast = s + 1 == stages;
+    bool isLast = s + 1 == stages;
     std::optional<uint64_t> blocks;
     if (!request.blocks.empty())
       blocks = request.blocks[s];
@@ -207,15 +192,14 @@ std::vector<Split> splitBlocks(const Problem &problem, const SplitTable &table,
         for (bool option : {false, true}) {
           if (pinned && (pinned->kind == Recompute::Full) != option)
             continue;
-          if (table.bytes(ranks, i, j, option, inFlight, isFirst, isLast) <=
-              available) {
+          if (memory.bytes(i, j, option ? j : i, inFlight) <= available) {
             recompute = option;
             break;
           }
         }
         if (!recompute)
           continue;
-        double seconds = table.seconds(chip, replica, i, j, *recompute);
+        double seconds = times.seconds(i, j, *recompute ? j : i);
         for (size_t k = 0; k < before.size(); ++k)
           points[s + 1][j].push_back(
               {before[k].sum + seconds, std::max(before[k].slowest, seconds),

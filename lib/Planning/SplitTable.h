@@ -1,7 +1,7 @@
 //===- SplitTable.h - costs of runs of consecutive blocks -----------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_LIB_PLANNING_SPLITTABLE_H
@@ -10,54 +10,74 @@
 #include "tombolo/Planning/Search.h"
 
 #include <map>
+#include <memory>
 #include <string>
 #include <tuple>
 
 namespace tombolo::planning {
 
 /// Time and memory of every interval between two cuts, for one microbatch
-/// size; built once and used for all splits with it.
+/// size. Filled as it is asked, so not for several threads at once. What is
+/// returned by reference stays.
 class SplitTable {
 public:
-  SplitTable(const Problem &problem, uint64_t microbatch);
+  SplitTable(const Problem &problem, uint64_t microbatch,
+             uint64_t mostCuts = 512);
 
   /// Places where a split may cut, first 0 and last the number of blocks. All
-  /// of them up to 512 blocks; of more, the ends of runs and a regular grid.
+  /// of them up to `mostCuts` blocks; of more, the ends of runs and a regular
+  /// grid.
   const std::vector<uint64_t> &cuts() const { return positions; }
+  double samples() const { return microbatch; }
 
-  /// Seconds of one microbatch through blocks [cuts[i], cuts[j]).
-  double seconds(const Chip &chip, const ReplicaChips &replica, size_t i,
-                 size_t j, bool recompute) const;
+  /// Seconds of one microbatch, as sums up to each cut.
+  struct Times {
+    std::vector<double> all, forward;
+    std::vector<double> update; // once a step
 
-  /// Bytes of a rank that holds [cuts[i], cuts[j]).
-  double bytes(const StageRanks &ranks, size_t i, size_t j, bool recompute,
-               uint64_t inFlight, bool first, bool last) const;
+    /// Through blocks [cuts[i], cuts[j]), those before cuts[again] run again.
+    double seconds(size_t i, size_t j, size_t again) const {
+      return all[j] - all[i] + forward[again] - forward[i];
+    }
+  };
+  const Times &timesOf(const Chip &chip, const ReplicaChips &replica) const;
+
+  /// Memory of the ranks of a stage.
+  class Memory {
+  public:
+    Memory(const SplitTable &table, const StageRanks &ranks);
+
+    /// Bytes of a rank that holds [cuts[i], cuts[j]), those before cuts[again]
+    /// run again.
+    double bytes(size_t i, size_t j, size_t again, uint64_t inFlight);
+
+  private:
+    /// Memory is linear in the microbatches in flight.
+    struct Line {
+      double fixed = -1; // not asked yet
+      double perFlight = 0;
+    };
+    const SplitTable &table;
+    StageRanks ranks;
+    std::vector<std::vector<Line>> none, full; // [i][j - i - 1]
+
+    double use(size_t i, size_t j, size_t again, uint64_t inFlight) const;
+  };
+  Memory &memoryOf(const StageRanks &ranks) const;
+
+  /// Bytes that cross a cut: of the whole tensor, and on one chip of `chips`.
+  double wholeBytes(size_t cut) const;
+  double localBytes(size_t cut, uint64_t chips) const;
 
 private:
-  struct Terms {
-    double fixed = 0; // but gradients and optimizer state
-    double gradients = 0;
-    double optimizerState = 0;
-    double perFlight = 0;
-  };
-  /// Of one number of chips.
-  struct Memory {
-    std::vector<std::vector<Terms>> none, full; // [i][j - i - 1]
-    std::vector<double> inputAt, outputAt;      // boundary tensors at a cut
-  };
-  struct Times {
-    std::vector<double> all, forward; // sums up to each cut
-  };
-
   const Problem &problem;
   double microbatch;
   std::vector<uint64_t> positions;
-  mutable std::map<uint64_t, Memory> memories; // by chips of a replica
+  mutable std::map<std::pair<uint64_t, uint64_t>, std::unique_ptr<Memory>>
+      memories;
   /// By chip, chips of a replica and their wire.
   mutable std::map<std::tuple<std::string, uint64_t, double, double>, Times>
       times;
-  const Memory &memoryOf(uint64_t tensorParallel) const;
-  const Times &timesOf(const Chip &chip, const ReplicaChips &replica) const;
 };
 
 /// `splitBlocks` on a table with the request's microbatch.

@@ -1,7 +1,7 @@
 //===- Strategy.cpp - words and sums of a strategy ------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/Strategy.h"
@@ -145,24 +145,16 @@ Faults supportedBySlice(const Strategy &strategy) {
   for (size_t i = 0; i < strategy.islands.size(); ++i) {
     const Island &island = strategy.islands[i];
     std::string path = at("islands", i);
-    if (island.sites.size() > 1)
-      notYet(in(path, "sites"), "an island over several sites");
-    if (island.schedule == Schedule::Interleaved ||
-        island.schedule == Schedule::ZeroBubble)
-      notYet(in(path, "schedule"),
-             std::string("schedule ") + name(island.schedule));
-    if (island.chunks > 1)
-      notYet(in(path, "chunks"), "more than one chunk per stage");
     if (island.innerSteps && strategy.server &&
         *island.innerSteps != strategy.server->innerSteps)
       notYet(in(path, "inner_steps"), "an island's own inner_steps");
     for (size_t s = 0; s < island.stages.size(); ++s) {
       const Stage &stage = island.stages[s];
       std::string place = at(in(path, "stages"), s);
-      if (stage.replicas.size() > 1)
-        notYet(in(place, "replicas"), "a stage on several pools");
-      if (stage.recompute.kind == Recompute::Blocks)
-        notYet(in(place, "recompute"), "recomputing some blocks of a stage");
+      for (const ReplicaGroup &group : stage.replicas)
+        if (group.tensorParallel != stage.replicas.front().tensorParallel)
+          notYet(in(place, "replicas"),
+                 "a stage whose replicas have unequal tensor_parallel");
     }
   }
   if (const auto &server = strategy.server) {
@@ -170,9 +162,6 @@ Faults supportedBySlice(const Strategy &strategy) {
       notYet("server.fragments", "more than one fragment");
     if (server->overlapSteps > 0)
       notYet("server.overlap_steps", "overlapping the outer synchronisation");
-    if (server->compression != Compression::None)
-      notYet("server.compression",
-             std::string("compression ") + name(server->compression));
     for (const auto &[index, place] : server->placement)
       if (!place.backup.empty())
         notYet("server.placement", "a backup of a fragment");

@@ -122,6 +122,23 @@ public:
                                "' must be above 0 and at most 1, got " +
                                text(value));
   }
+  void overheads(const std::string &path, const Overheads &over) {
+    latency(path, "launch_us", over.launchUs);
+    latency(path, "kernel_us", over.kernelUs);
+    latency(path, "score_bytes", over.scoreBytes);
+    latency(path, "transfer_us", over.transferUs);
+    latency(path, "step_ms", over.stepMs);
+    if (!(over.exposedReduction >= 0 && over.exposedReduction <= 1))
+      fault(in(path, "exposed_reduction"),
+            "'exposed_reduction' must be from 0 to 1, got " +
+                text(over.exposedReduction));
+    for (const Overheads::Correction &seen : over.corrections)
+      if (!(seen.gflops > 0 && seen.mbytes > 0 && seen.ratio >= 0.1 &&
+            seen.ratio <= 10))
+        fault(path, "a correction needs positive figures and a ratio from 0.1 "
+                    "to 10, got ratio " +
+                        text(seen.ratio));
+  }
   void wire(const std::string &path, const Wire &wire) {
     positive(path, "gbits_per_second", wire.gbitsPerSecond);
     latency(path, "latency_us", wire.latencyUs);
@@ -222,6 +239,7 @@ Faults Topology::check() const {
                      chip.memoryGbytesPerSecond);
     checker.efficiency(in(path, "efficiency"), "matmul", chip.matmulEfficiency);
     checker.efficiency(in(path, "efficiency"), "memory", chip.memoryEfficiency);
+    checker.overheads(in(path, "efficiency"), chip.overheads);
     if (chip.pricePerHour)
       checker.positive(path, "price_per_hour", *chip.pricePerHour);
     for (Fault &fault : checkLayerTimes(chip.layerTimes, in(path, "profile")))
@@ -423,6 +441,17 @@ std::string Topology::canonicalForm() const {
         .add(chip.memoryEfficiency)
         .add(chip.pricePerHour)
         .end();
+    if (!(chip.overheads == Overheads())) {
+      form.key("overheads");
+      for (double figure : chip.overheads.figures())
+        form.add(figure);
+      for (const Overheads::Correction &seen : chip.overheads.corrections)
+        form.add(seen.tensorParallel)
+            .add(seen.gflops)
+            .add(seen.mbytes)
+            .add(seen.ratio);
+      form.end();
+    }
     for (const LayerTimes &row : chip.layerTimes) {
       form.key("times")
           .add(row.firstBlock)

@@ -11,6 +11,8 @@
 
 #include "tombolo/Target/PlanExport.h"
 
+#include "PlanTimes.h"
+
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 #include "tombolo/schema/plan.pb.h"
 
@@ -318,7 +320,12 @@ private:
         one.set_tensor_stride(slice.getTensorStride());
       }
     to.set_trainable(!family.getFrozen());
-    to.set_fragment(family.getFragment());
+    if (auto fragments = family.getFragments())
+      for (size_t i = 0; i + 1 < fragments->size(); i += 2) {
+        v1::FragmentMembers &members = *to.add_fragments();
+        members.set_fragment((*fragments)[i]);
+        members.set_count((*fragments)[i + 1]);
+      }
     to.set_owner(family.getOwner());
     return success();
   }
@@ -329,6 +336,8 @@ private:
       if (auto loop = dyn_cast<LoopOp>(op)) {
         instruction.mutable_loop()->set_variable(loop.getVariable());
         instruction.mutable_loop()->set_count(loop.getCount());
+        if (auto first = loop.getFirst())
+          toExpr(*first, *instruction.mutable_loop()->mutable_first());
         if (failed(exportBody(loop.getBody().front(),
                               *instruction.mutable_loop()->mutable_body())))
           return failure();
@@ -442,21 +451,31 @@ public:
     message.set_format_version(1);
     if (failed(exportHead()))
       return failure();
-    llvm::StringMap<unsigned> segments, programs;
+    llvm::StringMap<unsigned> segments;
     for (auto segment : module.getOps<SegmentOp>()) {
       segments[segment.getSymName()] = message.segments_size();
       if (failed(SegmentExport(segment, *message.add_segments()).run()))
         return failure();
     }
-    for (auto program : module.getOps<ProgramOp>()) {
-      programs[program.getSymName()] = message.programs_size();
-      if (failed(
-              ProgramExport(program, *message.add_programs(), segments, inputs)
-                  .run()))
-        return failure();
-    }
+    FailureOr<PlanTimes> times = PlanTimes::create(module);
+    if (failed(times))
+      return failure();
+    times->exportTopology(message);
+    ProgramNumbers programs;
+    for (auto program : module.getOps<ProgramOp>())
+      for (StringRef chip : times->chipsOf(program)) {
+        unsigned number = message.programs_size();
+        v1::Program &to = *message.add_programs();
+        if (failed(ProgramExport(program, to, segments, inputs).run()))
+          return failure();
+        auto others = programs[program.getSymName()].size();
+        programs[program.getSymName()][chip] = number;
+        if (others > 0)
+          to.set_name(to.name() + " on " + chip.str());
+        times->exportSeconds(chip, to);
+      }
     for (auto island : module.getOps<IslandOp>())
-      if (failed(exportIsland(island, programs)))
+      if (failed(exportIsland(island, programs, *times)))
         return failure();
     for (auto server : module.getOps<ServerOp>())
       if (failed(exportServer(server)))
@@ -522,13 +541,18 @@ private:
     return success();
   }
 
-  LogicalResult exportIsland(IslandOp island,
-                             const llvm::StringMap<unsigned> &programs) {
+  /// By name and type of chip: a program that runs on several types is written
+  /// once for each, with its times there.
+  using ProgramNumbers = llvm::StringMap<llvm::StringMap<unsigned>>;
+
+  LogicalResult exportIsland(IslandOp island, const ProgramNumbers &programs,
+                             const PlanTimes &times) {
     v1::Island &to = *message.add_islands();
     for (Attribute site : island.getSites())
       to.add_sites(cast<StringAttr>(site).str());
     to.set_batch(island.getBatch());
     to.set_microbatch(island.getMicrobatch());
+    to.set_inner_steps(island.getInnerSteps().value_or(0));
     for (auto stage : island.getBody().getOps<StageOp>()) {
       v1::Stage &toStage = *to.add_stages();
       for (auto group : stage.getBody().getOps<ReplicasOp>()) {
@@ -542,7 +566,7 @@ private:
         toGroup.set_count(group.getCount());
         toGroup.set_tensor_parallel(group.getTensorParallel());
         toGroup.set_share(group.getShare());
-        toGroup.set_program(program->second);
+        toGroup.set_program(program->second.lookup(times.chipOf(group)));
       }
     }
     return success();

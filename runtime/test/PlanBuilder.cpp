@@ -552,7 +552,8 @@ void addServer(Plan &plan, std::uint64_t innerSteps, const std::string &site) {
   server.mutable_outer()->set_kind(Server::Outer::KIND_NESTEROV);
   server.mutable_outer()->set_learning_rate(0.7);
   server.mutable_outer()->set_momentum(0.9);
-  server.set_quorum(1);
+  // So that a slow machine changes nothing.
+  server.set_quorum(static_cast<unsigned>(std::max(1, plan.islands_size())));
   server.set_deadline_seconds(60);
   server.add_placements()->set_primary(site);
   for (Program &program : *plan.mutable_programs()) {
@@ -575,13 +576,13 @@ void addServer(Plan &plan, std::uint64_t innerSteps, const std::string &site) {
       }
     std::uint64_t host = 0;
     for (const ParameterFamily &family : program.parameters()) {
-      std::uint64_t bytes = 4 * family.count();
+      std::uint64_t bytes = 8 * family.count();
       if (family.slices_size() > 0)
         bytes *= family.slices(0).length() * family.slices(0).count();
       else
         for (std::uint64_t dim : family.dims())
           bytes *= dim;
-      host += family.trainable() && family.owner() ? bytes : 0;
+      host += family.trainable() ? bytes : 0;
     }
     program.set_host_bytes(host);
   }

@@ -63,13 +63,15 @@ class Lifter:
                 inputs, attributes["num_outputs"] = inputs[:1], len(node.output)
         elif node.op_type == "Pad":
             # Opset 18: axes that are padded. A length for each of both sides.
+            # Those that the graph computes stay as they are, which holds, too.
             pads = self.known(inputs[1])
-            rank = len(pads) // 2
-            axes = [i for i in range(rank) if pads[i] or pads[i + rank]]
-            inputs[1] = self.constant(node.output[0] + "_pads",
-                                      [pads[i] for i in axes] + [pads[i + rank] for i in axes])
-            inputs += [""] * (3 - len(inputs))
-            inputs.append(self.constant(node.output[0] + "_axes", axes))
+            if pads is not None:
+                rank = len(pads) // 2
+                axes = [i for i in range(rank) if pads[i] or pads[i + rank]]
+                inputs[1] = self.constant(node.output[0] + "_pads",
+                                          [pads[i] for i in axes] + [pads[i + rank] for i in axes])
+                inputs += [""] * (3 - len(inputs))
+                inputs.append(self.constant(node.output[0] + "_axes", axes))
         elif node.op_type == "Cast" and self.opset >= 19:
             attributes["saturate"] = 1
         elif node.op_type == "AveragePool" and self.opset >= 19:

@@ -58,22 +58,25 @@ sites:
 
 
 def island(site, batch, microbatch, blocks, data_parallel=1, schedule="1f1b", recompute="none",
-           tensor_parallel=1, optimizer_sharding=None):
+           tensor_parallel=1, optimizer_sharding=None, chunks=1):
     """YAML of one island whose stages have `blocks` blocks each. Degrees are
-    those of all stages, or a list with one for each."""
+    those of all stages, or a list with one for each. With a list of sites each
+    stage is at one of them."""
+    sites = site if isinstance(site, list) else [site] * len(blocks)
     def of(degrees, stage):
         return degrees[stage] if isinstance(degrees, list) else degrees
     sharding = ("" if optimizer_sharding is None
                 else f", optimizer_sharding: {str(optimizer_sharding).lower()}")
     text = f"""\
-  - sites: [{site}]
+  - sites: [{", ".join(dict.fromkeys(sites))}]
     batch: {batch}
     microbatch: {microbatch}
     schedule: {schedule}
+    chunks: {chunks}
     stages:
 """
     for stage, count in enumerate(blocks):
-        text += (f"      - {{pool: {site}/cpu, data_parallel: {of(data_parallel, stage)}, "
+        text += (f"      - {{pool: {sites[stage]}/cpu, data_parallel: {of(data_parallel, stage)}, "
                  f"tensor_parallel: {of(tensor_parallel, stage)}, "
                  f"blocks: {count}, recompute: {recompute}{sharding}}}\n")
     return text

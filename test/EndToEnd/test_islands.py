@@ -16,7 +16,7 @@ BATCHES = [8, 4]
 INNER_STEPS = 5
 SERVER = {
     "inner_steps": INNER_STEPS, "fragments": 1, "overlap_steps": 0, "compression": "none",
-    "outer": "{optimizer: nesterov, lr: 0.7, momentum: 0.9}", "quorum": 1, "deadline_seconds": 60,
+    "outer": "{optimizer: nesterov, lr: 0.7, momentum: 0.9}", "quorum": 2, "deadline_seconds": 60,
 }
 
 

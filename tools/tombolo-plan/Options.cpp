@@ -19,43 +19,16 @@ namespace {
 /// Options of the contract whose work comes later. They are known by name, so
 /// that a command line written for a later version fails for the right reason.
 struct Later {
-  std::optional<uint64_t> maxOverlap;
-  std::optional<std::string> profile, maxCompression;
-  std::optional<double> maxWanGbits, searchSeconds;
-  std::string objective = "throughput";
-  bool explain = false;
+  std::optional<std::string> profile;
 
   void add(CLI::App &app) {
-    app.add_option("--objective", objective,
-                   "throughput; cost is not there yet")
-        ->check(CLI::IsMember({"throughput", "cost"}));
-    app.add_option("--max-overlap", maxOverlap,
-                   "bound of the overlap steps; without effect as yet: "
-                   "plans have none unless the strategy says so");
-    app.add_option("--max-compression", maxCompression,
-                   "strongest compression between sites; without effect as "
-                   "yet: plans have none unless the strategy says so")
-        ->check(CLI::IsMember({"none", "bf16", "int8", "int4"}));
-    app.add_option("--max-wan-gbits", maxWanGbits, "(not there yet)");
-    app.add_option("--search-seconds", searchSeconds, "(not there yet)");
     app.add_option("--profile", profile, "(not there yet)");
-    app.add_flag("--explain", explain, "(not there yet)");
   }
 
   /// The option that is given and not there yet, or nothing.
   std::string asked() const {
-    if (objective != "throughput")
-      return "--objective " + objective;
-    // An upper bound that this version stays below anyway is no fault; one
-    // cannot ask for more by it.
-    if (maxWanGbits)
-      return "--max-wan-gbits";
-    if (searchSeconds)
-      return "--search-seconds";
     if (profile)
       return "--profile";
-    if (explain)
-      return "--explain";
     return "";
   }
 };
@@ -68,12 +41,13 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
   std::string emit;
   CLI::App app("plans the training of an ONNX model on the sites of a topology",
                "tombolo-plan");
-  app.add_option("model", options.model, "the ONNX file")->required();
-  app.add_option("--topology", options.topology, "sites.yaml")->required();
-  app.add_option("--global-batch", options.search.globalBatch,
-                 "samples per inner step over all islands")
-      ->required()
-      ->check(runtime::positiveNumber());
+  // Needed but with a saved problem; CLI11 says so itself.
+  std::vector<CLI::Option *> needed = {
+      app.add_option("model", options.model, "the ONNX file"),
+      app.add_option("--topology", options.topology, "sites.yaml")};
+  needed.push_back(app.add_option("--global-batch", options.search.globalBatch,
+                                  "samples per inner step over all islands")
+                       ->check(runtime::positiveNumber()));
   app.add_option("-o,--output", options.output, "the plan to write");
   app.add_option("--bind", options.import.bindings,
                  "NAME=SIZE of a symbolic dimension")
@@ -90,9 +64,10 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
       ->capture_default_str();
   app.add_option("--label", options.graph.label, "name of the labels")
       ->capture_default_str();
-  app.add_option("--dropout", options.graph.dropout,
-                 "ratio of all dropouts of the model, 0 for none; default: what "
-                 "the model says; tombolo-run --seed seeds the masks")
+  app.add_option(
+         "--dropout", options.graph.dropout,
+         "ratio of all dropouts of the model, 0 for none; default: what "
+         "the model says; tombolo-run --seed seeds the masks")
       ->check(CLI::Range(0.0, 0.999999));
   app.add_option("--loss-mask", options.graph.lossMask,
                  "input of the data with a weight for each label, e.g. "
@@ -114,10 +89,11 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
   CLI::Option *decay =
       app.add_option("--weight-decay", options.lowering.weightDecay,
                      "default: 0.01 for adamw, 0 for sgd");
-  app.add_option("--weight-decay-exclude", options.lowering.weightDecayExclude,
-                 "'vectors' (biases, scales of norms: parameters of one "
-                 "dimension), or a regular expression of names: parameters that "
-                 "do not decay; may be given several times; default: all decay")
+  app.add_option(
+         "--weight-decay-exclude", options.lowering.weightDecayExclude,
+         "'vectors' (biases, scales of norms: parameters of one "
+         "dimension), or a regular expression of names: parameters that "
+         "do not decay; may be given several times; default: all decay")
       ->take_all();
   real("--momentum", options.lowering.momentum, "sgd");
   app.add_option("--lr-schedule", options.lowering.schedule,
@@ -133,9 +109,10 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
                  "the learning rate is 0")
       ->check(runtime::positiveNumber(/*zero=*/true))
       ->capture_default_str();
-  app.add_option("--clip-grad-norm", options.lowering.clipGradientNorm,
-                 "scale the mean gradients of a step down to this norm over all "
-                 "parameters, e.g. 1.0; default: no bound")
+  app.add_option(
+         "--clip-grad-norm", options.lowering.clipGradientNorm,
+         "scale the mean gradients of a step down to this norm over all "
+         "parameters, e.g. 1.0; default: no bound")
       ->check(runtime::positiveNumber());
   app.add_option("--precision", options.lowering.precision, "f32 or bf16")
       ->check(CLI::IsMember({"f32", "bf16"}))
@@ -144,14 +121,44 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
                  "strategy.yaml, wholly or in part; default: search");
   app.add_flag("--baseline", options.search.baseline,
                "equivalent compute also for a wholly given strategy");
-  app.add_option("--max-inner-steps", options.search.innerSteps,
-                 "inner steps between two synchronisations, where the strategy "
-                 "does not say")
-      ->check(runtime::positiveNumber())
+  app.add_option("--objective", options.search.objective,
+                 "throughput, or cost: least seconds x price_per_hour of the "
+                 "chips used")
+      ->check(CLI::IsMember({"throughput", "cost"}))
       ->capture_default_str();
+  app.add_option(
+         "--max-inner-steps", options.search.maxInnerSteps,
+         "inner steps between two synchronisations at most; default: 64")
+      ->check(runtime::positiveNumber());
+  app.add_option("--max-overlap", options.search.maxOverlap,
+                 "inner steps that an exchange between sites may take while "
+                 "training goes on, at most; default: 5")
+      ->check(runtime::positiveNumber(/*zero=*/true));
+  app.add_option("--max-compression", options.search.maxCompression,
+                 "coarsest compression between sites; default: int8")
+      ->check(CLI::IsMember({"none", "bf16", "int8", "int4"}));
+  app.add_option(
+         "--max-wan-gbits", options.search.maxWanGbits,
+         "mean rate of all that goes between sites at most; default: as "
+         "the lines carry")
+      ->check(runtime::positiveNumber());
   app.add_option("--search-nodes", options.search.searchNodes,
-                 "bound of the search; 0: none")
-      ->capture_default_str();
+                 "nodes that the search of an island opens at most, for each "
+                 "batch; default: 400")
+      ->check(runtime::positiveNumber());
+  app.add_option(
+         "--search-seconds", options.search.searchSeconds,
+         "take the best found after so long, as after an interrupt; the "
+         "plan is then not the same each time")
+      ->check(runtime::positiveNumber());
+  app.add_flag("--explain", options.search.explain,
+               "say what limits the plan, what others there are, what more "
+               "memory or faster wires would buy; searches several times");
+  app.add_option("--dump-problem", options.search.dumpProblem,
+                 "write the planning problem to this file");
+  CLI::Option *saved = app.add_option(
+      "--problem", options.problem,
+      "plan a problem that --dump-problem wrote: the strategy alone, no plan");
   app.add_option("--json", options.json, "write the figures to this file");
   app.add_option("--emit", emit,
                  "stop there and print: graph, topo, dist, plan")
@@ -159,13 +166,24 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
   app.add_option("--dump-phases-to", options.dumpPhasesTo,
                  "folder for the IR after each pass");
   later.add(app);
+  for (CLI::Option *option : needed)
+    saved->excludes(option);
   try {
     app.parse(argc, argv);
+    for (CLI::Option *option : needed)
+      if (saved->count() == 0 && option->count() == 0)
+        throw CLI::RequiredError(option->get_name());
   } catch (const CLI::ParseError &error) {
     status = app.exit(error) == 0 ? 0 : 2;
     return std::nullopt;
   }
-  if (emit.empty() && options.output.empty()) {
+  if (!options.problem.empty() && !(emit.empty() && options.output.empty())) {
+    std::cerr << "tombolo-plan: error: a saved problem has no model to make a "
+                 "plan of; leave out -o and --emit\n";
+    status = 2;
+    return std::nullopt;
+  }
+  if (options.problem.empty() && emit.empty() && options.output.empty()) {
     std::cerr << "tombolo-plan: error: expected -o FILE or --emit LEVEL\n";
     status = 2;
     return std::nullopt;

@@ -22,6 +22,7 @@ enum class Emit { File, Graph, Topo, Dist, Plan };
 struct PlanOptions {
   std::string model;
   std::string topology;
+  std::string problem; // a saved one, in place of model and topology
   std::string output;
   std::string json;
   std::string dumpPhasesTo;

@@ -5,12 +5,14 @@
 //===----------------------------------------------------------------------===//
 
 #include "Options.h"
+#include "SavedProblem.h"
 
 #include "tombolo/Dialect/Dist/IR/Dist.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 #include "tombolo/Import/Topology.h"
 #include "tombolo/Import/YamlPlaces.h"
 #include "tombolo/InitAll.h"
+#include "tombolo/Support/Interrupt.h"
 #include "tombolo/Target/PlanExport.h"
 #include "tombolo/Target/PlanSummary.h"
 #include "tombolo/schema/plan.pb.h"
@@ -151,6 +153,7 @@ private:
     if (stopAt(Emit::Topo))
       return success();
 
+    endWorkOnInterrupt();
     if (failed(runPhase([&](OpPassManager &manager) {
           addStrategyPasses(manager, options.search, options.lowering);
         })))
@@ -159,6 +162,10 @@ private:
     if (failed(figures))
       return failure();
     found = std::move(*figures);
+    // Words for people, no part of what is planned.
+    if (auto text = dyn_cast_or_null<StringAttr>(
+            (*module)->removeAttr(dist::kExplanationAttr)))
+      explanation = text.str();
     if (failed(runPhase([&](OpPassManager &manager) {
           addDistPasses(manager, options.lowering);
         })))
@@ -255,6 +262,12 @@ private:
     if (failed(writeFiles(files, loc())))
       return failure();
     printPlanTable(llvm::outs(), best);
+    llvm::outs() << planning::proofLine(found) << "\n";
+    for (const std::string &line : planning::unusedChips(
+             topo::toTopology(topo::findTopology(*module)), best.strategy))
+      llvm::outs() << line << "\n";
+    if (!explanation.empty())
+      llvm::outs() << "\n" << explanation;
     return success();
   }
 
@@ -264,6 +277,7 @@ private:
   MLIRContext &context;
   OwningOpRef<ModuleOp> module;
   planning::SearchResult found;
+  std::string explanation;
   PhaseDump::State dump;
 };
 
@@ -274,6 +288,8 @@ int main(int argc, char **argv) {
   std::optional<PlanOptions> options = parseOptions(argc, argv, status);
   if (!options)
     return status;
+  if (!options->problem.empty())
+    return planSavedProblem(*options);
   DialectRegistry registry;
   registerAllDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);

@@ -46,10 +46,17 @@ void addGraphPasses(mlir::OpPassManager &manager,
 /// What the choice of a strategy needs to know.
 struct StrategyPipelineOptions {
   uint64_t globalBatch = 1; // samples per inner step over all islands
-  uint64_t innerSteps = 16; // where the strategy does not say
-  uint64_t searchNodes = 0; // 0: all
+  std::string objective = "throughput";
+  uint64_t maxInnerSteps = 0; // 0: the default, as below
+  int64_t maxOverlap = -1;
+  std::string maxCompression;
+  double maxWanGbits = 0;
+  uint64_t searchNodes = 0;
+  double searchSeconds = 0;
   std::string strategy;     // a strategy.yaml; empty: search
   bool baseline = false;    // equivalent compute also for a whole strategy
+  std::string dumpProblem;  // a file to write the planning problem to
+  bool explain = false;
 };
 
 /// Proves that an imported topology makes sense.

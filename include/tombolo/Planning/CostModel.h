@@ -24,7 +24,8 @@ struct MemoryUse {
   double feeds = 0;      // model inputs and labels
   double scratch = 0;    // gradients inside the stage, workspace
   /// On the host and not on the chip, so not in the total: what a rank that
-  /// talks to the parameter server keeps of the last global version.
+  /// talks to the parameter server keeps of the last global version, and of what
+  /// compression has lost.
   double host = 0;
 
   double total() const {
@@ -70,9 +71,16 @@ struct Prediction {
 };
 
 /// Roofline: max(FLOPs / (peak x efficiency), bytes / (bandwidth x
-/// efficiency)).
+/// efficiency)). On a chip whose overheads are known its kernels run one after
+/// the other instead: products by that roofline, all others by their bytes, and
+/// each with the overhead.
 double seconds(const Chip &chip, Precision precision, const Work &work,
                double samples);
+
+/// With collectives that take so long; at least as long as the host needs to
+/// start all of it.
+double functionSeconds(const Chip &chip, Precision precision, const Work &work,
+                       double samples, double exchangeSeconds);
 
 /// A kind's figures over so many chips, which `Problem::verify` has seen to be
 /// there.
@@ -160,8 +168,17 @@ bool shardsOptimizer(const Problem &problem, uint64_t replicas);
 /// What a stage may use of a chip's memory.
 double availableBytes(const Problem &problem, const Chip &chip);
 
+/// Seconds of a boundary tensor from replicas of `from` chips to replicas of
+/// `to`: `localBytes` on each chip that sends, of `wholeBytes` in all.
+double boundarySeconds(const Transfer &transfer, double wholeBytes,
+                       double localBytes, uint64_t from,
+                       const ReplicaChips &to);
+
 /// Foretells a strategy that `Problem::verify` accepts.
 Prediction evaluate(const Problem &problem, const Strategy &strategy);
+/// The same with islands that are foretold already: other servers are cheap.
+Prediction evaluate(const Problem &problem, const Strategy &strategy,
+                    const std::vector<IslandPrediction> &islands);
 IslandPrediction evaluateIsland(const Problem &problem,
                                 const Strategy &strategy, size_t island);
 

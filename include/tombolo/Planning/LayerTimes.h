@@ -68,7 +68,8 @@ Faults checkLayerTimes(const std::vector<LayerTimes> &rows,
 /// Turns the chips' rows into figures of the model's kinds of block, splitting
 /// kinds and runs where equal blocks were measured differently. A fault, and
 /// nothing done, where a row is of a block that the model does not have; paths
-/// are those of `Topology::check`. The problem has passed `check`.
+/// are those of `Topology::check`. The problem has passed `check`; its chips
+/// have no rows any more.
 Faults applyLayerTimes(Problem &problem);
 
 } // namespace tombolo::planning

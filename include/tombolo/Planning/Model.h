@@ -50,8 +50,11 @@ struct Exchange {
 /// What one function of a block does when called once, on one chip.
 struct Work {
   Affine flops; // multiplications and additions counted separately
-  Affine bytes; // read and written
+  Affine bytes; // read and written by matrix products
   std::array<Exchange, kCollectives> exchanges; // by Collective
+  Affine streamed; // bytes read and written by all other ops
+  Affine scores;   // of attention, backward counting twice
+  double ops = 0;  // that a chip is told to run
 
   Exchange &of(Collective collective) {
     return exchanges[static_cast<size_t>(collective)];
@@ -61,6 +64,8 @@ struct Work {
   }
   /// What a chip of `chips` sends, by rings.
   double sentBytes(uint64_t chips, double samples) const;
+  /// What one more sample costs: without what is there for none.
+  Work perSample() const;
   bool operator==(const Work &) const = default;
 };
 

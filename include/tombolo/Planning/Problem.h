@@ -19,12 +19,31 @@ struct TrainingOptions {
   uint64_t optimizerStateBytesPerParameter = 8;
 };
 
+/// What is made least: seconds per step, or those times the price per hour of
+/// the chips that are used.
+enum class Objective { Throughput, Cost };
+
 /// What the search may choose from, and what it assumes.
 struct Bounds {
-  uint64_t innerSteps = 16; // H where there is a server
-  Schedule schedule = Schedule::OneFOneB;
-  uint64_t candidates = 1;    // how many strategies to return, best first
-  uint64_t searchNodes = 0;   // splits to compute at most; 0: all
+  Objective objective = Objective::Throughput;
+  /// What the server may be given at most: as somebody said, else the default.
+  /// What is pinned beyond a default is kept, beyond what was said contradicts.
+  std::optional<uint64_t> innerSteps;     // H
+  std::optional<uint64_t> overlapSteps;   // inner steps
+  std::optional<Compression> compression; // the coarsest
+  uint64_t mostInnerSteps() const { return innerSteps.value_or(64); }
+  uint64_t mostOverlapSteps() const { return overlapSteps.value_or(5); }
+  Compression mostCompression() const {
+    return compression.value_or(Compression::Int8);
+  }
+  std::optional<double> wanGbits; // of synchronisation on any line, at most
+  /// Where it is not pinned; nothing: the search chooses.
+  std::optional<Schedule> schedule;
+  uint64_t candidates = 1;  // how many strategies to return, best first
+  uint64_t searchNodes = 0; // rows and stages to open at most; 0: the default
+  std::optional<double> searchSeconds; // then the best found so far
+  /// Also what supportedBySlice refuses (tests of the search alone).
+  bool unsupported = false;
   double memoryMargin = 0.02; // of a chip's memory, for fragmentation
   /// What a server takes in and gives out when the line is not the limit,
   /// bytes per second.

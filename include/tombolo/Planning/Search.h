@@ -1,13 +1,15 @@
 //===- Search.h - finding strategies --------------------------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_PLANNING_SEARCH_H
 #define TOMBOLO_PLANNING_SEARCH_H
 
 #include "tombolo/Planning/CostModel.h"
+
+#include <functional>
 
 namespace tombolo::planning {
 
@@ -59,10 +61,23 @@ struct Candidate {
 
 struct SearchResult {
   std::vector<Candidate> strategies; // best first
-  uint64_t candidates = 0;           // layouts whose time was computed
+  uint64_t candidates = 0;           // layouts that were looked at
   double lowerBound = 0;             // seconds per inner step
   bool optimal = false;              // the best meets the bound
-  Faults faults;                     // why there is none
+  /// Whether a limit of time or somebody's wish ended it: another run may find
+  /// something else.
+  bool timeEnded = false;
+  Faults faults; // why there is none
+};
+
+/// What others have to say in a search.
+struct SearchHooks {
+  /// Asked now and then; true: return the best found so far.
+  std::function<bool()> interrupted;
+  /// Puts the candidates (at most `Bounds::candidates`, best first by the cost
+  /// model) into the order in which they are returned, for instance by running
+  /// them on a virtual clock.
+  std::function<void(std::vector<Candidate> &)> rank;
 };
 
 /// Of the numbers at most `reach` from `exact` the `most` that have the highest
@@ -70,13 +85,22 @@ struct SearchResult {
 /// is below `exact`, and their sum below 2^62.
 std::vector<uint64_t> roundBatches(uint64_t exact, uint64_t reach, size_t most);
 
-/// Fills in what `pins` leave open: exhaustive over the sites used, data
-/// parallel and pipeline degree and microbatch inside each site, the split by
-/// `splitBlocks`, the batch by `shareBatch`, a parameter server between sites.
-/// Deterministic. The problem must have passed `check`. Only strategies that
-/// can be lowered are returned (see supportedBySlice); where all that the pins
-/// allow cannot, `faults` say so.
-SearchResult search(const Problem &problem, const StrategyPins &pins);
+/// Fills in what `pins` leave open: islands, shares of the batch, layouts, the
+/// parameter server (docs/Planning.md has the space and the algorithm). The
+/// same problem gives the same strategies unless time ended it. The problem
+/// must have passed `check`. Only strategies that can be lowered are returned
+/// (see supportedBySlice); where all that the pins allow cannot, `faults` say
+/// so.
+SearchResult search(const Problem &problem, const StrategyPins &pins,
+                    const SearchHooks &hooks = {});
+
+/// One line for each pool that has chips in no stage: how many, and why.
+std::vector<std::string> unusedChips(const Topology &topology,
+                                     const Strategy &strategy);
+
+/// What is proved of the best strategy: `optimal: lower bound = found`, or how
+/// far the lower bound is.
+std::string proofLine(const SearchResult &result);
 
 /// Sets the two equivalent-compute figures of a prediction (see the design's
 /// definition; docs/Planning.md has the formula).

@@ -30,6 +30,8 @@ struct ShardingDemand {
   /// chips meet.
   bool wholeBoundaries = false;
   std::string path; // in `strategy.yaml`
+  /// Nobody asked for it: where nothing can be split it is left out.
+  bool isCandidate = false;
 
   /// The price of a byte that is kept: the time to read it once.
   double secondsPerByte() const { return 1 / bytesPerSecond; }
@@ -38,8 +40,10 @@ struct ShardingDemand {
 };
 
 /// One for each degree above 1 that the pins name, by rising degree: costs are
-/// those of the first stage that has it. Pools and chips that do not exist are
-/// left out; `search` reports them.
+/// those of the first stage that has it. Where stages are left to the search,
+/// also for each degree that divides the chips of a pool's nodes: costs are those
+/// of the first such pool, for one sample, with a few microbatches in flight.
+/// Pools and chips that do not exist are left out; `search` reports them.
 std::vector<ShardingDemand> shardingDemands(const Problem &problem,
                                             const StrategyPins &pins);
 

@@ -193,9 +193,9 @@ struct StrategyPins {
 /// A strategy as pins that leave nothing open.
 StrategyPins pinsOf(const Strategy &strategy);
 
-/// What a strategy asks for that cannot be lowered yet: interleaved and
-/// zero-bubble schedules, several pools in one stage, partial recomputation,
-/// islands over several sites, several fragments, compression, overlap, backups.
+/// What a strategy asks for that cannot be lowered or run yet: replicas of one
+/// stage with unequal `tensor_parallel`, an island's own `inner_steps`, several
+/// fragments, compression, overlap, backups.
 /// Empty: all of it can.
 Faults supportedBySlice(const Strategy &strategy);
 

@@ -23,6 +23,38 @@ namespace tombolo::planning {
 enum class Precision { F32, BF16 };
 const char *name(Precision precision);
 
+/// What a step costs beyond what peak rates foretell: constants of a chip with
+/// the software that drives it (docs/Profiles.md).
+struct Overheads {
+  double launchUs = 0;     // of the host, to start an op on the chip
+  double kernelUs = 0;     // of the chip, for each op
+  double scoreBytes = 0;   // moved for each score of attention
+  double transferUs = 0;   // of the chip, for each boundary tensor sent
+  double stepMs = 0;       // once an inner step
+  double exposedReduction = 1; // part of a gradient reduction not hidden
+  /// Blocks that were seen to take `ratio` of what all this says.
+  struct Correction {
+    uint64_t tensorParallel = 1;
+    double gflops = 0;  // of the block's forward call on one chip
+    double mbytes = 0;  // of what it hands on
+    double ratio = 1;
+    bool operator==(const Correction &) const = default;
+  };
+  std::vector<Correction> corrections;
+
+  /// The figures but the corrections, in the order above, and back.
+  static constexpr size_t kFigures = 6;
+  std::vector<double> figures() const;
+  void setFigures(const std::vector<double> &figures);
+
+  /// The ratio for a block: the nearest corrections of that number of chips,
+  /// falling off to 1 within about a quarter of either figure.
+  double correction(uint64_t tensorParallel, double flops, double bytes) const;
+  /// No block's ratio is less.
+  double leastCorrection() const;
+  bool operator==(const Overheads &) const = default;
+};
+
 /// A type of chip. Figures are those of the data sheet, in its units.
 struct Chip {
   std::string name;
@@ -33,6 +65,7 @@ struct Chip {
   double matmulEfficiency = 1; // fraction of the peak that is reached
   double memoryEfficiency = 1;
   std::optional<double> pricePerHour;
+  Overheads overheads = {};
   /// Measured on this type of chip with the model that is planned, if any.
   std::vector<LayerTimes> layerTimes = {};
 

@@ -26,15 +26,11 @@ static Affine bytesOf(Type type) {
 }
 
 static planning::Work workOf(func::FuncOp function) {
-  graph::OpCost one, two;
+  WorkSum sum;
   function.walk([&](graph::CostOpInterface op) {
-    one += op.getCost(1);
-    two += op.getCost(2);
+    sum.add(op, op.getCost(1), op.getCost(2));
   });
-  return {lineThrough(one.flops, two.flops),
-          lineThrough(one.bytesRead + one.bytesWritten,
-                      two.bytesRead + two.bytesWritten),
-          {}};
+  return sum.get();
 }
 
 static double workspaceBytes(func::FuncOp function, int64_t batch) {

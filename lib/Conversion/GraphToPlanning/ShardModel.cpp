@@ -303,6 +303,8 @@ tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
     if (failed(builder.build(pins, own))) {
       if (own.empty())
         return failure();
+      if (demand.isCandidate)
+        continue;
       for (planning::Fault &fault : own)
         faults.push_back(
             {fault.path.empty() ? demand.path : fault.path, fault.message});
@@ -313,6 +315,8 @@ tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
       return module.emitError("sharding problem: ")
              << fault.path << ": " << fault.message;
     auto solution = planning::solveSharding(problem);
+    if (!solution && demand.isCandidate)
+      continue;
     if (!solution) {
       faults.push_back({demand.path,
                         "what is pinned leaves no sharding over " +

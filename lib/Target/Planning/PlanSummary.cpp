@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Target/PlanSummary.h"
+#include "YamlText.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/Format.h"
@@ -334,34 +335,6 @@ void tombolo::writeSummaryJson(raw_ostream &os, const SearchResult &result,
 //===----------------------------------------------------------------------===//
 // YAML
 //===----------------------------------------------------------------------===//
-
-/// A name that reads back as the same text.
-static std::string scalar(StringRef text) {
-  // Digits and words like `null` would be read as something else elsewhere.
-  bool plain = !text.empty() && isAlpha(text.front()) &&
-               all_of(text,
-                      [](char c) {
-                        return isAlnum(c) || c == '-' || c == '_' || c == '/';
-                      }) &&
-               yaml::needsQuotes(text) == yaml::QuotingType::None;
-  if (plain)
-    return text.str();
-  return "\"" + yaml::escape(text) + "\"";
-}
-
-static std::string real(double value) {
-  std::string text;
-  raw_string_ostream(text) << format("%.17g", value);
-  // The shortest that reads back the same.
-  for (int digits = 1; digits < 17; ++digits) {
-    std::string shorter;
-    raw_string_ostream(shorter) << format("%.*g", digits, value);
-    double back = 0;
-    if (to_float(shorter, back) && back == value)
-      return shorter;
-  }
-  return text;
-}
 
 static std::string stateText(const ShardingState &state) {
   if (!state.dim)

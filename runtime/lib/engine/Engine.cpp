@@ -61,6 +61,7 @@ bool CompiledProgram::add(
     Code code{Code::LoopBegin};
     code.variable = loop.variable();
     code.count = loop.count();
+    code.first = loop.has_first() ? &loop.first() : nullptr;
     to.push_back(code);
     bool inner = add(loop.body(), lane, to);
     if (to.size() == begin + 1) { // nothing of this lane inside
@@ -112,6 +113,10 @@ bool Engine::anyActive(const std::vector<Code> &code, std::uint32_t begin,
 }
 
 /// Moves the lane to its next instruction that is to run.
+std::int64_t Engine::firstOf(const Code &loop, const Cursor &cursor) {
+  return loop.first ? evaluate(*loop.first, cursor.variables) : 0;
+}
+
 void Engine::settle(Lane lane) {
   Cursor &cursor = cursors[indexOf(lane)];
   const std::vector<Code> &code = this->code(lane);
@@ -124,7 +129,7 @@ void Engine::settle(Lane lane) {
       ++cursor.at;
       break;
     case Code::LoopBegin:
-      cursor.variables[here.variable] = 0;
+      cursor.variables[here.variable] = firstOf(here, cursor);
       // A loop in which nothing runs is not counted through.
       if (here.guarded && !anyActive(code, cursor.at, here.other))
         cursor.at = here.other + 1;
@@ -132,8 +137,8 @@ void Engine::settle(Lane lane) {
         ++cursor.at;
       break;
     case Code::LoopEnd:
-      if (static_cast<std::uint64_t>(++cursor.variables[here.variable]) <
-          here.count)
+      if (static_cast<std::uint64_t>(++cursor.variables[here.variable] -
+                                     firstOf(here, cursor)) < here.count)
         cursor.at = here.other + 1;
       else
         ++cursor.at;

@@ -259,7 +259,7 @@ public:
         if (i.has_guard())
           guards.insert({i.guard().modulus(), i.guard().remainder()});
       });
-    constexpr std::size_t kMaxGuards = 64;
+    constexpr std::size_t kMaxGuards = 256;
     if (guards.size() > kMaxGuards)
       throw Error("island ", islandIndex, ": expected at most ", kMaxGuards,
                   " different guards, got ", guards.size());

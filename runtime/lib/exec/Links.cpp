@@ -144,6 +144,21 @@ void Links::barrier() {
     island->barrier();
 }
 
+/// Down a binary tree.
+bool Links::fromFirst(bool mine) {
+  Communicator *island = wholeIsland();
+  if (!island)
+    return mine;
+  std::byte answer{mine};
+  int self = island->rank();
+  if (self > 0)
+    island->receive((self - 1) / 2, 0, {&answer, 1});
+  for (int child : {2 * self + 1, 2 * self + 2})
+    if (child < island->size())
+      island->send(child, 0, {&answer, 1});
+  return answer != std::byte{0};
+}
+
 bool Links::agree(std::uint64_t number) {
   Communicator *island = wholeIsland();
   if (!island)

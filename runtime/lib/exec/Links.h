@@ -33,6 +33,8 @@ public:
   void collective(const plan::v1::Collective &collective, std::byte *data);
   /// Over the island.
   void barrier();
+  /// What rank 0 of the island says; all call it together.
+  bool fromFirst(bool mine);
   /// Whether all ranks of the island, which call it together, have the same
   /// number.
   bool agree(std::uint64_t number);

@@ -76,6 +76,7 @@ private:
             std::span<const std::int64_t> variables);
   void load(const Load &load, std::span<const std::int64_t> variables);
   void stamp(const Stamp &stamp, std::span<const std::int64_t> variables);
+  void apply(std::uint32_t fragment);
 
   // Around steps.
   void report(std::uint64_t step, double seconds);
@@ -416,7 +417,7 @@ void Rank::Impl::execute(const Instruction &instruction,
     return exchange->beginPush(instruction.push().fragment(),
                                finishing ? currentStep : currentStep + 1);
   case Instruction::kApply:
-    return exchange->apply(instruction.apply().fragment());
+    return apply(instruction.apply().fragment());
   default:
     throw Error(Status::Failed, "an instruction without action");
   }
@@ -484,6 +485,22 @@ void Rank::Impl::stamp(const Stamp &stamp,
                           evaluate(stamp.block(), variables, self)};
   device.copyToDevice(at(stamp.address(), variables),
                       std::as_bytes(std::span(words)));
+}
+
+void Rank::Impl::apply(std::uint32_t fragment) {
+  if (exchange->apply(fragment, finishing ? currentStep : currentStep + 1) !=
+      Exchange::Applied::Reset)
+    return;
+  for (const LocalParameter &parameter : parameters) {
+    if (!parameter.trainable || parameter.fragment != fragment)
+      continue;
+    for (const StateRegion &state : program.states()) {
+      ParameterPart part = statePart(program, state, parameter, self.replica);
+      std::vector<float> zeros(part.parameter.localElements);
+      if (!zeros.empty())
+        putFloats(part.address, zeros);
+    }
+  }
 }
 
 // --------------------------------------------------------------- around steps
@@ -556,7 +573,8 @@ void Rank::Impl::evaluateHeldOut(LaneRunner &lanes, std::uint64_t stepsDone) {
   events.evaluation(metrics);
 }
 
-/// With a server only where the local parameters are the global ones.
+/// With a server only where the local parameters are the global ones: at the
+/// end alone when there are several fragments or training goes on meanwhile.
 bool Rank::Impl::isCheckpointStep(std::uint64_t stepsDone) const {
   if (options.checkpointDir.empty())
     return false;
@@ -566,6 +584,8 @@ bool Rank::Impl::isCheckpointStep(std::uint64_t stepsDone) const {
   if (every == 0 || every >= options.steps)
     return false;
   if (plan.has_server()) {
+    if (plan.server().fragments() > 1 || plan.server().overlap_steps() > 0)
+      return false;
     std::uint64_t round = plan.server().inner_steps();
     if (__builtin_mul_overflow(every / round + (every % round != 0), round,
                                &every))
@@ -665,12 +685,25 @@ void Rank::Impl::run() {
       std::uint64_t stepsDone = currentStep + 1;
       if (isEvaluationStep(stepsDone))
         evaluateHeldOut(lanes, stepsDone);
-      if (stepsDone < options.steps && isCheckpointStep(stepsDone))
+      if (stepsDone == options.steps)
+        continue;
+      bool end =
+          options.endRequested && links->fromFirst(options.endRequested());
+      if (isCheckpointStep(stepsDone) ||
+          (end && !options.checkpointDir.empty()))
         saveCheckpoint(stepsDone);
+      if (!end)
+        continue;
+      links->barrier();
+      if (options.rank == 0 && events.stopped)
+        events.stopped(stepsDone);
+      return;
     }
     finishing = true;
     if (firstStep < options.steps)
       lanes.run(Phase::Finish, currentStep);
+    if (exchange)
+      exchange->end(currentStep);
     if (isCheckpointStep(options.steps) && loadedStep < options.steps)
       saveCheckpoint(options.steps);
     // Nobody closes its connections while another still waits on them.

@@ -41,11 +41,19 @@ std::vector<LocalParameter> expandParameters(const Program &program,
       slice.clear_tensor_stride();
     }
     parameter.trainable = family.trainable();
-    parameter.fragment = family.fragment();
     parameter.owner = family.owner();
+    // Members of the families' fragments that are still to come.
+    auto fragment = family.fragments().begin();
+    std::uint64_t left = family.fragments_size() ? fragment->count() : 0;
     for (std::uint64_t i = 0; i < family.count(); ++i) {
       parameter.name = nameAt(family.names(), i);
       parameter.initializer = nameAt(family.initializers(), i);
+      while (left == 0 && fragment != family.fragments().end())
+        left = ++fragment == family.fragments().end() ? 0 : fragment->count();
+      if (left > 0) {
+        parameter.fragment = fragment->fragment();
+        --left;
+      }
       parameter.address = family.address() + i * family.stride();
       all.push_back(parameter);
     }

@@ -119,6 +119,11 @@ void validateIsland(const Plan &plan, const Island &island,
                 " is no multiple of microbatch ", island.microbatch());
   if (island.stages_size() == 0)
     throw Error(place, ": has no stages");
+  if (island.inner_steps() > kMaxCount ||
+      (island.inner_steps() > 0 &&
+       (!plan.has_server() ||
+        plan.server().overlap_steps() >= island.inner_steps())))
+    throw Error(place, ": unusable inner_steps ", island.inner_steps());
   if (island.batch() / island.microbatch() >
       kMaxWork / static_cast<unsigned>(island.stages_size()))
     throw Error(place, ": ", island.batch() / island.microbatch(),
@@ -252,6 +257,12 @@ void validatePlan(const Plan &plan) {
     validateProgram(plan, plan.programs(i), uses[static_cast<std::size_t>(i)],
                     "program " + std::to_string(i) + " '" +
                         plan.programs(i).name() + "'");
+  if (plan.has_topology())
+    validateTopology(plan);
+  for (int i = 0; i < plan.programs_size(); ++i)
+    validateSegmentSeconds(plan, plan.programs(i),
+                           "program " + std::to_string(i) + " '" +
+                               plan.programs(i).name() + "'");
   for (int i = 0; i < plan.islands_size(); ++i)
     validateOwners(plan, static_cast<std::uint32_t>(i));
   for (int i = 0; i < plan.programs_size(); ++i)

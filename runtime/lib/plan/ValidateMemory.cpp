@@ -191,9 +191,18 @@ void validateMemory(const Plan &plan, const Program &program,
         }
       std::uint32_t fragments =
           plan.has_server() ? plan.server().fragments() : 1;
-      if (family.fragment() >= fragments)
-        throw Error(at, ": fragment ", family.fragment(),
-                    " does not exist, there are ", fragments);
+      std::uint64_t members = 0;
+      for (const FragmentMembers &some : family.fragments()) {
+        if (some.fragment() >= fragments)
+          throw Error(at, ": fragment ", some.fragment(),
+                      " does not exist, there are ", fragments);
+        members += some.count();
+      }
+      if (family.fragments_size() > 0 && members != family.count())
+        throw Error(at, ": its fragments have ", members,
+                    " parameters, expected ", family.count());
+    } else if (family.fragments_size() > 0) {
+      throw Error(at, ": is frozen, but in a fragment");
     }
     for (std::uint64_t k = 0; k < family.count(); ++k)
       if (!seen.insert(nameAt(family.names(), k)).second)
@@ -206,16 +215,26 @@ void validateHostBytes(const Plan &plan, const Program &program,
                        const std::string &place) {
   std::uint64_t host = 0;
   for (const LocalParameter &parameter : expandParameters(program)) {
-    if (!plan.has_server() || !parameter.trainable || !parameter.owner)
+    if (!plan.has_server() || !parameter.trainable)
       continue;
-    host += parameter.localElements * 4;
+    bool compressed =
+        plan.server().compression() != Server::COMPRESSION_NONE &&
+        plan.server().compression() != Server::COMPRESSION_UNSPECIFIED;
+    bool trainsOn =
+        plan.server().overlap_steps() > 0 ||
+        plan.server().quorum() < static_cast<unsigned>(plan.islands_size());
+    host += parameter.localElements *
+            (8 + (trainsOn ? 4 : 0) + (parameter.owner && compressed ? 8 : 0));
     if (host > kMaxBytes)
-      throw Error(place, ": owns too many elements");
+      throw Error(place, ": holds too many elements");
   }
   if (program.host_bytes() != host)
-    throw Error(place, ": expected host_bytes of ", host,
-                " (4 for each element that it owns, with a server), got ",
-                program.host_bytes());
+    throw Error(
+        place, ": expected host_bytes of ", host,
+        " (with a server 8 for each trainable element, 4 more when training "
+        "goes on during an exchange, and 8 more for each that it owns when "
+        "pushes are compressed), got ",
+        program.host_bytes());
 }
 
 namespace {

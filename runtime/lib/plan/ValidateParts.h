@@ -57,7 +57,7 @@ struct Span {
 /// What an expression may stand on: the loops around it, and where the ranks
 /// that run it stand (absent: it must not name that).
 struct Scope {
-  std::map<std::uint32_t, std::uint64_t> loops; // counts
+  std::map<std::uint32_t, Span> loops; // values, by variable
   std::optional<Span> tensorIndex;
   std::optional<Span> replica;
 };
@@ -99,6 +99,13 @@ Span replicas(const std::vector<ProgramUse> &uses);
 void validateProgram(const Plan &plan, const plan::v1::Program &program,
                      const std::vector<ProgramUse> &uses,
                      const std::string &place);
+
+/// `Plan.topology`, and that every rank has a chip in it.
+void validateTopology(const Plan &plan);
+
+/// `Program.segment_seconds`: with a topology, one for each segment called.
+void validateSegmentSeconds(const Plan &plan, const plan::v1::Program &program,
+                            const std::string &place);
 
 /// Parameter families, slices, regions and states of one program.
 void validateMemory(const Plan &plan, const plan::v1::Program &program,

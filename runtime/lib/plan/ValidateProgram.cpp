@@ -168,10 +168,19 @@ private:
     if (!variables.insert(loop.variable()).second)
       throw Error(place, ": loop variable ", loop.variable(),
                   " stands twice in the program");
+    std::uint64_t first = 0, last = 0;
+    if (loop.has_first()) {
+      Extremes e = extremes(loop.first(), here(), place + ": loop: first");
+      if (e.low < 0 || e.high > static_cast<std::int64_t>(kMaxCount))
+        throw Error(place, ": a loop that begins at ", e.low, " to ", e.high,
+                    ", expected 0 to ", kMaxCount);
+      first = static_cast<std::uint64_t>(e.low);
+      last = static_cast<std::uint64_t>(e.high);
+    }
     if (iterations > kMaxWork / loop.count())
       throw Error(place, ": the loops around run more than ", kMaxWork,
                   " times");
-    ranks.loops[loop.variable()] = loop.count();
+    ranks.loops[loop.variable()] = {first, last + loop.count() - 1};
     body(loop.body(), place + ".loop", depth + 1, iterations * loop.count());
     ranks.loops.erase(loop.variable());
   }
@@ -512,7 +521,7 @@ Extremes extremes(const Expr &expr, const Scope &scope,
       if (loop == scope.loops.end())
         throw Error(place, ": variable ", term.variable(),
                     " belongs to no loop around");
-      span.last = loop->second - 1;
+      span = loop->second;
       break;
     }
     case COORDINATE_TENSOR_INDEX:

@@ -1,4 +1,4 @@
-//===- ExchangeClient.cpp - a rank's connection to the server -------------===//
+//===- ExchangeClient.cpp - a rank's part in the outer steps --------------===//
 //
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
@@ -8,19 +8,14 @@
 
 #include "tombolo/runtime/server/ExchangeClient.h"
 
-#include "Watchdog.h"
-#include "Wire.h"
+#include "HeldTensor.h"
+#include "ServerClient.h"
 
 #include "tombolo/runtime/Error.h"
-#include "tombolo/runtime/File.h"
-#include "tombolo/runtime/Transport.h"
-
-#include "tombolo/schema/server.grpc.pb.h"
-
-#include <grpcpp/create_channel.h>
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <mutex>
 #include <optional>
@@ -30,32 +25,6 @@ using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
 
 namespace {
-
-constexpr std::size_t kChunkElements = kChunkBytes / sizeof(float);
-
-/// The connection failed, not the request: worth another try.
-bool isTransient(grpc::StatusCode code) {
-  return code == grpc::StatusCode::UNAVAILABLE ||
-         code == grpc::StatusCode::DEADLINE_EXCEEDED ||
-         code == grpc::StatusCode::CANCELLED; // by a watchdog, of either side
-}
-
-/// One tensor of this rank.
-struct Held {
-  ExchangeTensor tensor;
-  std::uint64_t elements = 0; ///< held here
-  /// Of owned tensors. Before the first version of a resumed run is there: the
-  /// momentum to start with, so that nothing is held twice.
-  std::vector<float> base;
-  std::uint64_t momentumGiven = 0; ///< elements of it
-};
-
-/// Elements of one tensor of this rank, in the order in which they lie here.
-struct Piece {
-  std::size_t tensor = 0;
-  std::uint64_t first = 0;
-  std::uint64_t count = 0;
-};
 
 /// What a tensor's local elements first ... first + count are in the whole.
 std::vector<ElementRange> cut(const std::vector<ElementRange> &ranges,
@@ -87,493 +56,565 @@ std::vector<ElementRange> cut(const std::vector<ElementRange> &ranges,
   return pieces;
 }
 
+/// Elements that are copied out of the arena at a time; whole blocks of the
+/// codec.
+constexpr std::uint64_t kPiece = 1 << 16;
+static_assert(kPiece % kCodecBlock == 0);
+
+/// A push that is on its way, and what comes back.
+struct InFlight {
+  // Set before the thread starts.
+  std::uint64_t base = 0; ///< version and round
+  std::uint64_t step = 0; ///< inner steps done
+  std::uint64_t innerSteps = 0;
+  std::vector<std::byte> encoded;
+  /// By tensor of the fragment. `atPush`: local then, when training goes on
+  /// meanwhile; `errorBefore`: the error feedback, should the push not count.
+  std::vector<std::vector<float>> atPush, errorBefore;
+
+  // Set by the thread.
+  Receipt receipt;
+  std::vector<std::vector<std::byte>> updates; ///< from `base` on
+  std::vector<std::byte> state;                ///< or the version as a whole
+  std::exception_ptr failure;
+
+  std::thread thread;
+};
+
 class RankExchange final : public Exchange {
 public:
   RankExchange(ExchangeOptions given, std::vector<ExchangeTensor> tensors,
                ArenaAccess access);
+  ~RankExchange() override;
 
   std::uint64_t begin(std::uint64_t stepsDone) override;
   void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) override;
-  void apply(std::uint32_t fragment) override;
+  Applied apply(std::uint32_t fragment, std::uint64_t stepsDone) override;
+  void end(std::uint64_t stepsDone) override;
   void outerMomentum(std::size_t tensor, std::uint64_t first,
                      std::span<float> to) override;
   void setOuterMomentum(std::size_t tensor, std::uint64_t first,
                         std::span<const float> from) override;
-  void abort() noexcept override;
+  void abort() noexcept override { client.abort(); }
 
 private:
-  using Source =
-      std::function<void(Held &, std::uint64_t first, std::span<float>)>;
-  using Sink = std::function<void(std::size_t tensor, std::uint64_t first,
-                                  std::span<const float>)>;
-
-  void fill(wire::Sender &sender) const;
-  /// Runs `attempt` (-> grpc::Status) until it succeeds, is refused for good,
-  /// or `retrySeconds` have passed. `what` names it in errors.
-  template <typename Attempt> void retry(const char *what, Attempt attempt);
-  /// Sends the owned elements of a fragment; `source` gives the values.
-  void push(wire::PushHeader header, const Source &source);
-  grpc::Status pushOnce(const wire::PushHeader &header, const Source &source,
-                        wire::PushReply &reply);
-  /// Waits until the fragment has reached the version; returns the newest.
-  std::uint64_t waitFor(std::uint32_t fragment, std::uint64_t version);
-  /// Fetches `pieces` of `version`.
-  void pull(std::uint32_t fragment, std::uint64_t version, bool momentum,
-            const std::vector<Piece> &pieces, const Sink &sink);
-  grpc::Status pullOnce(const wire::PullRequest &request,
-                        const std::vector<Piece> &pieces, const Sink &sink);
-  void install(std::uint32_t fragment, std::uint64_t version);
-  void readArena(const Held &held, std::uint64_t first, std::span<float> to);
-  std::vector<std::size_t> tensorsOf(std::uint32_t fragment, bool owned) const;
-
-  /// Makes a context that `abort` can cancel, for as long as it lives.
-  class Call {
-  public:
-    explicit Call(RankExchange &exchange);
-    ~Call();
-    grpc::ClientContext context;
-
-    /// Something has moved.
-    void touch() { watch.touch(); }
-
-  private:
-    RankExchange &exchange;
-    Watchdog::Watch watch;
+  struct Fragment {
+    std::vector<HeldTensor *> tensors;
+    std::uint64_t version = 0;   ///< what `base` is
+    std::uint64_t stepsDone = 0; ///< that no later delta contains
+    bool reset = false;          ///< to be told by the next `apply`
+    std::unique_ptr<InFlight> flight;
   };
 
-  [[noreturn]] void fail(const char *what, const grpc::Status &status) const;
-  [[noreturn]] void fail(const char *what, wire::Outcome outcome,
-                         const std::string &message) const;
+  Fragment &known(std::uint32_t fragment, const char *what);
+  void beginStart(std::uint64_t version);
+  void pushStart(std::uint32_t fragment, std::uint64_t version, bool momentum,
+                 bool isMomentum);
+  void startPush(std::uint32_t number, std::uint64_t stepsDone, bool trainsOn);
+  /// The life of a push's thread.
+  void follow(std::uint32_t number, InFlight &flight);
+  /// Fetches what leads from `from` to `to`: updates, or the whole state.
+  void fetch(std::uint32_t number, std::uint64_t from, std::uint64_t to,
+             InFlight &into);
+  /// base := the version that `flight` has fetched.
+  void advance(HeldTensor &held, std::size_t index, const InFlight &flight);
+  std::vector<std::byte> pullBytes(std::uint32_t number, std::uint64_t version,
+                                   wire::PullRequest::What what, bool &kept);
+  std::uint64_t newestVersion(std::uint32_t number);
+  void settle(std::uint32_t number, std::uint64_t stepsDone);
+
+  void readArena(const HeldTensor &held, std::uint64_t first,
+                 std::span<float> to) {
+    arena.read(held.tensor.address + first * sizeof(float),
+               std::as_writable_bytes(to));
+  }
+  void writeArena(const HeldTensor &held, std::uint64_t first,
+                  std::span<const float> from) {
+    arena.write(held.tensor.address + first * sizeof(float),
+                std::as_bytes(from));
+  }
+  void installBase(const HeldTensor &held) { writeArena(held, 0, held.base); }
 
   const ExchangeOptions options;
   ArenaAccess arena;
-  std::vector<Held> tensors;
-  std::unique_ptr<wire::ParameterServer::Stub> stub;
-
-  struct FragmentProgress {
-    std::uint64_t version = 0;   ///< what `base` is
-    std::uint64_t stepsDone = 0; ///< at the last push
-    bool pushed = false;         ///< and not yet applied
-  };
-  std::vector<FragmentProgress> progress;
+  std::vector<HeldTensor> tensors;
+  std::vector<Fragment> fragments;
   bool begun = false;
-  Watchdog watchdog;
+  ServerClient client;
 
-  std::mutex callMutex; // guards the two below
-  grpc::ClientContext *running = nullptr;
-  bool aborted = false;
+  // The island's heartbeat, from its rank 0.
+  std::mutex heartMutex;
+  std::condition_variable heartStops;
+  bool stopping = false;
+  std::thread heart;
 };
-
-RankExchange::Call::Call(RankExchange &exchange)
-    : exchange(exchange),
-      watch(exchange.watchdog, [this] { context.TryCancel(); }) {
-  std::lock_guard lock(exchange.callMutex);
-  exchange.running = &context;
-  if (exchange.aborted)
-    context.TryCancel();
-}
-
-RankExchange::Call::~Call() {
-  std::lock_guard lock(exchange.callMutex);
-  exchange.running = nullptr;
-}
 
 RankExchange::RankExchange(ExchangeOptions given,
                            std::vector<ExchangeTensor> list, ArenaAccess access)
     : options(std::move(given)), arena(std::move(access)),
-      progress(options.fragments), watchdog(options.idleSeconds) {
-  if (!isLocalAddress(options.server))
-    throw Error("server address '", options.server,
-                "': expected a loopback address with a port or unix:PATH");
-  for (ExchangeTensor &tensor : list) {
-    Held held;
-    for (const ElementRange &range : tensor.ranges) {
-      auto count = checkedElements(range, tensor.elements);
-      if (!count)
-        throw Error("tensor '", tensor.name, "': a range with begin ",
-                    range.begin, " and length ", range.length,
-                    " does not lie in its ", tensor.elements, " elements");
-      held.elements += *count;
-    }
-    if (tensor.fragment >= options.fragments || held.elements == 0)
-      throw Error("tensor '", tensor.name, "': expected a fragment below ",
-                  options.fragments, " and some elements, got fragment ",
-                  tensor.fragment, " and ", held.elements, " elements");
-    held.tensor = std::move(tensor);
-    tensors.push_back(std::move(held));
-  }
-  prepareGrpc();
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
-  // A server's machine that vanishes without a word is noticed.
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20000);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-  // Proxies named in the environment are for the way out, not for loopback.
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  // Several ranks in one process (tests) do not share a connection.
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  stub = wire::ParameterServer::NewStub(grpc::CreateCustomChannel(
-      options.server, grpc::InsecureChannelCredentials(), arguments));
-}
-
-void RankExchange::abort() noexcept {
-  std::lock_guard lock(callMutex);
-  aborted = true;
-  if (running)
-    running->TryCancel();
-}
-
-void RankExchange::fail(const char *what, const grpc::Status &status) const {
-  throw Error(Status::Failed, "parameter server at ", options.server, ": ",
-              what, " of rank ", options.rank, " of island ", options.island,
-              " failed: ", status.error_message());
-}
-
-void RankExchange::fail(const char *what, wire::Outcome outcome,
-                        const std::string &message) const {
-  throw Error(Status::Failed, "parameter server at ", options.server,
-              " refused the ", what, " of rank ", options.rank, " of island ",
-              options.island, " (", name(fromWire(outcome)), "): ", message);
-}
-
-void RankExchange::fill(wire::Sender &sender) const {
-  sender.set_run_id(options.runId);
-  sender.set_plan_checksum(options.planChecksum);
-  sender.set_island(options.island);
-  sender.set_incarnation(options.incarnation);
-  sender.set_rank(options.rank);
-}
-
-template <typename Attempt>
-void RankExchange::retry(const char *what, Attempt attempt) {
-  using Clock = std::chrono::steady_clock;
-  // From the first failure on: an attempt may take long and be well.
-  std::optional<Clock::time_point> end;
-  auto pause = std::chrono::milliseconds(50);
-  while (true) {
-    grpc::Status status = attempt();
-    if (status.ok())
-      return;
-    {
-      std::lock_guard lock(callMutex);
-      if (aborted) // what made somebody abort explains more
-        throw PeerError("the exchange with the parameter server was aborted");
-    }
-    if (!end)
-      end = Clock::now() +
-            std::chrono::duration_cast<Clock::duration>(
-                std::chrono::duration<double>(options.retrySeconds));
-    if (!isTransient(status.error_code()) || Clock::now() >= *end)
-      fail(what, status);
-    std::this_thread::sleep_for(pause);
-    pause = std::min(2 * pause, std::chrono::milliseconds(1000));
+      fragments(options.fragments), client(options) {
+  for (ExchangeTensor &tensor : list)
+    tensors.emplace_back(std::move(tensor), options.compression);
+  for (HeldTensor &held : tensors) {
+    if (held.tensor.fragment >= options.fragments)
+      throw Error("tensor '", held.tensor.name, "': expected a fragment below ",
+                  options.fragments, ", got ", held.tensor.fragment);
+    fragments[held.tensor.fragment].tensors.push_back(&held);
   }
 }
 
-std::vector<std::size_t> RankExchange::tensorsOf(std::uint32_t fragment,
-                                                 bool owned) const {
-  std::vector<std::size_t> which;
-  for (std::size_t i = 0; i < tensors.size(); ++i)
-    if (tensors[i].tensor.fragment == fragment &&
-        (!owned || tensors[i].tensor.owner))
-      which.push_back(i);
-  return which;
-}
-
-void RankExchange::readArena(const Held &held, std::uint64_t first,
-                             std::span<float> to) {
-  arena.read(held.tensor.address + first * sizeof(float),
-             std::as_writable_bytes(to));
-}
-
-grpc::Status RankExchange::pushOnce(const wire::PushHeader &header,
-                                    const Source &source,
-                                    wire::PushReply &reply) {
-  Call call(*this);
-  auto writer = stub->Push(&call.context, &reply);
-  wire::PushRequest request;
-  *request.mutable_header() = header;
-  bool open = writer->Write(request);
-  for (std::size_t i : tensorsOf(header.fragment(), true)) {
-    Held &held = tensors[i];
-    for (std::uint64_t first = 0; open && first < held.elements;) {
-      std::size_t count =
-          std::min<std::uint64_t>(kChunkElements, held.elements - first);
-      std::string chunk(count * sizeof(float), '\0');
-      source(held, first, {reinterpret_cast<float *>(chunk.data()), count});
-      request.set_data(std::move(chunk));
-      // False: the server has answered already; Finish tells what.
-      open = writer->Write(request);
-      call.touch();
-      first += count;
-    }
+RankExchange::~RankExchange() {
+  client.abort();
+  {
+    std::lock_guard lock(heartMutex);
+    stopping = true;
+    heartStops.notify_all();
   }
-  writer->WritesDone();
-  return writer->Finish();
+  if (heart.joinable())
+    heart.join();
+  for (Fragment &fragment : fragments)
+    if (fragment.flight && fragment.flight->thread.joinable())
+      fragment.flight->thread.join();
 }
 
-void RankExchange::push(wire::PushHeader header, const Source &source) {
-  fill(*header.mutable_sender());
-  for (std::size_t i : tensorsOf(header.fragment(), true))
-    toWire(TensorSlice{tensors[i].tensor.name, tensors[i].tensor.ranges},
+RankExchange::Fragment &RankExchange::known(std::uint32_t fragment,
+                                            const char *what) {
+  if (!begun || fragment >= fragments.size())
+    throw Error(Status::Failed, what, " of fragment ", fragment,
+                " before the exchange has begun, or of none that the plan has");
+  return fragments[fragment];
+}
+
+// ----------------------------------------------------------------- the start
+
+void RankExchange::pushStart(std::uint32_t number, std::uint64_t version,
+                             bool withMomentum, bool isMomentum) {
+  wire::PushHeader header;
+  header.set_content(isMomentum ? wire::CONTENT_START_MOMENTUM
+                                : wire::CONTENT_START_PARAMETERS);
+  header.set_fragment(number);
+  header.set_round(version);
+  header.set_base_version(version);
+  header.set_with_momentum(withMomentum);
+  std::vector<std::byte> data;
+  std::size_t size = 0;
+  for (HeldTensor *held : fragments[number].tensors)
+    size += held->tensor.owner ? held->elements * sizeof(float) : 0;
+  data.reserve(size);
+  for (HeldTensor *held : fragments[number].tensors) {
+    if (!held->tensor.owner)
+      continue;
+    toWire(TensorSlice{held->tensor.name, held->tensor.ranges},
            *header.add_slices());
-  if (header.slices_size() == 0)
+    std::size_t old = data.size();
+    data.resize(old + held->elements * sizeof(float));
+    if (isMomentum)
+      std::memcpy(data.data() + old, held->base.data(), data.size() - old);
+    else
+      arena.read(held->tensor.address, std::span(data).subspan(old));
+  }
+  if (data.empty())
     return; // another rank owns all that is here
-  wire::PushReply reply;
-  retry("push", [&] {
-    reply.Clear();
-    grpc::Status status = pushOnce(header, source, reply);
-    // The first try may still be on its way when its connection has broken.
-    if (status.ok() && reply.outcome() == wire::OUTCOME_BUSY)
-      return grpc::Status(grpc::StatusCode::UNAVAILABLE, reply.message());
-    return status;
-  });
-  // Island 0 restarts with what it has, whether it had been heard or not.
-  bool started = reply.outcome() == wire::OUTCOME_ALREADY_STARTED &&
-                 options.incarnation > 0;
+  wire::PushReply reply = client.push(header, data);
+  // Started already: this island has been started again, and joins.
   if (reply.outcome() != wire::OUTCOME_ACCEPTED &&
-      reply.outcome() != wire::OUTCOME_REPEATED && !started)
-    fail("push", reply.outcome(), reply.message());
+      reply.outcome() != wire::OUTCOME_REPEATED &&
+      reply.outcome() != wire::OUTCOME_ALREADY_STARTED)
+    client.refused("start", reply.outcome(), reply.message());
 }
 
-std::uint64_t RankExchange::waitFor(std::uint32_t fragment,
-                                    std::uint64_t version) {
-  wire::WaitRequest request;
-  fill(*request.mutable_sender());
-  request.set_fragment(fragment);
-  request.set_version(version);
-  request.set_milliseconds(5000);
-  wire::WaitReply reply;
-  // As long as the server answers, waiting goes on: how long another island
-  // may take is the server's decision (Outcome::Overdue).
-  do {
-    retry("wait", [&] {
-      reply.Clear();
-      Call call(*this);
-      call.context.set_deadline(std::chrono::system_clock::now() +
-                                std::chrono::seconds(20));
-      return stub->Wait(&call.context, request, &reply);
-    });
-    if (reply.outcome() != wire::OUTCOME_ACCEPTED)
-      fail("wait", reply.outcome(), reply.message());
-  } while (!reply.started() || reply.version() < version);
-  return reply.version();
-}
-
-grpc::Status RankExchange::pullOnce(const wire::PullRequest &request,
-                                    const std::vector<Piece> &pieces,
-                                    const Sink &sink) {
-  Call call(*this);
-  auto reader = stub->Pull(&call.context, request);
-  auto broken = [&](const char *why) {
-    call.context.TryCancel();
-    reader->Finish();
-    throw Error(Status::Failed, "parameter server at ", options.server,
-                ": malformed answer to a pull: ", why);
-  };
-  wire::PullReply reply;
-  if (!reader->Read(&reply))
-    return reader->Finish();
-  if (!reply.has_header())
-    broken("expected a header first");
-  if (reply.header().outcome() != wire::OUTCOME_ACCEPTED) {
-    wire::PullHeader header = reply.header();
-    reader->Finish();
-    fail("pull", header.outcome(), header.message());
+void RankExchange::beginStart(std::uint64_t stepsDone) {
+  std::size_t owned = 0, withMomentum = 0;
+  for (const HeldTensor &held : tensors) {
+    owned += held.tensor.owner;
+    withMomentum += held.tensor.owner && held.momentumGiven != 0;
+    if (held.momentumGiven != 0 && held.momentumGiven != held.elements)
+      throw Error(Status::Failed, "outer momentum of '", held.tensor.name,
+                  "': expected ", held.elements, " elements, got ",
+                  held.momentumGiven);
   }
-
-  Sha256 digest;
-  std::size_t at = 0;     // index into `pieces`
-  std::uint64_t done = 0; // elements of that piece
-  std::vector<float> chunk;
-  bool whole = false;
-  while (reader->Read(&reply)) {
-    call.touch();
-    if (reply.has_trailer()) {
-      if (at != pieces.size())
-        broken("less data than asked for");
-      if (reply.trailer().sha256() != digest.finish())
-        broken("the data does not have its SHA-256");
-      whole = true;
-      break;
-    }
-    if (!reply.has_data() || reply.data().size() % sizeof(float) != 0)
-      broken("expected whole floats");
-    digest.update(reply.data());
-    chunk.resize(reply.data().size() / sizeof(float));
-    std::memcpy(chunk.data(), reply.data().data(), reply.data().size());
-    for (std::span<const float> rest = chunk; !rest.empty();) {
-      if (at == pieces.size())
-        broken("more data than asked for");
-      const Piece &piece = pieces[at];
-      std::size_t count =
-          std::min<std::uint64_t>(rest.size(), piece.count - done);
-      sink(piece.tensor, piece.first + done, rest.first(count));
-      rest = rest.subspan(count);
-      done += count;
-      if (done == piece.count) {
-        ++at;
-        done = 0;
-      }
-    }
+  if (withMomentum != 0 && withMomentum != owned)
+    throw Error(Status::Failed, "rank ", options.rank, " owns ", owned,
+                " tensors but has the outer momentum of ", withMomentum);
+  for (std::uint32_t f = 0; f < fragments.size(); ++f) {
+    std::uint64_t version = firstVersion(options, f, stepsDone);
+    pushStart(f, version, withMomentum != 0, /*isMomentum=*/false);
+    if (withMomentum != 0)
+      pushStart(f, version, true, /*isMomentum=*/true);
   }
-  grpc::Status status = reader->Finish();
-  if (status.ok() && !whole)
-    broken("no trailer");
-  return status;
-}
-
-void RankExchange::pull(std::uint32_t fragment, std::uint64_t version,
-                        bool momentum, const std::vector<Piece> &pieces,
-                        const Sink &sink) {
-  if (pieces.empty())
-    return;
-  wire::PullRequest request;
-  fill(*request.mutable_sender());
-  request.set_fragment(fragment);
-  request.set_version(version);
-  request.set_momentum(momentum);
-  for (const Piece &piece : pieces) {
-    const ExchangeTensor &tensor = tensors[piece.tensor].tensor;
-    toWire(
-        TensorSlice{tensor.name, cut(tensor.ranges, piece.first, piece.count)},
-        *request.add_slices());
-  }
-  // A second try writes the same values again.
-  retry("pull", [&] { return pullOnce(request, pieces, sink); });
-}
-
-void RankExchange::install(std::uint32_t fragment, std::uint64_t version) {
-  std::vector<Piece> pieces;
-  for (std::size_t i : tensorsOf(fragment, false))
-    pieces.push_back({i, 0, tensors[i].elements});
-  pull(fragment, version, /*momentum=*/false, pieces,
-       [&](std::size_t i, std::uint64_t first, std::span<const float> from) {
-         Held &held = tensors[i];
-         arena.write(held.tensor.address + first * sizeof(float),
-                     std::as_bytes(from));
-         if (held.tensor.owner)
-           std::copy(from.begin(), from.end(), held.base.begin() + first);
-       });
-  progress[fragment].version = version;
 }
 
 std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
-  bool restarted = options.incarnation > 0;
-  std::uint64_t version = stepsDone / options.innerSteps;
-  if (options.island == 0 && !begun) {
-    std::size_t owned = 0, withMomentum = 0;
-    for (const Held &held : tensors) {
-      owned += held.tensor.owner;
-      withMomentum += held.tensor.owner && held.momentumGiven != 0;
-      if (held.momentumGiven != 0 && held.momentumGiven != held.elements)
-        throw Error(Status::Failed, "outer momentum of '", held.tensor.name,
-                    "': expected ", held.elements, " elements, got ",
-                    held.momentumGiven);
+  if (options.island == 0 && !begun)
+    beginStart(stepsDone);
+  for (HeldTensor &held : tensors)
+    held.base.resize(held.elements);
+  for (std::uint32_t f = 0; f < fragments.size(); ++f) {
+    std::uint64_t expected = firstVersion(options, f, stepsDone);
+    wire::WaitRequest request;
+    request.set_fragment(f);
+    request.set_join(true);
+    request.set_milliseconds(5000);
+    wire::WaitReply reply;
+    while ((reply = client.wait(request)).receipt() == wire::RECEIPT_OPEN) {
     }
-    if (withMomentum != 0 && withMomentum != owned)
-      throw Error(Status::Failed, "rank ", options.rank, " owns ", owned,
-                  " tensors but has the outer momentum of ", withMomentum);
-    for (std::uint32_t f = 0; f < options.fragments; ++f) {
-      wire::PushHeader header;
-      header.set_fragment(f);
-      header.set_round(version);
-      header.set_base_version(version);
-      header.set_with_momentum(withMomentum != 0);
-      header.set_content(wire::CONTENT_START_PARAMETERS);
-      push(header, [&](Held &held, std::uint64_t first, std::span<float> to) {
-        readArena(held, first, to);
-      });
-      if (withMomentum == 0)
-        continue;
-      header.set_content(wire::CONTENT_START_MOMENTUM);
-      push(header, [&](Held &held, std::uint64_t first, std::span<float> to) {
-        std::copy_n(held.base.begin() + first, to.size(), to.begin());
-      });
-    }
-  }
-  for (Held &held : tensors)
-    if (held.tensor.owner)
-      held.base.resize(held.elements);
-  for (std::uint32_t f = 0; f < options.fragments; ++f) {
-    std::uint64_t newest = waitFor(f, version);
-    if (newest != version && restarted)
-      stepsDone = newest * options.innerSteps;
-    else if (newest != version)
+    if (options.incarnation == 0 && reply.first_version() != expected)
       throw Error(Status::Failed, "island ", options.island,
-                  " begins after step ", stepsDone, " with version ", version,
-                  ", but the server has version ", newest,
+                  " begins after step ", stepsDone, " with version ", expected,
+                  ", but the server began with version ", reply.first_version(),
                   ": all islands resume from the same step");
-    install(f, newest);
-    progress[f].stepsDone = stepsDone;
+    bool kept = true;
+    std::vector<std::byte> bytes =
+        pullBytes(f, reply.go_on_from(), wire::PullRequest::PARAMETERS, kept);
+    if (!kept)
+      throw Error(Status::Failed, "parameter server at ", options.server,
+                  ": it does not keep version ", reply.go_on_from(),
+                  " of fragment ", f, ", which it told to begin with");
+    const std::byte *from = bytes.data();
+    for (HeldTensor *held : fragments[f].tensors) {
+      std::memcpy(held->base.data(), from, held->elements * sizeof(float));
+      from += held->elements * sizeof(float);
+      installBase(*held);
+    }
+    fragments[f].version = reply.go_on_from();
+    // A restarted island goes on where the others are: what it pushed of the
+    // steps before is committed, or lost for good.
+    if (f == 0 && options.incarnation > 0 && reply.go_on_from() != expected)
+      stepsDone = reply.go_on_from() * options.innerSteps;
+    fragments[f].stepsDone = stepsDone;
   }
-  begun = true;
+  if (std::exchange(begun, true) || options.rank != 0)
+    return stepsDone;
+  heart = std::thread([this] {
+    auto pause = std::chrono::duration<double>(options.heartbeatSeconds);
+    std::unique_lock lock(heartMutex);
+    while (!heartStops.wait_for(lock, pause, [this] { return stopping; })) {
+      lock.unlock();
+      client.tryHeartbeat();
+      lock.lock();
+    }
+  });
   return stepsDone;
 }
 
-void RankExchange::beginPush(std::uint32_t fragment, std::uint64_t stepsDone) {
-  if (!begun || fragment >= options.fragments)
-    throw Error(Status::Failed, "push of fragment ", fragment,
-                " before the exchange has begun, or of none that the plan has");
-  FragmentProgress &state = progress[fragment];
-  if (stepsDone < state.stepsDone)
-    throw Error(Status::Failed, "push after ", stepsDone,
-                " steps, but the last was after ", state.stepsDone);
-  std::uint64_t innerSteps = stepsDone - state.stepsDone;
-  // The run ends right after a synchronisation: another would move the state
-  // by its momentum alone.
-  if (innerSteps == 0)
-    return;
-  wire::PushHeader header;
-  header.set_content(wire::CONTENT_DELTA);
-  header.set_fragment(fragment);
-  header.set_round(state.version);
-  header.set_base_version(state.version);
-  header.set_inner_steps(innerSteps);
-  header.set_tokens(innerSteps * options.tokensPerStep);
-  push(header, [&](Held &held, std::uint64_t first, std::span<float> to) {
-    readArena(held, first, to);
-    const float *base = held.base.data() + first;
-    for (std::size_t k = 0; k < to.size(); ++k)
-      to[k] = base[k] - to[k];
+// ------------------------------------------------------------------- a round
+
+void RankExchange::startPush(std::uint32_t number, std::uint64_t stepsDone,
+                             bool trainsOn) {
+  Fragment &fragment = fragments[number];
+  auto flight = std::make_unique<InFlight>();
+  flight->base = fragment.version;
+  flight->step = stepsDone;
+  flight->innerSteps = stepsDone - fragment.stepsDone;
+  std::size_t size = 0;
+  for (HeldTensor *held : fragment.tensors)
+    if (held->tensor.owner)
+      size += encodedBytes(options.compression, held->elements);
+  flight->encoded.resize(size);
+  std::span<std::byte> encoded = flight->encoded;
+  for (HeldTensor *held : fragment.tensors) {
+    std::vector<float> &error = flight->errorBefore.emplace_back();
+    std::vector<float> &atPush = flight->atPush.emplace_back();
+    if (trainsOn)
+      atPush.resize(held->elements);
+    else if (!held->tensor.owner)
+      continue;
+    error = held->error;
+    std::vector<float> local(std::min(kPiece, held->elements));
+    for (std::uint64_t at = 0; at < held->elements; at += kPiece) {
+      std::span piece =
+          std::span(local).first(std::min(kPiece, held->elements - at));
+      readArena(*held, at, piece);
+      if (trainsOn)
+        std::copy(piece.begin(), piece.end(), atPush.begin() + at);
+      if (!held->tensor.owner)
+        continue;
+      std::size_t bytes = encodedBytes(options.compression, piece.size());
+      held->encodeDelta(at, piece, std::span(encoded).first(bytes));
+      encoded = encoded.subspan(bytes);
+    }
+  }
+  fragment.flight = std::move(flight);
+  InFlight &running = *fragment.flight;
+  running.thread = std::thread([this, number, &running] {
+    try {
+      follow(number, running);
+    } catch (...) {
+      running.failure = std::current_exception();
+    }
   });
-  state.stepsDone = stepsDone;
-  state.pushed = true;
 }
 
-void RankExchange::apply(std::uint32_t fragment) {
-  if (!begun || fragment >= options.fragments)
-    throw Error(Status::Failed, "apply of fragment ", fragment,
-                " before the exchange has begun, or of none that the plan has");
-  if (!progress[fragment].pushed)
-    return; // there was nothing to push, so there is nothing new
-  progress[fragment].pushed = false;
-  std::uint64_t version = progress[fragment].version + 1;
-  waitFor(fragment, version);
-  install(fragment, version);
+void RankExchange::follow(std::uint32_t number, InFlight &flight) {
+  if (!flight.encoded.empty()) {
+    wire::PushHeader header;
+    header.set_content(wire::CONTENT_DELTA);
+    header.set_fragment(number);
+    header.set_round(flight.base);
+    header.set_base_version(flight.base);
+    header.set_step(flight.step);
+    header.set_inner_steps(flight.innerSteps);
+    header.set_tokens(flight.innerSteps * options.tokensPerStep);
+    for (HeldTensor *held : fragments[number].tensors)
+      if (held->tensor.owner)
+        toWire(TensorSlice{held->tensor.name, held->tensor.ranges},
+               *header.add_slices());
+    wire::PushReply reply = client.push(header, flight.encoded);
+    switch (reply.outcome()) {
+    case wire::OUTCOME_ACCEPTED:
+    case wire::OUTCOME_REPEATED: // of this island, if of an earlier life
+    case wire::OUTCOME_CLOSED_ROUND:
+    case wire::OUTCOME_WRONG_BASE:
+    case wire::OUTCOME_NOT_FINITE:
+      break; // the receipt tells all ranks alike
+    default:
+      client.refused("push", reply.outcome(), reply.message());
+    }
+    flight.encoded = std::vector<std::byte>(); // {} would keep the memory
+  }
+  wire::WaitRequest request;
+  request.set_fragment(number);
+  request.set_round(flight.base);
+  request.set_step(flight.step);
+  request.set_milliseconds(5000);
+  // How long another island may take is the server's decision.
+  wire::WaitReply reply;
+  while ((reply = client.wait(request)).receipt() == wire::RECEIPT_OPEN) {
+  }
+  flight.receipt = {static_cast<Receipt::Kind>(reply.receipt()),
+                    reply.go_on_from()};
+  fetch(number, flight.base, reply.go_on_from(), flight);
+}
+
+std::vector<std::byte> RankExchange::pullBytes(std::uint32_t number,
+                                               std::uint64_t version,
+                                               wire::PullRequest::What what,
+                                               bool &kept) {
+  std::vector<std::byte> bytes;
+  std::uint64_t expected = 0;
+  wire::PullRequest request;
+  request.set_fragment(number);
+  request.set_version(version);
+  request.set_what(what);
+  for (HeldTensor *held : fragments[number].tensors) {
+    toWire(TensorSlice{held->tensor.name, held->tensor.ranges},
+           *request.add_slices());
+    expected += what == wire::PullRequest::UPDATE
+                    ? held->updateBytes
+                    : held->elements * sizeof(float);
+  }
+  if (request.slices_size() == 0)
+    return bytes;
+  auto broken = [&](const char *what) {
+    throw Error(Status::Failed, "parameter server at ", options.server,
+                ": malformed answer to a pull: ", what, " data than asked for");
+  };
+  kept = client.pull(
+      request,
+      [&] {
+        bytes.clear();
+        bytes.reserve(expected);
+      },
+      [&](std::string_view chunk) {
+        if (chunk.size() > expected - bytes.size())
+          broken("more");
+        const auto *from = reinterpret_cast<const std::byte *>(chunk.data());
+        bytes.insert(bytes.end(), from, from + chunk.size());
+      });
+  if (kept && bytes.size() != expected)
+    broken("less");
+  return bytes;
+}
+
+void RankExchange::fetch(std::uint32_t number, std::uint64_t from,
+                         std::uint64_t to, InFlight &into) {
+  if (to < from)
+    throw Error(Status::Failed, "parameter server at ", options.server,
+                ": it went back from version ", from, " to ", to,
+                " of fragment ", number);
+  // More are dearer than the state, in memory and on the line.
+  std::uint64_t update = 0, state = 0;
+  for (HeldTensor *held : fragments[number].tensors) {
+    update += held->updateBytes;
+    state += held->elements * sizeof(float);
+  }
+  bool kept = to - from <= 1 || update * (to - from) <= state;
+  for (std::uint64_t version = from + 1; kept && version <= to; ++version)
+    into.updates.push_back(
+        pullBytes(number, version, wire::PullRequest::UPDATE, kept));
+  if (kept)
+    return;
+  into.updates.clear();
+  std::vector<std::byte> bytes =
+      pullBytes(number, to, wire::PullRequest::PARAMETERS, kept);
+  if (!kept)
+    throw Error(Status::Failed, "parameter server at ", options.server,
+                ": it does not keep version ", to, " of fragment ", number,
+                ", which it told to go on from");
+  into.state = std::move(bytes);
+}
+
+void RankExchange::advance(HeldTensor &held, std::size_t index,
+                           const InFlight &flight) {
+  const std::vector<HeldTensor *> &all =
+      fragments[held.tensor.fragment].tensors;
+  if (!flight.state.empty()) {
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < index; ++i)
+      at += all[i]->elements * sizeof(float);
+    std::memcpy(held.base.data(), flight.state.data() + at,
+                held.elements * sizeof(float));
+    return;
+  }
+  for (const std::vector<std::byte> &update : flight.updates) {
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < index; ++i)
+      at += all[i]->updateBytes;
+    held.applyUpdate(std::span(update).subspan(at, held.updateBytes));
+  }
+}
+
+void RankExchange::beginPush(std::uint32_t number, std::uint64_t stepsDone) {
+  Fragment &fragment = known(number, "push");
+  // A push that came too late was made once more: it goes first.
+  if (fragment.flight)
+    fragment.reset |= apply(number, stepsDone) == Applied::Reset;
+  if (stepsDone < fragment.stepsDone)
+    throw Error(Status::Failed, "push after ", stepsDone,
+                " steps, but the last was after ", fragment.stepsDone);
+  // The run ends right after a synchronisation: another would move the state
+  // by its momentum alone.
+  if (fragment.flight || stepsDone == fragment.stepsDone)
+    return;
+  startPush(number, stepsDone, options.overlapSteps > 0);
+}
+
+Exchange::Applied RankExchange::apply(std::uint32_t number,
+                                      std::uint64_t stepsDone) {
+  Fragment &fragment = known(number, "apply");
+  bool reset = std::exchange(fragment.reset, false);
+  if (!fragment.flight)
+    return reset ? Applied::Reset : Applied::Nothing;
+  fragment.flight->thread.join();
+  std::unique_ptr<InFlight> flight = std::move(fragment.flight);
+  if (flight->failure)
+    std::rethrow_exception(flight->failure);
+  bool moved = stepsDone != flight->step;
+  std::vector<float> reference;
+  for (std::size_t i = 0; i < fragment.tensors.size(); ++i) {
+    HeldTensor &held = *fragment.tensors[i];
+    if (flight->receipt.kind == Receipt::Kind::Late) {
+      reference = held.base;
+      held.error = flight->errorBefore[i];
+    } else if (flight->receipt.kind == Receipt::Kind::Discarded) {
+      std::fill(held.error.begin(), held.error.end(), 0.0f);
+    } else {
+      reference = std::move(flight->atPush[i]);
+    }
+    advance(held, i, *flight);
+    if (flight->receipt.kind == Receipt::Kind::Discarded ||
+        (flight->receipt.kind == Receipt::Kind::Member && !moved)) {
+      installBase(held);
+      continue;
+    }
+    // local := G' + (local - reference).
+    std::vector<float> local(std::min(kPiece, held.elements));
+    for (std::uint64_t at = 0; at < held.elements; at += kPiece) {
+      std::span piece =
+          std::span(local).first(std::min(kPiece, held.elements - at));
+      readArena(held, at, piece);
+      for (std::size_t k = 0; k < piece.size(); ++k)
+        piece[k] = held.base[at + k] + (piece[k] - reference[at + k]);
+      writeArena(held, at, piece);
+    }
+  }
+  fragment.version = flight->receipt.version;
+  switch (flight->receipt.kind) {
+  case Receipt::Kind::Late:
+    startPush(number, stepsDone, /*trainsOn=*/true);
+    break;
+  case Receipt::Kind::Discarded:
+    fragment.stepsDone = stepsDone;
+    return Applied::Reset;
+  default:
+    fragment.stepsDone = flight->step;
+  }
+  return reset ? Applied::Reset : Applied::Version;
+}
+
+// ------------------------------------------------------------------- the end
+
+void RankExchange::settle(std::uint32_t number, std::uint64_t stepsDone) {
+  Fragment &fragment = fragments[number];
+  while (fragment.flight || fragment.stepsDone != stepsDone) {
+    if (!fragment.flight)
+      startPush(number, stepsDone, /*trainsOn=*/false);
+    apply(number, stepsDone);
+  }
+}
+
+std::uint64_t RankExchange::newestVersion(std::uint32_t number) {
+  wire::WaitRequest request;
+  request.set_fragment(number);
+  request.set_round(~std::uint64_t(0)); // of no push
+  return client.wait(request).version();
+}
+
+void RankExchange::end(std::uint64_t stepsDone) {
+  known(0, "end");
+  for (std::uint32_t f = 0; f < fragments.size(); ++f)
+    settle(f, stepsDone);
+  while (!client.heartbeat(/*done=*/true).finished())
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  for (std::uint32_t f = 0; f < fragments.size(); ++f) {
+    Fragment &fragment = fragments[f];
+    InFlight rest;
+    std::uint64_t newest = newestVersion(f);
+    fetch(f, fragment.version, newest, rest);
+    for (std::size_t i = 0; i < fragment.tensors.size(); ++i) {
+      advance(*fragment.tensors[i], i, rest);
+      installBase(*fragment.tensors[i]);
+    }
+    fragment.version = newest;
+  }
 }
 
 void RankExchange::outerMomentum(std::size_t tensor, std::uint64_t first,
                                  std::span<float> to) {
-  Held &held = tensors.at(tensor);
+  HeldTensor &held = tensors.at(tensor);
   if (!begun || first > held.elements || to.size() > held.elements - first)
     throw Error(Status::Failed, "outer momentum of '", held.tensor.name,
                 "': expected some of ", held.elements, " elements, got ",
                 to.size(), " from ", first);
   if (to.empty())
     return;
-  pull(held.tensor.fragment, progress[held.tensor.fragment].version,
-       /*momentum=*/true, {{tensor, first, to.size()}},
-       [&](std::size_t, std::uint64_t at, std::span<const float> from) {
-         std::copy(from.begin(), from.end(), to.begin() + (at - first));
-       });
+  wire::PullRequest request;
+  request.set_fragment(held.tensor.fragment);
+  request.set_what(wire::PullRequest::MOMENTUM);
+  toWire(
+      TensorSlice{held.tensor.name, cut(held.tensor.ranges, first, to.size())},
+      *request.add_slices());
+  auto bytes = std::as_writable_bytes(to);
+  std::size_t at = 0;
+  do { // another island may go on meanwhile
+    request.set_version(newestVersion(held.tensor.fragment));
+  } while (!client.pull(
+      request, [&] { at = 0; },
+      [&](std::string_view chunk) {
+        if (chunk.size() > bytes.size() - at)
+          throw Error(Status::Failed, "parameter server at ", options.server,
+                      ": more momentum than asked for");
+        std::memcpy(bytes.data() + at, chunk.data(), chunk.size());
+        at += chunk.size();
+      }));
+  if (at != bytes.size())
+    throw Error(Status::Failed, "parameter server at ", options.server,
+                ": less momentum than asked for");
 }
 
 void RankExchange::setOuterMomentum(std::size_t tensor, std::uint64_t first,
                                     std::span<const float> from) {
-  Held &held = tensors.at(tensor);
+  HeldTensor &held = tensors.at(tensor);
   if (begun || !held.tensor.owner || first > held.elements ||
       from.size() > held.elements - first)
     throw Error(Status::Failed, "outer momentum of '", held.tensor.name,
@@ -586,6 +627,14 @@ void RankExchange::setOuterMomentum(std::size_t tensor, std::uint64_t first,
 }
 
 } // namespace
+
+std::uint64_t tombolo::runtime::firstVersion(const ExchangeOptions &options,
+                                             std::uint32_t fragment,
+                                             std::uint64_t stepsDone) {
+  std::uint64_t offset = fragment * options.innerSteps / options.fragments;
+  return (stepsDone + (options.innerSteps - offset) % options.innerSteps) /
+         options.innerSteps;
+}
 
 std::unique_ptr<Exchange>
 tombolo::runtime::connectExchange(ExchangeOptions options,

@@ -8,6 +8,9 @@
 
 #include "FragmentState.h"
 
+#include "Blocks.h"
+#include "simd/Loops.h"
+
 #include "tombolo/runtime/File.h"
 
 #include <algorithm>
@@ -37,6 +40,14 @@ PushResult refuse(Outcome outcome, const Parts &...parts) {
   return result;
 }
 
+/// Of a slice that `locate` has accepted.
+std::uint64_t elementsOf(const TensorSlice &slice) {
+  std::uint64_t elements = 0;
+  for (const ElementRange &range : slice.ranges)
+    elements += range.length * range.count;
+  return elements;
+}
+
 /// The first element that may not be added up, or the size when there is none.
 std::size_t firstBad(std::span<const float> data, float largest) {
   // Written so that NaN fails too; the common case stays one vector loop.
@@ -56,7 +67,7 @@ std::size_t firstBad(std::span<const float> data, float largest) {
 void Contribution::reset(std::uint64_t newIncarnation) {
   coverage = Coverage(coverage.size());
   incarnation = newIncarnation;
-  tokens = innerSteps = 0;
+  tokens = innerSteps = step = 0;
   parts.clear();
 }
 
@@ -71,10 +82,21 @@ FragmentState::FragmentState(const OuterConfig &config, std::uint32_t number)
             });
   for (FragmentTensor &tensor : tensors) {
     tensor.offset = total;
+    tensor.updateOffset = totalUpdateBytes;
     total += tensor.elements;
+    totalUpdateBytes += encodedBytes(config.compression, tensor.elements);
   }
   startParameters = startMomentum = Contribution(total);
   contributions.assign(config.islands, Contribution(total));
+  refused.resize(config.islands);
+  directives.resize(config.islands);
+}
+
+const FragmentTensor *FragmentState::find(const std::string &name) const {
+  auto tensor = std::lower_bound(
+      tensors.begin(), tensors.end(), name,
+      [](const FragmentTensor &t, const std::string &n) { return t.name < n; });
+  return tensor == tensors.end() || tensor->name != name ? nullptr : &*tensor;
 }
 
 Outcome FragmentState::locate(std::span<const TensorSlice> slices,
@@ -88,12 +110,8 @@ Outcome FragmentState::locate(std::span<const TensorSlice> slices,
   };
   std::uint64_t sum = 0, runCount = 0;
   for (const TensorSlice &slice : slices) {
-    auto tensor =
-        std::lower_bound(tensors.begin(), tensors.end(), slice.tensor,
-                         [](const FragmentTensor &t, const std::string &n) {
-                           return t.name < n;
-                         });
-    if (tensor == tensors.end() || tensor->name != slice.tensor)
+    const FragmentTensor *tensor = find(slice.tensor);
+    if (!tensor)
       return fail(Outcome::UnknownTensor, "tensor '",
                   slice.tensor.substr(0, 200), "' is not in fragment ", number);
     for (const ElementRange &range : slice.ranges) {
@@ -120,6 +138,36 @@ Outcome FragmentState::locate(std::span<const TensorSlice> slices,
       for (std::uint64_t run = 0; run < range.count; ++run)
         runs.push_back(
             {tensor->offset + range.begin + run * range.stride, range.length});
+    }
+  }
+  return Outcome::Accepted;
+}
+
+Outcome FragmentState::locateBlocks(std::span<const TensorSlice> slices,
+                                    std::vector<FragmentRun> &runs,
+                                    std::string &message) const {
+  std::vector<FragmentRun> elements;
+  Outcome outcome = locate(slices, elements, message);
+  runs.clear();
+  if (outcome != Outcome::Accepted)
+    return outcome;
+  const std::uint64_t block =
+      encodedBlockBytes(config.compression, kCodecBlock);
+  std::uint64_t sum = 0;
+  for (const TensorSlice &slice : slices) {
+    const FragmentTensor &tensor = *find(slice.tensor);
+    for (const FragmentRun &run : coveringBlocks(slice.ranges)) {
+      std::uint64_t begin = run.offset * block;
+      std::uint64_t end = encodedBytes(
+          config.compression,
+          std::min((run.offset + run.length) * kCodecBlock, tensor.elements));
+      sum += end - begin;
+      // A small request cannot ask for the same data a thousand times.
+      if (sum > totalUpdateBytes) {
+        message = "got slices of more data than the fragment has";
+        return Outcome::BadSize;
+      }
+      runs.push_back({tensor.updateOffset + begin, end - begin});
     }
   }
   return Outcome::Accepted;
@@ -155,11 +203,14 @@ PushResult FragmentState::admitPart(const PushPart &part,
                   part.round);
   }
   if (part.tokens != contribution.tokens ||
-      part.innerSteps != contribution.innerSteps)
+      part.innerSteps != contribution.innerSteps ||
+      part.step != contribution.step)
     return refuse(Outcome::Inconsistent, "the other ranks of island ",
                   part.island, " push ", contribution.tokens, " tokens and ",
-                  contribution.innerSteps, " inner steps, rank ", part.rank,
-                  " pushes ", part.tokens, " and ", part.innerSteps);
+                  contribution.innerSteps, " inner steps after step ",
+                  contribution.step, ", rank ", part.rank, " pushes ",
+                  part.tokens, " and ", part.innerSteps, " after step ",
+                  part.step);
   return {};
 }
 
@@ -224,18 +275,17 @@ PushResult FragmentState::admitDelta(const PushPart &part) const {
                   part.tokens, " tokens in ", part.innerSteps, " inner steps");
   // (island, round, fragment) names a push across incarnations: once it is
   // committed nothing of it counts again.
-  bool member = false;
-  if (part.round < openRound && part.round >= firstRound)
-    member = closed[part.round - firstRound][part.island];
-  else if (part.round == openRound)
-    member = contribution.coverage.complete() && !contribution.parts.empty();
-  if (member) {
+  if (isMember(part.island, part.round) ||
+      (part.round == openRound && isCommitted(part.island))) {
     PushResult repeated;
     repeated.outcome = Outcome::Repeated;
     repeated.message = "this island's push of the round is committed";
     repeated.committed = true;
     return repeated;
   }
+  if (refused[part.island] == Refused{part.incarnation, part.round, part.step})
+    return refuse(Outcome::NotFinite, "the push of island ", part.island,
+                  " for round ", part.round, " has been refused for good");
   if (part.round < openRound)
     return refuse(Outcome::ClosedRound, "round ", part.round, " of fragment ",
                   number, " is closed, round ", openRound, " is open");
@@ -248,23 +298,35 @@ PushResult FragmentState::admitDelta(const PushPart &part) const {
   return admitPart(part, contribution);
 }
 
+bool FragmentState::isMember(std::uint32_t island, std::uint64_t round) const {
+  return newest && round >= firstRound && round < openRound &&
+         closed[round - firstRound][island];
+}
+
+bool FragmentState::isCommitted(std::uint32_t island) const {
+  const Contribution &contribution = contributions[island];
+  return contribution.coverage.complete() && !contribution.parts.empty();
+}
+
 PushResult FragmentState::admit(const PushPart &part,
-                                std::uint64_t *elements) const {
+                                std::uint64_t *bytes) const {
   PushResult result =
       part.content == PushContent::Delta ? admitDelta(part) : admitStart(part);
   if (result.outcome != Outcome::Accepted)
     return result;
+  if (closing)
+    return refuse(Outcome::Busy, "a version is being made");
   std::vector<FragmentRun> runs;
   result.outcome = locate(part.slices, runs, result.message);
   if (result.outcome != Outcome::Accepted)
     return result;
-  std::uint64_t sum = 0;
-  for (const FragmentRun &run : runs)
-    sum += run.length;
-  if (sum == 0)
+  if (runs.empty())
     return refuse(Outcome::BadRange, "a push without elements");
-  if (elements)
-    *elements = sum;
+  if (bytes) {
+    *bytes = 0;
+    for (const TensorSlice &slice : part.slices)
+      *bytes += encodedBytes(compressionOf(part), elementsOf(slice));
+  }
   return result;
 }
 
@@ -299,50 +361,75 @@ PushResult FragmentState::take(Contribution &contribution, const PushPart &part,
   }
   contribution.tokens = part.tokens;
   contribution.innerSteps = part.innerSteps;
+  contribution.step = part.step;
   contribution.parts.emplace(part.rank, part.slices);
   PushResult result;
   result.committed = contribution.coverage.complete();
   return result;
 }
 
+PushResult FragmentState::refuseForGood(const PushPart &part,
+                                        std::string message) {
+  Contribution &contribution = contributions[part.island];
+  contribution.reset(std::max(contribution.incarnation, part.incarnation));
+  refused[part.island] = Refused{part.incarnation, part.round, part.step};
+  PushResult result = refuse(Outcome::NotFinite, message);
+  result.discarded = true;
+  return result;
+}
+
 PushResult FragmentState::push(const PushPart &part,
-                               std::span<const float> data, double now) {
+                               std::span<const std::byte> data, double now) {
   std::uint64_t expected = 0;
   PushResult result = admit(part, &expected);
   if (result.outcome != Outcome::Accepted)
     return result;
   if (data.size() != expected)
     return refuse(Outcome::BadSize, "expected ", expected,
-                  " elements of data, got ", data.size());
+                  " bytes of data, got ", data.size());
+  std::vector<FragmentRun> runs;
+  locate(part.slices, runs, result.message);
+  std::uint64_t elements = 0;
+  for (const FragmentRun &run : runs)
+    elements += run.length;
+  std::vector<float> values(elements);
+  std::uint64_t element = 0, byte = 0;
+  for (const TensorSlice &slice : part.slices) {
+    std::uint64_t count = elementsOf(slice);
+    std::uint64_t bytes = encodedBytes(compressionOf(part), count);
+    decode(compressionOf(part), data.subspan(byte, bytes),
+           std::span(values).subspan(element, count));
+    element += count;
+    byte += bytes;
+  }
+
   bool delta = part.content == PushContent::Delta;
   float largest = delta ? static_cast<float>(config.largestDelta)
                         : std::numeric_limits<float>::max();
-  std::size_t bad = firstBad(data, largest);
-  if (bad != data.size())
-    return refuse(Outcome::NotFinite, "element ", bad, " of the push of rank ",
-                  part.rank, " of island ", part.island, " is ", data[bad],
-                  ", expected a finite number of at most ", largest);
+  std::size_t bad = firstBad(values, largest);
+  if (bad != values.size()) {
+    PushResult absurd =
+        refuse(Outcome::NotFinite, "element ", bad, " of the push of rank ",
+               part.rank, " of island ", part.island, " is ", values[bad],
+               ", expected a finite number of at most ", largest);
+    return delta ? refuseForGood(part, std::move(absurd.message)) : absurd;
+  }
 
-  std::vector<FragmentRun> runs;
-  locate(part.slices, runs, result.message);
   if (delta) {
-    result = take(contributions[part.island], part, runs, data);
+    result = take(contributions[part.island], part, runs, values);
     if (result.outcome != Outcome::Accepted)
       return result;
+    directives[part.island].reset(); // it has gone on from there
     if (!firstPartSeconds)
       firstPartSeconds = now;
     if (result.committed && !firstCommitSeconds)
       firstCommitSeconds = now;
-    bool all = std::all_of(
-        contributions.begin(), contributions.end(),
-        [](const Contribution &c) { return c.coverage.complete(); });
-    if (all)
-      result.closing = closeRound(now);
     return result;
   }
 
   bool parameters = part.content == PushContent::StartParameters;
-  result = take(parameters ? startParameters : startMomentum, part, runs, data);
+  result =
+      take(parameters ? startParameters : startMomentum, part, runs, values);
   if (result.outcome != Outcome::Accepted)
     return result;
   // A restart of island 0 before the start is whole begins both kinds anew.
@@ -358,6 +445,96 @@ PushResult FragmentState::push(const PushPart &part,
   if (result.committed)
     result.closing = closeStart(now);
   return result;
+}
+
+std::shared_ptr<RoundClosing>
+FragmentState::closeIfDue(const std::vector<bool> &live, std::size_t quorum,
+                          double now) {
+  if (!newest || closing || !firstCommitSeconds)
+    return nullptr;
+  std::vector<std::uint32_t> members;
+  bool everyLiveIsland = true;
+  for (std::uint32_t island = 0; island < contributions.size(); ++island) {
+    if (isCommitted(island))
+      members.push_back(island);
+    else if (live[island] && !isRefused(island))
+      everyLiveIsland = false;
+  }
+  bool late = now - *firstCommitSeconds >= config.deadlineSeconds;
+  if (members.size() < quorum || !(everyLiveIsland || late))
+    return nullptr;
+  return closeRound(std::move(members), now);
+}
+
+bool FragmentState::isPending(std::size_t quorum) const {
+  if (closing)
+    return true;
+  std::size_t committed = 0;
+  for (std::uint32_t island = 0; island < contributions.size(); ++island)
+    committed += isCommitted(island);
+  return committed >= quorum;
+}
+
+bool FragmentState::isRefused(std::uint32_t island) const {
+  return refused[island] && refused[island]->round == openRound &&
+         refused[island]->incarnation == contributions[island].incarnation &&
+         contributions[island].parts.empty();
+}
+
+Receipt FragmentState::receipt(std::uint32_t island, std::uint64_t round,
+                               std::uint64_t step) {
+  if (!newest)
+    return {};
+  if (isMember(island, round))
+    return {Receipt::Kind::Member, round + 1};
+  std::uint64_t incarnation = contributions[island].incarnation;
+  bool forGood = refused[island] == Refused{incarnation, round, step};
+  if (round >= openRound && !forGood)
+    return {};
+  std::optional<Directive> &known = directives[island];
+  if (!known || known->incarnation != incarnation || known->round != round ||
+      known->step != step)
+    known = Directive{incarnation, round, step,
+                      forGood ? Receipt::Kind::Discarded : Receipt::Kind::Late,
+                      newest};
+  return {known->kind, known->version->number};
+}
+
+std::optional<std::uint64_t> FragmentState::join(std::uint32_t island,
+                                                 std::uint64_t incarnation) {
+  Contribution &contribution = contributions[island];
+  if (!newest || incarnation < contribution.incarnation)
+    return std::nullopt;
+  // What the old ranks had pushed of the open round goes, unless it is whole.
+  if (incarnation > contribution.incarnation) {
+    if (!isCommitted(island) && !closing)
+      contribution.reset(incarnation);
+    contribution.incarnation = incarnation;
+  }
+  std::optional<Directive> &known = directives[island];
+  if (!known || known->incarnation != incarnation ||
+      known->round != Directive::kJoin)
+    known = Directive{incarnation, Directive::kJoin, /*step=*/0,
+                      Receipt::Kind::Late, newest};
+  return known->version->number;
+}
+
+std::shared_ptr<const Version>
+FragmentState::version(std::uint64_t wanted) const {
+  if (newest && newest->number == wanted)
+    return newest;
+  for (const std::optional<Directive> &directive : directives)
+    if (directive && directive->version->number == wanted)
+      return directive->version;
+  return nullptr;
+}
+
+std::shared_ptr<const Update>
+FragmentState::update(std::uint64_t version) const {
+  for (const std::shared_ptr<const Update> &update : updates)
+    if (update->version == version)
+      return update;
+  return nullptr;
 }
 
 std::string FragmentState::hashOf(const Version &version) const {
@@ -378,29 +555,55 @@ std::string FragmentState::hashOf(const Version &version) const {
   return digest.finish();
 }
 
-std::shared_ptr<Version> FragmentState::step() const {
+void FragmentState::step(const std::vector<std::uint32_t> &islands,
+                         std::shared_ptr<Version> &version,
+                         std::shared_ptr<Update> &update) const {
   // A new object: readers of the old version keep it as it was.
-  auto version = std::make_shared<Version>(*newest);
+  version = std::make_shared<Version>(*newest);
   version->number = newest->number + 1;
+  update = std::make_shared<Update>();
+  update->version = version->number;
+  update->data.resize(totalUpdateBytes);
   std::vector<OuterMember> members;
   bool moves = false;
-  for (const Contribution &c : contributions) {
+  for (std::uint32_t island : islands) {
+    const Contribution &c = contributions[island];
     members.push_back({c.data, c.tokens, c.innerSteps});
     moves |= c.innerSteps != 0;
   }
+  std::vector<float> change(total);
   // A round without a single inner step (the end of a run that stopped right
   // after a synchronisation) changes nothing, momentum included.
   if (moves) {
     version->momentum.resize(total);
-    outerStep(config.optimizer, config.learningRate, config.momentum, members,
-              version->parameters, version->momentum);
+    if (config.outer.optimizer == OuterOptimizer::AdamW)
+      version->secondMoment.resize(total);
+    outerStep(config.outer, ++version->outerSteps, members, version->parameters,
+              version->momentum, version->secondMoment, change);
   }
-  return version;
+  bool compressed = config.compression != Compression::None;
+  if (compressed)
+    version->error.resize(total);
+  const outer::Loops &loops = outer::selectLoops();
+  for (const FragmentTensor &tensor : tensors) {
+    std::span u = std::span(change).subspan(tensor.offset, tensor.elements);
+    std::span q = std::span(update->data)
+                      .subspan(tensor.updateOffset,
+                               encodedBytes(config.compression, u.size()));
+    if (compressed)
+      encodeWithFeedback(
+          config.compression, u,
+          std::span(version->error).subspan(tensor.offset, tensor.elements), q);
+    else
+      encode(config.compression, u, q);
+    float *g = version->parameters.data() + tensor.offset;
+    loops.subtract(g, u.data(), u.size(), g);
+  }
 }
 
 void RoundClosing::compute() {
   if (!version)
-    version = fragment.step();
+    fragment.step(happened.members, version, update);
   version->hash = fragment.hashOf(*version);
   happened.version = version->number;
   happened.hash = version->hash;
@@ -414,7 +617,7 @@ std::shared_ptr<RoundClosing> FragmentState::closeStart(double now) {
   result->version->momentum = std::move(startMomentum.data);
   OuterEvent &event = result->happened;
   event.fragment = number;
-  event.start = true;
+  event.kind = OuterEvent::Kind::Start;
   event.round = firstRound;
   event.members = {0};
   event.openSeconds = now - *firstPartSeconds;
@@ -422,15 +625,15 @@ std::shared_ptr<RoundClosing> FragmentState::closeStart(double now) {
   return result;
 }
 
-std::shared_ptr<RoundClosing> FragmentState::closeRound(double now) {
+std::shared_ptr<RoundClosing>
+FragmentState::closeRound(std::vector<std::uint32_t> members, double now) {
   auto result = std::make_shared<RoundClosing>(*this);
   OuterEvent &event = result->happened;
   event.fragment = number;
   event.round = openRound;
-  for (std::uint32_t island = 0; island < contributions.size(); ++island) {
-    event.members.push_back(island);
+  event.members = std::move(members);
+  for (std::uint32_t island : event.members)
     event.tokens += contributions[island].tokens;
-  }
   event.openSeconds = now - *firstPartSeconds;
   closing = true;
   return result;
@@ -438,9 +641,12 @@ std::shared_ptr<RoundClosing> FragmentState::closeRound(double now) {
 
 void FragmentState::publish(const RoundClosing &made) {
   newest = made.version;
-  if (made.happened.start) {
+  if (made.happened.kind == OuterEvent::Kind::Start) {
     openRound = firstRound;
   } else {
+    updates.push_back(made.update);
+    if (updates.size() > config.keptUpdates)
+      updates.pop_front();
     std::vector<bool> who(contributions.size());
     for (std::uint32_t island : made.happened.members)
       who[island] = true;
@@ -455,32 +661,15 @@ void FragmentState::publish(const RoundClosing &made) {
 }
 
 std::optional<std::string> FragmentState::overdue(double now) {
-  if (closing)
+  if (closing || newest)
+    return std::nullopt;
+  if (!askedSeconds)
+    askedSeconds = now;
+  if (now - *askedSeconds < config.startSeconds)
     return std::nullopt;
   std::ostringstream text;
-  if (!newest) {
-    if (!askedSeconds)
-      askedSeconds = now;
-    if (now - *askedSeconds < config.startSeconds)
-      return std::nullopt;
-    text << "fragment " << number << " has no first version after "
-         << config.startSeconds
-         << " s: island 0 has not sent all of its parameters";
-    return text.str();
-  }
-  double limit = config.deadlineSeconds;
-  if (openRound == firstRound)
-    limit = std::max(limit, config.startSeconds);
-  if (!firstCommitSeconds || now - *firstCommitSeconds < limit)
-    return std::nullopt;
-  text << "round " << openRound << " of fragment " << number << " has waited "
-       << limit << " s since its first push for";
-  int missing = 0;
-  for (std::uint32_t island = 0; island < contributions.size(); ++island)
-    if (!contributions[island].coverage.complete() && ++missing <= 20)
-      text << (missing == 1 ? " island " : ", ") << island;
-  text << (missing > 20 ? ", ..." : "")
-       << ", and this version does not go on without; raise the server's "
-          "deadline_seconds when that is only slow";
+  text << "fragment " << number << " has no first version after "
+       << config.startSeconds
+       << " s: island 0 has not sent all of its parameters";
   return text.str();
 }

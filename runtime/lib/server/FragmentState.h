@@ -11,13 +11,16 @@
 
 #include "tombolo/runtime/server/OuterState.h"
 
+#include <deque>
+
 namespace tombolo::runtime {
 
 /// Where a tensor lies in the fragment.
 struct FragmentTensor {
   std::string name;
   std::uint64_t elements = 0;
-  std::uint64_t offset = 0;
+  std::uint64_t offset = 0;       ///< element
+  std::uint64_t updateOffset = 0; ///< byte of Update::data
 };
 
 /// What one island has pushed for one round, or island 0 for the start.
@@ -32,25 +35,62 @@ struct Contribution {
   std::uint64_t incarnation = 0;
   std::uint64_t tokens = 0;
   std::uint64_t innerSteps = 0;
+  std::uint64_t step = 0;
   /// The parts that have come, by rank: how a repeat is recognised.
   std::map<std::uint32_t, std::vector<TensorSlice>> parts;
+};
+
+/// What an island that is not where the others are has been told to go on from,
+/// for all of its ranks alike.
+struct Directive {
+  std::uint64_t incarnation = 0;
+  std::uint64_t round = 0; ///< of the push that did not count; kJoin: a start
+  std::uint64_t step = 0;  ///< likewise
+  Receipt::Kind kind = Receipt::Kind::Late;
+  std::shared_ptr<const Version> version;
+
+  static constexpr std::uint64_t kJoin = ~std::uint64_t(0);
+};
+
+/// A push that was refused for good.
+struct Refused {
+  std::uint64_t incarnation = 0;
+  std::uint64_t round = 0;
+  std::uint64_t step = 0;
+
+  bool operator==(const Refused &) const = default;
 };
 
 class FragmentState {
 public:
   FragmentState(const OuterConfig &config, std::uint32_t number);
 
-  /// OuterState::admit and push for this fragment; the island is known.
-  PushResult admit(const PushPart &part, std::uint64_t *elements) const;
-  PushResult push(const PushPart &part, std::span<const float> data,
+  /// As in OuterState, for this fragment; the island is known.
+  PushResult admit(const PushPart &part, std::uint64_t *bytes) const;
+  PushResult push(const PushPart &part, std::span<const std::byte> data,
                   double now);
   Outcome locate(std::span<const TensorSlice> slices,
                  std::vector<FragmentRun> &runs, std::string &message) const;
+  Outcome locateBlocks(std::span<const TensorSlice> slices,
+                       std::vector<FragmentRun> &runs,
+                       std::string &message) const;
 
+  /// Closes the open round when it is time to. `live` has one entry per island.
+  std::shared_ptr<RoundClosing> closeIfDue(const std::vector<bool> &live,
+                                           std::size_t quorum, double now);
   void publish(const RoundClosing &closing);
+  Receipt receipt(std::uint32_t island, std::uint64_t round,
+                  std::uint64_t step);
+  std::optional<std::uint64_t> join(std::uint32_t island,
+                                    std::uint64_t incarnation);
   std::optional<std::string> overdue(double now);
+  /// Something is whole and not yet published.
+  bool isPending(std::size_t quorum) const;
 
   std::shared_ptr<const Version> current() const { return newest; }
+  std::shared_ptr<const Version> version(std::uint64_t version) const;
+  std::shared_ptr<const Update> update(std::uint64_t version) const;
+  std::uint64_t firstVersion() const { return firstRound; }
   std::uint64_t elements() const { return total; }
 
 private:
@@ -63,22 +103,37 @@ private:
   PushResult take(Contribution &contribution, const PushPart &part,
                   std::span<const FragmentRun> runs,
                   std::span<const float> data);
+  PushResult refuseForGood(const PushPart &part, std::string message);
+  const FragmentTensor *find(const std::string &name) const;
   const Contribution &contributionOf(const PushPart &part) const;
+  Compression compressionOf(const PushPart &part) const {
+    return part.content == PushContent::Delta ? config.compression
+                                              : Compression::None;
+  }
+  bool isMember(std::uint32_t island, std::uint64_t round) const;
+  bool isCommitted(std::uint32_t island) const;
+  /// The island's push of the open round has been refused for good.
+  bool isRefused(std::uint32_t island) const;
   std::shared_ptr<RoundClosing> closeStart(double now);
-  std::shared_ptr<RoundClosing> closeRound(double now);
+  std::shared_ptr<RoundClosing> closeRound(std::vector<std::uint32_t> members,
+                                           double now);
 
   friend class RoundClosing;
-  /// G and v one round after `newest`.
-  std::shared_ptr<Version> step() const;
+  /// The version one round after `newest`, and the way there.
+  void step(const std::vector<std::uint32_t> &members,
+            std::shared_ptr<Version> &version,
+            std::shared_ptr<Update> &update) const;
   std::string hashOf(const Version &version) const;
 
   const OuterConfig &config;
   const std::uint32_t number;
   std::vector<FragmentTensor> tensors; ///< by name
   std::uint64_t total = 0;
+  std::uint64_t totalUpdateBytes = 0;
 
-  std::shared_ptr<const Version> newest; ///< null: not started
-  bool closing = false; ///< a version is being computed
+  std::shared_ptr<const Version> newest;             ///< null: not started
+  std::deque<std::shared_ptr<const Update>> updates; ///< the newest ones
+  bool closing = false;               ///< a version is being computed
   std::optional<double> askedSeconds; ///< when somebody first waited in vain
 
   // The start.
@@ -88,7 +143,9 @@ private:
 
   // The open round. Its number is that of the version it starts from.
   std::uint64_t openRound = 0;
-  std::vector<Contribution> contributions; ///< by island
+  std::vector<Contribution> contributions;          ///< by island
+  std::vector<std::optional<Refused>> refused;      ///< by island, the last one
+  std::vector<std::optional<Directive>> directives; ///< by island
   std::optional<double> firstPartSeconds;
   std::optional<double> firstCommitSeconds;
   /// Per closed round since firstRound, the members by island: which push of

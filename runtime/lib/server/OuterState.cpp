@@ -12,6 +12,7 @@
 
 #include "tombolo/runtime/Error.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -70,12 +71,19 @@ std::string_view tombolo::runtime::name(Outcome outcome) {
 OuterState::OuterState(OuterConfig config) : settings(std::move(config)) {
   if (settings.islands == 0 || settings.fragments == 0)
     throw Error("server: expected at least one island and one fragment");
-  if (!std::isfinite(settings.learningRate) || settings.learningRate < 0 ||
-      !std::isfinite(settings.momentum) || settings.momentum < 0 ||
-      settings.momentum >= 1)
+  const OuterSettings &outer = settings.outer;
+  if (!std::isfinite(outer.learningRate) || outer.learningRate < 0 ||
+      !(outer.momentum >= 0 && outer.momentum < 1))
     throw Error("server: expected an outer learning rate of at least 0 and a "
                 "momentum in [0, 1), got ",
-                settings.learningRate, " and ", settings.momentum);
+                outer.learningRate, " and ", outer.momentum);
+  if (outer.optimizer == OuterOptimizer::AdamW &&
+      (!(outer.beta2 >= 0 && outer.beta2 < 1) || !(outer.epsilon > 0) ||
+       !(outer.weightDecay >= 0) || !std::isfinite(outer.weightDecay)))
+    throw Error(
+        "server: expected outer beta2 in [0, 1), eps above 0 and weight "
+        "decay of at least 0, got ",
+        outer.beta2, ", ", outer.epsilon, " and ", outer.weightDecay);
   std::set<std::string_view> names;
   std::uint64_t total = 0;
   for (const OuterTensor &tensor : settings.tensors) {
@@ -93,12 +101,12 @@ OuterState::OuterState(OuterConfig config) : settings(std::move(config)) {
     if (fragments.back()->elements() == 0)
       throw Error("server: fragment ", f, " has no tensor");
   }
+  islands.resize(settings.islands);
 }
 
 OuterState::~OuterState() = default;
 
-PushResult OuterState::admit(const PushPart &part,
-                             std::uint64_t *elements) const {
+PushResult OuterState::admit(const PushPart &part, std::uint64_t *bytes) const {
   PushResult result;
   if (part.island >= settings.islands) {
     result.outcome = Outcome::UnknownSender;
@@ -113,14 +121,97 @@ PushResult OuterState::admit(const PushPart &part,
                      std::to_string(part.fragment);
     return result;
   }
-  return fragments[part.fragment]->admit(part, elements);
+  return fragments[part.fragment]->admit(part, bytes);
 }
 
-PushResult OuterState::push(const PushPart &part, std::span<const float> data,
-                            double now) {
+PushResult OuterState::push(const PushPart &part,
+                            std::span<const std::byte> data, double now) {
   if (part.island >= settings.islands || part.fragment >= settings.fragments)
     return admit(part);
-  return fragments[part.fragment]->push(part, data, now);
+  heard(part.island, part.incarnation, /*left=*/false, now);
+  FragmentState &fragment = *fragments[part.fragment];
+  PushResult result = fragment.push(part, data, now);
+  // What was refused for good may have been what a round has waited for.
+  if ((result.committed && !result.closing) || result.discarded)
+    result.closing = fragment.closeIfDue(liveIslands(now), quorum(), now);
+  return result;
+}
+
+void OuterState::heard(std::uint32_t island, std::uint64_t incarnation,
+                       bool left, double now) {
+  if (island >= islands.size())
+    return;
+  if (!firstSeconds)
+    firstSeconds = now;
+  Presence &presence = islands[island];
+  if (incarnation < presence.incarnation)
+    return;
+  if (incarnation > presence.incarnation || left)
+    presence.left = left;
+  presence.incarnation = incarnation;
+  presence.heardSeconds = now;
+}
+
+bool OuterState::isLive(std::uint32_t island, double now) const {
+  const Presence &presence = islands.at(island);
+  if (presence.left)
+    return false;
+  if (presence.heardSeconds)
+    return now - *presence.heardSeconds <= settings.livenessSeconds;
+  return !firstSeconds || now - *firstSeconds <= settings.startSeconds;
+}
+
+/// Those that have done all their steps bring nothing any more.
+std::size_t OuterState::quorum() const {
+  std::size_t present = 0;
+  for (const Presence &presence : islands)
+    present += !presence.left;
+  return std::clamp<std::size_t>(settings.quorum, 1,
+                                 std::max<std::size_t>(1, present));
+}
+
+std::vector<bool> OuterState::liveIslands(double now) const {
+  std::vector<bool> live;
+  for (std::uint32_t island = 0; island < islands.size(); ++island)
+    live.push_back(isLive(island, now));
+  return live;
+}
+
+std::vector<std::shared_ptr<RoundClosing>> OuterState::tick(double now) {
+  // When nobody has looked for a while, it was not the islands that slept.
+  if (lastTickSeconds && now - *lastTickSeconds > 1)
+    for (Presence &presence : islands)
+      if (presence.heardSeconds)
+        presence.heardSeconds =
+            std::min(now, *presence.heardSeconds + (now - *lastTickSeconds));
+  lastTickSeconds = now;
+  std::vector<std::shared_ptr<RoundClosing>> due;
+  std::vector<bool> live = liveIslands(now);
+  for (const auto &fragment : fragments)
+    if (auto closing = fragment->closeIfDue(live, quorum(), now))
+      due.push_back(std::move(closing));
+  return due;
+}
+
+bool OuterState::isFinished(double now) const {
+  for (std::uint32_t island = 0; island < islands.size(); ++island)
+    if (isLive(island, now))
+      return false;
+  for (const auto &fragment : fragments)
+    if (fragment->isPending(quorum()))
+      return false;
+  return true;
+}
+
+Receipt OuterState::receipt(std::uint32_t fragment, std::uint32_t island,
+                            std::uint64_t round, std::uint64_t step) {
+  return fragments.at(fragment)->receipt(island, round, step);
+}
+
+std::optional<std::uint64_t> OuterState::join(std::uint32_t fragment,
+                                              std::uint32_t island,
+                                              std::uint64_t incarnation) {
+  return fragments.at(fragment)->join(island, incarnation);
 }
 
 void OuterState::publish(const RoundClosing &closing) {
@@ -137,6 +228,23 @@ OuterState::current(std::uint32_t fragment) const {
   return fragments.at(fragment)->current();
 }
 
+std::shared_ptr<const Version> OuterState::version(std::uint32_t fragment,
+                                                   std::uint64_t number) const {
+  return fragments.at(fragment)->version(number);
+}
+
+std::shared_ptr<const Update> OuterState::update(std::uint32_t fragment,
+                                                 std::uint64_t version) const {
+  return fragments.at(fragment)->update(version);
+}
+
+Outcome OuterState::locateBlocks(std::uint32_t fragment,
+                                 std::span<const TensorSlice> slices,
+                                 std::vector<FragmentRun> &runs,
+                                 std::string &message) const {
+  return fragments.at(fragment)->locateBlocks(slices, runs, message);
+}
+
 Outcome OuterState::locate(std::uint32_t fragment,
                            std::span<const TensorSlice> slices,
                            std::vector<FragmentRun> &runs,
@@ -146,4 +254,8 @@ Outcome OuterState::locate(std::uint32_t fragment,
 
 std::uint64_t OuterState::elements(std::uint32_t fragment) const {
   return fragments.at(fragment)->elements();
+}
+
+std::uint64_t OuterState::firstVersion(std::uint32_t fragment) const {
+  return fragments.at(fragment)->firstVersion();
 }

@@ -13,7 +13,10 @@
 
 #include "tombolo/runtime/server/OuterState.h"
 
+#include "simd/Loops.h"
+
 #include <algorithm>
+#include <cmath>
 
 using namespace tombolo::runtime;
 
@@ -42,48 +45,57 @@ tombolo::runtime::outerFactors(std::span<const OuterMember> members) {
   return factors;
 }
 
-void tombolo::runtime::outerStep(OuterOptimizer optimizer, double learningRate,
-                                 double momentum,
+void tombolo::runtime::outerStep(const OuterSettings &settings,
+                                 std::uint64_t step,
                                  std::span<const OuterMember> members,
-                                 std::span<float> parameters,
-                                 std::span<float> velocity) {
+                                 std::span<const float> g,
+                                 std::span<float> momentum,
+                                 std::span<float> secondMoment,
+                                 std::span<float> update) {
   std::vector<float> factors = outerFactors(members);
   std::vector<std::size_t> active;
   for (std::size_t i = 0; i < members.size(); ++i)
     if (members[i].innerSteps != 0)
       active.push_back(i);
-  if (active.empty())
-    return;
 
-  const float lr = static_cast<float>(learningRate);
-  const float m = static_cast<float>(momentum);
+  const float lr = static_cast<float>(settings.learningRate);
+  const float m = static_cast<float>(settings.momentum);
+  outer::AdamWConstants adamw{};
+  if (settings.optimizer == OuterOptimizer::AdamW) {
+    double b1 = settings.momentum, b2 = settings.beta2;
+    double t = static_cast<double>(step);
+    adamw = {m,
+             static_cast<float>(1 - b1),
+             static_cast<float>(b2),
+             static_cast<float>(1 - b2),
+             static_cast<float>(settings.learningRate / (1 - std::pow(b1, t))),
+             static_cast<float>(std::sqrt(1 - std::pow(b2, t))),
+             static_cast<float>(settings.epsilon),
+             static_cast<float>(settings.learningRate * settings.weightDecay)};
+  }
+  const outer::Loops &loops = outer::selectLoops();
   // Blocks that stay in the cache between the passes.
   constexpr std::size_t kBlock = 4096;
   float sum[kBlock];
-  for (std::size_t begin = 0; begin < parameters.size(); begin += kBlock) {
-    std::size_t count = std::min(kBlock, parameters.size() - begin);
-    const float *first = members[active[0]].delta.data() + begin;
-    const float firstFactor = factors[active[0]];
-    for (std::size_t k = 0; k < count; ++k)
-      sum[k] = firstFactor * first[k];
-    for (std::size_t i = 1; i < active.size(); ++i) {
-      const float *delta = members[active[i]].delta.data() + begin;
-      const float factor = factors[active[i]];
-      for (std::size_t k = 0; k < count; ++k)
-        sum[k] = sum[k] + factor * delta[k];
-    }
-    float *v = velocity.data() + begin;
-    float *g = parameters.data() + begin;
-    if (optimizer == OuterOptimizer::Nesterov) {
-      for (std::size_t k = 0; k < count; ++k) {
-        v[k] = m * v[k] + sum[k];
-        g[k] = g[k] - lr * (sum[k] + m * v[k]);
-      }
-    } else {
-      for (std::size_t k = 0; k < count; ++k) {
-        v[k] = m * v[k] + sum[k];
-        g[k] = g[k] - lr * v[k];
-      }
+  for (std::size_t begin = 0; begin < update.size(); begin += kBlock) {
+    std::size_t count = std::min(kBlock, update.size() - begin);
+    loops.scale(members[active[0]].delta.data() + begin, factors[active[0]],
+                count, sum);
+    for (std::size_t i = 1; i < active.size(); ++i)
+      loops.addScaled(members[active[i]].delta.data() + begin,
+                      factors[active[i]], count, sum);
+    float *v = momentum.data() + begin, *u = update.data() + begin;
+    switch (settings.optimizer) {
+    case OuterOptimizer::Nesterov:
+      loops.nesterov(sum, v, count, lr, m, u);
+      break;
+    case OuterOptimizer::Sgd:
+      loops.sgd(sum, v, count, lr, m, u);
+      break;
+    case OuterOptimizer::AdamW:
+      loops.adamw(sum, g.data() + begin, v, secondMoment.data() + begin, count,
+                  adamw, u);
+      break;
     }
   }
 }

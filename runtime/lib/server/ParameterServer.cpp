@@ -34,11 +34,15 @@
 #include <set>
 #include <thread>
 #include <tuple>
+#include <utility>
 
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
 
 namespace {
+
+/// How often time is looked at when nothing comes.
+constexpr std::chrono::milliseconds kTick(100);
 
 double nowSeconds() {
   using Clock = std::chrono::steady_clock;
@@ -69,6 +73,11 @@ public:
                     const wire::WaitRequest *request,
                     wire::WaitReply *reply) override {
     return guarded([&] { return wait(*context, *request, *reply); });
+  }
+  grpc::Status Heartbeat(grpc::ServerContext *,
+                         const wire::HeartbeatRequest *request,
+                         wire::HeartbeatReply *reply) override {
+    return guarded([&] { return heartbeat(*request, *reply); });
   }
   grpc::Status Pull(grpc::ServerContext *, const wire::PullRequest *request,
                     grpc::ServerWriter<wire::PullReply> *writer) override {
@@ -136,6 +145,8 @@ private:
                     const wire::WaitRequest &request, wire::WaitReply &reply);
   grpc::Status pull(const wire::PullRequest &request,
                     grpc::ServerWriter<wire::PullReply> &writer);
+  grpc::Status heartbeat(const wire::HeartbeatRequest &request,
+                         wire::HeartbeatReply &reply);
 
   const ParameterServerOptions options;
   std::mutex mutex; // guards all below but the two threads
@@ -148,7 +159,8 @@ private:
   std::uint64_t stagedBytes = 0; // have come in and are not taken yet
   std::uint64_t mostStagedBytes = 0;
   std::deque<std::shared_ptr<RoundClosing>> toClose;
-  std::string closingFailed; // why no version will come any more
+  std::deque<OuterEvent> toTell; // that need no computing
+  std::string closingFailed;     // why no version will come any more
   Watchdog watchdog;
   std::thread closer;
 };
@@ -165,66 +177,105 @@ PushResult Service::receive(grpc::ServerContext &context,
                             Watchdog::Watch &watch, const PushPart &part,
                             std::uint64_t expected, std::uint64_t &bytes) {
   // Grows with what really comes, not with what the header promises.
-  std::vector<float> data;
+  std::vector<std::byte> data;
   wire::PushRequest request;
   while (reader.Read(&request)) {
     watch.touch();
-    if (!request.has_data() || request.data().size() % sizeof(float) != 0)
-      return refusal(Outcome::Malformed,
-                     "expected whole floats of data after the header");
-    std::size_t more = request.data().size() / sizeof(float);
+    if (!request.has_data())
+      return refusal(Outcome::Malformed, "expected data after the header");
+    std::size_t more = request.data().size();
     if (more > expected - data.size())
       return refusal(Outcome::BadSize, "expected " + std::to_string(expected) +
-                                           " elements of data, got more");
+                                           " bytes of data, got more");
     {
       std::lock_guard lock(mutex);
-      if (request.data().size() > mostStagedBytes - stagedBytes)
+      if (more > mostStagedBytes - stagedBytes)
         return refusal(Outcome::Busy, "too many pushes are coming in");
-      stagedBytes += request.data().size();
-      bytes += request.data().size();
+      stagedBytes += more;
+      bytes += more;
+      // Its island is there as long as something comes.
+      state.heard(part.island, part.incarnation, /*left=*/false, nowSeconds());
     }
     std::size_t old = data.size();
     if (data.capacity() < old + more)
       data.reserve(std::min<std::uint64_t>(expected, 2 * (old + more)));
     data.resize(old + more);
-    std::memcpy(data.data() + old, request.data().data(),
-                request.data().size());
+    std::memcpy(data.data() + old, request.data().data(), more);
   }
   if (context.IsCancelled())
     return refusal(Outcome::BadSize, "the sender has gone");
   std::lock_guard lock(mutex);
   PushResult result = state.push(part, data, nowSeconds());
-  if (result.closing) {
-    toClose.push_back(std::move(result.closing));
-    changed.notify_all();
+  if (result.discarded) {
+    OuterEvent event;
+    event.kind = OuterEvent::Kind::Discarded;
+    event.fragment = part.fragment;
+    event.round = part.round;
+    event.version = part.baseVersion;
+    event.members = {part.island};
+    event.tokens = part.tokens;
+    event.message = result.message;
+    toTell.push_back(std::move(event));
   }
+  if (result.closing)
+    toClose.push_back(std::move(result.closing));
+  changed.notify_all();
   return result;
 }
 
 void Service::closeRounds() {
   std::unique_lock lock(mutex);
   while (true) {
-    changed.wait(lock, [&] { return stopping || !toClose.empty(); });
+    changed.wait_for(lock, kTick, [&] {
+      return stopping || !toClose.empty() || !toTell.empty();
+    });
     if (stopping)
       return;
-    std::shared_ptr<RoundClosing> closing = std::move(toClose.front());
-    toClose.pop_front();
+    for (auto &due : state.tick(nowSeconds()))
+      toClose.push_back(std::move(due));
+    std::deque<OuterEvent> events = std::exchange(toTell, {});
+    std::shared_ptr<RoundClosing> closing;
+    if (!toClose.empty()) {
+      closing = std::move(toClose.front());
+      toClose.pop_front();
+    }
+    if (!closing && events.empty())
+      continue;
     lock.unlock();
     std::string error;
     try {
-      closing->compute();
-      if (options.onEvent)
-        options.onEvent(closing->event());
+      if (closing) {
+        closing->compute();
+        events.push_back(closing->event());
+      }
+      for (const OuterEvent &event : events)
+        if (options.onEvent)
+          options.onEvent(event);
     } catch (const std::exception &caught) {
       error = caught.what();
     }
     lock.lock();
-    if (error.empty())
-      state.publish(*closing);
-    else
+    if (!error.empty())
       closingFailed = "the next version cannot be made: " + error;
+    else if (closing)
+      state.publish(*closing);
     changed.notify_all();
   }
+}
+
+grpc::Status Service::heartbeat(const wire::HeartbeatRequest &request,
+                                wire::HeartbeatReply &reply) {
+  std::string message;
+  Outcome outcome = checkSender(request.sender(), message);
+  reply.set_outcome(toWire(outcome));
+  reply.set_message(message);
+  if (outcome != Outcome::Accepted)
+    return grpc::Status::OK;
+  std::lock_guard lock(mutex);
+  state.heard(request.sender().island(), request.sender().incarnation(),
+              request.done(), nowSeconds());
+  reply.set_finished(state.isFinished(nowSeconds()));
+  return grpc::Status::OK;
 }
 
 grpc::Status Service::push(grpc::ServerContext &context,
@@ -311,18 +362,32 @@ grpc::Status Service::wait(grpc::ServerContext &context,
   if (outcome != Outcome::Accepted)
     return grpc::Status::OK;
 
+  const wire::Sender &sender = request.sender();
+  const std::uint32_t fragment = request.fragment();
   auto end = std::chrono::steady_clock::now() +
              std::chrono::milliseconds(
                  std::min(request.milliseconds(), kMostWaitMilliseconds));
   std::unique_lock lock(mutex);
-  auto reached = [&] {
-    auto version = state.current(request.fragment());
-    return version && version->number >= request.version();
+  auto decided = [&] {
+    Receipt receipt;
+    if (!request.join())
+      receipt = state.receipt(fragment, sender.island(), request.round(),
+                              request.step());
+    else if (auto version =
+                 state.join(fragment, sender.island(), sender.incarnation()))
+      receipt = {Receipt::Kind::Late, *version};
+    reply.set_receipt(static_cast<wire::Receipt>(receipt.kind));
+    reply.set_go_on_from(receipt.version);
+    return receipt.kind != Receipt::Kind::Open;
   };
-  while (!reached() && !stopping && !context.IsCancelled()) {
+  while (!stopping && !context.IsCancelled()) {
+    state.heard(sender.island(), sender.incarnation(), /*left=*/false,
+                nowSeconds());
+    if (decided())
+      break;
     if (!closingFailed.empty())
       return {grpc::StatusCode::INTERNAL, closingFailed};
-    if (auto late = state.overdue(request.fragment(), nowSeconds())) {
+    if (auto late = state.overdue(fragment, nowSeconds())) {
       reply.set_outcome(toWire(Outcome::Overdue));
       reply.set_message(*late);
       break;
@@ -334,9 +399,10 @@ grpc::Status Service::wait(grpc::ServerContext &context,
     changed.wait_until(lock,
                        std::min(end, now + std::chrono::milliseconds(500)));
   }
-  if (auto version = state.current(request.fragment())) {
+  if (auto version = state.current(fragment)) {
     reply.set_started(true);
     reply.set_version(version->number);
+    reply.set_first_version(state.firstVersion(fragment));
   }
   return grpc::Status::OK;
 }
@@ -346,29 +412,38 @@ grpc::Status Service::pull(const wire::PullRequest &request,
   wire::PullReply reply;
   std::string message;
   std::shared_ptr<const Version> version;
+  std::shared_ptr<const Update> update;
   std::vector<FragmentRun> runs;
+  bool wantsUpdate = request.what() == wire::PullRequest::UPDATE;
   Outcome outcome = checkSender(request.sender(), message);
   if (outcome == Outcome::Accepted &&
       !knownFragment(request.fragment(), message))
     outcome = Outcome::UnknownFragment;
   if (outcome == Outcome::Accepted) {
     std::lock_guard lock(mutex);
-    version = state.current(request.fragment());
-  }
-  if (outcome == Outcome::Accepted && !version) {
-    outcome = Outcome::NotStarted;
-    message = "the fragment has no first version yet";
-  }
-  if (outcome == Outcome::Accepted && version->number != request.version()) {
-    outcome = Outcome::UnknownVersion;
-    message = "the newest version is " + std::to_string(version->number) +
-              ", got a request for version " +
-              std::to_string(request.version());
+    auto newest = state.current(request.fragment());
+    if (wantsUpdate)
+      update = state.update(request.fragment(), request.version());
+    else
+      version = state.version(request.fragment(), request.version());
+    if (!newest) {
+      outcome = Outcome::NotStarted;
+      message = "the fragment has no first version yet";
+    } else if (!version && !update) {
+      outcome = Outcome::UnknownVersion;
+      message = "the newest version is " + std::to_string(newest->number) +
+                ", got a request for version " +
+                std::to_string(request.version());
+    }
   }
   // Reads only what never changes; needs no lock.
-  if (outcome == Outcome::Accepted)
-    outcome = state.locate(request.fragment(), fromWire(request.slices()), runs,
-                           message);
+  if (outcome == Outcome::Accepted) {
+    std::vector<TensorSlice> slices = fromWire(request.slices());
+    outcome =
+        wantsUpdate
+            ? state.locateBlocks(request.fragment(), slices, runs, message)
+            : state.locate(request.fragment(), slices, runs, message);
+  }
   wire::PullHeader *header = reply.mutable_header();
   header->set_outcome(toWire(outcome));
   header->set_message(message);
@@ -376,8 +451,9 @@ grpc::Status Service::pull(const wire::PullRequest &request,
     writer.Write(reply);
     return grpc::Status::OK;
   }
-  header->set_version(version->number);
-  header->set_version_hash(version->hash);
+  header->set_version(request.version());
+  if (version)
+    header->set_version_hash(version->hash);
   if (!writer.Write(reply))
     return grpc::Status::OK;
 
@@ -391,17 +467,23 @@ grpc::Status Service::pull(const wire::PullRequest &request,
     chunk.reserve(kChunkBytes);
     return writer.Write(reply);
   };
-  static const std::vector<float> kZeros(kChunkBytes / sizeof(float));
-  bool zeros = request.momentum() && version->momentum.empty();
-  const std::vector<float> &source =
-      request.momentum() ? version->momentum : version->parameters;
+  // Runs are of bytes in an update, else of floats; empty: all zero.
+  const std::vector<float> *floats =
+      !version                                        ? nullptr
+      : request.what() == wire::PullRequest::MOMENTUM ? &version->momentum
+                                                      : &version->parameters;
+  const std::size_t unit = version ? sizeof(float) : 1;
+  const char *source =
+      version ? reinterpret_cast<const char *>(floats->data())
+              : reinterpret_cast<const char *>(update->data.data());
   for (const FragmentRun &run : runs) {
-    for (std::uint64_t done = 0; done < run.length;) {
-      std::size_t room = (kChunkBytes - chunk.size()) / sizeof(float);
-      std::size_t count = std::min<std::uint64_t>(room, run.length - done);
-      const float *from =
-          zeros ? kZeros.data() : source.data() + run.offset + done;
-      chunk.append(reinterpret_cast<const char *>(from), count * sizeof(float));
+    for (std::uint64_t done = 0; done < run.length * unit;) {
+      std::size_t count = std::min<std::uint64_t>(kChunkBytes - chunk.size(),
+                                                  run.length * unit - done);
+      if (version && floats->empty())
+        chunk.append(count, '\0');
+      else
+        chunk.append(source + run.offset * unit + done, count);
       done += count;
       if (chunk.size() == kChunkBytes && !flush())
         return grpc::Status::OK; // the reader has gone

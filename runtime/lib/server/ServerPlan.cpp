@@ -63,6 +63,22 @@ std::map<std::string, Parameter> parametersOf(const Plan &plan,
   return parameters;
 }
 
+/// Of an island that sends a heartbeat every second.
+constexpr double kLivenessSeconds = 4;
+
+Compression compressionOf(const Server &server) {
+  switch (server.compression()) {
+  case Server::COMPRESSION_BF16:
+    return Compression::Bf16;
+  case Server::COMPRESSION_INT8:
+    return Compression::Int8;
+  case Server::COMPRESSION_INT4:
+    return Compression::Int4;
+  default:
+    return Compression::None;
+  }
+}
+
 } // namespace
 
 void tombolo::runtime::checkServerPlan(const Plan &plan) {
@@ -74,13 +90,6 @@ void tombolo::runtime::checkServerPlan(const Plan &plan) {
     if (asked)
       missing += (missing.empty() ? "" : ", ") + what;
   };
-  want(server.fragments() != 1,
-       std::to_string(server.fragments()) + " fragments (has 1)");
-  want(server.overlap_steps() != 0,
-       "overlap_steps " + std::to_string(server.overlap_steps()) + " (has 0)");
-  want(server.compression() != Server::COMPRESSION_NONE &&
-           server.compression() != Server::COMPRESSION_UNSPECIFIED,
-       Server::Compression_Name(server.compression()) + " (has none)");
   for (const Server::Placement &placement : server.placements())
     if (!placement.backup().empty()) {
       want(true, "a backup in " + placement.backup() + " (has primaries only)");
@@ -92,6 +101,9 @@ void tombolo::runtime::checkServerPlan(const Plan &plan) {
                 missing, "; set it in the strategy's 'server' section");
   if (server.inner_steps() == 0)
     throw Error("plan: expected server.inner_steps of at least 1, got 0");
+  if (server.overlap_steps() >= server.inner_steps())
+    throw Error("plan: expected server.overlap_steps below inner_steps ",
+                server.inner_steps(), ", got ", server.overlap_steps());
   if (server.outer().kind() != Server::Outer::KIND_SGD &&
       server.outer().kind() != Server::Outer::KIND_NESTEROV)
     throw Error("plan: the server has no outer optimizer");
@@ -106,13 +118,16 @@ ParameterServerOptions tombolo::runtime::serverOptions(const Plan &plan,
   const Server &server = plan.server();
   options.outer.islands = plan.islands_size();
   options.outer.fragments = server.fragments();
-  options.outer.optimizer =
-      server.outer().kind() == Server::Outer::KIND_NESTEROV
-          ? OuterOptimizer::Nesterov
-          : OuterOptimizer::Sgd;
-  options.outer.learningRate = server.outer().learning_rate();
-  options.outer.momentum = server.outer().momentum();
+  OuterSettings &outer = options.outer.outer;
+  outer.optimizer = server.outer().kind() == Server::Outer::KIND_NESTEROV
+                        ? OuterOptimizer::Nesterov
+                        : OuterOptimizer::Sgd;
+  outer.learningRate = server.outer().learning_rate();
+  outer.momentum = server.outer().momentum();
+  options.outer.compression = compressionOf(server);
+  options.outer.quorum = server.quorum();
   options.outer.deadlineSeconds = server.deadline_seconds();
+  options.outer.livenessSeconds = kLivenessSeconds;
 
   std::map<std::string, Parameter> first;
   for (int island = 0; island < plan.islands_size(); ++island) {
@@ -154,6 +169,8 @@ ExchangeOptions tombolo::runtime::exchangeOptions(const Plan &plan,
   options.rank = rank;
   options.fragments = plan.server().fragments();
   options.innerSteps = plan.server().inner_steps();
+  options.overlapSteps = plan.server().overlap_steps();
+  options.compression = compressionOf(plan.server());
   options.tokensPerStep =
       plan.islands(island).batch() *
       std::max<std::uint64_t>(1, plan.model().tokens_per_sample());

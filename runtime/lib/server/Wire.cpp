@@ -22,6 +22,9 @@ namespace wire = tombolo::server::v1;
 static_assert(static_cast<int>(Outcome::Overdue) == wire::OUTCOME_OVERDUE &&
                   wire::Outcome_MAX == wire::OUTCOME_OVERDUE,
               "Outcome and server.proto have the same values");
+static_assert(static_cast<int>(Receipt::Kind::Discarded) ==
+                  wire::RECEIPT_DISCARDED &&
+              wire::Receipt_MAX == wire::RECEIPT_DISCARDED);
 
 void tombolo::runtime::toWire(const TensorSlice &slice,
                               wire::TensorSlice &message) {
@@ -74,6 +77,7 @@ tombolo::runtime::fromWire(const wire::PushHeader &header) {
   part.baseVersion = header.base_version();
   part.tokens = header.tokens();
   part.innerSteps = header.inner_steps();
+  part.step = header.step();
   part.withMomentum = header.with_momentum();
   part.slices = fromWire(header.slices());
   return part;

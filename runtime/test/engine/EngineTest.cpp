@@ -49,6 +49,23 @@ TEST(Engine, WalksTheSharedLoopsPerLane) {
   EXPECT_TRUE(engine.done());
 }
 
+// A loop inside another may begin where that one says.
+TEST(Engine, CountsFromWhereALoopBegins) {
+  Program program;
+  Body &outer = loop(*program.mutable_step(), 0, 3);
+  Body &inner = loop(outer, 1, 2);
+  *outer.Mutable(0)->mutable_loop()->mutable_first() = linear(0, 0, 4);
+  onLane(inner, LANE_COMPUTE);
+  CompiledProgram compiled(program);
+  Engine engine(compiled);
+  std::vector<std::int64_t> values;
+  while (engine.next(LANE_COMPUTE).state == Engine::Next::Ready) {
+    values.push_back(engine.next(LANE_COMPUTE).variables[1]);
+    engine.complete(LANE_COMPUTE);
+  }
+  EXPECT_EQ(values, (std::vector<std::int64_t>{0, 1, 4, 5, 8, 9}));
+}
+
 // A wait holds a lane until another lane's signals have come.
 TEST(Engine, WaitsForSemaphores) {
   Program program;

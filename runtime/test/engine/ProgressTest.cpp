@@ -211,7 +211,7 @@ TEST(Progress, EndsForManyMicrobatchesAndGuards) {
   EXPECT_NO_THROW(checkProgress(plan));
   Program &program = *plan.mutable_programs(0);
   Instruction &last = *program.mutable_step()->rbegin();
-  for (std::uint64_t modulus = 2; modulus < 100; ++modulus) {
+  for (std::uint64_t modulus = 2; modulus < 300; ++modulus) {
     Instruction *step = program.add_step();
     *step = last;
     step->mutable_guard()->set_modulus(modulus);

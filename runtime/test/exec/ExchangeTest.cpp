@@ -43,13 +43,17 @@ public:
     calls.list.push_back("push " + std::to_string(fragment) + " after " +
                          std::to_string(stepsDone));
   }
-  void apply(std::uint32_t fragment) override {
+  Applied apply(std::uint32_t fragment, std::uint64_t) override {
     calls.list.push_back("apply " + std::to_string(fragment));
     float value;
     auto bytes = std::as_writable_bytes(std::span(&value, 1));
     arena.read(calls.tensors[0].address, bytes);
     value *= 2;
     arena.write(calls.tensors[0].address, bytes);
+    return Applied::Version;
+  }
+  void end(std::uint64_t stepsDone) override {
+    calls.list.push_back("end after " + std::to_string(stepsDone));
   }
   void outerMomentum(std::size_t tensor, std::uint64_t first,
                      std::span<float> to) override {
@@ -106,7 +110,7 @@ TEST_F(ExchangeTest, FollowsTheRounds) {
             (std::vector<std::string>{
                 "begin 0", "push 0 after 3", "apply 0", "checkpoint 3",
                 "push 0 after 6", "apply 0", "checkpoint 6", "push 0 after 7",
-                "apply 0", "checkpoint 7"}));
+                "apply 0", "end after 7", "checkpoint 7"}));
   ASSERT_EQ(calls.tensors.size(), 1u);
   EXPECT_EQ(calls.tensors[0].name, "table");
   EXPECT_EQ(calls.tensors[0].elements, 64u);

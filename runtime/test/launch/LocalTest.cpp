@@ -248,6 +248,7 @@ TEST_F(Local, ResumesWithOtherIslands) {
   Plan two = plan;
   auto one = [&] {
     plan.mutable_islands()->DeleteSubrange(1, 1);
+    plan.mutable_server()->set_quorum(1);
     plan.mutable_training()->set_global_batch(plan.islands(0).batch());
     savePlan();
   };
@@ -497,13 +498,9 @@ TEST_F(Local, ChecksInputsFirst) {
   refused(plus({"--resume"}), 2, "--checkpoint-dir");
   refused(plus({"--nonsense"}), 2, "--nonsense");
 
-  // What the server does not have yet, all in one message.
-  plan.mutable_server()->set_compression(Server::COMPRESSION_INT8);
-  plan.mutable_server()->set_overlap_steps(2);
+  // What the server does not have yet.
   plan.mutable_server()->mutable_placements(0)->set_backup("south");
   savePlan();
-  refused(arguments(5), 1, "overlap_steps 2");
-  refused(arguments(5), 1, "COMPRESSION_INT8");
   refused(arguments(5), 1, "a backup in south");
   plan.clear_server();
   savePlan();

@@ -287,4 +287,36 @@ TEST_F(Restart, ADamagedSnapshotIsPassedOverInARestart) {
   expectNothingLeft();
 }
 
+/// SIGTERM lets the step end, saves it and ends with status 0; the run goes on
+/// from there and comes to the weights of one that was not stopped.
+TEST_F(Restart, SigtermSavesTheStepAndEnds) {
+  planOneIsland();
+  ASSERT_EQ(run(arguments(kSteps, {})).status, 0);
+  std::vector<float> undisturbed = weights();
+  std::filesystem::remove(folder / "out.onnx");
+  std::vector<std::string> more = {"--checkpoint-dir", folder / "checkpoints"};
+  std::filesystem::remove(folder / "stderr");
+  pid_t pid = start(arguments(kSteps, more));
+  EXPECT_TRUE(eventually([&] { return steps() > 20; }));
+  kill(pid, SIGTERM);
+  Outcome outcome = finish(pid);
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  std::vector<json> stopped = events("stopped");
+  ASSERT_EQ(stopped.size(), 1u) << outcome.errors;
+  std::uint64_t step = stopped[0].at("step");
+  EXPECT_EQ(steps(), step);
+  EXPECT_LT(step, kSteps);
+  EXPECT_NE(
+      outcome.errors.find("the checkpoint of step " + std::to_string(step)),
+      std::string::npos)
+      << outcome.errors;
+  EXPECT_FALSE(std::filesystem::exists(folder / "out.onnx"));
+  expectNothingLeft();
+  more.push_back("--resume");
+  outcome = run(arguments(kSteps, more));
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_EQ(metrics()[0].at("step"), step);
+  EXPECT_EQ(weights(), undisturbed);
+}
+
 } // namespace

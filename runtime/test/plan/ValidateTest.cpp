@@ -265,6 +265,28 @@ const Fault kFaults[] = {
     {"loopCount",
      [](Plan &p) { first(p, Instruction::kLoop).mutable_loop()->set_count(0); },
      "unusable loop count"},
+    {"loopBeginsBelowZero",
+     [](Plan &p) {
+       first(p, Instruction::kLoop)
+           .mutable_loop()
+           ->mutable_first()
+           ->set_constant(-1);
+     },
+     "a loop that begins at -1"},
+    {"loopBeginsAtItself",
+     [](Plan &p) {
+       Loop &loop = *first(p, Instruction::kLoop).mutable_loop();
+       Term &term = *loop.mutable_first()->add_terms();
+       term.set_variable(loop.variable());
+       term.set_factor(1);
+     },
+     "belongs to no loop around"},
+    {"fragmentsOfTooFew",
+     [](Plan &p) {
+       p.mutable_programs(0)->mutable_parameters(0)->add_fragments()->set_count(
+           7);
+     },
+     "its fragments have 7 parameters"},
     {"pushWithoutServer",
      [](Plan &p) {
        Instruction *i = p.mutable_programs(0)->add_step();
@@ -369,7 +391,7 @@ const Fault kFaults[] = {
        addServer(p, 3);
        p.mutable_programs(0)->set_host_bytes(252);
      },
-     "expected host_bytes of 256"},
+     "expected host_bytes of 512"},
     {"aliasedArguments",
      [](Plan &p) {
        Call &call = *first(p, Instruction::kLoop)

@@ -14,11 +14,14 @@
 #ifndef TOMBOLO_TEST_SERVER_OUTER_H
 #define TOMBOLO_TEST_SERVER_OUTER_H
 
+#include "PlainCodec.h"
+
 #include "tombolo/runtime/server/OuterState.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <random>
@@ -37,7 +40,8 @@ struct IslandPush {
   Tensors delta;
 };
 
-/// Element by element, each operation stored before the next.
+/// Element by element, each operation stored before the next. Of one fragment
+/// (whose tensors it is given).
 class Reference {
 public:
   explicit Reference(const OuterConfig &config) : config(config) {}
@@ -45,6 +49,8 @@ public:
   void start(Tensors parameters, Tensors momentum) {
     g = std::move(parameters);
     v = std::move(momentum);
+    for (const auto &[name, values] : g)
+      s[name].resize(values.size()), e[name].resize(values.size());
   }
 
   void round(const std::vector<IslandPush> &pushes) {
@@ -56,13 +62,14 @@ public:
       steps += static_cast<double>(push.innerSteps);
       members += 1;
     }
-    if (members == 0)
-      return;
-    float lr = static_cast<float>(config.learningRate);
-    float m = static_cast<float>(config.momentum);
-    for (auto &[name, values] : g)
-      for (std::size_t k = 0; k < values.size(); ++k) {
-        volatile float d = 0, t = 0;
+    if (members != 0)
+      ++t;
+    float lr = static_cast<float>(config.outer.learningRate);
+    float m = static_cast<float>(config.outer.momentum);
+    for (auto &[name, values] : g) {
+      std::vector<float> update(values.size());
+      for (std::size_t k = 0; members != 0 && k < values.size(); ++k) {
+        volatile float d = 0, product = 0;
         bool first = true;
         for (const IslandPush &push : pushes) {
           if (push.innerSteps == 0)
@@ -70,36 +77,86 @@ public:
           float factor = static_cast<float>(
               (static_cast<double>(push.tokens) / tokens) *
               ((steps / members) / static_cast<double>(push.innerSteps)));
-          t = factor * push.delta.at(name)[k];
-          d = first ? static_cast<float>(t) : d + t;
+          product = factor * push.delta.at(name)[k];
+          d = first ? static_cast<float>(product) : d + product;
           first = false;
         }
-        volatile float momentum = m * v[name][k];
-        momentum = momentum + d;
-        v[name][k] = momentum;
-        volatile float u = momentum;
-        if (config.optimizer == OuterOptimizer::Nesterov) {
-          t = m * momentum;
-          u = d + t;
-        }
-        u = lr * u;
-        values[k] = values[k] - u;
+        update[k] = config.outer.optimizer == OuterOptimizer::AdamW
+                        ? adamw(name, k, d)
+                        : heavyBall(name, k, d, lr, m);
       }
+      // What is published, and what that loses.
+      if (config.compression != Compression::None) {
+        for (std::size_t k = 0; k < update.size(); ++k)
+          update[k] = update[k] + e[name][k];
+        std::vector<float> sent = plainRoundTrip(config.compression, update);
+        for (std::size_t k = 0; k < update.size(); ++k)
+          e[name][k] = update[k] - sent[k];
+        update = sent;
+      }
+      for (std::size_t k = 0; k < values.size(); ++k)
+        values[k] = values[k] - update[k];
+    }
   }
 
-  Tensors g, v;
+  Tensors g, v; // state and momentum
+  Tensors s, e; // AdamW's second moment, the error of what is published
+  std::size_t t = 0;
 
 private:
+  float heavyBall(const std::string &name, std::size_t k, float d, float lr,
+                  float m) {
+    volatile float momentum = m * v[name][k];
+    momentum = momentum + d;
+    v[name][k] = momentum;
+    volatile float u = momentum, product;
+    if (config.outer.optimizer == OuterOptimizer::Nesterov) {
+      product = m * momentum;
+      u = d + product;
+    }
+    u = lr * u;
+    return u;
+  }
+
+  float adamw(const std::string &name, std::size_t k, float d) {
+    double b1 = config.outer.momentum, b2 = config.outer.beta2;
+    double steps = static_cast<double>(t);
+    volatile float a, b, first, second;
+    a = v[name][k] * static_cast<float>(b1);
+    b = d * static_cast<float>(1 - b1);
+    first = a + b;
+    a = s[name][k] * static_cast<float>(b2);
+    b = d * d;
+    b = b * static_cast<float>(1 - b2);
+    second = a + b;
+    v[name][k] = first;
+    s[name][k] = second;
+    a = std::sqrt(static_cast<float>(second));
+    a = a / static_cast<float>(std::sqrt(1 - std::pow(b2, steps)));
+    a = a + static_cast<float>(config.outer.epsilon);
+    a = first / a;
+    a = static_cast<float>(config.outer.learningRate /
+                           (1 - std::pow(b1, steps))) *
+        a;
+    b = static_cast<float>(config.outer.learningRate *
+                           config.outer.weightDecay) *
+        g[name][k];
+    return a + b;
+  }
+
   OuterConfig config;
 };
 
 inline OuterConfig randomConfig(std::mt19937 &random) {
   OuterConfig config;
   config.islands = 1 + random() % 5;
-  config.optimizer =
-      random() % 4 == 0 ? OuterOptimizer::Sgd : OuterOptimizer::Nesterov;
-  config.learningRate = 0.1 * static_cast<double>(1 + random() % 10);
-  config.momentum = random() % 4 == 0 ? 0 : 0.9;
+  config.outer.optimizer = random() % 4 == 0   ? OuterOptimizer::Sgd
+                           : random() % 3 == 0 ? OuterOptimizer::AdamW
+                                               : OuterOptimizer::Nesterov;
+  config.outer.learningRate = 0.1 * static_cast<double>(1 + random() % 10);
+  config.outer.momentum = random() % 4 == 0 ? 0 : 0.9;
+  config.outer.weightDecay = random() % 2 == 0 ? 0 : 0.01;
+  config.compression = static_cast<Compression>(random() % 4);
   std::size_t tensors = 1 + random() % 6;
   for (std::size_t t = 0; t < tensors; ++t) {
     // A few larger than one block of the server's loops.
@@ -198,15 +255,66 @@ struct Pushed : PushResult {
   std::optional<OuterEvent> event;
 };
 
+/// Slice by slice, as a rank sends it.
+inline std::vector<std::byte> encoded(const PushPart &part,
+                                      Compression compression,
+                                      std::span<const float> data) {
+  std::vector<std::byte> bytes;
+  if (part.content != PushContent::Delta)
+    compression = Compression::None;
+  for (const TensorSlice &slice : part.slices) {
+    std::uint64_t count = 0;
+    for (const ElementRange &range : slice.ranges)
+      count += range.length * range.count;
+    count = std::min<std::uint64_t>(count, data.size());
+    std::vector<std::byte> piece = plainEncode(
+        compression, std::vector<float>(data.begin(), data.begin() + count));
+    bytes.insert(bytes.end(), piece.begin(), piece.end());
+    data = data.subspan(count);
+  }
+  auto rest = std::as_bytes(data);
+  bytes.insert(bytes.end(), rest.begin(), rest.end()); // more than it says
+  return bytes;
+}
+
+inline OuterEvent publishNow(OuterState &state, RoundClosing &closing) {
+  closing.compute();
+  state.publish(closing);
+  return closing.event();
+}
+
 inline Pushed pushNow(OuterState &state, const PushPart &part,
                       std::span<const float> data, double now) {
-  Pushed result{state.push(part, data, now), {}};
-  if (result.closing) {
-    result.closing->compute();
-    result.event = result.closing->event();
-    state.publish(*result.closing);
-  }
+  Pushed result{
+      state.push(part, encoded(part, state.config().compression, data), now),
+      {}};
+  if (result.closing)
+    result.event = publishNow(state, *result.closing);
   return result;
+}
+
+/// What the server understands of a push.
+inline IslandPush asDecoded(IslandPush push, const std::vector<RankPart> &parts,
+                            Compression compression) {
+  for (const RankPart &part : parts) {
+    std::size_t at = 0;
+    for (const TensorSlice &slice : part.part.slices) {
+      std::size_t count = 0;
+      for (const ElementRange &range : slice.ranges)
+        count += range.length * range.count;
+      std::vector<float> values(part.data.begin() + at,
+                                part.data.begin() + at + count);
+      at += count;
+      values = plainRoundTrip(compression, values);
+      std::size_t k = 0;
+      for (const ElementRange &range : slice.ranges)
+        for (std::uint64_t r = 0; r < range.count; ++r)
+          for (std::uint64_t i = 0; i < range.length; ++i)
+            push.delta[slice.tensor][range.begin + r * range.stride + i] =
+                values[k++];
+    }
+  }
+  return push;
 }
 
 inline void pushStart(OuterState &state, const OuterConfig &config,

@@ -53,7 +53,7 @@ void start(OuterState &state) {
   std::vector<float> zeros(16);
   Pushed result = pushNow(state, startPart(kAll), zeros, 0);
   ASSERT_EQ(result.outcome, Outcome::Accepted) << result.message;
-  ASSERT_TRUE(result.event && result.event->start);
+  ASSERT_TRUE(result.event && result.event->kind == OuterEvent::Kind::Start);
 }
 
 /// A round of random pushes in random slices agrees to the bit with the plain
@@ -66,6 +66,8 @@ TEST(OuterState, AgreesWithThePlainReference) {
     Reference reference(config);
     Tensors first = randomTensors(config, random, 1);
     bool withMomentum = seed % 3 == 0;
+    if (config.outer.optimizer == OuterOptimizer::AdamW)
+      withMomentum = false; // no second moment goes with it
     Tensors momentum = randomTensors(config, random, withMomentum ? 0.1f : 0);
     reference.start(first, momentum);
     std::uint64_t round = seed % 5;
@@ -77,9 +79,11 @@ TEST(OuterState, AgreesWithThePlainReference) {
       for (std::uint32_t i = 0; i < config.islands; ++i)
         pushes.push_back(randomPush(config, i, round, random));
       std::vector<RankPart> parts;
-      for (const IslandPush &push : pushes)
-        for (RankPart &part : cut(push, config, 1 + random() % 4, random))
-          parts.push_back(std::move(part));
+      for (IslandPush &push : pushes) {
+        std::vector<RankPart> own = cut(push, config, 1 + random() % 4, random);
+        push = asDecoded(std::move(push), own, config.compression);
+        std::move(own.begin(), own.end(), std::back_inserter(parts));
+      }
       std::shuffle(parts.begin(), parts.end(), random);
       std::size_t closed = 0;
       for (const RankPart &part : parts) {
@@ -182,8 +186,6 @@ TEST(OuterState, RefusalsHaveNoEffect) {
   refused(deltaPart(0, 0, {}), 0, Outcome::BadRange);
   refused(deltaPart(0, 0, kAll), 15, Outcome::BadSize);
   refused(deltaPart(0, 0, kAll), 17, Outcome::BadSize);
-  refused(deltaPart(0, 0, kAll), 16, Outcome::NotFinite, NAN);
-  refused(deltaPart(0, 0, kAll), 16, Outcome::NotFinite, 1e7f);
   std::uint64_t huge = ~std::uint64_t(0);
   for (ElementRange range :
        {ElementRange{0, 13, 1, 13}, ElementRange{12, 1, 1, 1},
@@ -272,8 +274,9 @@ TEST(OuterState, ARestartReplacesAnUnfinishedPush) {
   EXPECT_EQ(pushNow(state, restarted, old, 0).outcome, Outcome::Overlap);
   EXPECT_EQ(pushNow(state, half, old, 0).outcome, Outcome::Repeated);
   restarted.slices[0].ranges = {{0, 12, 1, 12}};
-  ASSERT_EQ(pushNow(state, restarted, std::span(fresh).subspan(0, 12), 0).outcome,
-            Outcome::Accepted);
+  ASSERT_EQ(
+      pushNow(state, restarted, std::span(fresh).subspan(0, 12), 0).outcome,
+      Outcome::Accepted);
   PushPart rest = deltaPart(0, 0, {{"b", {{0, 4, 1, 4}}}});
   EXPECT_EQ(pushNow(state, rest, std::span(fresh).subspan(12), 0).outcome,
             Outcome::OldIncarnation);
@@ -292,8 +295,8 @@ TEST(OuterState, RefusesAConfigurationThatContradictsItself) {
   };
   expectError([](OuterConfig &c) { c.islands = 0; });
   expectError([](OuterConfig &c) { c.fragments = 2; }); // the second is empty
-  expectError([](OuterConfig &c) { c.momentum = 1; });
-  expectError([](OuterConfig &c) { c.learningRate = NAN; });
+  expectError([](OuterConfig &c) { c.outer.momentum = 1; });
+  expectError([](OuterConfig &c) { c.outer.learningRate = NAN; });
   expectError([](OuterConfig &c) { c.tensors[0].elements = 0; });
   expectError([](OuterConfig &c) { c.tensors[1].name = "w"; });
   expectError([](OuterConfig &c) { c.tensors[1].fragment = 1; });
@@ -305,66 +308,55 @@ TEST(OuterState, TakesNothingInWhileARoundCloses) {
   OuterState state(smallConfig());
   const std::vector<float> ones(16, 1.0f);
   PushPart first = startPart(kAll);
-  PushResult begun = state.push(first, ones, 0);
+  PushResult begun = state.push(first, std::as_bytes(std::span(ones)), 0);
   ASSERT_TRUE(begun.closing && begun.committed);
   EXPECT_EQ(state.current(0), nullptr);
-  EXPECT_EQ(state.push(first, ones, 0).outcome, Outcome::Repeated);
+  EXPECT_EQ(state.push(first, std::as_bytes(std::span(ones)), 0).outcome,
+            Outcome::Repeated);
   PushPart restarted = first;
   restarted.incarnation = 1;
-  EXPECT_EQ(state.push(restarted, ones, 0).outcome, Outcome::Busy);
+  EXPECT_EQ(state.push(restarted, std::as_bytes(std::span(ones)), 0).outcome,
+            Outcome::Busy);
   begun.closing->compute();
   state.publish(*begun.closing);
   EXPECT_EQ(state.current(0)->parameters, ones);
 
-  state.push(deltaPart(0, 0, kAll), ones, 1);
-  PushResult closed = state.push(deltaPart(1, 0, kAll), ones, 2);
+  state.push(deltaPart(0, 0, kAll), std::as_bytes(std::span(ones)), 1);
+  PushResult closed =
+      state.push(deltaPart(1, 0, kAll), std::as_bytes(std::span(ones)), 2);
   ASSERT_TRUE(closed.closing);
   closed.closing->compute();
   EXPECT_EQ(closed.closing->event().version, 1u);
   EXPECT_EQ(state.current(0)->number, 0u);
-  EXPECT_EQ(state.push(deltaPart(0, 0, kAll), ones, 2).outcome,
+  EXPECT_EQ(state.push(deltaPart(0, 0, kAll), std::as_bytes(std::span(ones)), 2)
+                .outcome,
             Outcome::Repeated);
   PushPart again = deltaPart(1, 0, kAll);
   again.incarnation = 1;
-  EXPECT_EQ(state.push(again, ones, 2).outcome, Outcome::Repeated);
-  EXPECT_EQ(state.push(deltaPart(0, 1, kAll), ones, 2).outcome,
+  EXPECT_EQ(state.push(again, std::as_bytes(std::span(ones)), 2).outcome,
+            Outcome::Repeated);
+  EXPECT_EQ(state.push(deltaPart(0, 1, kAll), std::as_bytes(std::span(ones)), 2)
+                .outcome,
             Outcome::FutureRound);
   state.publish(*closed.closing);
   EXPECT_EQ(state.current(0)->number, 1u);
-  EXPECT_EQ(state.push(deltaPart(0, 1, kAll), ones, 3).outcome,
+  EXPECT_EQ(state.push(deltaPart(0, 1, kAll), std::as_bytes(std::span(ones)), 3)
+                .outcome,
             Outcome::Accepted);
 }
 
-/// A round that waits too long after its first push names who is missing; the
-/// first round and the start have more time.
-TEST(OuterState, TellsWhoIsOverdue) {
+/// Without a first version those who wait are told what is missing, after a
+/// while.
+TEST(OuterState, TellsWhenTheStartIsOverdue) {
   OuterConfig config = smallConfig(3);
-  config.deadlineSeconds = 10;
   config.startSeconds = 100;
   OuterState state(config);
-  const std::vector<float> ones(16, 1.0f);
   EXPECT_FALSE(state.overdue(0, 1000));
   EXPECT_FALSE(state.overdue(0, 1099));
   EXPECT_NE(state.overdue(0, 1101).value_or("").find("island 0"),
             std::string::npos);
   start(state);
-  EXPECT_FALSE(state.overdue(0, 5000)); // nobody has pushed
-  pushNow(state, deltaPart(1, 0, kAll), ones, 5000);
-  EXPECT_FALSE(state.overdue(0, 5099));
-  EXPECT_NE(state.overdue(0, 5101).value_or("").find("for island 0, 2, and"),
-            std::string::npos)
-      << state.overdue(0, 5101).value_or("");
-  pushNow(state, deltaPart(0, 0, kAll), ones, 5102);
-  pushNow(state, deltaPart(2, 0, kAll), ones, 5103);
-  ASSERT_EQ(state.current(0)->number, 1u);
-  EXPECT_FALSE(state.overdue(0, 9000));
-  // A part alone is no commit.
-  PushPart half = deltaPart(0, 1, {{"w", {{0, 12, 1, 12}}}});
-  pushNow(state, half, std::span(ones).first(12), 9000);
-  EXPECT_FALSE(state.overdue(0, 9900));
-  pushNow(state, deltaPart(2, 1, kAll), ones, 9900);
-  EXPECT_FALSE(state.overdue(0, 9909));
-  EXPECT_TRUE(state.overdue(0, 9911));
+  EXPECT_FALSE(state.overdue(0, 5000));
 }
 
 /// The hash names tensors and sizes too: it is of the model's state, not of

@@ -200,6 +200,18 @@ void Agent::endGraces() {
     }
 }
 
+/// The first time, where ranks can: they finish the step, save and end. Rank 0
+/// decides for its island.
+bool Agent::endGently() {
+  if (told || options.hasServer || options.rank.checkpointDir.empty())
+    return false;
+  told = true;
+  for (std::size_t i = 0; i < processes.size(); ++i)
+    if (processes[i].rank == 0)
+      supervisor.kill(i, SIGTERM);
+  return true;
+}
+
 int Agent::run(
     const std::map<std::uint32_t, std::vector<std::uint64_t>> &ranks) {
   for (const auto &[number, list] : ranks) {
@@ -216,6 +228,10 @@ int Agent::run(
     if (event.kind == SupervisorEvent::Kind::Timeout && !running)
       break;
     if (event.kind == SupervisorEvent::Kind::Signal) {
+      // `local`, which may have been told too, tells its agents again.
+      if (event.signal == SIGTERM &&
+          (endGently() || (told && options.eventsFd >= 0)))
+        continue;
       supervisor.killAll();
       return 128 + event.signal;
     }

@@ -81,6 +81,7 @@ private:
   void line(const SupervisorEvent &event);
   void ended(const SupervisorEvent &event);
   void endGraces();
+  bool endGently();
   std::optional<double> untilNextGrace() const;
   void emit(const nlohmann::json &event);
 
@@ -91,6 +92,7 @@ private:
   std::vector<RankProcess> processes;   // numbered as the supervisor does
   std::vector<Failure> failures;        // that end the run
   std::optional<Clock::time_point> end; // of the run's grace
+  bool told = false;                    // to end
   bool lost = false;                    // whoever started this agent
 };
 

@@ -195,6 +195,9 @@ public:
   /// Throws Error or Interrupted when the run does not come to its end.
   void run(const std::string &rendezvous, const RankOptions &rank);
 
+  /// Of a run that was told to end and has saved what it had.
+  std::optional<std::uint64_t> stoppedAt() const { return stopped; }
+
 private:
   struct Part {
     std::string name; // for messages
@@ -209,6 +212,7 @@ private:
   void fail(Cause cause, int status, std::string message);
   void rankFailed(const json &event, std::size_t part);
   void warn(const json &event);
+  bool endGently();
 
   const LocalOptions &options;
   const Plan &plan;
@@ -220,6 +224,8 @@ private:
   std::map<std::uint32_t, std::uint64_t> nextStep; // of each island
   std::size_t agentsRunning = 0;
   bool ending = false; // the server is told to end: all is done
+  bool told = false;   // this run is
+  std::optional<std::uint64_t> stopped;
   std::string serverAddress;
   std::string runId;
   std::vector<Failure> failures;
@@ -249,6 +255,8 @@ void LocalRun::line(const SupervisorEvent &received) {
   } else if (kind == "listening") {
     serverAddress = field<std::string>(event, "address", "");
     return;
+  } else if (kind == "stopped") {
+    stopped = field<std::uint64_t>(event, "step", 0);
   } else if (kind == "ready") {
     return;
   } else if (kind == "restart" || kind == "checkpoint_damaged") {
@@ -286,6 +294,17 @@ void LocalRun::warn(const json &event) {
     text += "; " + island + " takes an earlier checkpoint";
   progress.clear();
   std::cerr << "tombolo-run local: " << text << "\n";
+}
+
+/// SIGTERM, the first time: the ranks finish their step and save. A plan with a
+/// server, whose islands would have to end in the same round, cannot yet.
+bool LocalRun::endGently() {
+  if (told || plan.has_server() || options.rank.checkpointDir.empty())
+    return false;
+  told = true;
+  for (std::size_t part = 0; part < parts.size(); ++part)
+    supervisor.kill(part, SIGTERM);
+  return true;
 }
 
 void LocalRun::ended(const SupervisorEvent &event) {
@@ -383,6 +402,8 @@ void LocalRun::run(const std::string &rendezvous, const RankOptions &rank) {
     } else if (event.kind == SupervisorEvent::Kind::Ended) {
       ended(event);
     } else if (event.kind == SupervisorEvent::Kind::Signal) {
+      if (event.signal == SIGTERM && endGently())
+        continue;
       supervisor.killAll();
       progress.clear();
       throw Interrupted{event.signal};
@@ -428,6 +449,12 @@ int train(LocalOptions &options) {
   StoreServer store;
   LocalRun local(options, plan, supervisor, metrics);
   local.run(store.address(), rank);
+  if (auto step = local.stoppedAt()) {
+    std::cerr << "tombolo-run local: told to end: the checkpoint of step "
+              << *step << " is in '" << rank.checkpointDir
+              << "'; go on with --resume\n";
+    return 0;
+  }
   if (!options.exportOnnx.empty()) {
     exportOnnx(rank.model, checkpointFolder(rank.checkpointDir, 0, rank.steps),
                plan, options.exportOnnx, {.poll = [&] {

@@ -67,6 +67,8 @@ private:
   int fd;
 };
 
+volatile std::sig_atomic_t told = 0;
+
 void train(const Options &options, Output &output) {
   Plan plan = readPlan(options.common.plan);
   if (output.toPerson()) // else whoever started this rank has looked
@@ -88,6 +90,11 @@ void train(const Options &options, Output &output) {
   config.resume = options.common.resume;
   config.resumeStep = options.common.resumeStep;
   config.checkNumerics = options.common.checkNumerics;
+  if (!plan.has_server() && !config.checkpointDir.empty()) {
+    config.endRequested = [] { return told != 0; };
+    // Every rank: whoever ends a run tells whole groups of processes.
+    std::signal(SIGTERM, [](int) { told = 1; });
+  }
 
   DeviceOptions deviceOptions;
   deviceOptions.checkNumerics = options.common.checkNumerics;
@@ -147,6 +154,10 @@ void train(const Options &options, Output &output) {
                   {"step", step},
                   {"island", options.island},
                   {"path", folder}});
+  };
+  events.stopped = [&](std::uint64_t step) {
+    output.write(
+        {{"event", "stopped"}, {"island", options.island}, {"step", step}});
   };
   ExchangeFactory exchange;
   if (!options.server.empty())

@@ -24,7 +24,12 @@ using namespace tombolo::runtime;
 using nlohmann::json;
 
 static json describeEvent(const OuterEvent &event) {
-  return {{"event", event.start ? "start" : "outer_step"},
+  if (event.kind == OuterEvent::Kind::Discarded)
+    return {{"event", "push_discarded"}, {"fragment", event.fragment},
+            {"round", event.round},      {"island", event.members.at(0)},
+            {"tokens", event.tokens},    {"message", event.message}};
+  bool start = event.kind == OuterEvent::Kind::Start;
+  return {{"event", start ? "start" : "outer_step"},
           {"fragment", event.fragment},
           {"round", event.round},
           {"version", event.version},

@@ -6,8 +6,8 @@
 // The blocks of the stages are those of the model.
 // BLOCKS: error: islands[0].stages: the stages have 5 blocks, the model has 4
 
-// Other schedules come later.
-// SCHEDULE: error: islands[0].schedule: schedule interleaved is not there yet
+// Every chunk of a stage has blocks.
+// SCHEDULE: error: expected a block for each of 5 chunks, got 4
 
 
 // A block reads the block before it.

@@ -56,9 +56,9 @@ plan.program @p stats <0> updates <8> {
 
 // -----
 
-// With a server the base of the owned parameters is planned on the host: 2 x 4
-// elements, and none for frozen or foreign ones.
-// CHECK-LABEL: plan.program @p stats <256> updates <192> arena_bytes 320 host_bytes 32
+// With a server the base of trainable parameters and what is on its way are
+// planned on the host: 8 bytes for each of 2 x 4 + 4 elements, none for frozen ones.
+// CHECK-LABEL: plan.program @p stats <256> updates <192> arena_bytes 320 host_bytes 96
 plan.program @p stats <@stats[0]> updates <@updates[0]> {
   plan.buffer @params in "parameters" 1 x 192
   plan.buffer @stats in "stats" 1 x 64

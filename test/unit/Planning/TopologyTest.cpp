@@ -124,11 +124,15 @@ TEST(StrategyTest, WhatTheSliceCannotLowerYet) {
   Strategy strategy;
   strategy.islands = {island(8, 2, {3, 5}, 2)};
   EXPECT_TRUE(supportedBySlice(strategy).empty());
-  strategy.islands[0].stages[1].replicas[0].tensorParallel = 2;
   strategy.islands[0].schedule = Schedule::ZeroBubble;
+  strategy.islands[0].stages[1].recompute = {Recompute::Blocks, 2};
+  strategy.islands[0].stages[1].replicas = {{"a/p", 1, 1, 1}, {"b/p", 1, 1, 2}};
+  EXPECT_TRUE(supportedBySlice(strategy).empty());
+  strategy.islands[0].stages[1].replicas[1].tensorParallel = 2;
   Faults faults = supportedBySlice(strategy);
   ASSERT_EQ(faults.size(), 1u);
-  EXPECT_EQ(faults[0].message, "schedule zero-bubble is not there yet");
+  EXPECT_EQ(faults[0].message, "a stage whose replicas have unequal tensor_parallel is not there "
+            "yet");
 }
 
 } // namespace

@@ -128,6 +128,10 @@ LogicalResult StageOp::verifyRegions() {
   return success();
 }
 
+int64_t StageOp::getRecomputedBlocks() {
+  return readRecompute(getRecompute())->of(getBlocks());
+}
+
 int64_t StageOp::getTensorParallel() {
   return (*getBody().getOps<ReplicasOp>().begin()).getTensorParallel();
 }

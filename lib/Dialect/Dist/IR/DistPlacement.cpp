@@ -1,7 +1,7 @@
 //===- DistPlacement.cpp - what passes add to a strategy -------------- ---===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Dialect/Dist/IR/Dist.h"
@@ -9,7 +9,20 @@
 using namespace mlir;
 using namespace tombolo::dist;
 
+SmallVector<SmallVector<RunOp>> tombolo::dist::getPlaces(IslandOp island) {
+  auto stages = llvm::to_vector(island.getBody().getOps<StageOp>());
+  SmallVector<SmallVector<RunOp>> places(island.getChunks() * stages.size());
+  for (auto [s, stage] : llvm::enumerate(stages))
+    for (RunOp run : stage.getBody().getOps<RunOp>())
+      places[run.getChunk() * stages.size() + s].push_back(run);
+  return places;
+}
+
 LogicalResult RunOp::verify() {
+  auto island = (*this)->getParentOfType<IslandOp>();
+  if (island && getChunk() >= island.getChunks())
+    return emitOpError() << "is in chunk " << static_cast<int64_t>(getChunk())
+                         << " of " << static_cast<int64_t>(island.getChunks());
   if (getParameters().empty())
     return emitOpError("expected at least one block");
   size_t count = getParametersOf(0).size();

@@ -13,6 +13,8 @@
 #include "tombolo/Dialect/Dist/Transforms/Passes.h"
 #include "tombolo/Dialect/Graph/IR/GraphOps.h"
 
+#include "tombolo/Planning/StageSchedule.h"
+
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/MapVector.h"
 
@@ -183,18 +185,28 @@ private:
       return island.emitError()
              << "islands[" << number << "].stages: the stages have " << sum
              << " blocks, the model has " << blocks.size();
-    size_t first = 0;
+    uint64_t chunks = island.getChunks();
     for (StageOp stage : island.getBody().getOps<StageOp>()) {
-      writeRuns(stage, blocks.slice(first, stage.getBlocks()));
-      first += stage.getBlocks();
+      if (stage.getBlocks() < chunks)
+        return stage.emitError()
+               << "expected a block for each of " << chunks << " chunks, got "
+               << static_cast<int64_t>(stage.getBlocks());
+      for (RunOp old :
+           llvm::make_early_inc_range(stage.getBody().getOps<RunOp>()))
+        old.erase();
     }
+    size_t first = 0;
+    for (uint64_t chunk = 0; chunk < chunks; ++chunk)
+      for (StageOp stage : island.getBody().getOps<StageOp>()) {
+        uint64_t count =
+            planning::blocksOfChunk(stage.getBlocks(), chunks, chunk);
+        writeRuns(stage, chunk, blocks.slice(first, count));
+        first += count;
+      }
     return success();
   }
 
-  void writeRuns(StageOp stage, ArrayRef<Block> blocks) {
-    for (RunOp old :
-         llvm::make_early_inc_range(stage.getBody().getOps<RunOp>()))
-      old.erase();
+  void writeRuns(StageOp stage, uint64_t chunk, ArrayRef<Block> blocks) {
     OpBuilder builder = OpBuilder::atBlockEnd(&stage.getBody().front());
     auto equal = [](const Block &a, const Block &b) {
       return !a.tied && !b.tied && a.callee == b.callee &&
@@ -210,7 +222,8 @@ private:
                             builder.getDenseI64ArrayAttr(blocks[begin].sources),
                             builder.getArrayAttr(parameters),
                             FlatSymbolRefAttr(), FlatSymbolRefAttr(),
-                            FlatSymbolRefAttr());
+                            FlatSymbolRefAttr(),
+                            builder.getI64IntegerAttr(chunk));
       begin = end;
     }
   }

@@ -16,7 +16,10 @@
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 #include "tombolo/Import/Strategy.h"
 #include "tombolo/Import/YamlPlaces.h"
+#include "tombolo/Planning/Explain.h"
 #include "tombolo/Planning/Search.h"
+#include "tombolo/Support/Interrupt.h"
+#include "tombolo/Target/ProblemText.h"
 
 using namespace mlir;
 
@@ -51,43 +54,106 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
     auto placeOf = [&](StringRef path) -> Location {
       return file ? placeIn(file->file, path, &getContext()) : sites;
     };
-    auto problem = loadProblem(module, precision, globalBatch, stateBytes, pins,
-                               placeOf);
+    auto problem =
+        loadProblem(module, precision, globalBatch, stateBytes, pins, placeOf);
     if (failed(problem))
       return failure();
-    auto order = planning::parseSchedule(schedule);
-    if (!order || *order > planning::Schedule::OneFOneB)
-      return module.emitError("expected schedule 1f1b or gpipe, got '")
-             << schedule << "'";
-    problem->bounds.schedule = *order;
-    problem->bounds.innerSteps = innerSteps;
-    problem->bounds.candidates = candidates;
-    problem->bounds.searchNodes = searchNodes;
+    if (failed(setBounds(problem->bounds)))
+      return failure();
     planning::Faults faults = problem->check();
     for (const planning::Fault &fault : faults)
       module.emitError(fault.message);
     if (!faults.empty())
       return failure();
 
-    planning::SearchResult result = planning::search(*problem, pins);
-    for (const planning::Fault &fault : result.faults)
-      emitError(placeOf(fault.path), fault.message);
-    if (!result.faults.empty())
+    if (!dumpProblem.empty() && failed(dump(*problem)))
       return failure();
+    if (explain)
+      problem->bounds.candidates =
+          std::max<uint64_t>(candidates, 1 + planning::kAlternatives);
+
+    planning::SearchHooks hooks;
+    hooks.interrupted = wasInterrupted;
+    planning::SearchResult result = planning::search(*problem, pins, hooks);
+    if (!result.faults.empty()) {
+      for (const planning::Fault &fault : ArrayRef(result.faults).drop_back())
+        emitError(placeOf(fault.path), fault.message);
+      const planning::Fault &last = result.faults.back();
+      InFlightDiagnostic error = emitError(placeOf(last.path), last.message);
+      if (explain)
+        for (const std::string &change :
+             planning::smallestChanges(*problem, pins))
+          error.attachNote(sites) << "there is a plan " << change;
+      return failure();
+    }
     if (result.strategies.empty())
       return emitError(sites, "no strategy was found; raise --search-nodes");
     OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
-    auto placeOfOp = [&](const std::string &path) -> Location {
-      return file ? placeOf(path) : module.getLoc();
-    };
-    for (planning::Candidate &candidate : result.strategies) {
+    size_t kept = std::min<size_t>(result.strategies.size(),
+                                   std::max<uint64_t>(candidates, 1));
+    for (planning::Candidate &candidate :
+         MutableArrayRef(result.strategies).take_front(kept))
       if (baseline || !pins.isWhole())
         planning::equivalentCompute(*problem, candidate.strategy,
                                     candidate.prediction);
+    if (explain)
+      module->setAttr(kExplanationAttr, builder.getStringAttr(planning::explain(
+                                            *problem, pins, result)));
+    result.strategies.resize(kept);
+    auto placeOfOp = [&](const std::string &path) -> Location {
+      return file ? placeOf(path) : module.getLoc();
+    };
+    for (planning::Candidate &candidate : result.strategies)
       setFigures(
           buildStrategy(builder, placeOfOp, candidate.strategy, globalBatch),
           candidate.prediction, result);
+    return success();
+  }
+
+  LogicalResult dump(const planning::Problem &problem) {
+    std::error_code error;
+    llvm::raw_fd_ostream os(dumpProblem, error);
+    if (!error) {
+      writeProblem(os, problem);
+      os.close();
+      error = os.error();
+      os.clear_error();
     }
+    if (error)
+      return getOperation().emitError("cannot write '")
+             << dumpProblem << "': " << error.message();
+    return success();
+  }
+
+  LogicalResult setBounds(planning::Bounds &bounds) {
+    auto wrong = [&](StringRef what, StringRef got) {
+      return getOperation().emitError("expected ")
+             << what << ", got '" << got << "'";
+    };
+    if (!schedule.empty()) {
+      bounds.schedule = planning::parseSchedule(schedule);
+      if (!bounds.schedule || *bounds.schedule > planning::Schedule::OneFOneB)
+        return wrong("schedule 1f1b or gpipe", schedule);
+    }
+    if (objective == "cost")
+      bounds.objective = planning::Objective::Cost;
+    else if (objective != "throughput")
+      return wrong("objective throughput or cost", objective);
+    if (!maxCompression.empty()) {
+      bounds.compression = planning::parseCompression(maxCompression);
+      if (!bounds.compression)
+        return wrong("compression none, bf16, int8 or int4", maxCompression);
+    }
+    if (maxInnerSteps != 0)
+      bounds.innerSteps = maxInnerSteps;
+    if (maxOverlap >= 0)
+      bounds.overlapSteps = maxOverlap;
+    if (maxWanGbits != 0)
+      bounds.wanGbits = maxWanGbits;
+    if (searchSeconds != 0)
+      bounds.searchSeconds = searchSeconds;
+    bounds.candidates = candidates;
+    bounds.searchNodes = searchNodes;
     return success();
   }
 };

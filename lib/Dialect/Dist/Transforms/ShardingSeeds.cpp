@@ -47,8 +47,8 @@ static FailureOr<ShardedRun> readRun(RunOp op, SymbolTable &symbols) {
 FailureOr<std::vector<ShardedRun>> readRuns(IslandOp island,
                                             SymbolTable &symbols) {
   std::vector<ShardedRun> runs;
-  for (StageOp stage : island.getBody().getOps<StageOp>())
-    for (RunOp op : stage.getBody().getOps<RunOp>()) {
+  for (ArrayRef<RunOp> place : getPlaces(island))
+    for (RunOp op : place) {
       auto run = readRun(op, symbols);
       if (failed(run))
         return failure();

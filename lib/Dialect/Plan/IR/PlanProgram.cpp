@@ -86,6 +86,9 @@ private:
         if (!everSeen.insert(variable).second)
           return op.emitOpError()
                  << "variable " << variable << " belongs to another loop";
+        if (auto first = loop.getFirst())
+          if (failed(verifyExpr(loop, *first)))
+            return failure();
         visible.insert(variable);
         if (failed(verifyBody(loop.getBody())))
           return failure();
@@ -211,6 +214,18 @@ LogicalResult ParametersOp::verify() {
   if (getCount() > 1 && getStride() < bytes)
     return emitOpError() << "expected a stride of at least " << bytes
                          << " bytes, got " << getStride();
+  if (auto fragments = getFragments()) {
+    int64_t members = 0;
+    bool wrong = getFrozen() || fragments->size() % 2 != 0;
+    for (size_t i = 0; !wrong && i < fragments->size(); i += 2) {
+      wrong = (*fragments)[i] < 0 || (*fragments)[i + 1] <= 0 ||
+              llvm::AddOverflow(members, (*fragments)[i + 1], members);
+    }
+    if (wrong || members != getCount())
+      return emitOpError() << "expected pairs of a fragment and a number of its "
+                              "parameters, "
+                           << getCount() << " trainable ones together";
+  }
   return success();
 }
 

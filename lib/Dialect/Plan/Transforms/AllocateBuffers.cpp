@@ -27,8 +27,9 @@ const StringRef regionOrder[] = {
 
 class ProgramAllocation {
 public:
-  ProgramAllocation(ProgramOp program, bool hasServer)
-      : program(program), hasServer(hasServer), context(program.getContext()) {}
+  /// `server` is null when there is none.
+  ProgramAllocation(ProgramOp program, ServerOp server)
+      : program(program), server(server), context(program.getContext()) {}
 
   LogicalResult run() {
     if (failed(place()))
@@ -87,16 +88,27 @@ private:
     return success();
   }
 
-  /// With a server a rank keeps the base of its next push on the host: f32 for
-  /// each element it owns.
+  /// With a server a rank keeps on the host, f32 for each element: the base of
+  /// its next push, and what that sends or its answer brings; the parameters as
+  /// they were, where training goes on meanwhile; and of what it owns what
+  /// compressing has lost, now and before the push.
   LogicalResult planHost() {
     int64_t host = 0;
-    if (hasServer)
+    bool trainsOn =
+        server &&
+        (server.getOverlapSteps() > 0 ||
+         server.getQuorum() <
+             llvm::range_size(
+                 program->getParentOfType<ModuleOp>().getOps<IslandOp>()));
+    if (server)
       for (ParametersOp family : program.getOps<ParametersOp>()) {
-        if (family.getFrozen() || !family.getOwner())
+        if (family.getFrozen())
           continue;
+        bool compressed = server.getCompression() != "none";
+        int64_t each =
+            8 + (trainsOn ? 4 : 0) + (family.getOwner() && compressed ? 8 : 0);
         int64_t bytes;
-        if (__builtin_mul_overflow(family.getLocalElements() * 4,
+        if (__builtin_mul_overflow(family.getLocalElements() * each,
                                    family.getCount(), &bytes) ||
             __builtin_add_overflow(host, bytes, &host) || host > maxArenaBytes)
           return family.emitOpError("needs more than 2^56 bytes on the host");
@@ -147,7 +159,7 @@ private:
 
   static constexpr int64_t maxArenaBytes = int64_t{1} << 56;
   ProgramOp program;
-  bool hasServer;
+  ServerOp server;
   MLIRContext *context;
   llvm::DenseMap<StringAttr, Place> places;
 };
@@ -155,9 +167,10 @@ private:
 class AllocateBuffers : public impl::PlanAllocateBuffersBase<AllocateBuffers> {
 public:
   void runOnOperation() override {
-    bool hasServer = !getOperation().getOps<ServerOp>().empty();
+    auto servers = getOperation().getOps<ServerOp>();
+    ServerOp server = servers.empty() ? ServerOp() : *servers.begin();
     for (ProgramOp program : getOperation().getOps<ProgramOp>())
-      if (failed(ProgramAllocation(program, hasServer).run()))
+      if (failed(ProgramAllocation(program, server).run()))
         return signalPassFailure();
   }
 };

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Conversion/GraphToPlan.h"
+#include "tombolo/Dialect/Graph/IR/GraphInterfaces.h"
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 #include "tombolo/Dialect/Plan/Transforms/Passes.h"
 
@@ -88,15 +89,27 @@ private:
       return FailureOr<SegmentOp>(call.emitOpError() << "unknown segment "
                                                      << call.getSegmentAttr());
     OpBuilder builder(function);
+    DenseF64ArrayAttr work = workOf(function, builder);
     FailureOr<SegmentOp> segment =
         convertToSegment(function, builder, name.getValue());
     if (failed(segment))
       return failure();
+    segment->setWorkAttr(work);
     symbols->remove(function);
     function.erase();
     segment->setSymNameAttr(name);
     symbols->insert(*segment);
     return entry->second = *segment;
+  }
+
+  /// Counted as for the search, on the ops that it saw.
+  static DenseF64ArrayAttr workOf(func::FuncOp function, OpBuilder &builder) {
+    graph::OpCost cost;
+    function.walk([&](graph::CostOpInterface op) {
+      cost += op.getCost(1); // shapes are static, there is no batch left
+    });
+    return builder.getDenseF64ArrayAttr(
+        {cost.flops, cost.bytesRead + cost.bytesWritten});
   }
 
   SymbolTable *symbols = nullptr;

@@ -140,10 +140,14 @@ private:
     return counts[&body] = rounds;
   }
 
-  ExprAttr plus(ExprAttr base, int64_t each, int64_t variable) {
-    return each == 0 ? base
-                     : base.plus(ExprAttr::get(zero.getContext(), 0,
-                                               {Term{variable, each}}));
+  /// base + each * (iterations of the loop that have gone before).
+  ExprAttr plus(ExprAttr base, int64_t each, LoopOp loop) {
+    if (each == 0)
+      return base;
+    ExprAttr sum = base.plus(
+        ExprAttr::get(zero.getContext(), 0, {Term{loop.getVariable(), each}}));
+    auto first = loop.getFirst();
+    return first ? sum.plus(first->scaledBy(-each)) : sum;
   }
 
   /// `before`, `readyBefore`: rounds that have gone before.
@@ -156,9 +160,8 @@ private:
         // the iteration before.
         unknown |= !underWay.empty() || inner.all > 0;
         bool known = !unknown;
-        visit(loop.getBody().front(),
-              plus(before, inner.all, loop.getVariable()),
-              plus(readyBefore, inner.behindCompute, loop.getVariable()));
+        visit(loop.getBody().front(), plus(before, inner.all, loop),
+              plus(readyBefore, inner.behindCompute, loop));
         before = before.plus(inner.all * loop.getCount());
         readyBefore = readyBefore.plus(inner.behindCompute * loop.getCount());
         unknown = !known;

@@ -200,22 +200,28 @@ private:
     return success();
   }
 
-  /// A received microbatch is done with when the last use of it in the
-  /// backward pass is complete; where nothing is trained there is no such pass.
+  /// A received microbatch is done with when the last use of it in the last
+  /// pass that uses the buffer is complete: that of weights, where they are
+  /// apart, the backward one, or where nothing is trained the forward one.
   void release(StringAttr name, SemaphoreOp emptied) {
-    auto isBackward = [](Operation *op) {
+    auto passOf = [](Operation *op) {
       auto pass = op->getAttrOfType<StringAttr>(kPassAttr);
-      return pass && pass.getValue() == kBackwardPass;
+      return !pass                              ? 0
+             : pass.getValue() == kWeightPass   ? 2
+             : pass.getValue() == kBackwardPass ? 1
+                                                : 0;
     };
-    bool hasBackward = false;
+    int lastPass = 0;
     for (auto &[key, uses] : usesOf)
-      hasBackward |= key.first == name && llvm::any_of(uses, isBackward);
+      if (key.first == name)
+        for (Operation *op : uses)
+          lastPass = std::max(lastPass, passOf(op));
     for (auto &[key, uses] : usesOf) {
       if (key.first != name)
         continue;
       Operation *last = nullptr;
       for (Operation *op : uses)
-        if (!hasBackward || isBackward(op))
+        if (passOf(op) == lastPass)
           last = op;
       if (last)
         signal(last, emptied);

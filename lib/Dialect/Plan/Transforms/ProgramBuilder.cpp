@@ -12,29 +12,35 @@ using namespace mlir;
 
 namespace tombolo::plan {
 
-void ProgramBuilder::definePieces() {
-  for (const RunBlocks &run : runs) {
+void ProgramBuilder::definePieces(Chunk &chunk) {
+  for (const RunBlocks &run : chunk.runs) {
     int64_t first = run.first, end = run.first + run.count;
+    auto add = [&](int64_t to) {
+      if (first < to)
+        chunk.pieces.push_back({&run, first, to - first});
+      first = std::max(first, to);
+    };
     // Inside a run results are packed alike; the first block reads what another
     // run wrote.
-    bool ownFirst = first == 0 || !(producerOf(first).outputs == run.outputs) ||
-                    !(producerOf(first).outputGradients == run.outputGradients);
-    bool ownLast = end == blockCount;
+    bool ownFirst =
+        first == 0 || !(producerOf(chunk, first).outputs == run.outputs) ||
+        !(producerOf(chunk, first).outputGradients == run.outputGradients);
     if (ownFirst)
-      pieces.push_back({&run, first++, 1});
-    int64_t inner = end - first - (ownLast && end > first ? 1 : 0);
-    if (inner > 0)
-      pieces.push_back({&run, first, inner});
-    first += inner;
-    if (first < end)
-      pieces.push_back({&run, first, 1});
+      add(first + 1);
+    // What blocks that run again save lies elsewhere. The last block of all
+    // leaves its results to the next chunk.
+    int64_t inner = end == chunk.blockCount ? end - 1 : end;
+    add(std::min(chunk.recomputed, inner));
+    add(inner);
+    add(end);
   }
 }
 
-void ProgramBuilder::loop(int64_t count,
-                          llvm::function_ref<void(int64_t)> body) {
+void ProgramBuilder::loop(int64_t count, llvm::function_ref<void(int64_t)> body,
+                          ExprAttr first) {
   int64_t variable = variables++;
-  auto op = builder.create<LoopOp>(loc, variable, count);
+  auto op = builder.create<LoopOp>(loc, builder.getI64IntegerAttr(variable),
+                                   builder.getI64IntegerAttr(count), first);
   OpBuilder::InsertionGuard guard(builder);
   builder.createBlock(&op.getBody());
   body(variable);
@@ -86,35 +92,30 @@ void ProgramBuilder::zero(FlatSymbolRefAttr buffer, int64_t elements) {
 }
 
 /// Addresses of D and, behind it, S: the head of all three functions' lists.
-void ProgramBuilder::dataAndSaved(const RunBlocks &run, BlockNumber block,
-                                  ExprAttr microbatch, bool withSaved,
+void ProgramBuilder::dataAndSaved(const Chunk &chunk, const RunBlocks &run,
+                                  BlockNumber block, ExprAttr microbatch,
+                                  bool withSaved,
                                   SmallVectorImpl<Attribute> &addresses) {
   for (const DataArgument &data : run.data)
-    addresses.push_back(data.isStamp ? at(stamp)
-                        : data.source < 0
-                            ? at(inputs[data.input], microbatch, constant(0))
-                            : activation(block, 0, data.source, microbatch));
+    addresses.push_back(
+        data.isStamp ? at(stamp)
+        : data.source < 0
+            ? at(chunk.inputs.lookup(data.input), microbatch, constant(0))
+            : activation(chunk, block, 0, data.source, microbatch));
   if (!withSaved)
     return;
   for (int64_t offset : run.saved.offsets)
-    addresses.push_back(recomputes()
-                            ? at(saved, offset)
-                            : at(saved, microbatch,
-                                 affine(block, run.first, run.saved.bytes,
-                                        savedOffsets[runIndex(run)] + offset)));
+    addresses.push_back(savedValue(chunk, run, block, offset, microbatch));
 }
 
 /// In front of the calls of a block that draws masks.
-void ProgramBuilder::writeStamp(const RunBlocks &run, BlockNumber block,
-                                ExprAttr microbatch) {
+void ProgramBuilder::writeStamp(const Chunk &chunk, const RunBlocks &run,
+                                BlockNumber block, ExprAttr microbatch) {
   if (llvm::none_of(run.data,
                     [](const DataArgument &data) { return data.isStamp; }))
     return;
-  int64_t before = 0; // blocks of the stages before
-  for (const std::vector<RunBlocks> &stage : task.stages.take_front(task.stage))
-    before += stage.back().first + stage.back().count;
   builder.create<StampOp>(loc, at(stamp), microbatch,
-                          affine(block, 0, 1, before),
+                          affine(block, 0, 1, chunk.firstBlock),
                           LaneAttr::get(context, Lane::Compute), ArrayAttr(),
                           ArrayAttr(), GuardAttr());
 }
@@ -127,98 +128,176 @@ AddressAttr ProgramBuilder::statistic(int64_t offset) {
   return at(stats, constant(0), ExprAttr::get(context, offset, terms));
 }
 
-void ProgramBuilder::forwardBlock(const RunBlocks &run, BlockNumber block,
-                                  ExprAttr microbatch, bool isAgain) {
+void ProgramBuilder::forwardBlock(const Chunk &chunk, const RunBlocks &run,
+                                  BlockNumber block, ExprAttr microbatch,
+                                  bool isAgain) {
   SmallVector<Attribute> addresses, withSaved;
-  dataAndSaved(run, block, microbatch, /*withSaved=*/false, addresses);
-  dataAndSaved(run, block, microbatch, /*withSaved=*/true, withSaved);
+  dataAndSaved(chunk, run, block, microbatch, /*withSaved=*/false, addresses);
+  dataAndSaved(chunk, run, block, microbatch, /*withSaved=*/true, withSaved);
   size_t dataCount = addresses.size();
-  for (size_t k = 0; k < layout.runs[runIndex(run)].offsets.size(); ++k)
-    addresses.push_back(parameter(run, block, k, /*ofGradient=*/false));
-  bool isLoss = isLast() && block.variable < 0 && block.base + 1 == blockCount;
+  size_t number = chunk.firstRun + chunk.indexOf(run);
+  for (size_t k = 0; k < layout.runs[number].offsets.size(); ++k)
+    addresses.push_back(parameter(chunk, run, block, k, /*ofGradient=*/false));
+  bool isLoss =
+      isLast(chunk) && block.variable < 0 && block.base + 1 == chunk.blockCount;
   for (size_t k = 0; k < run.outputs.types.size(); ++k) {
     if (isAgain)
-      addresses.push_back(at(again, run.outputs.offsets[k]));
+      addresses.push_back(at(chunk.outputsAgain, run.outputs.offsets[k]));
     else if (isLoss)
       addresses.push_back(statistic(4 * k));
     else
-      addresses.push_back(activation(block, 1, k, microbatch));
+      addresses.push_back(activation(chunk, block, 1, k, microbatch));
   }
   addresses.append(withSaved.begin() + dataCount, withSaved.end());
   dist::RunOp op = run.op;
-  writeStamp(run, block, microbatch);
+  writeStamp(chunk, run, block, microbatch);
   call(op.getForwardAttr(), addresses, isAgain ? kBackwardPass : kForwardPass);
 }
 
-void ProgramBuilder::backwardBlock(const RunBlocks &run, BlockNumber block,
-                                   ExprAttr microbatch) {
+void ProgramBuilder::backwardBlock(const Chunk &chunk, const RunBlocks &run,
+                                   BlockNumber block, ExprAttr microbatch,
+                                   planning::Pass pass) {
   dist::RunOp op = run.op;
-  if (recomputes())
-    forwardBlock(run, block, microbatch, /*isAgain=*/true);
+  bool byInput = pass != planning::Pass::BackwardWeight;
+  bool byWeight = pass != planning::Pass::BackwardInput;
+  if (byInput && block.base < chunk.recomputed)
+    forwardBlock(chunk, run, block, microbatch, /*isAgain=*/true);
   else
-    writeStamp(run, block, microbatch);
+    writeStamp(chunk, run, block, microbatch);
   SmallVector<Attribute> common;
-  dataAndSaved(run, block, microbatch, /*withSaved=*/true, common);
-  for (size_t k = 0; k < layout.runs[runIndex(run)].offsets.size(); ++k)
-    common.push_back(parameter(run, block, k, /*ofGradient=*/false));
+  dataAndSaved(chunk, run, block, microbatch, /*withSaved=*/true, common);
+  size_t number = chunk.firstRun + chunk.indexOf(run);
+  for (size_t k = 0; k < layout.runs[number].offsets.size(); ++k)
+    common.push_back(parameter(chunk, run, block, k, /*ofGradient=*/false));
   for (int64_t result : run.gradientResults)
-    common.push_back(gradient(block, 1, result, microbatch));
+    common.push_back(gradient(chunk, block, 1, result, microbatch));
   SmallVector<Attribute> kept;
   for (int64_t offset : run.carried.offsets)
-    kept.push_back(at(carried, offset));
+    kept.push_back(carriedValue(chunk, run, block, offset, microbatch));
 
-  SmallVector<Attribute> addresses(common);
-  for (int64_t argument : run.gradientArguments)
-    addresses.push_back(
-        gradient(block, 0, run.data[argument].source, microbatch));
-  addresses.append(kept);
-  if (addresses.size() > common.size())
-    call(op.getBackwardInputAttr(), addresses, kBackwardPass);
-
-  addresses = common;
-  addresses.append(kept);
-  for (int64_t number : run.trainable)
-    addresses.push_back(parameter(run, block, number, /*ofGradient=*/true));
-  if (!run.trainable.empty())
-    call(op.getBackwardWeightAttr(), addresses, kBackwardPass);
+  if (byInput) {
+    SmallVector<Attribute> addresses(common);
+    for (int64_t argument : run.gradientArguments)
+      addresses.push_back(
+          gradient(chunk, block, 0, run.data[argument].source, microbatch));
+    addresses.append(kept);
+    if (addresses.size() > common.size())
+      call(op.getBackwardInputAttr(), addresses, kBackwardPass);
+  }
+  if (byWeight && !run.trainable.empty()) {
+    SmallVector<Attribute> addresses(common);
+    addresses.append(kept);
+    for (int64_t k : run.trainable)
+      addresses.push_back(parameter(chunk, run, block, k, /*ofGradient=*/true));
+    call(op.getBackwardWeightAttr(), addresses,
+         byInput ? kBackwardPass : kWeightPass);
+  }
 }
 
-void ProgramBuilder::forwardMicrobatch(ExprAttr microbatch) {
-  for (auto &[name, buffer] : inputs)
-    builder.create<LoadOp>(loc, name, at(buffer, microbatch, constant(0)),
-                           microbatch, LaneAttr::get(context, Lane::Compute),
-                           ArrayAttr(), ArrayAttr(), GuardAttr());
-  transfer(/*send=*/false, /*forward=*/true, microbatch);
-  for (const Piece &piece : pieces)
-    forEachBlock(piece, /*reversed=*/false, [&](BlockNumber block) {
-      forwardBlock(*piece.run, block, microbatch, /*isAgain=*/false);
+/// Whether a call of a chunk does anything. Where nothing in it or before is
+/// trained, the chunk behind sends no gradients.
+bool ProgramBuilder::isNeeded(const planning::ChunkCall &call) const {
+  const Chunk &chunk = chunks[call.chunk];
+  if (call.pass == planning::Pass::Forward)
+    return true;
+  if (call.pass == planning::Pass::BackwardWeight)
+    return llvm::any_of(chunk.runs, [](const RunBlocks &run) {
+      return !run.trainable.empty();
     });
-  transfer(/*send=*/true, /*forward=*/true, microbatch);
+  return trainsBefore(chunk.place + 1);
 }
 
-void ProgramBuilder::backwardMicrobatch(ExprAttr microbatch) {
-  // Nothing here or before is trained: the stage behind sends no gradients.
-  if (!trainsBefore(task.stage + 1))
+void ProgramBuilder::runChunk(const planning::ChunkCall &call,
+                              ExprAttr microbatch) {
+  using planning::Pass;
+  const Chunk &chunk = chunks[call.chunk];
+  if (call.pass == Pass::Forward) {
+    for (auto &[name, buffer] : chunk.inputs)
+      builder.create<LoadOp>(loc, name, at(buffer, microbatch, constant(0)),
+                             microbatch, LaneAttr::get(context, Lane::Compute),
+                             ArrayAttr(), ArrayAttr(), GuardAttr());
+    transfer(chunk, /*send=*/false, /*forward=*/true, microbatch);
+    for (const Piece &piece : chunk.pieces)
+      forEachBlock(piece, /*reversed=*/false, [&](BlockNumber block) {
+        forwardBlock(chunk, *piece.run, block, microbatch, /*isAgain=*/false);
+      });
+    transfer(chunk, /*send=*/true, /*forward=*/true, microbatch);
     return;
-  transfer(/*send=*/false, /*forward=*/false, microbatch);
-  for (const Piece &piece : llvm::reverse(pieces))
-    forEachBlock(piece, /*reversed=*/true, [&](BlockNumber block) {
-      backwardBlock(*piece.run, block, microbatch);
-    });
-  if (trainsBefore(task.stage))
-    transfer(/*send=*/true, /*forward=*/false, microbatch);
+  }
+  bool byInput = call.pass != Pass::BackwardWeight;
+  if (byInput)
+    transfer(chunk, /*send=*/false, /*forward=*/false, microbatch);
+  for (const Piece &piece : llvm::reverse(chunk.pieces))
+    if (byInput || !piece.run->trainable.empty())
+      forEachBlock(piece, /*reversed=*/true, [&](BlockNumber block) {
+        backwardBlock(chunk, *piece.run, block, microbatch, call.pass);
+      });
+  if (byInput && trainsBefore(chunk.place))
+    transfer(chunk, /*send=*/true, /*forward=*/false, microbatch);
 }
 
+void ProgramBuilder::run(ArrayRef<planning::Phase> phases) {
+  for (const planning::Phase &phase : phases) {
+    auto isIdle = [&](const planning::ScheduleRun &run) {
+      return llvm::none_of(run.calls, [&](const planning::ChunkCall &call) {
+        return isNeeded(call);
+      });
+    };
+    auto runAll = [&](ExprAttr first) {
+      for (const planning::ScheduleRun &run : phase.runs) {
+        if (isIdle(run))
+          continue;
+        loop(
+            run.count,
+            [&](int64_t variable) {
+              for (const planning::ChunkCall &call : run.calls)
+                if (isNeeded(call))
+                  runChunk(call, microbatchExpr(call.microbatch, variable));
+            },
+            first);
+      }
+    };
+    if (llvm::all_of(phase.runs, isIdle))
+      continue;
+    if (phase.count == 1)
+      runAll(ExprAttr());
+    else
+      loop(phase.count, [&](int64_t variable) {
+        runAll(ExprAttr::get(
+            context, 0, {Term{variable, static_cast<int64_t>(phase.step)}}));
+      });
+  }
+}
+
+/// Fragment f of F is pushed after inner step n with
+/// (n + 1) mod H = floor(f H / F), and applied so many steps later. Pushes come
+/// first: an apply may wait for long.
 void ProgramBuilder::exchange(bool guarded) {
-  if (!task.innerSteps)
+  if (!task.synchronisation)
     return;
-  // Fragment 0 of 1: (n + 1) mod H = 0.
-  GuardAttr guard =
-      guarded ? GuardAttr::get(context, *task.innerSteps, 0) : GuardAttr();
+  const Synchronisation &server = *task.synchronisation;
   LaneAttr lane = LaneAttr::get(context, Lane::Exchange);
-  IntegerAttr fragment = builder.getI64IntegerAttr(0);
-  builder.create<PushOp>(loc, fragment, lane, ArrayAttr(), ArrayAttr(), guard);
-  builder.create<ApplyOp>(loc, fragment, lane, ArrayAttr(), ArrayAttr(), guard);
+  auto forEach = [&](int64_t after, auto create) {
+    for (int64_t f = 0; f < server.fragments; ++f) {
+      int64_t remainder = (f * server.innerSteps / server.fragments + after) %
+                          server.innerSteps;
+      create(builder.getI64IntegerAttr(f),
+             guarded ? GuardAttr::get(context, server.innerSteps, remainder)
+                     : GuardAttr());
+    }
+  };
+  auto push = [&](IntegerAttr fragment, GuardAttr guard) {
+    builder.create<PushOp>(loc, fragment, lane, ArrayAttr(), ArrayAttr(),
+                           guard);
+  };
+  auto apply = [&](IntegerAttr fragment, GuardAttr guard) {
+    builder.create<ApplyOp>(loc, fragment, lane, ArrayAttr(), ArrayAttr(),
+                            guard);
+  };
+  if (!guarded && server.overlapSteps > 0)
+    forEach(0, apply); // of pushes that are still under way
+  forEach(0, push);
+  forEach(server.overlapSteps, apply);
 }
 
 void ProgramBuilder::step() {
@@ -227,20 +306,7 @@ void ProgramBuilder::step() {
   builder.createBlock(&op.getBody());
   zero(gradients, layout.trainableBytes / 4);
   zeroStats(statCount());
-  bool trains = trainsBefore(task.stage + 1);
-  for (const planning::Phase &phase : schedule.phases)
-    for (const planning::ScheduleRun &run : phase.runs) {
-      bool forward = run.calls.front().pass == planning::Pass::Forward;
-      if (!forward && !trains)
-        continue;
-      loop(run.count, [&](int64_t variable) {
-        for (const planning::ChunkCall &call : run.calls) {
-          ExprAttr microbatch = microbatchExpr(call.microbatch, variable);
-          call.pass == planning::Pass::Forward ? forwardMicrobatch(microbatch)
-                                               : backwardMicrobatch(microbatch);
-        }
-      });
-    }
+  run(schedule.phases);
   reduceAndUpdate();
   exchange(/*guarded=*/true);
 }
@@ -258,9 +324,8 @@ void ProgramBuilder::evaluate() {
   OpBuilder::InsertionGuard guard(builder);
   builder.createBlock(&op.getBody());
   zeroStats(2);
-  loop(task.microbatches, [&](int64_t variable) {
-    forwardMicrobatch(microbatchExpr(0, variable));
-  });
+  run(planning::scheduleForwards(task.stages, task.microbatches,
+                                 chunks.size()));
   if (task.ranks > 1)
     collective("all_reduce_sum", Group::Island, stats, 0, 2);
 }
@@ -275,9 +340,10 @@ FailureOr<ProgramOp> ProgramBuilder::build() {
   if (updateOps.size() != std::max<size_t>(1, layout.ranges.size()))
     return FailureOr<ProgramOp>(stage.emitOpError(
         "has no update, run dist-instantiate-optimizer first"));
-  schedule = planning::scheduleStage(task.schedule, task.stages.size(),
-                                     task.stage, task.microbatches);
-  blockCount = runs.back().first + runs.back().count;
+  schedule =
+      planning::scheduleStage(task.schedule, task.stages, task.stage,
+                              task.microbatches, placeCount() / task.stages);
+  defineChunks();
 
   auto placeholder = [&](StringRef name, int64_t offset) {
     return at(FlatSymbolRefAttr::get(context, name), offset);
@@ -294,7 +360,6 @@ FailureOr<ProgramOp> ProgramBuilder::build() {
   builder.createBlock(&program.getBody());
   defineBuffers();
   defineParameters();
-  definePieces();
   step();
   finish();
   evaluate();

@@ -9,23 +9,35 @@
 
 #include "StageBlocks.h"
 
+#include "tombolo/Dialect/Dist/Transforms/Fragments.h"
 #include "tombolo/Planning/StageSchedule.h"
 
 namespace tombolo::plan {
 
-/// Everything that the program of a stage depends on.
+/// When an island exchanges which parameters with a server.
+struct Synchronisation {
+  int64_t innerSteps = 1; // H
+  int64_t fragments = 1;
+  int64_t overlapSteps = 0;
+  dist::FragmentOf fragmentOf;
+};
+
+/// Everything that the program of a stage's replicas depends on.
 struct StageTask {
   std::string name;
   dist::StageOp op;
-  llvm::ArrayRef<std::vector<RunBlocks>> stages; // of the island
+  /// Of the island, in the order of the model: place c * stages + s has chunk c
+  /// of stage s.
+  llvm::ArrayRef<std::vector<RunBlocks>> places;
+  int64_t stages = 1;
   int64_t stage = 0;
-  int64_t replicas = 1;
+  int64_t replicas = 1;                  // of the stage
   llvm::SmallVector<int64_t> replicasOf; // by stage
   int64_t tensorParallel = 1;
   int64_t ranks = 1;        // of the island
   int64_t microbatches = 0; // of one replica in one step
   planning::Schedule schedule = planning::Schedule::OneFOneB;
-  std::optional<int64_t> innerSteps; // H; without a server nothing
+  const Synchronisation *synchronisation = nullptr; // null: no server
   bool clipsGradients = false;
 };
 

@@ -110,17 +110,32 @@ private:
         precision ? precision : builder.getStringAttr("f32"),
         optimizer.getSettings());
 
-    std::optional<int64_t> innerSteps;
-    for (dist::ServerOp server : strategy.getBody().getOps<dist::ServerOp>()) {
-      innerSteps = server.getInnerSteps();
+    clipsGradients = optimizer.getSettings().contains("clip_gradient_norm");
+    dist::ServerOp server;
+    for (dist::ServerOp op : strategy.getBody().getOps<dist::ServerOp>()) {
+      server = op;
       if (failed(writeServer(builder, server)))
         return failure();
     }
-    clipsGradients = optimizer.getSettings().contains("clip_gradient_norm");
     for (auto [i, island] :
-         llvm::enumerate(strategy.getBody().getOps<dist::IslandOp>()))
-      if (failed(writeIsland(builder, island, i, innerSteps, symbols)))
+         llvm::enumerate(strategy.getBody().getOps<dist::IslandOp>())) {
+      std::optional<Synchronisation> synchronisation;
+      if (server) {
+        auto fragmentOf =
+            dist::assignFragments(island, server.getFragments(), symbols);
+        if (failed(fragmentOf))
+          return failure();
+        synchronisation = {static_cast<int64_t>(island.getInnerSteps().value_or(
+                               server.getInnerSteps())),
+                           static_cast<int64_t>(server.getFragments()),
+                           static_cast<int64_t>(server.getOverlapSteps()),
+                           std::move(*fragmentOf)};
+      }
+      if (failed(writeIsland(builder, island, i,
+                             synchronisation ? &*synchronisation : nullptr,
+                             symbols)))
         return failure();
+    }
     cleanUp(strategy, optimizer);
     return success();
   }
@@ -209,61 +224,100 @@ private:
     return success();
   }
 
-  LogicalResult writeIsland(OpBuilder &builder, dist::IslandOp island,
-                            size_t number, std::optional<int64_t> innerSteps,
-                            SymbolTable &symbols) {
-    FailureOr<std::vector<std::vector<RunBlocks>>> stages =
-        readIsland(island, symbols);
-    if (failed(stages))
-      return failure();
-    markAccumulation(stages->back().back(), *stages);
-    int64_t ranks = 0;
-    auto stageOps = island.getBody().getOps<dist::StageOp>();
-    auto groupOf = [](dist::StageOp stage) {
-      return *stage.getBody().getOps<dist::ReplicasOp>().begin();
-    };
-    for (dist::StageOp stage : stageOps)
-      ranks += groupOf(stage).getCount() * groupOf(stage).getTensorParallel();
+  static int64_t sumOver(dist::StageOp stage,
+                         llvm::function_ref<int64_t(dist::ReplicasOp)> figure) {
+    int64_t sum = 0;
+    for (auto group : stage.getBody().getOps<dist::ReplicasOp>())
+      sum += figure(group);
+    return sum;
+  }
 
+  LogicalResult writeIsland(OpBuilder &builder, dist::IslandOp island,
+                            size_t number,
+                            const Synchronisation *synchronisation,
+                            SymbolTable &symbols) {
+    FailureOr<std::vector<std::vector<RunBlocks>>> places =
+        readIsland(island, symbols);
+    if (failed(places))
+      return failure();
+    markAccumulation(places->back().back(), *places);
+    auto stages = llvm::to_vector(island.getBody().getOps<dist::StageOp>());
+    StageTask common;
+    common.places = *places;
+    common.stages = stages.size();
+    common.ranks = 0;
+    for (dist::StageOp stage : stages) {
+      common.replicasOf.push_back(sumOver(stage, [](dist::ReplicasOp group) {
+        return static_cast<int64_t>(group.getCount());
+      }));
+      common.ranks += sumOver(stage, [](dist::ReplicasOp group) {
+        return static_cast<int64_t>(group.getCount() *
+                                    group.getTensorParallel());
+      });
+    }
+    common.schedule = *planning::parseSchedule(island.getSchedule().str());
+    common.synchronisation = synchronisation;
+    common.clipsGradients = clipsGradients;
+
+    // What is the server's is not said again.
+    IntegerAttr ownSteps =
+        synchronisation && island.getInnerSteps()
+            ? builder.getI64IntegerAttr(synchronisation->innerSteps)
+            : IntegerAttr();
     auto islandOp = builder.create<IslandOp>(
         island.getLoc(), island.getSites(),
         builder.getI64IntegerAttr(island.getBatch()),
-        builder.getI64IntegerAttr(island.getMicrobatch()));
+        builder.getI64IntegerAttr(island.getMicrobatch()), ownSteps);
     builder.createBlock(&islandOp.getBody());
     OpBuilder inIsland = OpBuilder::atBlockEnd(&islandOp.getBody().front());
     builder.setInsertionPointAfter(islandOp);
-    for (auto [s, stage] : llvm::enumerate(stageOps)) {
-      dist::ReplicasOp group = groupOf(stage);
-      int64_t perTurn = island.getMicrobatch() * group.getCount();
-      if (island.getBatch() % perTurn != 0)
-        return stage.emitError()
-               << "islands[" << number << "].stages[" << s << "]: batch "
-               << island.getBatch() << " cannot be split into microbatches of "
-               << island.getMicrobatch() << " for each of " << group.getCount()
-               << " replicas; make it a multiple of " << perTurn;
-      StageTask task;
-      task.name =
-          "island" + std::to_string(number) + ".stage" + std::to_string(s);
+    for (auto [s, stage] : llvm::enumerate(stages)) {
+      StageTask task = common;
       task.op = stage;
-      task.stages = *stages;
       task.stage = s;
-      task.replicas = group.getCount();
-      for (dist::StageOp other : stageOps)
-        task.replicasOf.push_back(groupOf(other).getCount());
-      task.tensorParallel = group.getTensorParallel();
-      task.ranks = ranks;
-      task.microbatches = island.getBatch() / perTurn;
-      task.schedule = *planning::parseSchedule(island.getSchedule().str());
-      task.innerSteps = innerSteps;
-      task.clipsGradients = clipsGradients;
-      FailureOr<ProgramOp> program = buildProgram(builder, task, symbols);
-      if (failed(program))
-        return failure();
+      task.replicas = common.replicasOf[s];
       auto stageOp = inIsland.create<StageOp>(stage.getLoc());
       OpBuilder::InsertionGuard guard(inIsland);
       inIsland.createBlock(&stageOp.getBody());
+      if (failed(writeGroups(builder, inIsland, task,
+                             "islands[" + std::to_string(number) + "].stages[" +
+                                 std::to_string(s) + "]",
+                             "island" + std::to_string(number) + ".stage" +
+                                 std::to_string(s),
+                             symbols)))
+        return failure();
+    }
+    return success();
+  }
+
+  /// A program for each group of a stage's replicas.
+  LogicalResult writeGroups(OpBuilder &builder, OpBuilder &inStage,
+                            StageTask task, StringRef path,
+                            const std::string &name, SymbolTable &symbols) {
+    dist::StageOp stage = task.op;
+    auto island = stage->getParentOfType<dist::IslandOp>();
+    int64_t turn = sumOver(stage, [](dist::ReplicasOp group) {
+      return static_cast<int64_t>(group.getCount() * group.getShare());
+    });
+    int64_t perTurn = island.getMicrobatch() * turn;
+    if (island.getBatch() % perTurn != 0)
+      return stage.emitError()
+             << path << ": batch " << static_cast<int64_t>(island.getBatch())
+             << " cannot be split into microbatches of "
+             << static_cast<int64_t>(island.getMicrobatch())
+             << " for a turn of " << turn << " of the replicas; make it a "
+             << "multiple of " << perTurn;
+    auto groups = llvm::to_vector(stage.getBody().getOps<dist::ReplicasOp>());
+    for (auto [g, group] : llvm::enumerate(groups)) {
+      task.name =
+          groups.size() == 1 ? name : name + ".group" + std::to_string(g);
+      task.tensorParallel = group.getTensorParallel();
+      task.microbatches = island.getBatch() / perTurn * group.getShare();
+      FailureOr<ProgramOp> program = buildProgram(builder, task, symbols);
+      if (failed(program))
+        return failure();
       auto [site, pool] = group.getPool().split('/');
-      inIsland.create<ReplicasOp>(
+      inStage.create<ReplicasOp>(
           group.getLoc(), builder.getStringAttr(site),
           builder.getStringAttr(pool),
           builder.getI64IntegerAttr(group.getCount()),

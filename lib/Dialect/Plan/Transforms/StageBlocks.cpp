@@ -213,12 +213,12 @@ static LogicalResult checkFit(const RunBlocks &before, const RunBlocks &next) {
 
 FailureOr<std::vector<std::vector<RunBlocks>>>
 readIsland(dist::IslandOp island, SymbolTable &symbols) {
-  std::vector<std::vector<RunBlocks>> stages;
+  std::vector<std::vector<RunBlocks>> places;
   SmallVector<dist::RunOp> flat;
-  for (dist::StageOp stage : island.getBody().getOps<dist::StageOp>()) {
-    std::vector<RunBlocks> &runs = stages.emplace_back();
+  for (ArrayRef<dist::RunOp> place : dist::getPlaces(island)) {
+    std::vector<RunBlocks> &runs = places.emplace_back();
     int64_t first = 0;
-    for (dist::RunOp op : stage.getBody().getOps<dist::RunOp>()) {
+    for (dist::RunOp op : place) {
       RunBlocks &run = runs.emplace_back();
       run.op = op;
       run.first = first;
@@ -228,11 +228,12 @@ readIsland(dist::IslandOp island, SymbolTable &symbols) {
     }
     if (runs.empty())
       return FailureOr<std::vector<std::vector<RunBlocks>>>(
-          stage.emitOpError("has no runs, run dist-partition-stages first"));
+          island.emitOpError("has a stage without runs in each of its chunks, "
+                             "run dist-partition-stages first"));
   }
   size_t number = 0;
   const RunBlocks *before = nullptr;
-  for (std::vector<RunBlocks> &runs : stages)
+  for (std::vector<RunBlocks> &runs : places)
     for (RunBlocks &run : runs) {
       dist::RunOp next = ++number < flat.size() ? flat[number] : dist::RunOp();
       if (failed(readRun(run, next, symbols)))
@@ -242,7 +243,7 @@ readIsland(dist::IslandOp island, SymbolTable &symbols) {
         return failure();
       before = &run;
     }
-  return stages;
+  return places;
 }
 
 } // namespace tombolo::plan

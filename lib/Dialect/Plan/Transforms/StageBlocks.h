@@ -36,7 +36,7 @@ struct DataArgument {
 /// One `dist.run` with its functions taken apart (docs/Architecture.md).
 struct RunBlocks {
   dist::RunOp op;
-  int64_t first = 0; // number of its first block in the stage
+  int64_t first = 0; // number of its first block in its chunk
   int64_t count = 0;
   mlir::func::FuncOp forward, backwardInput, backwardWeight;
   llvm::SmallVector<DataArgument> data;
@@ -55,8 +55,9 @@ struct RunBlocks {
   llvm::SmallVector<int64_t> trainable;
 };
 
-/// Takes the runs of an island apart, by stage, and checks that the functions
-/// have the signatures of docs/Architecture.md and fit each other.
+/// Takes the runs of an island apart, by their places in the model
+/// (`dist::getPlaces`), and checks that the functions have the signatures of
+/// docs/Architecture.md and fit each other.
 mlir::FailureOr<std::vector<std::vector<RunBlocks>>>
 readIsland(dist::IslandOp island, mlir::SymbolTable &symbols);
 

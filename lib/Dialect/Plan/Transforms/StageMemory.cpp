@@ -6,9 +6,9 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// The memory of a stage with B blocks is told by *positions*: at position p
-// lies what crosses from block p-1 to block p; position 0 comes from the stage
-// before, position B goes to the stage behind. Blocks of a run are called in a
+// The memory of a chunk of B blocks is told by *positions*: at position p
+// lies what crosses from block p-1 to block p; position 0 comes from the chunk
+// before, position B goes to the chunk behind. Blocks of a run are called in a
 // loop wherever their addresses are affine in the block's number; blocks at a
 // boundary, or whose neighbour packs its results differently, are called on
 // their own.
@@ -24,15 +24,45 @@ using namespace mlir;
 
 namespace tombolo::plan {
 
-/// The run whose results lie at a position; position 0 is the stage before.
-const RunBlocks &ProgramBuilder::producerOf(int64_t position) const {
+/// The run whose results lie at a position; position 0 is the chunk before.
+const RunBlocks &ProgramBuilder::producerOf(const Chunk &chunk,
+                                            int64_t position) const {
   if (position == 0)
-    return task.stages[task.stage - 1].back();
-  const RunBlocks *found = &runs.front();
-  for (const RunBlocks &run : runs)
+    return task.places[chunk.place - 1].back();
+  const RunBlocks *found = &chunk.runs.front();
+  for (const RunBlocks &run : chunk.runs)
     if (run.first < position)
       found = &run;
   return *found;
+}
+
+void ProgramBuilder::defineChunks() {
+  int64_t before = 0; // blocks of the model
+  int64_t run = 0, recomputed = dist::StageOp(task.op).getRecomputedBlocks();
+  for (auto [place, runs] : llvm::enumerate(task.places)) {
+    int64_t blocks = runs.back().first + runs.back().count;
+    if (static_cast<int64_t>(place) % task.stages == task.stage) {
+      Chunk &chunk = chunks.emplace_back();
+      chunk.place = place;
+      chunk.runs = runs;
+      chunk.firstRun = run;
+      run += runs.size();
+      chunk.firstBlock = before;
+      chunk.blockCount = blocks;
+      chunk.recomputed = std::min(recomputed, blocks);
+      recomputed -= chunk.recomputed;
+      chunk.slots = schedule.chunks[chunks.size() - 1];
+      definePieces(chunk);
+    }
+    before += blocks;
+  }
+}
+
+std::string ProgramBuilder::nameIn(const Chunk &chunk,
+                                   const Twine &name) const {
+  int64_t number = chunk.place / task.stages;
+  return number == 0 ? name.str()
+                     : ("chunk" + Twine(number) + "." + name).str();
 }
 
 FlatSymbolRefAttr ProgramBuilder::define(const Twine &name, StringRef region,
@@ -43,61 +73,93 @@ FlatSymbolRefAttr ProgramBuilder::define(const Twine &name, StringRef region,
   return FlatSymbolRefAttr::get(buffer.getSymNameAttr());
 }
 
-void ProgramBuilder::definePositions() {
-  // Inner positions: activations of every microbatch in flight, packed, and two
-  // gradients that the blocks use in turn.
-  int64_t bytes = 0;
-  positionOffsets.assign(blockCount + 1, 0);
-  for (int64_t p = 1; p < blockCount; ++p) {
-    const RunBlocks &producer = producerOf(p);
-    positionOffsets[p] = bytes;
+void ProgramBuilder::defineActivations(Chunk &chunk) {
+  // Inner positions: activations of every microbatch in flight, packed, and
+  // their gradients: two that the blocks use in turn, or where the halves of a
+  // backward pass are apart, all of every microbatch between them.
+  int64_t bytes = 0, allGradients = 0;
+  chunk.positionOffsets.assign(chunk.blockCount + 1, 0);
+  chunk.gradientOffsets.assign(chunk.blockCount + 1, 0);
+  for (int64_t p = 1; p < chunk.blockCount; ++p) {
+    const RunBlocks &producer = producerOf(chunk, p);
+    chunk.positionOffsets[p] = bytes;
     bytes += producer.outputs.bytes;
-    gradientBytes = std::max(gradientBytes, producer.outputGradients.bytes);
+    chunk.gradientOffsets[p] = allGradients;
+    allGradients += producer.outputGradients.bytes;
+    chunk.gradientBytes =
+        std::max(chunk.gradientBytes, producer.outputGradients.bytes);
   }
-  activations = define("activations", "saved", schedule.inFlight, bytes);
-  innerGradients =
-      define("activation_gradients", "workspace", 1, 2 * gradientBytes);
+  chunk.activations = define(nameIn(chunk, "activations"), "saved",
+                             chunk.slots.inFlight, bytes);
+  std::string name = nameIn(chunk, "activation_gradients");
+  chunk.innerGradients =
+      chunk.hasHalvesApart()
+          ? define(name, "saved", chunk.slots.handedOn, allGradients)
+          : define(name, "workspace", 1, 2 * chunk.gradientBytes);
+}
 
-  int64_t savedBytes = 0, mostSaved = 0, mostCarried = 0, mostOutput = 0;
-  for (const RunBlocks &run : runs) {
-    savedOffsets.push_back(recomputes() ? 0 : savedBytes);
-    savedBytes += run.saved.bytes * run.count;
-    mostSaved = std::max(mostSaved, run.saved.bytes);
+/// What forward saves and what backward by input hands to backward by weight.
+void ProgramBuilder::defineSaved(Chunk &chunk) {
+  int64_t savedBytes = 0, againBytes = 0, carriedBytes = 0;
+  int64_t mostAgain = 0, mostCarried = 0, mostOutput = 0;
+  for (const RunBlocks &run : chunk.runs) {
+    int64_t again =
+        std::clamp<int64_t>(chunk.recomputed - run.first, 0, run.count);
+    chunk.savedOffsets.push_back(savedBytes);
+    savedBytes += run.saved.bytes * (run.count - again);
+    chunk.savedAgainOffsets.push_back(againBytes);
+    againBytes += run.saved.bytes * again;
+    chunk.carriedOffsets.push_back(carriedBytes);
+    carriedBytes += run.carried.bytes * run.count;
     mostCarried = std::max(mostCarried, run.carried.bytes);
-    mostOutput = std::max(mostOutput, run.outputs.bytes);
+    if (again > 0) {
+      mostAgain = std::max(mostAgain, run.saved.bytes);
+      mostOutput = std::max(mostOutput, run.outputs.bytes);
+    }
   }
-  if (recomputes()) {
-    saved = define("saved", "saved", 1, mostSaved);
-    again = define("recomputed_outputs", "workspace", 1, mostOutput);
-  } else {
-    saved = define("saved", "saved", schedule.inFlight, savedBytes);
+  bool apart = chunk.hasHalvesApart();
+  int64_t handedOn = chunk.slots.handedOn;
+  if (chunk.recomputed < chunk.blockCount)
+    chunk.saved = define(nameIn(chunk, "saved"), "saved", chunk.slots.inFlight,
+                         savedBytes);
+  if (chunk.recomputed > 0) {
+    chunk.savedAgain =
+        define(nameIn(chunk, "saved_again"), "saved", apart ? handedOn : 1,
+               apart ? againBytes : mostAgain);
+    chunk.outputsAgain =
+        define(nameIn(chunk, "recomputed_outputs"), "workspace", 1, mostOutput);
   }
-  carried = define("carried", "workspace", 1, mostCarried);
+  chunk.carried =
+      define(nameIn(chunk, "carried"), apart ? "saved" : "workspace",
+             apart ? handedOn : 1, apart ? carriedBytes : mostCarried);
+}
 
-  auto boundary = [&](auto &buffers, StringRef name, int64_t other,
+void ProgramBuilder::defineBoundary(Chunk &chunk) {
+  auto boundary = [&](Chunk::Boundary &buffers, StringRef name, int64_t other,
                       bool forward, int64_t slots) {
     for (const BoundaryValue &value :
-         valuesBehind(std::min(task.stage, other), forward))
+         valuesBehind(std::min(chunk.place, other), forward))
       buffers[value.result] = define(
-          name + "." + Twine(value.result), "boundary", slots,
-          alignUp(getCrossing(value, task.tensorParallel, degreeOf(other))
-                      .bytes));
+          nameIn(chunk, name + "." + Twine(value.result)), "boundary", slots,
+          alignUp(
+              getCrossing(value, task.tensorParallel, degreeOf(other)).bytes));
   };
-  if (!isFirst()) {
-    boundary(receiveForward, "receive_forward", task.stage - 1, true,
-             schedule.inFlight);
-    boundary(sendBackward, "send_backward", task.stage - 1, false, 1);
+  if (!isFirst(chunk)) {
+    boundary(chunk.receiveForward, "receive_forward", chunk.place - 1, true,
+             chunk.slots.inFlight);
+    boundary(chunk.sendBackward, "send_backward", chunk.place - 1, false, 1);
   }
-  if (!isLast()) {
+  if (!isLast(chunk)) {
     // Of results that nobody reads, too.
-    const RunBlocks &run = runs.back();
-    boundary(sendForward, "send_forward", task.stage + 1, true, 1);
+    const RunBlocks &run = chunk.runs.back();
+    boundary(chunk.sendForward, "send_forward", chunk.place + 1, true, 1);
     for (auto [result, type] : llvm::enumerate(run.outputs.types))
-      if (!sendForward.count(result))
-        sendForward[result] =
-            define("send_forward." + Twine(result), "boundary", 1,
-                   alignUp(storageBytes(type)));
-    boundary(receiveBackward, "receive_backward", task.stage + 1, false, 1);
+      if (!chunk.sendForward.count(result))
+        chunk.sendForward[result] =
+            define(nameIn(chunk, "send_forward." + Twine(result)), "boundary",
+                   1, alignUp(storageBytes(type)));
+    boundary(chunk.receiveBackward, "receive_backward", chunk.place + 1, false,
+             std::max<int64_t>(1, chunk.slots.handedOn));
   }
 }
 
@@ -117,15 +179,19 @@ void ProgramBuilder::defineBuffers() {
           define(i == 0 ? name.str() : (name + "." + Twine(i)).str(), name, 1,
                  range.partBytes()));
   }
-  for (const RunBlocks &run : runs)
-    for (const DataArgument &data : run.data)
-      if (data.isStamp)
-        stamp = stamp ? stamp : define("stamp", "inputs", 1, alignment);
-      else if (data.source < 0 && !inputs.count(data.input))
-        inputs[data.input] =
-            define("input." + data.input.getValue(), "inputs",
-                   schedule.inFlight, alignUp(storageBytes(data.type)));
-  definePositions();
+  for (Chunk &chunk : chunks) {
+    for (const RunBlocks &run : chunk.runs)
+      for (const DataArgument &data : run.data)
+        if (data.isStamp)
+          stamp = stamp ? stamp : define("stamp", "inputs", 1, alignment);
+        else if (data.source < 0 && !chunk.inputs.count(data.input))
+          chunk.inputs[data.input] =
+              define(nameIn(chunk, "input." + data.input.getValue()), "inputs",
+                     chunk.slots.inFlight, alignUp(storageBytes(data.type)));
+    defineActivations(chunk);
+    defineSaved(chunk);
+    defineBoundary(chunk);
+  }
   stats = define("stats", "stats", 1, statsBytes());
   updates = define("updates", "updates", 1, alignment);
 }
@@ -150,6 +216,22 @@ ArrayAttr ProgramBuilder::slicesOf(const dist::ParameterFamily &family) {
       {SliceAttr::get(context, 0, length, rows * outer, stride, length)});
 }
 
+/// The fragments of a family's parameters; nothing where there is one for all.
+DenseI64ArrayAttr
+ProgramBuilder::fragmentsOf(const dist::ParameterFamily &family) {
+  if (family.frozen || !task.synchronisation ||
+      task.synchronisation->fragments == 1)
+    return {};
+  SmallVector<int64_t> fragments;
+  for (FlatSymbolRefAttr symbol : family.parameters) {
+    int64_t fragment = task.synchronisation->fragmentOf.lookup(symbol);
+    if (fragments.empty() || fragments[fragments.size() - 2] != fragment)
+      fragments.append({fragment, 0});
+    ++fragments.back();
+  }
+  return builder.getDenseI64ArrayAttr(fragments);
+}
+
 void ProgramBuilder::defineParameters() {
   for (const dist::ParameterFamily &family : layout.families) {
     SmallVector<StringRef> names, initializers;
@@ -164,8 +246,7 @@ void ProgramBuilder::defineParameters() {
         at(family.frozen ? frozen : parameters, family.offset),
         builder.getI64IntegerAttr(family.stride), TypeAttr::get(family.type),
         slicesOf(family), family.frozen ? builder.getUnitAttr() : UnitAttr(),
-        builder.getI64IntegerAttr(0),
-        family.owner ? builder.getUnitAttr() : UnitAttr());
+        fragmentsOf(family), family.owner ? builder.getUnitAttr() : UnitAttr());
   }
   // Where ranges are not told apart, their states are not either.
   bool apart = shardsOptimizer() && layout.ranges.size() > 1;
@@ -207,49 +288,85 @@ ExprAttr ProgramBuilder::affine(BlockNumber block, int64_t from, int64_t stride,
 }
 
 /// Result number `result` of the block before position block + ahead.
-AddressAttr ProgramBuilder::activation(BlockNumber block, int64_t ahead,
-                                       int64_t result, ExprAttr microbatch) {
+AddressAttr ProgramBuilder::activation(const Chunk &chunk, BlockNumber block,
+                                       int64_t ahead, int64_t result,
+                                       ExprAttr microbatch) {
   int64_t position = block.base + ahead;
   if (block.variable < 0) {
     if (position == 0)
-      return at(receiveForward[result], microbatch, constant(0));
-    if (position == blockCount)
-      return at(sendForward[result], microbatch, constant(0));
+      return at(chunk.receiveForward.lookup(result), microbatch, constant(0));
+    if (position == chunk.blockCount)
+      return at(chunk.sendForward.lookup(result), microbatch, constant(0));
   }
-  const RunBlocks &producer = producerOf(position);
-  return at(
-      activations, microbatch,
-      affine(block, block.base, producer.outputs.bytes,
-             positionOffsets[position] + producer.outputs.offsets[result]));
+  const RunBlocks &producer = producerOf(chunk, position);
+  return at(chunk.activations, microbatch,
+            affine(block, block.base, producer.outputs.bytes,
+                   chunk.positionOffsets[position] +
+                       producer.outputs.offsets[result]));
 }
 
 /// The gradient of `activation`.
-AddressAttr ProgramBuilder::gradient(BlockNumber block, int64_t ahead,
-                                     int64_t result, ExprAttr microbatch) {
+AddressAttr ProgramBuilder::gradient(const Chunk &chunk, BlockNumber block,
+                                     int64_t ahead, int64_t result,
+                                     ExprAttr microbatch) {
   int64_t position = block.base + ahead;
   if (block.variable < 0) {
     if (position == 0)
-      return at(sendBackward[result], microbatch, constant(0));
-    if (position == blockCount)
-      return at(receiveBackward[result], microbatch, constant(0));
+      return at(chunk.sendBackward.lookup(result), microbatch, constant(0));
+    if (position == chunk.blockCount)
+      return at(chunk.receiveBackward.lookup(result), microbatch, constant(0));
   }
-  const RunBlocks &producer = producerOf(position);
+  const RunBlocks &producer = producerOf(chunk, position);
   const auto *number = llvm::find(producer.gradientResults, result);
   int64_t offset = producer.outputGradients
                        .offsets[number - producer.gradientResults.begin()];
+  if (chunk.hasHalvesApart())
+    return at(chunk.innerGradients, microbatch,
+              affine(block, block.base, producer.outputGradients.bytes,
+                     chunk.gradientOffsets[position] + offset));
   // Even positions use the first of the two places, odd ones the second; a step
   // down changes parity as a step up does.
+  int64_t bytes = chunk.gradientBytes;
   if (block.variable < 0)
-    return at(innerGradients, position % 2 * gradientBytes + offset);
-  return at(
-      innerGradients, constant(0),
-      ExprAttr::get(context, offset,
-                    {Term{block.variable, gradientBytes, position % 2, 2}}));
+    return at(chunk.innerGradients, position % 2 * bytes + offset);
+  return at(chunk.innerGradients, constant(0),
+            ExprAttr::get(context, offset,
+                          {Term{block.variable, bytes, position % 2, 2}}));
 }
 
-AddressAttr ProgramBuilder::parameter(const RunBlocks &run, BlockNumber block,
-                                      size_t number, bool ofGradient) {
-  const dist::RunLayout &places = layout.runs[runIndex(run)];
+/// What forward saves of a block, at `offset` of its own.
+AddressAttr ProgramBuilder::savedValue(const Chunk &chunk, const RunBlocks &run,
+                                       BlockNumber block, int64_t offset,
+                                       ExprAttr microbatch) {
+  size_t number = chunk.indexOf(run);
+  if (block.base >= chunk.recomputed)
+    return at(chunk.saved, microbatch,
+              affine(block, std::max(run.first, chunk.recomputed),
+                     run.saved.bytes, chunk.savedOffsets[number] + offset));
+  if (!chunk.hasHalvesApart())
+    return at(chunk.savedAgain, offset);
+  return at(chunk.savedAgain, microbatch,
+            affine(block, run.first, run.saved.bytes,
+                   chunk.savedAgainOffsets[number] + offset));
+}
+
+/// What backward by input hands to backward by weight.
+AddressAttr ProgramBuilder::carriedValue(const Chunk &chunk,
+                                         const RunBlocks &run,
+                                         BlockNumber block, int64_t offset,
+                                         ExprAttr microbatch) {
+  if (!chunk.hasHalvesApart())
+    return at(chunk.carried, offset);
+  return at(chunk.carried, microbatch,
+            affine(block, run.first, run.carried.bytes,
+                   chunk.carriedOffsets[chunk.indexOf(run)] + offset));
+}
+
+AddressAttr ProgramBuilder::parameter(const Chunk &chunk, const RunBlocks &run,
+                                      BlockNumber block, size_t number,
+                                      bool ofGradient) {
+  const dist::RunLayout &places =
+      layout.runs[chunk.firstRun + chunk.indexOf(run)];
   FlatSymbolRefAttr buffer = ofGradient              ? gradients
                              : places.frozen[number] ? frozen
                                                      : parameters;

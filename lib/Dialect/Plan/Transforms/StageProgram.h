@@ -17,7 +17,7 @@
 
 namespace tombolo::plan {
 
-/// The number of a block in a stage: base, or base + sign * loop variable.
+/// The number of a block in a chunk: base, or base + sign * loop variable.
 struct BlockNumber {
   int64_t base = 0;
   int64_t sign = 0;
@@ -35,9 +35,9 @@ struct Piece {
   int64_t count;
 };
 
-/// A tensor that crosses from a stage to the next one, or its gradient back.
+/// A tensor that crosses from a chunk to the next one, or its gradient back.
 struct BoundaryValue {
-  int64_t result; // of the stage's last block
+  int64_t result; // of the chunk's last block
   mlir::RankedTensorType type;
   mlir::Attribute split; // null: all chips of a replica have it
 };
@@ -51,25 +51,59 @@ struct Crossing {
 Crossing getCrossing(const BoundaryValue &value, int64_t degree,
                      int64_t otherDegree);
 
+/// A chunk of the stage's blocks and the memory of what it computes.
+struct Chunk {
+  int64_t place = 0; // in the order of the model
+  llvm::ArrayRef<RunBlocks> runs;
+  int64_t firstRun = 0;   // number in the stage
+  int64_t firstBlock = 0; // number in the model
+  int64_t blockCount = 0;
+  int64_t recomputed = 0; // of the first blocks, that run forward again
+  planning::ChunkSlots slots;
+  llvm::SmallVector<Piece> pieces;
+
+  llvm::MapVector<mlir::StringAttr, mlir::FlatSymbolRefAttr> inputs;
+  mlir::FlatSymbolRefAttr activations, saved, savedAgain, outputsAgain, carried,
+      innerGradients;
+  // Boundary buffers, by number of the result that crosses.
+  using Boundary = llvm::MapVector<int64_t, mlir::FlatSymbolRefAttr>;
+  Boundary receiveForward, sendForward, receiveBackward, sendBackward;
+  // In a slot: of inner positions, their gradients, and what each run's first
+  // block saves, saves where it runs again, and hands from half to half.
+  llvm::SmallVector<int64_t> positionOffsets, gradientOffsets;
+  llvm::SmallVector<int64_t> savedOffsets, savedAgainOffsets, carriedOffsets;
+  int64_t gradientBytes = 0; // of one of two inner gradients used in turn
+
+  /// Whether the halves of a backward pass each go over all blocks, so that
+  /// what passes between them is kept for every block.
+  bool hasHalvesApart() const { return slots.handedOn > 0; }
+  size_t indexOf(const RunBlocks &run) const { return &run - runs.data(); }
+};
+
 class ProgramBuilder {
 public:
   ProgramBuilder(mlir::OpBuilder &builder, const StageTask &task,
                  mlir::SymbolTable &symbols)
       : builder(builder), context(builder.getContext()), task(task),
-        symbols(symbols), runs(task.stages[task.stage]),
-        loc(dist::StageOp(task.op).getLoc()) {}
+        symbols(symbols), loc(dist::StageOp(task.op).getLoc()) {}
 
   mlir::FailureOr<ProgramOp> build();
 
 private:
   // Memory.
+  void defineChunks();
   void defineBuffers();
-  void definePositions();
+  void defineActivations(Chunk &chunk);
+  void defineSaved(Chunk &chunk);
+  void defineBoundary(Chunk &chunk);
+  /// A name of a buffer of a chunk: the first chunk's have none added.
+  std::string nameIn(const Chunk &chunk, const llvm::Twine &name) const;
   mlir::FlatSymbolRefAttr define(const llvm::Twine &name,
                                  llvm::StringRef region, int64_t slots,
                                  int64_t slotBytes);
   void defineParameters();
   mlir::ArrayAttr slicesOf(const dist::ParameterFamily &family);
+  mlir::DenseI64ArrayAttr fragmentsOf(const dist::ParameterFamily &family);
   AddressAttr at(mlir::FlatSymbolRefAttr buffer, ExprAttr slot,
                  ExprAttr offset);
   AddressAttr at(mlir::FlatSymbolRefAttr buffer, int64_t offset = 0);
@@ -77,46 +111,57 @@ private:
   ExprAttr affine(BlockNumber block, int64_t from, int64_t stride,
                   int64_t offset);
 
-  AddressAttr activation(BlockNumber block, int64_t ahead, int64_t result,
+  AddressAttr activation(const Chunk &chunk, BlockNumber block, int64_t ahead,
+                         int64_t result, ExprAttr microbatch);
+  AddressAttr gradient(const Chunk &chunk, BlockNumber block, int64_t ahead,
+                       int64_t result, ExprAttr microbatch);
+  AddressAttr savedValue(const Chunk &chunk, const RunBlocks &run,
+                         BlockNumber block, int64_t offset,
                          ExprAttr microbatch);
-  AddressAttr gradient(BlockNumber block, int64_t ahead, int64_t result,
-                       ExprAttr microbatch);
+  AddressAttr carriedValue(const Chunk &chunk, const RunBlocks &run,
+                           BlockNumber block, int64_t offset,
+                           ExprAttr microbatch);
   AddressAttr statistic(int64_t offset);
-  AddressAttr parameter(const RunBlocks &run, BlockNumber block, size_t number,
-                        bool ofGradient);
+  AddressAttr parameter(const Chunk &chunk, const RunBlocks &run,
+                        BlockNumber block, size_t number, bool ofGradient);
 
   // Instructions.
-  void definePieces();
-  void loop(int64_t count, llvm::function_ref<void(int64_t variable)> body);
+  void definePieces(Chunk &chunk);
+  void loop(int64_t count, llvm::function_ref<void(int64_t variable)> body,
+            ExprAttr first = {});
   void forEachBlock(const Piece &piece, bool reversed,
                     llvm::function_ref<void(BlockNumber)> body);
   void call(mlir::FlatSymbolRefAttr function,
             llvm::ArrayRef<mlir::Attribute> addresses, llvm::StringRef pass);
   void zero(mlir::FlatSymbolRefAttr buffer, int64_t elements);
-  /// Those of the island, and behind them what other chips add up for themselves.
+  /// Those of the island, and behind them what other chips add up for
+  /// themselves.
   void zeroStats(int64_t count) {
-    zero(stats,
-         isLast() && task.tensorParallel > 1 ? statsBytes() / 4 : count);
+    zero(stats, isLast() && task.tensorParallel > 1 ? statsBytes() / 4 : count);
   }
   /// Sums of losses and weights, and of squares of gradients.
   int64_t statCount() const { return task.clipsGradients ? 3 : 2; }
   void step();
   void finish();
   void evaluate();
-  void writeStamp(const RunBlocks &run, BlockNumber block, ExprAttr microbatch);
-  void forwardMicrobatch(ExprAttr microbatch);
-  void backwardMicrobatch(ExprAttr microbatch);
-  void forwardBlock(const RunBlocks &run, BlockNumber block,
+  void run(llvm::ArrayRef<planning::Phase> phases);
+  bool isNeeded(const planning::ChunkCall &call) const;
+  void runChunk(const planning::ChunkCall &call, ExprAttr microbatch);
+  void writeStamp(const Chunk &chunk, const RunBlocks &run, BlockNumber block,
+                  ExprAttr microbatch);
+  void forwardBlock(const Chunk &chunk, const RunBlocks &run, BlockNumber block,
                     ExprAttr microbatch, bool again);
-  void backwardBlock(const RunBlocks &run, BlockNumber block,
-                     ExprAttr microbatch);
-  void dataAndSaved(const RunBlocks &run, BlockNumber block,
+  void backwardBlock(const Chunk &chunk, const RunBlocks &run,
+                     BlockNumber block, ExprAttr microbatch,
+                     planning::Pass pass);
+  void dataAndSaved(const Chunk &chunk, const RunBlocks &run, BlockNumber block,
                     ExprAttr microbatch, bool withSaved,
                     llvm::SmallVectorImpl<mlir::Attribute> &addresses);
-  int64_t degreeOf(int64_t stage) const;
-  llvm::SmallVector<BoundaryValue> valuesBehind(int64_t stage,
+  int64_t degreeOf(int64_t place) const;
+  llvm::SmallVector<BoundaryValue> valuesBehind(int64_t place,
                                                 bool forward) const;
-  void transfer(bool send, bool forward, ExprAttr microbatch);
+  void transfer(const Chunk &chunk, bool send, bool forward,
+                ExprAttr microbatch);
   // Behind the loops.
   void reduceAndUpdate();
   void collective(llvm::StringRef kind, Group group,
@@ -133,16 +178,18 @@ private:
   ExprAttr microbatchExpr(int64_t first, int64_t variable) {
     return ExprAttr::get(context, first, {Term{variable, 1, 0, 0}});
   }
-  size_t runIndex(const RunBlocks &run) const { return &run - runs.data(); }
-  bool isFirst() const { return task.stage == 0; }
-  bool isLast() const {
-    return task.stage + 1 == static_cast<int64_t>(task.stages.size());
+  int64_t placeCount() const { return task.places.size(); }
+  static bool isFirst(const Chunk &chunk) { return chunk.place == 0; }
+  bool isLast(const Chunk &chunk) const {
+    return chunk.place + 1 == placeCount();
   }
-  const RunBlocks &producerOf(int64_t position) const;
-  /// Whether a parameter of the stages before `stage` is trained, so that
+  /// Whether the stage computes the loss.
+  bool isLast() const { return task.stage + 1 == task.stages; }
+  const RunBlocks &producerOf(const Chunk &chunk, int64_t position) const;
+  /// Whether a parameter of the places before `place` is trained, so that
   /// gradients go to them.
-  bool trainsBefore(int64_t stage) const {
-    for (const std::vector<RunBlocks> &before : task.stages.take_front(stage))
+  bool trainsBefore(int64_t place) const {
+    for (const std::vector<RunBlocks> &before : task.places.take_front(place))
       for (const RunBlocks &run : before)
         if (!run.trainable.empty())
           return true;
@@ -161,36 +208,22 @@ private:
   int64_t statsBytes() const {
     return isLast() ? task.tensorParallel * alignment : alignment;
   }
-  bool recomputes() const {
-    return dist::StageOp(task.op).getRecompute() == "full";
-  }
 
   mlir::OpBuilder &builder;
   mlir::MLIRContext *context;
   const StageTask &task;
   mlir::SymbolTable &symbols;
-  llvm::ArrayRef<RunBlocks> runs;
   mlir::Location loc;
   ProgramOp program;
   planning::StageSchedule schedule;
   dist::StageLayout layout;
   llvm::SmallVector<dist::UpdateOp> updateOps; // one for each range
-  int64_t blockCount = 0;
   int64_t variables = 0;
 
-  llvm::SmallVector<Piece> pieces;
-  llvm::MapVector<mlir::StringAttr, mlir::FlatSymbolRefAttr> inputs;
+  std::vector<Chunk> chunks;
   // By state; of all ranges, or with a sharded optimizer one for each.
   llvm::SmallVector<llvm::SmallVector<mlir::FlatSymbolRefAttr>> stateBuffers;
   mlir::FlatSymbolRefAttr parameters, frozen, gradients, stats, updates, stamp;
-  mlir::FlatSymbolRefAttr activations, saved, carried, innerGradients, again;
-  // Boundary buffers, by number of the result that crosses.
-  llvm::MapVector<int64_t, mlir::FlatSymbolRefAttr> receiveForward, sendForward,
-      receiveBackward, sendBackward;
-  llvm::SmallVector<int64_t> positionOffsets; // of inner positions, in a slot
-  llvm::SmallVector<int64_t>
-      savedOffsets;          // of each run's first block, in a slot
-  int64_t gradientBytes = 0; // of one of the two inner gradients
 };
 
 } // namespace tombolo::plan

@@ -43,18 +43,18 @@ Crossing getCrossing(const BoundaryValue &value, int64_t degree,
   return crossing;
 }
 
-int64_t ProgramBuilder::degreeOf(int64_t stage) const {
-  dist::RunOp run = task.stages[stage].front().op;
+int64_t ProgramBuilder::degreeOf(int64_t place) const {
+  dist::RunOp run = task.places[place].front().op;
   auto parent = cast<dist::StageOp>(run->getParentOp());
   return (*parent.getBody().getOps<dist::ReplicasOp>().begin())
       .getTensorParallel();
 }
 
-/// What crosses the boundary between a stage and the next one.
-SmallVector<BoundaryValue> ProgramBuilder::valuesBehind(int64_t stage,
+/// What crosses the boundary between a chunk and the next one.
+SmallVector<BoundaryValue> ProgramBuilder::valuesBehind(int64_t place,
                                                         bool forward) const {
-  const RunBlocks &before = task.stages[stage].back();
-  const RunBlocks &next = task.stages[stage + 1].front();
+  const RunBlocks &before = task.places[place].back();
+  const RunBlocks &next = task.places[place + 1].front();
   SmallVector<BoundaryValue> values;
   if (forward) {
     for (const DataArgument &data : next.data)
@@ -72,28 +72,32 @@ SmallVector<BoundaryValue> ProgramBuilder::valuesBehind(int64_t stage,
   return values;
 }
 
-/// Sends or receives what crosses one of the stage's boundaries.
-void ProgramBuilder::transfer(bool send, bool forward, ExprAttr microbatch) {
-  auto &buffers = forward ? (send ? sendForward : receiveForward)
-                          : (send ? sendBackward : receiveBackward);
-  // Forward goes to the next stage, backward comes from there.
-  int64_t other = task.stage + (send == forward ? 1 : -1);
-  if (other < 0 || other >= static_cast<int64_t>(task.stages.size()))
+/// Sends or receives what crosses one of the chunk's boundaries.
+void ProgramBuilder::transfer(const Chunk &chunk, bool send, bool forward,
+                              ExprAttr microbatch) {
+  const Chunk::Boundary &buffers =
+      forward ? (send ? chunk.sendForward : chunk.receiveForward)
+              : (send ? chunk.sendBackward : chunk.receiveBackward);
+  // Forward goes to the next chunk, backward comes from there: to the last
+  // stage's the first stage's are the next ones.
+  int64_t other = chunk.place + (send == forward ? 1 : -1);
+  if (other < 0 || other >= placeCount())
     return; // the model's ends
   int64_t degree = task.tensorParallel, otherDegree = degreeOf(other);
   Lane lane = forward ? (send ? Lane::SendForward : Lane::ReceiveForward)
                       : (send ? Lane::SendBackward : Lane::ReceiveBackward);
   for (const BoundaryValue &value :
-       valuesBehind(std::min(task.stage, other), forward)) {
-    FlatSymbolRefAttr buffer = buffers[value.result];
+       valuesBehind(std::min(chunk.place, other), forward)) {
+    FlatSymbolRefAttr buffer = buffers.lookup(value.result);
     Crossing crossing = getCrossing(value, degree, otherDegree);
     auto move = [&](ExprAttr offset, int64_t bytes, ExprAttr tensorIndex) {
       AddressAttr address = at(buffer, microbatch, offset);
       auto create = [&]<typename OpT>(OpT) {
-        builder.create<OpT>(loc, builder.getI64IntegerAttr(other), address,
-                            builder.getI64IntegerAttr(bytes), microbatch,
-                            tensorIndex, LaneAttr::get(context, lane),
-                            ArrayAttr(), ArrayAttr(), GuardAttr());
+        builder.create<OpT>(loc, builder.getI64IntegerAttr(other % task.stages),
+                            address, builder.getI64IntegerAttr(bytes),
+                            microbatch, tensorIndex,
+                            LaneAttr::get(context, lane), ArrayAttr(),
+                            ArrayAttr(), GuardAttr());
       };
       send ? create(SendOp()) : create(ReceiveOp());
     };
@@ -108,8 +112,7 @@ void ProgramBuilder::transfer(bool send, bool forward, ExprAttr microbatch) {
       auto piece = [&](int64_t factor, int64_t divisor) {
         SmallVector<Term> terms;
         if (degree > 1)
-          terms.push_back(
-              Term{0, own * factor, 0, 0, Coordinate::TensorIndex});
+          terms.push_back(Term{0, own * factor, 0, 0, Coordinate::TensorIndex});
         return ExprAttr::get(context, t * factor, terms, divisor);
       };
       ExprAttr tensorIndex;
@@ -132,8 +135,8 @@ void ProgramBuilder::transfer(bool send, bool forward, ExprAttr microbatch) {
         TypeAttr::get(value.type.getElementType()), DenseI64ArrayAttr(),
         LaneAttr::get(context, Lane::Collective), ArrayAttr(), ArrayAttr(),
         GuardAttr());
-    gather->setAttr(kPassAttr, builder.getStringAttr(
-                                   forward ? kForwardPass : kBackwardPass));
+    gather->setAttr(kPassAttr, builder.getStringAttr(forward ? kForwardPass
+                                                             : kBackwardPass));
   }
 }
 

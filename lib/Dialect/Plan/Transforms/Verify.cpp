@@ -15,6 +15,8 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/StringMap.h"
 
+#include <set>
+
 using namespace mlir;
 
 namespace tombolo::plan {
@@ -23,8 +25,7 @@ namespace tombolo::plan {
 
 namespace {
 
-/// A stage of an island with the program of its first (in this version only)
-/// replica group.
+/// A group of replicas of a stage of an island, with their program.
 struct Place {
   int64_t island, stage;
   ReplicasOp group;
@@ -70,20 +71,21 @@ private:
     bool ok = true;
     for (ArrayRef<Place> places : islands) {
       SmallVector<ProgramOp> programs;
-      SmallVector<int64_t> replicasOf;
+      SmallVector<int64_t> stages, replicasOf(places.back().stage + 1, 0);
       for (const Place &place : places) {
         programs.push_back(place.program);
-        replicasOf.push_back(ReplicasOp(place.group).getCount());
+        stages.push_back(place.stage);
+        replicasOf[place.stage] += ReplicasOp(place.group).getCount();
       }
-      std::vector<SmallVector<SharedBytes>> shared = findShared(programs);
+      std::vector<SmallVector<SharedBytes>> shared =
+          findShared(programs, stages);
       for (auto [number, place] : llvm::enumerate(places)) {
         ok = succeeded(verifyMemory(place, topology)) &&
-             succeeded(verifyUpdate(place.program, replicasOf[number], place.text(),
-                                    shared[number], symbols)) &&
-             succeeded(verifyNorm(place.program, number,
+             succeeded(verifyUpdate(place.program, replicasOf[place.stage],
+                                    place.text(), shared[number], symbols)) &&
+             succeeded(verifyNorm(place.program, place.stage,
                                   ReplicasOp(place.group).getTensorParallel(),
-                                  replicasOf,
-                                  place.text(), symbols)) &&
+                                  replicasOf, place.text(), symbols)) &&
              ok;
       }
       ok = succeeded(verifyRoutes(places, topology)) && ok;
@@ -115,24 +117,41 @@ private:
     return error;
   }
 
-  /// Neighbouring stages need a way between their pools.
+  /// Neighbouring stages need a way between their pools, and so do the groups
+  /// of one stage, and with several chunks the last stage and the first.
   LogicalResult verifyRoutes(ArrayRef<Place> places,
                              const planning::Topology &topology) {
-    for (size_t i = 1; i < places.size(); ++i) {
-      ReplicasOp from = places[i - 1].group, to = places[i].group;
-      if (!topology.route(from.getSite().str(), to.getSite().str()))
-        return to.emitOpError()
-               << places[i].text() << ": there is no way from site "
-               << from.getSite() << " to site " << to.getSite();
-      if (from.getSite() != to.getSite() || from.getPool() == to.getPool())
-        continue;
-      std::string a = (from.getSite() + "/" + from.getPool()).str();
-      std::string b = (to.getSite() + "/" + to.getPool()).str();
-      if (!topology.wireBetween(a, b))
-        return to.emitOpError()
-               << places[i].text() << ": there is no fabric between pools " << a
-               << " and " << b << "; give the site a fabric";
+    std::set<std::pair<int64_t, int64_t>> neighbours;
+    for (const Place &place : places) {
+      neighbours.insert({place.stage, place.stage});
+      ProgramOp program = place.program;
+      int64_t stage = place.stage;
+      program.getStep().walk([&](SendOp send) {
+        neighbours.insert({stage, send.getStage()});
+      });
     }
+    for (const Place &from : places)
+      for (const Place &to : places)
+        if (neighbours.count({from.stage, to.stage}) &&
+            failed(verifyRoute(from.group, to, topology)))
+          return failure();
+    return success();
+  }
+
+  LogicalResult verifyRoute(ReplicasOp from, const Place &place,
+                            const planning::Topology &topology) {
+    ReplicasOp to = place.group;
+    if (!topology.route(from.getSite().str(), to.getSite().str()))
+      return to.emitOpError() << place.text() << ": there is no way from site "
+                              << from.getSite() << " to site " << to.getSite();
+    if (from.getSite() != to.getSite() || from.getPool() == to.getPool())
+      return success();
+    std::string a = (from.getSite() + "/" + from.getPool()).str();
+    std::string b = (to.getSite() + "/" + to.getPool()).str();
+    if (!topology.wireBetween(a, b))
+      return to.emitOpError()
+             << place.text() << ": there is no fabric between pools " << a
+             << " and " << b << "; give the site a fabric";
     return success();
   }
 

@@ -349,20 +349,23 @@ static void forEachTrainable(
   }
 }
 
-std::vector<SmallVector<SharedBytes>> findShared(ArrayRef<ProgramOp> programs) {
-  llvm::StringMap<SmallVector<int64_t>> stages; // by name
-  for (auto [stage, program] : llvm::enumerate(programs))
+std::vector<SmallVector<SharedBytes>> findShared(ArrayRef<ProgramOp> programs,
+                                                 ArrayRef<int64_t> stages) {
+  llvm::StringMap<SmallVector<int64_t>> usersOf; // by name
+  for (auto [program, stage] : llvm::zip(programs, stages))
     forEachTrainable(
         program, [&, stage = stage](const std::string &name, int64_t, int64_t) {
-          stages[name].push_back(stage);
+          SmallVector<int64_t> &users = usersOf[name];
+          if (users.empty() || users.back() != stage)
+            users.push_back(stage);
         });
   std::vector<SmallVector<SharedBytes>> shared(programs.size());
-  for (auto [stage, program] : llvm::enumerate(programs))
-    forEachTrainable(program, [&, stage = stage](const std::string &name,
-                                                 int64_t begin, int64_t end) {
-      const SmallVector<int64_t> &users = stages[name];
+  for (auto [number, program] : llvm::enumerate(programs))
+    forEachTrainable(program, [&, number = number](const std::string &name,
+                                                   int64_t begin, int64_t end) {
+      const SmallVector<int64_t> &users = usersOf[name];
       if (users.size() > 1)
-        shared[stage].push_back({begin, end, users});
+        shared[number].push_back({begin, end, users});
     });
   return shared;
 }

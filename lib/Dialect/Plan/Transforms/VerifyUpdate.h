@@ -22,28 +22,28 @@ struct SharedBytes {
   llvm::SmallVector<int64_t> stages; ///< that have it, ascending
 };
 
-/// Of each stage's program, in order, the trainable parameters that others have.
+/// Of each program of an island, in order, the trainable parameters that other
+/// stages have; program i is of stage `stages[i]`.
 std::vector<llvm::SmallVector<SharedBytes>>
-findShared(llvm::ArrayRef<ProgramOp> programs);
+findShared(llvm::ArrayRef<ProgramOp> programs, llvm::ArrayRef<int64_t> stages);
 
 /// Proves of a program that runs on `replicas` replicas of the stage `place`:
-/// every byte of the gradients goes through exactly one sum over them, or, where
-/// the parameter is `shared`, over all replicas of the stages that have it, when
-/// all that is added to it is there and before anything reads it; what is left
-/// scattered over them is read only where its sum is, and every byte of the
-/// parameters is then updated by one replica and given to the others before
+/// every byte of the gradients goes through exactly one sum over them, or,
+/// where the parameter is `shared`, over all replicas of the stages that have
+/// it, when all that is added to it is there and before anything reads it; what
+/// is left scattered over them is read only where its sum is, and every byte of
+/// the parameters is then updated by one replica and given to the others before
 /// anything else touches it. With one replica nothing goes over replicas.
 mlir::LogicalResult verifyUpdate(ProgramOp program, int64_t replicas,
                                  llvm::StringRef place,
                                  llvm::ArrayRef<SharedBytes> shared,
                                  const mlir::SymbolTable &symbols);
 
-/// Proves, where gradients are clipped by their norm: on all ranks together that
-/// have a gradient its square counts once, when it is complete; the sum goes
-/// through one reduction over the island, unless its only rank `isAlone`, before
-/// anything reads it.
-/// `replicasOf` has the number of replicas of each stage, each of which has
-/// `tensorParallel` ranks.
+/// Proves, where gradients are clipped by their norm: on all ranks together
+/// that have a gradient its square counts once, when it is complete; the sum
+/// goes through one reduction over the island, unless its only rank `isAlone`,
+/// before anything reads it. `replicasOf` has the number of replicas of each
+/// stage, each of which has `tensorParallel` ranks.
 mlir::LogicalResult verifyNorm(ProgramOp program, int64_t stage,
                                int64_t tensorParallel,
                                llvm::ArrayRef<int64_t> replicasOf,

@@ -128,6 +128,14 @@ LogicalResult ChipOp::verify() {
       failed(efficiency(*this, "memory_efficiency",
                         getMemoryEfficiency().convertToDouble())))
     return failure();
+  if (getOverheads() &&
+      getOverheads()->size() != planning::Overheads::kFigures)
+    return emitOpError("expected ")
+           << planning::Overheads::kFigures << " figures in 'overheads', got "
+           << getOverheads()->size();
+  if (getCorrections() && getCorrections()->size() % 4 != 0)
+    return emitOpError("expected four figures for each of 'corrections', got ")
+           << getCorrections()->size();
   return positive(*this, "price_per_hour", getPricePerHour());
 }
 

@@ -83,6 +83,13 @@ planning::Topology topo::toTopology(TopologyOp op) {
       plain.matmulEfficiency = chip.getMatmulEfficiency().convertToDouble();
       plain.memoryEfficiency = chip.getMemoryEfficiency().convertToDouble();
       plain.pricePerHour = number(chip.getPricePerHour());
+      if (auto figures = chip.getOverheads())
+        plain.overheads.setFigures({figures->begin(), figures->end()});
+      ArrayRef<double> seen =
+          chip.getCorrections().value_or(ArrayRef<double>());
+      for (; seen.size() >= 4; seen = seen.drop_front(4))
+        plain.overheads.corrections.push_back(
+            {static_cast<uint64_t>(seen[0]), seen[1], seen[2], seen[3]});
       topology.chips.push_back(std::move(plain));
     } else if (auto times = dyn_cast<LayerTimesOp>(inner)) {
       planning::LayerTimes row;
@@ -122,7 +129,17 @@ TopologyOp topo::buildTopology(OpBuilder &builder, PlaceOf placeOf,
   };
   auto result = builder.create<TopologyOp>(placeOf(""));
   builder.setInsertionPointToEnd(&result.getBody().front());
-  for (auto [c, chip] : llvm::enumerate(topology.chips))
+  for (auto [c, chip] : llvm::enumerate(topology.chips)) {
+    DenseF64ArrayAttr overheads, corrections;
+    if (!(chip.overheads == planning::Overheads()))
+      overheads = builder.getDenseF64ArrayAttr(chip.overheads.figures());
+    SmallVector<double> seen;
+    for (const planning::Overheads::Correction &one :
+         chip.overheads.corrections)
+      seen.append({static_cast<double>(one.tensorParallel), one.gflops,
+                   one.mbytes, one.ratio});
+    if (!seen.empty())
+      corrections = builder.getDenseF64ArrayAttr(seen);
     builder.create<ChipOp>(
         placeWithKeys(placeOf, planning::at("chips", c),
                       {"name", "tflops", "memory_gib",
@@ -130,7 +147,9 @@ TopologyOp topo::buildTopology(OpBuilder &builder, PlaceOf placeOf,
         builder.getStringAttr(chip.name), optional(builder, chip.tflopsF32),
         optional(builder, chip.tflopsBF16), f64(chip.memoryGib),
         f64(chip.memoryGbytesPerSecond), f64(chip.matmulEfficiency),
-        f64(chip.memoryEfficiency), optional(builder, chip.pricePerHour));
+        f64(chip.memoryEfficiency), optional(builder, chip.pricePerHour),
+        overheads, corrections);
+  }
   for (auto [c, chip] : llvm::enumerate(topology.chips)) {
     if (chip.layerTimes.empty())
       continue;

@@ -72,16 +72,32 @@ public:
   /// later rounds committed, those of the version that it has installed.
   virtual std::uint64_t begin(std::uint64_t stepsDone) = 0;
 
-  /// Sends base - local of the owned elements of `fragment`. `stepsDone` counts
+  /// Sends base - local of the owned elements of `fragment`, while the caller
+  /// goes on: the arena may change as soon as this returns. `stepsDone` counts
   /// the inner steps of the run that are complete: n + 1 in step n, all in
   /// Program.finish. How many steps and tokens the delta holds follows from the
-  /// last call; without any step since then, this and the `apply` after it do
-  /// nothing. The arena may change as soon as this returns.
+  /// pushes before; without any step since then, this and the `apply` after it
+  /// do nothing.
   virtual void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) = 0;
 
-  /// Waits for the version that the last push of `fragment` went into and
-  /// installs it in the arena, owned elements or not.
-  virtual void apply(std::uint32_t fragment) = 0;
+  /// What `apply` has done to the arena.
+  enum class Applied {
+    Nothing, ///< there was no push
+    Version, ///< the elements go on from a newer version
+    /// They are those of a newer version, because the island's delta was not
+    /// finite: inner optimizer state of the fragment must be reset.
+    Reset,
+  };
+
+  /// Waits until it is known how the last push of `fragment` has ended and goes
+  /// on from there in the arena, owned elements or not: with the version that
+  /// it went into, or, when it came too late, with a newer one and another push
+  /// at once. Same for all ranks of the island.
+  virtual Applied apply(std::uint32_t fragment, std::uint64_t stepsDone) = 0;
+
+  /// After Program.finish: waits until no island trains any more and installs
+  /// the final versions, the same everywhere.
+  virtual void end(std::uint64_t stepsDone) = 0;
 
   /// The outer optimizer's momentum for elements of tensor number `tensor` (as
   /// handed to the constructor), from its local element `first` on, of the

@@ -49,6 +49,10 @@ struct RankConfig {
   std::uint64_t checkpointEvery = 0; ///< steps; 0: only after the last
   bool resume = false;
   std::optional<std::uint64_t> resumeStep; ///< not from the newest generation
+  /// Asked after each step: whether to end there, with a checkpoint. All ranks
+  /// of an island have it or none; the answer of rank 0 counts. Not with a
+  /// server, where islands would have to end in the same round.
+  std::function<bool()> endRequested;
   /// Name the op that made a loss not finite; the device must have been made
   /// with `DeviceOptions::checkNumerics`.
   bool checkNumerics = false;
@@ -86,6 +90,8 @@ struct RankEvents {
   std::function<void(const EvaluationMetrics &)> evaluation;
   /// On the island's rank 0 only, when a generation is complete.
   std::function<void(std::uint64_t step, const std::string &folder)> checkpoint;
+  /// On rank 0 only, when it ends on request.
+  std::function<void(std::uint64_t stepsDone)> stopped;
 };
 
 using ExchangeFactory = std::function<std::unique_ptr<Exchange>(

@@ -38,6 +38,10 @@ StrategyOp buildStrategy(mlir::OpBuilder &builder, PlaceOf placeOf,
                          const planning::Strategy &strategy,
                          uint64_t globalBatch);
 
+/// The runs of an island in the order of the model: place c S + s of S stages
+/// has those of chunk c of stage s.
+llvm::SmallVector<llvm::SmallVector<RunOp>> getPlaces(IslandOp island);
+
 /// One entry of a strategy's `sharding`, both ways; `path` is its own in
 /// `strategy.yaml`.
 planning::Sharding toSharding(ShardingOp op);
@@ -58,6 +62,9 @@ void setFigures(StrategyOp op, const planning::Prediction &prediction,
 /// What stands in a strategy's `predicted`. Nothing when a figure is missing or
 /// there are not as many islands, stages and groups as the strategy has.
 std::optional<planning::Prediction> toPrediction(StrategyOp op);
+
+/// Of a module: what dist-search-strategy says about its best strategy.
+inline constexpr llvm::StringLiteral kExplanationAttr = "dist.explanation";
 
 /// A module's strategies with their predictions and the figures of their
 /// search, as `dist-search-strategy` wrote them. Fails with a diagnostic where

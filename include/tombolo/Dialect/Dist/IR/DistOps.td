@@ -107,7 +107,10 @@ def Dist_IslandOp : Dist_Container<"island", [HasParent<"StrategyOp">]> {
 def Dist_StageOp : Dist_Container<"stage", [HasParent<"IslandOp">]> {
   let summary = "consecutive blocks and the replicas that hold them";
   let description = [{
-    `recompute` is `none`, `full`, or a number of blocks as text. Holds one or
+    `recompute` is `none`, `full`, or as text how many of the first blocks run
+    their forward again in the backward pass. With several chunks the stage's
+    blocks are divided over them, the first ones having one more where that
+    does not divide; chunk c of all stages follows chunk c - 1 of all. Holds one or
     more `dist.replicas`.
   }];
   let arguments = (ins I64Attr:$blocks, StrAttr:$recompute,
@@ -121,6 +124,8 @@ def Dist_StageOp : Dist_Container<"stage", [HasParent<"IslandOp">]> {
     /// Chips per replica: of the first ones, which all must agree with where
     /// functions are made for the stage.
     int64_t getTensorParallel();
+    /// How many of the stage's first blocks run their forward once more.
+    int64_t getRecomputedBlocks();
   }];
   let hasVerifier = 1;
   let hasRegionVerifier = 1;

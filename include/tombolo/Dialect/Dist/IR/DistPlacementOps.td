@@ -20,7 +20,8 @@ def Dist_RunOp : Dist_Op<"run", [HasParent<"StageOp">]> {
     block function's parameter arguments. `sources` has, for each of its data
     arguments, the number of the result of the block before that it reads, or
     -1 for an input of the model. A run of several blocks shares no parameter
-    with anything. Written by `dist-partition-stages`; `dist-specialize-blocks`
+    with anything. With several chunks per stage `chunk` is the run's; runs stand
+    in the order of chunks. Written by `dist-partition-stages`; `dist-specialize-blocks`
     adds the functions for the island's microbatch and precision.
 
     ```mlir
@@ -32,9 +33,10 @@ def Dist_RunOp : Dist_Op<"run", [HasParent<"StageOp">]> {
                        Dist_SymbolRefLists:$parameters,
                        OptionalAttr<FlatSymbolRefAttr>:$forward,
                        OptionalAttr<FlatSymbolRefAttr>:$backward_input,
-                       OptionalAttr<FlatSymbolRefAttr>:$backward_weight);
+                       OptionalAttr<FlatSymbolRefAttr>:$backward_weight,
+                       DefaultValuedAttr<I64Attr, "0">:$chunk);
   let assemblyFormat = [{
-    $block `sources` $sources `parameters` $parameters
+    $block (`chunk` $chunk^)? `sources` $sources `parameters` $parameters
     (`functions` $forward^ `,` $backward_input `,` $backward_weight)? attr-dict
   }];
   let extraClassDeclaration = [{

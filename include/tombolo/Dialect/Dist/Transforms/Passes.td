@@ -13,7 +13,8 @@ def DistPartitionStages : Pass<"dist-partition-stages", "::mlir::ModuleOp"> {
   let summary = "gives every stage its blocks and their parameters";
   let description = [{
     Walks the chain of block calls in `@main` and writes into each `dist.stage`
-    one `dist.run` for each maximal sequence of calls of one block function.
+    one `dist.run` for each maximal sequence of calls of one block function in one
+    chunk.
     A parameter is *tied* if several calls read it; a call that reads a tied
     parameter is a run of its own. The stages of these calls each have a copy.
 
@@ -159,17 +160,33 @@ def DistSearchStrategy : Pass<"dist-search-strategy", "::mlir::ModuleOp"> {
     Option<"precision", "precision", "std::string", "\"f32\"", "f32 or bf16">,
     Option<"stateBytes", "state-bytes", "uint64_t", "8",
            "optimizer state of a parameter in bytes (AdamW 8)">,
-    Option<"innerSteps", "inner-steps", "uint64_t", "16",
-           "inner steps between two synchronisations">,
-    Option<"schedule", "schedule", "std::string", "\"1f1b\"", "1f1b or gpipe">,
+    Option<"objective", "objective", "std::string", "\"throughput\"",
+           "throughput, or cost: seconds x price per hour of the chips used">,
+    Option<"maxInnerSteps", "max-inner-steps", "uint64_t", "0",
+           "inner steps between two synchronisations at most (0: 64)">,
+    Option<"maxOverlap", "max-overlap", "int64_t", "-1",
+           "inner steps a fragment's exchange may take at most (-1: 5)">,
+    Option<"maxCompression", "max-compression", "std::string", "\"\"",
+           "coarsest compression between sites (none given: int8)">,
+    Option<"maxWanGbits", "max-wan-gbits", "double", "0",
+           "mean rate between sites at most (0: as the lines carry)">,
+    Option<"schedule", "schedule", "std::string", "\"\"",
+           "1f1b or gpipe (none given: searched)">,
     Option<"candidates", "candidates", "uint64_t", "1",
            "how many strategies to leave">,
     Option<"searchNodes", "search-nodes", "uint64_t", "0",
-           "splits to compute at most (0: all)">,
+           "nodes to open at most for each island (0: the default)">,
+    Option<"searchSeconds", "search-seconds", "double", "0",
+           "seconds after which the best found is taken (0: no limit)">,
     Option<"strategy", "strategy", "std::string", "\"\"",
            "a strategy.yaml whose parts are kept">,
     Option<"baseline", "baseline", "bool", "false",
-           "equivalent compute also for a wholly given strategy">];
+           "equivalent compute also for a wholly given strategy">,
+    Option<"dumpProblem", "dump-problem", "std::string", "\"\"",
+           "write the planning problem to this file">,
+    Option<"explain", "explain", "bool", "false",
+           "write why the best strategy is as it is to the module's attribute "
+           "dist.explanation; of an infeasible problem, what would help">];
   let dependentDialects = ["::tombolo::dist::DistDialect"];
 }
 

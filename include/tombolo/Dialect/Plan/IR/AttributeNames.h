@@ -20,10 +20,12 @@ inline constexpr llvm::StringLiteral kAccumulateAttr = "plan.accumulate";
 inline constexpr llvm::StringLiteral kInPlaceAttr = "plan.in_place";
 /// Attribute (i64) of a program: the microbatches of one inner step.
 inline constexpr llvm::StringLiteral kMicrobatchesAttr = "microbatches";
-/// Attribute of a call: the pass it belongs to, one of the three below.
+/// Attribute of a call: the pass it belongs to, one of those below. Where the
+/// halves of a backward pass are apart, that of weights has its own.
 inline constexpr llvm::StringLiteral kPassAttr = "pass";
 inline constexpr llvm::StringLiteral kForwardPass = "forward";
 inline constexpr llvm::StringLiteral kBackwardPass = "backward";
+inline constexpr llvm::StringLiteral kWeightPass = "backward_weight";
 inline constexpr llvm::StringLiteral kUpdatePass = "update";
 
 } // namespace tombolo::plan

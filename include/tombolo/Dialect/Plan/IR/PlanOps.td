@@ -32,6 +32,8 @@ def Plan_SegmentOp : Plan_Container<"segment", [Symbol, IsolatedFromAbove]> {
     The block's arguments are the memory that the caller passes in, as row-major
     memrefs; an i1 element is a byte. `arg_access` tells what becomes of each.
     Scratch memory is `workspace_bytes` long and read through `plan.workspace`.
+    `work` says what one call does, as the planner counts it: FLOPs, and bytes
+    read and written. Without it, every argument is read and written once.
 
     ```mlir
     plan.segment @f(%x: memref<2x4xf32> read "x", %y: memref<4x2xf32> write "y")
@@ -42,7 +44,8 @@ def Plan_SegmentOp : Plan_Container<"segment", [Symbol, IsolatedFromAbove]> {
     ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, StrArrayAttr:$arg_names,
-                       Plan_AccessArrayAttr:$arg_access, Plan_I64:$workspace_bytes);
+                       Plan_AccessArrayAttr:$arg_access, Plan_I64:$workspace_bytes,
+                       OptionalAttr<DenseF64ArrayAttr>:$work);
   let regions = (region SizedRegion<1>:$body);
   let hasCustomAssemblyFormat = 1;
   let hasVerifier = 1;
@@ -162,16 +165,19 @@ def Plan_ParametersOp : Plan_Op<"parameters", [HasParent<"ProgramOp">]> {
   let summary = "`count` parameters of one type, `stride` bytes apart";
   let description = [{
     `type` is that of the whole parameter; with `slices` only these of its
-    elements lie here, one run behind the other.
+    elements lie here, one run behind the other. `fragments` are pairs of a
+    fragment and how many of the parameters, in order, it has; without, all are
+    in fragment 0.
   }];
   let arguments = (ins Plan_FamilyNames:$names, Plan_FamilyNames:$initializers,
                        Plan_I64:$count, Plan_AddressAttr:$address, Plan_I64:$stride,
                        TypeAttrOf<AnyRankedTensor>:$type,
                        OptionalAttr<Plan_SliceArrayAttr>:$slices, UnitAttr:$frozen,
-                       DefaultValuedAttr<Plan_I64, "0">:$fragment, UnitAttr:$owner);
+                       OptionalAttr<DenseI64ArrayAttr>:$fragments, UnitAttr:$owner);
   let assemblyFormat = [{
     $names `from` $initializers `count` $count `at` $address `stride` $stride
-    `:` $type (`slices` $slices^)? (`frozen` $frozen^)? (`owner` $owner^)? attr-dict
+    `:` $type (`slices` $slices^)? (`frozen` $frozen^)? (`owner` $owner^)?
+    (`fragments` $fragments^)? attr-dict
   }];
   let extraClassDeclaration = [{
     /// Elements of one parameter that lie here.
@@ -223,10 +229,18 @@ def Plan_EvaluateOp : Plan_Container<"evaluate", [HasParent<"ProgramOp">]> {
 }
 
 def Plan_LoopOp : Plan_Container<"loop"> {
-  let summary = "a body, `count` times; `variable` counts from 0";
-  let arguments = (ins Plan_I64:$variable, Plan_I64:$count);
+  let summary = "a body, `count` times; `variable` counts from `first` or 0";
+  let description = [{
+    `first` is an expression of the variables of the loops around. Where a loop
+    repeats another one for groups of microbatches, it makes the number of a
+    microbatch depend on one variable, so that it can be taken modulo slots.
+  }];
+  let arguments = (ins Plan_I64:$variable, Plan_I64:$count,
+                       OptionalAttr<Plan_ExprAttr>:$first);
   let regions = (region SizedRegion<1>:$body);
-  let assemblyFormat = "$variable `count` $count attr-dict-with-keyword $body";
+  let assemblyFormat = [{
+    $variable `count` $count (`from` $first^)? attr-dict-with-keyword $body
+  }];
   let hasVerifier = 1;
 }
 
@@ -305,7 +319,7 @@ def Plan_PushOp : Plan_Instruction<"push", (ins Plan_I64:$fragment), "$fragment"
   let summary = "sends a fragment's change to the server";
 }
 def Plan_ApplyOp : Plan_Instruction<"apply", (ins Plan_I64:$fragment), "$fragment"> {
-  let summary = "waits for a fragment's new version and installs it";
+  let summary = "waits for the outcome of a fragment's push, if any, and installs it";
 }
 
 //===----------------------------------------------------------------------===//
@@ -346,9 +360,13 @@ def Plan_TrainingOp : Plan_Op<"training"> {
 
 def Plan_IslandOp : Plan_Container<"island"> {
   let summary = "one island; holds its `plan.stage` ops";
-  let arguments = (ins StrArrayAttr:$sites, Plan_I64:$batch, Plan_I64:$microbatch);
+  let arguments = (ins StrArrayAttr:$sites, Plan_I64:$batch, Plan_I64:$microbatch,
+                       OptionalAttr<Plan_I64>:$inner_steps);
   let regions = (region SizedRegion<1>:$body);
-  let assemblyFormat = "$sites `batch` $batch `microbatch` $microbatch attr-dict-with-keyword $body";
+  let assemblyFormat = [{
+    $sites `batch` $batch `microbatch` $microbatch (`inner_steps` $inner_steps^)?
+    attr-dict-with-keyword $body
+  }];
 }
 
 def Plan_StageOp : Plan_Container<"stage", [HasParent<"IslandOp">]> {

@@ -49,7 +49,8 @@ def Topo_ChipOp : Topo_Op<"chip", [Symbol, HasParent<"TopologyOp">]> {
   let description = [{
     Peak rates in 1e12 FLOP/s, one for each precision that the chip supports;
     at least one is given. An efficiency is the fraction of the peak that is
-    reached, in (0, 1].
+    reached, in (0, 1]. `overheads` are the figures of `planning::Overheads` in
+    their order, `corrections` four figures for each correction.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name,
                        OptionalAttr<F64Attr>:$tflops_f32,
@@ -58,7 +59,9 @@ def Topo_ChipOp : Topo_Op<"chip", [Symbol, HasParent<"TopologyOp">]> {
                        F64Attr:$memory_gbytes_per_second,
                        F64Attr:$matmul_efficiency,
                        F64Attr:$memory_efficiency,
-                       OptionalAttr<F64Attr>:$price_per_hour);
+                       OptionalAttr<F64Attr>:$price_per_hour,
+                       OptionalAttr<DenseF64ArrayAttr>:$overheads,
+                       OptionalAttr<DenseF64ArrayAttr>:$corrections);
   let assemblyFormat = "$sym_name attr-dict";
   let hasVerifier = 1;
 }

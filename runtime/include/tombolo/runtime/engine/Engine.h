@@ -47,6 +47,7 @@ public:
     const plan::v1::Instruction *instruction = nullptr; // Run
     std::uint32_t variable = 0;                         // loops
     std::uint64_t count = 0;
+    const plan::v1::Expr *first = nullptr; // of the variable; null: 0
     std::uint32_t other = 0; // index of the end, or of the begin
     bool guarded = false;    // a loop in which every instruction has a guard
   };
@@ -108,6 +109,8 @@ private:
   };
   const std::vector<CompiledProgram::Code> &code(plan::v1::Lane lane) const;
   void settle(plan::v1::Lane lane);
+  static std::int64_t firstOf(const CompiledProgram::Code &loop,
+                              const Cursor &cursor);
   bool anyActive(const std::vector<CompiledProgram::Code> &code,
                  std::uint32_t begin, std::uint32_t end) const;
 

@@ -10,6 +10,7 @@
 #define TOMBOLO_RUNTIME_SERVER_EXCHANGECLIENT_H
 
 #include "tombolo/runtime/Exchange.h"
+#include "tombolo/runtime/server/Codec.h"
 
 #include <cstdint>
 #include <memory>
@@ -30,23 +31,30 @@ struct ExchangeOptions {
   std::uint32_t rank = 0; ///< in the island
   std::uint64_t incarnation = 0;
   std::uint32_t fragments = 1;
-  std::uint64_t innerSteps = 1;    ///< H
+  std::uint64_t innerSteps = 1; ///< H
+  std::uint64_t overlapSteps = 0;
+  Compression compression = Compression::None;
   std::uint64_t tokensPerStep = 1; ///< of the whole island
   /// How long a server that does not answer is tried before Error.
   double retrySeconds = 30;
   /// A call in which nothing moves for so long is tried again.
   double idleSeconds = 60;
+  /// How often rank 0 of an island says that it is there.
+  double heartbeatSeconds = 1;
 };
+
+/// The number of the version that a fragment has after so many inner steps of a
+/// run without late islands.
+std::uint64_t firstVersion(const ExchangeOptions &options,
+                           std::uint32_t fragment, std::uint64_t stepsDone);
 
 /// The fields that the plan gives; throws Error as `checkServerPlan` does.
 /// `server`, `runId` and `incarnation` are left to the caller.
 ExchangeOptions exchangeOptions(const plan::v1::Plan &plan,
                                 std::uint32_t island, std::uint32_t rank);
 
-/// Needs, outside the arena, 4 bytes of host memory for each owned element (the
-/// base that deltas are measured from: Program.host_bytes) and a few MiB of
-/// buffers. Connects
-/// with the first call, not here.
+/// Needs, outside the arena, Program.host_bytes (docs/PlanFormat.md) and a few
+/// MiB of buffers. Connects with the first call, not here.
 std::unique_ptr<Exchange> connectExchange(ExchangeOptions options,
                                           std::vector<ExchangeTensor> tensors,
                                           ArenaAccess arena);

@@ -19,11 +19,12 @@
 #define TOMBOLO_RUNTIME_SERVER_OUTERSTATE_H
 
 #include "tombolo/runtime/Exchange.h"
+#include "tombolo/runtime/server/Codec.h"
 #include "tombolo/runtime/server/Coverage.h"
 
 #include <cstdint>
-#include <map>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -63,7 +64,18 @@ enum class Outcome : int {
 /// "wrong base" and so on, for messages.
 std::string_view name(Outcome outcome);
 
-enum class OuterOptimizer { Sgd, Nesterov };
+enum class OuterOptimizer { Sgd, Nesterov, AdamW };
+
+/// The outer optimizer, with the delta as the gradient, as torch.optim has it.
+struct OuterSettings {
+  OuterOptimizer optimizer = OuterOptimizer::Nesterov;
+  double learningRate = 0.7;
+  double momentum = 0.9; ///< AdamW: beta 1
+  // AdamW only.
+  double beta2 = 0.99;
+  double epsilon = 1e-8;
+  double weightDecay = 0;
+};
 
 struct OuterTensor {
   std::string name;
@@ -74,18 +86,24 @@ struct OuterTensor {
 struct OuterConfig {
   std::uint32_t islands = 1;
   std::uint32_t fragments = 1;
-  OuterOptimizer optimizer = OuterOptimizer::Nesterov;
-  double learningRate = 0.7;
-  double momentum = 0.9;
+  OuterSettings outer;
+  /// Of pushes and of published updates.
+  Compression compression = Compression::None;
+  /// A round closes with at least so many members (at most all islands).
+  std::uint32_t quorum = 1;
   /// Every trainable parameter of the model, once.
   std::vector<OuterTensor> tensors;
   /// A delta with a larger element is refused as `NotFinite`.
   double largestDelta = 1e6;
-  /// How long a round stays open after the first island has committed before
-  /// `overdue` says so, and how long at least the start and the first round
-  /// may take, since islands may be started by hand one after the other.
+  /// After the first commit of a round, how long it waits for live islands.
   double deadlineSeconds = std::numeric_limits<double>::infinity();
+  /// An island that has been heard of is live for so long.
+  double livenessSeconds = std::numeric_limits<double>::infinity();
+  /// How long an island that has never been heard of is live, and the first
+  /// version may take: islands may be started by hand one after the other.
   double startSeconds = 600;
+  /// Published updates that are kept for islands that are behind.
+  std::size_t keptUpdates = 4;
 };
 
 /// Part of a tensor, as a message names it.
@@ -109,7 +127,9 @@ struct PushPart {
   std::uint64_t baseVersion = 0;
   std::uint64_t tokens = 0;     ///< in the island's delta, not in this part
   std::uint64_t innerSteps = 0; ///< likewise
-  bool withMomentum = false;    ///< start only
+  /// Inner steps that the island has done: names the push in its incarnation.
+  std::uint64_t step = 0;
+  bool withMomentum = false; ///< start only
   std::vector<TensorSlice> slices;
 };
 
@@ -118,22 +138,48 @@ struct PushPart {
 struct Version {
   std::uint64_t number = 0;
   std::vector<float> parameters;
-  std::vector<float> momentum; ///< empty: all zero, nothing moved yet
+  /// The outer optimizer's; empty: all zero, nothing moved yet.
+  std::vector<float> momentum, secondMoment;
+  std::uint64_t outerSteps = 0;
+  /// What publishing has lost so far and still owes; empty without compression.
+  std::vector<float> error;
   /// SHA-256 over, per tensor in the order of names: the name's length (u64),
   /// the name, the number of elements (u64), the elements; little endian.
   std::string hash;
 };
 
-/// A version that has come to be.
+/// The way from one version to the next, as it is published: per tensor in the
+/// order of names the encoded elements of the whole tensor.
+/// parameters := parameters - decode(data).
+struct Update {
+  std::uint64_t version = 0; ///< that it leads to
+  std::vector<std::byte> data;
+};
+
+/// Something that has come to be.
 struct OuterEvent {
+  enum class Kind { Start, OuterStep, Discarded };
+  Kind kind = Kind::OuterStep;
   std::uint32_t fragment = 0;
   std::uint64_t round = 0;   ///< the one that closed (a start: the first one)
   std::uint64_t version = 0; ///< the one that it made
-  bool start = false;
-  std::vector<std::uint32_t> members; ///< islands, ascending
+  std::vector<std::uint32_t> members; ///< islands, ascending; who was discarded
   std::uint64_t tokens = 0;           ///< of all members
   double openSeconds = 0; ///< from the first part of the round to its close
-  std::string hash; ///< 32 bytes
+  std::string hash;       ///< 32 bytes
+  std::string message;    ///< why something was discarded
+};
+
+/// How a push ended, the same for all ranks of its island.
+struct Receipt {
+  enum class Kind {
+    Open,      ///< the round is not closed yet
+    Member,    ///< it is in `version`
+    Late,      ///< the round closed without it; go on from `version`
+    Discarded, ///< refused for good; forget it and go on from `version`
+  };
+  Kind kind = Kind::Open;
+  std::uint64_t version = 0;
 };
 
 class RoundClosing;
@@ -142,6 +188,8 @@ struct PushResult {
   Outcome outcome = Outcome::Accepted;
   std::string message;    ///< for people; empty when accepted
   bool committed = false; ///< the island's push of this round is whole
+  /// The island's push of this round is refused for good (`NotFinite`).
+  bool discarded = false;
   /// The part made the last push of the round (or the start) whole: the caller
   /// computes the new version and publishes it.
   std::shared_ptr<RoundClosing> closing;
@@ -156,8 +204,8 @@ struct FragmentRun {
 
 class FragmentState;
 
-/// A round that is whole and whose version is still to be computed, or the
-/// start. While it is there its fragment takes nothing in.
+/// A round whose members are decided and whose version is still to be computed,
+/// or the start. While it is there its fragment takes nothing in.
 class RoundClosing {
 public:
   explicit RoundClosing(const FragmentState &fragment) : fragment(fragment) {}
@@ -175,6 +223,7 @@ private:
   const FragmentState &fragment;
   OuterEvent happened;
   std::shared_ptr<Version> version;
+  std::shared_ptr<Update> update; // null: a start
 };
 
 class OuterState {
@@ -186,39 +235,83 @@ public:
   const OuterConfig &config() const { return settings; }
 
   /// All checks that need no data, so that a push that will be refused need
-  /// not be sent. No effect. `elements`, when given, receives the number of
-  /// elements that the slices have together.
-  PushResult admit(const PushPart &part,
-                   std::uint64_t *elements = nullptr) const;
+  /// not be sent. No effect. `bytes`, when given, receives the number of bytes
+  /// that the encoded slices have together.
+  PushResult admit(const PushPart &part, std::uint64_t *bytes = nullptr) const;
 
-  /// Takes one rank's part of a push; `data` has the elements of the slices in
-  /// order. `now` is in seconds on the caller's clock.
-  PushResult push(const PushPart &part, std::span<const float> data,
+  /// Takes one rank's part of a push. `data` has, slice by slice, the encoded
+  /// elements of the slice in order (a start: f32). `now` is in seconds on the
+  /// caller's clock.
+  PushResult push(const PushPart &part, std::span<const std::byte> data,
                   double now);
 
   /// Makes a computed version the newest one and opens the next round.
   void publish(const RoundClosing &closing);
 
-  /// What to tell who waits for the next version in vain: it is due since
-  /// before `now`, and these islands have not pushed. Nothing while there is
-  /// time, or while the version is being computed.
+  /// An island is there. `left`: it has done all of its steps, nobody needs to
+  /// wait for it any more (a later incarnation comes back).
+  void heard(std::uint32_t island, std::uint64_t incarnation, bool left,
+             double now);
+  bool isLive(std::uint32_t island, double now) const;
+  /// The rounds that time has decided: to compute and to publish. To be called
+  /// every now and then.
+  std::vector<std::shared_ptr<RoundClosing>> tick(double now);
+  /// No live island trains any more, and nothing that was pushed is pending.
+  bool isFinished(double now) const;
+
+  /// How the push that an island made after `step` for a round has ended.
+  Receipt receipt(std::uint32_t fragment, std::uint32_t island,
+                  std::uint64_t round, std::uint64_t step);
+  /// The version that an island which has just been started goes on from: the
+  /// same for all of its ranks. Nothing before the first version is there, or
+  /// when the incarnation is an old one.
+  std::optional<std::uint64_t>
+  join(std::uint32_t fragment, std::uint32_t island, std::uint64_t incarnation);
+
+  /// What to tell who waits in vain for the first version. Nothing while there
+  /// is time.
   std::optional<std::string> overdue(std::uint32_t fragment, double now);
 
+  /// The version that the start has made; 0 before.
+  std::uint64_t firstVersion(std::uint32_t fragment) const;
   /// The newest version, null before the start is whole. `fragment` is below
   /// config().fragments.
   std::shared_ptr<const Version> current(std::uint32_t fragment) const;
+  /// A version that is the newest or that an island has been told to go on
+  /// from; null when it is not kept.
+  std::shared_ptr<const Version> version(std::uint32_t fragment,
+                                         std::uint64_t number) const;
+  /// Null when it is not kept.
+  std::shared_ptr<const Update> update(std::uint32_t fragment,
+                                       std::uint64_t version) const;
 
   /// Resolves slices into places in `Version::parameters`. `message` says what
   /// is wrong when the outcome is not `Accepted`.
   Outcome locate(std::uint32_t fragment, std::span<const TensorSlice> slices,
                  std::vector<FragmentRun> &runs, std::string &message) const;
+  /// The bytes of `Update::data` with all blocks that the slices touch: slice
+  /// by slice, each block once, ascending.
+  Outcome locateBlocks(std::uint32_t fragment,
+                       std::span<const TensorSlice> slices,
+                       std::vector<FragmentRun> &runs,
+                       std::string &message) const;
 
   /// Elements of a fragment.
   std::uint64_t elements(std::uint32_t fragment) const;
 
 private:
+  struct Presence {
+    std::uint64_t incarnation = 0;
+    std::optional<double> heardSeconds;
+    bool left = false;
+  };
+  std::vector<bool> liveIslands(double now) const;
+  std::size_t quorum() const;
+
   OuterConfig settings;
   std::vector<std::unique_ptr<FragmentState>> fragments;
+  std::vector<Presence> islands;
+  std::optional<double> firstSeconds, lastTickSeconds;
 };
 
 /// One member's part in an outer step.
@@ -233,14 +326,19 @@ struct OuterMember {
 /// once. Members without inner steps have factor 0 and count in no mean.
 std::vector<float> outerFactors(std::span<const OuterMember> members);
 
-/// One outer step in f32, each product and sum rounded by itself:
-/// d = sum of factor_i delta_i in order; v := m v + d;
-/// u = lr (d + m v) (Nesterov) or lr v (SGD); parameters := parameters - u.
-/// No member with inner steps: nothing changes. `momentum` has as many elements
-/// as `parameters`.
-void outerStep(OuterOptimizer optimizer, double learningRate, double momentum,
-               std::span<const OuterMember> members,
-               std::span<float> parameters, std::span<float> velocity);
+/// What an outer step takes off the parameters g, in f32, each product and sum
+/// rounded by itself, with d = sum of factor_i delta_i in order:
+///   sgd:      v := m v + d, u = lr v
+///   nesterov: v := m v + d, u = lr (d + m v)
+///   adamw:    v := b1 v + (1 - b1) d, s := b2 s + (1 - b2) d d,
+///             u = (lr / (1 - b1^t)) (v / (sqrt(s) / sqrt(1 - b2^t) + eps))
+///                 + (lr wd) g
+/// `step` is t, from 1 on. `secondMoment` is used by AdamW alone. At least one
+/// member has inner steps.
+void outerStep(const OuterSettings &settings, std::uint64_t step,
+               std::span<const OuterMember> members, std::span<const float> g,
+               std::span<float> momentum, std::span<float> secondMoment,
+               std::span<float> update);
 
 } // namespace tombolo::runtime
 

@@ -1,0 +1,131 @@
+//===- EquivalentCompute.cpp - a plan against clusters of one chip --------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/Planning/Search.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <map>
+
+namespace tombolo::planning {
+
+std::vector<uint64_t> roundBatches(uint64_t exact, uint64_t reach,
+                                   size_t most) {
+  std::vector<uint64_t> result;
+  for (uint64_t twos = std::bit_floor(exact + reach); twos > 0; twos /= 2) {
+    // The odd multiples, from the nearest on: the `offset`-th below and above.
+    uint64_t odd = (exact / twos - 1) | 1; // the last one up to `exact`
+    if (exact < twos)
+      odd = static_cast<uint64_t>(-1); // none: the first one is above
+    uint64_t below = odd, above = odd + 2;
+    while (result.size() < most) {
+      bool hasBelow =
+          below != static_cast<uint64_t>(-1) && exact - below * twos <= reach;
+      bool hasAbove = above * twos - exact <= reach;
+      if (!hasBelow && !hasAbove)
+        break;
+      bool takeBelow = hasBelow && (!hasAbove || exact - below * twos <=
+                                                     above * twos - exact);
+      uint64_t &next = takeBelow ? below : above;
+      result.push_back(next * twos);
+      next = takeBelow ? below - 2 : above + 2;
+    }
+  }
+  return result;
+}
+
+/// Tokens per second of the best plan on `chips` chips of one type in one
+/// site. The batch is the one in proportion, or the best of those next to it
+/// that divide well: within a sixteenth, as a plan would round it.
+static double uniformTokens(const Problem &problem, const Chip &chip,
+                            uint64_t chips, double proportion) {
+  // The wires and nodes of the largest pool of that type.
+  const Pool *model = nullptr;
+  for (const Site &site : problem.topology.sites)
+    for (const Pool &pool : site.pools)
+      if (pool.chip == chip.name && (!model || pool.chips() > model->chips()))
+        model = &pool;
+  Problem uniform = problem;
+  Pool pool = *model;
+  while (chips % pool.chipsPerNode != 0)
+    --pool.chipsPerNode;
+  pool.nodes = chips / pool.chipsPerNode;
+  if (!pool.interNode)
+    pool.interNode = pool.intraNode;
+  if (!pool.interNode)
+    for (const Site &site : problem.topology.sites)
+      if (site.fabric && !pool.interNode)
+        pool.interNode = site.fabric;
+  if (!pool.interNode) // single chips that nothing but a line ever joined
+    pool.interNode = Wire{1e6, 0};
+  Site site;
+  site.name = "uniform";
+  site.pools = {pool};
+  uniform.topology.sites = {site};
+  uniform.topology.links.clear();
+  uniform.bounds.candidates = 1;
+  uniform.bounds.objective = Objective::Throughput;
+
+  double batch = static_cast<double>(problem.training.globalBatch) * proportion;
+  uint64_t exact = std::max<uint64_t>(1, std::llround(batch));
+  uint64_t reach = exact == problem.training.globalBatch ? 0 : exact / 16;
+  constexpr size_t kTried = 4;
+  std::vector<uint64_t> batches = roundBatches(exact, reach, kTried);
+  if (std::find(batches.begin(), batches.end(), exact) == batches.end())
+    batches.push_back(exact);
+
+  double best = 0;
+  for (bool enough : {false, true}) {
+    if (enough)
+      for (Chip &other : uniform.topology.chips)
+        other.memoryGib = 1e9; // as if the memory sufficed
+    for (uint64_t b : batches) {
+      uniform.training.globalBatch = b;
+      SearchResult result = search(uniform, StrategyPins());
+      if (!result.strategies.empty())
+        best = std::max(best, result.strategies[0].prediction.tokensPerSecond);
+    }
+    if (best > 0)
+      break;
+  }
+  return best;
+}
+
+void equivalentCompute(const Problem &problem, const Strategy &strategy,
+                       Prediction &prediction) {
+  // Chips by type: all that are listed, and those that the strategy uses.
+  std::map<std::string, uint64_t> listed, used;
+  for (const Site &site : problem.topology.sites)
+    for (const Pool &pool : site.pools)
+      listed[pool.chip] += pool.chips();
+  for (const Island &island : strategy.islands)
+    for (const Stage &stage : island.stages)
+      for (const ReplicaGroup &group : stage.replicas)
+        used[problem.topology.findPool(group.pool)->chip] +=
+            group.count * group.tensorParallel;
+  auto figure = [&](const std::map<std::string, uint64_t> &counts)
+      -> std::optional<double> {
+    double peak = 0, tokens = 0;
+    for (const auto &[name, chips] : counts)
+      peak += static_cast<double>(chips) *
+              problem.topology.findChip(name)->peakFlops(problem.precision());
+    for (const auto &[name, chips] : counts) {
+      const Chip &chip = *problem.topology.findChip(name);
+      double part = static_cast<double>(chips) *
+                    chip.peakFlops(problem.precision()) / peak;
+      tokens += uniformTokens(problem, chip, chips, part);
+    }
+    if (tokens <= 0)
+      return std::nullopt;
+    return prediction.tokensPerSecond / tokens;
+  };
+  prediction.equivalentCompute = figure(listed);
+  prediction.equivalentComputeOfUsedChips =
+      used == listed ? prediction.equivalentCompute : figure(used);
+}
+
+} // namespace tombolo::planning

@@ -1,0 +1,422 @@
+//===- ExactIsland.cpp - the best layout of a small island ----------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+//
+// Everything is tried: every microbatch and schedule, and for each stage, from
+// the last one to the first, every pool (or two side by side, with their
+// shares), replicas, chips per replica and number of blocks. Blocks run again
+// only as far as memory asks for it: they cost time and nothing else changes.
+//
+// A branch ends where a bound says that it cannot become better than what is
+// known, by the exact time:
+// - a placed stage has all its microbatches to do, after the first has come
+//   through the stages before it: `fill + own x t` is never more than the step
+//   of 1F1B and GPipe, `own x t` never more than that of zero-bubble;
+// - the blocks that are left keep the chips that are left busy for as long as
+//   their work on the chips that suit them best.
+// Of pools that are alike and have as many chips left only the first is opened.
+//
+//===----------------------------------------------------------------------===//
+
+#include "IslandSearch.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+namespace tombolo::planning {
+
+static constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+namespace {
+
+/// Microbatches that a replica takes in a turn, at most.
+constexpr uint64_t kMostShare = 4;
+
+class ExactIsland : public IslandSearch {
+public:
+  ExactIsland(const Problem &problem, const IslandPins &given,
+              const SearchHooks &hooks);
+
+  bool isExact() const override { return true; }
+
+private:
+  /// Stages opened for one batch, where nobody says.
+  static constexpr uint64_t kDefaultNodes = 200000;
+
+  struct PoolState {
+    std::string name;
+    const Pool *pool;
+    const Chip *chip;
+    uint64_t left; // chips
+    std::vector<uint64_t> degrees;
+    std::vector<double> seconds; // at least, of a microbatch, by kind
+  };
+  struct Placed {
+    Stage stage;
+    double least; // seconds of a microbatch in its fastest group
+    double busy;  // seconds of all microbatches in its slowest group
+  };
+
+  const Problem &problem;
+  IslandPins pins;
+  Choices choices;
+  size_t wanted;                      // islands to find
+  std::unique_ptr<IslandSearch> rows; // where to begin
+  std::vector<PoolState> pools;
+  std::vector<size_t> kindOf; // by block
+  std::vector<double> before; // least seconds of the blocks before one
+
+  // The branch.
+  Island island; // without stages
+  uint64_t microbatches = 1;
+  std::vector<Placed> placed; // from the last stage to the first
+  std::vector<FoundIsland> found;
+
+  std::vector<FoundIsland> find(uint64_t batch) override;
+  void placeBefore(uint64_t block);
+  void placeStage(uint64_t block, std::vector<ReplicaGroup> groups);
+  bool place(uint64_t first, uint64_t block,
+             const std::vector<ReplicaGroup> &groups);
+  double bound(uint64_t block) const;
+  double worst() const {
+    return found.size() < wanted ? kInfinity : found.back().seconds;
+  }
+  void keep();
+  PoolState &stateOf(const std::string &name) {
+    return *std::find_if(pools.begin(), pools.end(),
+                         [&](const auto &pool) { return pool.name == name; });
+  }
+  /// Whether a stage may begin with a block: no tied parameter has users on
+  /// both sides, where they must stay together.
+  bool mayCut(uint64_t block) const {
+    return problem.bounds.tiesAcrossStages ||
+           std::none_of(problem.model.ties.begin(), problem.model.ties.end(),
+                        [&](const TiedParameter &tie) {
+                          return tie.blockNumbers.front() < block &&
+                                 block <= tie.blockNumbers.back();
+                        });
+  }
+  /// Whether a pool like this one with as many chips left comes before it.
+  bool hasTwin(size_t pool) const;
+};
+
+ExactIsland::ExactIsland(const Problem &problem, const IslandPins &given,
+                         const SearchHooks &hooks)
+    : IslandSearch(SearchLimits(problem.bounds, hooks, kDefaultNodes)),
+      problem(problem), pins(given), choices(problem.bounds),
+      wanted(std::min<uint64_t>(
+          kFinalists, std::max<uint64_t>(1, problem.bounds.candidates))),
+      rows(makeRowIsland(problem, given, limits)) {
+  for (const BlockRun &run : problem.model.runs)
+    kindOf.insert(kindOf.end(), run.count, run.kind);
+  std::vector<uint64_t> degrees = {1};
+  for (const BlockKind &sharded : problem.model.kinds[0].sharded)
+    if (std::all_of(problem.model.kinds.begin(), problem.model.kinds.end(),
+                    [&](const BlockKind &kind) {
+                      return kind.on(sharded.tensorParallel);
+                    }))
+      degrees.push_back(sharded.tensorParallel);
+  for (const std::string &name : pins.sites)
+    if (const Site *site = problem.topology.findSite(name))
+      for (const Pool &pool : site->pools) {
+        PoolState &state = pools.emplace_back();
+        state.name = name + "/" + pool.name;
+        state.pool = &pool;
+        state.chip = &problem.topology.chipOf(pool);
+        state.left = pool.chips();
+        for (uint64_t degree : degrees)
+          if (pool.chipsPerNode % degree == 0)
+            state.degrees.push_back(degree);
+      }
+}
+
+bool ExactIsland::hasTwin(size_t pool) const {
+  for (size_t other = 0; other < pool; ++other) {
+    Pool renamed = *pools[other].pool;
+    renamed.name = pools[pool].pool->name;
+    if (renamed == *pools[pool].pool && pools[other].left == pools[pool].left &&
+        // Neither has been used, or the places of their chips could matter.
+        pools[other].left == pools[other].pool->chips() &&
+        splitPool(pools[other].name).first ==
+            splitPool(pools[pool].name).first &&
+        problem.topology.findSite(splitPool(pools[pool].name).first)
+            ->fabrics.empty())
+      return true;
+  }
+  return false;
+}
+
+std::vector<FoundIsland> ExactIsland::find(uint64_t batch) {
+  if (pools.empty() || (pins.batch && *pins.batch != batch))
+    return {};
+  found.clear();
+  for (const FoundIsland &one : rows->best(batch)) {
+    island = one.island;
+    placed.clear();
+    keep();
+  }
+  for (uint64_t microbatch : divisorsOf(batch)) {
+    if (pins.microbatch && *pins.microbatch != microbatch)
+      continue;
+    microbatches = batch / microbatch;
+    before.assign(1, 0);
+    for (PoolState &pool : pools) {
+      pool.seconds.assign(problem.model.kinds.size(), kInfinity);
+      for (uint64_t degree : pool.degrees)
+        for (size_t kind = 0; kind < pool.seconds.size(); ++kind) {
+          // Collectives take nothing: less than any wire.
+          StageTimes one = blockSeconds(problem, {{kind, 1}}, *pool.chip,
+                                        static_cast<double>(microbatch),
+                                        Recompute(), {degree, {}});
+          pool.seconds[kind] =
+              std::min(pool.seconds[kind], one.forward + one.backward);
+        }
+    }
+    for (size_t kind : kindOf) {
+      double fastest = kInfinity;
+      for (const PoolState &pool : pools)
+        fastest = std::min(fastest, pool.seconds[kind]);
+      before.push_back(before.back() + fastest);
+    }
+    for (auto [schedule, chunks] : choices.orders(problem.bounds, pins)) {
+      island = Island();
+      island.sites = pins.sites;
+      island.batch = batch;
+      island.microbatch = microbatch;
+      island.schedule = schedule;
+      island.chunks = chunks;
+      island.innerSteps = pins.innerSteps;
+      placed.clear();
+      placeBefore(kindOf.size());
+    }
+  }
+  return found;
+}
+
+double ExactIsland::bound(uint64_t block) const {
+  // Which blocks are in the chunks of a stage is only known with all stages.
+  if (island.chunks > 1)
+    return before.back() * (1 - 1e-9);
+  double least = 0, fill = before[block];
+  // Gradients of weights keep no other stage waiting.
+  bool isPlain = island.schedule == Schedule::OneFOneB ||
+                 island.schedule == Schedule::GPipe;
+  for (size_t i = placed.size(); i-- > 0;) { // the first stage comes last
+    least = std::max(least, (isPlain ? fill : 0) + placed[i].busy);
+    fill += placed[i].least;
+  }
+  if (isPlain)
+    least = std::max(least, fill);
+  // What is left, on the chips that are left.
+  for (size_t kind = 0; block > 0 && kind < problem.model.kinds.size();
+       ++kind) {
+    double rate = 0;
+    for (const PoolState &pool : pools)
+      rate +=
+          static_cast<double>(pool.left) /
+          std::max(1e-300, leastSecondsPerSample(problem, kind, *pool.chip));
+    double blocks = static_cast<double>(
+        std::count(kindOf.begin(),
+                   kindOf.begin() + static_cast<std::ptrdiff_t>(block), kind));
+    least = std::max(least, blocks * static_cast<double>(island.batch) / rate);
+  }
+  return least * (1 - 1e-9);
+}
+
+/// Opens all stages that end before `block`.
+void ExactIsland::placeBefore(uint64_t block) {
+  if (block == 0) {
+    keep();
+    return;
+  }
+  if (!isComplete || bound(block) >= worst())
+    return;
+  if (!limits.spend()) {
+    isComplete = false;
+    return;
+  }
+  auto groupsOf = [&](size_t pool, uint64_t most, auto visit) {
+    for (uint64_t degree : pools[pool].degrees)
+      for (uint64_t count = 1;
+           count <= most && count * degree <= pools[pool].left; ++count)
+        visit(ReplicaGroup{pools[pool].name, count, degree, 1});
+  };
+  for (size_t a = 0; a < pools.size(); ++a) {
+    if (hasTwin(a))
+      continue;
+    groupsOf(a, microbatches, [&](ReplicaGroup one) {
+      if (microbatches % one.count == 0)
+        placeStage(block, {one});
+      if (!choices.severalPools)
+        return;
+      for (size_t b = a + 1; b < pools.size(); ++b)
+        groupsOf(b, microbatches, [&](ReplicaGroup other) {
+          for (one.share = 1; one.share <= kMostShare; ++one.share)
+            for (other.share = 1; other.share <= kMostShare; ++other.share) {
+              uint64_t turn = one.count * one.share + other.count * other.share;
+              if (std::gcd(one.share, other.share) == 1 &&
+                  microbatches % turn == 0)
+                placeStage(block, {one, other});
+            }
+          one.share = 1;
+        });
+    });
+  }
+}
+
+/// Opens all stages of such groups that end before `block`.
+void ExactIsland::placeStage(uint64_t block, std::vector<ReplicaGroup> groups) {
+  auto joined = [&](const std::string &from, const std::string &to) {
+    std::string fromSite = splitPool(from).first, toSite = splitPool(to).first;
+    return from == to ||
+           (fromSite == toSite
+                ? problem.topology.wireBetween(from, to).has_value()
+                : problem.topology.route(fromSite, toSite).has_value());
+  };
+  for (const ReplicaGroup &from : groups) {
+    if (!joined(groups[0].pool, from.pool))
+      return;
+    if (!placed.empty())
+      for (const ReplicaGroup &to : placed.back().stage.replicas)
+        if (!joined(from.pool, to.pool))
+          return;
+  }
+  // As `Problem::verify` asks for.
+  auto alike = [](const ReplicaGroup &a, const ReplicaGroup &b) {
+    return a.count == b.count && a.share == b.share;
+  };
+  if (island.chunks > 1 && !placed.empty() &&
+      !std::ranges::equal(groups, placed.back().stage.replicas, alike))
+    return;
+  for (const ReplicaGroup &group : groups)
+    stateOf(group.pool).left -= group.count * group.tensorParallel;
+  for (uint64_t first = block; first-- > 0;)
+    if (mayCut(first) && !place(first, block, groups))
+      break;
+  for (const ReplicaGroup &group : groups)
+    stateOf(group.pool).left += group.count * group.tensorParallel;
+}
+
+/// Opens one stage; false: with more blocks it is no better.
+bool ExactIsland::place(uint64_t first, uint64_t block,
+                        const std::vector<ReplicaGroup> &groups) {
+  if (block - first < island.chunks)
+    return true;
+  Placed next;
+  next.stage.blocks = block - first;
+  next.stage.replicas = groups;
+  next.stage.optimizerSharding =
+      shardsOptimizer(problem, next.stage.replicaCount());
+  auto runs = slice(problem.model.runs, first, block - first);
+  uint64_t turn = next.stage.turn();
+  uint64_t after = placed.size();
+  double samples = static_cast<double>(island.microbatch);
+  // What is in flight follows from the stages behind.
+  bool isPlain = island.schedule == Schedule::OneFOneB ||
+                 island.schedule == Schedule::GPipe;
+  auto fits = [&](const Recompute &recompute) {
+    if (island.chunks > 1)
+      return true;
+    for (const ReplicaGroup &group : groups) {
+      uint64_t own = microbatches / turn * group.share;
+      uint64_t flying =
+          isPlain ? scheduleStage(island.schedule, after + 1, 0, own).inFlight
+                  : 1;
+      uint64_t parts =
+          next.stage.optimizerSharding ? next.stage.replicaCount() : 1;
+      MemoryUse use =
+          memoryUse(problem, runs, samples, flying, recompute, first == 0,
+                    block == kindOf.size(), {group.tensorParallel, parts});
+      double needed = isPlain
+                          ? use.total()
+                          : use.parameters + use.gradients + use.optimizerState;
+      if (needed > availableBytes(problem, *stateOf(group.pool).chip))
+        return false;
+    }
+    return true;
+  };
+  auto open = [&](const Recompute &recompute) {
+    next.stage.recompute = recompute;
+    next.least = kInfinity;
+    next.busy = 0;
+    for (const ReplicaGroup &group : groups) {
+      StageTimes times =
+          blockSeconds(problem, runs, *stateOf(group.pool).chip, samples,
+                       recompute, {group.tensorParallel, {}});
+      double one = times.forward + times.backward;
+      next.least = std::min(next.least, one);
+      next.busy =
+          std::max(next.busy, one * static_cast<double>(microbatches / turn *
+                                                        group.share));
+    }
+    if (island.chunks == 1 && next.busy * (1 - 1e-9) >= worst())
+      return false;
+    placed.push_back(next);
+    placeBefore(first);
+    placed.pop_back();
+    return true;
+  };
+  // As few blocks run again as memory asks for; where it is only known with
+  // all stages, every number of them.
+  uint64_t count = block - first;
+  bool some = false;
+  for (uint64_t n = 0; n <= count; ++n) {
+    if (n > 0 && n < count && !choices.someBlocksAgain)
+      continue;
+    Recompute recompute{n == 0       ? Recompute::None
+                        : n == count ? Recompute::Full
+                                     : Recompute::Blocks,
+                        n < count ? n : 0};
+    if (!fits(recompute))
+      continue;
+    if (!open(recompute))
+      return some;
+    some = true;
+    if (isPlain)
+      break;
+  }
+  return true; // where nothing fits, other inputs may be smaller
+}
+
+/// The branch is an island: by its exact time.
+void ExactIsland::keep() {
+  if (!placed.empty()) {
+    island.stages.clear();
+    for (size_t i = placed.size(); i-- > 0;)
+      island.stages.push_back(placed[i].stage);
+  }
+  ++scored;
+  if (island.chunks > 1 && island.stages.size() < 2)
+    return;
+  Strategy alone;
+  alone.islands = {island};
+  IslandPrediction prediction = evaluateIsland(problem, alone, 0);
+  if (!fitsMemory(prediction))
+    return;
+  double seconds = prediction.stepSeconds;
+  if (seconds >= worst() || seconds == kInfinity ||
+      std::any_of(found.begin(), found.end(), [&](const FoundIsland &other) {
+        return other.island == island;
+      }))
+    return;
+  auto spot = std::upper_bound(
+      found.begin(), found.end(), seconds,
+      [](double value, const FoundIsland &one) { return value < one.seconds; });
+  found.insert(spot, {seconds, island});
+  if (found.size() > wanted)
+    found.pop_back();
+}
+
+} // namespace
+
+std::unique_ptr<IslandSearch> makeExactIsland(const Problem &problem,
+                                              const IslandPins &pins,
+                                              const SearchHooks &hooks) {
+  return std::make_unique<ExactIsland>(problem, pins, hooks);
+}
+
+} // namespace tombolo::planning

@@ -1,0 +1,381 @@
+//===- RowSolver.cpp - the best stages of a row of pools ------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+//
+// Variables: how many stages lie on each pool of the row (at least one, at most
+// what its chips make), the cuts between stages, the blocks that run again.
+// Constraints: every stage has a block and fits into its chip's memory with
+// what the schedule keeps in flight there. Objective: sum + max(peak, pace),
+// where sum is the time of one microbatch there and back through all stages and
+// between them, peak the most that a stage or a hop takes for its other
+// microbatches, and pace what 1F1B needs to send them round with as many in
+// flight as there are stages.
+//
+// Stages are placed from the last one to the first: what is in flight depends
+// on the stages behind. For a given ceiling on the peak, the least sum from
+// each cut on, with each number of stages on the segment and behind it, is a
+// shortest path. Lowering the ceiling below the peak that was found walks along
+// the front of pairs (sum, peak), from the least sum to the least peak.
+//
+//===----------------------------------------------------------------------===//
+
+#include "RowSolver.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace tombolo::planning {
+
+static constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+RowSolver::RowSolver(const Problem &problem, const SplitTable &table,
+                     RowRequest given)
+    : problem(problem), table(table), request(std::move(given)),
+      last(table.cuts().size() - 1) {
+  for (const Segment &segment : request.segments) {
+    Part &part = parts.emplace_back();
+    part.times = &table.timesOf(*segment.chip, segment.replicaChips());
+    part.memory =
+        &table.memoryOf({segment.tensorParallel, segment.optimizerParts});
+    part.available = availableBytes(problem, *segment.chip);
+    part.own = std::max<uint64_t>(1, request.microbatches / segment.replicas);
+    part.inside = hopInside(segment, part);
+  }
+  for (size_t e = 0; e + 1 < parts.size(); ++e) {
+    const Segment &from = request.segments[e], &to = request.segments[e + 1];
+    Transfer transfer = transferBetween(
+        problem.topology, {from.pool, 0, from.replicas * from.tensorParallel},
+        {to.pool, 0, to.replicas * to.tensorParallel});
+    parts[e].toNext = hopOf(from, to, transfer, parts[e], parts[e + 1]);
+  }
+  for (size_t c = 0; c < last; ++c) {
+    double fastest = kInfinity;
+    for (const Part &part : parts)
+      fastest = std::min(fastest, part.times->all[c + 1] - part.times->all[c]);
+    least += fastest;
+  }
+}
+
+RowSolver::Hop RowSolver::hopOf(const Segment &from, const Segment &to,
+                                const Transfer &transfer, const Part &fromPart,
+                                const Part &toPart) const {
+  Hop hop;
+  for (size_t c = 0; c <= last; ++c) {
+    double whole = table.wholeBytes(c);
+    double there = boundarySeconds(transfer, whole,
+                                   table.localBytes(c, from.tensorParallel),
+                                   from.tensorParallel, to.replicaChips());
+    double back =
+        boundarySeconds(transfer, whole, table.localBytes(c, to.tensorParallel),
+                        to.tensorParallel, from.replicaChips());
+    hop.seconds.push_back(there + back);
+    hop.peak.push_back(std::max(there * static_cast<double>(fromPart.own - 1),
+                                back * static_cast<double>(toPart.own - 1)));
+  }
+  return hop;
+}
+
+/// Between stages of one pool: as many hops inside nodes as there are, spread
+/// over all of them.
+RowSolver::Hop RowSolver::hopInside(const Segment &segment,
+                                    const Part &part) const {
+  const Pool &pool = *problem.topology.findPool(segment.pool);
+  uint64_t chips = segment.replicas * segment.tensorParallel;
+  uint64_t perNode =
+      pool.chipsPerNode % chips == 0 ? pool.chipsPerNode / chips : 1;
+  // Stages on a node are joined inside it; the last one with the next node.
+  double between =
+      perNode >= segment.mostStages ? 0 : 1 / static_cast<double>(perNode);
+  auto hop = [&](uint64_t to) {
+    return hopOf(segment, segment,
+                 transferBetween(problem.topology, {segment.pool, 0, chips},
+                                 {segment.pool, to, chips}),
+                 part, part);
+  };
+  if (segment.mostStages <= 1)
+    return {std::vector<double>(last + 1, 0), std::vector<double>(last + 1, 0)};
+  if (between == 0)
+    return hop(chips);
+  Hop far = hop(std::max(chips, pool.chipsPerNode));
+  if (between == 1)
+    return far;
+  Hop near = hop(chips);
+  for (size_t c = 0; c <= last; ++c)
+    far.seconds[c] = between * far.seconds[c] + (1 - between) * near.seconds[c];
+  return far;
+}
+
+RowSolver::Cost RowSolver::costOf(size_t segment, uint64_t after, size_t i,
+                                  size_t j) {
+  Part &part = parts[segment];
+  // What is in flight no longer grows with the stages behind.
+  if (request.schedule == Schedule::GPipe)
+    after = 0;
+  else
+    after = std::min(after, part.own - 1);
+  if (part.costs.size() <= after)
+    part.costs.resize(after + 1);
+  auto &rows = part.costs[after];
+  rows.resize(last);
+  std::vector<Cost> &row = rows[i];
+  if (row.size() < j - i)
+    row.resize(j - i);
+  Cost &cost = row[j - i - 1];
+  if (cost.fill >= 0)
+    return cost;
+  while (part.inFlight.size() <= after)
+    part.inFlight.push_back(
+        scheduleStage(request.schedule, part.inFlight.size() + 1, 0, part.own)
+            .inFlight);
+  uint64_t flying = part.inFlight[after];
+  auto fits = [&](size_t again) {
+    return part.memory->bytes(i, j, again, flying) <= part.available;
+  };
+  size_t again = i;
+  if (!fits(i)) {
+    if (request.someBlocksAgain)
+      for (++again; again < j && !fits(again);)
+        ++again;
+    else
+      again = j;
+    if (again == j && !fits(j)) {
+      cost.fill = kInfinity;
+      return cost;
+    }
+  }
+  cost.fill = part.times->seconds(i, j, again);
+  cost.again = static_cast<uint32_t>(again);
+  return cost;
+}
+
+size_t RowSolver::longest(size_t segment, double peak) const {
+  const std::vector<double> &sums = parts[segment].times->all;
+  size_t most = 0;
+  for (size_t i = 0, j = 0; i < last; ++i) {
+    while (j < last && peakOf(segment, sums[j + 1] - sums[i]) <= peak)
+      ++j;
+    most = std::max(most, j - std::min(i, j));
+    j = std::max(j, i + 1);
+  }
+  return most;
+}
+
+std::vector<RowSolution> RowSolver::pass(bool leastPeak, double peak) {
+  size_t count = parts.size();
+  // The segments before a segment cannot hold more than so many cuts.
+  std::vector<size_t> reach(count), span(count);
+  size_t before = 0;
+  for (size_t e = 0; e < count; ++e) {
+    reach[e] = before;
+    span[e] = longest(e, peak);
+    if (span[e] == 0)
+      return {};
+    before = std::min<size_t>(
+        last,
+        before +
+            std::min<uint64_t>(request.segments[e].mostStages, last) * span[e]);
+  }
+  if (before < last)
+    return {};
+
+  std::vector<std::vector<Frontier>> frontiers(count + 1);
+  auto empty = [&] {
+    return Frontier{std::vector<double>(last + 1, kInfinity),
+                    std::vector<uint32_t>(last + 1, kNone),
+                    std::vector<uint32_t>(last + 1, kNone)};
+  };
+  frontiers[count].push_back(empty());
+  frontiers[count][0].value[last] = 0;
+  std::vector<double> here, next;
+  for (size_t e = count; e-- > 0;) {
+    Part &part = parts[e];
+    auto &result = frontiers[e];
+    part.ends.assign(frontiers[e + 1].size(), {});
+    uint64_t most = std::min<uint64_t>(request.segments[e].mostStages, last);
+    for (uint64_t behind = 0; behind < frontiers[e + 1].size(); ++behind) {
+      const Frontier &from = frontiers[e + 1][behind];
+      if (from.value.empty())
+        continue;
+      here = from.value;
+      for (uint64_t on = 1; on <= most && behind + on <= last; ++on) {
+        next.assign(last + 1, kInfinity);
+        std::vector<uint32_t> &ends =
+            part.ends[behind].emplace_back(last + 1, kNone);
+        const Hop &hop = on == 1 ? part.toNext : part.inside;
+        bool some = false;
+        // What begins here leaves the segments before a cut each, and no more
+        // than they and the rest of this one can hold.
+        size_t high =
+            std::min<size_t>(last - 1, reach[e] + (most - on) * span[e]);
+        if (e == 0 && on == most)
+          high = 0;
+        for (size_t i = e; i <= high; ++i)
+          for (size_t j = i + 1; j <= std::min(last, i + span[e]); ++j) {
+            if (here[j] == kInfinity)
+              continue;
+            double base = part.times->all[j] - part.times->all[i];
+            if (peakOf(e, base) > peak)
+              break;
+            double hopSeconds = 0, hopPeak = 0;
+            if (j != last) {
+              hopSeconds = hop.seconds[j];
+              hopPeak = hop.peak[j];
+              if (hopPeak > peak)
+                continue;
+            }
+            double bound = leastPeak ? std::max(here[j], peakOf(e, base))
+                                     : here[j] + base + hopSeconds;
+            if (bound >= next[i])
+              continue;
+            Cost cost = costOf(e, behind + on - 1, i, j);
+            double own = peakOf(e, cost.fill);
+            if (!(own <= peak))
+              continue;
+            double value = leastPeak ? std::max({here[j], own, hopPeak})
+                                     : here[j] + cost.fill + hopSeconds;
+            if (value < next[i]) {
+              next[i] = value;
+              ends[i] = static_cast<uint32_t>(j);
+              some = true;
+            }
+          }
+        if (!some)
+          break;
+        if (result.size() <= behind + on)
+          result.resize(behind + on + 1);
+        Frontier &best = result[behind + on];
+        if (best.value.empty())
+          best = empty();
+        for (size_t i = 0; i <= last; ++i)
+          if (next[i] < best.value[i]) {
+            best.value[i] = next[i];
+            best.behind[i] = static_cast<uint32_t>(behind);
+            best.on[i] = static_cast<uint32_t>(on);
+          }
+        std::swap(here, next);
+      }
+    }
+  }
+  std::vector<RowSolution> solutions;
+  for (uint64_t stages = 0; stages < frontiers[0].size(); ++stages)
+    if (!frontiers[0][stages].value.empty() &&
+        frontiers[0][stages].value[0] < kInfinity)
+      solutions.push_back(trace(frontiers, stages));
+  return solutions;
+}
+
+RowSolution
+RowSolver::trace(const std::vector<std::vector<Frontier>> &frontiers,
+                 uint64_t stages) {
+  RowSolution solution;
+  size_t cut = 0;
+  for (size_t e = 0; e < parts.size(); ++e) {
+    const Frontier &from = frontiers[e][stages];
+    uint64_t behind = from.behind[cut], on = from.on[cut];
+    for (uint64_t n = on; n > 0; --n) {
+      size_t end = parts[e].ends[behind][n - 1][cut];
+      Cost cost = costOf(e, behind + n - 1, cut, end);
+      solution.stages.push_back({e, cut, end, cost.again});
+      cut = end;
+    }
+    stages = behind;
+  }
+  finish(solution);
+  return solution;
+}
+
+void RowSolver::finish(RowSolution &solution) const {
+  size_t count = solution.stages.size();
+  for (size_t s = 0; s < count; ++s) {
+    const RowStage &stage = solution.stages[s];
+    const Part &part = parts[stage.segment];
+    double fill = part.times->seconds(stage.begin, stage.end, stage.again);
+    solution.sum += fill;
+    solution.peak = std::max(solution.peak, peakOf(stage.segment, fill));
+    if (s + 1 == count)
+      break;
+    const Hop &hop = solution.stages[s + 1].segment == stage.segment
+                         ? part.inside
+                         : part.toNext;
+    solution.sum += hop.seconds[stage.end];
+    solution.peak = std::max(solution.peak, hop.peak[stage.end]);
+  }
+  double pace = 0;
+  if (request.schedule != Schedule::GPipe)
+    pace = static_cast<double>(parts[0].own - 1) * solution.sum /
+           static_cast<double>(count);
+  solution.seconds = solution.sum + std::max(solution.peak, pace);
+}
+
+std::vector<RowSolution> RowSolver::solve(double ceiling) {
+  std::vector<RowSolution> found;
+  double most = ceiling - least; // no useful peak is above
+  if (!(most >= 0))
+    return found;
+  double best = ceiling;
+  auto keep = [&](std::vector<RowSolution> &solutions) {
+    for (RowSolution &one : solutions) {
+      best = std::min(best, one.seconds);
+      if (std::none_of(found.begin(), found.end(), [&](const auto &other) {
+            return other.stages == one.stages;
+          }))
+        found.push_back(one);
+    }
+  };
+  auto byPeak = [](const RowSolution &a, const RowSolution &b) {
+    return a.peak < b.peak;
+  };
+  auto bySum = [](const RowSolution &a, const RowSolution &b) {
+    return a.sum < b.sum;
+  };
+  // The least peak, looked for from what perfectly even stages would have.
+  double even = 0;
+  for (size_t e = 0; e < parts.size(); ++e)
+    even += static_cast<double>(
+                std::min<uint64_t>(request.segments[e].mostStages, last)) /
+            std::max(1e-300, peakOf(e, parts[e].times->all[last]));
+  double guess = std::min(most, 1.2 / even);
+  std::vector<RowSolution> solutions;
+  for (;;) {
+    solutions = pass(true, guess);
+    if (!solutions.empty() || !(guess < most))
+      break;
+    guess = guess < 1e290 ? std::min(most, guess * 2) : most;
+  }
+  if (solutions.empty())
+    return found;
+  double leastPeak =
+      std::min_element(solutions.begin(), solutions.end(), byPeak)->peak;
+  // Among those the least sum, then along the front from the other end.
+  solutions = pass(false, leastPeak * (1 + 1e-12));
+  keep(solutions);
+  constexpr int kMostPasses = 24;
+  for (int i = 0; i < kMostPasses; ++i) {
+    double peak = std::min(most, best - least);
+    if (i > 0) {
+      const auto &one =
+          *std::min_element(solutions.begin(), solutions.end(), bySum);
+      if (one.sum + leastPeak >= best * (1 - 1e-12))
+        break;
+      peak = one.peak * (1 - 1e-9);
+    }
+    if (peak < leastPeak)
+      break;
+    solutions = pass(false, peak);
+    if (solutions.empty())
+      break;
+    keep(solutions);
+  }
+  std::stable_sort(found.begin(), found.end(),
+                   [](const RowSolution &a, const RowSolution &b) {
+                     return a.seconds < b.seconds;
+                   });
+  while (!found.empty() && found.back().seconds >= ceiling)
+    found.pop_back();
+  return found;
+}
+
+} // namespace tombolo::planning

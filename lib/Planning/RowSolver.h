@@ -1,0 +1,124 @@
+//===- RowSolver.h - the best stages of a row of pools --------------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_LIB_PLANNING_ROWSOLVER_H
+#define TOMBOLO_LIB_PLANNING_ROWSOLVER_H
+
+#include "SplitTable.h"
+
+namespace tombolo::planning {
+
+/// Like stages in a row on one pool.
+struct Segment {
+  std::string pool;
+  const Chip *chip = nullptr;
+  uint64_t replicas = 1;       // of each stage
+  uint64_t tensorParallel = 1; // chips of a replica
+  uint64_t optimizerParts = 1;
+  uint64_t mostStages = 1; // that the pool's chips make
+  Transfer insideReplica;
+
+  ReplicaChips replicaChips() const { return {tensorParallel, insideReplica}; }
+};
+
+/// What a row is solved for.
+struct RowRequest {
+  std::vector<Segment> segments; // from the first stage to the last
+  Schedule schedule = Schedule::OneFOneB;
+  uint64_t microbatches = 1;    // of the island
+  bool someBlocksAgain = false; // whether part of a stage may run again
+};
+
+struct RowStage {
+  size_t segment = 0;
+  size_t begin = 0, end = 0; // cuts
+  size_t again = 0;          // cut: blocks from `begin` up to it run again
+  bool operator==(const RowStage &) const = default;
+};
+
+/// A solution of a row: `sum` is one microbatch there and back through all
+/// stages, with transfers, in seconds; `peak` the most that any stage or hop
+/// still has to do for the others.
+struct RowSolution {
+  std::vector<RowStage> stages;
+  double sum = 0;
+  double peak = 0;
+  /// The closed form, in seconds, without reduction and update.
+  double seconds = 0;
+};
+
+/// Exact for the closed form of docs/Planning.md on one row: cuts, numbers of
+/// stages on each pool, blocks that run again.
+class RowSolver {
+public:
+  RowSolver(const Problem &problem, const SplitTable &table,
+            RowRequest request);
+
+  /// No solution has a smaller sum, in seconds.
+  double leastSum() const { return least; }
+
+  /// Solutions below `ceiling` seconds of closed form, with the best one if
+  /// there is any, and the best of other numbers of stages and of other peaks.
+  std::vector<RowSolution> solve(double ceiling);
+
+private:
+  static constexpr uint32_t kNone = ~uint32_t(0);
+
+  /// A stage of a segment on an interval of cuts, with so many stages after it.
+  struct Cost {
+    double fill = -1; // seconds of a microbatch; below 0: not asked yet
+    uint32_t again = 0;
+  };
+  /// A boundary between two stages, by cut.
+  struct Hop {
+    std::vector<double> seconds; // there and back
+    std::vector<double> peak;
+  };
+  /// What solves the rest of the row from a cut on with so many stages.
+  struct Frontier {
+    std::vector<double> value;    // by cut
+    std::vector<uint32_t> behind; // stages behind the segment
+    std::vector<uint32_t> on;     // stages on it
+  };
+
+  const Problem &problem;
+  const SplitTable &table;
+  RowRequest request;
+  size_t last; // the last cut
+  double least = 0;
+  struct Part {
+    const SplitTable::Times *times = nullptr;
+    SplitTable::Memory *memory = nullptr;
+    double available = 0;
+    uint64_t own = 1; // microbatches of a replica
+    Hop inside, toNext;
+    std::vector<std::vector<std::vector<Cost>>> costs; // [after][i][j - i - 1]
+    std::vector<uint64_t> inFlight;                    // by `after`
+    /// The stages of one pass: where the stage that begins at a cut ends.
+    std::vector<std::vector<std::vector<uint32_t>>> ends; // [behind][on][cut]
+  };
+  std::vector<Part> parts;
+
+  Hop hopOf(const Segment &from, const Segment &to, const Transfer &transfer,
+            const Part &fromPart, const Part &toPart) const;
+  Hop hopInside(const Segment &segment, const Part &part) const;
+  Cost costOf(size_t segment, uint64_t after, size_t i, size_t j);
+  double peakOf(size_t segment, double fill) const {
+    return fill * static_cast<double>(parts[segment].own - 1);
+  }
+  /// The most cuts that a stage can span under a peak.
+  size_t longest(size_t segment, double peak) const;
+  /// One pass: least peak, or least sum with no more than `peak`. One solution
+  /// for each number of stages.
+  std::vector<RowSolution> pass(bool leastPeak, double peak);
+  RowSolution trace(const std::vector<std::vector<Frontier>> &frontiers,
+                    uint64_t stages);
+  void finish(RowSolution &solution) const;
+};
+
+} // namespace tombolo::planning
+
+#endif // TOMBOLO_LIB_PLANNING_ROWSOLVER_H

@@ -1,0 +1,264 @@
+//===- ServerChoice.cpp - the settings of the parameter server ------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "ServerChoice.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace tombolo::planning {
+
+namespace {
+
+/// More than these in a row are taken in steps of less than the 1 % that the
+/// choice may lose.
+constexpr uint64_t kEveryInnerSteps = 128;
+constexpr double kNear = 1.01;
+
+/// Settings that bounds and pins allow.
+class Settings {
+public:
+  Settings(const Problem &problem, const StrategyPins &pins,
+           const Choices &choices)
+      : bounds(problem.bounds), given(pins.server.value_or(ServerPins())),
+        choices(choices) {}
+
+  /// Rising.
+  std::vector<uint64_t> innerSteps() const {
+    if (given.innerSteps)
+      return {*given.innerSteps};
+    std::vector<uint64_t> result;
+    for (uint64_t h = 1; h <= bounds.mostInnerSteps();
+         h += h < kEveryInnerSteps ? 1 : h / kEveryInnerSteps)
+      result.push_back(h);
+    if (result.back() != bounds.mostInnerSteps())
+      result.push_back(bounds.mostInnerSteps());
+    return result;
+  }
+  /// From the mildest on.
+  std::vector<Compression> compressions() const {
+    if (given.compression)
+      return {*given.compression};
+    std::vector<Compression> result = {Compression::None};
+    if (choices.compression)
+      for (Compression one :
+           {Compression::BF16, Compression::Int8, Compression::Int4})
+        if (one <= bounds.mostCompression())
+          result.push_back(one);
+    return result;
+  }
+  std::vector<uint64_t> overlaps(uint64_t innerSteps) const {
+    if (given.overlapSteps)
+      return {*given.overlapSteps};
+    std::vector<uint64_t> result = {0};
+    if (choices.overlap)
+      for (uint64_t v = 1; v <= bounds.mostOverlapSteps() && v < innerSteps;
+           ++v)
+        result.push_back(v);
+    return result;
+  }
+  /// A fragment for each inner step at most.
+  std::vector<uint64_t> fragments(uint64_t innerSteps) const {
+    if (given.fragments)
+      return {*given.fragments};
+    std::vector<uint64_t> result = {1};
+    constexpr uint64_t kMost = 64;
+    if (choices.fragments)
+      for (uint64_t f = 2; f <= std::min(innerSteps, kMost); f *= 2)
+        result.push_back(f);
+    return result;
+  }
+  Server base() const {
+    Server server;
+    server.outer = given.outer.value_or(server.outer);
+    server.outerLearningRate =
+        given.outerLearningRate.value_or(server.outerLearningRate);
+    server.outerMomentum = given.outerMomentum.value_or(server.outerMomentum);
+    server.quorum = given.quorum.value_or(server.quorum);
+    server.deadlineSeconds =
+        given.deadlineSeconds.value_or(server.deadlineSeconds);
+    server.witness = given.witness.value_or("");
+    if (given.placement)
+      server.placement = *given.placement;
+    return server;
+  }
+
+private:
+  const Bounds &bounds;
+  ServerPins given;
+  const Choices &choices;
+};
+
+/// The site with the shortest synchronisation that all islands can reach.
+std::string homeOf(const Problem &problem, const Strategy &strategy) {
+  double fastest = std::numeric_limits<double>::infinity();
+  std::string home;
+  for (const Island &island : strategy.islands)
+    for (const std::string &site : island.sites) {
+      Strategy placed = strategy;
+      placed.server = Server();
+      placed.server->placement[0] = {site, ""};
+      bool reached = std::all_of(
+          strategy.islands.begin(), strategy.islands.end(),
+          [&](const Island &other) {
+            return problem.topology.route(other.sites[0], site).has_value();
+          });
+      const Site &here = *problem.topology.findSite(site);
+      bool isHeld = !here.hosts || serverHostBytes(problem, placed, site) <=
+                                       static_cast<double>(here.hosts->count) *
+                                           here.hosts->memoryGib * 1073741824.0;
+      double seconds = synchronisation(problem, placed).seconds;
+      if (reached && isHeld && seconds < fastest) {
+        fastest = seconds;
+        home = site;
+      }
+    }
+  return home;
+}
+
+/// Tries settings on a strategy whose islands are known.
+class Chooser {
+public:
+  Chooser(const Problem &problem, const StrategyPins &pins,
+          const Choices &choices, const Strategy &strategy,
+          const std::vector<IslandPrediction> &islands)
+      : problem(problem), settings(problem, pins, choices), trial(strategy),
+        islands(islands), base(settings.base()),
+        home(homeOf(problem, strategy)) {}
+
+  Server fastest() {
+    double best = -1;
+    Server result = base;
+    // Nothing is slower with more inner steps.
+    everyAt(settings.innerSteps().back(), [&](const Server &server) {
+      double tokens = tokensWith(server);
+      if (tokens > best * (1 + 1e-12)) {
+        best = tokens;
+        result = server;
+      }
+      return false;
+    });
+    return result;
+  }
+
+  Server mildest() {
+    Server result = fastest();
+    double enough = tokensWith(result) / kNear;
+    if (!(enough > 0))
+      return result;
+    for (uint64_t innerSteps : settings.innerSteps())
+      if (everyAt(innerSteps, [&](const Server &server) {
+            if (tokensWith(server) < enough)
+              return false;
+            result = server;
+            return true;
+          }))
+        break;
+    return result;
+  }
+
+private:
+  const Problem &problem;
+  Settings settings;
+  Strategy trial;
+  const std::vector<IslandPrediction> &islands;
+  Server base;
+  std::string home;
+
+  /// Calls `visit` with all settings of an H, the mildest first, until it
+  /// returns true.
+  template <typename Visit> bool everyAt(uint64_t innerSteps, Visit visit) {
+    Server server = base;
+    server.innerSteps = innerSteps;
+    for (Compression compression : settings.compressions())
+      for (uint64_t overlap : settings.overlaps(innerSteps))
+        for (uint64_t fragments : settings.fragments(innerSteps)) {
+          server.compression = compression;
+          server.overlapSteps = overlap;
+          server.fragments = fragments;
+          server.placement = base.placement;
+          if (!home.empty())
+            for (uint64_t f = 0; f < std::min<uint64_t>(fragments, 65536); ++f)
+              server.placement.try_emplace(f, Placement{home, ""});
+          if (visit(server))
+            return true;
+        }
+    return false;
+  }
+
+  /// Negative where the lines may not carry as much.
+  double tokensWith(const Server &server) {
+    trial.server = server;
+    Prediction prediction = evaluate(problem, trial, islands);
+    double round =
+        prediction.stepSeconds * static_cast<double>(server.innerSteps);
+    if (problem.bounds.wanGbits && prediction.wanBytesPerRound * 8 >
+                                       *problem.bounds.wanGbits * 1e9 * round)
+      return -1;
+    return prediction.tokensPerSecond;
+  }
+};
+
+bool needsServer(const StrategyPins &pins, const Strategy &strategy) {
+  return strategy.islands.size() > 1 || pins.server;
+}
+
+} // namespace
+
+std::optional<Server>
+fastestServer(const Problem &problem, const StrategyPins &pins,
+              const Choices &choices, const Strategy &strategy,
+              const std::vector<IslandPrediction> &islands) {
+  if (!needsServer(pins, strategy))
+    return std::nullopt;
+  return Chooser(problem, pins, choices, strategy, islands).fastest();
+}
+
+std::optional<Server>
+mildestServer(const Problem &problem, const StrategyPins &pins,
+              const Choices &choices, const Strategy &strategy,
+              const std::vector<IslandPrediction> &islands) {
+  if (!needsServer(pins, strategy))
+    return std::nullopt;
+  return Chooser(problem, pins, choices, strategy, islands).mildest();
+}
+
+Faults checkServerPins(const Problem &problem, const StrategyPins &pins) {
+  Faults faults;
+  if (!pins.server)
+    return faults;
+  const ServerPins &given = *pins.server;
+  const Bounds &bounds = problem.bounds;
+  auto contradict = [&](const char *path, const std::string &pin,
+                        const std::string &bound) {
+    faults.push_back(
+        {path, pin + " contradicts " + bound + "; change one of the two"});
+  };
+  auto number = [](uint64_t value) { return std::to_string(value); };
+  if (given.innerSteps && bounds.innerSteps &&
+      *given.innerSteps > *bounds.innerSteps)
+    contradict("server.inner_steps", "inner_steps " + number(*given.innerSteps),
+               "--max-inner-steps " + number(*bounds.innerSteps));
+  if (given.overlapSteps && bounds.overlapSteps &&
+      *given.overlapSteps > *bounds.overlapSteps)
+    contradict("server.overlap_steps",
+               "overlap_steps " + number(*given.overlapSteps),
+               "--max-overlap " + number(*bounds.overlapSteps));
+  if (given.overlapSteps && !given.innerSteps &&
+      *given.overlapSteps >= bounds.mostInnerSteps())
+    contradict("server.overlap_steps",
+               "overlap_steps " + number(*given.overlapSteps) +
+                   ", which must be below inner_steps,",
+               "--max-inner-steps " + number(bounds.mostInnerSteps()));
+  if (given.compression && bounds.compression &&
+      *given.compression > *bounds.compression)
+    contradict("server.compression",
+               std::string("compression ") + name(*given.compression),
+               std::string("--max-compression ") + name(*bounds.compression));
+  return faults;
+}
+
+} // namespace tombolo::planning

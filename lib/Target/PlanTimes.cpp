@@ -1,0 +1,172 @@
+//===- PlanTimes.cpp - what a simulator needs of a plan -------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Times come from the cost model, so that planner and simulator can differ in
+// what happens when, never in what a kernel takes.
+//
+//===----------------------------------------------------------------------===//
+
+#include "PlanTimes.h"
+
+#include "tombolo/Dialect/Topo/IR/Topo.h"
+#include "tombolo/Planning/CostModel.h"
+
+#include <set>
+
+using namespace mlir;
+
+namespace tombolo {
+
+FailureOr<PlanTimes> PlanTimes::create(ModuleOp module) {
+  PlanTimes times;
+  topo::TopologyOp op = topo::findTopology(module);
+  if (!op)
+    return times;
+  times.topology = topo::toTopology(op);
+  for (auto training : module.getOps<plan::TrainingOp>())
+    if (training.getPrecision() == "bf16")
+      times.precision = planning::Precision::BF16;
+  for (auto segment : module.getOps<plan::SegmentOp>())
+    times.works.push_back(workOf(segment));
+  WalkResult result = module.walk([&](plan::ReplicasOp group) {
+    StringRef chip = times.chipOf(group);
+    if (chip.empty()) {
+      group.emitOpError() << "expected a pool of the topology, got '"
+                          << group.getSite() << "/" << group.getPool() << "'";
+      return WalkResult::interrupt();
+    }
+    auto &known = times.chips[group.getProgramAttr().getAttr()];
+    if (!llvm::is_contained(known, chip))
+      known.push_back(chip);
+    return WalkResult::advance();
+  });
+  if (result.wasInterrupted())
+    return failure();
+  return times;
+}
+
+StringRef PlanTimes::chipOf(plan::ReplicasOp group) const {
+  if (!topology)
+    return "";
+  const planning::Pool *pool =
+      topology->findPool((group.getSite() + "/" + group.getPool()).str());
+  // A name that lives as long as the module does not move with this object.
+  return pool ? StringAttr::get(group.getContext(), pool->chip).getValue()
+              : StringRef();
+}
+
+SmallVector<StringRef> PlanTimes::chipsOf(plan::ProgramOp program) const {
+  auto known = chips.find(program.getSymNameAttr());
+  return known == chips.end() ? SmallVector<StringRef>{""} : known->second;
+}
+
+planning::Work PlanTimes::workOf(plan::SegmentOp segment) {
+  planning::Work work;
+  if (auto known = segment.getWork()) {
+    work.flops.constant = (*known)[0];
+    work.bytes.constant = (*known)[1];
+    return work;
+  }
+  for (BlockArgument argument : segment.getBody().getArguments()) {
+    bool both =
+        segment.getAccess(argument.getArgNumber()) == plan::Access::ReadWrite;
+    work.bytes.constant += (both ? 2.0 : 1.0) *
+                           static_cast<double>(plan::storageBytes(
+                               cast<MemRefType>(argument.getType())));
+  }
+  return work;
+}
+
+static void collectCalls(
+    const google::protobuf::RepeatedPtrField<plan::v1::Instruction> &body,
+    std::set<uint32_t> &segments) {
+  for (const plan::v1::Instruction &instruction : body)
+    if (instruction.has_loop())
+      collectCalls(instruction.loop().body(), segments);
+    else if (instruction.has_call())
+      segments.insert(instruction.call().segment());
+}
+
+void PlanTimes::exportSeconds(StringRef name, plan::v1::Program &program) const {
+  if (!topology || name.empty())
+    return;
+  const planning::Chip &chip = *topology->findChip(name.str());
+  std::set<uint32_t> called;
+  for (const auto *body :
+       {&program.step(), &program.finish(), &program.evaluate()})
+    collectCalls(*body, called);
+  for (uint32_t segment : called) {
+    plan::v1::SegmentSeconds &to = *program.add_segment_seconds();
+    to.set_segment(segment);
+    to.set_seconds(planning::seconds(chip, precision, works[segment], 1));
+  }
+}
+
+static void toWire(const std::optional<planning::Wire> &wire,
+                   llvm::function_ref<plan::v1::Topology::Wire *()> to) {
+  if (!wire)
+    return;
+  plan::v1::Topology::Wire &message = *to();
+  message.set_bytes_per_second(wire->bytesPerSecond());
+  message.set_latency_seconds(wire->latencySeconds());
+}
+
+void PlanTimes::exportTopology(plan::v1::Plan &plan) const {
+  if (!topology)
+    return;
+  plan::v1::Topology &to = *plan.mutable_topology();
+  to.set_server_bytes_per_second(planning::Bounds().serverBytesPerSecond);
+  for (const planning::Chip &chip : topology->chips) {
+    auto &one = *to.add_chips();
+    one.set_name(chip.name);
+    one.set_memory_bytes(chip.memoryBytes());
+  }
+  auto chipIndex = [&](const std::string &name) {
+    return topology->findChip(name) - topology->chips.data();
+  };
+  for (const planning::Site &site : topology->sites) {
+    auto &toSite = *to.add_sites();
+    toSite.set_name(site.name);
+    for (const planning::Pool &pool : site.pools) {
+      auto &one = *toSite.add_pools();
+      one.set_name(pool.name);
+      one.set_chip(chipIndex(pool.chip));
+      one.set_nodes(pool.nodes);
+      one.set_chips_per_node(pool.chipsPerNode);
+      one.set_cards_per_node(pool.nicsPerNode);
+      toWire(pool.intraNode, [&] { return one.mutable_intra_node(); });
+      toWire(pool.interNode, [&] { return one.mutable_inter_node(); });
+    }
+    toWire(site.fabric, [&] { return toSite.mutable_fabric(); });
+    auto poolIndex = [&](const std::string &name) {
+      return llvm::find_if(site.pools, [&](const planning::Pool &pool) {
+               return pool.name == name;
+             }) -
+             site.pools.begin();
+    };
+    for (const planning::PairFabric &pair : site.fabrics) {
+      auto &one = *toSite.add_fabrics();
+      one.set_first(poolIndex(pair.first));
+      one.set_second(poolIndex(pair.second));
+      toWire(pair.wire, [&] { return one.mutable_wire(); });
+    }
+  }
+  auto siteIndex = [&](const std::string &name) {
+    return topology->findSite(name) - topology->sites.data();
+  };
+  for (const planning::Link &link : topology->links) {
+    auto &one = *to.add_lines();
+    one.set_first(siteIndex(link.first));
+    one.set_second(siteIndex(link.second));
+    one.set_bytes_per_second(link.bytesPerSecond());
+    one.set_rtt_seconds(link.rttMs * 1e-3);
+    one.set_loss(link.loss);
+  }
+}
+
+} // namespace tombolo

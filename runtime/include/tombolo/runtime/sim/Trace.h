@@ -1,0 +1,61 @@
+//===- Trace.h - what happened, for Perfetto----------------------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+//
+// Chrome's trace event format (JSON), which Perfetto and chrome://tracing open.
+// A process per island, with a thread per rank class and lane; one for lines.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_RUNTIME_SIM_TRACE_H
+#define TOMBOLO_RUNTIME_SIM_TRACE_H
+
+#include "tombolo/schema/plan.pb.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace tombolo::runtime::sim {
+
+class Trace {
+public:
+  virtual ~Trace() = default;
+
+  /// Names a process, and how it is ordered among them.
+  virtual void process(std::uint32_t process, const std::string &name) = 0;
+  virtual void thread(std::uint32_t process, std::uint32_t thread,
+                      const std::string &name) = 0;
+  virtual void slice(std::uint32_t process, std::uint32_t thread,
+                     const std::string &name, double start, double end) = 0;
+  /// An arrow between two slices that contain these times.
+  virtual void arrow(std::uint32_t fromProcess, std::uint32_t fromThread,
+                     double fromTime, std::uint32_t toProcess,
+                     std::uint32_t toThread, double toTime) = 0;
+  virtual void counter(std::uint32_t process, const std::string &name,
+                       double time, double value) = 0;
+  virtual void instant(std::uint32_t process, const std::string &name,
+                       double time) = 0;
+};
+
+/// Writes the file at `path` when it is closed: all of it or nothing. Throws
+/// Error at once when it cannot be written there.
+class TraceFile : public Trace {
+public:
+  virtual void close() = 0;
+};
+std::unique_ptr<TraceFile> openTrace(const std::string &path);
+
+/// The thread of a class's lane.
+inline std::uint32_t laneThread(std::uint32_t ofClass, plan::v1::Lane lane) {
+  return ofClass * 8 + static_cast<std::uint32_t>(lane);
+}
+
+} // namespace tombolo::runtime::sim
+
+#endif // TOMBOLO_RUNTIME_SIM_TRACE_H

@@ -1,0 +1,89 @@
+//===- ServerClient.h - requests to the parameter server --------*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_LIB_SERVER_SERVERCLIENT_H
+#define TOMBOLO_LIB_SERVER_SERVERCLIENT_H
+
+#include "Watchdog.h"
+#include "Wire.h"
+
+#include "tombolo/runtime/server/ExchangeClient.h"
+
+#include "tombolo/schema/server.grpc.pb.h"
+
+#include <grpcpp/client_context.h>
+
+#include <functional>
+#include <mutex>
+#include <set>
+
+namespace tombolo::runtime {
+
+/// One rank's requests. Every one may be repeated safely, so a connection that
+/// is lost is tried again for `retrySeconds`, then Error (status 3). Safe from
+/// several threads.
+class ServerClient {
+public:
+  explicit ServerClient(const ExchangeOptions &options);
+
+  /// Outcomes other than `OUTCOME_BUSY`, which is tried again, are the
+  /// caller's to look at.
+  server::v1::PushReply push(server::v1::PushHeader header,
+                             std::span<const std::byte> data);
+  server::v1::WaitReply wait(server::v1::WaitRequest request);
+  /// False: the server does not keep that version any more. The data comes in
+  /// order; after a break from its begin again, told by `restart`.
+  bool pull(server::v1::PullRequest request,
+            const std::function<void()> &restart,
+            const std::function<void(std::string_view)> &sink);
+  server::v1::HeartbeatReply heartbeat(bool done);
+  /// One try, whatever comes of it.
+  void tryHeartbeat();
+
+  /// Makes the calls that block in other threads, and all later ones, throw.
+  void abort() noexcept;
+
+  [[noreturn]] void refused(const char *what, server::v1::Outcome outcome,
+                            const std::string &message) const;
+
+private:
+  /// A call that `abort` and silence cancel, for as long as it lives.
+  class Call {
+  public:
+    explicit Call(ServerClient &client);
+    ~Call();
+    grpc::ClientContext context;
+
+    /// Something has moved.
+    void touch() { watch.touch(); }
+
+  private:
+    ServerClient &client;
+    Watchdog::Watch watch;
+  };
+
+  void fill(server::v1::Sender &sender) const;
+  /// Runs `attempt` (-> grpc::Status) until it succeeds, is refused for good,
+  /// or `retrySeconds` have passed. `what` names it in errors.
+  template <typename Attempt> void retry(const char *what, Attempt attempt);
+  [[noreturn]] void fail(const char *what, const std::string &why) const;
+  grpc::Status pullOnce(const server::v1::PullRequest &request,
+                        const std::function<void(std::string_view)> &sink,
+                        bool &kept);
+
+  const ExchangeOptions options;
+  std::unique_ptr<server::v1::ParameterServer::Stub> stub;
+  Watchdog watchdog;
+  std::mutex mutex; // guards the two below
+  std::set<grpc::ClientContext *> running;
+  bool aborted = false;
+};
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_LIB_SERVER_SERVERCLIENT_H

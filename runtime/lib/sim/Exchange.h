@@ -1,0 +1,120 @@
+//===- Exchange.h - pushes, rounds and versions-------------------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+//
+// The server's algorithm (design and docs/Server.md) as far as it takes time:
+// who pushes how many bytes over which lines, when a round closes, what the
+// outer step takes, and when an island has the new version.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_RUNTIME_LIB_SIM_EXCHANGE_H
+#define TOMBOLO_RUNTIME_LIB_SIM_EXCHANGE_H
+
+#include "Fold.h"
+
+#include <functional>
+
+namespace tombolo::runtime::sim {
+
+/// An island that is silent for so long is not waited for any more.
+inline constexpr double kLeaseSeconds = 10;
+
+class Exchange {
+public:
+  struct Hooks {
+    std::function<void(double time, std::function<void()>)> at;
+    std::function<double()> now;
+    /// A version of `fragment` has come to all of an island.
+    std::function<void(std::uint32_t island, std::uint32_t fragment)> receive;
+    /// A push is durable: its work cannot be lost any more.
+    std::function<void(std::uint32_t island, std::uint32_t fragment)> commit;
+    std::function<void(const std::vector<std::uint32_t> &directions,
+                       double bytes)>
+        crossed;
+    std::function<void(const std::string &)> traceRound;
+    std::function<void(std::uint32_t direction)> traceLine;
+  };
+
+  Exchange(const Plan &plan, const Places &places,
+           const std::vector<Fold *> &folds, Hooks hooks);
+
+  /// All ranks of a class of an island push.
+  void push(std::uint32_t island, std::uint32_t fragment,
+            std::uint32_t ofClass);
+  /// The island takes part no more, for now or for good. What it was pushing is
+  /// lost.
+  void leave(std::uint32_t island);
+  /// Its lease has run out: rounds do not wait for it.
+  void forget(std::uint32_t island);
+  /// The island pulls everything, then `joined` is called and it takes part.
+  void join(std::uint32_t island, std::function<void()> joined);
+  void finish(std::uint32_t island);
+  void serverDown(std::uint32_t site, bool down);
+  void lineCapacity(std::uint32_t direction, double bytesPerSecond);
+  void lineDown(std::uint32_t line, bool down);
+
+  std::uint64_t round(std::uint32_t fragment) const {
+    return fragments[fragment].round;
+  }
+  /// Flows in this direction of a line now.
+  double flowsOn(std::uint32_t direction) const {
+    return static_cast<double>(network.flowsOn(direction));
+  }
+  double load(std::uint32_t direction) const { return network.load(direction); }
+
+private:
+  struct Member {
+    bool live = true;  // rounds wait for it
+    bool there = true; // and it is there
+    std::uint64_t incarnation = 0;
+    std::vector<std::uint32_t> sites;
+    std::vector<std::uint32_t> classes; // by fragment, that have pushed
+    std::vector<std::uint32_t> flows;   // by fragment, under way
+  };
+  struct Fragment {
+    std::uint32_t primary = 0;
+    std::optional<std::uint32_t> backup;
+    std::uint64_t round = 0;
+    double bytes = 0;              // of a version, on the line
+    std::vector<bool> committed;   // by island
+    bool closing = false;
+  };
+
+  void flow(std::uint32_t from, std::uint32_t to, double bytes, bool in,
+            bool out, std::function<void()> done);
+  void arrived(std::uint32_t island, std::uint32_t fragment);
+  void committed(std::uint32_t island, std::uint32_t fragment);
+  void tryClose(std::uint32_t fragment, bool overdue = false);
+  void publish(std::uint32_t fragment, std::vector<std::uint32_t> members);
+  void send(std::uint32_t fragment, std::uint32_t island);
+
+  const Plan &plan;
+  const Places &places;
+  Hooks hooks;
+  Network network;
+  std::uint32_t firstServer; // resources: in, out by site behind the lines
+  std::vector<bool> downLines;
+  std::vector<std::uint32_t> downServers; // by site, how often
+  std::vector<Member> members;
+  std::vector<Fragment> fragments;
+  struct Moving {
+    Path path;
+    std::vector<std::uint32_t> directions;
+    std::function<void()> done;
+  };
+  std::vector<std::unique_ptr<Moving>> moving;
+  /// By island, class and fragment: bytes pushed; by island, site and fragment:
+  /// bytes pulled.
+  std::vector<std::vector<std::vector<double>>> pushed, pulled;
+  std::vector<std::vector<std::uint32_t>> classSites; // by island and class
+};
+
+} // namespace tombolo::runtime::sim
+
+#endif // TOMBOLO_RUNTIME_LIB_SIM_EXCHANGE_H

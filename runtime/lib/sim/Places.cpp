@@ -1,0 +1,193 @@
+//===- Places.cpp - on which chip a rank runs---------------------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Places.h"
+
+#include "tombolo/runtime/Error.h"
+
+#include <algorithm>
+#include <deque>
+#include <map>
+
+namespace tombolo::runtime::sim {
+
+using namespace plan::v1;
+
+Places::Places(const Plan &plan) : message(plan.topology()) {
+  if (!plan.has_topology())
+    throw Error("the plan has no topology and no times to simulate it with; "
+                "make it again with this version of tombolo-plan");
+  std::map<std::pair<std::string, std::string>, std::uint32_t> indices;
+  std::uint64_t nodes = 0, cards = 0;
+  for (int s = 0; s < message.sites_size(); ++s)
+    for (int p = 0; p < message.sites(s).pools_size(); ++p) {
+      const Topology::Pool &pool = message.sites(s).pools(p);
+      indices[{message.sites(s).name(), pool.name()}] =
+          static_cast<std::uint32_t>(pools.size());
+      pools.push_back({&pool, static_cast<std::uint32_t>(s),
+                       static_cast<std::uint32_t>(p), nodes, cards});
+      nodes += pool.nodes();
+      cards += pool.nodes() *
+               std::min(pool.cards_per_node(), pool.chips_per_node());
+    }
+  std::vector<std::uint64_t> used(pools.size());
+  for (const Island &island : plan.islands()) {
+    std::vector<Place> &ranks = places.emplace_back();
+    for (const Stage &stage : island.stages())
+      for (const ReplicaGroup &group : stage.groups()) {
+        std::uint32_t index = indices.at({group.site(), group.pool()});
+        const PoolPlace &pool = pools[index];
+        std::uint64_t chips = pool.message->chips_per_node();
+        std::uint64_t own = std::min(pool.message->cards_per_node(), chips);
+        for (std::uint64_t r = group.count() * group.tensor_parallel(); r > 0;
+             --r) {
+          std::uint64_t chip = used[index]++;
+          std::uint64_t node = chip / chips;
+          ranks.push_back({pool.site, index, chip, pool.firstNode + node,
+                           pool.firstCard + node * own +
+                               chip % chips * own / chips});
+        }
+      }
+  }
+}
+
+std::string Places::poolName(std::uint32_t index) const {
+  return message.sites(static_cast<int>(pools[index].site)).name() + "/" +
+         pools[index].message->name();
+}
+
+double Places::cardsOfChip(std::uint32_t index) const {
+  const Topology::Pool &pool = *pools[index].message;
+  return std::max(1.0, static_cast<double>(pool.cards_per_node()) /
+                           static_cast<double>(pool.chips_per_node()));
+}
+
+Way Places::way(const Place &from, const Place &to) const {
+  Way way;
+  if (from.pool == to.pool && from.chip == to.chip)
+    return way;
+  auto missing = [&](const std::string &what) {
+    throw Error("the topology has no ", what, ", which the plan uses");
+  };
+  if (from.node == to.node) {
+    const Topology::Pool &own = pool(from.pool);
+    if (!own.has_intra_node())
+      missing("intra_node wire in pool '" + poolName(from.pool) + "'");
+    way.kind = Way::IntraNode;
+    way.latency = own.intra_node().latency_seconds();
+    way.sendRate = way.receiveRate = own.intra_node().bytes_per_second();
+    return way;
+  }
+  if (from.site != to.site) {
+    auto lines = route(from.site, to.site);
+    if (!lines)
+      missing("way from site '" +
+              message.sites(static_cast<int>(from.site)).name() + "' to '" +
+              message.sites(static_cast<int>(to.site)).name() + "'");
+    way.kind = Way::Lines;
+    way.lines = std::move(*lines);
+    way.latency = latencyOf(way.lines);
+    // Between sites what a card carries matters only where pools say it.
+    if (pool(from.pool).has_inter_node())
+      way.sendRate = pool(from.pool).inter_node().bytes_per_second();
+    if (pool(to.pool).has_inter_node())
+      way.receiveRate = pool(to.pool).inter_node().bytes_per_second();
+    return way;
+  }
+  const Topology::Site &site = message.sites(static_cast<int>(from.site));
+  const Topology::Wire *wire = nullptr;
+  if (from.pool == to.pool) {
+    if (pool(from.pool).has_inter_node())
+      wire = &pool(from.pool).inter_node();
+  } else {
+    if (site.has_fabric())
+      wire = &site.fabric();
+    auto a = pools[from.pool].inSite, b = pools[to.pool].inSite;
+    for (const Topology::Fabric &pair : site.fabrics())
+      if ((pair.first() == a && pair.second() == b) ||
+          (pair.first() == b && pair.second() == a))
+        wire = &pair.wire();
+  }
+  if (!wire)
+    missing("wire between nodes of '" + poolName(from.pool) + "' and '" +
+            poolName(to.pool) + "'");
+  way.kind = Way::Cards;
+  way.latency = wire->latency_seconds();
+  way.sendRate = way.receiveRate = wire->bytes_per_second();
+  return way;
+}
+
+std::optional<std::vector<std::uint32_t>>
+Places::route(std::uint32_t from, std::uint32_t to,
+              const std::vector<bool> &down) const {
+  std::vector<std::uint32_t> back(
+      static_cast<std::size_t>(message.sites_size()), ~0u);
+  std::vector<bool> seen(back.size());
+  std::deque<std::uint32_t> queue{from};
+  seen[from] = true;
+  while (!queue.empty() && !seen[to]) {
+    std::uint32_t at = queue.front();
+    queue.pop_front();
+    for (std::uint32_t l = 0; l < static_cast<unsigned>(message.lines_size());
+         ++l) {
+      const Topology::Line &line = message.lines(static_cast<int>(l));
+      if (!down.empty() && down[l])
+        continue;
+      for (bool reversed : {false, true}) {
+        std::uint32_t a = reversed ? line.second() : line.first();
+        std::uint32_t b = reversed ? line.first() : line.second();
+        if (a != at || seen[b])
+          continue;
+        seen[b] = true;
+        back[b] = 2 * l + reversed;
+        queue.push_back(b);
+      }
+    }
+  }
+  if (!seen[to])
+    return std::nullopt;
+  std::vector<std::uint32_t> directions;
+  for (std::uint32_t at = to; at != from;) {
+    directions.push_back(back[at]);
+    const Topology::Line &line = message.lines(static_cast<int>(back[at] / 2));
+    at = back[at] % 2 ? line.second() : line.first();
+  }
+  std::reverse(directions.begin(), directions.end());
+  return directions;
+}
+
+double Places::latencyOf(const std::vector<std::uint32_t> &directions) const {
+  double seconds = 0;
+  for (std::uint32_t direction : directions)
+    seconds += message.lines(static_cast<int>(direction / 2)).rtt_seconds() / 2;
+  return seconds;
+}
+
+std::uint32_t Places::site(const std::string &name) const {
+  for (int s = 0; s < message.sites_size(); ++s)
+    if (message.sites(s).name() == name)
+      return static_cast<std::uint32_t>(s);
+  std::string known;
+  for (const Topology::Site &site : message.sites())
+    known += (known.empty() ? "'" : ", '") + site.name() + "'";
+  throw Error("there is no site '", name, "', the plan's sites are ", known);
+}
+
+std::uint32_t Places::line(const std::string &first,
+                           const std::string &second) const {
+  std::uint32_t a = site(first), b = site(second);
+  for (int l = 0; l < message.lines_size(); ++l) {
+    const Topology::Line &line = message.lines(l);
+    if ((line.first() == a && line.second() == b) ||
+        (line.first() == b && line.second() == a))
+      return static_cast<std::uint32_t>(l);
+  }
+  throw Error("there is no line between '", first, "' and '", second, "'");
+}
+
+} // namespace tombolo::runtime::sim

@@ -1,0 +1,590 @@
+//===- StepRun.cpp - one inner step of an island on a virtual clock-----------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "StepRun.h"
+
+#include "Random.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tombolo::runtime::sim {
+
+using namespace plan::v1;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+const char *name(Exposure exposure) {
+  static constexpr const char *names[] = {"waiting",       "pipeline",
+                                          "tensor_parallel", "data_parallel",
+                                          "island",        "exchange"};
+  return names[static_cast<std::size_t>(exposure)];
+}
+
+void StepFigures::add(const StepFigures &other) {
+  busy.resize(std::max(busy.size(), other.busy.size()));
+  exposed.resize(busy.size());
+  lineBytes.resize(std::max(lineBytes.size(), other.lineBytes.size()));
+  for (std::size_t c = 0; c < other.busy.size(); ++c) {
+    busy[c] += other.busy[c];
+    for (std::size_t e = 0; e < kExposures; ++e)
+      exposed[c][e] += other.exposed[c][e];
+  }
+  for (std::size_t l = 0; l < other.lineBytes.size(); ++l)
+    lineBytes[l] += other.lineBytes[l];
+}
+
+namespace {
+
+Lane counterpart(Lane lane) {
+  switch (lane) {
+  case LANE_SEND_FORWARD:
+    return LANE_RECEIVE_FORWARD;
+  case LANE_RECEIVE_FORWARD:
+    return LANE_SEND_FORWARD;
+  case LANE_SEND_BACKWARD:
+    return LANE_RECEIVE_BACKWARD;
+  default:
+    return LANE_SEND_BACKWARD;
+  }
+}
+
+Exposure exposureOf(const Collective &collective) {
+  switch (collective.group()) {
+  case Collective::GROUP_TENSOR:
+    return Exposure::TensorParallel;
+  case Collective::GROUP_ISLAND:
+    return Exposure::Island;
+  default:
+    return Exposure::DataParallel;
+  }
+}
+
+double elementBytesOf(DType dtype) {
+  switch (dtype) {
+  case DTYPE_BF16:
+    return 2;
+  case DTYPE_I64:
+    return 8;
+  case DTYPE_BOOL:
+    return 1;
+  default:
+    return 4;
+  }
+}
+
+/// What rings of n ranks, `perNode` of them on each of `nodes` nodes, send: by
+/// each rank inside its node, then between nodes; and how many steps that takes
+/// (Thakur, Rabenseifner and Gropp 2005, section 4; inside nodes first, as
+/// NCCL's hierarchical rings).
+struct Rings {
+  double intraBytes = 0, interBytes = 0;
+  double intraSteps = 0, interSteps = 0;
+};
+Rings ringsOf(Collective::Kind kind, double bytes, const GroupClass &group) {
+  double k = static_cast<double>(group.mostPerNode);
+  double part = static_cast<double>(group.perNode);
+  double a = static_cast<double>(group.nodes);
+  Rings rings;
+  if (kind == Collective::KIND_ALL_TO_ALL) {
+    double n = static_cast<double>(group.ranks);
+    rings.intraBytes = bytes * (k - 1) / n;
+    rings.interBytes = bytes * (n - part) / n;
+    rings.intraSteps = k - 1;
+    rings.interSteps = n - part;
+    return rings;
+  }
+  // An all-reduce is a reduce-scatter and an all-gather.
+  double passes = kind == Collective::KIND_ALL_REDUCE_SUM ? 2 : 1;
+  rings.intraBytes = passes * bytes * (k - 1) / k;
+  rings.intraSteps = passes * (k - 1);
+  rings.interBytes = passes * bytes / part * (a - 1) / a;
+  rings.interSteps = passes * (a - 1);
+  return rings;
+}
+
+} // namespace
+
+StepRun::StepRun(const Plan &plan, std::uint32_t island, Fold &fold,
+                 const StepOptions &options)
+    : plan(plan), island(island), fold(fold), options(options),
+      network([this](const Network::Timer &timer) {
+        if (std::isfinite(timer.time))
+          schedule(timer.time, kFlow, timer.flow, timer.version);
+      }) {
+  std::uint32_t lines = fold.resourceCount() - fold.firstLine();
+  for (std::uint32_t r = 0; r < fold.resourceCount(); ++r)
+    network.addResource(1);
+  for (std::uint32_t l = 0; l < lines; ++l)
+    background.push_back({{fold.firstLine() + l, 1}});
+  for (std::uint32_t c = 0; c < fold.classes().size(); ++c) {
+    const RankClass &of = fold.classes()[c];
+    const Program &program = plan.programs(static_cast<int>(of.at.program));
+    auto &shared = compiled[of.at.program];
+    if (!shared) {
+      shared = std::make_unique<CompiledProgram>(program);
+      std::vector<double> &seconds = segmentSeconds[of.at.program];
+      seconds.resize(static_cast<std::size_t>(plan.segments_size()));
+      for (const SegmentSeconds &entry : program.segment_seconds())
+        seconds[entry.segment()] = entry.seconds();
+    }
+    Worker worker;
+    worker.program = shared.get();
+    worker.engine = std::make_unique<Engine>(*shared);
+    worker.seconds = &segmentSeconds[of.at.program];
+    for (Lane lane : kLanes)
+      if (!shared->code(Phase::Step, lane).empty())
+        worker.lanes.push_back(lane);
+    std::uint64_t degree = plan.islands(static_cast<int>(island))
+                               .stages(static_cast<int>(of.at.stage))
+                               .groups(static_cast<int>(of.at.group))
+                               .tensor_parallel();
+    worker.alike = 0;
+    for (std::uint64_t i = 0; i < degree; ++i)
+      worker.alike += fold.classOf(fold.layout().rankOf(
+                          of.at.stage, of.at.replica, i)) == c;
+    workers.push_back(std::move(worker));
+  }
+}
+
+void StepRun::begin(Phase phase, std::uint64_t number,
+                    const std::vector<double> &starts,
+                    std::vector<bool> versions, const LineConditions &lines) {
+  step = number;
+  now = 0;
+  order = 0;
+  waits = 0;
+  queue = {};
+  network.clear();
+  entered.clear();
+  received = std::move(versions);
+  startTimes = starts;
+  endTimes.assign(workers.size(), 0);
+  undone = static_cast<std::uint32_t>(workers.size());
+  clearFigures();
+  changes = lines.changes;
+  nextChange = 0;
+  for (std::uint32_t l = 0; l < background.size(); ++l) {
+    network.setCapacity(fold.firstLine() + l, lines.bytesPerSecond[l], 0);
+    if (fold.usesLines() && lines.otherFlows[l] > 0) {
+      background[l][0].perByte = lines.otherFlows[l];
+      network.start(0, background[l], kInfinity, 0);
+    }
+  }
+  for (std::uint32_t w = 0; w < workers.size(); ++w) {
+    Worker &worker = workers[w];
+    worker.engine->begin(phase, step);
+    worker.states.fill(State::Idle);
+    worker.idleSince = starts[w];
+    worker.calls = 0;
+    worker.meetings.clear();
+    worker.completesCall = worker.done = worker.begun = false;
+    schedule(starts[w], kBegin, w);
+  }
+}
+
+void StepRun::schedule(double time, std::uint32_t kind, std::uint32_t flow,
+                       std::uint32_t version) {
+  queue.push({time, order++, kind, flow, version});
+}
+
+double StepRun::nextTime() const {
+  double time = queue.empty() ? kInfinity : queue.top().time;
+  if (nextChange < changes.size())
+    time = std::min(time, changes[nextChange].time);
+  return time;
+}
+
+void StepRun::advance() {
+  if (nextChange < changes.size() &&
+      (queue.empty() || changes[nextChange].time <= queue.top().time)) {
+    const LineConditions::Change &change = changes[nextChange++];
+    now = std::max(now, change.time);
+    network.setCapacity(fold.firstLine() + change.direction,
+                        change.bytesPerSecond, now);
+    return;
+  }
+  Event event = queue.top();
+  queue.pop();
+  now = event.time;
+  if (event.kind == kFlow) {
+    if (network.wake(event.flow, event.version, now))
+      flowDone(event.flow);
+    return;
+  }
+  ++eventCount;
+  if (event.kind == kBegin) {
+    workers[event.flow].begun = true;
+    poll(event.flow, {});
+    finishIfDone(event.flow, {});
+    return;
+  }
+  // A call, or several, have run.
+  std::uint32_t w = event.kind / 8;
+  Worker &worker = workers[w];
+  worker.states[LANE_COMPUTE] = State::Idle;
+  if (worker.completesCall)
+    complete(w, LANE_COMPUTE, {});
+  else {
+    poll(w, {});
+    finishIfDone(w, {});
+  }
+}
+
+/// Starts whatever may start on the lanes that do nothing.
+void StepRun::poll(std::uint32_t w, const Cause &cause) {
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (Lane lane : workers[w].lanes)
+      if (workers[w].states[lane] == State::Idle)
+        moved |= pollLane(w, lane, cause);
+  }
+}
+
+/// True when something was completed at once, so that other lanes may go on.
+bool StepRun::pollLane(std::uint32_t w, Lane lane, const Cause &cause) {
+  Worker &worker = workers[w];
+  bool signalled = false;
+  for (;;) {
+    Engine::Next next = worker.engine->next(lane);
+    if (next.state != Engine::Next::Ready)
+      return signalled;
+    const Instruction &instruction = *next.instruction;
+    switch (instruction.action_case()) {
+    case Instruction::kCall:
+      compute(w, next.instruction, cause);
+      return true; // what it went past may have signalled
+    case Instruction::kSend:
+    case Instruction::kReceive:
+      post(w, lane, next);
+      return signalled;
+    case Instruction::kCollective:
+      worker.states[lane] = State::Posted;
+      enter(w, instruction);
+      return signalled;
+    case Instruction::kPush:
+      // An island's ranks all push before its next version can come.
+      received[instruction.push().fragment()] = false;
+      if (onPush)
+        onPush(instruction.push().fragment(), w, now);
+      break;
+    case Instruction::kApply:
+      if (!received[instruction.apply().fragment()]) {
+        worker.states[lane] = State::Waiting;
+        worker.waitingSince = now;
+        ++waits;
+        return signalled;
+      }
+      break;
+    default: // loads and stamps take no time
+      break;
+    }
+    signalled |= instruction.signals_size() > 0;
+    worker.engine->complete(lane);
+  }
+}
+
+double StepRun::secondsOf(Worker &worker, std::uint32_t w,
+                          std::uint32_t segment) {
+  double seconds = (*worker.seconds)[segment] * fold.classes()[w].slowdown;
+  if (options.jitter > 0) {
+    double z = slowestNormal(
+        drawUniform(options.seed, {island, fold.classes()[w].rank, step,
+                                   worker.calls}),
+        worker.alike);
+    seconds *= std::max(0.0, 1 + options.jitter * z);
+  }
+  ++worker.calls;
+  return seconds;
+}
+
+/// Adds what the compute lane was idle for to what it was idle for. One
+/// collective waits for another of its lane; a transfer waits for none.
+void StepRun::idle(Worker &worker, std::uint32_t w, const Cause &cause) {
+  auto &exposed = counted.exposed[w];
+  auto until = [&](const Cause &of, double end) {
+    double begun = std::clamp(of.begun, worker.idleSince, end);
+    exposed[static_cast<std::size_t>(Exposure::Waiting)] +=
+        begun - worker.idleSince;
+    exposed[static_cast<std::size_t>(of.kind)] += end - begun;
+    worker.idleSince = end;
+  };
+  if (cause.kind != Exposure::Pipeline)
+    for (const auto &[meeting, end] : worker.meetings)
+      if (end > worker.idleSince)
+        until(meeting, end);
+  worker.meetings.clear();
+  until(cause, now);
+}
+
+/// Runs the call and those behind it that need nothing more than what is there,
+/// up to the first that signals.
+void StepRun::compute(std::uint32_t w, const Instruction *instruction,
+                      const Cause &cause) {
+  Worker &worker = workers[w];
+  idle(worker, w, cause);
+  worker.states[LANE_COMPUTE] = State::Busy;
+  worker.completesCall = false;
+  double end = now;
+  for (;;) {
+    if (instruction->has_call()) {
+      double seconds = secondsOf(worker, w, instruction->call().segment());
+      if (trace && seconds > 0)
+        trace->slice(island + 1, laneThread(w, LANE_COMPUTE),
+                     plan.segments(
+                             static_cast<int>(instruction->call().segment()))
+                         .name(),
+                     traceBase + end, traceBase + end + seconds);
+      end += seconds;
+    }
+    ++eventCount;
+    if (instruction->signals_size() > 0) {
+      worker.completesCall = true;
+      break;
+    }
+    worker.engine->complete(LANE_COMPUTE);
+    Engine::Next next = worker.engine->next(LANE_COMPUTE);
+    if (next.state != Engine::Next::Ready)
+      break;
+    instruction = next.instruction;
+  }
+  counted.busy[w] += end - now;
+  worker.idleSince = end;
+  schedule(end, w * 8 + LANE_COMPUTE);
+}
+
+/// One side of a transfer is there; starts it when both are.
+void StepRun::post(std::uint32_t w, Lane lane, const Engine::Next &next) {
+  const Instruction &instruction = *next.instruction;
+  const Transfer &transfer =
+      instruction.has_send() ? instruction.send() : instruction.receive();
+  Worker &worker = workers[w];
+  const RankCoordinates &at = fold.classes()[w].at;
+  const IslandLayout &layout = fold.layout();
+  Post &own = worker.posts[lane];
+  own.local = static_cast<std::uint64_t>(
+      evaluate(transfer.microbatch(), next.variables));
+  own.peerRank = layout.peer(at, transfer, own.local);
+  own.peer = fold.classOf(own.peerRank);
+  own.peerLocal =
+      layout.deal(transfer.stage())
+          .place(layout.deal(at.stage).microbatch(at.replica, own.local))
+          .local;
+  worker.states[lane] = State::Posted;
+
+  Lane otherLane = counterpart(lane);
+  Worker &peer = workers[own.peer];
+  const Post &other = peer.posts[otherLane];
+  if (peer.states[otherLane] != State::Posted || other.peer != w ||
+      other.local != own.peerLocal || other.peerLocal != own.local)
+    return;
+  worker.states[lane] = peer.states[otherLane] = State::Busy;
+  bool sends = instruction.has_send();
+  Moving moving;
+  moving.from = sends ? w : own.peer;
+  moving.fromLane = sends ? lane : otherLane;
+  moving.to = sends ? own.peer : w;
+  moving.toLane = sends ? otherLane : lane;
+  moving.instruction = &instruction;
+  moving.begun = now;
+  const TransferPath &path = fold.path(
+      moving.from, sends ? own.peerRank : other.peerRank);
+  startFlow(path.path, static_cast<double>(transfer.bytes()), path.latency,
+            moving);
+}
+
+void StepRun::enter(std::uint32_t w, const Instruction &instruction) {
+  const GroupClass &group = fold.group(w, instruction.collective());
+  std::vector<std::uint32_t> &in = entered[&group];
+  in.push_back(w);
+  if (in.size() < group.members.size())
+    return;
+  in.clear();
+  for (std::uint32_t member : group.members)
+    workers[member].states[LANE_COLLECTIVE] = State::Busy;
+  startCollective(group, instruction);
+}
+
+void StepRun::startCollective(const GroupClass &group,
+                              const Instruction &instruction) {
+  const Collective &collective = instruction.collective();
+  Moving moving;
+  moving.group = &group;
+  moving.instruction = &instruction;
+  moving.begun = now;
+  if (group.ranks < 2) {
+    startFlow(group.intra, 0, 0, moving);
+    return;
+  }
+  Rings rings =
+      ringsOf(collective.kind(),
+              static_cast<double>(collective.elements()) *
+                  elementBytesOf(collective.dtype()),
+              group);
+  double intra = rings.intraSteps * group.intraLatency;
+  double inter = rings.interSteps * group.interLatency;
+  if (group.inter.empty()) {
+    startFlow(group.intra, rings.intraBytes, intra, moving);
+  } else if (group.intra.empty()) {
+    startFlow(group.inter, rings.interBytes, inter, moving);
+  } else {
+    moving.interBytes = rings.interBytes;
+    moving.interLatency = inter;
+    startFlow(group.intra, rings.intraBytes, intra, moving);
+  }
+}
+
+void StepRun::startFlow(const Path &path, double bytes, double latency,
+                        const Moving &what) {
+  for (const Usage &usage : path)
+    if (usage.resource >= fold.firstLine())
+      counted.lineBytes[usage.resource - fold.firstLine()] +=
+          bytes * usage.perByte;
+  std::uint32_t flow = network.start(now, path, bytes, latency);
+  if (flow >= moving.size())
+    moving.resize(flow + 1);
+  moving[flow] = what;
+}
+
+void StepRun::flowDone(std::uint32_t flow) {
+  ++eventCount;
+  Moving what = moving[flow];
+  if (what.interBytes >= 0) {
+    double bytes = what.interBytes, latency = what.interLatency;
+    what.interBytes = -1;
+    startFlow(what.group->inter, bytes, latency, what);
+    return;
+  }
+  if (trace)
+    traceFlow(what);
+  if (what.group) {
+    Cause cause{exposureOf(what.instruction->collective()), what.begun};
+    for (std::uint32_t member : what.group->members) {
+      if (workers[member].states[LANE_COMPUTE] == State::Idle)
+        workers[member].meetings.push_back({cause, now});
+      complete(member, LANE_COLLECTIVE, cause);
+    }
+    return;
+  }
+  Cause cause{Exposure::Pipeline, what.begun};
+  complete(what.from, what.fromLane, cause);
+  complete(what.to, what.toLane, cause);
+}
+
+void StepRun::complete(std::uint32_t w, Lane lane, const Cause &cause) {
+  Worker &worker = workers[w];
+  worker.states[lane] = State::Idle;
+  worker.completesCall &= lane != LANE_COMPUTE;
+  bool signals = worker.engine->next(lane).instruction->signals_size() > 0;
+  worker.engine->complete(lane);
+  if (signals || pollLane(w, lane, cause))
+    poll(w, cause);
+  finishIfDone(w, cause);
+}
+
+void StepRun::finishIfDone(std::uint32_t w, const Cause &cause) {
+  Worker &worker = workers[w];
+  if (worker.done || !worker.begun || !worker.engine->done())
+    return;
+  for (Lane lane : worker.lanes)
+    if (worker.states[lane] != State::Idle)
+      return;
+  idle(worker, w, cause);
+  worker.done = true;
+  endTimes[w] = now;
+  --undone;
+}
+
+std::vector<std::uint32_t> StepRun::waitedFor() const {
+  std::vector<std::uint32_t> fragments;
+  for (const Worker &worker : workers)
+    if (worker.states[LANE_EXCHANGE] == State::Waiting) {
+      std::uint32_t fragment = worker.engine->next(LANE_EXCHANGE)
+                                   .instruction->apply()
+                                   .fragment();
+      if (std::find(fragments.begin(), fragments.end(), fragment) ==
+          fragments.end())
+        fragments.push_back(fragment);
+    }
+  return fragments;
+}
+
+double StepRun::firstWait() const {
+  double first = kInfinity;
+  for (const Worker &worker : workers)
+    if (worker.states[LANE_EXCHANGE] == State::Waiting)
+      first = std::min(first, worker.waitingSince);
+  return first;
+}
+
+void StepRun::clearFigures() {
+  counted.busy.assign(workers.size(), 0);
+  counted.exposed.assign(workers.size(), {});
+  counted.lineBytes.assign(background.size(), 0);
+}
+
+void StepRun::rebase(double time) {
+  now -= time;
+  for (std::uint32_t w = 0; w < workers.size(); ++w) {
+    workers[w].idleSince -= time;
+    workers[w].waitingSince -= time;
+    for (auto &[meeting, end] : workers[w].meetings) {
+      meeting.begun -= time;
+      end -= time;
+    }
+    endTimes[w] -= time;
+  }
+  for (LineConditions::Change &change : changes)
+    change.time -= time;
+  traceBase += time;
+}
+
+void StepRun::receive(std::uint32_t fragment, double time) {
+  now = std::max(now, time);
+  received[fragment] = true;
+  for (std::uint32_t w = 0; w < workers.size(); ++w) {
+    Worker &worker = workers[w];
+    if (worker.states[LANE_EXCHANGE] != State::Waiting ||
+        worker.engine->next(LANE_EXCHANGE).instruction->apply().fragment() !=
+            fragment)
+      continue;
+    --waits;
+    if (trace)
+      trace->slice(island + 1, laneThread(w, LANE_EXCHANGE),
+                   "wait for fragment " + std::to_string(fragment),
+                   traceBase + worker.waitingSince - traceGap, traceBase + now);
+    complete(w, LANE_EXCHANGE, {Exposure::Exchange, worker.waitingSince});
+  }
+}
+
+void StepRun::traceFlow(const Moving &what) {
+  double start = traceBase + what.begun, end = traceBase + now;
+  if (what.group) {
+    static constexpr const char *kinds[] = {"?", "all-reduce",
+                                            "reduce-scatter", "all-gather",
+                                            "all-to-all"};
+    const Collective &collective = what.instruction->collective();
+    for (std::uint32_t member : what.group->members)
+      trace->slice(island + 1, laneThread(member, LANE_COLLECTIVE),
+                   std::string(kinds[collective.kind()]) + ", " +
+                       name(exposureOf(collective)),
+                   start, end);
+    return;
+  }
+  const Transfer &transfer = what.instruction->has_send()
+                                 ? what.instruction->send()
+                                 : what.instruction->receive();
+  std::string text = std::to_string(transfer.bytes()) + " bytes";
+  trace->slice(island + 1, laneThread(what.from, what.fromLane), text, start,
+               end);
+  trace->slice(island + 1, laneThread(what.to, what.toLane), text, start, end);
+  trace->arrow(island + 1, laneThread(what.from, what.fromLane), start,
+               island + 1, laneThread(what.to, what.toLane), end);
+}
+
+} // namespace tombolo::runtime::sim

@@ -1,0 +1,303 @@
+//===- RoundsTest.cpp - who is in a round, and who comes late -------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Outer.h"
+
+#include <cmath>
+
+using namespace tombolo::runtime;
+using namespace tombolo::runtime::test;
+
+namespace {
+
+const std::vector<TensorSlice> kAll = {{"b", {{0, 4, 1, 4}}},
+                                       {"w", {{0, 12, 1, 12}}}};
+const std::vector<float> kOnes(16, 1.0f);
+
+OuterConfig configOf(std::uint32_t islands, std::uint32_t quorum) {
+  OuterConfig config;
+  config.islands = islands;
+  config.quorum = quorum;
+  config.deadlineSeconds = 10;
+  config.livenessSeconds = 4;
+  config.startSeconds = 100;
+  config.tensors = {{"w", 12, 0}, {"b", 4, 0}};
+  return config;
+}
+
+PushPart deltaPart(std::uint32_t island, std::uint64_t round) {
+  PushPart part;
+  part.island = island;
+  part.round = part.baseVersion = round;
+  part.tokens = 100;
+  part.innerSteps = 5;
+  part.step = 5 * (round + 1);
+  part.slices = kAll;
+  return part;
+}
+
+class Rounds : public testing::Test {
+protected:
+  void begin(std::uint32_t islands, std::uint32_t quorum) {
+    state = std::make_unique<OuterState>(configOf(islands, quorum));
+    PushPart part;
+    part.content = PushContent::StartParameters;
+    part.slices = kAll;
+    pushNow(*state, part, std::vector<float>(16), now);
+    for (std::uint32_t i = 0; i < islands; ++i)
+      state->heard(i, 0, false, now);
+  }
+  Outcome push(std::uint32_t island, std::uint64_t round, float value = 1) {
+    return pushNow(*state, deltaPart(island, round),
+                   std::vector<float>(16, value), now)
+        .outcome;
+  }
+  /// Lets time pass; `alive` islands are heard of.
+  void pass(double seconds, std::vector<std::uint32_t> alive) {
+    for (double end = now + seconds; now < end;) {
+      now = std::min(end, now + 0.5);
+      for (std::uint32_t island : alive)
+        state->heard(island, incarnation, false, now);
+      for (auto &closing : state->tick(now))
+        events.push_back(publishNow(*state, *closing));
+    }
+  }
+  std::uint64_t version() const { return state->current(0)->number; }
+
+  std::unique_ptr<OuterState> state;
+  double now = 0;
+  std::uint64_t incarnation = 0;
+  std::vector<OuterEvent> events;
+};
+
+using Members = std::vector<std::uint32_t>;
+
+/// All live islands have committed: the round closes at once.
+TEST_F(Rounds, DoNotWaitForALostIsland) {
+  begin(3, 1);
+  pass(5, {0, 1}); // island 2 is silent for longer than 4 s
+  EXPECT_FALSE(state->isLive(2, now));
+  push(0, 0);
+  EXPECT_EQ(version(), 0u);
+  push(1, 0);
+  EXPECT_EQ(version(), 1u);
+}
+
+/// An island that dies while the others wait for it is dropped when it has been
+/// silent for long enough.
+TEST_F(Rounds, DropAnIslandThatDies) {
+  begin(2, 1);
+  push(0, 0);
+  pass(3.9, {0});
+  EXPECT_EQ(version(), 0u);
+  pass(1, {0});
+  EXPECT_EQ(version(), 1u);
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].members, Members{0});
+}
+
+/// A slow island holds the others for deadline_seconds after the first commit.
+TEST_F(Rounds, CloseAtTheDeadlineWithoutASlowIsland) {
+  begin(3, 2);
+  push(1, 0);
+  pass(20, {0, 1, 2}); // one of two that the quorum asks for
+  EXPECT_EQ(version(), 0u);
+  push(2, 0);
+  pass(0.5, {0, 1, 2}); // the deadline has passed already
+  EXPECT_EQ(version(), 1u);
+  push(1, 1);
+  push(2, 1);
+  pass(9, {0, 1, 2});
+  EXPECT_EQ(version(), 1u);
+  pass(1.5, {0, 1, 2});
+  EXPECT_EQ(version(), 2u);
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].members, (Members{1, 2}));
+}
+
+/// Without a quorum a round stays open, however long.
+TEST_F(Rounds, StayOpenWithoutAQuorum) {
+  begin(2, 2);
+  push(0, 0);
+  pass(1000, {0});
+  EXPECT_EQ(version(), 0u);
+  push(1, 0);
+  EXPECT_EQ(version(), 1u);
+}
+
+/// A late island learns of it, all of its ranks go on from the same version
+/// even when another one has been published meanwhile, and its next push
+/// counts.
+TEST_F(Rounds, ALateIslandGoesOnFromOneVersion) {
+  begin(2, 1);
+  push(0, 0);
+  pass(11, {0, 1});
+  push(0, 1);
+  pass(11, {0, 1});
+  ASSERT_EQ(version(), 2u);
+  EXPECT_EQ(push(1, 0), Outcome::ClosedRound);
+  Receipt first = state->receipt(0, 1, 0, 5);
+  EXPECT_EQ(first.kind, Receipt::Kind::Late);
+  EXPECT_EQ(first.version, 2u);
+  push(0, 2);
+  pass(11, {0, 1});
+  ASSERT_EQ(version(), 3u);
+  Receipt second = state->receipt(0, 1, 0, 5);
+  EXPECT_EQ(second.version, 2u);
+  EXPECT_NE(state->version(0, 2), nullptr);
+  EXPECT_EQ(push(1, 2), Outcome::ClosedRound);
+  EXPECT_EQ(state->receipt(0, 1, 2, 15).version, 3u);
+  EXPECT_EQ(state->version(0, 2), nullptr); // nobody needs it any more
+  EXPECT_EQ(push(1, 3), Outcome::Accepted);
+  push(0, 3);
+  EXPECT_EQ(state->receipt(0, 1, 3, 20).kind, Receipt::Kind::Member);
+}
+
+/// A part of a push that came in time does not make its island a member.
+TEST_F(Rounds, APushInPartsIsAllOrNothing) {
+  begin(2, 1);
+  PushPart half = deltaPart(1, 0);
+  half.slices = {kAll[0]};
+  pushNow(*state, half, std::vector<float>(4, 1e3f), now);
+  push(0, 0);
+  pass(11, {0, 1});
+  ASSERT_EQ(version(), 1u);
+  EXPECT_EQ(state->receipt(0, 1, 0, 5).kind, Receipt::Kind::Late);
+  half.slices = {kAll[1]};
+  half.rank = 1;
+  EXPECT_EQ(pushNow(*state, half, std::vector<float>(12, 1e3f), now).outcome,
+            Outcome::ClosedRound);
+  EXPECT_LT(std::fabs(state->current(0)->parameters[0]), 10);
+}
+
+/// What is not finite is refused for good, for all ranks of the island, and
+/// holds nobody up; the island's next push counts again.
+TEST_F(Rounds, ForgetAPushThatIsNotFinite) {
+  begin(2, 1);
+  PushPart half = deltaPart(1, 0);
+  half.slices = {kAll[0]};
+  pushNow(*state, half, std::vector<float>(4, 1), now);
+  PushPart other = half;
+  other.rank = 1;
+  other.slices = {kAll[1]};
+  Pushed refused = pushNow(*state, other, std::vector<float>(12, NAN), now);
+  EXPECT_EQ(refused.outcome, Outcome::NotFinite);
+  EXPECT_TRUE(refused.discarded);
+  EXPECT_EQ(pushNow(*state, half, std::vector<float>(4, 1), now).outcome,
+            Outcome::NotFinite);
+  EXPECT_EQ(state->receipt(0, 1, 0, 5).kind, Receipt::Kind::Discarded);
+  EXPECT_EQ(state->receipt(0, 1, 0, 5).version, 0u);
+  push(0, 0);
+  EXPECT_EQ(version(), 1u); // without waiting
+  EXPECT_EQ(push(1, 1), Outcome::Accepted);
+  EXPECT_EQ(push(0, 1), Outcome::Accepted);
+  EXPECT_EQ(version(), 2u);
+}
+
+/// Also where no other island would close the round.
+TEST_F(Rounds, ALoneIslandMayPushAgainAfterARefusal) {
+  begin(1, 1);
+  EXPECT_EQ(push(0, 0, 1e7f), Outcome::NotFinite);
+  EXPECT_EQ(push(0, 0), Outcome::NotFinite); // the same push
+  EXPECT_EQ(state->receipt(0, 0, 0, 5).kind, Receipt::Kind::Discarded);
+  PushPart next = deltaPart(0, 0);
+  next.step = 10;
+  EXPECT_EQ(pushNow(*state, next, kOnes, now).outcome, Outcome::Accepted);
+  EXPECT_EQ(version(), 1u);
+}
+
+/// An island that comes back gets one version for all of its ranks, and what
+/// its old ranks had pushed in part goes.
+TEST_F(Rounds, AnIslandThatComesBackJoins) {
+  begin(2, 1);
+  PushPart half = deltaPart(1, 0);
+  half.slices = {kAll[0]};
+  pushNow(*state, half, std::vector<float>(4, 1), now);
+  push(0, 0);
+  pass(5, {0});
+  ASSERT_EQ(version(), 1u);
+  state->heard(1, 1, false, now);
+  EXPECT_EQ(state->join(0, 1, 1), 1u);
+  push(0, 1);
+  pass(11, {0});
+  ASSERT_EQ(version(), 2u);
+  EXPECT_EQ(state->join(0, 1, 1), 1u); // another rank of it
+  EXPECT_FALSE(state->join(0, 1, 0));  // an old rank
+  EXPECT_NE(state->version(0, 1), nullptr);
+  PushPart late = deltaPart(1, 1);
+  late.incarnation = 1;
+  EXPECT_EQ(pushNow(*state, late, kOnes, now).outcome, Outcome::ClosedRound);
+}
+
+/// Who has done all of its steps is not waited for; the run is finished when
+/// nobody trains and nothing is open.
+TEST_F(Rounds, EndWhenAllHaveLeft) {
+  begin(2, 1);
+  push(0, 0);
+  state->heard(0, 0, /*left=*/true, now);
+  state->heard(0, 0, /*left=*/false, now); // late news
+  EXPECT_FALSE(state->isFinished(now));
+  push(1, 0);
+  push(1, 1);
+  EXPECT_EQ(version(), 2u);
+  EXPECT_FALSE(state->isFinished(now));
+  state->heard(1, 0, true, now);
+  EXPECT_TRUE(state->isFinished(now));
+  state->heard(1, 1, false, now); // started again
+  EXPECT_FALSE(state->isFinished(now));
+}
+
+/// When the server itself has slept, no island is taken for lost.
+TEST_F(Rounds, AServerThatSleptBlamesNobody) {
+  begin(2, 1);
+  pass(1, {0, 1});
+  push(0, 0);
+  now += 60;
+  EXPECT_TRUE(state->tick(now).empty() || now > 10);
+  EXPECT_TRUE(state->isLive(1, now));
+}
+
+/// The state is the start minus the sum of what was published, to the bit,
+/// for whoever follows it update by update.
+TEST_F(Rounds, UpdatesLeadToEachVersion) {
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    std::mt19937 random(seed);
+    OuterConfig config = randomConfig(random);
+    OuterState server(config);
+    Tensors first = randomTensors(config, random, 1);
+    pushStart(server, config, first, nullptr, 0, random);
+    std::vector<float> followed = server.current(0)->parameters;
+    std::vector<OuterTensor> sorted = config.tensors;
+    std::sort(sorted.begin(), sorted.end(),
+              [](const auto &a, const auto &b) { return a.name < b.name; });
+    for (std::uint64_t round = 0; round < 6; ++round) {
+      for (std::uint32_t i = 0; i < config.islands; ++i)
+        for (const RankPart &part :
+             cut(randomPush(config, i, round, random), config, 2, random))
+          pushNow(server, part.part, part.data, 0);
+      ASSERT_EQ(server.current(0)->number, round + 1);
+      std::span<const std::byte> data = server.update(0, round + 1)->data;
+      float *at = followed.data();
+      for (const OuterTensor &tensor : sorted) {
+        std::uint64_t bytes = encodedBytes(config.compression, tensor.elements);
+        std::vector<float> q(tensor.elements);
+        decode(config.compression, data.first(bytes), q);
+        data = data.subspan(bytes);
+        for (float x : q)
+          *at = *at - x, ++at;
+      }
+      ASSERT_EQ(std::memcmp(followed.data(),
+                            server.current(0)->parameters.data(),
+                            4 * followed.size()),
+                0);
+    }
+    EXPECT_EQ(server.update(0, 1), nullptr); // only the newest are kept
+  }
+}
+
+} // namespace

@@ -1,0 +1,205 @@
+//===- SimulateTest.cpp - times that are known in closed form-----------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Expect.h"
+#include "PipelinePlan.h"
+
+#include "tombolo/runtime/sim/Simulate.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+using namespace tombolo::runtime;
+using namespace tombolo::runtime::sim;
+using namespace tombolo::runtime::test;
+
+namespace {
+
+SimResult simulated(const PipelineModel &model, std::uint64_t steps = 1) {
+  SimOptions options;
+  options.steps = steps;
+  return simulate(pipelinePlan(model), options);
+}
+
+// Narayanan et al. 2021, section 2.2: (m + p - 1) (f + b), of which each rank
+// idles (p - 1) (f + b).
+TEST(Simulate, OneFOneBBubble) {
+  for (std::uint32_t stages : {1, 2, 4, 7})
+    for (std::uint64_t microbatches : {1, 2, 8, 32}) {
+      PipelineModel model;
+      model.stages = stages;
+      model.microbatches = microbatches;
+      model.chipsPerNode = 8;
+      SimResult result = simulated(model);
+      double m = static_cast<double>(microbatches), p = stages;
+      // The sums of losses are two elements over rings of 1e9 bytes/s.
+      EXPECT_NEAR(result.seconds, (m + p - 1) * 3, 1e-6);
+      EXPECT_NEAR(result.bubbleFraction, (p - 1) / (m + p - 1), 1e-6);
+    }
+}
+
+// A ring of n ranks inside a node takes 2 (n - 1) steps of latency + B / n
+// (Thakur et al. 2005); in this plan a ring of gradients, then one of two
+// elements.
+TEST(Simulate, RingAllReduce) {
+  PipelineModel model;
+  model.replicas = 4;
+  model.microbatches = 4;
+  model.gradientElements = 1000000;
+  model.intraLatency = 1e-3;
+  SimResult result = simulated(model);
+  double bytes = 4e6, n = 4;
+  double ring = 2 * (n - 1) * (1e-3 + bytes / n / 1e9);
+  double small = 2 * (n - 1) * (1e-3 + 8 / n / 1e9);
+  EXPECT_NEAR(result.seconds, 3 + ring + small, 1e-9);
+  ASSERT_EQ(result.islands[0].classes.size(), 1u);
+  const ClassResult &one = result.islands[0].classes[0];
+  EXPECT_EQ(one.ranks, 4u);
+  EXPECT_NEAR(one.exposedSeconds[static_cast<std::size_t>(
+                  Exposure::DataParallel)],
+              ring, 1e-9);
+}
+
+// Rings inside nodes, and between them side by side, each with its part and its
+// own card.
+TEST(Simulate, RingsOverNodes) {
+  PipelineModel model;
+  model.replicas = 32;
+  model.microbatches = 32;
+  model.nodes = 4;
+  model.gradientElements = 1 << 20;
+  model.intraLatency = 1e-4;
+  model.interLatency = 1e-3;
+  auto seconds = [&](double bytes) {
+    double k = 8, a = 4;
+    return 2 * (k - 1) * (1e-4 + bytes / k / 1e9) +
+           2 * (a - 1) * (1e-3 + bytes / k / a / 1e8);
+  };
+  EXPECT_NEAR(simulated(model).seconds,
+              3 + seconds(4 << 20) + seconds(8), 1e-9);
+  // Two chips to a card: half of it for each.
+  model.cardsPerNode = 4;
+  double slower = simulated(model).seconds;
+  EXPECT_NEAR(slower,
+              3 + seconds(4 << 20) + seconds(8) +
+                  2 * 3 * ((4 << 20) + 8) / 8.0 / 4 / 1e8,
+              1e-9);
+}
+
+// Replicas that send over one line at once share it.
+TEST(Simulate, TransferOverASharedLine) {
+  for (std::uint64_t replicas : {1, 3, 8}) {
+    PipelineModel model;
+    model.stages = 2;
+    model.stagesOnSites = true;
+    model.replicas = replicas;
+    model.microbatches = replicas;
+    model.boundaryBytes = 1000000;
+    model.interRate = 1e12;
+    SimResult result = simulated(model);
+    double flows = static_cast<double>(replicas);
+    double transfer = 0.01 + flows * 1e6 / 1e6;
+    // The sum of losses crosses the line too: 2 n steps of 8 / n bytes between
+    // the sites, over the n replicas side by side.
+    EXPECT_NEAR(result.seconds, 6 + 2 * transfer, 0.25);
+    EXPECT_GT(result.seconds, 6 + 2 * transfer);
+    ASSERT_EQ(result.lines.size(), 2u);
+    EXPECT_NEAR(result.lines[0].bytes, flows * 1e6, 200);
+  }
+}
+
+TEST(Simulate, TensorParallelCollectives) {
+  PipelineModel model;
+  model.tensorParallel = 4;
+  model.tensorElements = 250000;
+  model.microbatches = 3;
+  SimResult result = simulated(model);
+  double ring = 2 * 3 * (1e6 / 4 / 1e9);
+  EXPECT_NEAR(result.seconds, 3 * 3 + 6 * ring, 1e-6);
+}
+
+// Push, one pass of the server, pull; the round trip once.
+TEST(Simulate, OuterExchange) {
+  PipelineModel model;
+  model.islands = 2;
+  model.innerSteps = 4;
+  model.parameters = 250000; // 1e6 bytes
+  SimResult result = simulated(model, 8);
+  double exchange = 2 * (1e6 / 1e6 + 0.01) + 1e6 / 2e9;
+  EXPECT_NEAR(result.seconds, 8 * 12 + 2 * exchange, 1e-3);
+  // The island at the server has its first version half a round trip earlier,
+  // and then waits for the other's next push.
+  double half = 1e6 / 1e6 + 0.01 + 2 * 1e6 / 2e9;
+  EXPECT_NEAR(result.exchangeSeconds, (3 * exchange + half) / 4, 1e-3);
+  EXPECT_NEAR(result.wanBytesPerRound, 2e6, 1);
+  EXPECT_EQ(result.islands[1].rounds, 2u);
+}
+
+// What fits into the steps of the overlap costs nothing.
+TEST(Simulate, OverlappedExchange) {
+  PipelineModel model;
+  model.islands = 2;
+  model.innerSteps = 4;
+  model.overlapSteps = 2;
+  model.parameters = 2500000; // 10 s each way, steps of 12 s
+  EXPECT_NEAR(simulated(model, 16).seconds, 16 * 12, 1e-3);
+  model.parameters = 7500000; // 30 s each way
+  SimResult late = simulated(model, 16);
+  EXPECT_GT(late.seconds, 16 * 12 + 3 * (60 - 24));
+  EXPECT_LT(late.seconds, 16 * 12 + 4 * (60.2 - 24));
+}
+
+TEST(Simulate, StragglersHoldUpTheirStage) {
+  PipelineModel model;
+  model.replicas = 4;
+  model.microbatches = 8;
+  SimOptions options;
+  options.stragglers.push_back(parseStraggler("site0/pool:2=1.5"));
+  SimResult result = simulate(pipelinePlan(model), options);
+  EXPECT_NEAR(result.seconds, 2 * 3 * 1.5, 1e-6);
+  EXPECT_EQ(result.islands[0].classes.size(), 2u);
+}
+
+TEST(Simulate, JitterDependsOnTheSeed) {
+  PipelineModel model;
+  model.stages = 2;
+  model.replicas = 4;
+  model.microbatches = 32;
+  SimOptions options;
+  options.jitter = 0.05;
+  options.steps = 3;
+  Plan plan = pipelinePlan(model);
+  double first = simulate(plan, options).seconds;
+  EXPECT_EQ(first, simulate(plan, options).seconds);
+  options.seed = 1;
+  EXPECT_NE(first, simulate(plan, options).seconds);
+  // The slowest replica decides.
+  EXPECT_GT(first, 3 * 27.0);
+  EXPECT_LT(first, 3 * 27.0 * 1.2);
+}
+
+TEST(Simulate, NamesWhoWaitsForWhom) {
+  PipelineModel model;
+  model.stages = 2;
+  Plan plan = pipelinePlan(model);
+  // The first stage does not send before a gradient has come.
+  for (Instruction &i : *plan.mutable_programs(0)->mutable_step())
+    if (i.has_send())
+      wait(i, 1, constant(1));
+  expectError([&] { simulate(plan, {}); }, "deadlock: rank 0 (stage 0) lane");
+  expectError([&] { simulate(plan, {}); }, "and so round");
+}
+
+TEST(Simulate, WantsATopology) {
+  Plan plan = pipelinePlan({});
+  plan.clear_topology();
+  expectError([&] { simulate(plan, {}); }, "the plan has no topology");
+}
+
+} // namespace

@@ -1,0 +1,349 @@
+//===- ExactSearchTest.cpp - the search against trying everything ---------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+//
+// Trying everything shares nothing with the search but the cost model: it lists
+// all strategies of a small problem and takes the fastest that fits.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Fixtures.h"
+#include "tombolo/Planning/Search.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <numeric>
+
+using namespace tombolo::planning;
+using namespace tombolo::planning::test;
+
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+class Random {
+public:
+  explicit Random(uint32_t seed) : engine(seed) {}
+  uint64_t operator()(uint64_t low, uint64_t high) {
+    return low + engine() % (high - low + 1);
+  }
+
+private:
+  std::mt19937 engine;
+};
+
+/// A few chips at one or two sites, a few blocks, memory tight or loose.
+Problem randomProblem(Random &pick) {
+  Problem problem;
+  Topology &topology = problem.topology;
+  bool tight = pick(0, 1);
+  for (int c = 0; c < 2; ++c) {
+    topology.chips.push_back(
+        chip("c" + std::to_string(c), static_cast<double>(pick(1, 4)),
+             static_cast<double>(tight ? pick(24, 90) : pick(400, 900)) / 1024 /
+                 1024));
+    topology.chips.back().pricePerHour = static_cast<double>(pick(1, 5));
+  }
+  uint64_t chips = pick(0, 7) ? pick(1, 3) : 4;
+  for (size_t s = 0; chips > 0 && s < 2; ++s) {
+    Site &site = topology.sites.emplace_back();
+    site.name = "s" + std::to_string(s);
+    site.fabric = Wire{static_cast<double>(pick(1, 50)),
+                       static_cast<double>(pick(1, 20000))};
+    for (uint64_t p = 0; chips > 0 && p < 2; ++p) {
+      uint64_t own = pick(1, chips);
+      chips -= own;
+      bool wide = own % 2 == 0 && pick(0, 1);
+      site.pools.push_back(pool("p" + std::to_string(p),
+                                "c" + std::to_string(pick(0, 1)),
+                                wide ? own / 2 : own, wide ? 2 : 1));
+      if (pick(0, 2))
+        chips = std::min<uint64_t>(chips, 2);
+    }
+    if (pick(0, 1))
+      break;
+  }
+  if (topology.sites.size() == 2)
+    topology.links = {{"s0", "s1", static_cast<double>(pick(1, 100)) / 10,
+                       static_cast<double>(pick(1, 400)), 0}};
+  for (int k = 0; k < 2; ++k) {
+    BlockKind layer = kind("k", 1e11 * static_cast<double>(pick(1, 20)),
+                           pick(100, 1500), static_cast<double>(pick(0, 3000)),
+                           static_cast<double>(pick(0, 1000)));
+    BlockKind half = layer;
+    half.tensorParallel = 2;
+    for (Work *work :
+         {&half.forward, &half.backwardInput, &half.backwardWeight}) {
+      work->flops.perSample *= 0.55;
+      work->of(Collective::AllReduce) = {1, {0, 1e6}};
+    }
+    half.parameterCount = half.trainableCount = layer.trainableCount / 2;
+    half.parameterBytes = 4 * half.parameterCount;
+    half.savedBytes.perSample /= 2;
+    layer.sharded = {half};
+    problem.model.kinds.push_back(layer);
+  }
+  uint64_t blocks = pick(2, 4);
+  problem.model.runs = {{pick(0, 1), pick(1, blocks - 1)}};
+  problem.model.runs.push_back({pick(0, 1), blocks - problem.model.blocks()});
+  problem.training.globalBatch = pick(1, 6);
+  problem.bounds.unsupported = true;
+  problem.bounds.tiesAcrossStages = true;
+  problem.bounds.innerSteps = pick(1, 8);
+  problem.bounds.overlapSteps = pick(0, 2);
+  return problem;
+}
+
+/// The fastest island on some sites, by listing them.
+class Lister {
+public:
+  Lister(const Problem &problem, std::vector<std::string> sites)
+      : problem(problem), blocks(problem.model.blocks()) {
+    island.sites = sites;
+    for (const std::string &site : sites)
+      for (const Pool &pool : problem.topology.findSite(site)->pools)
+        left[site + "/" + pool.name] = pool.chips();
+  }
+
+  double best(uint64_t batch) {
+    seconds = kInfinity;
+    island.batch = batch;
+    for (uint64_t u = 1; u <= batch; ++u)
+      for (auto [schedule, chunks] : {std::pair(Schedule::OneFOneB, 1),
+                                      {Schedule::GPipe, 1},
+                                      {Schedule::ZeroBubble, 1},
+                                      {Schedule::Interleaved, 2},
+                                      {Schedule::Interleaved, 3},
+                                      {Schedule::Interleaved, 4}}) {
+        if (batch % u != 0)
+          continue;
+        island.microbatch = u;
+        island.schedule = schedule;
+        island.chunks = static_cast<uint64_t>(chunks);
+        list(0);
+      }
+    return seconds;
+  }
+  Island fastest;
+
+private:
+  const Problem &problem;
+  uint64_t blocks;
+  Island island;
+  std::map<std::string, uint64_t> left;
+  double seconds = kInfinity;
+
+  void list(uint64_t from) {
+    if (from == blocks) {
+      if (island.chunks > 1 && island.stages.size() < 2)
+        return;
+      Strategy strategy;
+      strategy.islands = {island};
+      // Chunks ask for more than can be seen stage by stage.
+      if (island.chunks > 1 && !problem.verify(strategy).empty())
+        return;
+      // What costs time without need is not listed twice: the memory is looked
+      // at here, for every number of blocks that run again.
+      IslandPrediction prediction = evaluateIsland(problem, strategy, 0);
+      for (const auto &stage : prediction.stages)
+        for (const GroupPrediction &group : stage)
+          if (group.memory.total() > group.availableBytes)
+            return;
+      if (prediction.stepSeconds < seconds) {
+        seconds = prediction.stepSeconds;
+        fastest = island;
+      }
+      return;
+    }
+    std::vector<std::vector<ReplicaGroup>> all;
+    for (const auto &[name, chips] : left)
+      for (uint64_t k : degreesOf(name))
+        for (uint64_t d = 1; d * k <= chips; ++d) {
+          all.push_back({{name, d, k, 1}});
+          for (const auto &[other, more] : left)
+            for (uint64_t k2 : degreesOf(other))
+              for (uint64_t d2 = 1; other > name && d2 * k2 <= more; ++d2)
+                for (uint64_t share = 1; share <= 4; ++share)
+                  for (uint64_t share2 = 1; share2 <= 4; ++share2)
+                    if (std::gcd(share, share2) == 1)
+                      all.push_back(
+                          {{name, d, k, share}, {other, d2, k2, share2}});
+        }
+    for (const auto &groups : all) {
+      Stage stage;
+      stage.replicas = groups;
+      stage.optimizerSharding = stage.replicaCount() > 1;
+      if (island.batch / island.microbatch % stage.turn() != 0 ||
+          !reaches(groups))
+        continue;
+      for (const ReplicaGroup &group : groups)
+        left[group.pool] -= group.count * group.tensorParallel;
+      for (stage.blocks = island.chunks; from + stage.blocks <= blocks;
+           ++stage.blocks)
+        for (uint64_t again = 0; again <= stage.blocks; ++again) {
+          stage.recompute = again == 0 ? Recompute{}
+                            : again == stage.blocks
+                                ? Recompute{Recompute::Full, 0}
+                                : Recompute{Recompute::Blocks, again};
+          island.stages.push_back(stage);
+          list(from + stage.blocks);
+          island.stages.pop_back();
+        }
+      for (const ReplicaGroup &group : groups)
+        left[group.pool] += group.count * group.tensorParallel;
+    }
+  }
+
+  std::vector<uint64_t> degreesOf(const std::string &name) const {
+    return problem.topology.findPool(name)->chipsPerNode % 2 == 0
+               ? std::vector<uint64_t>{1, 2}
+               : std::vector<uint64_t>{1};
+  }
+
+  /// In these problems all pools are joined if their sites are.
+  bool reaches(const std::vector<ReplicaGroup> &) const { return true; }
+};
+
+/// The fastest step of everything, whatever the server's settings.
+double listAll(const Problem &problem) {
+  uint64_t batch = problem.training.globalBatch;
+  const auto &sites = problem.topology.sites;
+  double best = kInfinity;
+  std::vector<Lister> alone;
+  for (const Site &site : sites) {
+    alone.emplace_back(problem, std::vector<std::string>{site.name});
+    best = std::min(best, alone.back().best(batch));
+  }
+  if (sites.size() < 2)
+    return best;
+  best = std::min(best,
+                  Lister(problem, {sites[0].name, sites[1].name}).best(batch));
+  for (uint64_t share = 1; share < batch; ++share) {
+    if (alone[0].best(share) == kInfinity ||
+        alone[1].best(batch - share) == kInfinity)
+      continue;
+    Strategy strategy;
+    strategy.islands = {alone[0].fastest, alone[1].fastest};
+    for (uint64_t h = 1; h <= *problem.bounds.innerSteps; ++h)
+      for (Compression compression :
+           {Compression::None, Compression::BF16, Compression::Int8})
+        for (uint64_t v = 0; v <= *problem.bounds.overlapSteps && v < h; ++v)
+          for (uint64_t fragments = 1; fragments <= h; fragments *= 2)
+            for (const Site &home : sites) {
+              Server &server = strategy.server.emplace();
+              server.innerSteps = h;
+              server.compression = compression;
+              server.overlapSteps = v;
+              server.fragments = fragments;
+              for (uint64_t f = 0; f < fragments; ++f)
+                server.placement[f] = {home.name, ""};
+              best = std::min(best, evaluate(problem, strategy).stepSeconds);
+            }
+  }
+  return best;
+}
+
+TEST(ExactSearchTest, EqualsEveryStrategyOfSmallProblems) {
+  Random pick(20241128);
+  std::map<std::string, int> seen;
+  for (int round = 0; round < 800; ++round) {
+    Problem problem = randomProblem(pick);
+    ASSERT_TRUE(problem.check().empty()) << "round " << round;
+    double expected = listAll(problem);
+    SearchResult result = search(problem, StrategyPins());
+    if (expected == kInfinity) {
+      EXPECT_TRUE(result.strategies.empty()) << "round " << round;
+      EXPECT_FALSE(result.faults.empty()) << "round " << round;
+      ++seen["infeasible"];
+      continue;
+    }
+    ASSERT_FALSE(result.strategies.empty()) << "round " << round;
+    const Strategy &strategy = result.strategies[0].strategy;
+    double found = result.strategies[0].prediction.stepSeconds;
+    EXPECT_TRUE(problem.verify(strategy).empty()) << "round " << round;
+    EXPECT_TRUE(result.optimal) << "round " << round;
+    EXPECT_GE(found, expected * (1 - 1e-9)) << "round " << round;
+    // The mildest server may take 1 % more.
+    EXPECT_LE(found, expected * (strategy.server ? 1.01 : 1) * (1 + 1e-9))
+        << "round " << round;
+    seen["islands"] += strategy.islands.size() > 1;
+    for (const Island &island : strategy.islands) {
+      seen["sites"] += island.sites.size() > 1;
+      seen["gpipe"] += island.schedule == Schedule::GPipe;
+      seen["zero-bubble"] += island.schedule == Schedule::ZeroBubble;
+      seen["chunks"] += island.chunks > 1;
+      seen["microbatch"] += island.microbatch > 1;
+      for (size_t s = 0; s < island.stages.size(); ++s) {
+        const Stage &stage = island.stages[s];
+        seen["pools side by side"] += stage.replicas.size() > 1;
+        seen["degree"] += stage.replicas[0].tensorParallel > 1;
+        seen["some again"] += stage.recompute.kind == Recompute::Blocks;
+        seen["all again"] += stage.recompute.kind == Recompute::Full;
+        if (s == 0)
+          continue;
+        const Stage &before = island.stages[s - 1];
+        seen["unequal"] += before.replicaCount() != stage.replicaCount();
+        seen["other order"] += before.replicas[0].pool > stage.replicas[0].pool;
+      }
+    }
+    seen["unused"] += !unusedChips(problem.topology, strategy).empty();
+  }
+  // The cases are of all sorts.
+  for (const char *what :
+       {"infeasible", "islands", "microbatch", "degree", "some again",
+        "all again", "unequal", "other order", "unused"})
+    EXPECT_GT(seen[what], 5) << what;
+}
+
+/// Of all settings within 1 % of the fastest the mildest one is taken.
+TEST(ExactSearchTest, TakesTheMildestServer) {
+  Random pick(3);
+  int several = 0;
+  for (int round = 0; round < 3000 && several < 60; ++round) {
+    Problem problem = randomProblem(pick);
+    problem.training.globalBatch = pick(2, 6);
+    SearchResult result = search(problem, StrategyPins());
+    if (result.strategies.empty() || !result.strategies[0].strategy.server)
+      continue;
+    ++several;
+    Strategy strategy = result.strategies[0].strategy;
+    using Setting = std::tuple<uint64_t, Compression, uint64_t, uint64_t>;
+    std::vector<std::pair<Setting, double>> all;
+    double best = 0;
+    Server chosen = *strategy.server;
+    for (uint64_t h = 1; h <= *problem.bounds.innerSteps; ++h)
+      for (Compression compression :
+           {Compression::None, Compression::BF16, Compression::Int8})
+        for (uint64_t v = 0; v <= *problem.bounds.overlapSteps && v < h; ++v)
+          for (uint64_t fragments = 1; fragments <= h; fragments *= 2) {
+            Server &server = *strategy.server;
+            server.innerSteps = h;
+            server.compression = compression;
+            server.overlapSteps = v;
+            server.fragments = fragments;
+            server.placement.clear();
+            for (uint64_t f = 0; f < fragments; ++f)
+              server.placement[f] = chosen.placement.at(0);
+            double tokens = evaluate(problem, strategy).tokensPerSecond;
+            all.push_back({{h, compression, v, fragments}, tokens});
+            best = std::max(best, tokens);
+          }
+    // Listed from the mildest on.
+    auto first = std::find_if(all.begin(), all.end(), [&](const auto &one) {
+      return one.second >= best / 1.01;
+    });
+    EXPECT_EQ(first->first, Setting(chosen.innerSteps, chosen.compression,
+                                    chosen.overlapSteps, chosen.fragments))
+        << "round " << round;
+  }
+  EXPECT_GE(several, 20);
+}
+
+} // namespace

@@ -1,0 +1,140 @@
+//===- Models.cpp - measured iterations as planning problems --------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "Fitting.h"
+
+#include "tombolo/Conversion/GraphToPlanning.h"
+#include "tombolo/Conversion/ShardModel.h"
+#include "tombolo/Dialect/Graph/IR/GraphDialect.h"
+#include "tombolo/Import/ONNX.h"
+#include "tombolo/Pipelines/Pipelines.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Pass/PassManager.h"
+#include "llvm/ADT/SmallString.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace mlir;
+
+namespace tombolo {
+namespace {
+
+/// Equal stages on one pool. What comes before the first of the model's equal
+/// blocks is in the first stage, what comes after the last in the last.
+planning::Strategy strategyOf(const RunLine &line, const std::string &pool,
+                              uint64_t blocks) {
+  planning::Strategy strategy;
+  planning::Island &island = strategy.islands.emplace_back();
+  island.sites = {planning::splitPool(pool).first};
+  island.batch = line.globalBatch;
+  island.microbatch = line.microbatch;
+  uint64_t layers = blocks - 2;
+  for (uint64_t s = 0; s < line.pipelineParallel; ++s) {
+    planning::Stage &stage = island.stages.emplace_back();
+    stage.blocks = layers / line.pipelineParallel + (s == 0) +
+                   (s + 1 == line.pipelineParallel);
+    stage.recompute.kind =
+        line.recompute ? planning::Recompute::Full : planning::Recompute::None;
+    stage.replicas = {{pool, line.dataParallel, line.tensorParallel, 1}};
+  }
+  return strategy;
+}
+
+/// Why a line cannot be of this model and topology; empty: it can.
+std::string faultOf(const RunLine &line, const planning::Topology &topology,
+                    const std::string &pool, uint64_t blocks) {
+  const planning::Pool *found = topology.findPool(pool);
+  if (!found)
+    return "the topology has no pool '" + pool + "'";
+  uint64_t chips =
+      line.dataParallel * line.tensorParallel * line.pipelineParallel;
+  if (chips > found->chips())
+    return "needs " + std::to_string(chips) + " chips; pool '" + pool +
+           "' has " + std::to_string(found->chips());
+  if (blocks < 3 || (blocks - 2) % line.pipelineParallel != 0)
+    return "the model's " + std::to_string(blocks) +
+           " blocks less two do not divide into " +
+           std::to_string(line.pipelineParallel) + " stages";
+  if (line.globalBatch % (line.microbatch * line.dataParallel) != 0)
+    return "global batch " + std::to_string(line.globalBatch) +
+           " is not a multiple of microbatch x data_parallel";
+  return "";
+}
+
+} // namespace
+
+std::optional<Runs> loadRuns(const std::string &table,
+                             const std::vector<RunLine> &lines,
+                             const planning::Topology &topology,
+                             planning::Precision precision) {
+  DialectRegistry registry;
+  registry.insert<func::FuncDialect, graph::GraphDialect>();
+  MLIRContext context(registry, MLIRContext::Threading::DISABLED);
+  context.loadAllAvailableDialects();
+  std::string pools;
+  for (const planning::Site &site : topology.sites)
+    for (const planning::Pool &pool : site.pools)
+      pools += (pools.empty() ? "" : ",") + site.name + "/" + pool.name;
+
+  Runs result;
+  std::map<std::string, std::vector<const RunLine *>> byModel;
+  for (const RunLine &line : lines)
+    byModel[line.model].push_back(&line);
+  for (const auto &[model, members] : byModel) {
+    llvm::SmallString<128> path(llvm::sys::path::parent_path(table));
+    llvm::sys::path::append(path, model);
+    OwningOpRef<ModuleOp> module =
+        importOnnx(llvm::sys::path::is_absolute(model) ? StringRef(model)
+                                                       : StringRef(path),
+                   {}, &context);
+    PassManager manager(&context);
+    addGraphPasses(manager);
+    if (!module || failed(manager.run(*module)))
+      return std::nullopt;
+    auto profile = profileModel(*module, precision);
+    if (failed(profile))
+      return std::nullopt;
+    planning::Problem problem;
+    problem.topology = topology;
+    problem.model = std::move(*profile);
+    problem.bounds.tiesAcrossStages = true;
+
+    uint64_t blocks = problem.model.blocks();
+    std::map<uint64_t, planning::ShardingDemand> demands;
+    for (const RunLine *line : members) {
+      std::string pool = line->pool.empty() ? pools : line->pool;
+      std::string fault = faultOf(*line, topology, pool, blocks);
+      if (!fault.empty()) {
+        llvm::errs() << table << ":" << line->line << ": error: " << fault
+                     << "\n";
+        return std::nullopt;
+      }
+      planning::Strategy strategy = strategyOf(*line, pool, blocks);
+      problem.training.globalBatch = line->globalBatch;
+      if (line->tensorParallel > 1 && !demands.count(line->tensorParallel))
+        for (planning::ShardingDemand &demand :
+             shardingDemands(problem, planning::pinsOf(strategy)))
+          demands.try_emplace(demand.tensorParallel, demand);
+      result.runs.push_back({result.problems.size(), std::move(strategy),
+                             line->seconds, line->shape});
+    }
+    std::vector<planning::ShardingDemand> wanted;
+    for (auto &[chips, demand] : demands)
+      wanted.push_back(demand);
+    auto shardings = shardModel(*module, problem.model, wanted, {});
+    if (failed(shardings))
+      return std::nullopt;
+    for (const planning::Fault &fault : *shardings)
+      llvm::errs() << model << ": error: " << fault.message << "\n";
+    if (!shardings->empty())
+      return std::nullopt;
+    result.problems.push_back(std::move(problem));
+  }
+  return result;
+}
+
+} // namespace tombolo
