@@ -190,9 +190,6 @@ class Operators(ModelTest):
             with self.subTest(layout):
                 self.compare(self.measure(onnx, LAYOUTS[layout], STEPS))
 
-    def test_operators_opsets(self):
-        self.check_opsets()
-
 
 class GPT2(ModelTest):
     """The head's weight is the embedding's: one parameter in the first and last stage."""
