@@ -350,7 +350,7 @@ TEST_F(Restart, ADamagedSnapshotIsPassedOverInARestart) {
 /// from there and comes to the weights of one that was not stopped.
 TEST_F(Restart, SigtermSavesTheStepAndEnds) {
   planOneIsland();
-  constexpr std::uint64_t kSteps = 450; // the signal comes before the end
+  constexpr std::uint64_t kSteps = 250; // the signal comes before the end
   ASSERT_EQ(run(arguments(kSteps, {})).status, 0);
   std::vector<float> undisturbed = weights();
   std::filesystem::remove(folder / "out.onnx");
