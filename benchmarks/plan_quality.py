@@ -35,7 +35,7 @@ BASELINES = {
     "homogeneous": "homogeneous",
     "proportional": "proportional",
 }
-MICROBATCHES = (1, 2, 4)
+MICROBATCHES = (1, 2)
 DEGREES = (1, 2, 4, 8)
 
 
@@ -143,7 +143,7 @@ def layouts(case, by_speed):
     per_site = [[pool for pool in case.pools if pool.site == site] for site in case.sites]
     for groups in ([per_site] if len(per_site) == 1 else [per_site, [case.pools]]):
         sizes = batches(case, groups, by_speed)
-        for degree, count in itertools.product(DEGREES, (1, 2, 4, 8, 16)):
+        for degree, count in itertools.product(DEGREES, (1, 2, 4, 8)):
             for recompute, microbatch in itertools.product(("none", "full"), MICROBATCHES):
                 islands = [island(case, group, size, degree, [count] * len(group), microbatch,
                                   recompute, by_speed) for group, size in zip(groups, sizes)]
@@ -228,7 +228,7 @@ habits, all under the same cost model with the same choice of the server's setti
 how many times the tokens/s of the habit the found plan reaches. bf16, AdamW.
 
 - **even split**: each site an island with an equal batch, or all sites one island; every pool has the same number of stages, every
-  stage the same blocks. The best of degrees 1 to 8, 1 to 16 stages a pool, microbatches of 1, 2 and 4, recomputation none or full.
+  stage the same blocks. The best of degrees 1 to 8, 1 to 8 stages a pool, microbatches of 1 and 2, recomputation none or full.
 - **homogeneous**: one pipeline through all pools as if their chips were equal: one `tensor_parallel`, one `data_parallel`, equal
   blocks; the best of all of these, microbatches, recomputation, 1F1B and interleaved.
 - **proportional**: as even split, with batches and blocks in proportion to peak FLOP/s; the smallest degree, then the fewest
