@@ -21,7 +21,7 @@ class BadInput(support.TomboloTest):
         self.sites = support.topology({"here": 4})
 
     def refused(self, result, *expected, output="p.plan"):
-        """Status 1, the expected words in an error that starts in lower case, and
+        """Status 1, the expected words in one error that starts in lower case, and
         nothing written, not even half of it."""
         self.assertEqual(result.returncode, 1, result.stdout + result.stderr)
         for words in expected:
@@ -29,6 +29,7 @@ class BadInput(support.TomboloTest):
         self.assertNotIn("Traceback", result.stderr)
         self.assertNotIn("Stack dump", result.stderr)
         self.assertRegex(result.stderr, r"error: [^A-Z]")
+        self.assertEqual(result.stderr.count("error: "), 1, result.stderr)
         left = [f for f in os.listdir(self.dir) if f.startswith(output)]
         self.assertEqual(left, [])
 
@@ -115,6 +116,8 @@ class BadInput(support.TomboloTest):
             (base + link.replace("[a, b]", "[a, c]"), "c"),
             (base + link.replace("rtt_ms: 30", "rtt_ms: -1"), "rtt_ms"),
             (base + link.replace("rtt_ms: 30", "rtt_ms: 30, loss: 1.0"), "loss"),
+            (two.replace("  - name: b\n", "  - name: b\n    hosts: {count: 1, memory_gib: 1, address: nowhere}\n"),
+             "'address' must be HOST:PORT"),
             ("chips: [", "sites.yaml"),
             ("", "sites.yaml"),
         ]:
