@@ -38,13 +38,19 @@ void addStrategyPasses(OpPassManager &manager,
   search.maxOverlap = options.maxOverlap;
   search.maxCompression = options.maxCompression;
   search.maxWanGbits = options.maxWanGbits;
+  search.simulate = options.simulate;
   search.searchNodes = options.searchNodes;
   search.searchSeconds = options.searchSeconds;
   search.strategy = options.strategy;
   search.baseline = options.baseline;
   search.dumpProblem = options.dumpProblem;
   search.explain = options.explain;
-  manager.addPass(dist::createDistSearchStrategy(search));
+  dist::StrategySimulator simulator;
+  if (options.simulate > 0)
+    simulator = [lowering](ModuleOp module) {
+      return simulateStrategy(module, lowering);
+    };
+  manager.addPass(dist::createDistSearchStrategy(search, simulator));
   manager.addPass(dist::createDistSelectStrategy());
   // Proof: changes nothing. Here, because it needs the blocks that the search
   // saw, before they are specialised.
@@ -118,6 +124,7 @@ void registerPipelines() {
         StrategyPipelineOptions options;
         options.globalBatch = given.globalBatch;
         options.strategy = given.strategy;
+        options.simulate = 0;
         addTopoPasses(manager);
         addStrategyPasses(manager, options);
       });

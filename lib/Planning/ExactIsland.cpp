@@ -109,7 +109,9 @@ ExactIsland::ExactIsland(const Problem &problem, const IslandPins &given,
     : IslandSearch(SearchLimits(problem.bounds, hooks, kDefaultNodes)),
       problem(problem), pins(given), choices(problem.bounds),
       wanted(std::min<uint64_t>(
-          kFinalists, std::max<uint64_t>(1, problem.bounds.candidates))),
+          kFinalists,
+          std::max<uint64_t>({1, problem.bounds.candidates,
+                              hooks.simulate ? problem.bounds.simulated : 0}))),
       rows(makeRowIsland(problem, given, limits)) {
   for (const BlockRun &run : problem.model.runs)
     kindOf.insert(kindOf.end(), run.count, run.kind);

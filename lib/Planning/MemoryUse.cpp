@@ -51,10 +51,11 @@ MemoryUse memoryUse(const Problem &problem, const std::vector<ChunkUse> &chunks,
         inner = std::max(inner, kind.inputBytes.at(microbatch));
       carried = std::max(carried, kind.carriedBytes.at(microbatch));
       workspace = std::max(workspace, kind.workspaceBytes.at(microbatch));
-      // For a backward by weight that waits: what is handed to it, and the
-      // gradient of the block's output.
+      // For a backward by weight that waits: what is handed to it, the
+      // gradient of the block's output, and what a block that ran again saved.
       waiting += count * (kind.carriedBytes.at(microbatch) +
-                          kind.outputBytes.at(microbatch));
+                          kind.outputBytes.at(microbatch)) +
+                 repeated * saved;
     }
     handedOn += static_cast<double>(chunk.handedOn) * waiting;
     // What comes in stays for the backward pass, and the next is under way;

@@ -151,9 +151,6 @@ Faults supportedBySlice(const Strategy &strategy) {
     for (size_t s = 0; s < island.stages.size(); ++s) {
       const Stage &stage = island.stages[s];
       std::string place = at(in(path, "stages"), s);
-      if (island.schedule == Schedule::ZeroBubble &&
-          stage.recompute.of(stage.blocks) > 0)
-        notYet(in(place, "recompute"), "zero-bubble with recomputed blocks");
       for (const ReplicaGroup &group : stage.replicas)
         if (group.tensorParallel != stage.replicas.front().tensorParallel)
           notYet(in(place, "replicas"),

@@ -21,6 +21,8 @@ LAYOUTS = [
     dict(blocks=[6], recompute="full"),
     dict(blocks=[3, 3], recompute="full"),
     dict(blocks=[3, 3], recompute="full", schedule="gpipe"),
+    dict(blocks=[1, 2, 2, 1], schedule="zero-bubble"),
+    dict(blocks=[2, 2, 2], schedule="zero-bubble", recompute="full"),
     dict(blocks=[6], data_parallel=2),
     dict(blocks=[6], data_parallel=2, optimizer_sharding=True),
     dict(blocks=[2, 4], data_parallel=2, optimizer_sharding=True),

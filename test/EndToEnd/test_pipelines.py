@@ -45,13 +45,11 @@ class ZeroBubble(PipelineTest):
     def test_zero_bubble_with_fewer_microbatches_than_stages(self):
         self.check([2, 2, 2, 2], 8, schedule="zero-bubble")
 
-    def test_zero_bubble_recompute_is_refused(self):
-        options = dict(schedule="zero-bubble", recompute="full")
-        failed = self.plan(self.onnx, support.topology({"here": support.ranks([2, 3, 3], **options)}),
-                           support.strategy([support.island("here", BATCH, 4, [2, 3, 3], **options)]),
-                           BATCH, check=False)
-        self.assertEqual(failed.returncode, 1)
-        self.assertIn("zero-bubble with recomputed blocks is not there yet", failed.stderr)
+    def test_zero_bubble_recompute(self):
+        self.check([2, 3, 3], 4, schedule="zero-bubble", recompute="full")
+
+    def test_zero_bubble_recompute_some_blocks(self):
+        self.check([2, 4, 2], 2, schedule="zero-bubble", recompute=2)
 
     def test_zero_bubble_tensor_2(self):
         self.check([4, 4], 4, schedule="zero-bubble", tensor_parallel=2)

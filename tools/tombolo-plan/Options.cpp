@@ -142,6 +142,12 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
          "mean rate of all that goes between sites at most; default: as "
          "the lines carry")
       ->check(runtime::positiveNumber());
+  app.add_option("--simulate", options.search.simulate,
+                 "of the best strategies that the search finds, as many are "
+                 "lowered and run on a virtual clock, whose order decides; 0: "
+                 "the cost model alone")
+      ->check(runtime::positiveNumber(/*zero=*/true))
+      ->capture_default_str();
   app.add_option("--search-nodes", options.search.searchNodes,
                  "nodes that the search of an island opens at most, for each "
                  "batch; default: 400")

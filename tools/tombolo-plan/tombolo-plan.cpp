@@ -263,6 +263,8 @@ private:
       return failure();
     printPlanTable(llvm::outs(), best);
     llvm::outs() << planning::proofLine(found) << "\n";
+    if (std::string line = planning::simulationLine(found); !line.empty())
+      llvm::outs() << line << "\n";
     for (const std::string &line : planning::unusedChips(
              topo::toTopology(topo::findTopology(*module)), best.strategy))
       llvm::outs() << line << "\n";

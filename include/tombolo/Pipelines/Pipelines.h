@@ -7,8 +7,10 @@
 #ifndef TOMBOLO_PIPELINES_PIPELINES_H
 #define TOMBOLO_PIPELINES_PIPELINES_H
 
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"
 
+#include <optional>
 #include <string>
 
 namespace tombolo {
@@ -51,6 +53,7 @@ struct StrategyPipelineOptions {
   int64_t maxOverlap = -1;
   std::string maxCompression;
   double maxWanGbits = 0;
+  uint64_t simulate = 2; // of the best; their order on the clock decides
   uint64_t searchNodes = 0;
   double searchSeconds = 0;
   std::string strategy;     // a strategy.yaml; empty: search
@@ -75,6 +78,12 @@ void addDistPasses(mlir::OpPassManager &manager,
 
 /// From there to verified programs.
 void addPlanPasses(mlir::OpPassManager &manager);
+
+/// Lowers a module with differentiated blocks, a topology and one strategy, and
+/// runs its plan on a virtual clock: seconds per inner step. Nothing where it
+/// cannot be lowered or run; diagnostics say why.
+std::optional<double> simulateStrategy(mlir::ModuleOp module,
+                                       const LoweringPipelineOptions &options);
 
 /// Makes them reachable from tombolo-opt as `tombolo-graph-pipeline`,
 /// `tombolo-strategy-pipeline` (with `topo-verify`; options `global-batch` and

@@ -40,6 +40,7 @@ struct Bounds {
   /// Where it is not pinned; nothing: the search chooses.
   std::optional<Schedule> schedule;
   uint64_t candidates = 1;  // how many strategies to return, best first
+  uint64_t simulated = 0;   // how many of the best are simulated, where one can
   uint64_t searchNodes = 0; // rows and stages to open at most; 0: the default
   std::optional<double> searchSeconds; // then the best found so far
   /// Also what supportedBySlice refuses (tests of the search alone).

@@ -59,8 +59,16 @@ struct Candidate {
   Prediction prediction;
 };
 
+/// Seconds per inner step of one strategy.
+struct SimulatedStep {
+  double predictedSeconds = 0; // by the cost model
+  double simulatedSeconds = 0; // on a virtual clock
+};
+
 struct SearchResult {
   std::vector<Candidate> strategies; // best first
+  /// Of the first of them, those that were simulated, in the same order.
+  std::vector<SimulatedStep> simulated;
   uint64_t candidates = 0;           // layouts that were looked at
   double lowerBound = 0;             // seconds per inner step
   bool optimal = false;              // the best meets the bound
@@ -74,10 +82,10 @@ struct SearchResult {
 struct SearchHooks {
   /// Asked now and then; true: return the best found so far.
   std::function<bool()> interrupted;
-  /// Puts the candidates (at most `Bounds::candidates`, best first by the cost
-  /// model) into the order in which they are returned, for instance by running
-  /// them on a virtual clock.
-  std::function<void(std::vector<Candidate> &)> rank;
+  /// Seconds per inner step of a candidate on a virtual clock; nothing where it
+  /// cannot be run. Asked of the `Bounds::simulated` best by the cost model,
+  /// whose order these seconds then decide.
+  std::function<std::optional<double>(const Candidate &)> simulate;
 };
 
 /// Of the numbers at most `reach` from `exact` the `most` that have the highest
@@ -101,6 +109,10 @@ std::vector<std::string> unusedChips(const Topology &topology,
 /// What is proved of the best strategy: `optimal: lower bound = found`, or how
 /// far the lower bound is.
 std::string proofLine(const SearchResult &result);
+
+/// What the simulated strategies take on the clock and by the cost model, the
+/// one that was taken first; empty where none was.
+std::string simulationLine(const SearchResult &result);
 
 /// Sets the two equivalent-compute figures of a prediction (see the design's
 /// definition; docs/Planning.md has the formula).

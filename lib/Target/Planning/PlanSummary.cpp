@@ -309,6 +309,11 @@ void tombolo::writeSummaryJson(raw_ostream &os, const SearchResult &result,
     }
     sources.push_back(std::move(stages));
   }
+  json::Array simulated;
+  for (const SimulatedStep &one : result.simulated)
+    simulated.push_back(json::Object{
+        {"predicted_step_seconds", figure(one.predictedSeconds)},
+        {"simulated_step_seconds", figure(one.simulatedSeconds)}});
   json::Object root{
       {"predicted",
        json::Object{
@@ -327,7 +332,8 @@ void tombolo::writeSummaryJson(raw_ostream &os, const SearchResult &result,
            {"bubble_fraction", figure(prediction.bubbleFraction)}}},
       {"search", json::Object{{"candidates", count(result.candidates)},
                               {"lower_bound", figure(result.lowerBound)},
-                              {"optimal", result.optimal}}},
+                              {"optimal", result.optimal},
+                              {"simulated", std::move(simulated)}}},
       {"strategy", strategyJson(candidate.strategy)}};
   os << formatv("{0:2}", json::Value(std::move(root))) << "\n";
 }

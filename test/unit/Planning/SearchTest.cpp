@@ -410,13 +410,14 @@ TEST(SearchTest, SaysWhatCannotBeLowered) {
   Problem problem = twoSites();
   Strategy strategy;
   strategy.islands = {island(40, 1, {4, 4})};
-  strategy.islands[0].schedule = Schedule::ZeroBubble;
-  strategy.islands[0].stages[1].recompute = {Recompute::Blocks, 2};
+  strategy.islands[0].innerSteps = 8;
+  strategy.server.emplace().innerSteps = 16;
+  strategy.server->placement[0] = {"s", ""};
   ASSERT_TRUE(problem.verify(strategy).empty());
   SearchResult result = search(problem, pinsOf(strategy));
   EXPECT_TRUE(result.strategies.empty());
   ASSERT_EQ(result.faults.size(), 1u);
-  EXPECT_EQ(result.faults[0].path, "islands[0].stages[1].recompute");
+  EXPECT_EQ(result.faults[0].path, "islands[0].inner_steps");
 }
 
 TEST(SearchTest, ReturnsOnlyWhatCanBeLowered) {

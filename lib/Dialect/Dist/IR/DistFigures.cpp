@@ -67,6 +67,7 @@ constexpr StringLiteral kStages = "stages";
 constexpr StringLiteral kCandidates = "candidates";
 constexpr StringLiteral kLowerBound = "lower_bound";
 constexpr StringLiteral kOptimal = "optimal";
+constexpr StringLiteral kSimulated = "simulated";
 
 using Attributes = SmallVector<NamedAttribute>;
 
@@ -183,12 +184,19 @@ void dist::setFigures(StrategyOp op, const Prediction &prediction,
   values.push_back(
       builder.getNamedAttr(kIslands, builder.getArrayAttr(islands)));
   op.setPredictedAttr(builder.getDictionaryAttr(values));
-  op.setSearchAttr(builder.getDictionaryAttr(
-      {builder.getNamedAttr(kCandidates,
-                            builder.getI64IntegerAttr(search.candidates)),
-       builder.getNamedAttr(kLowerBound,
-                            builder.getF64FloatAttr(search.lowerBound)),
-       builder.getNamedAttr(kOptimal, builder.getBoolAttr(search.optimal))}));
+  Attributes found = {
+      builder.getNamedAttr(kCandidates,
+                           builder.getI64IntegerAttr(search.candidates)),
+      builder.getNamedAttr(kLowerBound,
+                           builder.getF64FloatAttr(search.lowerBound)),
+      builder.getNamedAttr(kOptimal, builder.getBoolAttr(search.optimal))};
+  SmallVector<double> simulated;
+  for (const planning::SimulatedStep &one : search.simulated)
+    simulated.append({one.predictedSeconds, one.simulatedSeconds});
+  if (!simulated.empty())
+    found.push_back(builder.getNamedAttr(
+        kSimulated, builder.getDenseF64ArrayAttr(simulated)));
+  op.setSearchAttr(builder.getDictionaryAttr(found));
 }
 
 std::optional<Prediction> dist::toPrediction(StrategyOp op) {
@@ -222,6 +230,10 @@ FailureOr<planning::SearchResult> dist::toSearchResult(ModuleOp module) {
       return failure();
     }
     result.strategies.push_back({toStrategy(op), std::move(*prediction)});
+    result.simulated.clear();
+    if (auto simulated = search.getAs<DenseF64ArrayAttr>(kSimulated))
+      for (int64_t i = 0; i + 1 < simulated.size(); i += 2)
+        result.simulated.push_back({simulated[i], simulated[i + 1]});
     result.candidates = *candidates;
     result.lowerBound = *bound;
     result.optimal = optimal.getValue();

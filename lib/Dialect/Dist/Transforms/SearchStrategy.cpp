@@ -31,6 +31,9 @@ namespace {
 
 struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
   using Base::Base;
+  DistSearchStrategy(DistSearchStrategyOptions options,
+                     StrategySimulator simulator)
+      : Base(std::move(options)), simulator(std::move(simulator)) {}
 
   void runOnOperation() override {
     if (failed(run()))
@@ -74,6 +77,10 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
 
     planning::SearchHooks hooks;
     hooks.interrupted = wasInterrupted;
+    if (simulator)
+      hooks.simulate = [&](const planning::Candidate &candidate) {
+        return simulateCandidate(candidate);
+      };
     planning::SearchResult result = planning::search(*problem, pins, hooks);
     if (!result.faults.empty()) {
       for (const planning::Fault &fault : ArrayRef(result.faults).drop_back())
@@ -108,6 +115,23 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
           buildStrategy(builder, placeOfOp, candidate.strategy, globalBatch),
           candidate.prediction, result);
     return success();
+  }
+
+  /// Lowers a candidate in a copy of the module. What is wrong with it is told
+  /// when it is taken.
+  std::optional<double>
+  simulateCandidate(const planning::Candidate &candidate) {
+    ModuleOp module = getOperation();
+    OwningOpRef<ModuleOp> copy = module.clone();
+    OpBuilder builder = OpBuilder::atBlockEnd(copy->getBody());
+    setFigures(buildStrategy(
+                   builder,
+                   [&](const std::string &) { return module.getLoc(); },
+                   candidate.strategy, globalBatch),
+               candidate.prediction, planning::SearchResult());
+    ScopedDiagnosticHandler quiet(&getContext(),
+                                  [](Diagnostic &) { return success(); });
+    return simulator(*copy);
   }
 
   LogicalResult dump(const planning::Problem &problem) {
@@ -153,10 +177,20 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
     if (searchSeconds != 0)
       bounds.searchSeconds = searchSeconds;
     bounds.candidates = candidates;
+    bounds.simulated = simulate;
     bounds.searchNodes = searchNodes;
     return success();
   }
+
+  StrategySimulator simulator; // null: no clock
 };
 
 } // namespace
+
+std::unique_ptr<Pass>
+createDistSearchStrategy(DistSearchStrategyOptions options,
+                         StrategySimulator simulator) {
+  return std::make_unique<DistSearchStrategy>(std::move(options),
+                                              std::move(simulator));
+}
 } // namespace tombolo::dist

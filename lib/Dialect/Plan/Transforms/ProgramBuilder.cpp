@@ -131,10 +131,8 @@ AddressAttr ProgramBuilder::statistic(int64_t offset) {
 void ProgramBuilder::forwardBlock(const Chunk &chunk, const RunBlocks &run,
                                   BlockNumber block, ExprAttr microbatch,
                                   bool isAgain) {
-  SmallVector<Attribute> addresses, withSaved;
+  SmallVector<Attribute> addresses;
   dataAndSaved(chunk, run, block, microbatch, /*withSaved=*/false, addresses);
-  dataAndSaved(chunk, run, block, microbatch, /*withSaved=*/true, withSaved);
-  size_t dataCount = addresses.size();
   size_t number = chunk.firstRun + chunk.indexOf(run);
   for (size_t k = 0; k < layout.runs[number].offsets.size(); ++k)
     addresses.push_back(parameter(chunk, run, block, k, /*ofGradient=*/false));
@@ -148,7 +146,11 @@ void ProgramBuilder::forwardBlock(const Chunk &chunk, const RunBlocks &run,
     else
       addresses.push_back(activation(chunk, block, 1, k, microbatch));
   }
-  addresses.append(withSaved.begin() + dataCount, withSaved.end());
+  bool isUnread = !isAgain && block.base < chunk.recomputed;
+  for (int64_t offset : run.saved.offsets)
+    addresses.push_back(
+        isUnread ? at(chunk.unread, offset)
+                 : savedValue(chunk, run, block, offset, microbatch));
   dist::RunOp op = run.op;
   writeStamp(chunk, run, block, microbatch);
   call(op.getForwardAttr(), addresses, isAgain ? kBackwardPass : kForwardPass);

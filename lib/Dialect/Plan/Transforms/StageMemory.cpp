@@ -128,6 +128,11 @@ void ProgramBuilder::defineSaved(Chunk &chunk) {
                apart ? againBytes : mostAgain);
     chunk.outputsAgain =
         define(nameIn(chunk, "recomputed_outputs"), "workspace", 1, mostOutput);
+    // Where saved_again waits for backward by weight, a forward in between
+    // must not write there.
+    chunk.unread = apart ? define(nameIn(chunk, "unread_saved"), "workspace", 1,
+                                  mostAgain)
+                         : chunk.savedAgain;
   }
   chunk.carried =
       define(nameIn(chunk, "carried"), apart ? "saved" : "workspace",

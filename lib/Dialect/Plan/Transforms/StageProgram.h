@@ -65,6 +65,8 @@ struct Chunk {
   llvm::MapVector<mlir::StringAttr, mlir::FlatSymbolRefAttr> inputs;
   mlir::FlatSymbolRefAttr activations, saved, savedAgain, outputsAgain, carried,
       innerGradients;
+  /// Where forward leaves what it saves of blocks that run again.
+  mlir::FlatSymbolRefAttr unread;
   // Boundary buffers, by number of the result that crosses.
   using Boundary = llvm::MapVector<int64_t, mlir::FlatSymbolRefAttr>;
   Boundary receiveForward, sendForward, receiveBackward, sendBackward;

@@ -7,14 +7,28 @@
 #ifndef TOMBOLO_DIALECT_DIST_TRANSFORMS_PASSES_H
 #define TOMBOLO_DIALECT_DIST_TRANSFORMS_PASSES_H
 
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/Pass.h"
 
+#include <functional>
 #include <memory>
+#include <optional>
 
 namespace tombolo::dist {
 
 #define GEN_PASS_DECL
 #include "tombolo/Dialect/Dist/Transforms/Passes.h.inc"
+
+/// Seconds per inner step of a module with one `dist.strategy` on a virtual
+/// clock; nothing where it cannot be lowered or run. The module is the
+/// function's to change.
+using StrategySimulator =
+    std::function<std::optional<double>(mlir::ModuleOp)>;
+
+/// `dist-search-strategy` with a clock for the option `simulate`.
+std::unique_ptr<mlir::Pass>
+createDistSearchStrategy(DistSearchStrategyOptions options,
+                         StrategySimulator simulator);
 
 #define GEN_PASS_REGISTRATION
 #include "tombolo/Dialect/Dist/Transforms/Passes.h.inc"

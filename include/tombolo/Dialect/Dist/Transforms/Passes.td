@@ -174,6 +174,9 @@ def DistSearchStrategy : Pass<"dist-search-strategy", "::mlir::ModuleOp"> {
            "1f1b or gpipe (none given: searched)">,
     Option<"candidates", "candidates", "uint64_t", "1",
            "how many strategies to leave">,
+    Option<"simulate", "simulate", "uint64_t", "0",
+           "of the best, how many are lowered and run on a virtual clock, whose "
+           "order decides (where the pipeline has a clock)">,
     Option<"searchNodes", "search-nodes", "uint64_t", "0",
            "nodes to open at most for each island (0: the default)">,
     Option<"searchSeconds", "search-seconds", "double", "0",
