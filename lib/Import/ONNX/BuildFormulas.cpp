@@ -99,10 +99,6 @@ public:
     return result ? context.setResult(0, result) : failure();
   }
 
-  static RankedTensorType getType(Value value) {
-    return cast<RankedTensorType>(value.getType());
-  }
-
 private:
   NodeContext &context;
   Value x;
