@@ -324,8 +324,11 @@ class ResNet18(ModelTest):
 
 
 class EncoderDecoder(ModelTest):
+    """The mask is a parameter, if a frozen one, that all stages of the decoder share."""
+
     case = models.EncoderDecoder
     name = "T5-like encoder-decoder"
+    layouts = TIED
     third = 1
 
     def test_t5_layouts(self):
