@@ -74,7 +74,7 @@ private:
   std::vector<Placed> placed; // from the last stage to the first
   std::vector<FoundIsland> found;
 
-  std::vector<FoundIsland> find(uint64_t batch) override;
+  std::vector<FoundIsland> find(uint64_t batch, double ceiling) override;
   void placeBefore(uint64_t block);
   void placeStage(uint64_t block, std::vector<ReplicaGroup> groups);
   bool place(uint64_t first, uint64_t block,
@@ -150,7 +150,7 @@ bool ExactIsland::hasTwin(size_t pool) const {
   return false;
 }
 
-std::vector<FoundIsland> ExactIsland::find(uint64_t batch) {
+std::vector<FoundIsland> ExactIsland::find(uint64_t batch, double) {
   if (pools.empty() || (pins.batch && *pins.batch != batch))
     return {};
   found.clear();

@@ -42,13 +42,15 @@ std::vector<uint64_t> divisorsOf(uint64_t number) {
   return small;
 }
 
-const std::vector<FoundIsland> &IslandSearch::best(uint64_t batch) {
-  auto [entry, isNew] = known.try_emplace(batch);
-  if (isNew) {
+const std::vector<FoundIsland> &IslandSearch::best(uint64_t batch,
+                                                   double ceiling) {
+  Known &entry = known[batch];
+  if (entry.islands.empty() && entry.ceiling < ceiling) {
     limits.refill();
-    entry->second = find(batch);
+    entry.islands = find(batch, ceiling);
+    entry.ceiling = ceiling;
   }
-  return entry->second;
+  return entry.islands;
 }
 
 namespace {
@@ -61,8 +63,12 @@ public:
   double bound(uint64_t batch) override;
 
 private:
-  /// Mixes of one set of pools beyond these have the same replicas everywhere.
-  static constexpr double kMostMixes = 20000;
+  /// Mixes of one set of pools beyond these have the same replicas everywhere,
+  /// and where that leaves more the same degree.
+  static constexpr double kMostMixes = 5000;
+  /// Stages of a pool for each microbatch of a replica, or each that memory
+  /// asks for.
+  static constexpr uint64_t kMostPerStage = 4;
   /// Cuts of a row; it takes time with their third power.
   static constexpr uint64_t kMostCuts = 128;
   /// Of a mix's solutions, those that may be among the best.
@@ -114,7 +120,7 @@ private:
       kindSeconds;
   std::optional<Mix> last; // the best of the batch before: where to begin
 
-  std::vector<FoundIsland> find(uint64_t batch) override;
+  std::vector<FoundIsland> find(uint64_t batch, double ceiling) override;
 
   std::vector<std::vector<uint32_t>> poolSets() const;
   const std::vector<double> &secondsOf(uint64_t microbatch, size_t pool,
@@ -122,13 +128,15 @@ private:
   std::vector<Option> optionsOf(uint64_t microbatch,
                                 const std::vector<uint64_t> &replicas,
                                 size_t pool);
-  void addMixes(uint64_t batch, uint64_t microbatch, std::vector<Mix> &mixes);
+  void addMixes(uint64_t batch, uint64_t microbatch, double below,
+                std::vector<Mix> &mixes);
   double boundOf(const Mix &mix, uint64_t batch, bool tight) const;
   double priceOf(const Mix &mix, const RowSolution *solution) const;
   std::vector<std::vector<size_t>> ordersOf(const Mix &mix) const;
   double tailOf(const Mix &mix, const SplitTable &table,
                 const RowSolution &solution) const;
-  void solve(const Mix &mix, uint64_t batch, std::vector<Found> &found);
+  void solve(const Mix &mix, uint64_t batch, double below, bool isFirst,
+             std::vector<Found> &found);
   const SplitTable &tableOf(uint64_t microbatch);
   Island islandOf(const Found &found, uint64_t batch);
   bool joined(const std::string &from, const std::string &to) const;
@@ -245,6 +253,7 @@ std::vector<std::vector<uint32_t>> OpenIsland::poolSets() const {
 std::vector<OpenIsland::Option>
 OpenIsland::optionsOf(uint64_t microbatch,
                       const std::vector<uint64_t> &replicaCounts, size_t pool) {
+  uint64_t own = replicaCounts.back(); // microbatches of the island
   std::vector<Option> options;
   const PoolChoice &choice = pools[pool];
   double available = availableBytes(problem, *choice.chip);
@@ -270,6 +279,10 @@ OpenIsland::optionsOf(uint64_t microbatch,
           std::min(1e6, available / std::max(1.0, least)));
       if (option.most == 0)
         continue;
+      // Far more stages than microbatches are of use for memory alone.
+      uint64_t needed = problem.model.blocks() / option.most + 1;
+      option.stages = std::min(
+          option.stages, kMostPerStage * std::max(needed, own / replicas));
       auto reduction = [&](double bytes) {
         return allReduceSeconds(problem.topology,
                                 {{choice.name, 0, replicas * degree}}, bytes,
@@ -289,7 +302,8 @@ OpenIsland::optionsOf(uint64_t microbatch,
   return options;
 }
 
-void OpenIsland::addMixes(uint64_t batch, uint64_t microbatch,
+/// Mixes whose bound is below `below`.
+void OpenIsland::addMixes(uint64_t batch, uint64_t microbatch, double below,
                           std::vector<Mix> &mixes) {
   std::vector<uint64_t> counts = divisorsOf(batch / microbatch);
   std::vector<std::vector<Option>> options;
@@ -299,19 +313,32 @@ void OpenIsland::addMixes(uint64_t batch, uint64_t microbatch,
     double all = 1;
     for (uint32_t pool : set)
       all *= static_cast<double>(options[pool].size());
-    bool alike = all > kMostMixes;
+    bool alike = all > kMostMixes, sameDegree = false;
+    if (alike) {
+      double left = 0;
+      for (const Option &first : options[set[0]]) {
+        double with = 1;
+        for (size_t n = 1; n < set.size(); ++n)
+          with *= static_cast<double>(std::ranges::count(
+              options[set[n]], first.replicas, &Option::replicas));
+        left += with;
+      }
+      sameDegree = left > kMostMixes;
+    }
     Mix mix;
     mix.microbatch = microbatch;
     auto choose = [&](auto &self, size_t n, uint64_t stages) -> void {
       if (n == set.size()) {
         mix.bound = boundOf(mix, batch, false);
         ++scored;
-        if (mix.bound < kInfinity)
+        if (mix.bound < below)
           mixes.push_back(mix);
         return;
       }
       for (const Option &option : options[set[n]]) {
         if (alike && n > 0 && option.replicas != mix.parts[0].second.replicas)
+          continue;
+        if (sameDegree && n > 0 && option.degree != mix.parts[0].second.degree)
           continue;
         mix.parts.emplace_back(set[n], option);
         self(self, n + 1, stages + 1);
@@ -491,18 +518,20 @@ double OpenIsland::tailOf(const Mix &mix, const SplitTable &table,
   return slowest;
 }
 
-void OpenIsland::solve(const Mix &mix, uint64_t batch,
-                       std::vector<Found> &found) {
+/// Solutions of less than `below`, as far as they can be among the best. What
+/// ends a search does not end its first mix, so that there is an answer.
+void OpenIsland::solve(const Mix &mix, uint64_t batch, double below,
+                       bool isFirst, std::vector<Found> &found) {
   const SplitTable &table = tableOf(mix.microbatch);
   for (const std::vector<size_t> &order : ordersOf(mix)) {
-    double ceiling = kInfinity;
+    double ceiling = below;
     if (!found.empty()) {
-      ceiling = found.front().score * kNear;
+      ceiling = std::min(ceiling, found.front().score * kNear);
       if (found.size() == kFinalists)
         ceiling = std::min(ceiling, found.back().score);
-      if (problem.bounds.objective == Objective::Cost)
-        ceiling = ceiling / priceOf(mix, nullptr);
     }
+    if (problem.bounds.objective == Objective::Cost)
+      ceiling = ceiling / priceOf(mix, nullptr);
     Mix ordered = mix;
     RowRequest request;
     for (size_t i = 0; i < order.size(); ++i) {
@@ -521,6 +550,7 @@ void OpenIsland::solve(const Mix &mix, uint64_t batch,
     }
     request.microbatches = batch / mix.microbatch;
     request.someBlocksAgain = choices.someBlocksAgain;
+    request.limits = isFirst ? nullptr : &limits;
     for (Schedule schedule : schedules) {
       request.schedule = schedule;
       std::vector<RowSolution> solutions =
@@ -551,13 +581,14 @@ void OpenIsland::solve(const Mix &mix, uint64_t batch,
   }
 }
 
-std::vector<FoundIsland> OpenIsland::find(uint64_t batch) {
+std::vector<FoundIsland> OpenIsland::find(uint64_t batch, double ceiling) {
   if (pools.empty() || (pins.batch && *pins.batch != batch))
     return {};
   std::vector<Mix> mixes;
   for (uint64_t microbatch : divisorsOf(batch))
-    if (!pins.microbatch || *pins.microbatch == microbatch)
-      addMixes(batch, microbatch, mixes);
+    if ((!pins.microbatch || *pins.microbatch == microbatch) &&
+        (mixes.empty() || !limits.hasEnded()))
+      addMixes(batch, microbatch, ceiling, mixes);
   std::vector<size_t> heap(mixes.size());
   std::iota(heap.begin(), heap.end(), size_t(0));
   auto later = [&](size_t a, size_t b) {
@@ -580,7 +611,7 @@ std::vector<FoundIsland> OpenIsland::find(uint64_t batch) {
                                          part.second.degree == o.degree;
                                 });
       if (same) {
-        solve(mix, batch, found);
+        solve(mix, batch, ceiling, true, found);
         break;
       }
     }
@@ -588,6 +619,8 @@ std::vector<FoundIsland> OpenIsland::find(uint64_t batch) {
   while (!heap.empty()) {
     std::pop_heap(heap.begin(), heap.end(), later);
     Mix &mix = mixes[heap.back()];
+    if (mix.bound >= ceiling)
+      break;
     if (!found.empty() && mix.bound >= found.front().score * kNear)
       break;
     if (found.size() == kFinalists && mix.bound >= found.back().score)
@@ -606,8 +639,7 @@ std::vector<FoundIsland> OpenIsland::find(uint64_t batch) {
       isComplete = false;
       break;
     }
-    ++tried;
-    solve(mix, batch, found);
+    solve(mix, batch, ceiling, tried++ == 0, found);
   }
   std::vector<FoundIsland> result;
   for (const Found &one : found)

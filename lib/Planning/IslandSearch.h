@@ -10,6 +10,7 @@
 #include "SearchLimits.h"
 #include "SplitTable.h"
 
+#include <limits>
 #include <map>
 #include <memory>
 
@@ -28,8 +29,10 @@ public:
   virtual ~IslandSearch() = default;
 
   /// The fastest islands for a batch by the closed formula, best first, at most
-  /// `most`; empty: none fits.
-  const std::vector<FoundIsland> &best(uint64_t batch);
+  /// `kFinalists`; empty: none fits, or none takes less than `ceiling` seconds.
+  const std::vector<FoundIsland> &
+  best(uint64_t batch,
+       double ceiling = std::numeric_limits<double>::infinity());
 
   /// No island is faster with this batch by the closed formula, in seconds.
   virtual double bound(uint64_t) { return 0; }
@@ -48,14 +51,19 @@ protected:
   /// Layouts of an island that are looked at with the exact time.
   static constexpr size_t kFinalists = 8;
 
-  virtual std::vector<FoundIsland> find(uint64_t batch) = 0;
+  /// May leave out what takes more than `ceiling` seconds.
+  virtual std::vector<FoundIsland> find(uint64_t batch, double ceiling) = 0;
 
   SearchLimits limits;
   uint64_t scored = 0;
   bool isComplete = true;
 
 private:
-  std::map<uint64_t, std::vector<FoundIsland>> known; // by batch
+  struct Known {
+    std::vector<FoundIsland> islands;
+    double ceiling = -1; // that they were looked for under
+  };
+  std::map<uint64_t, Known> known; // by batch
 };
 
 /// The one that fits the problem and the pins: for pinned stages; trying

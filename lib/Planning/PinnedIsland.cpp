@@ -74,7 +74,7 @@ private:
   using SplitKey = std::tuple<uint64_t, uint64_t, size_t>;
   std::map<SplitKey, std::vector<Split>> splits;
 
-  std::vector<FoundIsland> find(uint64_t batch) override;
+  std::vector<FoundIsland> find(uint64_t batch, double ceiling) override;
 
   size_t stages() const { return pins.stages->size(); }
   Schedule schedule() const {
@@ -358,7 +358,7 @@ const std::vector<Split> &PinnedIsland::splitsOf(const Layout &layout,
   return entry->second;
 }
 
-std::vector<FoundIsland> PinnedIsland::find(uint64_t batch) {
+std::vector<FoundIsland> PinnedIsland::find(uint64_t batch, double) {
   constexpr size_t most = kFinalists;
   if (pins.batch && *pins.batch != batch)
     return {};

@@ -49,12 +49,16 @@ RowSolver::RowSolver(const Problem &problem, const SplitTable &table,
         {to.pool, 0, to.replicas * to.tensorParallel});
     parts[e].toNext = hopOf(from, to, transfer, parts[e], parts[e + 1]);
   }
-  for (size_t c = 0; c < last; ++c) {
-    double fastest = kInfinity;
-    for (const Part &part : parts)
-      fastest = std::min(fastest, part.times->all[c + 1] - part.times->all[c]);
-    least += fastest;
+  std::vector<double> fastest(last, kInfinity); // by cut
+  for (Part &part : parts) {
+    part.leastBefore.push_back(0);
+    for (size_t c = 0; c < last; ++c) {
+      fastest[c] =
+          std::min(fastest[c], part.times->all[c + 1] - part.times->all[c]);
+      part.leastBefore.push_back(part.leastBefore.back() + fastest[c]);
+    }
   }
+  least = parts.back().leastBefore.back();
 }
 
 RowSolver::Hop RowSolver::hopOf(const Segment &from, const Segment &to,
@@ -195,6 +199,8 @@ std::vector<RowSolution> RowSolver::pass(bool leastPeak, double peak) {
     uint64_t most = std::min<uint64_t>(request.segments[e].mostStages, last);
     for (uint64_t behind = 0; behind < frontiers[e + 1].size(); ++behind) {
       const Frontier &from = frontiers[e + 1][behind];
+      if (request.limits && request.limits->hasEnded())
+        return {};
       if (from.value.empty())
         continue;
       here = from.value;
@@ -226,7 +232,8 @@ std::vector<RowSolution> RowSolver::pass(bool leastPeak, double peak) {
             }
             double bound = leastPeak ? std::max(here[j], peakOf(e, base))
                                      : here[j] + base + hopSeconds;
-            if (bound >= next[i])
+            if (bound >= next[i] ||
+                (!leastPeak && bound + part.leastBefore[i] >= enough))
               continue;
             Cost cost = costOf(e, behind + on - 1, i, j);
             double own = peakOf(e, cost.fill);
@@ -310,7 +317,17 @@ void RowSolver::finish(RowSolution &solution) const {
 
 std::vector<RowSolution> RowSolver::solve(double ceiling) {
   std::vector<RowSolution> found;
-  double most = ceiling - least; // no useful peak is above
+  // No useful peak is above, and none can be: all blocks in one stage, again.
+  double highest = 0;
+  for (size_t e = 0; e < parts.size(); ++e) {
+    const SplitTable::Times &times = *parts[e].times;
+    highest =
+        std::max(highest, peakOf(e, times.all[last] + times.forward[last]));
+    for (const Hop *hop : {&parts[e].inside, &parts[e].toNext})
+      for (double peak : hop->peak)
+        highest = std::max(highest, peak);
+  }
+  double most = std::min(ceiling - least, highest * (1 + 1e-9));
   if (!(most >= 0))
     return found;
   double best = ceiling;
@@ -341,7 +358,7 @@ std::vector<RowSolution> RowSolver::solve(double ceiling) {
     solutions = pass(true, guess);
     if (!solutions.empty() || !(guess < most))
       break;
-    guess = guess < 1e290 ? std::min(most, guess * 2) : most;
+    guess = guess > 0 ? std::min(most, guess * 2) : most;
   }
   if (solutions.empty())
     return found;
@@ -362,6 +379,9 @@ std::vector<RowSolution> RowSolver::solve(double ceiling) {
     }
     if (peak < leastPeak)
       break;
+    // What is near is kept: its exact time may be less.
+    constexpr double kNear = 1.03;
+    enough = std::min(ceiling, best * kNear) - leastPeak;
     solutions = pass(false, peak);
     if (solutions.empty())
       break;

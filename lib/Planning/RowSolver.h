@@ -7,6 +7,7 @@
 #ifndef TOMBOLO_LIB_PLANNING_ROWSOLVER_H
 #define TOMBOLO_LIB_PLANNING_ROWSOLVER_H
 
+#include "SearchLimits.h"
 #include "SplitTable.h"
 
 namespace tombolo::planning {
@@ -30,6 +31,8 @@ struct RowRequest {
   Schedule schedule = Schedule::OneFOneB;
   uint64_t microbatches = 1;    // of the island
   bool someBlocksAgain = false; // whether part of a stage may run again
+  /// Null, or what ends it early: then with what was found by then.
+  const SearchLimits *limits = nullptr;
 };
 
 struct RowStage {
@@ -89,6 +92,8 @@ private:
   RowRequest request;
   size_t last; // the last cut
   double least = 0;
+  /// What follows from the best solution so far: no more than this, in seconds.
+  double enough = std::numeric_limits<double>::infinity();
   struct Part {
     const SplitTable::Times *times = nullptr;
     SplitTable::Memory *memory = nullptr;
@@ -97,6 +102,8 @@ private:
     Hop inside, toNext;
     std::vector<std::vector<std::vector<Cost>>> costs; // [after][i][j - i - 1]
     std::vector<uint64_t> inFlight;                    // by `after`
+    /// By cut: what comes before it takes no less on this part and those before.
+    std::vector<double> leastBefore;
     /// The stages of one pass: where the stage that begins at a cut ends.
     std::vector<std::vector<std::vector<uint32_t>>> ends; // [behind][on][cut]
   };

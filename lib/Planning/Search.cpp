@@ -151,6 +151,9 @@ private:
       searches;
   std::vector<Scored> found;
   double best = kInfinity; // score
+  /// The least ratio of an island's time to its bound, of large islands. What
+  /// was not searched is expected to be hardly better.
+  double leastRatio = kInfinity;
   /// Whether every set of islands and every share was tried.
   bool triedAll = true;
   Faults faults;
@@ -199,6 +202,19 @@ private:
     }
   }
 
+  /// Far above the best so far there is nothing for anybody.
+  double ceiling() const {
+    constexpr double kFar = 1.1;
+    return problem.bounds.objective == Objective::Throughput ? best * kFar
+                                                             : kInfinity;
+  }
+
+  /// What a bound of a large island is scaled by.
+  double hope(double ratio) const {
+    constexpr double kHopeful = 0.98;
+    return std::isfinite(ratio) ? std::max(1.0, ratio * kHopeful) : 1;
+  }
+
   /// Seconds that chips of some sites cannot stay below, all busy all the time.
   double leastSeconds(const std::vector<std::string> &sites) {
     double least = 0;
@@ -220,12 +236,9 @@ private:
   }
 
   void everyPartition(const std::vector<std::string> &sites) {
-    // Far above the best so far there is nothing for anybody.
-    constexpr double kFar = 1.1;
     if (limits.hasEnded() && !found.empty())
       return;
-    if (problem.bounds.objective == Objective::Throughput &&
-        leastSeconds(sites) > best * kFar)
+    if (leastSeconds(sites) * hope(leastRatio) > ceiling())
       return;
     std::vector<std::vector<std::string>> islands;
     if (choices.severalSites && sites.size() <= kMaxJoinedSites) {
@@ -352,10 +365,10 @@ private:
   /// Exact by `shareBatch` on the times of the islands. Those that have not
   /// been searched stand with a bound, scaled to what was found next to it and
   /// a little below; once the answer stands on found times alone it is final.
+  /// Empty, too, where it is far above the best so far.
   std::vector<uint64_t> shareUnits(const std::vector<IslandSearch *> &islands,
                                    const std::vector<size_t> &open,
                                    uint64_t unit, size_t units) {
-    constexpr double kHopeful = 0.98;
     constexpr size_t kMostRounds = 64;
     size_t count = open.size();
     std::vector<std::vector<double>> bounds(count), times(count);
@@ -363,40 +376,45 @@ private:
                                            std::vector<bool>(units + 1, false));
     for (size_t i = 0; i < count; ++i) {
       bounds[i].assign(units + 1, kInfinity);
+      times[i].assign(1, kInfinity);
       IslandSearch &island = *islands[open[i]];
       for (size_t n = 1; n <= units; ++n) {
         if (!island.isExact()) {
           bounds[i][n] = island.bound(n * unit);
+          times[i].push_back(bounds[i][n] * hope(leastRatio));
           continue;
         }
         isFound[i][n] = true;
         const auto &list = island.best(n * unit);
-        bounds[i][n] = list.empty() ? kInfinity : list[0].seconds;
+        times[i].push_back(list.empty() ? kInfinity : list[0].seconds);
       }
-      times[i] = bounds[i];
     }
     std::vector<uint64_t> shares;
     for (size_t round = 0; round < kMostRounds; ++round) {
       shares = shareBatch(times, units);
-      if (shares.empty())
-        return shares;
+      double slowest = 0;
+      for (size_t i = 0; i < shares.size(); ++i)
+        slowest = std::max(slowest, times[i][shares[i]]);
+      if (shares.empty() || slowest > ceiling())
+        return {};
       bool isNew = false;
       for (size_t i = 0; i < count; ++i) {
         size_t n = shares[i];
         if (isFound[i][n])
           continue;
         isNew = isFound[i][n] = true;
-        const auto &list = islands[open[i]]->best(n * unit);
+        const auto &list = islands[open[i]]->best(n * unit, ceiling());
         times[i][n] = list.empty() ? kInfinity : list[0].seconds;
         double ratio = kInfinity; // of what was found to the bound
         for (size_t m = 1; m <= units; ++m)
           if (isFound[i][m] && bounds[i][m] > 0)
             ratio = std::min(ratio, times[i][m] / bounds[i][m]);
         if (!std::isfinite(ratio))
-          ratio = 1;
+          continue; // none is below the ceiling yet
+        leastRatio = std::min(leastRatio, ratio);
         for (size_t m = 1; m <= units; ++m)
           if (!isFound[i][m])
-            times[i][m] = bounds[i][m] * std::max(1.0, ratio * kHopeful);
+            times[i][m] = bounds[i][m] * hope(ratio);
       }
       if (!isNew)
         return shares;
@@ -433,7 +451,7 @@ private:
       IslandPins own;
       if (pins.islands)
         own = (*pins.islands)[i];
-      for (const FoundIsland &one : islands[i]->best(shares[i])) {
+      for (const FoundIsland &one : islands[i]->best(shares[i], ceiling())) {
         // Where everything was tried, that is it.
         std::vector<Choices::Order> orders;
         if (!islands[i]->isExact())

@@ -44,11 +44,22 @@ SplitTable::SplitTable(const Problem &problem, uint64_t microbatch,
                                   cut <= tie.blockNumbers.back();
                          });
     });
+  end = 0;
+  size_t cut = 0;
+  for (const BlockRun &run : problem.model.runs) {
+    end += run.count;
+    size_t begin = cut;
+    while (cut < positions.size() && positions[cut] < end)
+      ++cut;
+    // A cut between two runs may be missing.
+    size_t to = cut < positions.size() && positions[cut] == end ? cut : cut - 1;
+    runBegin.resize(cut, begin);
+    runEnd.resize(cut, to);
+  }
 }
 
 SplitTable::Memory::Memory(const SplitTable &table, const StageRanks &ranks)
-    : table(table), ranks(ranks), none(table.positions.size()),
-      full(table.positions.size()) {}
+    : table(table), ranks(ranks), lines(table.positions.size()) {}
 
 double SplitTable::Memory::use(size_t i, size_t j, size_t again,
                                uint64_t inFlight) const {
@@ -67,12 +78,24 @@ double SplitTable::Memory::use(size_t i, size_t j, size_t again,
 
 double SplitTable::Memory::bytes(size_t i, size_t j, size_t again,
                                  uint64_t inFlight) {
-  if (again != i && again != j)
-    return use(i, j, again, inFlight);
-  std::vector<Line> &row = (again == i ? none : full)[i];
+  // Of intervals inside a run the first as long as this one stands for all: but
+  // for the model's ends, where there is no neighbour.
+  if (i > 0 && j + 1 < table.positions.size() && j <= table.runEnd[i]) {
+    size_t first = std::max<size_t>(1, table.runBegin[i]), length = j - i;
+    const auto &cuts = table.positions;
+    if (first < i && cuts[first + length] - cuts[first] == cuts[j] - cuts[i] &&
+        cuts[first + (again - i)] - cuts[first] == cuts[again] - cuts[i]) {
+      again -= i - first;
+      i = first;
+      j = first + length;
+    }
+  }
+  auto &row = lines[i];
   if (row.size() < j - i)
     row.resize(j - i);
-  Line &line = row[j - i - 1];
+  std::vector<Line> &byAgain = row[j - i - 1];
+  byAgain.resize(j - i + 1);
+  Line &line = byAgain[again - i];
   if (line.fixed < 0) {
     line.fixed = use(i, j, again, 0);
     line.perFlight = use(i, j, again, 1) - line.fixed;

@@ -59,7 +59,8 @@ public:
     };
     const SplitTable &table;
     StageRanks ranks;
-    std::vector<std::vector<Line>> none, full; // [i][j - i - 1]
+    /// [i][j - i - 1][again - i], of intervals that stand for those like them.
+    std::vector<std::vector<std::vector<Line>>> lines;
 
     double use(size_t i, size_t j, size_t again, uint64_t inFlight) const;
   };
@@ -73,6 +74,9 @@ private:
   const Problem &problem;
   double microbatch;
   std::vector<uint64_t> positions;
+  /// By cut: the first cut inside the run that the block behind it is of, and
+  /// the last one.
+  std::vector<size_t> runBegin, runEnd;
   mutable std::map<std::pair<uint64_t, uint64_t>, std::unique_ptr<Memory>>
       memories;
   /// By chip, chips of a replica and their wire.
