@@ -211,7 +211,7 @@ static LogicalResult buildReduction(
   Formula f(context);
   if (!f.operand())
     return failure();
-  int64_t rank = Formula::getType(f.operand()).getRank();
+  int64_t rank = getType(f.operand()).getRank();
   auto axes = context.getAxes(1, rank);
   if (failed(axes))
     return failure();
