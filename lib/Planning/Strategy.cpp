@@ -158,10 +158,6 @@ Faults supportedBySlice(const Strategy &strategy) {
     }
   }
   if (const auto &server = strategy.server) {
-    if (server->fragments > 1)
-      notYet("server.fragments", "more than one fragment");
-    if (server->overlapSteps > 0)
-      notYet("server.overlap_steps", "overlapping the outer synchronisation");
     for (const auto &[index, place] : server->placement)
       if (!place.backup.empty())
         notYet("server.placement", "a backup of a fragment");

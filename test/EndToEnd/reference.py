@@ -1,6 +1,7 @@
 """What Tombolo's training is compared with: a GPT and a Llama in plain torch.nn,
 their ONNX exports, and short reference implementations of the inner and outer training."""
 
+import itertools
 import math
 
 import numpy as np
@@ -266,45 +267,109 @@ def train(model, samples, batch, steps, lr=1e-3, **kwargs):
     return [trainer.step(n * batch) for n in range(steps)]
 
 
-def train_islands(make_model, samples, batches, inner_steps, steps, lr=1e-3, outer_lr=0.7,
-                  momentum=0.9, nesterov=True):
-    """The outer algorithm with one fragment, no compression, no overlap: islands
-    take inner_steps steps, then G := G - u with Nesterov momentum. Returns the
-    losses of each island and the final global parameters."""
-    islands = [Trainer(make_model(), samples, batch, lr) for batch in batches]
-    names = [name for name, _ in islands[0].model.named_parameters()]
-    start = {n: p.detach().clone() for n, p in islands[0].model.named_parameters()}
-    velocity = {n: torch.zeros_like(p) for n, p in start.items()}
-    losses = [[] for _ in batches]
-    per_round = inner_steps * sum(batches)
-    since = 0
+def codec(x, compression):
+    """What the other side makes of x: blocks of 256 elements in a row, with one scale each."""
+    if compression == "none":
+        return x
+    if compression == "bf16":
+        return x.to(torch.bfloat16).float()
+    most = {"int8": 127, "int4": 7}[compression]
+    blocks = F.pad(x.reshape(-1), (0, -x.numel() % 256)).view(-1, 256)
+    scale = blocks.abs().amax(1, keepdim=True) / most
+    whole = (blocks / torch.where(scale > 0, scale, 1.0)).round()
+    return (whole * scale).view(-1)[: x.numel()].view_as(x)
 
-    def synchronise():
-        with torch.no_grad():
-            for name in names:
-                d = sum(
-                    (batch / sum(batches)) * (start[name] - dict(t.model.named_parameters())[name])
-                    for t, batch in zip(islands, batches))
-                if nesterov:
-                    velocity[name].mul_(momentum).add_(d)
-                    d = d + momentum * velocity[name]
-                start[name] = start[name] - outer_lr * d
-                for t in islands:
-                    dict(t.model.named_parameters())[name].copy_(start[name])
+
+def fragments_of(model, count):
+    """The names of a GPT's parameters in `count` groups of consecutive blocks, the
+    largest as small as can be."""
+    blocks = {}
+    for name, p in model.named_parameters():
+        block = ({"wte": -1, "wpe": -1}.get(name.split(".")[0], len(model.h))
+                 if not name.startswith("h.") else int(name.split(".")[1]))
+        blocks.setdefault(block, []).append((name, p.numel()))
+    units = [blocks[block] for block in sorted(blocks)]
+    sizes = [sum(size for _, size in unit) for unit in units]
+
+    def largest(ends):
+        return max(sum(sizes[a:b]) for a, b in zip((0, *ends), (*ends, len(units))))
+
+    ends = min(itertools.combinations(range(1, len(units)), count - 1), key=largest)
+    return [[name for unit in units[a:b] for name, _ in unit]
+            for a, b in zip((0, *ends), (*ends, len(units)))]
+
+
+def train_islands(make_model, samples, batches, inner_steps, steps, lr=1e-3, outer_lr=0.7,
+                  momentum=0.9, nesterov=True, fragments=1, overlap=0, compression="none",
+                  mutation=None):
+    """The outer algorithm (docs/Server.md) where every island is in time: each fragment is
+    pushed every `inner_steps` steps, and what comes back is taken in `overlap` steps later.
+    `mutation` plants one deliberate fault. Returns the losses of each island and the final
+    global parameters."""
+    islands = [Trainer(make_model(), samples, batch, lr) for batch in batches]
+    local = [dict(t.model.named_parameters()) for t in islands]
+    base = {n: p.detach().clone() for n, p in local[0].items()}
+    zeros = lambda: {n: torch.zeros_like(p) for n, p in base.items()}
+    velocity, owed, errors = zeros(), zeros(), [zeros() for _ in batches]
+    groups = fragments_of(islands[0].model, fragments)
+    pushed_at = [0] * fragments
+    under_way = {}  # by fragment: the next version, and the islands' parameters at the push
+    losses = [[] for _ in batches]
+
+    def lossy(x, error, name):
+        """encode(x + e), decoded; e becomes what that has lost."""
+        x = x + error[name]
+        sent = codec(x, compression)
+        error[name] = torch.zeros_like(x) if mutation == "no error feedback" else x - sent
+        return sent
+
+    def push(f, steps_done):
+        version, at_push = {}, [{} for _ in batches]
+        for name in groups[f]:
+            d = 0
+            for i, batch in enumerate(batches):
+                at_push[i][name] = local[i][name].detach().clone()
+                weight = 1 / len(batches) if mutation == "equal weights" else batch / sum(batches)
+                d = d + weight * lossy(base[name] - at_push[i][name], errors[i], name)
+            velocity[name] = momentum * velocity[name] + d
+            u = outer_lr * (d + momentum * velocity[name] if nesterov else velocity[name])
+            version[name] = base[name] - lossy(u, owed, name)
+        under_way[f] = version, at_push
+        pushed_at[f] = steps_done
+
+    def apply(f):
+        if f not in under_way:
+            return
+        version, at_push = under_way.pop(f)
+        for name, value in version.items():
+            for i in range(len(islands)):
+                since = 0 if mutation == "overlap lost" else local[i][name] - at_push[i][name]
+                local[i][name].copy_(value + since)
+            base[name] = value
+
+    def exchange(steps_done):
+        for f in range(fragments):
+            if steps_done % inner_steps == f * inner_steps // fragments:
+                push(f, steps_done)
+        for f in range(fragments):
+            if (steps_done - overlap) % inner_steps == f * inner_steps // fragments:
+                apply(f)
 
     for n in range(steps):
         round_, inside = divmod(n, inner_steps)
-        first = round_ * per_round
+        first = round_ * inner_steps * sum(batches)
         for i, (trainer, batch) in enumerate(zip(islands, batches)):
             losses[i].append(trainer.step(first + inside * batch))
             first += inner_steps * batch
-        since += 1
-        if since == inner_steps:
-            synchronise()
-            since = 0
-    if since:
-        synchronise()
-    return losses, start
+        with torch.no_grad():
+            exchange(n + 1)
+    with torch.no_grad():
+        for f in range(fragments):
+            apply(f)
+            if pushed_at[f] != steps:
+                push(f, steps)
+                apply(f)
+    return losses, base
 
 
 def largest_relative_difference(measured, reference):

@@ -674,6 +674,8 @@ void Rank::Impl::run() {
         },
         giveUp);
     for (currentStep = firstStep; currentStep < options.steps; ++currentStep) {
+      if (events.begin)
+        events.begin(currentStep);
       auto start = std::chrono::steady_clock::now();
       if (numerics)
         numerics->beginStep(device, currentStep);

@@ -11,6 +11,7 @@
 #include "Blocks.h"
 #include "simd/Loops.h"
 
+#include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
 
 #include <algorithm>
@@ -370,12 +371,19 @@ PushResult FragmentState::take(Contribution &contribution, const PushPart &part,
 
 PushResult FragmentState::refuseForGood(const PushPart &part,
                                         std::string message) {
-  Contribution &contribution = contributions[part.island];
-  contribution.reset(std::max(contribution.incarnation, part.incarnation));
-  refused[part.island] = Refused{part.incarnation, part.round, part.step};
+  refuseAgain(part.island, {part.incarnation, part.round, part.step});
   PushResult result = refuse(Outcome::NotFinite, message);
   result.discarded = true;
   return result;
+}
+
+void FragmentState::followed(const PushPart &part) {
+  std::optional<Directive> &directive = directives[part.island];
+  std::pair push(part.round, part.step);
+  if (directive && !directive->next)
+    directive->next = push;
+  else if (directive && directive->next != push)
+    directive.reset(); // nobody needs to ask any more
 }
 
 PushResult FragmentState::push(const PushPart &part,
@@ -419,7 +427,7 @@ PushResult FragmentState::push(const PushPart &part,
     result = take(contributions[part.island], part, runs, values);
     if (result.outcome != Outcome::Accepted)
       return result;
-    directives[part.island].reset(); // it has gone on from there
+    followed(part);
     if (!firstPartSeconds)
       firstPartSeconds = now;
     if (result.committed && !firstCommitSeconds)
@@ -492,31 +500,68 @@ Receipt FragmentState::receipt(std::uint32_t island, std::uint64_t round,
   if (round >= openRound && !forGood)
     return {};
   std::optional<Directive> &known = directives[island];
-  if (!known || known->incarnation != incarnation || known->round != round ||
-      known->step != step)
-    known = Directive{incarnation, round, step,
-                      forGood ? Receipt::Kind::Discarded : Receipt::Kind::Late,
-                      newest};
-  return {known->kind, known->version->number};
+  if (known && known->incarnation == incarnation && known->round == round &&
+      known->step == step)
+    return {known->kind, known->version->number};
+  // A version is about to come, and is better to go on from. So what is decided
+  // here stands in a log on the same side of it as in this state.
+  if (closing)
+    return {};
+  known = Directive{incarnation, round, step,
+                    forGood ? Receipt::Kind::Discarded : Receipt::Kind::Late,
+                    newest, std::nullopt};
+  return {known->kind, known->version->number, /*fresh=*/true};
 }
 
-std::optional<std::uint64_t> FragmentState::join(std::uint32_t island,
-                                                 std::uint64_t incarnation) {
+Receipt FragmentState::join(std::uint32_t island, std::uint64_t incarnation) {
   Contribution &contribution = contributions[island];
   if (!newest || incarnation < contribution.incarnation)
-    return std::nullopt;
+    return {};
+  std::optional<Directive> &known = directives[island];
+  if (known && known->incarnation == incarnation &&
+      known->round == Directive::kJoin)
+    return {known->kind, known->version->number};
+  if (closing) // as above
+    return {};
   // What the old ranks had pushed of the open round goes, unless it is whole.
   if (incarnation > contribution.incarnation) {
-    if (!isCommitted(island) && !closing)
+    if (!isCommitted(island))
       contribution.reset(incarnation);
     contribution.incarnation = incarnation;
   }
-  std::optional<Directive> &known = directives[island];
-  if (!known || known->incarnation != incarnation ||
-      known->round != Directive::kJoin)
-    known = Directive{incarnation, Directive::kJoin, /*step=*/0,
-                      Receipt::Kind::Late, newest};
-  return known->version->number;
+  known = Directive{incarnation, Directive::kJoin, /*step=*/0,
+                    Receipt::Kind::Late, newest, std::nullopt};
+  return {known->kind, known->version->number, /*fresh=*/true};
+}
+
+std::shared_ptr<RoundClosing>
+FragmentState::closeAgain(const std::vector<std::uint32_t> &members,
+                          double now) {
+  bool good = newest && !closing && !members.empty();
+  for (std::uint32_t island : members)
+    good = good && island < contributions.size() && isCommitted(island);
+  if (!good)
+    throw Error("round ", openRound, " of fragment ", number,
+                " cannot have closed: a member's push is missing");
+  return closeRound(members, now);
+}
+
+void FragmentState::refuseAgain(std::uint32_t island, const Refused &push) {
+  Contribution &contribution = contributions[island];
+  contribution.reset(std::max(contribution.incarnation, push.incarnation));
+  refused[island] = push;
+}
+
+void FragmentState::forgetIncarnations() {
+  for (std::uint32_t island = 0; island < contributions.size(); ++island) {
+    if (!isCommitted(island))
+      contributions[island].reset(0);
+    contributions[island].incarnation = 0;
+  }
+  for (Contribution *start : {&startParameters, &startMomentum})
+    start->reset(0);
+  refused.assign(refused.size(), std::nullopt);
+  directives.assign(directives.size(), std::nullopt);
 }
 
 std::shared_ptr<const Version>
@@ -603,7 +648,7 @@ void FragmentState::step(const std::vector<std::uint32_t> &islands,
 
 void RoundClosing::compute() {
   if (!version)
-    fragment.step(happened.members, version, update);
+    fragment.step(happened.members, version, made);
   version->hash = fragment.hashOf(*version);
   happened.version = version->number;
   happened.hash = version->hash;
@@ -639,12 +684,17 @@ FragmentState::closeRound(std::vector<std::uint32_t> members, double now) {
   return result;
 }
 
+std::span<const std::byte> RoundClosing::update() const {
+  return made ? std::span<const std::byte>(made->data)
+              : std::span<const std::byte>();
+}
+
 void FragmentState::publish(const RoundClosing &made) {
   newest = made.version;
   if (made.happened.kind == OuterEvent::Kind::Start) {
     openRound = firstRound;
   } else {
-    updates.push_back(made.update);
+    updates.push_back(made.made);
     if (updates.size() > config.keptUpdates)
       updates.pop_front();
     std::vector<bool> who(contributions.size());

@@ -48,6 +48,9 @@ struct Directive {
   std::uint64_t step = 0;  ///< likewise
   Receipt::Kind kind = Receipt::Kind::Late;
   std::shared_ptr<const Version> version;
+  /// Round and step of the island's first push since. A rank may send it while
+  /// another has not asked yet; the push after that only when all have.
+  std::optional<std::pair<std::uint64_t, std::uint64_t>> next;
 
   static constexpr std::uint64_t kJoin = ~std::uint64_t(0);
 };
@@ -60,6 +63,8 @@ struct Refused {
 
   bool operator==(const Refused &) const = default;
 };
+
+struct FragmentImage;
 
 class FragmentState {
 public:
@@ -81,8 +86,7 @@ public:
   void publish(const RoundClosing &closing);
   Receipt receipt(std::uint32_t island, std::uint64_t round,
                   std::uint64_t step);
-  std::optional<std::uint64_t> join(std::uint32_t island,
-                                    std::uint64_t incarnation);
+  Receipt join(std::uint32_t island, std::uint64_t incarnation);
   std::optional<std::string> overdue(double now);
   /// Something is whole and not yet published.
   bool isPending(std::size_t quorum) const;
@@ -92,6 +96,22 @@ public:
   std::shared_ptr<const Update> update(std::uint64_t version) const;
   std::uint64_t firstVersion() const { return firstRound; }
   std::uint64_t elements() const { return total; }
+  std::uint64_t updateBytes() const { return totalUpdateBytes; }
+
+  // For a server that comes back.
+  /// Of a fragment that has started.
+  FragmentImage capture() const;
+  /// Throws Error when the image does not fit.
+  void restore(FragmentImage image, double now);
+  /// Decides the open round as it has been decided before; throws Error when
+  /// the islands have not all committed.
+  std::shared_ptr<RoundClosing>
+  closeAgain(const std::vector<std::uint32_t> &members, double now);
+  /// As `push` did when it refused a push for good.
+  void refuseAgain(std::uint32_t island, const Refused &push);
+  /// All islands begin with incarnation 0 again, in another run: pushes of
+  /// which only a part has come go, whole ones stay.
+  void forgetIncarnations();
 
 private:
   PushResult admitStart(const PushPart &part) const;
@@ -103,6 +123,8 @@ private:
   PushResult take(Contribution &contribution, const PushPart &part,
                   std::span<const FragmentRun> runs,
                   std::span<const float> data);
+  /// A push has come from an island that was told where to go on from.
+  void followed(const PushPart &part);
   PushResult refuseForGood(const PushPart &part, std::string message);
   const FragmentTensor *find(const std::string &name) const;
   const Contribution &contributionOf(const PushPart &part) const;

@@ -208,9 +208,8 @@ Receipt OuterState::receipt(std::uint32_t fragment, std::uint32_t island,
   return fragments.at(fragment)->receipt(island, round, step);
 }
 
-std::optional<std::uint64_t> OuterState::join(std::uint32_t fragment,
-                                              std::uint32_t island,
-                                              std::uint64_t incarnation) {
+Receipt OuterState::join(std::uint32_t fragment, std::uint32_t island,
+                         std::uint64_t incarnation) {
   return fragments.at(fragment)->join(island, incarnation);
 }
 

@@ -11,6 +11,9 @@
 // own computes new versions, without the mutex, so that no request waits for
 // an outer step but those that wait for its version.
 //
+// What a reply or a version rests on is made durable in between: appended to the
+// log with the mutex, synced without it, then told.
+//
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/runtime/server/ParameterServer.h"
@@ -20,6 +23,7 @@
 
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
+#include "tombolo/runtime/server/DurableState.h"
 
 #include "tombolo/schema/server.grpc.pb.h"
 
@@ -52,11 +56,19 @@ double nowSeconds() {
 class Service final : public wire::ParameterServer::Service {
 public:
   explicit Service(ParameterServerOptions given)
-      : options(std::move(given)), state(options.outer),
-        watchdog(options.idleSeconds) {
+      : options(std::move(given)),
+        durable(options.outer, durableOptions(),
+                options.stateDir.empty() ? nullptr
+                                         : openStorage(options.stateDir),
+                nowSeconds()),
+        state(durable.state()), watchdog(options.idleSeconds) {
     for (std::uint32_t f = 0; f < options.outer.fragments; ++f)
       mostStagedBytes += 2 * sizeof(float) * state.elements(f);
     mostStagedBytes *= options.outer.islands;
+    for (const OuterEvent &event : durable.recovered())
+      toTell.push_back(event);
+    for (auto &start : durable.takeUnfinished())
+      toClose.push_back(std::move(start));
     closer = std::thread([this] { closeRounds(); });
   }
   ~Service() override {
@@ -98,9 +110,34 @@ private:
       return body();
     } catch (const std::bad_alloc &) {
       return {grpc::StatusCode::RESOURCE_EXHAUSTED, "out of memory"};
+    } catch (const StorageError &error) {
+      fail(error.what());
+      return {grpc::StatusCode::INTERNAL, error.what()};
     } catch (const std::exception &error) {
       return {grpc::StatusCode::INTERNAL, error.what()};
     }
+  }
+
+  /// What has gone wrong is not in the request: from here on state and log may
+  /// differ, so nothing is taken in any more.
+  void fail(const std::string &why) {
+    {
+      std::lock_guard lock(mutex);
+      if (!failure.empty())
+        return;
+      failure = why;
+      changed.notify_all();
+    }
+    if (options.onFailure)
+      options.onFailure(why);
+  }
+
+  DurableOptions durableOptions() const {
+    DurableOptions result;
+    result.planChecksum = options.planChecksum;
+    result.runId = options.runId;
+    result.onDamage = options.onDamage;
+    return result;
   }
 
   Outcome checkSender(const wire::Sender &sender, std::string &message) const {
@@ -141,6 +178,7 @@ private:
                      std::uint64_t expected, std::uint64_t &bytes);
   /// The closer's life: computes what `toClose` names, announces and publishes.
   void closeRounds();
+  void takeSnapshotIfDue(std::unique_lock<std::mutex> &lock);
   grpc::Status wait(grpc::ServerContext &context,
                     const wire::WaitRequest &request, wire::WaitReply &reply);
   grpc::Status pull(const wire::PullRequest &request,
@@ -151,7 +189,8 @@ private:
   const ParameterServerOptions options;
   std::mutex mutex; // guards all below but the two threads
   std::condition_variable changed;
-  OuterState state;
+  DurableState durable;
+  const OuterState &state; // in `durable`
   bool stopping = false;
   /// Pushes whose data is coming in: one per rank, fragment and content.
   std::set<std::tuple<std::uint32_t, std::uint32_t, std::uint32_t, int>>
@@ -160,7 +199,7 @@ private:
   std::uint64_t mostStagedBytes = 0;
   std::deque<std::shared_ptr<RoundClosing>> toClose;
   std::deque<OuterEvent> toTell; // that need no computing
-  std::string closingFailed;     // why no version will come any more
+  std::string failure;           // why nothing is taken in any more
   Watchdog watchdog;
   std::thread closer;
 };
@@ -194,7 +233,8 @@ PushResult Service::receive(grpc::ServerContext &context,
       stagedBytes += more;
       bytes += more;
       // Its island is there as long as something comes.
-      state.heard(part.island, part.incarnation, /*left=*/false, nowSeconds());
+      durable.heard(part.island, part.incarnation, /*left=*/false,
+                    nowSeconds());
     }
     std::size_t old = data.size();
     if (data.capacity() < old + more)
@@ -204,8 +244,10 @@ PushResult Service::receive(grpc::ServerContext &context,
   }
   if (context.IsCancelled())
     return refusal(Outcome::BadSize, "the sender has gone");
-  std::lock_guard lock(mutex);
-  PushResult result = state.push(part, data, nowSeconds());
+  std::unique_lock lock(mutex);
+  if (!failure.empty())
+    return refusal(Outcome::Busy, failure);
+  PushResult result = durable.push(part, data, nowSeconds());
   if (result.discarded) {
     OuterEvent event;
     event.kind = OuterEvent::Kind::Discarded;
@@ -220,6 +262,9 @@ PushResult Service::receive(grpc::ServerContext &context,
   if (result.closing)
     toClose.push_back(std::move(result.closing));
   changed.notify_all();
+  DurableState::Mark mark = durable.mark();
+  lock.unlock();
+  DurableState::sync(mark);
   return result;
 }
 
@@ -231,7 +276,7 @@ void Service::closeRounds() {
     });
     if (stopping)
       return;
-    for (auto &due : state.tick(nowSeconds()))
+    for (auto &due : durable.tick(nowSeconds()))
       toClose.push_back(std::move(due));
     std::deque<OuterEvent> events = std::exchange(toTell, {});
     std::shared_ptr<RoundClosing> closing;
@@ -242,25 +287,41 @@ void Service::closeRounds() {
     if (!closing && events.empty())
       continue;
     lock.unlock();
-    std::string error;
     try {
       if (closing) {
         closing->compute();
+        lock.lock();
+        durable.logVersion(*closing);
+        DurableState::Mark mark = durable.mark();
+        lock.unlock();
+        DurableState::sync(mark);
         events.push_back(closing->event());
       }
       for (const OuterEvent &event : events)
         if (options.onEvent)
           options.onEvent(event);
-    } catch (const std::exception &caught) {
-      error = caught.what();
+      lock.lock();
+      if (closing) {
+        durable.publish(*closing);
+        changed.notify_all();
+        takeSnapshotIfDue(lock);
+      }
+    } catch (const std::exception &error) {
+      if (lock.owns_lock())
+        lock.unlock();
+      fail(std::string("the next version cannot be made: ") + error.what());
+      return;
     }
-    lock.lock();
-    if (!error.empty())
-      closingFailed = "the next version cannot be made: " + error;
-    else if (closing)
-      state.publish(*closing);
-    changed.notify_all();
   }
+}
+
+void Service::takeSnapshotIfDue(std::unique_lock<std::mutex> &lock) {
+  if (!durable.wantsSnapshot())
+    return;
+  DurableState::Snapshot snapshot = durable.beginSnapshot();
+  lock.unlock();
+  durable.writeSnapshot(snapshot);
+  lock.lock();
 }
 
 grpc::Status Service::heartbeat(const wire::HeartbeatRequest &request,
@@ -272,8 +333,8 @@ grpc::Status Service::heartbeat(const wire::HeartbeatRequest &request,
   if (outcome != Outcome::Accepted)
     return grpc::Status::OK;
   std::lock_guard lock(mutex);
-  state.heard(request.sender().island(), request.sender().incarnation(),
-              request.done(), nowSeconds());
+  durable.heard(request.sender().island(), request.sender().incarnation(),
+                request.done(), nowSeconds());
   reply.set_finished(state.isFinished(nowSeconds()));
   return grpc::Status::OK;
 }
@@ -314,7 +375,7 @@ grpc::Status Service::push(grpc::ServerContext &context,
                              static_cast<int>(part->content));
   std::uint64_t expected = 0, bytes = 0;
   {
-    std::lock_guard lock(mutex);
+    std::unique_lock lock(mutex);
     PushResult result = state.admit(*part, &expected);
     if (result.outcome == Outcome::Accepted) {
       if (incoming.contains(key))
@@ -331,6 +392,10 @@ grpc::Status Service::push(grpc::ServerContext &context,
           reply.set_started(true);
           reply.set_version(version->number);
         }
+      // The first copy may not be durable yet.
+      DurableState::Mark mark = durable.mark();
+      lock.unlock();
+      DurableState::sync(mark);
       return grpc::Status::OK;
     }
     incoming.insert(key);
@@ -371,23 +436,23 @@ grpc::Status Service::wait(grpc::ServerContext &context,
   auto decided = [&] {
     Receipt receipt;
     if (!request.join())
-      receipt = state.receipt(fragment, sender.island(), request.round(),
-                              request.step());
-    else if (auto version =
-                 state.join(fragment, sender.island(), sender.incarnation()))
-      receipt = {Receipt::Kind::Late, *version};
+      receipt = durable.receipt(fragment, sender.island(), request.round(),
+                                request.step());
+    else
+      receipt =
+          durable.join(fragment, sender.island(), sender.incarnation());
     reply.set_receipt(static_cast<wire::Receipt>(receipt.kind));
     reply.set_go_on_from(receipt.version);
     return receipt.kind != Receipt::Kind::Open;
   };
   while (!stopping && !context.IsCancelled()) {
-    state.heard(sender.island(), sender.incarnation(), /*left=*/false,
-                nowSeconds());
+    durable.heard(sender.island(), sender.incarnation(), /*left=*/false,
+                  nowSeconds());
+    if (!failure.empty())
+      return {grpc::StatusCode::INTERNAL, failure};
     if (decided())
       break;
-    if (!closingFailed.empty())
-      return {grpc::StatusCode::INTERNAL, closingFailed};
-    if (auto late = state.overdue(fragment, nowSeconds())) {
+    if (auto late = durable.overdue(fragment, nowSeconds())) {
       reply.set_outcome(toWire(Outcome::Overdue));
       reply.set_message(*late);
       break;
@@ -404,6 +469,9 @@ grpc::Status Service::wait(grpc::ServerContext &context,
     reply.set_version(version->number);
     reply.set_first_version(state.firstVersion(fragment));
   }
+  DurableState::Mark mark = durable.mark();
+  lock.unlock();
+  DurableState::sync(mark);
   return grpc::Status::OK;
 }
 

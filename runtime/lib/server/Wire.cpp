@@ -53,6 +53,32 @@ tombolo::runtime::fromWire(const RepeatedSlices &slices) {
   return result;
 }
 
+void tombolo::runtime::toWire(const PushPart &part, wire::PushHeader &header) {
+  switch (part.content) {
+  case PushContent::Delta:
+    header.set_content(wire::CONTENT_DELTA);
+    break;
+  case PushContent::StartParameters:
+    header.set_content(wire::CONTENT_START_PARAMETERS);
+    break;
+  case PushContent::StartMomentum:
+    header.set_content(wire::CONTENT_START_MOMENTUM);
+    break;
+  }
+  header.mutable_sender()->set_island(part.island);
+  header.mutable_sender()->set_incarnation(part.incarnation);
+  header.mutable_sender()->set_rank(part.rank);
+  header.set_fragment(part.fragment);
+  header.set_round(part.round);
+  header.set_base_version(part.baseVersion);
+  header.set_tokens(part.tokens);
+  header.set_inner_steps(part.innerSteps);
+  header.set_step(part.step);
+  header.set_with_momentum(part.withMomentum);
+  for (const TensorSlice &slice : part.slices)
+    toWire(slice, *header.add_slices());
+}
+
 std::optional<PushPart>
 tombolo::runtime::fromWire(const wire::PushHeader &header) {
   PushPart part;

@@ -32,6 +32,7 @@ using RepeatedSlices =
 
 void toWire(const TensorSlice &slice, server::v1::TensorSlice &message);
 std::vector<TensorSlice> fromWire(const RepeatedSlices &slices);
+void toWire(const PushPart &part, server::v1::PushHeader &header);
 /// Nothing when the content is not one of the closed set.
 std::optional<PushPart> fromWire(const server::v1::PushHeader &header);
 inline server::v1::Outcome toWire(Outcome outcome) {

@@ -164,6 +164,37 @@ protected:
     return found;
   }
 
+  /// A rank that stops before a step (SIGSTOP) until the test lets it go on.
+  struct Pause {
+    int island, rank, incarnation;
+    std::uint64_t step;
+  };
+  std::vector<std::string> pausing(const std::vector<Pause> &pauses) {
+    std::string body = "case \"$*\" in\n";
+    for (const Pause &pause : pauses)
+      body += "*'--incarnation " + std::to_string(pause.incarnation) +
+              " --island " + std::to_string(pause.island) + " --rank " +
+              std::to_string(pause.rank) + " '*)\n  exec " TOMBOLO_RUN
+              " \"$@\" --pause-at " +
+              std::to_string(pause.step) + ";;\n";
+    return {"--rank-program",
+            script(body + "esac\nexec " TOMBOLO_RUN " \"$@\"\n")};
+  }
+  /// Waits for one that has stopped.
+  pid_t paused() {
+    pid_t found = 0;
+    EXPECT_TRUE(eventually([&] {
+      for (pid_t pid : commands("rank")) {
+        std::string stat = readAll("/proc/" + std::to_string(pid) + "/stat");
+        std::size_t end = stat.rfind(')');
+        if (end != std::string::npos && stat.compare(end, 3, ") T") == 0)
+          found = pid;
+      }
+      return found != 0;
+    }));
+    return found;
+  }
+
   /// A shell script in the place of the ranks.
   std::string script(const std::string &body) {
     std::string path = folder / "rank.sh";

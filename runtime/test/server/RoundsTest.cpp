@@ -222,12 +222,12 @@ TEST_F(Rounds, AnIslandThatComesBackJoins) {
   pass(5, {0});
   ASSERT_EQ(version(), 1u);
   state->heard(1, 1, false, now);
-  EXPECT_EQ(state->join(0, 1, 1), 1u);
+  EXPECT_EQ(state->join(0, 1, 1).version, 1u);
   push(0, 1);
   pass(11, {0});
   ASSERT_EQ(version(), 2u);
-  EXPECT_EQ(state->join(0, 1, 1), 1u); // another rank of it
-  EXPECT_FALSE(state->join(0, 1, 0));  // an old rank
+  EXPECT_EQ(state->join(0, 1, 1).version, 1u); // another rank of it
+  EXPECT_EQ(state->join(0, 1, 0).kind, Receipt::Kind::Open); // an old rank
   EXPECT_NE(state->version(0, 1), nullptr);
   PushPart late = deltaPart(1, 1);
   late.incarnation = 1;

@@ -56,6 +56,31 @@ void Agent::start(std::uint32_t number, const RankOptions &rank) {
   }
 }
 
+/// How an island goes on after it has failed. Nothing when it cannot: what was
+/// trained is not silently begun anew.
+std::optional<RankOptions> Agent::fromSnapshot(std::uint32_t number) {
+  RankOptions rank = options.rank;
+  rank.resume = false;
+  rank.resumeStep.reset();
+  const std::string &folder = rank.checkpointDir;
+  if (folder.empty())
+    return rank;
+  discardUnfinished(folder, number);
+  bool anyDamaged = false;
+  rank.resumeStep =
+      resumableStep(folder, {number}, [&](const std::string &message) {
+        anyDamaged = true;
+        emit({{"event", "checkpoint_damaged"},
+              {"island", number},
+              {"message", message}});
+      });
+  rank.resume = rank.resumeStep.has_value();
+  if (!rank.resume && anyDamaged && !options.hasServer)
+    return std::nullopt;
+  setAsideBeyond(folder, number, rank.resumeStep.value_or(0));
+  return rank;
+}
+
 /// The island's processes have all ended.
 void Agent::restart(std::uint32_t number) {
   Island &island = islands.at(number);
@@ -65,26 +90,9 @@ void Agent::restart(std::uint32_t number) {
   const Failure &cause = culprit(causes);
   if (cause.cause == Cause::BadInput || !failures.empty())
     return giveUp(island);
-  RankOptions rank = options.rank;
-  rank.resume = false;
-  rank.resumeStep.reset();
-  const std::string &folder = rank.checkpointDir;
-  if (!folder.empty()) {
-    discardUnfinished(folder, number);
-    bool anyDamaged = false;
-    rank.resumeStep =
-        resumableStep(folder, {number}, [&](const std::string &message) {
-          anyDamaged = true;
-          emit({{"event", "checkpoint_damaged"},
-                {"island", number},
-                {"message", message}});
-        });
-    rank.resume = rank.resumeStep.has_value();
-    // What was trained is not silently begun anew.
-    if (!rank.resume && anyDamaged && !options.hasServer)
-      return giveUp(island);
-    setAsideBeyond(folder, number, rank.resumeStep.value_or(0));
-  }
+  std::optional<RankOptions> rank = fromSnapshot(number);
+  if (!rank)
+    return giveUp(island);
   island.failures.clear();
   island.end.reset();
   island.killed = false;
@@ -94,10 +102,10 @@ void Agent::restart(std::uint32_t number) {
         {"site", options.site},
         {"island", number},
         {"incarnation", island.incarnation},
-        {"step", rank.resumeStep.value_or(0)},
+        {"step", rank->resumeStep.value_or(0)},
         {"restarts_left", island.restartsLeft},
         {"message", cause.message}});
-  start(number, rank);
+  start(number, *rank);
 }
 
 /// Nothing is restarted any more: what went wrong is told, and whoever else
@@ -219,7 +227,13 @@ int Agent::run(
     island.ranks = list;
     island.incarnation = options.incarnation;
     island.restartsLeft = options.restarts;
-    start(number, options.rank);
+    std::optional<RankOptions> rank =
+        options.incarnation > 0 ? fromSnapshot(number) : options.rank;
+    if (!rank)
+      throw Error("island ", number, ": no checkpoint of it in '",
+                  options.rank.checkpointDir,
+                  "' is whole, and it is not begun anew; remove them to begin");
+    start(number, *rank);
   }
   while (!lost) {
     // The last end, and what came in with it, may restart an island.

@@ -37,7 +37,9 @@ struct AgentOptions {
   std::string rankProgram;       ///< empty: this program
   int eventsFd = -1;             ///< below 0: a person reads, on stdout
   bool hasServer = false;        ///< which has the state of islands, too
-  std::uint64_t incarnation = 0; ///< that the islands begin with
+  /// That the islands begin with; above 0 from their newest snapshots, as the
+  /// agent before has fallen.
+  std::uint64_t incarnation = 0;
   std::uint64_t restarts = 0;    ///< of each island
 };
 
@@ -73,6 +75,7 @@ private:
   };
 
   void start(std::uint32_t number, const RankOptions &rank);
+  std::optional<RankOptions> fromSnapshot(std::uint32_t number);
   void restart(std::uint32_t number);
   void giveUp(Island &island);
   void killIsland(std::uint32_t number);

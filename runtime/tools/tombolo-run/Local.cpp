@@ -180,6 +180,39 @@ private:
   bool created = false;
 };
 
+/// Where the server keeps its state: with the checkpoints, or for the run alone
+/// when it may have to be started again. It goes with the run: what is to be
+/// resumed later stands in the islands' checkpoints.
+class ServerFolder {
+public:
+  ServerFolder(const LocalOptions &options, const Plan &plan) {
+    if (!plan.has_server())
+      return;
+    if (!options.rank.checkpointDir.empty()) {
+      folder = options.rank.checkpointDir + "/server";
+      discard();
+    } else if (options.restarts > 0) {
+      temporary = std::make_unique<TemporaryFolder>(
+          std::filesystem::temp_directory_path() / "tombolo-server.tmp-");
+      folder = temporary->path();
+    }
+  }
+
+  ~ServerFolder() { discard(); }
+
+  const std::string &path() const { return folder; }
+
+private:
+  void discard() const {
+    std::error_code ignored;
+    if (!folder.empty() && !temporary)
+      std::filesystem::remove_all(folder, ignored);
+  }
+
+  std::string folder;
+  std::unique_ptr<TemporaryFolder> temporary;
+};
+
 /// A signal that ends the run; what is half-written goes on the way out.
 struct Interrupted {
   int signal;
@@ -187,26 +220,38 @@ struct Interrupted {
 
 class LocalRun {
 public:
+  /// `stateDir`: of the server; empty: it keeps its state in memory alone.
   LocalRun(const LocalOptions &options, const Plan &plan,
-           Supervisor &supervisor, MetricsFile &metrics)
+           Supervisor &supervisor, MetricsFile &metrics, std::string stateDir)
       : options(options), plan(plan), supervisor(supervisor), metrics(metrics),
-        progress(plan.islands_size(), options.rank.steps) {}
+        progress(plan.islands_size(), options.rank.steps),
+        stateDir(std::move(stateDir)) {
+    server.restartsLeft = this->stateDir.empty() ? 0 : options.restarts;
+  }
 
   /// Throws Error or Interrupted when the run does not come to its end.
-  void run(const std::string &rendezvous, const RankOptions &rank);
+  void run(const std::string &store, const RankOptions &ranks);
 
   /// Of a run that was told to end and has saved what it had.
   std::optional<std::uint64_t> stoppedAt() const { return stopped; }
 
 private:
-  struct Part {
+  /// What is started again when it is killed: the server, or an agent.
+  struct Service {
     std::string name; // for messages
-    bool server = false;
+    std::string site; // empty: the server
+    std::uint64_t restartsLeft = 0;
+    std::uint64_t incarnation = 0; // of an agent's islands, the largest so far
+  };
+  struct Part {
+    Service *service;
     bool reported = false; // it has told of a failure itself
   };
 
   void startServer();
-  void startAgents(const std::string &rendezvous, const RankOptions &rank);
+  void startAgent(Service &agent);
+  void startAgents();
+  bool startAgain(Service &service, const std::string &what);
   void line(const SupervisorEvent &event);
   void ended(const SupervisorEvent &event);
   void fail(Cause cause, int status, std::string message);
@@ -220,7 +265,14 @@ private:
   MetricsFile &metrics;
   Progress progress;
 
+  std::string rendezvous;
+  RankOptions rank; // of every agent
+  const std::string stateDir;
+  Service server{"the parameter server", "", 0, 0};
+  std::size_t serverPart = 0;
+  std::vector<std::unique_ptr<Service>> agents;
   std::vector<Part> parts; // numbered as the supervisor does
+  std::map<std::uint32_t, std::uint64_t> newestVersion; // of each fragment
   std::map<std::uint32_t, std::uint64_t> nextStep; // of each island
   std::size_t agentsRunning = 0;
   bool ending = false; // the server is told to end: all is done
@@ -259,8 +311,20 @@ void LocalRun::line(const SupervisorEvent &received) {
     stopped = field<std::uint64_t>(event, "step", 0);
   } else if (kind == "ready") {
     return;
-  } else if (kind == "restart" || kind == "checkpoint_damaged") {
+  } else if (kind == "restart" || kind == "checkpoint_damaged" ||
+             kind == "state_damaged") {
+    Service &service = *parts[received.process].service;
+    service.incarnation = std::max(
+        service.incarnation, field<std::uint64_t>(event, "incarnation", 0));
     warn(event);
+  } else if (kind == "start" || kind == "outer_step") {
+    // A server that was started again tells of its newest version once more.
+    auto [newest, fresh] = newestVersion.try_emplace(
+        field<std::uint32_t>(event, "fragment", 0), 0);
+    auto version = field<std::uint64_t>(event, "version", 0);
+    if (!fresh && version <= newest->second)
+      return;
+    newest->second = version;
   } else if (kind == "checkpoint" && options.rank.checkpointDir.empty()) {
     return; // in a folder that goes with the run
   }
@@ -282,15 +346,19 @@ void LocalRun::line(const SupervisorEvent &received) {
 /// What a person should know, though the run goes on.
 void LocalRun::warn(const json &event) {
   std::string text = field<std::string>(event, "message", "");
+  std::string kind = field<std::string>(event, "event", "");
   std::string island =
       "island " + std::to_string(field<std::uint64_t>(event, "island", 0));
   auto left = field<std::uint64_t>(event, "restarts_left", 0);
-  if (field<std::string>(event, "event", "") == "restart")
+  if (kind == "restart" && event.contains("part"))
+    text += "; it is started again, " + std::to_string(left) +
+            (left == 1 ? " restart" : " restarts") + " left";
+  else if (kind == "restart")
     text += "; " + island + " is started again from step " +
             std::to_string(field<std::uint64_t>(event, "step", 0)) + ", " +
             std::to_string(left) + (left == 1 ? " restart" : " restarts") +
             " left";
-  else
+  else if (kind == "checkpoint_damaged")
     text += "; " + island + " takes an earlier checkpoint";
   progress.clear();
   std::cerr << "tombolo-run local: " << text << "\n";
@@ -309,8 +377,9 @@ bool LocalRun::endGently() {
 
 void LocalRun::ended(const SupervisorEvent &event) {
   const Part &part = parts[event.process];
+  Service &service = *part.service;
   bool fine = !event.end.signalled && event.end.code == 0;
-  if (!part.server) {
+  if (&service != &server) {
     --agentsRunning;
     if (fine)
       return;
@@ -319,66 +388,107 @@ void LocalRun::ended(const SupervisorEvent &event) {
   }
   if (part.reported)
     return;
-  fail(Cause::Part, 3,
-       part.name + " (pid " + std::to_string(supervisor.pid(event.process)) +
-           ") " + describe(event.end));
+  std::string what = service.name + " (pid " +
+                     std::to_string(supervisor.pid(event.process)) + ") " +
+                     describe(event.end);
+  if (!event.end.signalled || !startAgain(service, what))
+    fail(Cause::Part, 3, what);
+}
+
+/// A server goes on from its state, an agent's islands from their checkpoints
+/// or the server's state.
+bool LocalRun::startAgain(Service &service, const std::string &what) {
+  if (service.restartsLeft == 0 || !failures.empty() || ending || told)
+    return false;
+  --service.restartsLeft;
+  bool isServer = &service == &server;
+  json event = {{"event", "restart"},
+                {"part", isServer ? "server" : "agent"},
+                {"restarts_left", service.restartsLeft},
+                {"message", what}};
+  if (!isServer) {
+    event["site"] = service.site;
+    event["incarnation"] = ++service.incarnation;
+  }
+  warn(event);
+  metrics.write(toLine(event), /*isStep=*/false);
+  if (isServer)
+    startServer();
+  else
+    startAgent(service);
+  return true;
 }
 
 void LocalRun::startServer() {
-  runId = randomRunId();
+  if (runId.empty())
+    runId = randomRunId();
   ProcessSpec spec;
   spec.program = thisProgram();
   spec.arguments = {"server", options.rank.plan, "--run-id", runId};
+  if (!stateDir.empty())
+    spec.arguments.insert(spec.arguments.end(), {"--state-dir", stateDir});
+  if (!serverAddress.empty()) // where everybody looks for it
+    spec.arguments.insert(spec.arguments.end(), {"--address", serverAddress});
   spec.ownGroup = true;
-  supervisor.start(spec);
-  parts.push_back({"the parameter server", /*server=*/true, false});
+  serverPart = supervisor.start(spec);
+  parts.push_back({&server});
 }
 
-void LocalRun::startAgents(const std::string &rendezvous,
-                           const RankOptions &rank) {
+void LocalRun::startAgents() {
   std::uint64_t ranks = 0;
   for (const std::string &site : sitesOf(plan, ranks)) {
-    ProcessSpec spec;
-    spec.program = thisProgram();
-    spec.ownGroup = true;
-    spec.arguments = {"site"};
-    for (std::string &word : rankArguments(rank))
-      spec.arguments.push_back(std::move(word));
-    spec.arguments.insert(spec.arguments.end(),
-                          {"--site", site, "--rendezvous", rendezvous});
-    if (plan.has_server())
-      spec.arguments.insert(spec.arguments.end(),
-                            {"--server", serverAddress, "--run-id", runId});
-    if (options.restarts > 0)
-      spec.arguments.insert(spec.arguments.end(),
-                            {"--restarts", std::to_string(options.restarts)});
-    if (!options.rankProgram.empty())
-      spec.arguments.insert(spec.arguments.end(),
-                            {"--rank-program", options.rankProgram});
-    supervisor.start(spec);
-    parts.push_back({"the agent of site " + site, false, false});
-    ++agentsRunning;
+    agents.push_back(std::make_unique<Service>(
+        Service{"the agent of site " + site, site, options.restarts, 0}));
+    startAgent(*agents.back());
   }
 }
 
-void LocalRun::run(const std::string &rendezvous, const RankOptions &rank) {
+void LocalRun::startAgent(Service &agent) {
+  ProcessSpec spec;
+  spec.program = thisProgram();
+  spec.ownGroup = true;
+  spec.arguments = {"site"};
+  for (std::string &word : rankArguments(rank))
+    spec.arguments.push_back(std::move(word));
+  spec.arguments.insert(spec.arguments.end(),
+                        {"--site", agent.site, "--rendezvous", rendezvous});
+  if (plan.has_server())
+    spec.arguments.insert(spec.arguments.end(),
+                          {"--server", serverAddress, "--run-id", runId});
+  if (agent.restartsLeft > 0)
+    spec.arguments.insert(spec.arguments.end(),
+                          {"--restarts", std::to_string(agent.restartsLeft)});
+  if (agent.incarnation > 0)
+    spec.arguments.insert(spec.arguments.end(),
+                          {"--incarnation", std::to_string(agent.incarnation)});
+  if (!options.rankProgram.empty())
+    spec.arguments.insert(spec.arguments.end(),
+                          {"--rank-program", options.rankProgram});
+  supervisor.start(spec);
+  parts.push_back({&agent});
+  ++agentsRunning;
+}
+
+void LocalRun::run(const std::string &store, const RankOptions &ranks) {
   using Clock = std::chrono::steady_clock;
+  rendezvous = store;
+  rank = ranks;
   if (plan.has_server())
     startServer();
   else
-    startAgents(rendezvous, rank);
+    startAgents();
   std::optional<Clock::time_point> end;
   while (true) {
-    bool agentsStarted = parts.size() > (plan.has_server() ? 1u : 0u);
+    bool agentsStarted = !agents.empty();
     if (failures.empty()) {
       if (!agentsStarted && !serverAddress.empty()) {
-        startAgents(rendezvous, rank);
+        startAgents();
         continue;
       }
       if (agentsStarted && agentsRunning == 0 && !ending) {
         ending = true;
         if (plan.has_server())
-          supervisor.kill(0, SIGTERM);
+          supervisor.kill(serverPart, SIGTERM);
       }
       if (ending && !supervisor.anyRunning())
         break;
@@ -444,10 +554,11 @@ int train(LocalOptions &options) {
     }
   }
   CheckpointFolder checkpoints(options.rank.checkpointDir, plan);
+  ServerFolder server(options, plan);
   MetricsFile metrics(options.metrics, options.rank.resume,
                       resumeStep.value_or(0));
   StoreServer store;
-  LocalRun local(options, plan, supervisor, metrics);
+  LocalRun local(options, plan, supervisor, metrics, server.path());
   local.run(store.address(), rank);
   if (auto step = local.stoppedAt()) {
     std::cerr << "tombolo-run local: told to end: the checkpoint of step "
@@ -493,7 +604,8 @@ int tombolo::runtime::runLocal(int argc, char **argv) {
                  "write the model with the trained weights to this file");
   app.add_option("--restarts", options.restarts,
                  "how often each island is started again when it fails, from "
-                 "its newest checkpoint")
+                 "its newest checkpoint, and each site's agent and the server "
+                 "when they are killed")
       ->capture_default_str()
       ->check(positiveNumber(/*zero=*/true));
   app.add_option("--rank-program", options.rankProgram)->group("");

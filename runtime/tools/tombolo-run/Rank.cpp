@@ -38,6 +38,7 @@ struct Options {
   std::string server;
   std::string runId;
   std::uint64_t incarnation = 0;
+  std::optional<std::uint64_t> pauseAt; // for tests
   int eventsFd = -1;
 };
 
@@ -122,6 +123,11 @@ void train(const Options &options, Output &output) {
                   {"island", options.island},
                   {"rank", options.rank}});
   };
+  if (options.pauseAt)
+    events.begin = [&](std::uint64_t step) {
+      if (step == *options.pauseAt)
+        std::raise(SIGSTOP);
+    };
   events.step = [&](const StepMetrics &metrics) {
     json line = {{"step", metrics.step},
                  {"island", metrics.island},
@@ -202,6 +208,7 @@ int tombolo::runtime::runRank(int argc, char **argv) {
   app.add_option("--run-id", options.runId, "the run, as the server knows it");
   app.add_option("--incarnation", options.incarnation,
                  "how often the island has been restarted");
+  app.add_option("--pause-at", options.pauseAt)->group("");
   app.add_option("--events-fd", options.eventsFd,
                  "write events as lines of JSON to this descriptor");
   int status = 0;

@@ -19,6 +19,9 @@
 
 #include <csignal>
 #include <iostream>
+#include <mutex>
+
+#include <unistd.h>
 
 using namespace tombolo::runtime;
 using nlohmann::json;
@@ -39,9 +42,19 @@ static json describeEvent(const OuterEvent &event) {
           {"hash", toHex(event.hash)}};
 }
 
-static void serve(const std::string &planFile, const std::string &address,
-                  const std::string &runId, EventWriter &events,
-                  bool toPerson) {
+namespace {
+
+struct Options {
+  std::string plan;
+  std::string address = "127.0.0.1:0";
+  std::string runId;
+  std::string stateDir;
+  int eventsFd = -1;
+};
+
+} // namespace
+
+static void serve(const Options &given, EventWriter &events, bool toPerson) {
   // Before any thread, so that all of them leave these to sigwait.
   sigset_t mask;
   sigemptyset(&mask);
@@ -50,11 +63,25 @@ static void serve(const std::string &planFile, const std::string &address,
   sigprocmask(SIG_BLOCK, &mask, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
 
-  Plan plan = readPlan(planFile);
-  ParameterServerOptions options = serverOptions(plan, runId);
-  options.address = address;
+  Plan plan = readPlan(given.plan);
+  ParameterServerOptions options = serverOptions(plan, given.runId);
+  options.address = given.address;
+  options.stateDir = given.stateDir;
   options.onEvent = [&](const OuterEvent &event) {
     events.write(toLine(describeEvent(event)));
+  };
+  options.onDamage = [&](const std::string &message) {
+    if (toPerson)
+      std::cerr << "tombolo-run server: " << message << "\n";
+    else
+      events.write(toLine({{"event", "state_damaged"}, {"message", message}}));
+  };
+  std::mutex mutex;
+  std::string failure;
+  options.onFailure = [&](const std::string &message) {
+    std::lock_guard lock(mutex);
+    failure = message;
+    kill(getpid(), SIGTERM); // wakes the thread below
   };
   ParameterServer server(std::move(options));
   if (toPerson)
@@ -64,30 +91,37 @@ static void serve(const std::string &planFile, const std::string &address,
         toLine({{"event", "listening"}, {"address", server.address()}}));
   int signal = 0;
   sigwait(&mask, &signal);
+  std::lock_guard lock(mutex);
+  if (!failure.empty())
+    throw Error(Status::Failed, failure);
 }
 
 int tombolo::runtime::runServer(int argc, char **argv) {
   CLI::App app("serves the parameters of a plan until it is told to end",
                "tombolo-run server");
-  std::string plan, address = "127.0.0.1:0", runId;
-  int eventsFd = -1;
-  app.add_option("plan", plan, "the plan, from tombolo-plan")->required();
-  app.add_option("--address", address,
+  Options options;
+  app.add_option("plan", options.plan, "the plan, from tombolo-plan")
+      ->required();
+  app.add_option("--address", options.address,
                  "loopback HOST:PORT (port 0: any free one) or unix:PATH");
-  app.add_option("--run-id", runId, "must be the same on all parts of a run");
-  app.add_option("--events-fd", eventsFd,
+  app.add_option("--run-id", options.runId,
+                 "must be the same on all parts of a run");
+  app.add_option("--state-dir", options.stateDir,
+                 "keep the state in this folder and go on from what it holds "
+                 "(default: in memory only)");
+  app.add_option("--events-fd", options.eventsFd,
                  "write events as JSON lines to this file descriptor");
   int status = 0;
   if (!parseArguments(app, argc, argv, status))
     return status;
 
-  EventWriter events(eventsFd < 0 ? 1 : eventsFd);
-  if (eventsFd < 0) {
-    serve(plan, address, runId, events, /*toPerson=*/true);
+  EventWriter events(options.eventsFd < 0 ? 1 : options.eventsFd);
+  if (options.eventsFd < 0) {
+    serve(options, events, /*toPerson=*/true);
     return 0;
   }
   try {
-    serve(plan, address, runId, events, /*toPerson=*/false);
+    serve(options, events, /*toPerson=*/false);
   } catch (const Error &error) {
     events.write(toLine({{"event", "error"},
                          {"status", error.exitStatus()},

@@ -140,9 +140,11 @@ int run(SiteOptions &options) {
         discardUnfinished(options.rank.checkpointDir, island);
   };
   clean();
-  if (options.rank.resume && !options.rank.resumeStep)
+  // An agent in the place of one that fell takes what its ranks saved last.
+  bool first = options.incarnation == 0;
+  if (first && options.rank.resume && !options.rank.resumeStep)
     options.rank.resumeStep = findResumeStep(options, islands);
-  if (options.rank.resumeStep)
+  if (first && options.rank.resumeStep)
     for (std::uint32_t island : islands)
       setAsideBeyond(options.rank.checkpointDir, island,
                      *options.rank.resumeStep);
@@ -178,7 +180,8 @@ int tombolo::runtime::runSite(int argc, char **argv) {
   app.add_option("--run-id", options.runId,
                  "must be the same on all parts of a run");
   app.add_option("--incarnation", options.incarnation,
-                 "how often the site's islands have been started before");
+                 "how often the site's islands have been started before; above "
+                 "0 each goes on from its newest checkpoint");
   app.add_option("--restarts", options.restarts,
                  "how often each island is started again when it fails")
       ->capture_default_str()

@@ -240,10 +240,13 @@ private:
     return instruction.getLane() == Lane::Compute ? op : nullptr;
   }
 
-  /// Orders what stands in the step itself, where lanes take turns.
+  /// Orders what stands in the step itself, where lanes take turns. What has a
+  /// guard may not run, so what follows it on its lane waits as well.
   void handOver(Block &body) {
     Operation *before = nullptr; // the last instruction that counts
     std::optional<Lane> lane;
+    SemaphoreOp turn; // what the first without a guard waits for, too
+    ExprAttr count;
     unsigned number = 0;
     for (Operation &op : body) {
       Operation *compute = lastCompute(&op);
@@ -251,13 +254,18 @@ private:
       if (isa<LoopOp>(op)) {
         before = compute ? compute : before;
         lane = Lane::Compute;
+        turn = {};
         continue;
       }
       if (before && *lane != instruction.getLane()) {
-        SemaphoreOp turn = semaphore("turn", std::to_string(number++));
+        turn = semaphore("turn", std::to_string(number++));
         signal(before, turn);
-        wait(&op, turn, ExprAttr::get(context, countExecutions(before)));
+        count = ExprAttr::get(context, countExecutions(before));
       }
+      if (turn)
+        wait(&op, turn, count);
+      if (!instruction.getGuard())
+        turn = {};
       before = &op;
       lane = instruction.getLane();
     }

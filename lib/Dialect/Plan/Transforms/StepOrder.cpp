@@ -50,7 +50,8 @@ StepOrder::StepOrder(StepOp step) {
   llvm::SmallMapVector<Lane, Known, 4> lanes;
   for (auto [number, op] : llvm::enumerate(instructions)) {
     auto instruction = cast<InstructionOpInterface>(op);
-    Known &known = lanes[instruction.getLane()];
+    Known &ofLane = lanes[instruction.getLane()];
+    Known known = ofLane;
     if (auto waits = instruction.getWaits())
       for (auto wait : waits->getAsRange<WaitAttr>()) {
         auto found = signalsOf.find(wait.getSemaphore().getAttr());
@@ -65,6 +66,11 @@ StepOrder::StepOrder(StepOp step) {
     known[instruction.getLane()] = number;
     place.after = known;
     places.try_emplace(op, std::move(place));
+    // In a step in which its guard holds it back it has waited for nothing.
+    if (instruction.getGuard())
+      ofLane[instruction.getLane()] = number;
+    else
+      ofLane = std::move(known);
   }
 }
 

@@ -260,6 +260,12 @@ private:
       if (failed(verifyGather(gather, uses)))
         return failure();
     for (const Use &use : uses)
+      for (Operation *other : order.getInstructions())
+        if (use.writes && isa<PushOp, ApplyOp>(other) &&
+            !order.isCompleteBefore(use.call, other))
+          return other->emitOpError()
+                 << "may run before the parameters are updated";
+    for (const Use &use : uses)
       if (use.writes && use.perReplica != 0 &&
           llvm::none_of(gathers, [&](const Exchanged &gather) {
             return isOwn(use, gather);

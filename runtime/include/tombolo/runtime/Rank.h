@@ -85,6 +85,8 @@ struct StepMetrics {
 /// What a rank tells; called from its main thread.
 struct RankEvents {
   std::function<void()> ready;
+  /// Before each step, on every rank.
+  std::function<void(std::uint64_t step)> begin;
   /// On the island's first rank of the last stage only.
   std::function<void(const StepMetrics &)> step;
   std::function<void(const EvaluationMetrics &)> evaluation;

@@ -180,6 +180,8 @@ struct Receipt {
   };
   Kind kind = Kind::Open;
   std::uint64_t version = 0;
+  /// Decided by this call, and the same from now on.
+  bool fresh = false;
 };
 
 class RoundClosing;
@@ -217,13 +219,15 @@ public:
 
   /// What has come to be; whole after `compute`.
   const OuterEvent &event() const { return happened; }
+  /// What will be published; empty before `compute`, and for a start.
+  std::span<const std::byte> update() const;
 
 private:
   friend class FragmentState;
   const FragmentState &fragment;
   OuterEvent happened;
   std::shared_ptr<Version> version;
-  std::shared_ptr<Update> update; // null: a start
+  std::shared_ptr<Update> made; // null: a start
 };
 
 class OuterState {
@@ -262,11 +266,11 @@ public:
   /// How the push that an island made after `step` for a round has ended.
   Receipt receipt(std::uint32_t fragment, std::uint32_t island,
                   std::uint64_t round, std::uint64_t step);
-  /// The version that an island which has just been started goes on from: the
-  /// same for all of its ranks. Nothing before the first version is there, or
-  /// when the incarnation is an old one.
-  std::optional<std::uint64_t>
-  join(std::uint32_t fragment, std::uint32_t island, std::uint64_t incarnation);
+  /// The version that an island which has just been started goes on from
+  /// (`Late`): the same for all of its ranks. `Open` before the first version is
+  /// there, or when the incarnation is an old one.
+  Receipt join(std::uint32_t fragment, std::uint32_t island,
+               std::uint64_t incarnation);
 
   /// What to tell who waits in vain for the first version. Nothing while there
   /// is time.
@@ -300,6 +304,9 @@ public:
   std::uint64_t elements(std::uint32_t fragment) const;
 
 private:
+  friend class DurableState; // keeps the fragments
+  friend class Recovery;     // brings them back
+
   struct Presence {
     std::uint64_t incarnation = 0;
     std::optional<double> heardSeconds;

@@ -34,8 +34,18 @@ struct ParameterServerOptions {
   std::string address = "127.0.0.1:0";
   /// A push in which nothing comes for so long is given up.
   double idleSeconds = 60;
+  /// Where the state is kept (docs/Server.md, Durability), and taken up from by
+  /// a server that is started again; empty: in memory only.
+  std::string stateDir;
   /// Called for every new version before anybody can see it, from one thread.
+  /// A server that has been started again tells of its newest versions once
+  /// more.
   std::function<void(const OuterEvent &)> onEvent;
+  /// Told of damaged files that could be done without.
+  std::function<void(const std::string &)> onDamage;
+  /// Told once that nothing can be kept or made any more: the server refuses
+  /// all further pushes. From any thread.
+  std::function<void(const std::string &)> onFailure;
 };
 
 /// Tells in one Error (status 1) what the plan asks of the server that this
