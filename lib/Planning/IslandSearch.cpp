@@ -131,6 +131,7 @@ private:
   void addMixes(uint64_t batch, uint64_t microbatch, double below,
                 std::vector<Mix> &mixes);
   double boundOf(const Mix &mix, uint64_t batch, bool tight) const;
+  double leastOfMainKind(const Mix &mix, double microbatches) const;
   double priceOf(const Mix &mix, const RowSolution *solution) const;
   std::vector<std::vector<size_t>> ordersOf(const Mix &mix) const;
   double tailOf(const Mix &mix, const SplitTable &table,
@@ -350,10 +351,56 @@ void OpenIsland::addMixes(uint64_t batch, uint64_t microbatch, double below,
   }
 }
 
+/// The least sum + peak of the blocks of the main kind, parts of blocks allowed:
+/// under a peak every pool takes what memory and the peak let it, the one on
+/// which a microbatch is fastest first. The sum falls with the peak, and their
+/// total is convex.
+double OpenIsland::leastOfMainKind(const Mix &mix, double microbatches) const {
+  struct Share {
+    double seconds; // of a microbatch in a block
+    double most;    // blocks in memory
+    double perPeak; // blocks for each second of the peak
+  };
+  std::vector<Share> shares;
+  double high = 0;
+  for (const auto &[pool, option] : mix.parts) {
+    double seconds = (*option.seconds)[mainKind];
+    double n = static_cast<double>(option.stages);
+    double unit = (microbatches / static_cast<double>(option.replicas) - 1) *
+                  std::max(seconds, 1e-300);
+    shares.push_back({seconds, n * static_cast<double>(option.most),
+                      unit > 0 ? n / unit : kInfinity});
+    high = std::max(high, unit * counts[mainKind] / n);
+  }
+  std::sort(shares.begin(), shares.end(), [](const Share &a, const Share &b) {
+    return a.seconds < b.seconds;
+  });
+  auto sum = [&](double peak) {
+    double left = counts[mainKind], total = 0;
+    for (const Share &share : shares) {
+      double room = std::isinf(share.perPeak) ? kInfinity : peak * share.perPeak;
+      double taken = std::min({left, share.most, room});
+      total += taken * share.seconds;
+      left -= taken;
+    }
+    return left > counts[mainKind] * 1e-9 ? kInfinity : total;
+  };
+  double low = 0;
+  for (int i = 0; i < 60 && high - low > 1e-4 * high; ++i) {
+    double a = low + (high - low) / 3, b = high - (high - low) / 3;
+    double atA = sum(a) + a, atB = sum(b) + b;
+    if (atA <= atB && atA < kInfinity)
+      high = b;
+    else
+      low = a;
+  }
+  return sum(high) + low;
+}
+
 /// No stages of a mix are better. Tight: with whole blocks of the main kind.
 double OpenIsland::boundOf(const Mix &mix, uint64_t batch, bool tight) const {
   double all = static_cast<double>(batch / mix.microbatch);
-  double sum = 0, dearest = 0;
+  double sum = 0, others = 0, dearest = 0;
   for (size_t kind = 0; kind < counts.size(); ++kind) {
     double fastest = kInfinity, cheapest = kInfinity;
     for (const auto &[pool, option] : mix.parts) {
@@ -364,6 +411,7 @@ double OpenIsland::boundOf(const Mix &mix, uint64_t batch, bool tight) const {
                                  pools[pool].chip->pricePerHour.value_or(1));
     }
     sum += counts[kind] * fastest;
+    others += kind == mainKind ? 0 : counts[kind] * fastest;
     dearest += counts[kind] * cheapest * all;
   }
   double blocks = counts[mainKind], rate = 0, held = 0, stages = 0,
@@ -413,6 +461,8 @@ double OpenIsland::boundOf(const Mix &mix, uint64_t batch, bool tight) const {
   if (schedules.front() != Schedule::GPipe && schedules.size() == 1)
     peak = std::max(peak, (fewest - 1) * sum / stages);
   double seconds = sum + peak + tail;
+  if (tight)
+    seconds = std::max(seconds, others + leastOfMainKind(mix, all) + tail);
   if (problem.bounds.objective == Objective::Throughput)
     return seconds;
   return std::max(dearest, seconds * priceOf(mix, nullptr));
