@@ -30,11 +30,13 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 #include <tuple>
@@ -86,14 +88,15 @@ public:
                     wire::WaitReply *reply) override {
     return guarded([&] { return wait(*context, *request, *reply); });
   }
-  grpc::Status Heartbeat(grpc::ServerContext *,
+  grpc::Status Heartbeat(grpc::ServerContext *context,
                          const wire::HeartbeatRequest *request,
                          wire::HeartbeatReply *reply) override {
-    return guarded([&] { return heartbeat(*request, *reply); });
+    return guarded([&] { return heartbeat(*context, *request, *reply); });
   }
-  grpc::Status Pull(grpc::ServerContext *, const wire::PullRequest *request,
+  grpc::Status Pull(grpc::ServerContext *context,
+                    const wire::PullRequest *request,
                     grpc::ServerWriter<wire::PullReply> *writer) override {
-    return guarded([&] { return pull(*request, *writer); });
+    return guarded([&] { return pull(*context, *request, *writer); });
   }
 
   /// Lets the waiting calls return, for good.
@@ -140,7 +143,18 @@ private:
     return result;
   }
 
-  Outcome checkSender(const wire::Sender &sender, std::string &message) const {
+  Outcome checkSender(const grpc::ServerContext &context,
+                      const wire::Sender &sender, std::string &message) const {
+    Outcome outcome = checkIdentity(context, sender, message);
+    if (outcome != Outcome::Accepted && options.onStranger)
+      options.onStranger(context.peer() + ": " + message);
+    return outcome;
+  }
+
+  /// With certificates a sender speaks for the islands of its own site alone.
+  Outcome checkIdentity(const grpc::ServerContext &context,
+                        const wire::Sender &sender,
+                        std::string &message) const {
     if (sender.run_id() != options.runId ||
         sender.plan_checksum() != options.planChecksum) {
       message = "this server serves another run or plan";
@@ -156,6 +170,17 @@ private:
       message = "island " + std::to_string(sender.island()) + " has " +
                 std::to_string(ranks) + " ranks, got rank " +
                 std::to_string(sender.rank());
+      return Outcome::UnknownSender;
+    }
+    if (!options.tls.any())
+      return Outcome::Accepted;
+    auto names = context.auth_context()->FindPropertyValues("x509_common_name");
+    std::string site =
+        names.empty() ? "" : std::string(names[0].data(), names[0].size());
+    const std::vector<std::string> &own = options.sites.at(sender.island());
+    if (std::find(own.begin(), own.end(), site) == own.end()) {
+      message = "the certificate is that of site '" + site + "', which is not "
+                "one of island " + std::to_string(sender.island());
       return Outcome::UnknownSender;
     }
     return Outcome::Accepted;
@@ -181,9 +206,11 @@ private:
   void takeSnapshotIfDue(std::unique_lock<std::mutex> &lock);
   grpc::Status wait(grpc::ServerContext &context,
                     const wire::WaitRequest &request, wire::WaitReply &reply);
-  grpc::Status pull(const wire::PullRequest &request,
+  grpc::Status pull(grpc::ServerContext &context,
+                    const wire::PullRequest &request,
                     grpc::ServerWriter<wire::PullReply> &writer);
-  grpc::Status heartbeat(const wire::HeartbeatRequest &request,
+  grpc::Status heartbeat(grpc::ServerContext &context,
+                         const wire::HeartbeatRequest &request,
                          wire::HeartbeatReply &reply);
 
   const ParameterServerOptions options;
@@ -324,10 +351,11 @@ void Service::takeSnapshotIfDue(std::unique_lock<std::mutex> &lock) {
   lock.lock();
 }
 
-grpc::Status Service::heartbeat(const wire::HeartbeatRequest &request,
+grpc::Status Service::heartbeat(grpc::ServerContext &context,
+                                const wire::HeartbeatRequest &request,
                                 wire::HeartbeatReply &reply) {
   std::string message;
-  Outcome outcome = checkSender(request.sender(), message);
+  Outcome outcome = checkSender(context, request.sender(), message);
   reply.set_outcome(toWire(outcome));
   reply.set_message(message);
   if (outcome != Outcome::Accepted)
@@ -362,7 +390,7 @@ grpc::Status Service::push(grpc::ServerContext &context,
   if (!reader.Read(&first) || !first.has_header())
     return answer(refusal(Outcome::Malformed, "expected a header first"), ~0u);
   std::string message;
-  Outcome sender = checkSender(first.header().sender(), message);
+  Outcome sender = checkSender(context, first.header().sender(), message);
   if (sender != Outcome::Accepted)
     return answer(refusal(sender, message), ~0u);
   std::optional<PushPart> part = fromWire(first.header());
@@ -418,7 +446,7 @@ grpc::Status Service::wait(grpc::ServerContext &context,
                            const wire::WaitRequest &request,
                            wire::WaitReply &reply) {
   std::string message;
-  Outcome outcome = checkSender(request.sender(), message);
+  Outcome outcome = checkSender(context, request.sender(), message);
   if (outcome == Outcome::Accepted &&
       !knownFragment(request.fragment(), message))
     outcome = Outcome::UnknownFragment;
@@ -475,7 +503,8 @@ grpc::Status Service::wait(grpc::ServerContext &context,
   return grpc::Status::OK;
 }
 
-grpc::Status Service::pull(const wire::PullRequest &request,
+grpc::Status Service::pull(grpc::ServerContext &context,
+                           const wire::PullRequest &request,
                            grpc::ServerWriter<wire::PullReply> &writer) {
   wire::PullReply reply;
   std::string message;
@@ -483,7 +512,7 @@ grpc::Status Service::pull(const wire::PullRequest &request,
   std::shared_ptr<const Update> update;
   std::vector<FragmentRun> runs;
   bool wantsUpdate = request.what() == wire::PullRequest::UPDATE;
-  Outcome outcome = checkSender(request.sender(), message);
+  Outcome outcome = checkSender(context, request.sender(), message);
   if (outcome == Outcome::Accepted &&
       !knownFragment(request.fragment(), message))
     outcome = Outcome::UnknownFragment;
@@ -569,17 +598,30 @@ grpc::Status Service::pull(const wire::PullRequest &request,
 
 class tombolo::runtime::ParameterServer::Impl {
 public:
-  explicit Impl(ParameterServerOptions options)
-      : address(options.address), service(std::move(options)) {
-    if (!isLocalAddress(address))
+  explicit Impl(const ParameterServerOptions &given)
+      : address(given.address), service(given) {
+    auto credentials = grpc::InsecureServerCredentials();
+    if (given.tls.any()) {
+      TlsTexts tls = readTls(given.tls);
+      grpc::SslServerCredentialsOptions ssl(
+          GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+      ssl.pem_root_certs = tls.authority;
+      ssl.pem_key_cert_pairs.push_back({tls.key, tls.certificate});
+      credentials = grpc::SslServerCredentials(ssl);
+      failures.emplace([tell = given.onStranger](const std::string &message) {
+        if (tell)
+          tell(message);
+      });
+    } else if (!isLocalAddress(address)) {
       throw Error("server address '", address,
                   "': expected a loopback address with a port or unix:PATH; "
-                  "connections between machines need TLS, which this version "
-                  "does not have");
+                  "connections between machines need certificates (--cert, "
+                  "--key, --ca)");
+    }
     prepareGrpc();
     grpc::ServerBuilder builder;
     int port = 0;
-    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+    builder.AddListeningPort(address, credentials, &port);
     builder.RegisterService(&service);
     builder.SetMaxReceiveMessageSize(kMostMessageBytes);
     // Two servers on one port would each get some of the ranks.
@@ -609,13 +651,14 @@ public:
   std::string address;
 
 private:
+  std::optional<HandshakeFailures> failures;
   Service service;
   std::unique_ptr<grpc::Server> server;
 };
 
 tombolo::runtime::ParameterServer::ParameterServer(
     ParameterServerOptions options)
-    : impl(std::make_unique<Impl>(std::move(options))) {}
+    : impl(std::make_unique<Impl>(options)) {}
 
 tombolo::runtime::ParameterServer::~ParameterServer() = default;
 

@@ -51,9 +51,10 @@ ServerClient::Call::~Call() {
 
 ServerClient::ServerClient(const ExchangeOptions &given)
     : options(given), watchdog(given.idleSeconds) {
-  if (!isLocalAddress(options.server))
+  if (!options.tls.any() && !isLocalAddress(options.server))
     throw Error("server address '", options.server,
-                "': expected a loopback address with a port or unix:PATH");
+                "': expected a loopback address with a port or unix:PATH, or "
+                "certificates");
   prepareGrpc();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
@@ -66,8 +67,16 @@ ServerClient::ServerClient(const ExchangeOptions &given)
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Several ranks in one process (tests) do not share a connection.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  stub = wire::ParameterServer::NewStub(grpc::CreateCustomChannel(
-      options.server, grpc::InsecureChannelCredentials(), arguments));
+  auto credentials = grpc::InsecureChannelCredentials();
+  if (options.tls.any()) {
+    TlsTexts tls = readTls(options.tls);
+    credentials = grpc::SslCredentials(
+        {tls.authority, tls.key, tls.certificate});
+    // Servers are known by this name, wherever they are.
+    arguments.SetSslTargetNameOverride(kServerName);
+  }
+  stub = wire::ParameterServer::NewStub(
+      grpc::CreateCustomChannel(options.server, credentials, arguments));
 }
 
 void ServerClient::abort() noexcept {

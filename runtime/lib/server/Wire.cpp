@@ -8,6 +8,9 @@
 
 #include "Wire.h"
 
+#include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/File.h"
+
 #include <grpc/grpc.h>
 #include <grpc/support/log.h>
 
@@ -15,6 +18,8 @@
 
 #include <cstdlib>
 #include <malloc.h>
+#include <mutex>
+#include <set>
 
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
@@ -109,11 +114,49 @@ tombolo::runtime::fromWire(const wire::PushHeader &header) {
   return part;
 }
 
+TlsTexts tombolo::runtime::readTls(const TlsFiles &files) {
+  constexpr std::uint64_t kMost = 1 << 20;
+  if (files.certificate.empty() || files.key.empty() || files.authority.empty())
+    throw Error("TLS: expected a certificate, its key and the authority's "
+                "certificate, got not all of them");
+  return {readFile(files.authority, kMost), readFile(files.key, kMost),
+          readFile(files.certificate, kMost)};
+}
+
+namespace {
+
+std::mutex listenersMutex;
+std::set<const std::function<void(const std::string &)> *> listeners;
+
+/// The library writes to stderr what it also returns as an error; this it does
+/// not return.
+void readLog(gpr_log_func_args *entry) {
+  std::string_view text = entry->message;
+  if (text.find("Handshake failed") == text.npos)
+    return;
+  std::lock_guard lock(listenersMutex);
+  for (const auto *tell : listeners)
+    (*tell)(std::string(text));
+}
+
+} // namespace
+
+HandshakeFailures::HandshakeFailures(
+    std::function<void(const std::string &)> given)
+    : tell(std::move(given)) {
+  std::lock_guard lock(listenersMutex);
+  listeners.insert(&tell);
+}
+
+HandshakeFailures::~HandshakeFailures() {
+  std::lock_guard lock(listenersMutex);
+  listeners.erase(&tell);
+}
+
 void tombolo::runtime::prepareGrpc() {
   static const bool done = [] {
-    // The library writes to stderr what it also returns as an error.
     if (!std::getenv("GRPC_VERBOSITY"))
-      gpr_set_log_function([](gpr_log_func_args *) {});
+      gpr_set_log_function(readLog);
     // Held for good: gRPC 1.51 can take 10 seconds to shut down, for an idle
     // poll, when the last server or channel of a process goes.
     grpc_init();

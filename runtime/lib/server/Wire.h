@@ -9,12 +9,14 @@
 #ifndef TOMBOLO_LIB_SERVER_WIRE_H
 #define TOMBOLO_LIB_SERVER_WIRE_H
 
+#include "tombolo/runtime/server/Certificates.h"
 #include "tombolo/runtime/server/OuterState.h"
 
 #include "tombolo/schema/server.pb.h"
 
 #include <google/protobuf/repeated_field.h>
 
+#include <functional>
 #include <optional>
 
 namespace tombolo::runtime {
@@ -41,6 +43,26 @@ inline server::v1::Outcome toWire(Outcome outcome) {
 inline Outcome fromWire(server::v1::Outcome outcome) {
   return static_cast<Outcome>(outcome);
 }
+
+/// The files' contents, as gRPC wants them: authority, key, certificate. Throws
+/// Error when one is missing.
+struct TlsTexts {
+  std::string authority, key, certificate;
+};
+TlsTexts readTls(const TlsFiles &files);
+
+/// Tells of handshakes that failed, of any server in this process, until it
+/// goes. gRPC gives the reason in its log alone.
+class HandshakeFailures {
+public:
+  explicit HandshakeFailures(std::function<void(const std::string &)> tell);
+  ~HandshakeFailures();
+  HandshakeFailures(const HandshakeFailures &) = delete;
+  HandshakeFailures &operator=(const HandshakeFailures &) = delete;
+
+private:
+  std::function<void(const std::string &)> tell;
+};
 
 /// Called before the first use of gRPC; any number of times.
 void prepareGrpc();

@@ -303,7 +303,8 @@ TEST_F(Local, RemovesUnfinishedCheckpoints) {
 
 /// The same parts started by hand.
 TEST_F(Local, ServerAndAgentsStartedApart) {
-  pid_t server = start({"server", folder / "p.plan", "--run-id", "by-hand"});
+  pid_t server = start(
+      {"server", folder / "p.plan", "--run-id", "by-hand", "--plaintext"});
   std::string address;
   ASSERT_TRUE(eventually([&] {
     std::istringstream in(readAll(folder / "stderr"));
@@ -317,7 +318,8 @@ TEST_F(Local, ServerAndAgentsStartedApart) {
     words[0] = "site";
     words.erase(words.begin() + 8, words.begin() + 10); // --metrics
     words.insert(words.end(), {"--site", site, "--server", address, "--run-id",
-                               "by-hand", "--timeout-seconds", "300"});
+                               "by-hand", "--plaintext", "--timeout-seconds",
+                               "300"});
     agents.push_back(start(words));
   }
   for (pid_t agent : agents) {
@@ -400,8 +402,8 @@ TEST_F(Local, SigkillLeavesNothingBehind) {
   words.insert(words.end(), {"--export-onnx", folder / "out.onnx"});
   pid_t run = start(words);
   ASSERT_TRUE(eventually([&] { return steps() > 20; }));
-  // local, the keeper of its folder, server, 2 agents, 4 ranks
-  EXPECT_EQ(processesWith(folder.path).size(), 9u);
+  // local, the keepers of its two folders, server, 2 agents, 4 ranks
+  EXPECT_EQ(processesWith(folder.path).size(), 10u);
   kill(run, SIGKILL);
   EXPECT_EQ(finish(run).status, 128 + SIGKILL);
   EXPECT_TRUE(eventually([&] { return processesWith(folder.path).empty(); }));

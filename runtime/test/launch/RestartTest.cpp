@@ -17,7 +17,7 @@ using namespace tombolo::runtime::test;
 
 namespace {
 
-constexpr std::uint64_t kSteps = 60;
+constexpr std::uint64_t kSteps = 45;
 
 class Restart : public Local {
 protected:

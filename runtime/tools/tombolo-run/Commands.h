@@ -9,6 +9,8 @@
 #ifndef TOMBOLO_TOOLS_TOMBOLORUN_COMMANDS_H
 #define TOMBOLO_TOOLS_TOMBOLORUN_COMMANDS_H
 
+#include "tombolo/runtime/server/Certificates.h"
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -59,6 +61,17 @@ void addRankOptions(CLI::App &app, RankOptions &options);
 void addResumeStep(CLI::App &app, RankOptions &options);
 /// The options as arguments, the plan first. `threads` is written when set.
 std::vector<std::string> rankArguments(const RankOptions &options);
+
+/// How the parts of a run know one another: certificates, or plain text on this
+/// machine.
+struct TlsOptions {
+  TlsFiles files;
+  bool plaintext = false;
+};
+void addTlsOptions(CLI::App &app, TlsOptions &options);
+std::vector<std::string> tlsArguments(const TlsOptions &options);
+/// Throws Error (status 2) when neither is given, or both.
+void checkTls(const TlsOptions &options);
 
 /// max(1, cores / ranks).
 std::uint32_t threadsPerRank(std::uint64_t ranks);

@@ -221,11 +221,13 @@ struct Interrupted {
 class LocalRun {
 public:
   /// `stateDir`: of the server; empty: it keeps its state in memory alone.
+  /// `certificates`: a folder of them for all sites in the plan's order.
   LocalRun(const LocalOptions &options, const Plan &plan,
-           Supervisor &supervisor, MetricsFile &metrics, std::string stateDir)
+           Supervisor &supervisor, MetricsFile &metrics, std::string stateDir,
+           std::string certificates)
       : options(options), plan(plan), supervisor(supervisor), metrics(metrics),
         progress(plan.islands_size(), options.rank.steps),
-        stateDir(std::move(stateDir)) {
+        stateDir(std::move(stateDir)), certificates(std::move(certificates)) {
     server.restartsLeft = this->stateDir.empty() ? 0 : options.restarts;
   }
 
@@ -240,6 +242,7 @@ private:
   struct Service {
     std::string name; // for messages
     std::string site; // empty: the server
+    TlsOptions tls;
     std::uint64_t restartsLeft = 0;
     std::uint64_t incarnation = 0; // of an agent's islands, the largest so far
   };
@@ -267,8 +270,8 @@ private:
 
   std::string rendezvous;
   RankOptions rank; // of every agent
-  const std::string stateDir;
-  Service server{"the parameter server", "", 0, 0};
+  const std::string stateDir, certificates;
+  Service server{"the parameter server", "", {}, 0, 0};
   std::size_t serverPart = 0;
   std::vector<std::unique_ptr<Service>> agents;
   std::vector<Part> parts; // numbered as the supervisor does
@@ -424,7 +427,10 @@ void LocalRun::startServer() {
     runId = randomRunId();
   ProcessSpec spec;
   spec.program = thisProgram();
+  server.tls.files = serverFiles(certificates);
   spec.arguments = {"server", options.rank.plan, "--run-id", runId};
+  for (std::string &word : tlsArguments(server.tls))
+    spec.arguments.push_back(std::move(word));
   if (!stateDir.empty())
     spec.arguments.insert(spec.arguments.end(), {"--state-dir", stateDir});
   if (!serverAddress.empty()) // where everybody looks for it
@@ -437,8 +443,11 @@ void LocalRun::startServer() {
 void LocalRun::startAgents() {
   std::uint64_t ranks = 0;
   for (const std::string &site : sitesOf(plan, ranks)) {
+    TlsOptions tls;
+    if (plan.has_server())
+      tls.files = siteFiles(certificates, agents.size());
     agents.push_back(std::make_unique<Service>(
-        Service{"the agent of site " + site, site, options.restarts, 0}));
+        Service{"the agent of site " + site, site, tls, options.restarts, 0}));
     startAgent(*agents.back());
   }
 }
@@ -452,9 +461,12 @@ void LocalRun::startAgent(Service &agent) {
     spec.arguments.push_back(std::move(word));
   spec.arguments.insert(spec.arguments.end(),
                         {"--site", agent.site, "--rendezvous", rendezvous});
-  if (plan.has_server())
+  if (plan.has_server()) {
     spec.arguments.insert(spec.arguments.end(),
                           {"--server", serverAddress, "--run-id", runId});
+    for (std::string &word : tlsArguments(agent.tls))
+      spec.arguments.push_back(std::move(word));
+  }
   if (agent.restartsLeft > 0)
     spec.arguments.insert(spec.arguments.end(),
                           {"--restarts", std::to_string(agent.restartsLeft)});
@@ -555,10 +567,17 @@ int train(LocalOptions &options) {
   }
   CheckpointFolder checkpoints(options.rank.checkpointDir, plan);
   ServerFolder server(options, plan);
+  std::unique_ptr<TemporaryFolder> certificates;
+  if (plan.has_server()) {
+    certificates = std::make_unique<TemporaryFolder>(
+        std::filesystem::temp_directory_path() / "tombolo-certs.tmp-");
+    makeCertificates(certificates->path(), sitesOf(plan, ranks));
+  }
   MetricsFile metrics(options.metrics, options.rank.resume,
                       resumeStep.value_or(0));
   StoreServer store;
-  LocalRun local(options, plan, supervisor, metrics, server.path());
+  LocalRun local(options, plan, supervisor, metrics, server.path(),
+                 certificates ? certificates->path() : "");
   local.run(store.address(), rank);
   if (auto step = local.stoppedAt()) {
     std::cerr << "tombolo-run local: told to end: the checkpoint of step "

@@ -126,6 +126,34 @@ tombolo::runtime::rankArguments(const RankOptions &options) {
   return words;
 }
 
+void tombolo::runtime::addTlsOptions(CLI::App &app, TlsOptions &options) {
+  app.add_option("--cert", options.files.certificate,
+                 "this side's certificate, in PEM (utils/make-certs)");
+  app.add_option("--key", options.files.key, "its private key");
+  app.add_option("--ca", options.files.authority,
+                 "certificate of the authority that has signed both sides'");
+  app.add_flag("--plaintext", options.plaintext,
+               "neither encrypt nor ask who it is: loopback only");
+}
+
+std::vector<std::string>
+tombolo::runtime::tlsArguments(const TlsOptions &options) {
+  if (options.plaintext)
+    return {"--plaintext"};
+  return {"--cert", options.files.certificate, "--key", options.files.key,
+          "--ca",   options.files.authority};
+}
+
+void tombolo::runtime::checkTls(const TlsOptions &options) {
+  const TlsFiles &files = options.files;
+  bool all = !files.certificate.empty() && !files.key.empty() &&
+             !files.authority.empty();
+  if (options.plaintext ? files.any() : !all)
+    throw Error(Status::Usage, "--cert, --key and --ca: expected all three, or "
+                               "--plaintext where everything is on this "
+                               "machine");
+}
+
 std::uint32_t tombolo::runtime::threadsPerRank(std::uint64_t ranks) {
   std::uint64_t cores = std::max(1u, std::thread::hardware_concurrency());
   return static_cast<std::uint32_t>(

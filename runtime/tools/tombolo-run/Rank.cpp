@@ -37,6 +37,7 @@ struct Options {
   std::string device = "cpu";
   std::string server;
   std::string runId;
+  TlsOptions tls;
   std::uint64_t incarnation = 0;
   std::optional<std::uint64_t> pauseAt; // for tests
   int eventsFd = -1;
@@ -166,16 +167,19 @@ void train(const Options &options, Output &output) {
         {{"event", "stopped"}, {"island", options.island}, {"step", step}});
   };
   ExchangeFactory exchange;
-  if (!options.server.empty())
+  if (!options.server.empty()) {
+    checkTls(options.tls);
     exchange = [&](std::vector<ExchangeTensor> tensors, ArenaAccess access) {
       ExchangeOptions client = exchangeOptions(
           plan, options.island, static_cast<std::uint32_t>(options.rank));
       client.server = options.server;
       client.runId = options.runId;
+      client.tls = options.tls.files;
       client.incarnation = options.incarnation;
       return connectExchange(std::move(client), std::move(tensors),
                              std::move(access));
     };
+  }
   if (options.rendezvous.empty() &&
       options.island < static_cast<unsigned>(plan.islands_size())) {
     std::uint64_t ranks =
@@ -205,6 +209,7 @@ int tombolo::runtime::runRank(int argc, char **argv) {
   app.add_option("--host", options.host, "address peers reach this rank at");
   app.add_option("--device", options.device, "cpu, or null (computes nothing)");
   app.add_option("--server", options.server, "address of the parameter server");
+  addTlsOptions(app, options.tls);
   app.add_option("--run-id", options.runId, "the run, as the server knows it");
   app.add_option("--incarnation", options.incarnation,
                  "how often the island has been restarted");

@@ -20,6 +20,7 @@
 #include <csignal>
 #include <iostream>
 #include <mutex>
+#include <set>
 
 #include <unistd.h>
 
@@ -49,6 +50,7 @@ struct Options {
   std::string address = "127.0.0.1:0";
   std::string runId;
   std::string stateDir;
+  TlsOptions tls;
   int eventsFd = -1;
 };
 
@@ -67,6 +69,18 @@ static void serve(const Options &given, EventWriter &events, bool toPerson) {
   ParameterServerOptions options = serverOptions(plan, given.runId);
   options.address = given.address;
   options.stateDir = given.stateDir;
+  options.tls = given.tls.files;
+  // Somebody who tries again and again shall not fill the log.
+  std::mutex strangersMutex;
+  std::set<std::string> strangers;
+  options.onStranger = [&](const std::string &message) {
+    constexpr std::size_t kMost = 100;
+    std::lock_guard lock(strangersMutex);
+    if (strangers.size() >= kMost || !strangers.insert(message).second)
+      return;
+    events.write(
+        toLine({{"event", "stranger_refused"}, {"message", message}}));
+  };
   options.onEvent = [&](const OuterEvent &event) {
     events.write(toLine(describeEvent(event)));
   };
@@ -103,18 +117,20 @@ int tombolo::runtime::runServer(int argc, char **argv) {
   app.add_option("plan", options.plan, "the plan, from tombolo-plan")
       ->required();
   app.add_option("--address", options.address,
-                 "loopback HOST:PORT (port 0: any free one) or unix:PATH");
+                 "HOST:PORT (port 0: any free one) or unix:PATH");
   app.add_option("--run-id", options.runId,
                  "must be the same on all parts of a run");
   app.add_option("--state-dir", options.stateDir,
                  "keep the state in this folder and go on from what it holds "
                  "(default: in memory only)");
+  addTlsOptions(app, options.tls);
   app.add_option("--events-fd", options.eventsFd,
                  "write events as JSON lines to this file descriptor");
   int status = 0;
   if (!parseArguments(app, argc, argv, status))
     return status;
 
+  checkTls(options.tls);
   EventWriter events(options.eventsFd < 0 ? 1 : options.eventsFd);
   if (options.eventsFd < 0) {
     serve(options, events, /*toPerson=*/true);

@@ -41,6 +41,7 @@ struct SiteOptions {
   std::string rendezvous;
   std::string server;
   std::string runId;
+  TlsOptions tls;
   std::uint64_t incarnation = 0;
   std::uint64_t restarts = 0;
   std::string rankProgram; // for tests
@@ -128,8 +129,12 @@ int run(SiteOptions &options) {
     options.rendezvous = store->address();
   }
   std::vector<std::string> common = {"--rendezvous", options.rendezvous};
-  if (plan.has_server())
+  if (plan.has_server()) {
+    checkTls(options.tls);
     common.insert(common.end(), {"--server", options.server});
+    for (std::string &word : tlsArguments(options.tls))
+      common.push_back(std::move(word));
+  }
   if (!options.runId.empty())
     common.insert(common.end(), {"--run-id", options.runId});
   // No rank saves before all of its island have started, nor after it has lost
@@ -177,6 +182,7 @@ int tombolo::runtime::runSite(int argc, char **argv) {
   app.add_option("--rendezvous", options.rendezvous,
                  "where the ranks of an island meet (default: at this agent)");
   app.add_option("--server", options.server, "the parameter server's address");
+  addTlsOptions(app, options.tls);
   app.add_option("--run-id", options.runId,
                  "must be the same on all parts of a run");
   app.add_option("--incarnation", options.incarnation,

@@ -10,6 +10,7 @@
 #define TOMBOLO_RUNTIME_SERVER_EXCHANGECLIENT_H
 
 #include "tombolo/runtime/Exchange.h"
+#include "tombolo/runtime/server/Certificates.h"
 #include "tombolo/runtime/server/Codec.h"
 
 #include <cstdint>
@@ -25,6 +26,7 @@ namespace tombolo::runtime {
 
 struct ExchangeOptions {
   std::string server; ///< ParameterServer::address
+  TlsFiles tls;       ///< none: the server is on this machine
   std::string runId;
   std::string planChecksum;
   std::uint32_t island = 0;

@@ -9,6 +9,7 @@
 #ifndef TOMBOLO_RUNTIME_SERVER_PARAMETERSERVER_H
 #define TOMBOLO_RUNTIME_SERVER_PARAMETERSERVER_H
 
+#include "tombolo/runtime/server/Certificates.h"
 #include "tombolo/runtime/server/OuterState.h"
 
 #include <functional>
@@ -29,9 +30,16 @@ struct ParameterServerOptions {
   std::string planChecksum;
   /// Number of ranks of each island.
   std::vector<std::uint32_t> ranks;
-  /// Loopback (127.0.0.0/8, [::1], localhost; port 0: any free one) or
-  /// unix:PATH. There is no encryption yet, so nothing else is accepted.
+  /// With TLS any HOST:PORT (port 0: any free one); without, loopback alone
+  /// (127.0.0.0/8, [::1], localhost) or unix:PATH.
   std::string address = "127.0.0.1:0";
+  /// With it every client needs a certificate of the same authority, and may
+  /// speak for the islands that have its site alone.
+  TlsFiles tls;
+  /// The sites of each island.
+  std::vector<std::vector<std::string>> sites;
+  /// Told of everybody who was turned away at the door. From any thread.
+  std::function<void(const std::string &)> onStranger;
   /// A push in which nothing comes for so long is given up.
   double idleSeconds = 60;
   /// Where the state is kept (docs/Server.md, Durability), and taken up from by

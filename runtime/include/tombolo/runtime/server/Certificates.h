@@ -1,0 +1,50 @@
+//===- Certificates.h - who is who between sites ----------------*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A run has a private authority. It signs one certificate for the server, with
+// the DNS name `tombolo-server`, and one for each site, with the site's name as
+// its common name. `utils/make-certs` makes the same with the openssl program.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_RUNTIME_SERVER_CERTIFICATES_H
+#define TOMBOLO_RUNTIME_SERVER_CERTIFICATES_H
+
+#include <string>
+#include <vector>
+
+namespace tombolo::runtime {
+
+/// Files in PEM. All empty: no encryption.
+struct TlsFiles {
+  std::string certificate; ///< of this side
+  std::string key;
+  std::string authority; ///< that has signed both sides' certificates
+
+  bool any() const {
+    return !certificate.empty() || !key.empty() || !authority.empty();
+  }
+};
+
+/// The name that a server's certificate must have.
+inline constexpr const char *kServerName = "tombolo-server";
+
+/// Makes an authority, whose key is forgotten at once, and writes into `folder`
+/// ca.crt, server.crt and server.key, and site-N.crt and site-N.key for each
+/// site; keys can be read by their owner alone. Valid from an hour ago for so
+/// many days.
+void makeCertificates(const std::string &folder,
+                      const std::vector<std::string> &sites, int days = 365);
+
+/// Of what `makeCertificates` has written.
+TlsFiles serverFiles(const std::string &folder);
+TlsFiles siteFiles(const std::string &folder, std::size_t site);
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_RUNTIME_SERVER_CERTIFICATES_H
