@@ -4,15 +4,13 @@
 // Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
+#include "Infinity.h"
 #include "tombolo/Planning/CostModel.h"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace tombolo::planning {
-
-static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 const char *name(TimeSource source) {
   switch (source) {

@@ -5,15 +5,13 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/CostModel.h"
+#include "Infinity.h"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
 
 namespace tombolo::planning {
-
-static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 //===----------------------------------------------------------------------===//
 // The whole

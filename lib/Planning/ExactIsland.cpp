@@ -21,15 +21,13 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Infinity.h"
 #include "IslandSearch.h"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 
 namespace tombolo::planning {
-
-static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 namespace {
 

@@ -14,16 +14,14 @@
 //===----------------------------------------------------------------------===//
 
 #include "IslandSearch.h"
+#include "Infinity.h"
 #include "RowSolver.h"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 namespace tombolo::planning {
-
-static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// Mixes that the search of an island opens for one batch, where nobody says.
 static constexpr uint64_t kDefaultNodes = 400;

@@ -19,17 +19,15 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Infinity.h"
 #include "IslandSearch.h"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 #include <tuple>
 #include <unordered_map>
 
 namespace tombolo::planning {
-
-static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 namespace {
 

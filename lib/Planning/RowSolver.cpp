@@ -23,13 +23,11 @@
 //===----------------------------------------------------------------------===//
 
 #include "RowSolver.h"
+#include "Infinity.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace tombolo::planning {
-
-static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 RowSolver::RowSolver(const Problem &problem, const SplitTable &table,
                      RowRequest given)

@@ -12,6 +12,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/Search.h"
+#include "Infinity.h"
 #include "IslandSearch.h"
 #include "SearchPins.h"
 #include "ServerChoice.h"
@@ -20,12 +21,9 @@
 #include <cmath>
 #include <cstdio>
 #include <iterator>
-#include <limits>
 #include <set>
 
 namespace tombolo::planning {
-
-static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// Units into which the batch is cut when islands share it.
 static constexpr uint64_t kMaxUnits = 128;

@@ -16,15 +16,13 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Infinity.h"
 #include "SplitTable.h"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace tombolo::planning {
-
-static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 SplitTable::SplitTable(const Problem &problem, uint64_t microbatch,
                        uint64_t mostCuts)

@@ -7,6 +7,7 @@
 #include "tombolo/Planning/Topology.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <deque>
@@ -143,6 +144,21 @@ public:
     positive(path, "gbits_per_second", wire.gbitsPerSecond);
     latency(path, "latency_us", wire.latencyUs);
   }
+  /// HOST:PORT, as the runtime opens it.
+  void address(const std::string &path, const std::string &address) {
+    size_t colon = address.rfind(':');
+    std::string_view port;
+    if (colon != std::string::npos && colon > 0)
+      port = std::string_view(address).substr(colon + 1);
+    unsigned number = 0;
+    auto [end, error] =
+        std::from_chars(port.data(), port.data() + port.size(), number);
+    if (error != std::errc() || end != port.data() + port.size() ||
+        number == 0 || number > 65535)
+      fault(in(path, "address"),
+            "'address' must be HOST:PORT with a port from 1 to 65535, got '" +
+                address + "'");
+  }
   void name(const std::string &path, const char *what, const std::string &name,
             std::set<std::string> &seen) {
     if (name.empty())
@@ -167,6 +183,8 @@ static void checkSite(const Topology &topology, const Site &site,
     if (site.hosts->diskGbytesPerSecond)
       checker.positive(hosts, "disk_gbytes_per_second",
                        *site.hosts->diskGbytesPerSecond);
+    if (site.hosts->address)
+      checker.address(hosts, *site.hosts->address);
   }
   if (site.pools.empty())
     checker.fault(in(path, "pools"), "site '" + site.name + "' has no pools");

@@ -5,14 +5,13 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/Transfers.h"
+#include "Infinity.h"
 
 #include <algorithm>
 #include <cmath>
 #include <map>
 
 namespace tombolo::planning {
-
-static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 double Transfer::seconds(double bytes) const {
   return bytesPerSecond > 0 ? latency + bytes / bytesPerSecond : kInfinity;

@@ -20,7 +20,7 @@ class BadInput(support.TomboloTest):
         reference.export_onnx(reference.GPT(layers=2, mask="tril"), self.onnx, 17, True)
         self.sites = support.topology({"here": 4})
 
-    def refused(self, result, *expected, output="p.plan"):
+    def refused(self, result, *expected, output="p.plan", errors=1):
         """Status 1, the expected words in an error that starts in lower case, and
         nothing written, not even half of it."""
         self.assertEqual(result.returncode, 1, result.stdout + result.stderr)
@@ -29,13 +29,15 @@ class BadInput(support.TomboloTest):
         self.assertNotIn("Traceback", result.stderr)
         self.assertNotIn("Stack dump", result.stderr)
         self.assertRegex(result.stderr, r"error: [^A-Z]")
+        self.assertEqual(result.stderr.count("error: "), errors, result.stderr)
         left = [f for f in os.listdir(self.dir) if f.startswith(output)]
         self.assertEqual(left, [])
 
-    def plan_fails(self, *expected, onnx_path=None, sites=None, strategy=None, batch=8, flags=()):
+    def plan_fails(self, *expected, onnx_path=None, sites=None, strategy=None, batch=8, flags=(),
+                   errors=1):
         result = self.plan(onnx_path or self.onnx, sites or self.sites, strategy, batch, *flags,
                            check=False)
-        self.refused(result, *expected)
+        self.refused(result, *expected, errors=errors)
 
     # ------------------------------------------------------------ the model
 
@@ -110,16 +112,18 @@ class BadInput(support.TomboloTest):
         link = "  - {sites: [a, b], gbits_per_second: 1, rtt_ms: 30}\n"
         self.assertTrue(two.endswith(link))
         base = two[: -len(link)]
-        for text, word in [
-            (two.replace("name: b\n", "name: a\n", 1), "a"),
+        for text, word, *errors in [
+            (two.replace("name: b\n", "name: a\n", 1), "a", 2),  # a link leads to b
             (base + link.replace("[a, b]", "[a, c]"), "c"),
             (base + link.replace("rtt_ms: 30", "rtt_ms: -1"), "rtt_ms"),
             (base + link.replace("rtt_ms: 30", "rtt_ms: 30, loss: 1.0"), "loss"),
+            (two.replace("  - name: b\n", "  - name: b\n    hosts: {count: 1, memory_gib: 1, address: nowhere}\n"),
+             "'address' must be HOST:PORT"),
             ("chips: [", "sites.yaml"),
             ("", "sites.yaml"),
         ]:
             with self.subTest(text[-80:]):
-                self.plan_fails("sites.yaml", word, sites=text or "\n")
+                self.plan_fails("sites.yaml", word, sites=text or "\n", errors=errors[0] if errors else 1)
 
     # --------------------------------------------------------- the strategy
 
@@ -136,7 +140,7 @@ class BadInput(support.TomboloTest):
         # 4 KiB of memory a chip.
         sites = support.topology({"here": 4}, memory_gib=4 / 2**20)
         result = self.plan(self.onnx, sites, self.strategy([2, 2]), 8, check=False)
-        self.refused(result, "stage 0", "bytes", "4014")  # 2 % is kept free
+        self.refused(result, "stage 0", "bytes", "4014", errors=2)  # 2 % is kept free
 
     def test_batch_cannot_be_split(self):
         self.plan_fails("batch", strategy=self.strategy([4], batch=8, microbatch=3))

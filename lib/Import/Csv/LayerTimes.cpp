@@ -18,7 +18,7 @@ using namespace llvm;
 using namespace tombolo;
 
 /// More than anybody measures.
-static constexpr uint64_t kMaxBytes = uint64_t(64) << 20;
+static constexpr uint64_t kMaxCsvBytes = uint64_t(64) << 20;
 static constexpr size_t kMaxRows = 1 << 18; // of one model and chip
 
 namespace {
@@ -45,7 +45,7 @@ public:
   std::optional<std::vector<planning::LayerTimes>> run(StringRef model,
                                                        StringRef chip) {
     size_t zero = text.find('\0');
-    if (text.size() > kMaxBytes)
+    if (text.size() > kMaxCsvBytes)
       fault(text.begin(), "the file is larger than 64 MiB");
     else if (zero != StringRef::npos)
       fault(text.begin() + zero, "not a text file");

@@ -99,10 +99,6 @@ public:
     return result ? context.setResult(0, result) : failure();
   }
 
-  static RankedTensorType getType(Value value) {
-    return cast<RankedTensorType>(value.getType());
-  }
-
 private:
   NodeContext &context;
   Value x;
@@ -215,7 +211,7 @@ static LogicalResult buildReduction(
   Formula f(context);
   if (!f.operand())
     return failure();
-  int64_t rank = Formula::getType(f.operand()).getRank();
+  int64_t rank = getType(f.operand()).getRank();
   auto axes = context.getAxes(1, rank);
   if (failed(axes))
     return failure();

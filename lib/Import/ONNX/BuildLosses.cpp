@@ -22,10 +22,6 @@ namespace tombolo::importer {
 
 namespace {
 
-RankedTensorType getType(Value value) {
-  return cast<RankedTensorType>(value.getType());
-}
-
 /// [n, classes, ...] as [n, ..., classes].
 Value classesLast(NodeContext &context, Value value) {
   SmallVector<int64_t> permutation(getType(value).getRank());

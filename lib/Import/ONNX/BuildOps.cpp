@@ -17,11 +17,6 @@ using namespace mlir;
 
 namespace tombolo::importer {
 
-/// The type of a value, which is always a ranked tensor.
-static RankedTensorType getType(Value value) {
-  return cast<RankedTensorType>(value.getType());
-}
-
 //===----------------------------------------------------------------------===//
 // Comparisons and logic, out of `less`, `equal` and `where`
 //===----------------------------------------------------------------------===//

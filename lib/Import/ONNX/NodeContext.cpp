@@ -429,22 +429,33 @@ Value NodeContext::makeConstant(ElementType type, ArrayRef<Affine> shape,
   for (Affine size : shape)
     sizes.push_back(size.constant);
   auto tensorType = RankedTensorType::get(sizes, elementType);
-  SmallVector<Attribute> attributes;
-  attributes.reserve(elements.size());
-  for (Scalar element : elements) {
-    if (isFloat(type)) {
-      attributes.push_back(builder.getFloatAttr(elementType, element.asReal()));
-      continue;
+  // Numbers, not attributes of each, as tables of positions have many.
+  if (auto floatType = dyn_cast<FloatType>(elementType)) {
+    SmallVector<APFloat> values;
+    values.reserve(elements.size());
+    for (Scalar element : elements) {
+      bool losesInfo = false;
+      values.emplace_back(element.asReal());
+      values.back().convert(floatType.getFloatSemantics(),
+                            APFloat::rmNearestTiesToEven, &losesInfo);
     }
+    return builder.create<graph::ConstantOp>(
+        loc, DenseElementsAttr::get(tensorType, values));
+  }
+  SmallVector<APInt> values;
+  values.reserve(elements.size());
+  for (Scalar element : elements) {
     if (element.batch) {
       emitError() << "computes with a number that depends on the batch size, "
                      "which is free";
       return {};
     }
-    attributes.push_back(builder.getIntegerAttr(elementType, element.bits));
+    values.emplace_back(elementType.getIntOrFloatBitWidth(),
+                        static_cast<uint64_t>(element.bits),
+                        /*isSigned=*/true);
   }
   return builder.create<graph::ConstantOp>(
-      loc, DenseElementsAttr::get(tensorType, attributes));
+      loc, DenseElementsAttr::get(tensorType, values));
 }
 
 Value NodeContext::materialize(const Symbolic &symbolic) {

@@ -55,6 +55,11 @@ public:
   virtual mlir::Location getFile() const = 0;
 };
 
+/// The type of a value, which is always a ranked tensor.
+inline mlir::RankedTensorType getType(mlir::Value value) {
+  return mlir::cast<mlir::RankedTensorType>(value.getType());
+}
+
 /// One node: its operands, attributes and results. Operands that do not exist
 /// are answered as absent, so that the functions of the table need no checks
 /// of their own; the number of operands is checked by the table.

@@ -17,7 +17,7 @@ using namespace llvm;
 using namespace tombolo;
 
 /// More than anybody writes; the parser recurses once for each level.
-static constexpr size_t kMaxBytes = 4 << 20;
+static constexpr size_t kMaxYamlBytes = 4 << 20;
 static constexpr unsigned kMaxDepth = 64;
 
 YamlFile::YamlFile(StringRef name, StringRef text)
@@ -138,7 +138,7 @@ void YamlFile::report(raw_ostream &errors, const planning::Fault &fault) const {
 }
 
 bool YamlFile::isSane(raw_ostream &errors) const {
-  if (text.size() > kMaxBytes) {
+  if (text.size() > kMaxYamlBytes) {
     report(errors, Place(), "the file is larger than 4 MiB");
     return false;
   }

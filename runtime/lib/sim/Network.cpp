@@ -6,14 +6,13 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Infinity.h"
 #include "Network.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace tombolo::runtime::sim {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 std::uint32_t Network::addResource(double capacity) {
   resources.push_back({});

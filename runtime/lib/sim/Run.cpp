@@ -8,6 +8,8 @@
 
 #include "Run.h"
 
+#include "Infinity.h"
+
 #include "tombolo/runtime/Error.h"
 
 #include <algorithm>
@@ -19,7 +21,6 @@ namespace tombolo::runtime::sim {
 
 using namespace plan::v1;
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 Run::Run(const Plan &plan, const Places &places, const SimOptions &options,
          std::vector<std::unique_ptr<Steps>> &steps, Trace *trace)

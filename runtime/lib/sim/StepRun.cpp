@@ -8,6 +8,8 @@
 
 #include "StepRun.h"
 
+#include "Infinity.h"
+
 #include "Random.h"
 
 #include <algorithm>
@@ -17,7 +19,6 @@ namespace tombolo::runtime::sim {
 
 using namespace plan::v1;
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 const char *name(Exposure exposure) {
   static constexpr const char *names[] = {"waiting",       "pipeline",

@@ -17,8 +17,6 @@ using namespace tombolo::runtime::test;
 
 namespace {
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
-
 /// y[B..., M, N] for a and b with equal or absent leading dimensions.
 struct MatmulForm {
   Dims batchA, batchB, batchY;

@@ -17,7 +17,6 @@ using namespace tombolo::runtime::test;
 
 namespace {
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 /// Value of `x` at row-major index `i` of `dims` by NumPy's broadcasting.
@@ -52,12 +51,6 @@ Host mapped(const Host &x, const Host &y, const Dims &dims, const Function2 &f,
   for (std::int64_t i = 0; i < product(dims); ++i)
     z.data.push_back(f(broadcastAt(x, dims, i), broadcastAt(y, dims, i)));
   return z;
-}
-
-Host plus(Host x, const Host &y) {
-  for (std::size_t i = 0; i < x.data.size(); ++i)
-    x.data[i] += y.data[i];
-  return x;
 }
 
 double gelu(double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }

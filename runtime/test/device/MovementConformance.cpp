@@ -13,12 +13,6 @@ using namespace tombolo::runtime::test;
 
 namespace {
 
-Host plus(Host x, const Host &y) {
-  for (std::size_t i = 0; i < x.data.size(); ++i)
-    x.data[i] += y.data[i];
-  return x;
-}
-
 std::vector<std::int64_t> indexOf(std::int64_t i, const Dims &dims) {
   std::vector<std::int64_t> index(dims.size());
   for (std::size_t d = dims.size(); d-- > 0;) {

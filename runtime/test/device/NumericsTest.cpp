@@ -15,8 +15,6 @@ using namespace tombolo::runtime::test;
 
 namespace {
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
-
 std::unique_ptr<Device> watching() {
   DeviceOptions options;
   options.checkNumerics = true;

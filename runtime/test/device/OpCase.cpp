@@ -44,6 +44,12 @@ Host test::of(DType dtype, const Dims &dims, std::vector<double> data) {
   return {dtype, dims, std::move(data)};
 }
 
+Host test::plus(Host x, const Host &y) {
+  for (std::size_t i = 0; i < x.data.size(); ++i)
+    x.data[i] += y.data[i];
+  return x;
+}
+
 Host test::randomIntegers(DType dtype, const Dims &dims, unsigned seed,
                           std::int64_t low, std::int64_t high) {
   Host host{dtype, dims, {}};

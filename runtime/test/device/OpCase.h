@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <ostream>
 #include <random>
 #include <string>
@@ -26,6 +27,8 @@ namespace tombolo::runtime::test {
 using namespace tombolo::plan::v1;
 
 using Dims = std::vector<std::int64_t>;
+
+inline constexpr double kInf = std::numeric_limits<double>::infinity();
 
 std::int64_t product(const Dims &dims);
 
@@ -45,6 +48,7 @@ struct Host {
 Host random(const Dims &dims, unsigned seed, double scale = 1.0);
 Host filled(DType dtype, const Dims &dims, double value);
 Host of(DType dtype, const Dims &dims, std::vector<double> data);
+Host plus(Host x, const Host &y);
 /// Integers in [low, high).
 Host randomIntegers(DType dtype, const Dims &dims, unsigned seed,
                     std::int64_t low, std::int64_t high);

@@ -17,14 +17,7 @@ using namespace tombolo::runtime::test;
 
 namespace {
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kNotANumber = std::numeric_limits<double>::quiet_NaN();
-
-Host plus(Host x, const Host &y) {
-  for (std::size_t i = 0; i < x.data.size(); ++i)
-    x.data[i] += y.data[i];
-  return x;
-}
 
 /// Rows of a value: all but the last dimension.
 Dims leading(const Dims &dims) { return {dims.begin(), dims.end() - 1}; }

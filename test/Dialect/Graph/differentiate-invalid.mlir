@@ -33,3 +33,19 @@ func.func @main(%x: tensor<4xf32> {graph.input = "x"}) -> tensor<f32> {
   %0 = func.call @block0(%x) : (tensor<4xf32>) -> tensor<f32>
   return %0 : tensor<f32>
 }
+
+// -----
+
+// A model of which nothing trains is refused.
+graph.parameter @w : tensor<4xf32> from "w" frozen
+func.func private @block0(%x: tensor<?x4xf32> {graph.input = "x"}, %w: tensor<4xf32> {graph.parameter = "frozen"}) -> tensor<f32> attributes {graph.block} {
+  %0 = graph.mul %x, %w : tensor<?x4xf32>, tensor<4xf32> to tensor<?x4xf32>
+  %1 = graph.reduce_sum %0 {axes = array<i64: 0, 1>} : tensor<?x4xf32> to tensor<f32>
+  return %1 : tensor<f32>
+}
+// expected-error @below {{nothing is left to train: all 1 parameters are frozen or out of the loss's reach; freeze fewer}}
+func.func @main(%x: tensor<?x4xf32> {graph.input = "x"}) -> tensor<f32> {
+  %w = graph.get_parameter @w : tensor<4xf32>
+  %0 = func.call @block0(%x, %w) : (tensor<?x4xf32>, tensor<4xf32>) -> tensor<f32>
+  return %0 : tensor<f32>
+}

@@ -10,6 +10,8 @@ module {}
 topo.topology {
   topo.chip @c {matmul_efficiency = 0.5, memory_efficiency = 0.8, memory_gbytes_per_second = 1.0, memory_gib = 1.0, tflops_f32 = 1.0}
   topo.site @a {
+    // expected-error @below {{'address' must be HOST:PORT with a port from 1 to 65535, got '10.0.0.1:70000'}}
+    topo.hosts 1 {address = "10.0.0.1:70000", memory_gib = 1.0}
     // expected-error @below {{chip 'd' is not defined under 'chips'}}
     topo.pool @p of @d nodes 1 chips_per_node 1 nics_per_node 1
     // expected-error @below {{has several chips in a node and needs 'intra_node'}}

@@ -22,7 +22,7 @@ using planning::ShardingState;
 namespace {
 
 /// Two residual layers of two matrices each, and a head.
-const char *kModel = R"(
+const char *kShardedModel = R"(
 graph.parameter @a0 : tensor<1024x4096xf32> from "a0"
 graph.parameter @b0 : tensor<4096x1024xf32> from "b0"
 graph.parameter @a1 : tensor<1024x4096xf32> from "a1"
@@ -91,7 +91,7 @@ protected:
   void SetUp() override {
     context.loadDialect<mlir::func::FuncDialect, graph::GraphDialect>();
     graph::registerGraphPasses();
-    load(kModel);
+    load(kShardedModel);
   }
   void load(const char *text) {
     module = mlir::parseSourceString<mlir::ModuleOp>(text, &context);

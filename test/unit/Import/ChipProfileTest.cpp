@@ -15,7 +15,7 @@ using namespace tombolo;
 
 namespace {
 
-const char kSites[] = "chips:\n"
+const char kOneSite[] = "chips:\n"
                       "  - name: a\n"
                       "    tflops: {f32: 1}\n"
                       "    memory_gib: 8\n"
@@ -48,7 +48,7 @@ protected:
   }
   std::optional<TopologyFile> read(const std::string &profile) {
     std::ofstream(folder + "/a.yaml") << profile;
-    std::ofstream(folder + "/sites.yaml") << kSites;
+    std::ofstream(folder + "/sites.yaml") << kOneSite;
     llvm::raw_string_ostream stream(errors);
     errors.clear();
     return readTopologyFile(folder + "/sites.yaml", stream);

@@ -124,7 +124,7 @@ TEST(StrategyTest, WhatTheSliceCannotLowerYet) {
   Strategy strategy;
   strategy.islands = {island(8, 2, {3, 5}, 2)};
   EXPECT_TRUE(supportedBySlice(strategy).empty());
-  strategy.islands[0].schedule = Schedule::ZeroBubble;
+  strategy.islands[0].schedule = Schedule::Interleaved;
   strategy.islands[0].stages[1].recompute = {Recompute::Blocks, 2};
   strategy.islands[0].stages[1].replicas = {{"a/p", 1, 1, 1}, {"b/p", 1, 1, 2}};
   EXPECT_TRUE(supportedBySlice(strategy).empty());

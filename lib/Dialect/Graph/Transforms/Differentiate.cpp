@@ -254,6 +254,13 @@ void Differentiate::runOnOperation() {
     if (failed(differentiate(block, uses)))
       return signalPassFailure();
   freezeUnreached(calls, symbols);
+  auto parameters = getOperation().getOps<ParameterOp>();
+  if (!parameters.empty() &&
+      llvm::all_of(parameters, [](ParameterOp p) { return p.getFrozen(); }))
+    return fail(main, "nothing is left to train: all " +
+                          Twine(llvm::range_size(parameters)) +
+                          " parameters are frozen or out of the loss's reach; "
+                          "freeze fewer");
 }
 
 } // namespace

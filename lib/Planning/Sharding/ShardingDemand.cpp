@@ -1,7 +1,7 @@
 //===- ShardingDemand.cpp - what shardings are searched for ---------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/ShardingDemand.h"
@@ -23,9 +23,9 @@ static void setPool(const Problem &problem, const std::string &name,
   const Chip &chip = problem.topology.chipOf(pool);
   demand.flopsPerSecond = chip.flopsPerSecond(problem.precision());
   demand.bytesPerSecond = chip.bytesPerSecond();
-  demand.wire = insideReplicas(problem.topology,
-                               {name, 0, demand.tensorParallel},
-                               demand.tensorParallel);
+  demand.wire =
+      insideReplicas(problem.topology, {name, 0, demand.tensorParallel},
+                     demand.tensorParallel);
   demand.bytesPerParameter =
       8 + static_cast<double>(problem.training.optimizerStateBytesPerParameter);
 }
@@ -79,18 +79,19 @@ std::vector<ShardingDemand> shardingDemands(const Problem &problem,
         ShardingDemand demand;
         demand.tensorParallel = group.tensorParallel;
         setPool(problem, group.pool, *pool, demand);
-        demand.microbatch = std::max<uint64_t>(island.microbatch.value_or(1), 1);
+        demand.microbatch =
+            std::max<uint64_t>(island.microbatch.value_or(1), 1);
         uint64_t batch = island.batch.value_or(problem.training.globalBatch);
         demand.microbatches = std::max<uint64_t>(
             1, batch / demand.microbatch / std::max<uint64_t>(turn, 1));
-        demand.inFlight = std::min<uint64_t>(demand.microbatches,
-                                             island.stages->size());
-        bool recomputes = stage.recompute &&
-                          stage.recompute->kind == Recompute::Full;
+        demand.inFlight =
+            std::min<uint64_t>(demand.microbatches, island.stages->size());
+        bool recomputes =
+            stage.recompute && stage.recompute->kind == Recompute::Full;
         demand.saved = recomputes ? 0 : demand.inFlight;
-        demand.path = in(
-            at(in(at(in(at("islands", i), "stages"), s), "replicas"), g),
-            "tensor_parallel");
+        demand.path =
+            in(at(in(at(in(at("islands", i), "stages"), s), "replicas"), g),
+               "tensor_parallel");
         demands.emplace(group.tensorParallel, demand);
       }
     }

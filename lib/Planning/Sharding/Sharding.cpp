@@ -1,7 +1,7 @@
 //===- Sharding.cpp - what a choice of shardings costs --------------------===//
-// Part of the Tombolo project, under the Apache License v2.0 with LLVM Exceptions.
-// See LICENSE for license information.
-// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "ShardingUnits.h"
@@ -11,9 +11,7 @@
 
 namespace tombolo::planning {
 
-using Problem = ShardingProblem;
-
-double Problem::unit() const {
+double ShardingProblem::unit() const {
   // No choice costs more than this.
   double most = 0;
   for (const Value &value : values) {
@@ -36,14 +34,14 @@ double Problem::unit() const {
   return most > 0 ? std::ldexp(most, -50) : 1;
 }
 
-ShardingUnits::ShardingUnits(const Problem &problem)
+ShardingUnits::ShardingUnits(const ShardingProblem &problem)
     : problem(problem), unit(problem.unit()) {
   double most = 0;
-  for (const Problem::Value &value : problem.values)
+  for (const ShardingProblem::Value &value : problem.values)
     for (double bytes : value.bytes)
       most += bytes;
-  for (const Problem::Op &op : problem.ops)
-    for (const Problem::Option &option : op.options)
+  for (const ShardingProblem::Op &op : problem.ops)
+    for (const ShardingProblem::Option &option : op.options)
       most += option.bytes;
   // Bytes are whole numbers unless there are absurdly many.
   byteUnit = std::max(1.0, std::ldexp(most, -60));
@@ -59,13 +57,13 @@ ShardingCost ShardingUnits::keep(double bytes) const {
 }
 
 ShardingCost ShardingUnits::option(size_t op, size_t number) const {
-  const Problem::Op &of = problem.ops[op];
-  const Problem::Option &option = of.options[number];
+  const ShardingProblem::Op &of = problem.ops[op];
+  const ShardingProblem::Option &option = of.options[number];
   ShardingCost cost = keep(option.bytes);
   cost.time += time(option.seconds);
   cost.splits = option.splits;
   for (size_t r = 0; r < of.results.size(); ++r) {
-    const Problem::Value &value = problem.values[of.results[r]];
+    const ShardingProblem::Value &value = problem.values[of.results[r]];
     if (!value.bytes.empty())
       cost += keep(value.bytes[option.gives[r]]);
   }
@@ -74,8 +72,9 @@ ShardingCost ShardingUnits::option(size_t op, size_t number) const {
 
 int64_t ShardingUnits::conversion(size_t value, uint8_t from,
                                   uint8_t to) const {
-  const Problem::Value &of = problem.values[value];
-  if (from == to || (from == Problem::kWhole && to >= Problem::kFirstSplit))
+  const ShardingProblem::Value &of = problem.values[value];
+  if (from == to ||
+      (from == ShardingProblem::kWhole && to >= ShardingProblem::kFirstSplit))
     return 0;
   return time(of.conversions[size_t(from) * of.states + to]);
 }
@@ -90,13 +89,13 @@ int64_t ShardingUnits::conversions(size_t value, uint8_t from,
     if (wanted >> to & 1)
       direct = std::min(kImpossible, direct + conversion(value, from, to));
   // There is no way to partial sums.
-  if (wanted >> Problem::kPartial & 1)
+  if (wanted >> ShardingProblem::kPartial & 1)
     return direct;
-  return std::min(direct, conversion(value, from, Problem::kWhole));
+  return std::min(direct, conversion(value, from, ShardingProblem::kWhole));
 }
 
 std::optional<ShardingCost>
-Problem::evaluate(const std::vector<size_t> &chosen) const {
+ShardingProblem::evaluate(const std::vector<size_t> &chosen) const {
   ShardingUnits units(*this);
   // The state each value comes out in, and those each reader wants.
   std::vector<uint8_t> given(values.size(), kWhole);
@@ -130,7 +129,7 @@ Problem::evaluate(const std::vector<size_t> &chosen) const {
   return cost;
 }
 
-Faults Problem::check() const {
+Faults ShardingProblem::check() const {
   Faults faults;
   auto fault = [&](const std::string &path, std::string message) {
     faults.push_back({path, std::move(message)});
