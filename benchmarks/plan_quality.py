@@ -22,13 +22,13 @@ LLAMA_13B = ["llama", "--layers", "40", "--hidden", "5120", "--heads", "40", "--
              "--ffn", "13824", "--vocab", "32000", "--seq", "4096"]
 # Example: model, global batch.
 CASES = {
-    "two-equal-sites": (LLAMA_7B, 256),
-    "fast-and-roomy": (LLAMA_7B, 256),
+    "two-cities": (["llama-100b"], 2048),
     "four-vendors": (LLAMA_13B, 256),
+    "fast-and-roomy": (["llama-70b"], 256),
+    "slow-site": (LLAMA_7B, 256),
     "small-site": (LLAMA_13B, 128),
     "chain-of-sites": (["llama-70b"], 256),
-    "slow-site": (LLAMA_7B, 256),
-    "two-cities": (["llama-100b"], 1024),
+    "two-equal-sites": (LLAMA_7B, 256),
 }
 BASELINES = {
     "even": "even split",
@@ -61,8 +61,8 @@ class Case:
         if not os.path.exists(onnx):
             run("tombolo-model", *model, "--no-weights", "-o", onnx)
         run("tombolo-plan", onnx, "--topology", sites, "--global-batch", self.batch, "--precision",
-            "bf16", "-o", os.path.join(folder, "p.plan"), "--json", self.json, "--dump-problem",
-            self.problem)
+            "bf16", "--max-overlap", 5, "--simulate", 0, "-o", os.path.join(folder, "p.plan"), "--json",
+            self.json, "--dump-problem", self.problem)
         with open(self.json) as file:
             self.found = json.load(file)
         self.blocks = sum(stage["blocks"] for stage in self.found["strategy"]["islands"][0]["stages"])
@@ -72,6 +72,16 @@ class Case:
         self.pools = [Pool(site["name"], pool, chips)
                       for site in topology["sites"] for pool in site["pools"]]
         self.sites = [site["name"] for site in topology["sites"]]
+
+    def fitting(self, layout):
+        """Tokens per second of a layout that is made for a kind of recomputation: all
+        blocks run again only where the layout does not fit otherwise."""
+        for recompute in ("none", "full"):
+            islands = layout(recompute)
+            tokens = self.tokens(islands) if islands else 0
+            if tokens:
+                return tokens
+        return 0
 
     def tokens(self, islands):
         """Tokens per second of a strategy, 0 where it is impossible."""
@@ -143,55 +153,55 @@ def layouts(case, by_speed):
     per_site = [[pool for pool in case.pools if pool.site == site] for site in case.sites]
     for groups in ([per_site] if len(per_site) == 1 else [per_site, [case.pools]]):
         sizes = batches(case, groups, by_speed)
-        for degree, count in itertools.product(DEGREES, (1, 2, 4, 8)):
-            for recompute, microbatch in itertools.product(("none", "full"), MICROBATCHES):
+        for degree, count, microbatch in itertools.product(DEGREES, (1, 2, 4, 8), MICROBATCHES):
+            def layout(recompute):
                 islands = [island(case, group, size, degree, [count] * len(group), microbatch,
                                   recompute, by_speed) for group, size in zip(groups, sizes)]
-                if all(islands):
-                    yield islands
+                return islands if all(islands) else None
+            yield (len(groups), degree, count), layout
 
 
 def even(case):
     """Even split: equal batches of the sites, equal blocks of the stages, the best of
-    all degrees, numbers of stages, microbatches and recomputation."""
-    return max((case.tokens(islands) for islands in layouts(case, False)), default=0)
+    all degrees, numbers of stages and microbatches."""
+    return max((case.fitting(layout) for _, layout in layouts(case, False)), default=0)
 
 
 def proportional(case):
     """Greedy: batches and blocks in proportion to peak FLOP/s; of the degrees and
     numbers of stages the first that fits, then the best microbatch."""
-    best, key = 0, None
-    for islands in layouts(case, True):
-        stages = islands[0]["stages"]
-        own = (len(islands), stages[0]["tensor_parallel"], len(stages))
-        if key and own != key:
+    best, taken = 0, None
+    for key, layout in layouts(case, True):
+        if taken and key != taken:
             break
-        tokens = case.tokens(islands)
+        tokens = case.fitting(layout)
         if tokens:
-            best, key = max(best, tokens), own
+            best, taken = max(best, tokens), key
     return best
 
 
 def homogeneous(case):
     """As for equal chips: one pipeline through all pools, one degree, one number of
     replicas, equal blocks; the best of everything that can be set."""
-    best = 0
-    replicas = [n for n in range(1, max(pool.count for pool in case.pools) + 1)
-                if case.batch % n == 0]
-    for degree, count in itertools.product(DEGREES, replicas):
+    def uniform(degree, count, microbatch, recompute, **order):
         stages = [pool.count // (degree * count) for pool in case.pools]
         if 0 in stages:
-            continue
-        for recompute, microbatch, (schedule, chunks) in itertools.product(
-                ("none", "full"), MICROBATCHES, (("1f1b", 1), ("interleaved", 2))):
-            # The same replicas everywhere: chips that are left over stay idle.
-            one = island(case, case.pools, case.batch, degree, stages, microbatch, recompute,
-                         schedule=schedule, chunks=chunks)
-            if one is None or sum(stages) < chunks:
-                continue
-            for stage in one["stages"]:
-                stage["data_parallel"] = count
-            best = max(best, case.tokens([one]))
+            return None
+        one = island(case, case.pools, case.batch, degree, stages, microbatch, recompute, **order)
+        # The same replicas everywhere: chips that are left over stay idle.
+        for stage in one["stages"] if one else []:
+            stage["data_parallel"] = count
+        return [one] if one else None
+
+    replicas = [2**n for n in range(11) if case.batch % 2**n == 0]
+    best, chosen = 0, None
+    for settings in itertools.product(DEGREES, replicas, MICROBATCHES):
+        tokens = case.fitting(lambda recompute: uniform(*settings, recompute))
+        if tokens > best:
+            best, chosen = tokens, settings
+    if chosen:
+        best = max(best, case.fitting(lambda recompute: uniform(
+            *chosen, recompute, schedule="interleaved", chunks=2)))
     return best
 
 
@@ -225,14 +235,14 @@ HEAD = """# How good the plans are
 
 Written by `benchmarks/plan_quality.py`. Each example of `examples/` is planned by the search and by three
 habits, all under the same cost model with the same choice of the server's settings; the columns with `/` say
-how many times the tokens/s of the habit the found plan reaches. bf16, AdamW.
+how many times the tokens/s of the habit the found plan reaches. bf16, AdamW, `--max-overlap 5`.
 
 - **even split**: each site an island with an equal batch, or all sites one island; every pool has the same number of stages, every
-  stage the same blocks. The best of degrees 1 to 8, 1 to 8 stages a pool, microbatches of 1 and 2, recomputation none or full.
+  stage the same blocks. The best of degrees 1 to 8, 1 to 8 stages a pool, microbatches of 1 and 2; full recomputation where it is needed.
 - **homogeneous**: one pipeline through all pools as if their chips were equal: one `tensor_parallel`, one `data_parallel`, equal
-  blocks; the best of all of these, microbatches, recomputation, 1F1B and interleaved.
+  blocks; the best of these and of microbatches of 1 and 2, with 1F1B, and the best of them interleaved.
 - **proportional**: as even split, with batches and blocks in proportion to peak FLOP/s; the smallest degree, then the fewest
-  stages that fit, then the best microbatch and recomputation.
+  stages that fit, then the best microbatch.
 
 """
 

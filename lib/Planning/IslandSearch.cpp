@@ -138,6 +138,8 @@ private:
                 const RowSolution &solution) const;
   void solve(const Mix &mix, uint64_t batch, double below, bool isFirst,
              std::vector<Found> &found);
+  static bool flows(const Mix &mix, const RowSolution &solution,
+                    uint64_t microbatches);
   const SplitTable &tableOf(uint64_t microbatch);
   Island islandOf(const Found &found, uint64_t batch);
   bool joined(const std::string &from, const std::string &to) const;
@@ -568,6 +570,26 @@ double OpenIsland::tailOf(const Mix &mix, const SplitTable &table,
   return slowest;
 }
 
+/// Whether what stages of 1F1B send ahead has a place behind them. A stage that
+/// has more replicas than the next one, and many stages behind it, would send
+/// more before its first backward than the next one takes before its own, and
+/// both would wait for ever. Cautious: buffers hold a little more.
+bool OpenIsland::flows(const Mix &mix, const RowSolution &solution,
+                       uint64_t microbatches) {
+  size_t count = solution.stages.size();
+  auto turnOf = [&](size_t s) {
+    return mix.parts[solution.stages[s].segment].second.replicas;
+  };
+  auto aheadOf = [&](size_t s) {
+    return std::min<uint64_t>(microbatches / turnOf(s), count - 1 - s);
+  };
+  for (size_t s = 0; s + 1 < count; ++s)
+    if (aheadOf(s) > 1 &&
+        (aheadOf(s) - 1) * turnOf(s) > (aheadOf(s + 1) + 1) * turnOf(s + 1))
+      return false;
+  return true;
+}
+
 /// Solutions of less than `below`, as far as they can be among the best. What
 /// ends a search does not end its first mix, so that there is an answer.
 void OpenIsland::solve(const Mix &mix, uint64_t batch, double below,
@@ -609,6 +631,9 @@ void OpenIsland::solve(const Mix &mix, uint64_t batch, double below,
       bool waits = false; // for what 1F1B keeps in flight
       for (RowSolution &solution : solutions) {
         waits |= solution.seconds > (solution.sum + solution.peak) * (1 + 1e-9);
+        if (schedule == Schedule::OneFOneB &&
+            !flows(ordered, solution, request.microbatches))
+          continue;
         if (kept++ == kOfOneMix)
           break;
         double seconds = solution.seconds + tailOf(ordered, table, solution);

@@ -20,6 +20,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
 #include <set>
 
 namespace tombolo::planning {
@@ -526,46 +527,53 @@ private:
     found.push_back(std::move(scored));
   }
 
-  /// As many as are returned or simulated.
+  /// As many as are returned, or may have to be simulated.
   uint64_t mostCandidates() const {
+    constexpr uint64_t kSpare = 8; // for those that cannot be run
+    uint64_t simulated = hooks.simulate ? problem.bounds.simulated : 0;
     return std::max<uint64_t>({problem.bounds.candidates,
-                               hooks.simulate ? problem.bounds.simulated : 0,
-                               1});
+                               simulated > 0 ? simulated + kSpare : 0, 1});
   }
 
   /// Of the best the virtual clock decides: it sees waits that formulas and
-  /// averages do not. What it cannot run goes behind what it can.
+  /// averages do not. What it cannot run goes behind all others, and the next
+  /// best takes its turn.
   void simulateBest(SearchResult &result) {
     if (!hooks.simulate)
       return;
     struct Run {
       Candidate candidate;
-      std::optional<double> seconds;
+      double seconds;
       double score;
     };
-    std::vector<Candidate> &all = result.strategies;
-    size_t count = std::min<size_t>(all.size(), problem.bounds.simulated);
     std::vector<Run> runs;
-    for (size_t i = 0; i < count; ++i) {
-      std::optional<double> seconds;
-      if (!limits.hasEnded())
-        seconds = hooks.simulate(all[i]);
-      double score = scoreOf(problem, all[i]);
-      if (seconds)
-        score *= *seconds / std::max(1e-300, all[i].prediction.stepSeconds);
-      runs.push_back({std::move(all[i]), seconds, score});
+    std::vector<Candidate> others, failed;
+    for (Candidate &one : result.strategies) {
+      if (runs.size() == problem.bounds.simulated || limits.hasEnded()) {
+        others.push_back(std::move(one));
+        continue;
+      }
+      std::optional<double> seconds = hooks.simulate(one);
+      if (!seconds) {
+        failed.push_back(std::move(one));
+        continue;
+      }
+      double score = scoreOf(problem, one) * *seconds /
+                     std::max(1e-300, one.prediction.stepSeconds);
+      runs.push_back({std::move(one), *seconds, score});
     }
-    std::stable_sort(runs.begin(), runs.end(), [](const Run &a, const Run &b) {
-      if (a.seconds.has_value() != b.seconds.has_value())
-        return a.seconds.has_value();
-      return a.score < b.score;
-    });
-    for (size_t i = 0; i < count; ++i) {
-      all[i] = std::move(runs[i].candidate);
-      if (runs[i].seconds)
-        result.simulated.push_back(
-            {all[i].prediction.stepSeconds, *runs[i].seconds});
+    std::stable_sort(
+        runs.begin(), runs.end(),
+        [](const Run &a, const Run &b) { return a.score < b.score; });
+    result.strategies.clear();
+    for (Run &run : runs) {
+      result.simulated.push_back(
+          {run.candidate.prediction.stepSeconds, run.seconds});
+      result.strategies.push_back(std::move(run.candidate));
     }
+    for (std::vector<Candidate> *rest : {&others, &failed})
+      std::move(rest->begin(), rest->end(),
+                std::back_inserter(result.strategies));
   }
 
   void finish(Candidate &candidate) {
