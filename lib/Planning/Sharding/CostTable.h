@@ -111,7 +111,8 @@ private:
   std::vector<unsigned> bits;
 };
 
-/// The bits of `to` variables from a key over `from`, which has them all.
+/// Takes a key over the variables `from` to one over `to`: the bits of those in
+/// both lists, which ascend; of others there are zeros.
 class Selector {
 public:
   Selector(const Widths &widths, const std::vector<uint32_t> &from,
@@ -119,16 +120,17 @@ public:
     unsigned source = 0, target = 0;
     size_t next = 0;
     for (uint32_t variable : from) {
+      for (; next < to.size() && to[next] < variable; ++next)
+        target += widths.of(to[next]);
       unsigned width = widths.of(variable);
       if (next < to.size() && to[next] == variable) {
         // Neighbours in both move together.
         if (!moves.empty() &&
-            moves.back().source + moves.back().width == source)
+            moves.back().source + moves.back().width == source &&
+            moves.back().target + moves.back().width == target)
           moves.back().width += width;
         else
           moves.push_back({source, target, width});
-        target += width;
-        ++next;
       }
       source += width;
     }
@@ -176,44 +178,14 @@ void join(const Widths &widths, const Table &a, const Table &b,
                         std::back_inserter(common));
   Selector fromA(widths, a.variables, common),
       fromB(widths, b.variables, common);
-  // Where the bits of each go in the joint key.
-  struct Move {
-    unsigned source, target, width;
-  };
-  auto placement = [&](const Table &table) {
-    std::vector<Move> moves;
-    unsigned target = 0, source = 0;
-    size_t next = 0;
-    for (uint32_t variable : variables) {
-      unsigned width = widths.of(variable);
-      if (next < table.variables.size() && table.variables[next] == variable) {
-        if (!moves.empty() &&
-            moves.back().target + moves.back().width == target)
-          moves.back().width += width;
-        else
-          moves.push_back({source, target, width});
-        source += width;
-        ++next;
-      }
-      target += width;
-    }
-    return moves;
-  };
-  auto place = [](Key key, const std::vector<Move> &moves) {
-    Key placed = 0;
-    for (const Move &move : moves) {
-      Key mask = move.width >= 128 ? ~Key(0) : (Key(1) << move.width) - 1;
-      placed |= ((key >> move.source) & mask) << move.target;
-    }
-    return placed;
-  };
-  std::vector<Move> movesA = placement(a), movesB = placement(b);
+  Selector placeA(widths, a.variables, variables),
+      placeB(widths, b.variables, variables);
   // The rows of b by what is common, as lists through `next`.
   KeyMap heads(b.rows.size());
   std::vector<uint32_t> next(b.rows.size(), KeyMap::kNone);
   std::vector<Key> placed(b.rows.size());
   for (size_t i = b.rows.size(); i-- > 0;) {
-    placed[i] = place(b.rows[i].key, movesB);
+    placed[i] = placeB(b.rows[i].key);
     uint32_t &head = heads[fromB(b.rows[i].key)];
     next[i] = head;
     head = static_cast<uint32_t>(i);
@@ -222,7 +194,7 @@ void join(const Widths &widths, const Table &a, const Table &b,
     uint32_t head = heads.at(fromA(row.key));
     if (head == KeyMap::kNone)
       continue;
-    Key key = place(row.key, movesA);
+    Key key = placeA(row.key);
     for (uint32_t i = head; i != KeyMap::kNone; i = next[i]) {
       ShardingCost cost = row.cost;
       cost += b.rows[i].cost;
