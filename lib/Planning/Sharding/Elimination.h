@@ -27,7 +27,7 @@ std::vector<Table> tighten(const ShardingVariables &variables,
                            const std::vector<uint32_t> &order);
 
 /// Drops rows that no choice of at most `bound` has, as far as sums of least
-/// rows tell.
+/// rows tell. Every variable must have a table of its own.
 void narrow(std::vector<Table> &tables, const ShardingVariables &variables,
             int64_t bound);
 

@@ -8,13 +8,39 @@
 // Reduced cost fixing: a row that costs more than the bound together with the
 // least of every other table is in no choice that is sought, and a value
 // without a row in one of its tables is in none either. Both follow from each
-// other until nothing more goes.
+// other until nothing more goes. Variables that have one value left no longer
+// tie the tables of others together.
 //
 //===----------------------------------------------------------------------===//
 
 #include "Elimination.h"
 
 namespace tombolo::planning {
+
+/// Takes variables with one value out of tables of two.
+static void condition(std::vector<Table> &tables,
+                      const ShardingVariables &variables) {
+  std::vector<bool> isFixed(variables.getSizes().size(), false);
+  for (const Table &table : tables)
+    if (table.variables.size() == 1 && table.rows.size() == 1)
+      isFixed[table.variables[0]] = true;
+  for (Table &table : tables) {
+    if (table.variables.size() != 2)
+      continue;
+    std::vector<uint32_t> open;
+    for (uint32_t variable : table.variables)
+      if (!isFixed[variable])
+        open.push_back(variable);
+    if (open.size() == 2)
+      continue;
+    if (open.empty())
+      open = {table.variables[0]};
+    Selector rest(variables.getWidths(), table.variables, open);
+    for (Row &row : table.rows)
+      row.key = rest(row.key);
+    table.variables = std::move(open);
+  }
+}
 
 void narrow(std::vector<Table> &tables, const ShardingVariables &variables,
             int64_t bound) {
@@ -78,6 +104,7 @@ void narrow(std::vector<Table> &tables, const ShardingVariables &variables,
       first += table.variables.size();
     }
   }
+  condition(tables, variables);
 }
 
 } // namespace tombolo::planning
