@@ -112,11 +112,11 @@ bool Engine::anyActive(const std::vector<Code> &code, std::uint32_t begin,
   return false;
 }
 
-/// Moves the lane to its next instruction that is to run.
 std::int64_t Engine::firstOf(const Code &loop, const Cursor &cursor) {
   return loop.first ? evaluate(*loop.first, cursor.variables) : 0;
 }
 
+/// Moves the lane to its next instruction that is to run.
 void Engine::settle(Lane lane) {
   Cursor &cursor = cursors[indexOf(lane)];
   const std::vector<Code> &code = this->code(lane);
@@ -124,8 +124,13 @@ void Engine::settle(Lane lane) {
     const Code &here = code[cursor.at];
     switch (here.kind) {
     case Code::Run:
-      if (isActive(*here.instruction, step))
+      if (isActive(*here.instruction, step)) {
+        // Asked for often, and the same until the lane moves on.
+        cursor.needed.clear();
+        for (const Wait &wait : here.instruction->waits())
+          cursor.needed.push_back(evaluate(wait.value(), cursor.variables));
         return;
+      }
       ++cursor.at;
       break;
     case Code::LoopBegin:
@@ -155,12 +160,13 @@ Engine::Next Engine::next(Lane lane) const {
     return next;
   next.instruction = code[cursor.at].instruction;
   next.variables = cursor.variables;
-  for (const Wait &wait : next.instruction->waits()) {
-    std::int64_t needed = evaluate(wait.value(), cursor.variables);
+  for (int i = 0; i < next.instruction->waits_size(); ++i) {
+    std::uint32_t semaphore = next.instruction->waits(i).semaphore();
+    std::int64_t needed = cursor.needed[static_cast<std::size_t>(i)];
     if (needed > 0 &&
-        semaphores[wait.semaphore()] < static_cast<std::uint64_t>(needed)) {
+        semaphores[semaphore] < static_cast<std::uint64_t>(needed)) {
       next.state = Next::Blocked;
-      next.semaphore = wait.semaphore();
+      next.semaphore = semaphore;
       next.needed = needed;
       return next;
     }

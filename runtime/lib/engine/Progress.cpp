@@ -20,6 +20,7 @@
 #include <memory>
 #include <numeric>
 #include <set>
+#include <unordered_map>
 
 namespace tombolo::runtime {
 
@@ -226,7 +227,7 @@ public:
         program = std::make_unique<CompiledProgram>(
             plan.programs(static_cast<int>(at.program)));
       indices[rank] = workers.size();
-      workers.push_back({rank, at, std::make_unique<Engine>(*program)});
+      workers.push_back({rank, at, std::make_unique<Engine>(*program), {}});
     }
   }
 
@@ -291,6 +292,9 @@ private:
     std::uint64_t rank;
     RankCoordinates at;
     std::unique_ptr<Engine> engine;
+    /// By its own collectives, among the ranks that are run.
+    std::unordered_map<const Collective *, const std::vector<std::size_t> *>
+        groups;
     bool queued = false;
   };
 
@@ -390,24 +394,28 @@ private:
     return true;
   }
 
-  /// The members of the collective among the ranks that are run.
+  /// The members of the collective among the ranks that are run; of equal
+  /// groups the same list.
   const std::vector<std::size_t> &members(std::size_t w,
                                           const Collective &collective) {
+    const std::vector<std::size_t> *&list = workers[w].groups[&collective];
+    if (list)
+      return *list;
     GroupKey key = groupKey(workers[w].at, collective);
     auto [entry, fresh] = groups.try_emplace(key);
     if (fresh)
       for (std::size_t i = 0; i < workers.size(); ++i)
         if (groupKey(workers[i].at, collective) == key)
           entry->second.push_back(i);
-    return entry->second;
+    list = &entry->second;
+    return *list;
   }
 
   /// Whether worker `i` is about to enter the collective that `w` is in.
-  bool enters(std::size_t i, std::size_t w, const Collective &own) const {
+  bool enters(std::size_t i, std::size_t w, const Collective &own) {
     Engine::Next next = workers[i].engine->next(LANE_COLLECTIVE);
     return next.state == Engine::Next::Ready &&
-           groupKey(workers[i].at, next.instruction->collective()) ==
-               groupKey(workers[w].at, own);
+           &members(i, next.instruction->collective()) == &members(w, own);
   }
 
   bool collective(std::size_t w, const Collective &own) {

@@ -106,6 +106,8 @@ private:
   struct Cursor {
     std::uint32_t at = 0;
     std::vector<std::int64_t> variables;
+    /// What the semaphores that the instruction waits for must reach.
+    std::vector<std::int64_t> needed;
   };
   const std::vector<CompiledProgram::Code> &code(plan::v1::Lane lane) const;
   void settle(plan::v1::Lane lane);
