@@ -91,7 +91,7 @@ void addDistPasses(OpPassManager &manager,
   manager.addPass(dist::createDistPlaceServers());
 }
 
-void addPlanPasses(OpPassManager &manager) {
+void addPlanPasses(OpPassManager &manager, bool progress) {
   manager.addPass(plan::createPlanScheduleMicrobatches());
   // Before lanes are ordered, because it puts instructions on other lanes.
   manager.addPass(plan::createPlanExpandCollectives());
@@ -102,7 +102,7 @@ void addPlanPasses(OpPassManager &manager) {
   manager.addPass(plan::createPlanLowerSegments());
   manager.addPass(plan::createPlanAllocateBuffers());
   // Proof: changes nothing.
-  manager.addPass(plan::createPlanVerify());
+  manager.addPass(plan::createPlanVerify({progress}));
 }
 
 namespace {
@@ -134,9 +134,9 @@ void registerPipelines() {
   PassPipelineRegistration<>(
       "tombolo-dist-pipeline", "one strategy to stages with functions",
       [](OpPassManager &manager) { addDistPasses(manager); });
-  PassPipelineRegistration<>("tombolo-plan-pipeline",
-                             "stages with functions to verified programs",
-                             addPlanPasses);
+  PassPipelineRegistration<>(
+      "tombolo-plan-pipeline", "stages with functions to verified programs",
+      [](OpPassManager &manager) { addPlanPasses(manager); });
 }
 
 } // namespace tombolo

@@ -20,8 +20,11 @@ namespace tombolo {
 std::optional<double> simulateStrategy(ModuleOp module,
                                        const LoweringPipelineOptions &options) {
   PassManager manager(module.getContext());
+  // The strategy that is taken comes by here again.
+  manager.enableVerifier(false);
   addDistPasses(manager, options);
-  addPlanPasses(manager);
+  // The clock runs the programs itself.
+  addPlanPasses(manager, /*progress=*/false);
   if (failed(manager.run(module)))
     return std::nullopt;
   FailureOr<std::unique_ptr<plan::v1::Plan>> plan = exportPlan(module);

@@ -120,18 +120,16 @@ ExactIsland::ExactIsland(const Problem &problem, const IslandPins &given,
                       return kind.on(sharded.tensorParallel);
                     }))
       degrees.push_back(sharded.tensorParallel);
-  for (const std::string &name : pins.sites)
-    if (const Site *site = problem.topology.findSite(name))
-      for (const Pool &pool : site->pools) {
-        PoolState &state = pools.emplace_back();
-        state.name = name + "/" + pool.name;
-        state.pool = &pool;
-        state.chip = &problem.topology.chipOf(pool);
-        state.left = pool.chips();
-        for (uint64_t degree : degrees)
-          if (pool.chipsPerNode % degree == 0)
-            state.degrees.push_back(degree);
-      }
+  for (const auto &[name, pool] : poolsOf(problem.topology, pins)) {
+    PoolState &state = pools.emplace_back();
+    state.name = name;
+    state.pool = pool;
+    state.chip = &problem.topology.chipOf(*pool);
+    state.left = pool->chips();
+    for (uint64_t degree : degrees)
+      if (pool->chipsPerNode % degree == 0)
+        state.degrees.push_back(degree);
+  }
 }
 
 bool ExactIsland::hasTwin(size_t pool) const {

@@ -42,6 +42,21 @@ std::vector<uint64_t> divisorsOf(uint64_t number) {
   return small;
 }
 
+std::vector<std::pair<std::string, const Pool *>>
+poolsOf(const Topology &topology, const IslandPins &island) {
+  std::vector<std::pair<std::string, const Pool *>> pools;
+  for (const std::string &name : island.sites)
+    if (const Site *site = topology.findSite(name))
+      for (const Pool &pool : site->pools) {
+        std::string qualified = name + "/" + pool.name;
+        if (island.pools.empty() ||
+            std::find(island.pools.begin(), island.pools.end(), qualified) !=
+                island.pools.end())
+          pools.push_back({std::move(qualified), &pool});
+      }
+  return pools;
+}
+
 const std::vector<FoundIsland> &IslandSearch::best(uint64_t batch,
                                                    double ceiling) {
   Known &entry = known[batch];
@@ -161,17 +176,15 @@ OpenIsland::OpenIsland(const Problem &problem, const IslandPins &given,
                     [&](const BlockKind &kind) { return kind.on(degree); }))
       degrees.push_back(degree);
   }
-  for (const std::string &name : pins.sites)
-    if (const Site *site = problem.topology.findSite(name))
-      for (const Pool &pool : site->pools) {
-        PoolChoice &choice = pools.emplace_back();
-        choice.name = name + "/" + pool.name;
-        choice.pool = &pool;
-        choice.chip = &problem.topology.chipOf(pool);
-        for (uint64_t degree : degrees)
-          if (pool.chipsPerNode % degree == 0)
-            choice.degrees.push_back(degree);
-      }
+  for (const auto &[name, pool] : poolsOf(problem.topology, pins)) {
+    PoolChoice &choice = pools.emplace_back();
+    choice.name = name;
+    choice.pool = pool;
+    choice.chip = &problem.topology.chipOf(*pool);
+    for (uint64_t degree : degrees)
+      if (pool->chipsPerNode % degree == 0)
+        choice.degrees.push_back(degree);
+  }
   counts.assign(problem.model.kinds.size(), 0);
   for (const BlockRun &run : problem.model.runs)
     counts[run.kind] += static_cast<double>(run.count);
@@ -757,6 +770,12 @@ std::unique_ptr<IslandSearch> makeRowIsland(const Problem &problem,
   return std::make_unique<OpenIsland>(problem, pins, limits);
 }
 
+bool isSmall(const Problem &problem, uint64_t chips) {
+  return problem.bounds.objective == Objective::Throughput &&
+         problem.model.blocks() <= kSmallBlocks && chips <= kSmallChips &&
+         problem.training.globalBatch <= kSmallBatch;
+}
+
 std::unique_ptr<IslandSearch> makeIslandSearch(const Problem &problem,
                                                const IslandPins &pins,
                                                const SearchHooks &hooks) {
@@ -764,13 +783,9 @@ std::unique_ptr<IslandSearch> makeIslandSearch(const Problem &problem,
   if (pins.stages)
     return makePinnedIsland(problem, pins, limits);
   uint64_t chips = 0;
-  for (const std::string &name : pins.sites)
-    if (const Site *site = problem.topology.findSite(name))
-      for (const Pool &pool : site->pools)
-        chips += pool.chips();
-  if (problem.bounds.objective == Objective::Throughput &&
-      problem.model.blocks() <= kSmallBlocks && chips <= kSmallChips &&
-      problem.training.globalBatch <= kSmallBatch)
+  for (const auto &[name, pool] : poolsOf(problem.topology, pins))
+    chips += pool->chips();
+  if (isSmall(problem, chips))
     return makeExactIsland(problem, pins, hooks);
   return makeRowIsland(problem, pins, limits);
 }

@@ -81,6 +81,13 @@ std::unique_ptr<IslandSearch> makeRowIsland(const Problem &problem,
                                             const IslandPins &pins,
                                             const SearchLimits &limits);
 
+/// The pools that an island may use, as `site/pool`.
+std::vector<std::pair<std::string, const Pool *>>
+poolsOf(const Topology &topology, const IslandPins &island);
+
+/// Whether an island of so many chips is small enough that everything is tried.
+bool isSmall(const Problem &problem, uint64_t chips);
+
 /// All divisors, rising.
 std::vector<uint64_t> divisorsOf(uint64_t number);
 

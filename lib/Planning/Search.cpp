@@ -19,9 +19,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <iterator>
 #include <set>
+#include <tuple>
 
 namespace tombolo::planning {
 
@@ -30,6 +30,11 @@ static constexpr uint64_t kMaxUnits = 128;
 /// Sites of which every subset is tried, and every way to join them.
 static constexpr size_t kMaxSubsetSites = 6;
 static constexpr size_t kMaxJoinedSites = 3;
+/// Pools of a site of which every division into islands is tried.
+static constexpr size_t kMaxDividedPools = 4;
+/// Each further island of a site must make the whole so much faster: it costs
+/// in loss, of which no cost model knows.
+static constexpr double kDivisionGain = 1.05;
 
 namespace {
 
@@ -66,9 +71,21 @@ double pricePerHour(const Problem &problem, const Strategy &strategy) {
   return price;
 }
 
+/// Islands beyond the first of their site.
+size_t divisions(const Strategy &strategy) {
+  std::set<std::string> sites;
+  size_t count = 0;
+  for (const Island &island : strategy.islands)
+    if (island.sites.size() == 1)
+      count += !sites.insert(island.sites[0]).second;
+  return count;
+}
+
 /// What is made least.
 double scoreOf(const Problem &problem, const Candidate &candidate) {
-  double seconds = candidate.prediction.stepSeconds;
+  double seconds = candidate.prediction.stepSeconds *
+                   std::pow(kDivisionGain,
+                            static_cast<double>(divisions(candidate.strategy)));
   return problem.bounds.objective == Objective::Cost
              ? seconds * pricePerHour(problem, candidate.strategy)
              : seconds;
@@ -85,12 +102,10 @@ public:
   SearchResult run() {
     SearchResult result;
     if (pins.islands) {
-      std::vector<IslandSearch *> islands;
-      for (const IslandPins &island : *pins.islands)
-        islands.push_back(add(island));
-      assemble(islands);
+      assemble(*pins.islands);
     } else {
       everySubset();
+      divideSites();
     }
     for (const auto &search : searches)
       result.candidates += search.second->candidates();
@@ -139,6 +154,7 @@ private:
   struct Scored {
     Candidate candidate;
     double score;
+    std::vector<IslandPins> islands; // that it was found for
   };
 
   const Problem &problem;
@@ -146,9 +162,11 @@ private:
   Choices choices;
   SearchLimits limits;
   const SearchHooks &hooks;
-  /// By what they are for: an island on the same sites is searched once.
-  std::map<std::pair<std::vector<std::string>, size_t>,
-           std::unique_ptr<IslandSearch>>
+  /// By sites, pools and, where islands are pinned, number: an island on the
+  /// same pools is searched once.
+  std::map<
+      std::tuple<std::vector<std::string>, std::vector<std::string>, size_t>,
+      std::unique_ptr<IslandSearch>>
       searches;
   std::vector<Scored> found;
   double best = kInfinity; // score
@@ -161,16 +179,17 @@ private:
 
   IslandSearch *add(const IslandPins &island) {
     // Pinned islands are all their own.
-    auto &search = searches[{island.sites, pins.islands ? searches.size() : 0}];
+    auto &search = searches[{island.sites, island.pools,
+                             pins.islands ? searches.size() : 0}];
     if (!search)
       search = makeIslandSearch(problem, island, hooks);
     return search.get();
   }
 
-  IslandSearch *over(const std::vector<std::string> &sites) {
+  static IslandPins over(const std::vector<std::string> &sites) {
     IslandPins island;
     island.sites = sites;
-    return add(island);
+    return island;
   }
 
   //===--------------------------------------------------------------------===//
@@ -241,34 +260,62 @@ private:
       return;
     if (leastSeconds(sites) * hope(leastRatio) > ceiling())
       return;
-    std::vector<std::vector<std::string>> islands;
     if (choices.severalSites && sites.size() <= kMaxJoinedSites) {
-      partition(sites, 0, islands);
+      std::vector<IslandPins> islands;
+      partition(unitsOf(sites), 0, islands);
       return;
     }
+    std::vector<std::vector<std::string>> islands;
     for (const std::string &site : sites)
       islands.push_back({site});
     if (choices.severalSites) {
       triedAll = false;
       joinSmallSites(islands);
     }
-    assembleOver(islands);
+    std::vector<IslandPins> members;
+    for (const auto &island : islands)
+      members.push_back(over(island));
+    assemble(members);
   }
 
-  /// All ways to put sites together into islands; each alone comes first.
-  void partition(const std::vector<std::string> &sites, size_t next,
-                 std::vector<std::vector<std::string>> &islands) {
-    if (next == sites.size()) {
-      assembleOver(islands);
+  /// What is dealt to islands: sites, or their pools where all is small.
+  std::vector<IslandPins> unitsOf(const std::vector<std::string> &sites) {
+    std::vector<IslandPins> whole, parts;
+    for (const std::string &site : sites) {
+      whole.push_back(over({site}));
+      for (const Pool &pool : problem.topology.findSite(site)->pools) {
+        parts.push_back(over({site}));
+        parts.back().pools = {site + "/" + pool.name};
+      }
+    }
+    if (parts.size() <= kMaxDividedPools &&
+        isSmall(problem, problem.topology.totalChips()))
+      return parts;
+    triedAll &= parts.size() == whole.size();
+    return whole;
+  }
+
+  /// All ways to put sites or pools together into islands; each alone comes
+  /// first.
+  void partition(const std::vector<IslandPins> &units, size_t next,
+                 std::vector<IslandPins> &islands) {
+    if (limits.hasEnded() && !found.empty())
+      return;
+    if (next == units.size()) {
+      assemble(islands);
       return;
     }
-    islands.push_back({sites[next]});
-    partition(sites, next + 1, islands);
+    islands.push_back(units[next]);
+    partition(units, next + 1, islands);
     islands.pop_back();
     for (size_t i = 0; i < islands.size(); ++i) {
-      islands[i].push_back(sites[next]);
-      partition(sites, next + 1, islands);
-      islands[i].pop_back();
+      IslandPins before = islands[i];
+      if (before.sites.back() != units[next].sites[0])
+        islands[i].sites.push_back(units[next].sites[0]);
+      islands[i].pools.insert(islands[i].pools.end(), units[next].pools.begin(),
+                              units[next].pools.end());
+      partition(units, next + 1, islands);
+      islands[i] = std::move(before);
     }
   }
 
@@ -276,7 +323,7 @@ private:
   /// line leads to.
   void joinSmallSites(std::vector<std::vector<std::string>> &islands) {
     auto holds = [&](const std::vector<std::string> &island) {
-      return !over(island)->best(problem.training.globalBatch).empty();
+      return !add(over(island))->best(problem.training.globalBatch).empty();
     };
     for (size_t i = 0; i < islands.size();) {
       if (islands.size() == 1 || holds(islands[i])) {
@@ -309,11 +356,47 @@ private:
     }
   }
 
-  void assembleOver(const std::vector<std::vector<std::string>> &islands) {
-    std::vector<IslandSearch *> members;
-    for (const auto &sites : islands)
-      members.push_back(over(sites));
-    assemble(members);
+  /// Sites that are an island each in the best strategy, one after the other,
+  /// as several islands: where pools that can train alone hardly reach each
+  /// other, or no pipeline suits them all.
+  void divideSites() {
+    for (const Site &site : problem.topology.sites) {
+      auto least = std::min_element(
+          found.begin(), found.end(),
+          [](const Scored &a, const Scored &b) { return a.score < b.score; });
+      if (least == found.end() || site.pools.size() < 2 ||
+          site.pools.size() > kMaxDividedPools)
+        continue;
+      std::vector<IslandPins> islands = least->islands;
+      if (std::erase_if(islands, [&](const IslandPins &island) {
+            return island.sites == std::vector<std::string>{site.name} &&
+                   island.pools.empty();
+          }) > 0)
+        divide(site, 0, islands.size(), islands);
+    }
+  }
+
+  /// All ways to deal the pools of a site, from `next` on, to two islands or
+  /// more, which follow the first `others`.
+  void divide(const Site &site, size_t next, size_t others,
+              std::vector<IslandPins> &islands) {
+    if (limits.hasEnded())
+      return;
+    if (next == site.pools.size()) {
+      if (islands.size() > others + 1)
+        assemble(islands);
+      return;
+    }
+    std::string pool = site.name + "/" + site.pools[next].name;
+    for (size_t i = others; i < islands.size(); ++i) {
+      islands[i].pools.push_back(pool);
+      divide(site, next + 1, others, islands);
+      islands[i].pools.pop_back();
+    }
+    islands.push_back(over({site.name}));
+    islands.back().pools = {pool};
+    divide(site, next + 1, others, islands);
+    islands.pop_back();
   }
 
   //===--------------------------------------------------------------------===//
@@ -434,9 +517,12 @@ private:
   // Strategies
   //===--------------------------------------------------------------------===//
 
-  void assemble(const std::vector<IslandSearch *> &islands) {
-    if (problem.training.globalBatch < islands.size())
+  void assemble(const std::vector<IslandPins> &members) {
+    if (problem.training.globalBatch < members.size())
       return;
+    std::vector<IslandSearch *> islands;
+    for (const IslandPins &island : members)
+      islands.push_back(add(island));
     std::vector<uint64_t> shares = share(islands);
     if (shares.empty())
       return;
@@ -496,7 +582,7 @@ private:
       strategy.islands.push_back(list[0].island);
       predictions.push_back(list[0].prediction);
     }
-    keep(strategy, predictions);
+    keep(members, strategy, predictions);
     // The runners-up, one island at a time.
     if (mostCandidates() > 1)
       for (size_t i = 0; i < finalists.size(); ++i)
@@ -505,12 +591,12 @@ private:
           std::vector<IslandPrediction> its = predictions;
           other.islands[i] = finalists[i][k].island;
           its[i] = finalists[i][k].prediction;
-          keep(other, its);
+          keep(members, other, its);
         }
   }
 
   /// With the server where it is fastest; its own settings come last.
-  void keep(Strategy strategy,
+  void keep(const std::vector<IslandPins> &members, Strategy strategy,
             const std::vector<IslandPrediction> &predictions) {
     strategy.server =
         fastestServer(problem, pins, choices, strategy, predictions);
@@ -523,6 +609,7 @@ private:
     Scored scored;
     scored.candidate = {strategy, evaluate(problem, strategy, predictions)};
     scored.score = scoreOf(problem, scored.candidate);
+    scored.islands = members;
     best = std::min(best, scored.score);
     found.push_back(std::move(scored));
   }
@@ -638,73 +725,6 @@ SearchResult whole(const Problem &problem, const StrategyPins &pins) {
 }
 
 } // namespace
-
-std::vector<std::string> unusedChips(const Topology &topology,
-                                     const Strategy &strategy) {
-  std::map<std::string, uint64_t> used;
-  std::set<std::string> sites;
-  for (const Island &island : strategy.islands) {
-    sites.insert(island.sites.begin(), island.sites.end());
-    for (const Stage &stage : island.stages)
-      for (const ReplicaGroup &group : stage.replicas)
-        used[group.pool] += group.count * group.tensorParallel;
-  }
-  std::vector<std::string> lines;
-  for (const Site &site : topology.sites)
-    for (const Pool &pool : site.pools) {
-      std::string name = site.name + "/" + pool.name;
-      uint64_t idle = pool.chips() - std::min(pool.chips(), used[name]);
-      if (idle == 0)
-        continue;
-      const char *why =
-          !sites.count(site.name) ? "no island with this site is faster"
-          : used[name] == 0
-              ? "no pipeline with this pool is faster"
-              : "no more replicas or stages of whole blocks are faster";
-      lines.push_back("unused: " + std::to_string(idle) + " of " +
-                      std::to_string(pool.chips()) + " chips of '" + name +
-                      "': " + why);
-    }
-  return lines;
-}
-
-std::string proofLine(const SearchResult &result) {
-  if (result.strategies.empty())
-    return "";
-  // The proof is about the cost model, whose best need not be the clock's.
-  double taken = result.strategies[0].prediction.stepSeconds, found = taken;
-  for (const SimulatedStep &one : result.simulated)
-    found = std::min(found, one.predictedSeconds);
-  char text[128];
-  std::snprintf(text, sizeof(text),
-                "gap: found %.4g s, lower bound %.4g s, %.1f %% to be proved",
-                found, result.lowerBound,
-                100 * (found - result.lowerBound) / found);
-  std::string line = result.optimal ? "optimal: lower bound = found" : text;
-  if (found < taken) {
-    std::snprintf(text, sizeof(text),
-                  "; taken is one of %.4g s, which is faster simulated", taken);
-    line += text;
-  }
-  return line + (result.timeEnded ? " (ended by time: not deterministic)" : "");
-}
-
-std::string simulationLine(const SearchResult &result) {
-  if (result.simulated.empty())
-    return "";
-  std::string line = "simulated: ";
-  for (size_t i = 0; i < result.simulated.size(); ++i) {
-    const SimulatedStep &one = result.simulated[i];
-    char text[96];
-    std::snprintf(text, sizeof(text), "%s%.4g s (predicted %.4g s)",
-                  i == 0   ? ""
-                  : i == 1 ? "; the next best "
-                           : ", ",
-                  one.simulatedSeconds, one.predictedSeconds);
-    line += text;
-  }
-  return line;
-}
 
 SearchResult search(const Problem &problem, const StrategyPins &pins,
                     const SearchHooks &hooks) {

@@ -17,6 +17,7 @@
 #include "tombolo/Target/PlanSummary.h"
 #include "tombolo/schema/plan.pb.h"
 
+#include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassInstrumentation.h"
 #include "mlir/Pass/PassManager.h"
 #include "llvm/Support/FileSystem.h"
@@ -172,7 +173,8 @@ private:
       return failure();
     if (stopAt(Emit::Dist))
       return success();
-    if (failed(runPhase(addPlanPasses)))
+    if (failed(
+            runPhase([](OpPassManager &manager) { addPlanPasses(manager); })))
       return failure();
     writePrediction();
     if (stopAt(Emit::Plan))
@@ -195,7 +197,9 @@ private:
           std::make_unique<PhaseDump>(options.dumpPhasesTo, dump));
     }
     addPasses(manager);
-    if (failed(manager.run(*module)))
+    // Once for all passes of the phase; `tombolo-opt` verifies after each.
+    manager.enableVerifier(false);
+    if (failed(manager.run(*module)) || failed(verify(*module)))
       return failure();
     return failure(dump.failed);
   }

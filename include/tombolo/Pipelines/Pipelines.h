@@ -77,7 +77,8 @@ void addDistPasses(mlir::OpPassManager &manager,
                    const LoweringPipelineOptions &options = {});
 
 /// From there to verified programs.
-void addPlanPasses(mlir::OpPassManager &manager);
+/// `progress`: whether the proof at the end runs the programs.
+void addPlanPasses(mlir::OpPassManager &manager, bool progress = true);
 
 /// Lowers a module with differentiated blocks, a topology and one strategy, and
 /// runs its plan on a virtual clock: seconds per inner step. Nothing where it

@@ -158,6 +158,9 @@ struct StagePins {
 
 struct IslandPins {
   std::vector<std::string> sites;
+  /// Those that it may use, as `site/pool`; empty: all of its sites. Only the
+  /// search sets it, when it splits a site into islands.
+  std::vector<std::string> pools;
   std::optional<uint64_t> batch;
   std::optional<uint64_t> microbatch;
   std::optional<Schedule> schedule;

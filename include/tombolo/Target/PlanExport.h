@@ -32,9 +32,11 @@ mlir::LogicalResult exportSegment(plan::SegmentOp segment,
 mlir::FailureOr<std::unique_ptr<plan::v1::Plan>>
 exportPlan(mlir::ModuleOp module);
 
-/// What every runtime checks before it runs a plan (`validatePlan`), and that
-/// the ranks of each island run to their end together (`checkProgress`).
-mlir::LogicalResult checkPlan(const plan::v1::Plan &plan, mlir::Location loc);
+/// What every runtime checks before it runs a plan (`validatePlan`), and with
+/// `progress` that the ranks of each island run to their end together
+/// (`checkProgress`).
+mlir::LogicalResult checkPlan(const plan::v1::Plan &plan, mlir::Location loc,
+                              bool progress = true);
 
 /// The bytes of the plan file, checksum included. Equal plans give equal bytes.
 mlir::FailureOr<std::string> serializePlan(const plan::v1::Plan &plan,

@@ -430,6 +430,14 @@ Value NodeContext::makeConstant(ElementType type, ArrayRef<Affine> shape,
     sizes.push_back(size.constant);
   auto tensorType = RankedTensorType::get(sizes, elementType);
   // Numbers, not attributes of each, as tables of positions have many.
+  if (elementType.isF32()) {
+    std::vector<float> values;
+    values.reserve(elements.size());
+    for (Scalar element : elements)
+      values.push_back(static_cast<float>(element.asReal()));
+    return builder.create<graph::ConstantOp>(
+        loc, DenseElementsAttr::get(tensorType, ArrayRef<float>(values)));
+  }
   if (auto floatType = dyn_cast<FloatType>(elementType)) {
     SmallVector<APFloat> values;
     values.reserve(elements.size());

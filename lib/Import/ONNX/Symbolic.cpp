@@ -480,8 +480,29 @@ std::optional<Symbolic> elementwise(llvm::ArrayRef<const Symbolic *> operands,
   all.reserve(*count);
   llvm::SmallVector<Scalar> values(operands.size());
   llvm::SmallVector<int64_t> index;
+  // Elements that are written out are found by strides: tables of positions
+  // have many.
+  std::vector<llvm::SmallVector<int64_t>> strides(operands.size());
+  for (auto [operand, own] : llvm::zip(operands, strides)) {
+    if (operand->getForm() != Symbolic::Form::Dense)
+      continue;
+    llvm::ArrayRef<Affine> dims = operand->getShape();
+    own.assign(shape.size(), 0);
+    int64_t stride = 1;
+    for (size_t d = dims.size(); d-- > 0; stride *= dims[d].constant)
+      if (!(dims[d] == Affine{1, 0}))
+        own[shape.size() - dims.size() + d] = stride;
+  }
   if (!forEachIndex(shape, [&](llvm::ArrayRef<int64_t> result) {
-        for (auto [operand, value] : llvm::zip(operands, values)) {
+        for (auto [operand, own, value] :
+             llvm::zip(operands, strides, values)) {
+          if (operand->getForm() == Symbolic::Form::Dense) {
+            int64_t place = 0;
+            for (size_t d = 0; d < own.size(); ++d)
+              place += own[d] * result[d];
+            value = operand->getElements()[place];
+            continue;
+          }
           llvm::ArrayRef<Affine> dims = operand->getShape();
           index.assign(result.end() - dims.size(), result.end());
           for (size_t d = 0; d < dims.size(); ++d)

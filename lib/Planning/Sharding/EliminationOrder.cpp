@@ -10,18 +10,42 @@
 
 namespace tombolo::planning {
 
+/// Of each variable the values that the first of its tables has.
+static std::vector<size_t> countValues(const ShardingVariables &variables,
+                                       const std::vector<Table> &tables) {
+  std::vector<std::vector<bool>> seen;
+  for (size_t size : variables.getSizes())
+    seen.emplace_back(size, false);
+  std::vector<size_t> counts(seen.size(), 0);
+  std::vector<bool> known(seen.size(), false);
+  for (const Table &table : tables)
+    for (uint32_t variable : table.variables) {
+      if (known[variable])
+        continue;
+      known[variable] = true;
+      Selector own(variables.getWidths(), table.variables, {variable});
+      for (const Row &row : table.rows) {
+        size_t value = static_cast<size_t>(own(row.key));
+        counts[variable] += !seen[variable][value];
+        seen[variable][value] = true;
+      }
+    }
+  return counts;
+}
+
 // Greedy, by two rules: the variable whose elimination leaves the smallest
 // table, or the one that joins the fewest choices of variables not joined yet.
 // The order with less work is taken, as far as sizes of variables tell.
 std::optional<std::vector<uint32_t>>
-findEliminationOrder(const ShardingVariables &variables) {
-  const std::vector<size_t> &sizes = variables.getSizes();
+findEliminationOrder(const ShardingVariables &variables,
+                     const std::vector<Table> &tables) {
+  const std::vector<size_t> sizes = countValues(variables, tables);
   const Widths &widths = variables.getWidths();
   std::vector<uint32_t> order;
   bool tooWide = false;
   size_t count = sizes.size();
   std::vector<std::set<uint32_t>> start(count);
-  for (const Table &table : variables.getTables())
+  for (const Table &table : tables)
     for (uint32_t a : table.variables)
       for (uint32_t b : table.variables)
         if (a != b)

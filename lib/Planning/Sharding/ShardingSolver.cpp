@@ -9,9 +9,9 @@
 // speak of it into one, and keeps for each choice of the others the best choice
 // of it. Tables hold only rows that are possible. First runs that keep only the
 // cheapest rows of each table give a choice that bounds the best from above;
-// the exact run drops rows which, with the least that the other tables add,
-// cost more. Costs were moved between the tables before, so that this least is
-// close to the truth and few rows remain.
+// what costs more is dropped from the tables before, and in the exact run from
+// joined ones. Costs were moved between the tables before, so that this least
+// is close to the truth and few rows remain.
 //
 //===----------------------------------------------------------------------===//
 
@@ -27,11 +27,13 @@ constexpr uint64_t kFirstBeam = 256, kLastBeam = 4096, kWider = 8;
 
 class Elimination {
 public:
+  /// `order`: of all variables; `start`: the tables before any is gone.
   Elimination(const ShardingProblem &problem,
               const ShardingVariables &variables,
-              const std::vector<uint32_t> &order)
+              const std::vector<uint32_t> &order,
+              const std::vector<Table> &start)
       : problem(problem), variables(variables), widths(variables.getWidths()),
-        order(order), start(tighten(variables, order)) {}
+        order(order), start(start) {}
 
   /// One run. `beam`: rows of a table at most, the cheapest and those of the
   /// choice `known`; `bound`: what a choice may cost. Nullopt when no choice is
@@ -44,7 +46,7 @@ private:
   const ShardingVariables &variables;
   const Widths &widths;
   const std::vector<uint32_t> &order;
-  const std::vector<Table> start;
+  const std::vector<Table> &start;
 };
 
 std::optional<ShardingSolution>
@@ -224,17 +226,22 @@ std::optional<ShardingSolution> solveSharding(const ShardingProblem &problem,
   constexpr int64_t kNoBound = ShardingUnits::kImpossible;
   std::optional<ShardingSolution> best = wholeChoice(problem);
   ShardingVariables variables(problem);
-  auto order = findEliminationOrder(variables);
+  auto order = findEliminationOrder(variables, variables.getTables());
   if (!order)
     return best;
-  Elimination elimination(problem, variables, *order);
+  std::vector<Table> tables = tighten(variables, variables.getTables(), *order);
   uint64_t largest = 0;
   for (uint64_t beam = std::min(kFirstBeam, maxRows);; beam *= kWider) {
     // Only the last run may do without a limit.
     beam = beam > kLastBeam ? maxRows : std::min(beam, maxRows);
     std::vector<uint32_t> known;
-    if (best)
+    if (best) {
       known = variables.valuesOf(best->chosen);
+      narrow(tables, variables, best->cost.time);
+      if (auto better = findEliminationOrder(variables, tables))
+        order = std::move(better);
+    }
+    Elimination elimination(problem, variables, *order, tables);
     auto found = elimination.run(beam, best ? best->cost.time : kNoBound,
                                  best ? &known : nullptr);
     if (found) {

@@ -41,6 +41,7 @@ struct Edge {
 class MessagePassing {
 public:
   MessagePassing(const ShardingVariables &variables,
+                 const std::vector<Table> &tables,
                  const std::vector<uint32_t> &order);
 
   /// Visits all variables, forth and then back; gives the new bound.
@@ -63,6 +64,7 @@ private:
 };
 
 MessagePassing::MessagePassing(const ShardingVariables &variables,
+                               const std::vector<Table> &tables,
                                const std::vector<uint32_t> &order)
     : widths(variables.getWidths()), order(order) {
   size_t count = variables.getSizes().size();
@@ -74,7 +76,7 @@ MessagePassing::MessagePassing(const ShardingVariables &variables,
     own.emplace_back(size);
     possible.emplace_back(size, true);
   }
-  for (const Table &table : variables.getTables()) {
+  for (const Table &table : tables) {
     if (table.variables.size() == 1) {
       uint32_t variable = table.variables[0];
       std::vector<bool> there(own[variable].size(), false);
@@ -196,11 +198,12 @@ std::vector<Table> MessagePassing::getTables() const {
 } // namespace
 
 std::vector<Table> tighten(const ShardingVariables &variables,
+                           const std::vector<Table> &tables,
                            const std::vector<uint32_t> &order) {
   // Most of what can be had comes with the first passes.
   constexpr unsigned kPasses = 40;
   constexpr int64_t kWorthwhile = 20000; // a part of the bound
-  MessagePassing messages(variables, order);
+  MessagePassing messages(variables, tables, order);
   int64_t bound = std::numeric_limits<int64_t>::min();
   for (unsigned i = 0; i < kPasses; ++i) {
     int64_t better = messages.pass();

@@ -70,7 +70,7 @@ Fold::Fold(const Plan &plan, std::uint32_t island, const Places &places,
                              ? transfer.tensor_index().SerializeAsString()
                              : "own");
       if (seen.insert(key).second)
-        distinct.push_back(&transfer);
+        distinct.push_back({&transfer, i.has_send()});
     };
     const Program &program = plan.programs(static_cast<int>(number));
     forEachInstruction(program.step(), look);
@@ -100,6 +100,24 @@ std::vector<std::uint64_t> Fold::localsToTell(std::uint32_t stage,
   for (std::uint64_t i = std::max(first, tail); i < own; ++i)
     locals.push_back(i);
   return locals;
+}
+
+/// Which of several transfers of a rank, one after the other, is the one from
+/// or to `partner`: where degrees of stages differ, ranks that are alike
+/// otherwise take their turns at one of the other side.
+std::uint64_t Fold::turnAt(std::uint64_t rank, std::uint64_t local,
+                           std::uint64_t partner, bool partnerSends) const {
+  const RankCoordinates &at = coordinates[rank];
+  const RankCoordinates &from = coordinates[partner];
+  std::uint64_t turn = 0;
+  for (const Moved &moved : transfers.at(at.program)) {
+    if (moved.sends == partnerSends || moved.transfer->stage() != from.stage)
+      continue;
+    if (ranks.peer(at, *moved.transfer, local) == partner)
+      break;
+    ++turn;
+  }
+  return turn;
 }
 
 Fold::Colours Fold::refined(const Colours &colours) {
@@ -141,13 +159,16 @@ Fold::Colours Fold::refined(const Colours &colours) {
                          ? std::prev(locals.end())
                          : locals.begin());
     }
-    for (const Transfer *transfer : transfers.at(at.program))
+    for (const Moved &moved : transfers.at(at.program))
       for (std::uint64_t local : tell->second) {
-        std::uint64_t other = ranks.peer(at, *transfer, local);
+        const Transfer &transfer = *moved.transfer;
+        std::uint64_t other = ranks.peer(at, transfer, local);
         std::uint64_t j = ranks.deal(at.stage).microbatch(at.replica, local);
+        std::uint64_t otherLocal = ranks.deal(transfer.stage()).place(j).local;
         const Place &there = places.of(island, other);
         colour = join(colour, colours[other]);
-        colour = join(colour, ranks.deal(transfer->stage()).place(j).local);
+        colour = join(colour, otherLocal);
+        colour = join(colour, turnAt(other, otherLocal, rank, moved.sends));
         colour = join(colour, there.node == place.node ? ~there.pool
                                                        : there.pool);
       }

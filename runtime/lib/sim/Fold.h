@@ -91,6 +91,8 @@ private:
   struct Signature; // a kind of group
   void refine(const FoldOptions &options);
   Colours refined(const Colours &colours);
+  std::uint64_t turnAt(std::uint64_t rank, std::uint64_t local,
+                       std::uint64_t partner, bool partnerSends) const;
   void makeClasses(const Colours &colours, const FoldOptions &options);
   void makeResources();
   std::vector<std::uint64_t> localsToTell(std::uint32_t stage,
@@ -104,9 +106,13 @@ private:
   const Places &places;
   IslandLayout ranks;
   std::vector<RankCoordinates> coordinates;
-  /// Distinct transfers (other stage, expression of the index) by program.
-  std::unordered_map<std::uint32_t, std::vector<const plan::v1::Transfer *>>
-      transfers;
+  /// Distinct transfers (direction, other stage, expression of the index) by
+  /// program, in its order.
+  struct Moved {
+    const plan::v1::Transfer *transfer;
+    bool sends;
+  };
+  std::unordered_map<std::uint32_t, std::vector<Moved>> transfers;
   std::unordered_map<std::uint32_t, std::vector<const plan::v1::Collective *>>
       collectives;
   std::vector<RankClass> classList;

@@ -27,6 +27,9 @@ const MatmulForm kMatmulForms[] = {
     {{}, {}, {}, 1, 1, 1},
     {{}, {}, {}, 5, 7, 3},
     {{}, {}, {}, 64, 48, 33},
+    // Rows a multiple of a kilobyte apart, more of them than a panel has.
+    {{}, {}, {}, 256, 64, 270},
+    {{2}, {2}, {2}, 64, 256, 258},
     {{}, {}, {}, 1, 17, 9},
     {{}, {}, {}, 17, 1, 9},
     {{}, {}, {}, 4, 3, 0},

@@ -44,6 +44,20 @@ void expectSame(const PipelineModel &model, const std::string &what) {
         << what;
 }
 
+// Two chips of the first stage take turns at each of the second one.
+TEST(Fold, ChipsThatTakeTurnsAreTwo) {
+  PipelineModel model;
+  model.stages = 2;
+  model.tensorParallelOf = {4, 2};
+  model.replicas = 3;
+  model.microbatches = 12;
+  model.nodes = 4;
+  model.boundaryBytes = 30000000;
+  SimResult result = simulate(pipelinePlan(model), {});
+  EXPECT_EQ(classesOf(result), 3u);
+  expectSame(model, "unequal degrees");
+}
+
 TEST(Fold, LikeReplicasAreOne) {
   PipelineModel model;
   model.stages = 4;
@@ -60,7 +74,7 @@ TEST(Fold, LikeReplicasAreOne) {
 // Transfers inside nodes and between them, shared cards, replicas in different
 // numbers, parts of nodes, exchanges.
 TEST(Fold, UnfoldedIsTheSame) {
-  std::mt19937_64 random(1);
+  std::mt19937_64 random(1), degrees(2);
   auto pick = [&](std::initializer_list<std::uint64_t> from) {
     return *(from.begin() + random() % from.size());
   };
@@ -73,6 +87,9 @@ TEST(Fold, UnfoldedIsTheSame) {
     if (i % 3 == 0)
       for (std::uint32_t s = 0; s < model.stages; ++s)
         model.replicasOf.push_back(pick({1, 2, 3, 4, 6}));
+    if (i % 5 == 4)
+      for (std::uint32_t s = 0; s < model.stages; ++s)
+        model.tensorParallelOf.push_back(std::uint64_t{1} << degrees() % 3);
     model.boundaryBytes = pick({0, 1000, 30000000});
     model.gradientElements = pick({0, 1000, 1000000});
     model.tensorElements = pick({0, 1000000});

@@ -49,16 +49,23 @@ void stageProgram(Program &program, const PipelineModel &model,
   }
   Body &step = *program.mutable_step();
   bool first = stage == 0, last = stage + 1 == model.stages;
-  bool tensor = model.tensorParallel > 1 && model.tensorElements > 0;
+  bool tensor = model.degreeOf(stage) > 1 && model.tensorElements > 0;
+  // Of a boundary each rank of the side with fewer moves several pieces.
+  auto pieces = [&](std::uint32_t to) {
+    return std::max(model.degreeOf(stage), model.degreeOf(to)) /
+           model.degreeOf(stage);
+  };
   std::uint64_t gathered = 0;
   auto compute = [&](bool forward, std::uint64_t i) {
     Instruction &one =
         call(step, forward ? kForwardSegment : kBackwardSegment, {});
     auto count = constant(static_cast<std::int64_t>(i + 1));
     if (forward && !first)
-      wait(one, kReceivedForward, count);
+      wait(one, kReceivedForward,
+           constant(static_cast<std::int64_t>((i + 1) * pieces(stage - 1))));
     if (!forward && !last)
-      wait(one, kReceivedBackward, count);
+      wait(one, kReceivedBackward,
+           constant(static_cast<std::int64_t>((i + 1) * pieces(stage + 1))));
     if (tensor && gathered > 0)
       wait(one, kGathered, constant(static_cast<std::int64_t>(gathered)));
     signal(one, forward ? kForward : kBackward);
@@ -83,17 +90,40 @@ void stageProgram(Program &program, const PipelineModel &model,
   for (std::uint64_t i = 0; i < own; ++i) {
     auto local = constant(static_cast<std::int64_t>(i));
     auto count = constant(static_cast<std::int64_t>(i + 1));
-    auto move = [&](Lane lane, std::uint32_t to) -> Instruction & {
-      return transfer(step, lane, to, constant(0), model.boundaryBytes, local);
+    auto move = [&](Lane lane, std::uint32_t to, auto tie) {
+      auto own = static_cast<std::int64_t>(model.degreeOf(stage));
+      auto other = static_cast<std::int64_t>(model.degreeOf(to));
+      auto n = static_cast<std::int64_t>(pieces(to));
+      for (std::int64_t piece = 0; piece < n; ++piece) {
+        Instruction &one =
+            transfer(step, lane, to, constant(0), model.boundaryBytes, local);
+        if (own != other) {
+          bool sends = one.has_send();
+          Expr &index = *(sends ? one.mutable_send() : one.mutable_receive())
+                             ->mutable_tensor_index();
+          index.set_constant(piece * other);
+          index.set_divisor(static_cast<std::uint64_t>(n * own));
+          Term &term = *index.add_terms();
+          term.set_factor(n * other);
+          term.set_coordinate(COORDINATE_TENSOR_INDEX);
+        }
+        tie(one);
+      }
+    };
+    auto received = [](std::uint32_t semaphore) {
+      return [semaphore](Instruction &one) { signal(one, semaphore); };
+    };
+    auto computed = [&](std::uint32_t semaphore) {
+      return [&, semaphore](Instruction &one) { wait(one, semaphore, count); };
     };
     if (!first)
-      signal(move(LANE_RECEIVE_FORWARD, stage - 1), kReceivedForward);
+      move(LANE_RECEIVE_FORWARD, stage - 1, received(kReceivedForward));
     if (!last)
-      wait(move(LANE_SEND_FORWARD, stage + 1), kForward, count);
+      move(LANE_SEND_FORWARD, stage + 1, computed(kForward));
     if (!last)
-      signal(move(LANE_RECEIVE_BACKWARD, stage + 1), kReceivedBackward);
+      move(LANE_RECEIVE_BACKWARD, stage + 1, received(kReceivedBackward));
     if (!first)
-      wait(move(LANE_SEND_BACKWARD, stage - 1), kBackward, count);
+      move(LANE_SEND_BACKWARD, stage - 1, computed(kBackward));
   }
   auto all = constant(static_cast<std::int64_t>(own));
   std::int64_t reductions = 1;
@@ -183,7 +213,7 @@ Plan pipelinePlan(const PipelineModel &model) {
       std::uint64_t replicas =
           model.replicasOf.empty() ? model.replicas : model.replicasOf[s];
       group.set_count(replicas);
-      group.set_tensor_parallel(model.tensorParallel);
+      group.set_tensor_parallel(model.degreeOf(s));
       group.set_share(1);
       group.set_program(s);
       if (i == 0)

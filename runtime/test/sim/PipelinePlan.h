@@ -20,6 +20,7 @@ struct PipelineModel {
   std::uint64_t replicas = 1;
   std::vector<std::uint64_t> replicasOf; ///< by stage, instead
   std::uint64_t tensorParallel = 1;
+  std::vector<std::uint64_t> tensorParallelOf; ///< by stage, instead
   std::uint64_t microbatches = 4; ///< of the island
   double forward = 1, backward = 2, update = 0;
   std::uint64_t boundaryBytes = 0;
@@ -39,6 +40,10 @@ struct PipelineModel {
   double lineRate = 1e6, lineRtt = 0.02, serverRate = 2e9;
   double deadline = 0;
   bool stagesOnSites = false; ///< one island, each stage at another site
+
+  std::uint64_t degreeOf(std::uint32_t stage) const {
+    return tensorParallelOf.empty() ? tensorParallel : tensorParallelOf[stage];
+  }
 };
 
 Plan pipelinePlan(const PipelineModel &model);

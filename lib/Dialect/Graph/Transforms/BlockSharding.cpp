@@ -144,7 +144,31 @@ BlockGraph::get(BlockFunctions block, int64_t count, int64_t batch,
   }
   if (failed(graph.addPorts(block, *gradientOutputs)))
     return failure();
+  graph.addUses();
   return graph;
+}
+
+void BlockGraph::addUses() {
+  readers.resize(values.size());
+  returns.resize(values.size());
+  for (auto [f, function] : llvm::enumerate(functions)) {
+    for (auto [n, node] : llvm::enumerate(function.nodes))
+      for (unsigned operand : node.operands)
+        if (readers[operand].empty() || readers[operand].back() != n)
+          readers[operand].push_back(n);
+    for (auto [r, value] : llvm::enumerate(function.returned))
+      returns[value].push_back(r);
+    passed[f].resize(function.returned.size());
+    for (auto [r, port] : llvm::enumerate(results[f])) {
+      if (port.role != Role::Carried && port.role != Role::Saved)
+        continue;
+      for (unsigned later = f + 1; later < kBlockFunctions; ++later)
+        for (auto [value, argument] :
+             llvm::zip(functions[later].arguments, arguments[later]))
+          if (argument.role == port.role && argument.index == port.index)
+            passed[f][r].push_back({later, value});
+    }
+  }
 }
 
 LogicalResult BlockGraph::addPorts(BlockFunctions block,
@@ -233,15 +257,178 @@ LogicalResult BlockGraph::addPorts(BlockFunctions block,
 
 BlockStates::BlockStates(const BlockGraph &graph, const BlockSharding &sharding)
     : graph(graph), sharding(sharding) {
+  using Role = BlockGraph::Role;
   states.resize(graph.getNumValues());
   wanted.resize(graph.getNumValues());
-  for (unsigned function = 0; function < kBlockFunctions; ++function)
-    runFunction(function);
+  paid.resize(graph.getNumValues());
+  for (auto [f, function] : llvm::enumerate(graph.getFunctions())) {
+    effective[f].resize(function.nodes.size());
+    returned[f].resize(function.returned.size());
+    for (auto [value, port] :
+         llvm::zip(function.arguments, graph.getArguments(f))) {
+      if (port.role == Role::Data)
+        states[value] = sharding.data[port.index];
+      else if (port.role == Role::Parameter)
+        states[value] = sharding.parameters[port.index];
+      else if (port.role == Role::Output)
+        states[value] = sharding.outputs[port.index];
+      openValues[f].insert(value);
+    }
+    for (auto [n, node] : llvm::enumerate(function.nodes)) {
+      openNodes[f].insert(n);
+      openValues[f].insert(node.results.begin(), node.results.end());
+    }
+  }
+  follow();
+  isFirst = false;
 }
 
-void BlockStates::want(unsigned value, ShardingState state) {
-  if (!llvm::is_contained(wanted[value], state))
-    wanted[value].push_back(state);
+void BlockStates::update(unsigned function, unsigned node) {
+  openNodes[function].insert(node);
+  follow();
+}
+
+/// Functions in the order they run; in each first the ops, then what is wanted
+/// of values and what becomes of them at the end.
+void BlockStates::follow() {
+  for (unsigned f = 0; f < kBlockFunctions; ++f) {
+    while (!openNodes[f].empty())
+      followNode(f, openNodes[f].extract(openNodes[f].begin()).value());
+    while (!openValues[f].empty())
+      followValue(f, openValues[f].extract(openValues[f].begin()).value());
+  }
+}
+
+void BlockStates::followNode(unsigned f, unsigned n) {
+  const BlockGraph::Node &node = graph.getFunctions()[f].nodes[n];
+  OpSharding does = sharding.ops[f][n];
+  if (does.linear >= 0 &&
+      !llvm::all_of(node.rule->linear[does.linear], [&](int operand) {
+        return states[node.operands[operand]].isPartial();
+      }))
+    does = {};
+  if (does == effective[f][n] && !isFirst)
+    return;
+  if (!isFirst)
+    cost -= costOfNode(f, n);
+  effective[f][n] = does;
+  cost += costOfNode(f, n);
+  openValues[f].insert(node.operands.begin(), node.operands.end());
+  for (auto [i, value] : llvm::enumerate(node.results)) {
+    if (does.linear >= 0)
+      setState(f, value, ShardingState::partial());
+    else if (node.rule)
+      setState(f, value, getResultState(*node.rule, does.choice, i));
+  }
+}
+
+/// Of the readers only those that add partial sums do what their operands
+/// allow.
+void BlockStates::setState(unsigned f, unsigned value, ShardingState state) {
+  if (states[value] == state)
+    return;
+  states[value] = state;
+  openValues[f].insert(value);
+  for (unsigned reader : graph.getReaders(value))
+    if (sharding.ops[f][reader].linear >= 0)
+      openNodes[f].insert(reader);
+}
+
+ShardingCost BlockStates::costOfNode(unsigned f, unsigned n) const {
+  const BlockGraph::Node &node = graph.getFunctions()[f].nodes[n];
+  const ShardingChoice &choice = effective[f][n].choice;
+  int64_t count = graph.getCount();
+  ShardingCost cost;
+  if (choice.factor < 0) {
+    cost.work = node.work * count;
+    return cost;
+  }
+  cost.work = node.work;
+  const ShardingFactor &factor = node.rule->factors[choice.factor];
+  for (auto [types, times] : {std::pair(&factor.allReduced, int64_t(2)),
+                              {&factor.allGathered, count}})
+    for (RankedTensorType type : *types) {
+      ++cost.starts;
+      cost.activations +=
+          times * count * (count - 1) * getNumBytes(type, graph.getBatch());
+    }
+  return cost;
+}
+
+/// What is wanted of a value by ops, in order, and at the end of its function;
+/// what conversions cost; what later functions get of it.
+void BlockStates::followValue(unsigned f, unsigned value) {
+  using Role = BlockGraph::Role;
+  SmallVector<ShardingState, 2> &states = wanted[value];
+  states.clear();
+  auto want = [&](ShardingState state) {
+    if (!llvm::is_contained(states, state))
+      states.push_back(state);
+  };
+  const BlockGraph::Function &function = graph.getFunctions()[f];
+  for (unsigned reader : graph.getReaders(value))
+    for (auto [i, operand] : llvm::enumerate(function.nodes[reader].operands))
+      if (operand == value)
+        want(getOperandState(f, reader, i));
+  for (unsigned result : graph.getReturns(value)) {
+    Role role = graph.getResults(f)[result].role;
+    if (role != Role::Saved && role != Role::Carried)
+      want(stateOfReturned(f, result));
+  }
+  cost -= paid[value];
+  paid[value] = costOfValue(f, value);
+  cost += paid[value];
+  for (unsigned result : graph.getReturns(value)) {
+    returned[f][result] = stateOfReturned(f, result);
+    for (BlockGraph::Argument argument : graph.getPassed(f, result))
+      setState(argument.function, argument.value, returned[f][result]);
+  }
+}
+
+ShardingCost BlockStates::costOfValue(unsigned f, unsigned value) const {
+  ShardingCost cost;
+  Conversions made = getConversions(value);
+  (graph.isParameter(value) ? cost.parameters : cost.activations) = made.cost;
+  cost.starts = made.starts;
+  for (unsigned result : graph.getReturns(value)) {
+    const BlockGraph::Port &port = graph.getResults(f)[result];
+    if (port.role == BlockGraph::Role::Parameter &&
+        sharding.parameters[port.index].isWhole() && states[value].isPartial())
+      cost.step += 2 * (graph.getCount() - 1) * graph.getCount() *
+                   getNumBytes(graph.getType(value), graph.getBatch());
+  }
+  return cost;
+}
+
+/// What is passed on as it was made depends on what is wanted of it.
+ShardingState BlockStates::stateOfReturned(unsigned f, unsigned result) const {
+  using Role = BlockGraph::Role;
+  const BlockGraph::Port &port = graph.getResults(f)[result];
+  unsigned value = graph.getFunctions()[f].returned[result];
+  ShardingState state = states[value];
+  switch (port.role) {
+  case Role::Output:
+    return sharding.outputs[port.index];
+  case Role::Data:
+    return sharding.data[port.index];
+  case Role::Parameter: {
+    ShardingState own = sharding.parameters[port.index];
+    return own.isWhole() && state.isPartial() ? state : own;
+  }
+  case Role::Saved:
+  case Role::Carried:
+    break;
+  }
+  if (!state.isPartial())
+    return state;
+  std::optional<ShardingState> best;
+  for (ShardingState other : wanted[value])
+    if (!other.isPartial() &&
+        (!best ||
+         std::tuple(!other.isWhole(), other.dimension, other.outer) <
+             std::tuple(!best->isWhole(), best->dimension, best->outer)))
+      best = other;
+  return best.value_or(state);
 }
 
 Conversions BlockStates::getConversions(unsigned value) const {
@@ -261,117 +448,6 @@ ShardingState BlockStates::getOperandState(unsigned function, unsigned node,
                ? ShardingState::partial()
                : ShardingState::whole();
   return graph::getOperandState(*at.rule, does.choice, index);
-}
-
-void BlockStates::runFunction(unsigned number) {
-  const BlockGraph::Function &function = graph.getFunctions()[number];
-  using Role = BlockGraph::Role;
-  for (auto [value, port] :
-       llvm::zip(function.arguments, graph.getArguments(number))) {
-    switch (port.role) {
-    case Role::Data:
-      states[value] = sharding.data[port.index];
-      break;
-    case Role::Parameter:
-      states[value] = sharding.parameters[port.index];
-      break;
-    case Role::Output:
-      states[value] = sharding.outputs[port.index];
-      break;
-    case Role::Saved:
-      states[value] = returned[kForward][graph.getOutputCount() + port.index];
-      break;
-    case Role::Carried:
-      states[value] = ArrayRef(returned[kBackwardInput])
-                          .take_back(graph.getCarriedCount())[port.index];
-      break;
-    }
-  }
-  int64_t count = graph.getCount();
-  effective[number].reserve(function.nodes.size());
-  for (auto [index, node] : llvm::enumerate(function.nodes)) {
-    OpSharding does = sharding.ops[number][index];
-    if (does.linear >= 0 &&
-        !llvm::all_of(node.rule->linear[does.linear], [&](int operand) {
-          return states[node.operands[operand]].isPartial();
-        }))
-      does = {};
-    effective[number].push_back(does);
-    for (unsigned i = 0, end = node.operands.size(); i < end; ++i)
-      want(node.operands[i], getOperandState(number, index, i));
-    for (auto [i, value] : llvm::enumerate(node.results)) {
-      if (does.linear >= 0)
-        states[value] = ShardingState::partial();
-      else if (node.rule)
-        states[value] = getResultState(*node.rule, does.choice, i);
-    }
-    bool split = does.choice.factor >= 0;
-    cost.work += split ? node.work : node.work * count;
-    if (!split)
-      continue;
-    const ShardingFactor &factor = node.rule->factors[does.choice.factor];
-    for (auto [types, times] : {std::pair(&factor.allReduced, int64_t(2)),
-                                {&factor.allGathered, count}})
-      for (RankedTensorType type : *types) {
-        ++cost.starts;
-        cost.activations +=
-            times * count * (count - 1) * getNumBytes(type, graph.getBatch());
-      }
-  }
-  returnValues(number);
-}
-
-void BlockStates::returnValues(unsigned number) {
-  const BlockGraph::Function &function = graph.getFunctions()[number];
-  using Role = BlockGraph::Role;
-  SmallVector<ShardingState> &out = returned[number];
-  // What is passed on as it is made depends on what is wanted of it: last.
-  for (auto [value, port] :
-       llvm::zip(function.returned, graph.getResults(number))) {
-    ShardingState state = states[value];
-    if (port.role == Role::Output)
-      state = sharding.outputs[port.index];
-    else if (port.role == Role::Data)
-      state = sharding.data[port.index];
-    else if (port.role == Role::Parameter) {
-      ShardingState own = sharding.parameters[port.index];
-      if (!(own.isWhole() && state.isPartial()))
-        state = own;
-      else
-        cost.step += 2 * (graph.getCount() - 1) * graph.getCount() *
-                     getNumBytes(graph.getType(value), graph.getBatch());
-    }
-    out.push_back(state);
-    if (port.role != Role::Saved && port.role != Role::Carried)
-      want(value, state);
-  }
-  for (auto [i, port] : llvm::enumerate(graph.getResults(number))) {
-    unsigned value = function.returned[i];
-    if ((port.role != Role::Saved && port.role != Role::Carried) ||
-        !states[value].isPartial())
-      continue;
-    std::optional<ShardingState> best;
-    for (ShardingState state : wanted[value])
-      if (!state.isPartial() &&
-          (!best ||
-           std::tuple(!state.isWhole(), state.dimension, state.outer) <
-               std::tuple(!best->isWhole(), best->dimension, best->outer)))
-        best = state;
-    if (best)
-      out[i] = *best;
-  }
-  // Every value of the function has all its users now.
-  auto pay = [&](unsigned value) {
-    Conversions made = getConversions(value);
-    (graph.isParameter(value) ? cost.parameters : cost.activations) +=
-        made.cost;
-    cost.starts += made.starts;
-  };
-  for (unsigned value : function.arguments)
-    pay(value);
-  for (const BlockGraph::Node &node : function.nodes)
-    for (unsigned value : node.results)
-      pay(value);
 }
 
 } // namespace tombolo::graph

@@ -53,7 +53,8 @@ private:
   ShardingCost improve();
   SmallVector<OpSharding> getCandidates(const BlockGraph::Node &node,
                                         const BlockStates &states) const;
-  OpSharding choose(unsigned function, unsigned index, bool stayPartial);
+  OpSharding choose(const BlockStates &states, unsigned function,
+                    unsigned index, bool stayPartial) const;
 
   const BlockGraph &graph;
   const ShardingSeeds &seeds;
@@ -248,9 +249,9 @@ Propagation::getCandidates(const BlockGraph::Node &node,
 /// Step 1 for one op: the fewest bytes to bring its operands, then partial sums
 /// that stay so, then agreement with operands that are split and results that
 /// will be wanted split.
-OpSharding Propagation::choose(unsigned f, unsigned index, bool stayPartial) {
+OpSharding Propagation::choose(const BlockStates &states, unsigned f,
+                               unsigned index, bool stayPartial) const {
   const BlockGraph::Node &node = graph.getFunctions()[f].nodes[index];
-  BlockStates states(graph, sharding);
   std::optional<std::tuple<int64_t, int64_t, int, int>> best;
   OpSharding chosen;
   for (const OpSharding &candidate : getCandidates(node, states)) {
@@ -294,14 +295,18 @@ OpSharding Propagation::choose(unsigned f, unsigned index, bool stayPartial) {
 }
 
 void Propagation::walk(bool stayPartial) {
+  BlockStates states(graph, sharding);
   for (unsigned f = 0; f < kBlockFunctions; ++f)
     for (unsigned i = 0, end = sharding.ops[f].size(); i < end; ++i)
-      if (!seeded[f][i])
-        sharding.ops[f][i] = choose(f, i, stayPartial);
+      if (!seeded[f][i]) {
+        sharding.ops[f][i] = choose(states, f, i, stayPartial);
+        states.update(f, i);
+      }
 }
 
 ShardingCost Propagation::improve() {
-  ShardingCost cost = BlockStates(graph, sharding).getCost();
+  BlockStates states(graph, sharding);
+  ShardingCost cost = states.getCost();
   for (int round = 0; round < kMaxRounds; ++round) {
     bool improved = false;
     for (unsigned f = 0; f < kBlockFunctions; ++f)
@@ -310,20 +315,21 @@ ShardingCost Propagation::improve() {
           continue;
         OpSharding &does = sharding.ops[f][i];
         OpSharding best = does;
-        SmallVector<OpSharding> candidates = getCandidates(
-            graph.getFunctions()[f].nodes[i], BlockStates(graph, sharding));
+        SmallVector<OpSharding> candidates =
+            getCandidates(graph.getFunctions()[f].nodes[i], states);
         for (const OpSharding &candidate : candidates) {
           if (candidate == best)
             continue;
           does = candidate;
-          ShardingCost changed = BlockStates(graph, sharding).getCost();
-          if (changed < cost) {
-            cost = changed;
+          states.update(f, i);
+          if (states.getCost() < cost) {
+            cost = states.getCost();
             best = candidate;
             improved = true;
           }
         }
         does = best;
+        states.update(f, i);
       }
     if (!improved)
       break;

@@ -39,6 +39,8 @@ struct Place {
 
 class Verify : public impl::PlanVerifyBase<Verify> {
 public:
+  using PlanVerifyBase::PlanVerifyBase;
+
   void runOnOperation() override {
     if (failed(run()))
       signalPassFailure();
@@ -50,7 +52,8 @@ private:
     ModuleOp module = getOperation();
     // The plan's own soundness first: the rest relies on it.
     FailureOr<std::unique_ptr<v1::Plan>> message = exportPlan(module);
-    if (failed(message) || failed(checkPlan(**message, module.getLoc())))
+    if (failed(message) ||
+        failed(checkPlan(**message, module.getLoc(), progress)))
       return failure();
     SymbolTable symbols(module);
     SmallVector<SmallVector<Place>> islands;

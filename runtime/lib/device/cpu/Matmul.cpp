@@ -12,6 +12,7 @@
 #include <dnnl.h>
 
 #include <cstring>
+#include <string_view>
 
 using namespace tombolo;
 using namespace tombolo::runtime;
@@ -87,6 +88,55 @@ struct Operand {
   }
 };
 
+/// An operand of a product, taken a few hundred at a time of the index that is
+/// summed over. Where that index walks rows that are a multiple of a kilobyte
+/// apart, they are copied to scratch, where they are not.
+///
+/// oneDNN reads operands in place when a product has a short side
+/// (nocopy_checker_avx2 of its gemm_driver.cpp), and down its columns; such
+/// rows fall into few sets of the caches, and the product takes up to three
+/// times as long. With AVX-512 it copies by itself.
+class Panels {
+public:
+  static constexpr std::int64_t kDepth = 256; ///< of one panel
+
+  Panels() = default;
+  /// `width`: elements of a row where the summed index walks rows, as it does
+  /// with `byRows`.
+  Panels(OpContext &context, MatrixLayout layout, bool byRows,
+         std::int64_t width)
+      : stride(byRows ? layout.leading : 1), width(width), layout(layout) {
+    if (!byRows || layout.leading % 256 != 0)
+      return;
+    this->layout.leading = width + 16;
+    copy = context.reserve(plan::v1::DTYPE_F32, {kDepth, width + 16});
+  }
+
+  bool copied() const { return copy.has_value(); }
+  MatrixLayout panelLayout() const { return layout; }
+
+  /// Where [first, first + count) of the summed index is.
+  const float *panel(std::byte *const *bases, const float *operand,
+                     std::int64_t first, std::int64_t count,
+                     unsigned threads) const {
+    operand += first * stride;
+    if (!copy)
+      return operand;
+    float *to = copy->at<float>(bases);
+    parallelFor(threads, count, 32, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r)
+        std::memcpy(to + r * layout.leading, operand + r * stride,
+                    width * sizeof(float));
+    });
+    return to;
+  }
+
+private:
+  std::int64_t stride = 1, width = 0;
+  MatrixLayout layout;
+  std::optional<Tensor> copy;
+};
+
 class MatmulKernel : public Kernel {
 public:
   explicit MatmulKernel(OpContext &context)
@@ -113,6 +163,7 @@ public:
     layoutA = *a.layout();
     layoutB = *b.layout();
     chooseLoop(context);
+    choosePanels(context);
   }
 
   void run(std::byte *const *bases) const override {
@@ -126,12 +177,14 @@ public:
     float *to = y.tensor.at<float>(bases);
     const std::int64_t length = loop.rowLength();
     const std::int64_t calls = loop.rows() * length / rowsPerCall(length);
-    // Many products: one thread each. Few: oneDNN divides each.
-    unsigned outer = calls >= threads ? threads : 1;
+    // Many products: one thread each. Few: oneDNN divides each. There is one
+    // panel of each operand, so they are taken one after the other.
+    unsigned outer = calls >= threads && !inPanels ? threads : 1;
     loop.forPieces(outer, rowsPerCall(length), rowsPerCall(length),
                    [&](const std::int64_t *offsets, std::int64_t count) {
-                     multiply(from + offsets[0], weights + offsets[1], biasRow,
-                              to + offsets[2], joined ? count : y.rows);
+                     multiply(bases, from + offsets[0], weights + offsets[1],
+                              biasRow, to + offsets[2],
+                              joined ? count : y.rows);
                    });
   }
 
@@ -181,13 +234,27 @@ private:
     }
   }
 
+  /// Copies cost 1 / rows + 1 / columns of the product, which must have a side
+  /// short enough that oneDNN makes none and long enough that ours pay.
+  void choosePanels(OpContext &context) {
+    const std::int64_t rows = joined ? loop.rowLength() : y.rows;
+    if (std::string_view(context.loops->name) != "avx2" ||
+        std::min(rows, y.columns) < 64 || a.columns < 64 ||
+        1.0 / rows + 1.0 / y.columns < 0.0038)
+      return;
+    panelsA = Panels(context, layoutA, layoutA.transposed == 'T', rows);
+    panelsB = Panels(context, layoutB, layoutB.transposed == 'N', y.columns);
+    inPanels = panelsA.copied() || panelsB.copied();
+  }
+
   /// Elements of the loop that one product takes.
   std::int64_t rowsPerCall(std::int64_t length) const {
     return joined ? length : 1;
   }
 
-  void multiply(const float *from, const float *weights, const float *biasRow,
-                float *to, std::int64_t rows) const {
+  void multiply(std::byte *const *bases, const float *from,
+                const float *weights, const float *biasRow, float *to,
+                std::int64_t rows) const {
     float beta = accumulate ? 1.0f : 0.0f;
     if (biasRow || !a.columns) {
       for (std::int64_t r = 0; r < rows; ++r) {
@@ -202,15 +269,28 @@ private:
       }
       beta = 1.0f;
     }
-    if (a.columns)
+    if (!a.columns)
+      return;
+    if (!inPanels) {
       gemm(rows, y.columns, a.columns, 1.0f, from, layoutA, weights, layoutB,
            beta, to, leadingY);
+      return;
+    }
+    for (std::int64_t k = 0; k < a.columns; k += Panels::kDepth) {
+      std::int64_t depth = std::min(a.columns - k, Panels::kDepth);
+      gemm(rows, y.columns, depth, 1.0f,
+           panelsA.panel(bases, from, k, depth, threads), panelsA.panelLayout(),
+           panelsB.panel(bases, weights, k, depth, threads),
+           panelsB.panelLayout(), k ? 1.0f : beta, to, leadingY);
+    }
   }
 
   std::vector<std::unique_ptr<Kernel>> copies;
   Operand a, b, y;
   std::optional<Tensor> bias;
   MatrixLayout layoutA, layoutB;
+  Panels panelsA, panelsB;
+  bool inPanels = false;
   std::int64_t leadingY = 0;
   unsigned threads;
   bool accumulate;

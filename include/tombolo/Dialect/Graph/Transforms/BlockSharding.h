@@ -20,6 +20,7 @@
 #include "tombolo/Dialect/Graph/Transforms/Specialize.h"
 
 #include <array>
+#include <set>
 
 namespace tombolo::graph {
 
@@ -82,6 +83,23 @@ struct ShardingCost {
   int64_t step = 0;
   /// Operations and results of one chip, per microbatch; in parts of 1 / count.
   int64_t work = 0;
+
+  ShardingCost &operator+=(const ShardingCost &other) {
+    parameters += other.parameters;
+    activations += other.activations;
+    starts += other.starts;
+    step += other.step;
+    work += other.work;
+    return *this;
+  }
+  ShardingCost &operator-=(const ShardingCost &other) {
+    parameters -= other.parameters;
+    activations -= other.activations;
+    starts -= other.starts;
+    step -= other.step;
+    work -= other.work;
+    return *this;
+  }
 
   bool operator<(const ShardingCost &other) const {
     return std::tie(parameters, activations, starts, step, work) <
@@ -151,10 +169,26 @@ public:
   unsigned getCarriedCount() const { return carriedCount; }
   unsigned getNumValues() const { return values.size(); }
   bool isParameter(unsigned value) const { return parameterLike[value]; }
+  /// The ops that read a value, each once, in order; places in its function.
+  llvm::ArrayRef<unsigned> getReaders(unsigned value) const {
+    return readers[value];
+  }
+  /// The results of its function that a value is.
+  llvm::ArrayRef<unsigned> getReturns(unsigned value) const {
+    return returns[value];
+  }
+  /// The arguments of later functions that a saved or carried result is.
+  struct Argument {
+    unsigned function, value;
+  };
+  llvm::ArrayRef<Argument> getPassed(unsigned function, unsigned result) const {
+    return passed[function][result];
+  }
 
 private:
   mlir::LogicalResult addPorts(BlockFunctions functions,
                                llvm::ArrayRef<unsigned> gradientOutputs);
+  void addUses();
 
   int64_t count = 1, batch = 1;
   unsigned dataCount = 0, parameterCount = 0, outputCount = 0, carriedCount = 0;
@@ -162,6 +196,9 @@ private:
   std::vector<mlir::Value> values;
   std::vector<bool> parameterLike;
   std::array<llvm::SmallVector<Port>, kBlockFunctions> arguments, results;
+  std::vector<llvm::SmallVector<unsigned, 2>> readers, returns; // by value
+  std::array<std::vector<llvm::SmallVector<Argument, 2>>, kBlockFunctions>
+      passed;
 };
 
 /// What follows from a sharding of a block: the state of each value where it is
@@ -176,6 +213,10 @@ class BlockStates {
 public:
   /// Ops with a linear set whose operands are not partial compute the whole.
   BlockStates(const BlockGraph &graph, const BlockSharding &sharding);
+
+  /// Follows a change of what one op does in the sharding; takes as long as
+  /// there are values and ops that it changes.
+  void update(unsigned function, unsigned node);
 
   ShardingState getState(unsigned value) const { return states[value]; }
   llvm::ArrayRef<ShardingState> getWanted(unsigned value) const {
@@ -196,9 +237,13 @@ public:
   const ShardingCost &getCost() const { return cost; }
 
 private:
-  void runFunction(unsigned function);
-  void returnValues(unsigned function);
-  void want(unsigned value, ShardingState state);
+  void follow();
+  void followNode(unsigned function, unsigned node);
+  void followValue(unsigned function, unsigned value);
+  void setState(unsigned function, unsigned value, ShardingState state);
+  ShardingState stateOfReturned(unsigned function, unsigned result) const;
+  ShardingCost costOfNode(unsigned function, unsigned node) const;
+  ShardingCost costOfValue(unsigned function, unsigned value) const;
 
   const BlockGraph &graph;
   const BlockSharding &sharding;
@@ -207,6 +252,11 @@ private:
   std::array<std::vector<OpSharding>, kBlockFunctions> effective;
   std::array<llvm::SmallVector<ShardingState>, kBlockFunctions> returned;
   ShardingCost cost;
+  std::vector<ShardingCost> paid; // by value, part of the cost
+
+  /// What is still to be followed, in order.
+  std::array<std::set<unsigned>, kBlockFunctions> openNodes, openValues;
+  bool isFirst = true; // everything is
 };
 
 /// Finds what every op does from the seeds. Seeded ops do what is said; for the

@@ -96,6 +96,10 @@ def PlanVerify : Pass<"plan-verify", "::mlir::ModuleOp"> {
 
     Precondition: `plan-allocate-buffers`.
   }];
+  let options = [
+    Option<"progress", "progress", "bool", "true",
+           "run the programs against each other; without it somebody else does">
+  ];
 }
 
 #endif // TOMBOLO_DIALECT_PLAN_TRANSFORMS_PASSES_TD
