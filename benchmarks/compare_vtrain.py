@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-VOCABULARY = 50257
+VOCABULARY = 51200  # 50,257 in multiples of 128 x 8, as Megatron pads it
 TOPOLOGY = """\
 chips:
   - name: a100
@@ -56,7 +56,31 @@ def shape(run):
 
 
 COLUMNS = ["model", "shape", "global_batch", "microbatch", "data_parallel", "tensor_parallel",
-           "pipeline_parallel", "recompute", "seconds", "use"]
+           "pipeline_parallel", "recompute", "sharding", "seconds", "use"]
+
+
+def sharding(run):
+    """How Megatron splits a block: matrices of attention and perceptron by columns, then by rows; the residual
+    stream is whole, so that each half block costs one sum each way; embedding and head by vocabulary."""
+    block, whole = "transformer.h.0.", "{}"
+    states = {"attn.qkv.weight": "{dim: 1, outer: 3}", "attn.qkv.bias": "{dim: 0, outer: 3}",
+              "attn.proj.weight": "{dim: 0}", "attn.proj.bias": whole, "mlp.fc.weight": "{dim: 1}",
+              "mlp.fc.bias": "{dim: 0}", "mlp.proj.weight": "{dim: 0}", "mlp.proj.bias": whole,
+              "ln_1.weight": whole, "ln_1.bias": whole, "ln_2.weight": whole, "ln_2.bias": whole}
+    # Norms, and additions to the residual stream: on all of it, everywhere.
+    ops = {"forward": (0, 15, 16, 22, 23), "backward_input": (14, 15, 30, 31), "backward_weight": (3, 4, 10, 14, 15, 21)}
+    parameters = ", ".join(f"{block}{name}: {state}" for name, state in states.items())
+    everywhere = ", ".join(f"{{function: {function}, op: {op}}}" for function in ops for op in ops[function])
+    lines = ["sharding:"]
+    for degree in (2, 4, 8, 16):
+        of = f"tensor_parallel: {degree}"
+        lines += [f"  - {{block: 0, {of}, outputs: [{{}}], parameters: {{transformer.wte.weight: {{dim: 0}}, "
+                  "transformer.wpe.weight: {}}}",
+                  f"  - {{block: 1, {of}, inputs: [{{}}], outputs: [{{}}], parameters: {{{parameters}}}, "
+                  f"ops: [{everywhere}]}}",
+                  f"  - {{block: {run['layers'] + 1}, {of}, inputs: [{{}}, {{}}], parameters: {{lm_head.weight: "
+                  "{dim: 1}, transformer.ln_f.weight: {}, transformer.ln_f.bias: {}}}"]
+    return "\n".join(lines) + "\n"
 
 
 def write_runs(path, runs, use=lambda run: ""):
@@ -65,7 +89,7 @@ def write_runs(path, runs, use=lambda run: ""):
         table.writeheader()
         for run in runs:
             table.writerow({name: {"model": shape(run) + ".onnx", "shape": shape(run), "recompute": "full",
-                                   "use": use(run)}.get(name, run.get(name)) for name in COLUMNS})
+                                   "sharding": shape(run) + ".yaml", "use": use(run)}.get(name, run.get(name)) for name in COLUMNS})
 
 
 def strategy(run):
@@ -100,6 +124,8 @@ def main():
 def compare(tool, folder, name, runs, nodes, checked):
     for run in {shape(run): run for run in runs}.values():
         model = os.path.join(folder, shape(run) + ".onnx")
+        with open(os.path.join(folder, shape(run) + ".yaml"), "w") as file:
+            file.write(sharding(run))
         if not os.path.exists(model):
             subprocess.run([tool("tombolo-model"), "gpt", "--layers", str(run["layers"]), "--hidden",
                             str(run["hidden"]), "--heads", str(run["heads"]), "--vocab", str(VOCABULARY), "--seq",
@@ -135,7 +161,7 @@ def compare(tool, folder, name, runs, nodes, checked):
     print("    shape       t   d   p   measured     planned        fit")
     for run, row in held[:: max(1, len(held) // checked)][:checked]:
         with open(path("strategy.yaml"), "w") as file:
-            file.write(strategy(run))
+            file.write(strategy(run) + sharding(run))
         done = subprocess.run([tool("tombolo-plan"), os.path.join(folder, shape(run) + ".onnx"), "--topology",
                                path("sites.yaml"), "--global-batch", str(run["global_batch"]), "--precision",
                                "bf16", "--strategy", path("strategy.yaml"), "--json", path("plan.json"), "-o",

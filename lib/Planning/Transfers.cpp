@@ -108,18 +108,38 @@ Transfer insideReplicas(const Topology &topology, const ChipRange &range,
   if (tensorParallel <= 1)
     return slowest;
   const Pool &pool = *topology.findPool(range.pool);
-  // Whether one lies on two nodes repeats with the nodes.
-  bool crosses = tensorParallel > pool.chipsPerNode;
-  uint64_t replicas = std::min(range.count / tensorParallel, pool.chipsPerNode);
-  for (uint64_t r = 0; r < replicas && !crosses; ++r) {
+  uint64_t perNode = pool.chipsPerNode;
+  Transfer inside = over(pool.intraNode);
+  // How a replica lies on its nodes repeats with the nodes.
+  uint64_t replicas = std::min(range.count / tensorParallel, perNode);
+  for (uint64_t r = 0; r < replicas; ++r) {
     uint64_t first = range.first + r * tensorParallel;
-    crosses = nodeOf(pool, first) != nodeOf(pool, first + tensorParallel - 1);
+    uint64_t last = first + tensorParallel - 1;
+    uint64_t nodes = nodeOf(pool, last) - nodeOf(pool, first) + 1;
+    if (nodes == 1) {
+      slowest = slower(slowest, inside);
+      continue;
+    }
+    uint64_t inFirst = perNode - first % perNode;
+    uint64_t inLast = last % perNode + 1;
+    double most = static_cast<double>(nodes > 2 ? perNode
+                                                : std::max(inFirst, inLast));
+    double fewest = static_cast<double>(std::min(inFirst, inLast));
+    Transfer between = over(topology.wireBetween(range.pool, range.pool));
+    // Rings in each node, then one of each of its chips between nodes, side by
+    // side: of k - 1 steps so many are of either kind, and of the bytes that a
+    // chip sends such a part.
+    double a = static_cast<double>(nodes);
+    double near = (most - 1) / most, far = (a - 1) / (a * fewest);
+    double k = static_cast<double>(tensorParallel);
+    double perByte = far / between.bytesPerSecond;
+    double latency = (a - 1) * between.latency;
+    if (most > 1) {
+      perByte += near / inside.bytesPerSecond;
+      latency += (most - 1) * inside.latency;
+    }
+    slowest = slower(slowest, {(k - 1) / k / perByte, latency / (k - 1), false});
   }
-  if (pool.chipsPerNode > 1)
-    slowest = over(pool.intraNode);
-  if (crosses)
-    slowest =
-        slower(slowest, over(topology.wireBetween(range.pool, range.pool)));
   return slowest;
 }
 

@@ -17,8 +17,9 @@ namespace tombolo {
 /// A line of a table of measured iterations (docs/Profiles.md).
 struct RunLine {
   unsigned line = 0;
-  std::string model; // path, relative to the table
-  std::string pool;  // site/pool; empty: the only one
+  std::string model;    // path, relative to the table
+  std::string pool;     // site/pool; empty: the only one
+  std::string sharding; // strategy.yaml, relative to the table; empty: none
   uint64_t globalBatch = 0, microbatch = 0;
   uint64_t dataParallel = 0, tensorParallel = 0, pipelineParallel = 0;
   bool recompute = false;
@@ -37,7 +38,7 @@ std::optional<std::vector<RunLine>> readRuns(const std::string &path,
 /// be read or a line does not suit it; faults go to stderr.
 struct Runs {
   std::vector<planning::Problem> problems;
-  std::vector<calibration::Run> runs;
+  std::vector<calibration::Run> runs; // in the order of the lines
 };
 std::optional<Runs> loadRuns(const std::string &table,
                              const std::vector<RunLine> &lines,

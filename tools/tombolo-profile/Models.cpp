@@ -10,6 +10,7 @@
 #include "tombolo/Conversion/ShardModel.h"
 #include "tombolo/Dialect/Graph/IR/GraphDialect.h"
 #include "tombolo/Import/ONNX.h"
+#include "tombolo/Import/Strategy.h"
 #include "tombolo/Pipelines/Pipelines.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -65,6 +66,37 @@ std::string faultOf(const RunLine &line, const planning::Topology &topology,
   return "";
 }
 
+/// A path of the table; relative to it.
+std::string beside(const std::string &table, const std::string &path) {
+  if (llvm::sys::path::is_absolute(path))
+    return path;
+  llvm::SmallString<128> result(llvm::sys::path::parent_path(table));
+  llvm::sys::path::append(result, path);
+  return std::string(result);
+}
+
+/// How a model's runs were sharded; nothing where its lines do not agree or the
+/// file cannot be read.
+std::optional<std::vector<planning::Sharding>>
+shardingOf(const std::string &table,
+           const std::vector<const RunLine *> &members) {
+  for (const RunLine *line : members)
+    if (line->sharding != members[0]->sharding) {
+      llvm::errs() << table << ":" << line->line << ": error: expected '"
+                   << members[0]->sharding
+                   << "' in 'sharding', as on the model's line "
+                   << members[0]->line << ", got '" << line->sharding << "'\n";
+      return std::nullopt;
+    }
+  if (members[0]->sharding.empty())
+    return std::vector<planning::Sharding>();
+  auto file =
+      readStrategyFile(beside(table, members[0]->sharding), llvm::errs());
+  if (!file)
+    return std::nullopt;
+  return std::move(file->pins.shardings);
+}
+
 } // namespace
 
 std::optional<Runs> loadRuns(const std::string &table,
@@ -81,16 +113,13 @@ std::optional<Runs> loadRuns(const std::string &table,
       pools += (pools.empty() ? "" : ",") + site.name + "/" + pool.name;
 
   Runs result;
+  result.runs.resize(lines.size());
   std::map<std::string, std::vector<const RunLine *>> byModel;
   for (const RunLine &line : lines)
     byModel[line.model].push_back(&line);
   for (const auto &[model, members] : byModel) {
-    llvm::SmallString<128> path(llvm::sys::path::parent_path(table));
-    llvm::sys::path::append(path, model);
     OwningOpRef<ModuleOp> module =
-        importOnnx(llvm::sys::path::is_absolute(model) ? StringRef(model)
-                                                       : StringRef(path),
-                   {}, &context);
+        importOnnx(beside(table, model), {}, &context);
     PassManager manager(&context);
     addGraphPasses(manager);
     if (!module || failed(manager.run(*module)))
@@ -119,13 +148,24 @@ std::optional<Runs> loadRuns(const std::string &table,
         for (planning::ShardingDemand &demand :
              shardingDemands(problem, planning::pinsOf(strategy)))
           demands.try_emplace(demand.tensorParallel, demand);
-      result.runs.push_back({result.problems.size(), std::move(strategy),
-                             line->seconds, line->shape});
+      result.runs[static_cast<size_t>(line - lines.data())] = {
+          result.problems.size(), std::move(strategy), line->seconds,
+          line->shape};
     }
+    auto sharded = shardingOf(table, members);
+    if (!sharded)
+      return std::nullopt;
+    // Runs of different microbatches share one sharding: that of one sample.
     std::vector<planning::ShardingDemand> wanted;
-    for (auto &[chips, demand] : demands)
+    for (auto &[chips, demand] : demands) {
+      demand.microbatch = 1;
       wanted.push_back(demand);
-    auto shardings = shardModel(*module, problem.model, wanted, {});
+    }
+    // What is said of a number of chips that no run has does not matter.
+    std::erase_if(*sharded, [&](const planning::Sharding &one) {
+      return !demands.count(one.tensorParallel);
+    });
+    auto shardings = shardModel(*module, problem.model, wanted, *sharded);
     if (failed(shardings))
       return std::nullopt;
     for (const planning::Fault &fault : *shardings)

@@ -41,7 +41,8 @@ std::optional<std::vector<RunLine>> readRuns(const std::string &path,
   const std::set<std::string> needed = {
       "model",           "global_batch",      "microbatch", "data_parallel",
       "tensor_parallel", "pipeline_parallel", "seconds"};
-  const std::set<std::string> known = {"pool", "recompute", "shape", "use"};
+  const std::set<std::string> known = {"pool", "recompute", "shape", "sharding",
+                                       "use"};
   std::string line;
   std::getline(file, line);
   std::vector<std::string> header = cells(line);
@@ -79,6 +80,8 @@ std::optional<std::vector<RunLine>> readRuns(const std::string &path,
         run.model = value, good = !value.empty();
       else if (name == "pool")
         run.pool = value;
+      else if (name == "sharding")
+        run.sharding = value;
       else if (name == "shape")
         run.shape = value;
       else if (name == "global_batch")

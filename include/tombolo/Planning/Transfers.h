@@ -56,8 +56,10 @@ double allReduceSeconds(const Topology &topology,
                         const std::vector<ChipRange> &ranges, double bytes,
                         uint64_t tensorParallel = 1);
 
-/// The slowest wire between neighbours among the chips of any one of the
-/// replicas that lie side by side in a range.
+/// A wire over which one ring through the chips of a replica would take as long
+/// as their rings do: inside each node, then between nodes side by side, each
+/// chip with its share of the cards. The slowest of the replicas that lie side
+/// by side in a range.
 Transfer insideReplicas(const Topology &topology, const ChipRange &range,
                         uint64_t tensorParallel);
 

@@ -25,6 +25,19 @@ std::size_t indexOf(Lane lane) {
 
 } // namespace
 
+Lane counterpart(Lane lane) {
+  switch (lane) {
+  case LANE_SEND_FORWARD:
+    return LANE_RECEIVE_FORWARD;
+  case LANE_RECEIVE_FORWARD:
+    return LANE_SEND_FORWARD;
+  case LANE_SEND_BACKWARD:
+    return LANE_RECEIVE_BACKWARD;
+  default:
+    return LANE_SEND_BACKWARD;
+  }
+}
+
 bool isActive(const Instruction &instruction, std::uint64_t step) {
   if (!instruction.has_guard())
     return true;

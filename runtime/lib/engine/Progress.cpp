@@ -65,19 +65,6 @@ std::string describe(const Collective &collective) {
          dtypeName(collective.dtype());
 }
 
-Lane counterpart(Lane lane) {
-  switch (lane) {
-  case LANE_SEND_FORWARD:
-    return LANE_RECEIVE_FORWARD;
-  case LANE_RECEIVE_FORWARD:
-    return LANE_SEND_FORWARD;
-  case LANE_SEND_BACKWARD:
-    return LANE_RECEIVE_BACKWARD;
-  default:
-    return LANE_SEND_BACKWARD;
-  }
-}
-
 /// The stages whose replicas exchange with each other, from the programs.
 std::set<std::pair<int, int>> linkedStages(const Plan &plan,
                                            const Island &island) {

@@ -76,6 +76,9 @@ public:
   /// Forgets all flows, and their timers.
   void clear();
 
+  /// What a flow would have alone.
+  double freeRate(const Path &path) const;
+
 private:
   struct Resource {
     double capacity = 1;
@@ -96,7 +99,6 @@ private:
     bool frozen = false;
   };
 
-  double freeRate(const Path &path) const;
   /// Gives all flows that are joined to `seed` by shared resources new rates.
   void share(const Path &seed, double now);
   void settle(Flow &flow, double now);

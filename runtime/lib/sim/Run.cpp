@@ -320,9 +320,16 @@ void Run::planFaults() {
         throw Error("there is no pool '", fault.other, "' at site '",
                     fault.site, "'");
     }
-    if (fault.kind == Fault::Server && !plan.has_server())
-      throw Error("the plan has no server that could fail at '", fault.site,
-                  "'");
+    if (fault.kind == Fault::Server) {
+      const auto &placements = plan.server().placements();
+      if (std::none_of(placements.begin(), placements.end(),
+                       [&](const auto &of) {
+                         return of.primary() == fault.site ||
+                                of.backup() == fault.site;
+                       }))
+        throw Error("the plan has no server that could fail at '", fault.site,
+                    "'");
+    }
     at(fault.seconds, [this, &fault] { fail(fault); });
     at(fault.seconds + fault.duration, [this, &fault] { repair(fault); });
   }

@@ -42,19 +42,6 @@ void StepFigures::add(const StepFigures &other) {
 
 namespace {
 
-Lane counterpart(Lane lane) {
-  switch (lane) {
-  case LANE_SEND_FORWARD:
-    return LANE_RECEIVE_FORWARD;
-  case LANE_RECEIVE_FORWARD:
-    return LANE_SEND_FORWARD;
-  case LANE_SEND_BACKWARD:
-    return LANE_RECEIVE_BACKWARD;
-  default:
-    return LANE_SEND_BACKWARD;
-  }
-}
-
 Exposure exposureOf(const Collective &collective) {
   switch (collective.group()) {
   case Collective::GROUP_TENSOR:
@@ -422,13 +409,30 @@ void StepRun::startCollective(const GroupClass &group,
     startFlow(group.intra, 0, 0, moving);
     return;
   }
-  Rings rings =
-      ringsOf(collective.kind(),
-              static_cast<double>(collective.elements()) *
-                  elementBytesOf(collective.dtype()),
-              group);
+  double bytes = static_cast<double>(collective.elements()) *
+                 elementBytesOf(collective.dtype());
+  Rings rings = ringsOf(collective.kind(), bytes, group);
   double intra = rings.intraSteps * group.intraLatency;
   double inter = rings.interSteps * group.interLatency;
+  if (collective.kind() == Collective::KIND_ALL_REDUCE_SUM &&
+      collective.group() != Collective::GROUP_TENSOR) {
+    // Two trees, each for half of the bytes, up and down (Sanders et al. 2009),
+    // where latency rules; as in the planner's cost model.
+    const Path &path = group.inter.empty() ? group.intra : group.inter;
+    double twice = 2 * bytes;
+    double latency =
+        2 * std::ceil(std::log2(static_cast<double>(group.ranks))) *
+        std::max(group.intraLatency, group.interLatency);
+    auto alone = [&](const Path &over, double sent) {
+      return over.empty() ? 0 : sent / network.freeRate(over);
+    };
+    if (latency + alone(path, twice) <
+        intra + inter + alone(group.intra, rings.intraBytes) +
+            alone(group.inter, rings.interBytes)) {
+      startFlow(path, twice, latency, moving);
+      return;
+    }
+  }
   if (group.inter.empty()) {
     startFlow(group.intra, rings.intraBytes, intra, moving);
   } else if (group.intra.empty()) {

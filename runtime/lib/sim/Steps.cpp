@@ -100,7 +100,11 @@ std::shared_ptr<const StepPart> Steps::runOn(StepPart &part) {
       checkProgress(plan); // names who waits for whom
       throw Error(Status::BadInput, "island ", island,
                   ": the simulation comes to a halt ", last,
-                  " s into a step: a line that it needs is down for good");
+                  " s into a step: ",
+                  folded.usesLines()
+                      ? "a line that it needs is down for good"
+                      : "the folded ranks wait for each other; simulate with "
+                        "--unfolded and report the plan");
     }
     last = time;
     run.advance();

@@ -122,6 +122,8 @@ TEST(Fault, UnknownPlaces) {
               "'site1'");
   expectError([&] { simulate(plan, with({"site0/x@1"})); },
               "there is no pool 'x' at site 'site0'");
+  expectError([&] { simulate(plan, with({"server:site1@1"})); },
+              "the plan has no server that could fail at 'site1'");
   expectError([&] { simulate(plan, with({"line:site1,nowhere@1"})); },
               "there is no site 'nowhere'");
   SimOptions options;

@@ -25,7 +25,51 @@ enum : std::uint32_t {
   kGathered,
   kSemaphores
 };
-enum : std::uint32_t { kForwardSegment, kBackwardSegment, kUpdateSegment };
+enum : std::uint32_t {
+  kForwardSegment,
+  kBackwardSegment,
+  kWeightSegment,
+  kUpdateSegment
+};
+
+/// A call of a chunk on one of the replica's microbatches.
+struct StageCall {
+  std::uint32_t segment;
+  std::uint64_t chunk, microbatch;
+};
+
+/// The calls of a stage in their order.
+std::vector<StageCall> scheduleOf(const PipelineModel &model,
+                                  std::uint32_t stage, std::uint64_t own) {
+  std::uint64_t chunks = model.chunks, all = own * chunks;
+  std::uint64_t behind = model.stages - 1 - stage;
+  // The k-th forward and backward: the chunks take turns with as many
+  // microbatches as there are stages.
+  auto nth = [&](std::uint64_t k, bool forward) -> StageCall {
+    std::uint64_t group = model.stages * chunks;
+    std::uint64_t chunk = chunks == 1 ? 0 : k % group / model.stages;
+    std::uint64_t i =
+        chunks == 1 ? k : k / group * model.stages + k % model.stages;
+    return forward ? StageCall{kForwardSegment, chunk, i}
+                   : StageCall{kBackwardSegment, chunks - 1 - chunk, i};
+  };
+  std::uint64_t ahead =
+      chunks == 1 ? behind : 2 * behind + (chunks - 1) * model.stages;
+  ahead = std::min(ahead, all);
+  std::vector<StageCall> calls;
+  for (std::uint64_t k = 0; k < ahead; ++k)
+    calls.push_back(nth(k, true));
+  for (std::uint64_t k = 0; k < all + stage; ++k) {
+    if (k + ahead < all)
+      calls.push_back(nth(k + ahead, true));
+    if (k < all)
+      calls.push_back(nth(k, false));
+    // Later stages put off more of the weights' part (Qi et al. 2024, ZB-H1).
+    if (model.schedule == PipelineModel::ZeroBubble && k >= stage)
+      calls.push_back({kWeightSegment, 0, k - stage});
+  }
+  return calls;
+}
 
 Instruction &guarded(Instruction &i, std::uint64_t modulus,
                      std::uint64_t remainder) {
@@ -39,93 +83,84 @@ void stageProgram(Program &program, const PipelineModel &model,
   program.set_name("stage " + std::to_string(stage));
   program.set_semaphores(kSemaphores);
   program.set_arena_bytes(1 << 20);
+  bool split = model.schedule == PipelineModel::ZeroBubble;
   for (auto [segment, seconds] :
        {std::pair(kForwardSegment, model.forward),
-        {kBackwardSegment, model.backward},
+        {kBackwardSegment, split ? model.backward / 2 : model.backward},
+        {kWeightSegment, model.backward / 2},
         {kUpdateSegment, model.update}}) {
     SegmentSeconds &entry = *program.add_segment_seconds();
     entry.set_segment(segment);
     entry.set_seconds(seconds);
   }
   Body &step = *program.mutable_step();
-  bool first = stage == 0, last = stage + 1 == model.stages;
   bool tensor = model.degreeOf(stage) > 1 && model.tensorElements > 0;
-  // Of a boundary each rank of the side with fewer moves several pieces.
-  auto pieces = [&](std::uint32_t to) {
-    return std::max(model.degreeOf(stage), model.degreeOf(to)) /
-           model.degreeOf(stage);
+  // A boundary tensor of one microbatch: piece index x own + t is that of the
+  // other side's chip piece x other / pieces.
+  auto move = [&](Lane lane, std::uint32_t to, std::uint64_t i,
+                  std::uint64_t done) {
+    std::uint64_t degree = model.degreeOf(stage);
+    std::uint64_t other = model.degreeOf(to);
+    std::uint64_t pieces = std::max(degree, other), each = pieces / degree;
+    for (std::uint64_t t = 0; t < each; ++t) {
+      Instruction &one = transfer(step, lane, to, constant(0),
+                                  model.boundaryBytes / pieces,
+                                  constant(static_cast<std::int64_t>(i)));
+      if (degree != other) {
+        Expr &index = *(one.has_send() ? one.mutable_send()
+                                       : one.mutable_receive())
+                           ->mutable_tensor_index();
+        index.set_constant(static_cast<std::int64_t>(t * other));
+        index.set_divisor(pieces);
+        Term &own = *index.add_terms();
+        own.set_coordinate(COORDINATE_TENSOR_INDEX);
+        own.set_factor(static_cast<std::int64_t>(each * other));
+      }
+      if (one.has_send())
+        wait(one, lane == LANE_SEND_FORWARD ? kForward : kBackward,
+             constant(static_cast<std::int64_t>(done)));
+      else
+        signal(one, lane == LANE_RECEIVE_FORWARD ? kReceivedForward
+                                                 : kReceivedBackward);
+    }
+    return each;
   };
-  std::uint64_t gathered = 0;
-  auto compute = [&](bool forward, std::uint64_t i) {
-    Instruction &one =
-        call(step, forward ? kForwardSegment : kBackwardSegment, {});
-    auto count = constant(static_cast<std::int64_t>(i + 1));
-    if (forward && !first)
-      wait(one, kReceivedForward,
-           constant(static_cast<std::int64_t>((i + 1) * pieces(stage - 1))));
-    if (!forward && !last)
-      wait(one, kReceivedBackward,
-           constant(static_cast<std::int64_t>((i + 1) * pieces(stage + 1))));
+  std::uint64_t gathered = 0, done[2] = {}, came[2] = {};
+  for (auto [segment, chunk, i] : scheduleOf(model, stage, own)) {
+    if (segment == kWeightSegment) {
+      call(step, segment, {});
+      continue;
+    }
+    // Chunk c of stage s of S is place c S + s of the model.
+    bool forward = segment == kForwardSegment;
+    std::uint32_t next = (stage + 1) % model.stages;
+    std::uint32_t before = (stage + model.stages - 1) % model.stages;
+    bool isFirst = stage == 0 && chunk == 0;
+    bool isLast = next == 0 && chunk + 1 == model.chunks;
+    if (!(forward ? isFirst : isLast))
+      came[forward] += move(forward ? LANE_RECEIVE_FORWARD
+                                    : LANE_RECEIVE_BACKWARD,
+                            forward ? before : next, i, 0);
+    Instruction &one = call(step, segment, {});
+    if (came[forward] > 0)
+      wait(one, forward ? kReceivedForward : kReceivedBackward,
+           constant(static_cast<std::int64_t>(came[forward])));
     if (tensor && gathered > 0)
       wait(one, kGathered, constant(static_cast<std::int64_t>(gathered)));
     signal(one, forward ? kForward : kBackward);
-    if (!tensor)
-      return;
-    Instruction &sum = allReduce(step, Collective::GROUP_TENSOR, 0,
-                                 model.tensorElements);
-    wait(sum, forward ? kForward : kBackward, count);
-    signal(sum, kGathered);
-    ++gathered;
-  };
-  // 1F1B.
-  std::uint64_t ahead =
-      std::min<std::uint64_t>(own, model.stages - 1 - stage);
-  for (std::uint64_t i = 0; i < ahead; ++i)
-    compute(true, i);
-  for (std::uint64_t i = 0; i < own; ++i) {
-    if (i + ahead < own)
-      compute(true, i + ahead);
-    compute(false, i);
+    ++done[forward];
+    if (tensor) {
+      wait(allReduce(step, Collective::GROUP_TENSOR, 0, model.tensorElements),
+           forward ? kForward : kBackward,
+           constant(static_cast<std::int64_t>(done[forward])))
+          .add_signals(kGathered);
+      ++gathered;
+    }
+    if (!(forward ? isLast : isFirst))
+      move(forward ? LANE_SEND_FORWARD : LANE_SEND_BACKWARD,
+           forward ? next : before, i, done[forward]);
   }
-  for (std::uint64_t i = 0; i < own; ++i) {
-    auto local = constant(static_cast<std::int64_t>(i));
-    auto count = constant(static_cast<std::int64_t>(i + 1));
-    auto move = [&](Lane lane, std::uint32_t to, auto tie) {
-      auto own = static_cast<std::int64_t>(model.degreeOf(stage));
-      auto other = static_cast<std::int64_t>(model.degreeOf(to));
-      auto n = static_cast<std::int64_t>(pieces(to));
-      for (std::int64_t piece = 0; piece < n; ++piece) {
-        Instruction &one =
-            transfer(step, lane, to, constant(0), model.boundaryBytes, local);
-        if (own != other) {
-          bool sends = one.has_send();
-          Expr &index = *(sends ? one.mutable_send() : one.mutable_receive())
-                             ->mutable_tensor_index();
-          index.set_constant(piece * other);
-          index.set_divisor(static_cast<std::uint64_t>(n * own));
-          Term &term = *index.add_terms();
-          term.set_factor(n * other);
-          term.set_coordinate(COORDINATE_TENSOR_INDEX);
-        }
-        tie(one);
-      }
-    };
-    auto received = [](std::uint32_t semaphore) {
-      return [semaphore](Instruction &one) { signal(one, semaphore); };
-    };
-    auto computed = [&](std::uint32_t semaphore) {
-      return [&, semaphore](Instruction &one) { wait(one, semaphore, count); };
-    };
-    if (!first)
-      move(LANE_RECEIVE_FORWARD, stage - 1, received(kReceivedForward));
-    if (!last)
-      move(LANE_SEND_FORWARD, stage + 1, computed(kForward));
-    if (!last)
-      move(LANE_RECEIVE_BACKWARD, stage + 1, received(kReceivedBackward));
-    if (!first)
-      move(LANE_SEND_BACKWARD, stage - 1, computed(kBackward));
-  }
-  auto all = constant(static_cast<std::int64_t>(own));
+  auto all = constant(static_cast<std::int64_t>(own * model.chunks));
   std::int64_t reductions = 1;
   if (model.gradientElements > 0) {
     signal(wait(allReduce(step, Collective::GROUP_REPLICAS, 0,
@@ -195,7 +230,7 @@ Topology topologyOf(const PipelineModel &model) {
 Plan pipelinePlan(const PipelineModel &model) {
   Plan plan;
   plan.mutable_model()->set_tokens_per_sample(8);
-  for (const char *name : {"forward", "backward", "update"})
+  for (const char *name : {"forward", "backward", "weight", "update"})
     plan.add_segments()->set_name(name);
   *plan.mutable_topology() = topologyOf(model);
   for (std::uint32_t i = 0; i < model.islands; ++i) {

@@ -20,9 +20,14 @@ struct PipelineModel {
   std::uint64_t replicas = 1;
   std::vector<std::uint64_t> replicasOf; ///< by stage, instead
   std::uint64_t tensorParallel = 1;
-  std::vector<std::uint64_t> tensorParallelOf; ///< by stage, instead
+  /// By stage, instead; each a multiple or a divisor of its neighbours'. Of
+  /// each boundary tensor every chip of the larger replica has its own part.
+  std::vector<std::uint64_t> tensorParallelOf;
   std::uint64_t microbatches = 4; ///< of the island
-  double forward = 1, backward = 2, update = 0;
+  enum { OneFOneB, Interleaved, ZeroBubble } schedule = OneFOneB;
+  std::uint64_t chunks = 1; ///< of each stage; `microbatches` is a multiple of
+                            ///< `stages` where there are several
+  double forward = 1, backward = 2, update = 0; ///< of one chunk
   std::uint64_t boundaryBytes = 0;
   std::uint64_t gradientElements = 0; ///< all-reduced over replicas; 0: not
   std::uint64_t tensorElements = 0;   ///< all-reduced after each call; 0: not

@@ -44,10 +44,45 @@ TEST(Simulate, OneFOneBBubble) {
     }
 }
 
+// With v chunks of a stage p - 1 calls of one chunk each way are idle, a v-th of
+// 1F1B's (Narayanan et al. 2021, section 2.2).
+TEST(Simulate, InterleavedBubble) {
+  for (std::uint32_t stages : {2, 4})
+    for (std::uint64_t chunks : {2, 3})
+      for (std::uint64_t turns : {1, 2, 5}) {
+        PipelineModel model;
+        model.schedule = PipelineModel::Interleaved;
+        model.stages = stages;
+        model.chunks = chunks;
+        model.microbatches = turns * stages;
+        SimResult result = simulated(model);
+        double m = static_cast<double>(model.microbatches), p = stages;
+        double v = static_cast<double>(chunks);
+        EXPECT_NEAR(result.seconds, (m * v + p - 1) * 3, 1e-6);
+        EXPECT_NEAR(result.bubbleFraction, (p - 1) / (m * v + p - 1), 1e-6);
+      }
+}
+
+// Where forward, backward by input and by weight take t each, (p - 1) t are idle
+// (Qi et al. 2024, table 1), a third of 1F1B's.
+TEST(Simulate, ZeroBubbleBubble) {
+  for (std::uint32_t stages : {2, 4, 7})
+    for (std::uint64_t microbatches : {8, 32}) {
+      PipelineModel model;
+      model.schedule = PipelineModel::ZeroBubble;
+      model.stages = stages;
+      model.microbatches = microbatches;
+      SimResult result = simulated(model);
+      double m = static_cast<double>(microbatches), p = stages;
+      EXPECT_NEAR(result.seconds, 3 * m + p - 1, 1e-6);
+      EXPECT_NEAR(result.bubbleFraction, (p - 1) / (3 * m + p - 1), 1e-6);
+    }
+}
+
 // A ring of n ranks inside a node takes 2 (n - 1) steps of latency + B / n
-// (Thakur et al. 2005); in this plan a ring of gradients, then one of two
+// (Thakur et al. 2005); in this plan a ring of gradients, then a sum of two
 // elements.
-TEST(Simulate, RingAllReduce) {
+TEST(Simulate, RingAndTreeAllReduce) {
   PipelineModel model;
   model.replicas = 4;
   model.microbatches = 4;
@@ -56,7 +91,8 @@ TEST(Simulate, RingAllReduce) {
   SimResult result = simulated(model);
   double bytes = 4e6, n = 4;
   double ring = 2 * (n - 1) * (1e-3 + bytes / n / 1e9);
-  double small = 2 * (n - 1) * (1e-3 + 8 / n / 1e9);
+  // The small one over two trees: 2 log2 n latencies (Sanders et al. 2009).
+  double small = 2 * 2 * 1e-3 + 2 * 8 / 1e9;
   EXPECT_NEAR(result.seconds, 3 + ring + small, 1e-9);
   ASSERT_EQ(result.islands[0].classes.size(), 1u);
   const ClassResult &one = result.islands[0].classes[0];
@@ -81,6 +117,7 @@ TEST(Simulate, RingsOverNodes) {
     return 2 * (k - 1) * (1e-4 + bytes / k / 1e9) +
            2 * (a - 1) * (1e-3 + bytes / k / a / 1e8);
   };
+  // Rings over nodes are faster than a tree also where latency rules.
   EXPECT_NEAR(simulated(model).seconds,
               3 + seconds(4 << 20) + seconds(8), 1e-9);
   // Two chips to a card: half of it for each.

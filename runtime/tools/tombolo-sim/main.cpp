@@ -103,14 +103,16 @@ int run(int argc, char **argv) {
     trace->close();
   if (jsonFile == "-") {
     sim::printJson(std::cout, plan, result);
-    return 0;
+  } else {
+    if (!jsonFile.empty()) {
+      std::ostringstream json;
+      sim::printJson(json, plan, result);
+      writeFile(jsonFile, json.str());
+    }
+    sim::printTable(std::cout, plan, result);
   }
-  if (!jsonFile.empty()) {
-    std::ostringstream json;
-    sim::printJson(json, plan, result);
-    writeFile(jsonFile, json.str());
-  }
-  sim::printTable(std::cout, plan, result);
+  if (!std::cout.flush())
+    throw Error(Status::BadInput, "the output cannot be written");
   return 0;
 }
 

@@ -451,6 +451,15 @@ TEST(TensorParallelTest, AReplicaOverNodesGoesAtThePaceOfTheNetwork) {
   ChipRange aligned{"s/p", 0, 4}, crossing{"s/p", 3, 2};
   EXPECT_EQ(insideReplicas(problem.topology, aligned, 2).bytesPerSecond, 300e9);
   EXPECT_EQ(insideReplicas(problem.topology, crossing, 2).bytesPerSecond, 25e9);
+  // Eight chips on two nodes: rings of four inside each, and between them four
+  // side by side, each with a quarter of the bytes and its share of the cards.
+  double bytes = 1e9;
+  Work sum;
+  sum.of(Collective::AllReduce) = {1, {bytes, 0}};
+  Transfer wire = insideReplicas(problem.topology, {"s/p", 0, 8}, 8);
+  EXPECT_NEAR(exchangeSeconds(sum, 8, wire, 0),
+              6 * (3e-6 + bytes / 4 / 300e9) + 2 * (8e-6 + bytes / 8 / 25e9),
+              1e-9);
   // Chip i of each replica sums with chip i of the others: two replicas of two
   // chips on one node are rings of two.
   EXPECT_NEAR(allReduceSeconds(problem.topology, {aligned}, 1e9, 2),

@@ -31,6 +31,9 @@ inline constexpr std::array kLanes = {
     plan::v1::LANE_RECEIVE_BACKWARD, plan::v1::LANE_COLLECTIVE,
     plan::v1::LANE_EXCHANGE};
 
+/// The lane on which the other side of a transfer is.
+plan::v1::Lane counterpart(plan::v1::Lane lane);
+
 enum class Phase { Step, Finish, Evaluate };
 
 /// A program sorted by lanes, shared by all engines that run it. Keeps
