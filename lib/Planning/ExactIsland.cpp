@@ -45,12 +45,8 @@ private:
   /// Stages opened for one batch, where nobody says.
   static constexpr uint64_t kDefaultNodes = 200000;
 
-  struct PoolState {
-    std::string name;
-    const Pool *pool;
-    const Chip *chip;
-    uint64_t left; // chips
-    std::vector<uint64_t> degrees;
+  struct PoolState : IslandPool {
+    uint64_t left;               // chips
     std::vector<double> seconds; // at least, of a microbatch, by kind
   };
   struct Placed {
@@ -113,23 +109,8 @@ ExactIsland::ExactIsland(const Problem &problem, const IslandPins &given,
       rows(makeRowIsland(problem, given, limits)) {
   for (const BlockRun &run : problem.model.runs)
     kindOf.insert(kindOf.end(), run.count, run.kind);
-  std::vector<uint64_t> degrees = {1};
-  for (const BlockKind &sharded : problem.model.kinds[0].sharded)
-    if (std::all_of(problem.model.kinds.begin(), problem.model.kinds.end(),
-                    [&](const BlockKind &kind) {
-                      return kind.on(sharded.tensorParallel);
-                    }))
-      degrees.push_back(sharded.tensorParallel);
-  for (const auto &[name, pool] : poolsOf(problem.topology, pins)) {
-    PoolState &state = pools.emplace_back();
-    state.name = name;
-    state.pool = pool;
-    state.chip = &problem.topology.chipOf(*pool);
-    state.left = pool->chips();
-    for (uint64_t degree : degrees)
-      if (pool->chipsPerNode % degree == 0)
-        state.degrees.push_back(degree);
-  }
+  for (IslandPool &pool : poolsOf(problem, pins))
+    pools.push_back({std::move(pool), pool.pool->chips(), {}});
 }
 
 bool ExactIsland::hasTwin(size_t pool) const {

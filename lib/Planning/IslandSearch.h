@@ -81,9 +81,17 @@ std::unique_ptr<IslandSearch> makeRowIsland(const Problem &problem,
                                             const IslandPins &pins,
                                             const SearchLimits &limits);
 
-/// The pools that an island may use, as `site/pool`.
-std::vector<std::pair<std::string, const Pool *>>
-poolsOf(const Topology &topology, const IslandPins &island);
+/// A pool that an island may use.
+struct IslandPool {
+  std::string name; // site/pool
+  const Pool *pool;
+  const Chip *chip;
+  /// Chips of a replica: divisors of a node's chips that every kind of block
+  /// has figures for.
+  std::vector<uint64_t> degrees;
+};
+std::vector<IslandPool> poolsOf(const Problem &problem,
+                                const IslandPins &island);
 
 /// Whether an island of so many chips is small enough that everything is tried.
 bool isSmall(const Problem &problem, uint64_t chips);

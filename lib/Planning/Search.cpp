@@ -262,7 +262,7 @@ private:
       return;
     if (choices.severalSites && sites.size() <= kMaxJoinedSites) {
       std::vector<IslandPins> islands;
-      partition(unitsOf(sites), 0, islands);
+      partition(unitsOf(sites), 0, 0, 1, islands);
       return;
     }
     std::vector<std::vector<std::string>> islands;
@@ -278,15 +278,23 @@ private:
     assemble(members);
   }
 
+  /// The pools of a site, each for an island of its own.
+  static std::vector<IslandPins> poolsAsUnits(const Site &site) {
+    std::vector<IslandPins> units;
+    for (const Pool &pool : site.pools) {
+      units.push_back(over({site.name}));
+      units.back().pools = {site.name + "/" + pool.name};
+    }
+    return units;
+  }
+
   /// What is dealt to islands: sites, or their pools where all is small.
   std::vector<IslandPins> unitsOf(const std::vector<std::string> &sites) {
     std::vector<IslandPins> whole, parts;
     for (const std::string &site : sites) {
       whole.push_back(over({site}));
-      for (const Pool &pool : problem.topology.findSite(site)->pools) {
-        parts.push_back(over({site}));
-        parts.back().pools = {site + "/" + pool.name};
-      }
+      for (IslandPins &pool : poolsAsUnits(*problem.topology.findSite(site)))
+        parts.push_back(std::move(pool));
     }
     if (parts.size() <= kMaxDividedPools &&
         isSmall(problem, problem.topology.totalChips()))
@@ -295,26 +303,28 @@ private:
     return whole;
   }
 
-  /// All ways to put sites or pools together into islands; each alone comes
-  /// first.
+  /// All ways to put units from `next` on together into at least `fewest`
+  /// islands, behind the first `others`, which stay; each alone comes first.
   void partition(const std::vector<IslandPins> &units, size_t next,
+                 size_t others, size_t fewest,
                  std::vector<IslandPins> &islands) {
     if (limits.hasEnded() && !found.empty())
       return;
     if (next == units.size()) {
-      assemble(islands);
+      if (islands.size() >= others + fewest)
+        assemble(islands);
       return;
     }
     islands.push_back(units[next]);
-    partition(units, next + 1, islands);
+    partition(units, next + 1, others, fewest, islands);
     islands.pop_back();
-    for (size_t i = 0; i < islands.size(); ++i) {
+    for (size_t i = others; i < islands.size(); ++i) {
       IslandPins before = islands[i];
       if (before.sites.back() != units[next].sites[0])
         islands[i].sites.push_back(units[next].sites[0]);
       islands[i].pools.insert(islands[i].pools.end(), units[next].pools.begin(),
                               units[next].pools.end());
-      partition(units, next + 1, islands);
+      partition(units, next + 1, others, fewest, islands);
       islands[i] = std::move(before);
     }
   }
@@ -372,31 +382,8 @@ private:
             return island.sites == std::vector<std::string>{site.name} &&
                    island.pools.empty();
           }) > 0)
-        divide(site, 0, islands.size(), islands);
+        partition(poolsAsUnits(site), 0, islands.size(), 2, islands);
     }
-  }
-
-  /// All ways to deal the pools of a site, from `next` on, to two islands or
-  /// more, which follow the first `others`.
-  void divide(const Site &site, size_t next, size_t others,
-              std::vector<IslandPins> &islands) {
-    if (limits.hasEnded())
-      return;
-    if (next == site.pools.size()) {
-      if (islands.size() > others + 1)
-        assemble(islands);
-      return;
-    }
-    std::string pool = site.name + "/" + site.pools[next].name;
-    for (size_t i = others; i < islands.size(); ++i) {
-      islands[i].pools.push_back(pool);
-      divide(site, next + 1, others, islands);
-      islands[i].pools.pop_back();
-    }
-    islands.push_back(over({site.name}));
-    islands.back().pools = {pool};
-    divide(site, next + 1, others, islands);
-    islands.pop_back();
   }
 
   //===--------------------------------------------------------------------===//

@@ -102,34 +102,48 @@ static double ringSeconds(double members, double bytes,
                       : 2 * (members - 1) * transfer.seconds(bytes / members);
 }
 
+namespace {
+/// How a range of chips lies on nodes; of the nodes only the first and the last
+/// may be used in part.
+struct Spread {
+  uint64_t nodes, fewest, most; // chips on a node
+};
+} // namespace
+
+static Spread spreadOf(const Pool &pool, const ChipRange &range) {
+  uint64_t last = range.first + range.count - 1;
+  uint64_t nodes = nodeOf(pool, last) - nodeOf(pool, range.first) + 1;
+  if (nodes == 1)
+    return {1, range.count, range.count};
+  uint64_t inFirst = pool.chipsPerNode - range.first % pool.chipsPerNode;
+  uint64_t inLast = last % pool.chipsPerNode + 1;
+  return {nodes, std::min(inFirst, inLast),
+          nodes > 2 ? pool.chipsPerNode : std::max(inFirst, inLast)};
+}
+
 Transfer insideReplicas(const Topology &topology, const ChipRange &range,
                         uint64_t tensorParallel) {
   Transfer slowest;
   if (tensorParallel <= 1)
     return slowest;
   const Pool &pool = *topology.findPool(range.pool);
-  uint64_t perNode = pool.chipsPerNode;
   Transfer inside = over(pool.intraNode);
   // How a replica lies on its nodes repeats with the nodes.
-  uint64_t replicas = std::min(range.count / tensorParallel, perNode);
+  uint64_t replicas = std::min(range.count / tensorParallel, pool.chipsPerNode);
   for (uint64_t r = 0; r < replicas; ++r) {
-    uint64_t first = range.first + r * tensorParallel;
-    uint64_t last = first + tensorParallel - 1;
-    uint64_t nodes = nodeOf(pool, last) - nodeOf(pool, first) + 1;
-    if (nodes == 1) {
+    Spread spread = spreadOf(
+        pool, {range.pool, range.first + r * tensorParallel, tensorParallel});
+    if (spread.nodes == 1) {
       slowest = slower(slowest, inside);
       continue;
     }
-    uint64_t inFirst = perNode - first % perNode;
-    uint64_t inLast = last % perNode + 1;
-    double most = static_cast<double>(nodes > 2 ? perNode
-                                                : std::max(inFirst, inLast));
-    double fewest = static_cast<double>(std::min(inFirst, inLast));
+    double most = static_cast<double>(spread.most);
+    double fewest = static_cast<double>(spread.fewest);
     Transfer between = over(topology.wireBetween(range.pool, range.pool));
     // Rings in each node, then one of each of its chips between nodes, side by
     // side: of k - 1 steps so many are of either kind, and of the bytes that a
     // chip sends such a part.
-    double a = static_cast<double>(nodes);
+    double a = static_cast<double>(spread.nodes);
     double near = (most - 1) / most, far = (a - 1) / (a * fewest);
     double k = static_cast<double>(tensorParallel);
     double perByte = far / between.bytesPerSecond;
@@ -187,10 +201,8 @@ static double poolReduceSeconds(const Topology &topology,
   double replicas = static_cast<double>(range.count / tensorParallel);
   if (replicas <= 1)
     return 0;
-  uint64_t last = range.first + range.count - 1;
-  double nodes =
-      static_cast<double>(nodeOf(pool, last) - nodeOf(pool, range.first) + 1);
-  if (nodes == 1)
+  Spread spread = spreadOf(pool, range);
+  if (spread.nodes == 1)
     return ringSeconds(replicas, bytes, over(pool.intraNode));
   Transfer between = over(topology.wireBetween(range.pool, range.pool));
   // Replicas that do not lie on whole nodes, or the other way round: a ring.
@@ -200,14 +212,10 @@ static double poolReduceSeconds(const Topology &topology,
   // Inside a node each replica ends up with the sum of one part; the parts are
   // then summed between nodes side by side, each chip with its share of the
   // network cards. A node used in part has fewer and larger parts.
-  uint64_t inFirst = pool.chipsPerNode - range.first % pool.chipsPerNode;
-  uint64_t inLast = last % pool.chipsPerNode + 1;
-  double fewest =
-      static_cast<double>(std::min(inFirst, inLast) / tensorParallel);
-  double most = static_cast<double>(
-      (nodes > 2 ? pool.chipsPerNode : std::max(inFirst, inLast)) /
-      tensorParallel);
-  double seconds = ringSeconds(nodes, bytes / fewest, between);
+  double fewest = static_cast<double>(spread.fewest / tensorParallel);
+  double most = static_cast<double>(spread.most / tensorParallel);
+  double seconds =
+      ringSeconds(static_cast<double>(spread.nodes), bytes / fewest, between);
   if (most > 1)
     seconds += ringSeconds(most, bytes, over(pool.intraNode));
   return seconds;

@@ -161,23 +161,17 @@ void Propagation::findHints() {
   std::array<SmallVector<unsigned>, 2> passed; // by producer: saved, carried
   for (unsigned f = kBlockFunctions; f-- > 0;) {
     const BlockGraph::Function &function = graph.getFunctions()[f];
-    for (auto [value, port] :
-         llvm::zip(function.returned, graph.getResults(f))) {
+    for (auto [result, value, port] :
+         llvm::enumerate(function.returned, graph.getResults(f))) {
       if (port.role == Role::Output)
         addHint(value, sharding.outputs[port.index]);
       else if (port.role == Role::Data)
         addHint(value, sharding.data[port.index]);
       else if (port.role == Role::Parameter)
         addHint(value, sharding.parameters[port.index]);
-      for (unsigned later = f + 1; later < kBlockFunctions; ++later)
-        for (auto [argument, from] :
-             llvm::zip(graph.getFunctions()[later].arguments,
-                       graph.getArguments(later)))
-          if (from.role == port.role && from.index == port.index &&
-              (port.role == Role::Carried ||
-               (port.role == Role::Saved && f == kForward)))
-            for (ShardingState state : hints[argument])
-              addHint(value, state);
+      for (BlockGraph::Argument argument : graph.getPassed(f, result))
+        for (ShardingState state : hints[argument.value])
+          addHint(value, state);
     }
     for (auto [value, port] :
          llvm::zip(function.arguments, graph.getArguments(f)))
