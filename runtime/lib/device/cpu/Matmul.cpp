@@ -88,8 +88,8 @@ struct Operand {
   }
 };
 
-/// An operand of a product, taken a few hundred at a time of the index that is
-/// summed over. Where that index walks rows that are a multiple of a kilobyte
+/// An operand of a product, taken some at a time of the index that is summed
+/// over. Where that index walks rows that are a multiple of a kilobyte
 /// apart, they are copied to scratch, where they are not.
 ///
 /// oneDNN reads operands in place when a product has a short side
@@ -98,18 +98,16 @@ struct Operand {
 /// times as long. With AVX-512 it copies by itself.
 class Panels {
 public:
-  static constexpr std::int64_t kDepth = 256; ///< of one panel
-
   Panels() = default;
-  /// `width`: elements of a row where the summed index walks rows, as it does
-  /// with `byRows`.
+  /// `depth`: of one panel, at most; `width`: elements of a row where the
+  /// summed index walks rows, as it does with `byRows`.
   Panels(OpContext &context, MatrixLayout layout, bool byRows,
-         std::int64_t width)
+         std::int64_t depth, std::int64_t width)
       : stride(byRows ? layout.leading : 1), width(width), layout(layout) {
     if (!byRows || layout.leading % 256 != 0)
       return;
     this->layout.leading = width + 16;
-    copy = context.reserve(plan::v1::DTYPE_F32, {kDepth, width + 16});
+    copy = context.reserve(plan::v1::DTYPE_F32, {depth, width + 16});
   }
 
   bool copied() const { return copy.has_value(); }
@@ -179,7 +177,7 @@ public:
     const std::int64_t calls = loop.rows() * length / rowsPerCall(length);
     // Many products: one thread each. Few: oneDNN divides each. There is one
     // panel of each operand, so they are taken one after the other.
-    unsigned outer = calls >= threads && !inPanels ? threads : 1;
+    unsigned outer = calls >= threads && !panelDepth ? threads : 1;
     loop.forPieces(outer, rowsPerCall(length), rowsPerCall(length),
                    [&](const std::int64_t *offsets, std::int64_t count) {
                      multiply(bases, from + offsets[0], weights + offsets[1],
@@ -242,9 +240,15 @@ private:
         std::min(rows, y.columns) < 64 || a.columns < 64 ||
         1.0 / rows + 1.0 / y.columns < 0.0038)
       return;
-    panelsA = Panels(context, layoutA, layoutA.transposed == 'T', rows);
-    panelsB = Panels(context, layoutB, layoutB.transposed == 'N', y.columns);
-    inPanels = panelsA.copied() || panelsB.copied();
+    // As deep as keeps a wide operand's scratch, which no plan counts, small.
+    constexpr std::int64_t kLeast = 32, kMost = 256, kElements = 1 << 20;
+    const std::int64_t depth =
+        std::clamp(kElements / std::max(rows, y.columns), kLeast, kMost);
+    panelsA = Panels(context, layoutA, layoutA.transposed == 'T', depth, rows);
+    panelsB =
+        Panels(context, layoutB, layoutB.transposed == 'N', depth, y.columns);
+    if (panelsA.copied() || panelsB.copied())
+      panelDepth = depth;
   }
 
   /// Elements of the loop that one product takes.
@@ -271,13 +275,13 @@ private:
     }
     if (!a.columns)
       return;
-    if (!inPanels) {
+    if (!panelDepth) {
       gemm(rows, y.columns, a.columns, 1.0f, from, layoutA, weights, layoutB,
            beta, to, leadingY);
       return;
     }
-    for (std::int64_t k = 0; k < a.columns; k += Panels::kDepth) {
-      std::int64_t depth = std::min(a.columns - k, Panels::kDepth);
+    for (std::int64_t k = 0; k < a.columns; k += panelDepth) {
+      std::int64_t depth = std::min(a.columns - k, panelDepth);
       gemm(rows, y.columns, depth, 1.0f,
            panelsA.panel(bases, from, k, depth, threads), panelsA.panelLayout(),
            panelsB.panel(bases, weights, k, depth, threads),
@@ -290,7 +294,7 @@ private:
   std::optional<Tensor> bias;
   MatrixLayout layoutA, layoutB;
   Panels panelsA, panelsB;
-  bool inPanels = false;
+  std::int64_t panelDepth = 0; ///< 0: operands stay where they are
   std::int64_t leadingY = 0;
   unsigned threads;
   bool accumulate;
