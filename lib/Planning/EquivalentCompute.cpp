@@ -51,9 +51,11 @@ static double uniformTokens(const Problem &problem, const Chip &chip,
         model = &pool;
   Problem uniform = problem;
   Pool pool = *model;
-  while (chips % pool.chipsPerNode != 0)
-    --pool.chipsPerNode;
-  pool.nodes = chips / pool.chipsPerNode;
+  pool.chipsPerNode = std::min(pool.chipsPerNode, chips);
+  pool.nodes = (chips + pool.chipsPerNode - 1) / pool.chipsPerNode;
+  // Whole nodes, of which these chips are a part.
+  double whole = static_cast<double>(pool.nodes * pool.chipsPerNode) /
+                 static_cast<double>(chips);
   if (!pool.interNode)
     pool.interNode = pool.intraNode;
   if (!pool.interNode)
@@ -70,7 +72,8 @@ static double uniformTokens(const Problem &problem, const Chip &chip,
   uniform.bounds.candidates = 1;
   uniform.bounds.objective = Objective::Throughput;
 
-  double batch = static_cast<double>(problem.training.globalBatch) * proportion;
+  double batch =
+      static_cast<double>(problem.training.globalBatch) * proportion * whole;
   uint64_t exact = std::max<uint64_t>(1, std::llround(batch));
   uint64_t reach = exact == problem.training.globalBatch ? 0 : exact / 16;
   constexpr size_t kTried = 4;
@@ -92,7 +95,7 @@ static double uniformTokens(const Problem &problem, const Chip &chip,
     if (best > 0)
       break;
   }
-  return best;
+  return best / whole;
 }
 
 void equivalentCompute(const Problem &problem, const Strategy &strategy,

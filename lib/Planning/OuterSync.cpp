@@ -120,10 +120,14 @@ private:
   double fragments = 1, elements = 0, bytes = 0;
   std::set<size_t> used; // lines
 
-  /// What the servers of a site do at once: their hosts share the fragments.
-  double hostsOf(const std::string &site) const {
+  /// What the servers of a site sum up: its hosts share the fragments. Without
+  /// `hosts` it is no limit.
+  double serverBytesPerSecond(const std::string &site) const {
     const Site *found = topology.findSite(site);
-    return found && found->hosts ? static_cast<double>(found->hosts->count) : 1;
+    if (!found || !found->hosts)
+      return std::numeric_limits<double>::infinity();
+    return static_cast<double>(found->hosts->count) *
+           problem.bounds.serverBytesPerSecond;
   }
 
   /// What a site's gateway encrypts; without `hosts` it is no limit.
@@ -176,7 +180,7 @@ private:
   FragmentExchange exchange(const std::string &primary,
                             const std::string &backup) {
     FragmentExchange cost;
-    double rate = problem.bounds.serverBytesPerSecond * hostsOf(primary);
+    double rate = serverBytesPerSecond(primary);
     double pushed = bytes * static_cast<double>(members.size());
     std::map<std::string, double> from;
     double largest = 0;

@@ -120,7 +120,6 @@ void PlanTimes::exportTopology(plan::v1::Plan &plan) const {
   if (!topology)
     return;
   plan::v1::Topology &to = *plan.mutable_topology();
-  to.set_server_bytes_per_second(planning::Bounds().serverBytesPerSecond);
   for (const planning::Chip &chip : topology->chips) {
     auto &one = *to.add_chips();
     one.set_name(chip.name);
@@ -132,6 +131,10 @@ void PlanTimes::exportTopology(plan::v1::Plan &plan) const {
   for (const planning::Site &site : topology->sites) {
     auto &toSite = *to.add_sites();
     toSite.set_name(site.name);
+    if (site.hosts)
+      toSite.set_server_bytes_per_second(
+          planning::Bounds().serverBytesPerSecond *
+          static_cast<double>(site.hosts->count));
     for (const planning::Pool &pool : site.pools) {
       auto &one = *toSite.add_pools();
       one.set_name(pool.name);

@@ -513,7 +513,7 @@ Value NodeContext::materialize(const Symbolic &symbolic) {
       return value ? makeBroadcast(value, shape) : Value();
     }
   }
-  std::optional<std::vector<Scalar>> elements = symbolic.expand();
+  Symbolic::Elements elements = symbolic.expand();
   if (!elements) {
     emitError() << "needs the elements of a constant of shape "
                 << toString(shape)

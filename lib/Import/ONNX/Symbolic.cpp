@@ -214,7 +214,7 @@ std::optional<Scalar> Symbolic::at(llvm::ArrayRef<int64_t> index) const {
     int64_t n = 0;
     for (size_t d = 0; d < shape.size(); ++d)
       n = n * shape[d].constant + index[d];
-    return elements[n];
+    return (*elements)[n];
   }
   case Form::Linear: {
     if (isFloat(type))
@@ -236,12 +236,12 @@ std::optional<Scalar> Symbolic::at(llvm::ArrayRef<int64_t> index) const {
   return std::nullopt;
 }
 
-std::optional<std::vector<Scalar>> Symbolic::expand() const {
+Symbolic::Elements Symbolic::expand() const {
   if (form == Form::Dense)
     return elements;
   std::optional<int64_t> count = countDense(shape);
   if (!count)
-    return std::nullopt;
+    return nullptr;
   std::vector<Scalar> all;
   all.reserve(*count);
   if (!forEachIndex(shape, [&](llvm::ArrayRef<int64_t> index) {
@@ -250,14 +250,14 @@ std::optional<std::vector<Scalar>> Symbolic::expand() const {
           all.push_back(*value);
         return value.has_value();
       }))
-    return std::nullopt;
-  return all;
+    return nullptr;
+  return std::make_shared<const std::vector<Scalar>>(std::move(all));
 }
 
 std::optional<llvm::SmallVector<Affine>> Symbolic::asVector() const {
   if (isFloat(type) || shape.size() > 1)
     return std::nullopt;
-  std::optional<std::vector<Scalar>> all = expand();
+  Elements all = expand();
   if (!all)
     return std::nullopt;
   llvm::SmallVector<Affine> values;
@@ -337,11 +337,11 @@ std::optional<Symbolic> Symbolic::reshape(llvm::ArrayRef<Affine> to) const {
       to.take_back(2) == llvm::ArrayRef(shape).take_back(2) &&
       squeeze(to) == squeeze(shape))
     return triangle(type, Shape(to), first, second, offset);
-  std::optional<std::vector<Scalar>> all = expand();
+  Elements all = expand();
   std::optional<int64_t> count = countDense(to);
   if (!all || !count || *count != static_cast<int64_t>(all->size()))
     return std::nullopt;
-  return dense(type, Shape(to), std::move(*all));
+  return dense(type, Shape(to), std::move(all));
 }
 
 std::optional<Symbolic>

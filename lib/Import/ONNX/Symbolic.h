@@ -29,6 +29,7 @@
 #include <bit>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -94,14 +95,21 @@ inline constexpr int64_t maxDense = int64_t{1} << 22;
 /// write out.
 std::optional<int64_t> countDense(llvm::ArrayRef<Affine> shape);
 
-/// A tensor known at import. Values are immutable once made.
+/// A tensor known at import. Values are immutable once made, so that those of
+/// the same elements share them.
 class Symbolic {
 public:
   enum class Form { Dense, Linear, Triangle };
+  using Elements = std::shared_ptr<const std::vector<Scalar>>;
 
   /// Elements in row-major order. Recognises splats and triangles.
+  static Symbolic dense(ElementType type, Shape shape, Elements elements);
   static Symbolic dense(ElementType type, Shape shape,
-                        std::vector<Scalar> elements);
+                        std::vector<Scalar> elements) {
+    return dense(
+        type, std::move(shape),
+        std::make_shared<const std::vector<Scalar>>(std::move(elements)));
+  }
   static Symbolic scalar(ElementType type, Scalar value) {
     return splat(type, {}, value);
   }
@@ -131,12 +139,12 @@ public:
   Scalar getOutside() const { return second; }
   int64_t getOffset() const { return offset; }
   /// Dense.
-  llvm::ArrayRef<Scalar> getElements() const { return elements; }
+  llvm::ArrayRef<Scalar> getElements() const { return *elements; }
 
   /// The element at an index (of a constant shape).
   std::optional<Scalar> at(llvm::ArrayRef<int64_t> index) const;
-  /// All elements, in row-major order, unless there are too many.
-  std::optional<std::vector<Scalar>> expand() const;
+  /// All elements, in row-major order; null: there are too many.
+  Elements expand() const;
   /// The values of a tensor of integers with at most one dimension.
   std::optional<llvm::SmallVector<Affine>> asVector() const;
   /// The value of a tensor with one element.
@@ -172,7 +180,7 @@ private:
   Scalar first, second; // base; or inside and outside
   llvm::SmallVector<int64_t, 4> coefficients;
   int64_t offset = 0;
-  std::vector<Scalar> elements;
+  Elements elements; // Dense
 };
 
 /// NumPy broadcasting of two shapes.

@@ -273,14 +273,14 @@ bool evaluateConcat(NodeContext &context) {
   if (!count)
     return false;
   if (*count == 0) // the other dimensions may be of any size
-    return setIfKnown(context, Symbolic::dense(first.getType(), shape, {}));
-  SmallVector<std::vector<Scalar>> all;
+    return setIfKnown(context, Symbolic::dense(first.getType(), shape,
+                                               std::vector<Scalar>()));
+  SmallVector<Symbolic::Elements> all;
   SmallVector<int64_t> runs;
   for (const Symbolic *part : parts) {
-    auto elements = part->expand();
-    if (!elements)
+    all.push_back(part->expand());
+    if (!all.back())
       return false;
-    all.push_back(std::move(*elements));
     runs.push_back(*countDense(part->getShape().drop_front(*axis)));
   }
   int64_t outer = *countDense(ArrayRef(shape).take_front(*axis));
@@ -288,8 +288,8 @@ bool evaluateConcat(NodeContext &context) {
   joined.reserve(*count);
   for (int64_t o = 0; o < outer; ++o)
     for (auto [elements, run] : llvm::zip(all, runs))
-      joined.insert(joined.end(), elements.begin() + o * run,
-                    elements.begin() + (o + 1) * run);
+      joined.insert(joined.end(), elements->begin() + o * run,
+                    elements->begin() + (o + 1) * run);
   return setIfKnown(context,
                     Symbolic::dense(first.getType(), shape, std::move(joined)));
 }
@@ -311,17 +311,20 @@ bool evaluateGather(NodeContext &context) {
   if (std::optional<Scalar> splat = table->getSplat())
     return setIfKnown(context,
                       Symbolic::splat(table->getType(), shape, *splat));
-  auto positions = indices->expand();
+  Symbolic::Elements given = indices->expand();
   Affine length = table->getShape()[*axis];
-  if (!positions || !length.isConstant())
+  if (!given || !length.isConstant())
     return false;
-  for (Scalar &position : *positions) {
+  std::vector<int64_t> positions;
+  positions.reserve(given->size());
+  for (Scalar position : *given) {
     if (position.batch)
       return false;
     if (position.bits < 0)
       position.bits += length.constant;
     if (position.bits < 0 || position.bits >= length.constant)
       return false;
+    positions.push_back(position.bits);
   }
   size_t width = indices->getRank();
   return setIfKnown(
@@ -332,7 +335,7 @@ bool evaluateGather(NodeContext &context) {
           n = n * indices->getShape()[d].constant + result[*axis + d];
         for (int64_t d = 0; d < *axis; ++d)
           source[d] = result[d];
-        source[*axis] = (*positions)[n].bits;
+        source[*axis] = positions[n];
         for (size_t d = *axis + 1; d < table->getRank(); ++d)
           source[d] = result[d + width - 1];
       }));

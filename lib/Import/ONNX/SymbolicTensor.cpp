@@ -53,8 +53,8 @@ static std::optional<TriangleSpot> findTriangle(int64_t count, int64_t rows,
   return spot;
 }
 
-Symbolic Symbolic::dense(ElementType type, Shape shape,
-                         std::vector<Scalar> elements) {
+Symbolic Symbolic::dense(ElementType type, Shape shape, Elements shared) {
+  const std::vector<Scalar> &elements = *shared;
   if (!elements.empty() && llvm::all_equal(elements))
     return splat(type, std::move(shape), elements.front());
   if (size_t rank = shape.size(); rank >= 2 && !elements.empty())
@@ -64,7 +64,7 @@ Symbolic Symbolic::dense(ElementType type, Shape shape,
       return triangle(type, std::move(shape), elements[spot->inside],
                       elements[spot->outside], spot->offset);
   Symbolic result(type, std::move(shape), Form::Dense);
-  result.elements = std::move(elements);
+  result.elements = std::move(shared);
   return result;
 }
 

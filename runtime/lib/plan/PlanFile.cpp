@@ -40,10 +40,11 @@ std::string serializePlan(const Plan &plan) {
     body = &copy;
   }
   std::string bytes;
-  if (body->ByteSizeLong() + kChecksumBytes >
-      static_cast<std::size_t>(std::numeric_limits<int>::max()))
-    throw Error("the plan is too large: ", body->ByteSizeLong(),
+  std::size_t size = body->ByteSizeLong() + kChecksumBytes;
+  if (size > static_cast<std::size_t>(std::numeric_limits<int>::max()))
+    throw Error("the plan is too large: ", size,
                 " bytes, at most 2 GiB fit a plan file");
+  bytes.reserve(size); // else it grows, and is copied, many times
   {
     google::protobuf::io::StringOutputStream stream(&bytes);
     google::protobuf::io::CodedOutputStream coded(&stream);

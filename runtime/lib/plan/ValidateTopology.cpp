@@ -89,8 +89,6 @@ void checkPlaces(const Plan &plan, const Pools &known) {
 
 void validateTopology(const Plan &plan) {
   const Topology &topology = plan.topology();
-  positive(topology.server_bytes_per_second(), "topology",
-           "server_bytes_per_second");
   std::set<std::string> names;
   for (int c = 0; c < topology.chips_size(); ++c) {
     std::string place = "topology: chip " + std::to_string(c);
@@ -111,6 +109,9 @@ void validateTopology(const Plan &plan) {
       if (!pools.insert({{site.name(), pool.name()}, {&pool, 0}}).second)
         throw Error(place, ": pool '", pool.name(), "' stands twice");
     }
+    if (site.has_server_bytes_per_second())
+      positive(site.server_bytes_per_second(), place,
+               "server_bytes_per_second");
     if (site.has_fabric())
       checkWire(site.fabric(), place + ": fabric");
     for (const Topology::Fabric &fabric : site.fabrics()) {

@@ -33,6 +33,13 @@ double bytesPerElement(Server::Compression compression) {
   }
 }
 
+/// What a site's servers together take in and give out.
+double serverRate(const Topology::Site &site) {
+  constexpr double kNoLimit = 1e30;
+  return site.has_server_bytes_per_second() ? site.server_bytes_per_second()
+                                            : kNoLimit;
+}
+
 } // namespace
 
 Exchange::Exchange(const Plan &plan, const Places &places,
@@ -53,9 +60,9 @@ Exchange::Exchange(const Plan &plan, const Places &places,
     for (int direction = 0; direction < 2; ++direction)
       network.addResource(line.bytes_per_second());
   firstServer = static_cast<std::uint32_t>(2 * topology.lines_size());
-  for (int s = 0; s < topology.sites_size(); ++s)
+  for (const Topology::Site &site : topology.sites())
     for (int side = 0; side < 2; ++side)
-      network.addResource(topology.server_bytes_per_second());
+      network.addResource(serverRate(site));
   downLines.resize(static_cast<std::size_t>(topology.lines_size()));
   downServers.resize(static_cast<std::size_t>(topology.sites_size()));
 
@@ -217,7 +224,8 @@ void Exchange::tryClose(std::uint32_t f, bool overdue) {
   fragment.closing = true;
   std::fill(fragment.committed.begin(), fragment.committed.end(), false);
   double pass =
-      fragment.bytes / plan.topology().server_bytes_per_second();
+      fragment.bytes /
+      serverRate(plan.topology().sites(static_cast<int>(fragment.primary)));
   auto published = [this, f, in] { publish(f, in); };
   hooks.at(hooks.now() + pass, [this, f, published] {
     Fragment &fragment = fragments[f];
@@ -293,8 +301,9 @@ void Exchange::join(std::uint32_t island, std::function<void()> joined) {
 
 void Exchange::serverDown(std::uint32_t site, bool down) {
   downServers[site] += down ? 1 : -1u;
-  double rate =
-      downServers[site] > 0 ? 0 : plan.topology().server_bytes_per_second();
+  double rate = downServers[site] > 0
+                    ? 0
+                    : serverRate(plan.topology().sites(static_cast<int>(site)));
   for (std::uint32_t side : {0, 1})
     network.setCapacity(firstServer + 2 * site + side, rate, hooks.now());
   if (!down)

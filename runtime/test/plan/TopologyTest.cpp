@@ -36,7 +36,6 @@ Plan placedPlan() {
       entry.set_seconds(1e-3);
     }
   Topology &topology = *plan.mutable_topology();
-  topology.set_server_bytes_per_second(1e9);
   topology.add_chips()->set_name("chip");
   topology.add_chips()->set_name("other chip");
   Topology::Site &site = *topology.add_sites();
@@ -71,7 +70,9 @@ TEST(Topology, AcceptsGoodPlans) { EXPECT_NO_THROW(validatePlan(placedPlan())); 
 TEST(Topology, FindsWhatIsWrong) {
   double nan = std::numeric_limits<double>::quiet_NaN();
   const Damage damages[] = {
-      {[](Plan &, Topology &t) { t.set_server_bytes_per_second(0); },
+      {[](Plan &, Topology &t) {
+         t.mutable_sites(0)->set_server_bytes_per_second(0);
+       },
        "expected a positive server_bytes_per_second, got 0"},
       {[](Plan &, Topology &t) { t.mutable_chips(1)->set_name("chip"); },
        "chip 1: 'chip' stands twice"},

@@ -198,13 +198,13 @@ void stageProgram(Program &program, const PipelineModel &model,
 
 Topology topologyOf(const PipelineModel &model) {
   Topology topology;
-  topology.set_server_bytes_per_second(model.serverRate);
   topology.add_chips()->set_name("chip");
   topology.mutable_chips(0)->set_memory_bytes(1 << 30);
   std::uint32_t sites = model.stagesOnSites ? model.stages : model.islands;
   for (std::uint32_t s = 0; s < sites; ++s) {
     Topology::Site &site = *topology.add_sites();
     site.set_name("site" + std::to_string(s));
+    site.set_server_bytes_per_second(model.serverRate);
     Topology::Pool &pool = *site.add_pools();
     pool.set_name("pool");
     pool.set_nodes(model.nodes);

@@ -79,7 +79,12 @@ TEST(OuterSyncTest, EncodingServerDisksAndEncryptionTakeTheirTime) {
   // Two pushes come in and two updates go out, slower than the line, and one
   // pass.
   chain.problem.bounds.serverBytesPerSecond = 1e8;
+  EXPECT_EQ(chain.sync().seconds, line) << "without hosts there is no limit";
+  chain.problem.topology.sites[0].hosts = Hosts{1, 64, {}, {}};
+  chain.problem.bounds.hostCores = 1e30;
   EXPECT_NEAR(chain.sync().seconds, 2 * (8e6 / 1e8 + 0.01) + 4e6 / 1e8, 1e-9);
+  chain.problem.topology.sites[0].hosts->count = 2;
+  EXPECT_NEAR(chain.sync().seconds, 2 * (4e6 / 1e8 + 0.01) + 2e6 / 1e8, 1e-9);
   chain.problem.bounds.serverBytesPerSecond = 1e30;
   // The log: two pushes, and the update.
   chain.problem.topology.sites[0].hosts = Hosts{1, 64, 0.1, {}};
