@@ -209,6 +209,20 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
     header.innerSteps = number(manifest.at("inner_steps"), place);
     for (const json &batch : manifest.at("batches"))
       header.batches.push_back(number(batch, place));
+    if (manifest.contains("fragments")) {
+      header.planChecksum = digest(manifest.at("plan_checksum"), place);
+      for (const json &fragment : manifest.at("fragments")) {
+        FragmentPoint &point = header.points.emplace_back();
+        point.version = number(fragment.at("version"), place);
+        point.stepsDone = number(fragment.at("steps_done"), place);
+        if (fragment.contains("pushed_step"))
+          point.pushedStep = number(fragment.at("pushed_step"), place);
+        if (point.stepsDone > header.step ||
+            point.pushedStep.value_or(header.step) > header.step ||
+            point.pushedStep.value_or(header.step) < point.stepsDone)
+          throw Error(place, ": a fragment is beyond the checkpoint's step");
+      }
+    }
     std::uint64_t runs = 0;
     for (const json &shard : manifest.at("shards")) {
       std::string file = shard.at("file");

@@ -192,6 +192,15 @@ void writeManifest(const std::string &folder, std::uint64_t ranks,
       {"updates", info.updates},        {"next_sample", info.nextSample},
       {"batches", info.batches},        {"free_sample", info.freeSample},
       {"inner_steps", info.innerSteps}, {"shards", json::array()}};
+  if (!info.points.empty()) {
+    manifest["plan_checksum"] = toHex(info.planChecksum);
+    for (const FragmentPoint &point : info.points) {
+      json &fragment = manifest["fragments"].emplace_back();
+      fragment = {{"version", point.version}, {"steps_done", point.stepsDone}};
+      if (point.pushedStep)
+        fragment["pushed_step"] = *point.pushedStep;
+    }
+  }
   for (std::uint64_t rank = 0; rank < ranks; ++rank) {
     std::string path = folder + "/" + partName(rank);
     json part = parseManifest(readFile(path, kMaxPart), path);

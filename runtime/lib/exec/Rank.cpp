@@ -6,160 +6,16 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "tombolo/runtime/Rank.h"
+#include "RankImpl.h"
 
-#include "CheckpointParts.h"
-#include "LaneRunner.h"
-#include "Links.h"
-#include "NumericsLog.h"
-#include "tombolo/runtime/Checkpoint.h"
 #include "tombolo/runtime/InitialParameters.h"
-#include "tombolo/runtime/plan/Instructions.h"
-#include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/plan/Validate.h"
 
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <deque>
-#include <set>
 
 namespace tombolo::runtime {
-
-using namespace plan::v1;
-using namespace detail;
-
-namespace {
-
-constexpr const char *kOuterMomentum = "outer_momentum";
-
-} // namespace
-
-class Rank::Impl {
-public:
-  Impl(const Plan &plan, const RankConfig &options, Device &device,
-       Transport &transport, RankEvents events, ExchangeFactory makeExchange)
-      : plan(plan), options(options), device(device), transport(transport),
-        events(std::move(events)), makeExchange(std::move(makeExchange)),
-        island(plan.islands(static_cast<int>(options.island))), layout(island),
-        self(layout.coordinates(options.rank)),
-        program(plan.programs(static_cast<int>(self.program))),
-        compiled(program),
-        parameters(expandParameters(program, self.tensorIndex)) {
-    const ReplicaGroup &first =
-        island.stages(static_cast<int>(self.stage)).groups(0);
-    for (const LocalParameter &parameter :
-         expandParameters(plan.programs(static_cast<int>(first.program()))))
-      if (parameter.owner)
-        stageOwns.insert(parameter.name);
-    prepare();
-  }
-
-  void run();
-
-private:
-  // Before the first step.
-  void prepare();
-  void prepareSegments();
-  void prepareData();
-  void prepareEvaluation();
-  void loadModel();
-  void loadCheckpoint(const std::string &folder);
-  CheckpointInfo dealing() const;
-  void connect();
-  void startExchange();
-
-  // One instruction.
-  void execute(const Instruction &instruction,
-               std::span<const std::int64_t> variables);
-  void call(const Instruction &instruction,
-            std::span<const std::int64_t> variables);
-  void load(const Load &load, std::span<const std::int64_t> variables);
-  void stamp(const Stamp &stamp, std::span<const std::int64_t> variables);
-  void apply(std::uint32_t fragment);
-
-  // Around steps.
-  void report(std::uint64_t step, double seconds);
-  void checkLoss(std::uint64_t step);
-  bool reports() const {
-    return self.stage + 1 == layout.stageCount() && self.replica == 0 &&
-           self.tensorIndex == 0;
-  }
-  bool isEvaluationStep(std::uint64_t stepsDone) const {
-    return heldOut &&
-           (stepsDone == options.steps ||
-            (options.evaluateEvery && stepsDone % options.evaluateEvery == 0));
-  }
-  void evaluateHeldOut(LaneRunner &lanes, std::uint64_t stepsDone);
-  bool isCheckpointStep(std::uint64_t stepsDone) const;
-  /// The first sample of a step. What a resumed run has used before under
-  /// another plan shifts all samples of this one.
-  std::uint64_t firstSampleOf(std::uint64_t step) const {
-    return samplesBefore + firstSample(plan, options.island, step);
-  }
-  void saveCheckpoint(std::uint64_t stepsDone);
-
-  bool owns(const LocalParameter &parameter) const {
-    return ownsParameter(parameter, self.replica, self.tensorIndex);
-  }
-  /// Of a state that lies in parts every replica of the stage saves its own,
-  /// where replica 0 saves the parameter.
-  bool ownsState(const LocalParameter &parameter) const {
-    return stageOwns.count(parameter.name) &&
-           (parameter.split || self.tensorIndex == 0);
-  }
-  bool savesOuterMomentum() const {
-    return exchange != nullptr && options.island == 0;
-  }
-  std::byte *at(std::int64_t address) const { return arena->base() + address; }
-  std::byte *at(const Expr &expr,
-                std::span<const std::int64_t> variables) const {
-    return at(evaluate(expr, variables, self));
-  }
-  void putFloats(std::uint64_t address, std::span<const float> values) {
-    device.copyToDevice(arena->base() + address, std::as_bytes(values));
-  }
-  void getFloats(std::uint64_t address, std::span<float> values) {
-    device.copyToHost(std::as_writable_bytes(values), arena->base() + address);
-  }
-
-  const Plan &plan;
-  RankConfig options;
-  Device &device;
-  Transport &transport;
-  RankEvents events;
-  ExchangeFactory makeExchange;
-  const Island &island;
-  IslandLayout layout;
-  RankCoordinates self;
-  const Program &program;
-  CompiledProgram compiled;
-  std::vector<LocalParameter> parameters;
-  std::set<std::string> stageOwns; // parameters that replica 0 of it owns
-
-  std::unique_ptr<Arena> arena;
-  std::vector<std::unique_ptr<Executable>> segments; // null: not called here
-  std::unique_ptr<SampleSource> samples;             // null: loads nothing
-  std::vector<std::byte> staged;                     // one sample of one input
-  std::unique_ptr<SampleSource> heldOut;             // null: none
-  std::uint64_t heldOutSamples = 0;                  // that are evaluated
-  std::optional<std::int64_t> ignoredLabel;
-  std::optional<std::uint64_t> evaluating; // the first sample of the batch
-  std::vector<std::byte *> addresses;
-
-  std::unique_ptr<NumericsLog> numerics; // null: not asked for
-
-  std::unique_ptr<Links> links;
-  std::unique_ptr<Exchange> exchange;
-  std::vector<const LocalParameter *> exchanged; // tensors of the exchange
-  std::unique_ptr<Checkpoint> resumed;           // until the exchange has begun
-
-  std::uint64_t samplesBefore = 0; // modulo 2^64; see firstSampleOf
-  std::uint64_t loadedStep = 0;    // of the checkpoint; 0: none
-  std::uint64_t firstStep = 0;
-  std::uint64_t currentStep = 0;
-  bool finishing = false;
-};
 
 Rank::Rank(const Plan &plan, const RankConfig &options, Device &device,
            Transport &transport, RankEvents events, ExchangeFactory exchange) {
@@ -277,58 +133,6 @@ void Rank::Impl::loadModel() {
                   });
 }
 
-void Rank::Impl::loadCheckpoint(const std::string &folder) {
-  resumed = std::make_unique<Checkpoint>(folder);
-  const Checkpoint &checkpoint = *resumed;
-  if (checkpoint.info().modelHash != plan.model_hash())
-    throw Error("'", folder, "': was written for another model");
-  for (const LocalParameter &parameter : parameters) {
-    auto install = [&](const std::string &name, const LocalParameter &what,
-                       std::uint64_t address) {
-      checkpoint.read(
-          name, what,
-          [&](std::uint64_t element, std::span<const float> values) {
-            putFloats(address + element * 4, values);
-          });
-    };
-    install(parameter.name, parameter, parameter.address);
-    if (!parameter.trainable)
-      continue;
-    for (const StateRegion &state : program.states()) {
-      ParameterPart part = statePart(program, state, parameter, self.replica);
-      if (part.parameter.localElements > 0)
-        install(parameter.name + "/" + state.name(), part.parameter,
-                part.address);
-    }
-  }
-  std::int64_t updates = checkpoint.info().updates;
-  device.copyToDevice(arena->base() + program.updates_address(),
-                      std::as_bytes(std::span(&updates, 1)));
-  firstStep = loadedStep = checkpoint.info().step;
-  if (firstStep > options.steps)
-    throw Error("'", folder, "': is of step ", firstStep, ", beyond --steps ",
-                options.steps, "; give at least as many steps");
-  // Where samples are dealt as before each island goes on where it was. Else
-  // all go on behind what has been dealt, so that nothing is used twice.
-  CheckpointInfo here = dealing();
-  bool alike = here.innerSteps == checkpoint.info().innerSteps &&
-               here.batches == checkpoint.info().batches &&
-               options.island == checkpoint.info().island;
-  samplesBefore =
-      alike ? checkpoint.info().nextSample -
-                  firstSample(plan, options.island, firstStep)
-            : checkpoint.info().freeSample - firstSample(plan, 0, firstStep);
-}
-
-/// What a checkpoint says of how this plan deals samples.
-CheckpointInfo Rank::Impl::dealing() const {
-  CheckpointInfo info;
-  info.innerSteps = plan.has_server() ? plan.server().inner_steps() : 0;
-  for (const Island &each : plan.islands())
-    info.batches.push_back(each.batch());
-  return info;
-}
-
 void Rank::Impl::connect() {
   links = std::make_unique<Links>(transport, layout, options.rank, program);
 }
@@ -364,16 +168,8 @@ void Rank::Impl::startExchange() {
     device.copyToDevice(arena->base() + address, from);
   };
   exchange = makeExchange(std::move(tensors), std::move(access));
-  if (checkpoint && options.island == 0)
-    for (std::size_t i = 0; i < exchanged.size(); ++i) {
-      std::string outer = exchanged[i]->name + "/" + kOuterMomentum;
-      if (!owns(*exchanged[i]) || !checkpoint->has(outer))
-        continue;
-      checkpoint->read(outer, *exchanged[i],
-                       [&](std::uint64_t element, std::span<const float> part) {
-                         exchange->setOuterMomentum(i, element, part);
-                       });
-    }
+  if (checkpoint)
+    resumeExchange(*checkpoint);
   checkpoint.reset();
   // All ranks install the same version: another island's push may have closed
   // a round in between that this island was a member of before its restart.
@@ -571,88 +367,6 @@ void Rank::Impl::evaluateHeldOut(LaneRunner &lanes, std::uint64_t stepsDone) {
   metrics.leftOut = heldOut->size() - heldOutSamples;
   metrics.tokens = static_cast<std::uint64_t>(std::llround(weight));
   events.evaluation(metrics);
-}
-
-/// With a server only where the local parameters are the global ones: at the
-/// end alone when there are several fragments or training goes on meanwhile.
-bool Rank::Impl::isCheckpointStep(std::uint64_t stepsDone) const {
-  if (options.checkpointDir.empty())
-    return false;
-  if (stepsDone == options.steps)
-    return true;
-  std::uint64_t every = options.checkpointEvery;
-  if (every == 0 || every >= options.steps)
-    return false;
-  if (plan.has_server()) {
-    if (plan.server().fragments() > 1 || plan.server().overlap_steps() > 0)
-      return false;
-    std::uint64_t round = plan.server().inner_steps();
-    if (__builtin_mul_overflow(every / round + (every % round != 0), round,
-                               &every))
-      return false;
-  }
-  return stepsDone % every == 0;
-}
-
-void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
-  std::string folder =
-      checkpointFolder(options.checkpointDir, options.island, stepsDone);
-  // All have passed the barrier behind the generation before: nobody writes.
-  if (options.rank == 0) {
-    discardManifest(folder);
-    discardUnfinished(options.checkpointDir, options.island);
-  }
-  links->barrier();
-  std::vector<SavedTensor> saved;
-  std::deque<LocalParameter> parts; // stay where they are
-  auto save = [&](const std::string &name, const LocalParameter &parameter,
-                  std::uint64_t address) {
-    saved.push_back({name, &parameter,
-                     [this, address](std::uint64_t begin, std::span<float> to) {
-                       getFloats(address + begin * 4, to);
-                     }});
-  };
-  for (const LocalParameter &parameter : parameters) {
-    bool owner = owns(parameter);
-    if (owner)
-      save(parameter.name, parameter, parameter.address);
-    if (!parameter.trainable)
-      continue;
-    for (const StateRegion &state : program.states()) {
-      if (state.part_bytes() ? !ownsState(parameter) : !owner)
-        continue;
-      ParameterPart part = statePart(program, state, parameter, self.replica);
-      if (part.parameter.localElements == 0)
-        continue;
-      parts.push_back(std::move(part.parameter));
-      save(parameter.name + "/" + state.name(), parts.back(), part.address);
-    }
-  }
-  if (savesOuterMomentum())
-    for (std::size_t i = 0; i < exchanged.size(); ++i) {
-      const LocalParameter &parameter = *exchanged[i];
-      if (owns(parameter))
-        saved.push_back({parameter.name + "/" + kOuterMomentum, &parameter,
-                         [this, i](std::uint64_t begin, std::span<float> to) {
-                           exchange->outerMomentum(i, begin, to);
-                         }});
-    }
-  writeShard(folder, options.rank, saved);
-  links->barrier();
-  if (options.rank == 0) {
-    CheckpointInfo info = dealing();
-    info.modelHash = plan.model_hash();
-    info.island = options.island;
-    info.step = stepsDone;
-    device.copyToHost(std::as_writable_bytes(std::span(&info.updates, 1)),
-                      arena->base() + program.updates_address());
-    info.nextSample = firstSampleOf(stepsDone);
-    info.freeSample = samplesBefore + leasedSamples(plan, stepsDone);
-    writeManifest(folder, layout.rankCount(), info);
-  }
-  links->barrier();
-  if (options.rank == 0 && events.checkpoint)
-    events.checkpoint(stepsDone, folder);
 }
 
 void Rank::Impl::run() {

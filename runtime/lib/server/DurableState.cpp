@@ -63,15 +63,20 @@ PushResult DurableState::push(const PushPart &part,
 
 Receipt DurableState::receipt(std::uint32_t fragment, std::uint32_t island,
                               std::uint64_t round, std::uint64_t step) {
-  Receipt receipt = outer->receipt(fragment, island, round, step);
+  wire::LogTold told;
+  told.set_fragment(fragment);
+  told.set_island(island);
+  told.set_round(round);
+  told.set_step(step);
+  return tell(told, outer->receipt(fragment, island, round, step));
+}
+
+/// What a call has just decided stands in the log.
+Receipt DurableState::tell(wire::LogTold &told, const Receipt &receipt) {
   if (receipt.fresh) {
-    wire::LogTold told;
-    told.set_fragment(fragment);
-    told.set_island(island);
-    told.set_round(round);
-    told.set_step(step);
     told.set_receipt(static_cast<wire::Receipt>(receipt.kind));
     told.set_version(receipt.version);
+    told.set_counted(receipt.counted);
     append(RecordType::Told, told);
   }
   return receipt;
@@ -79,18 +84,12 @@ Receipt DurableState::receipt(std::uint32_t fragment, std::uint32_t island,
 
 Receipt DurableState::join(std::uint32_t fragment, std::uint32_t island,
                            std::uint64_t incarnation) {
-  Receipt receipt = outer->join(fragment, island, incarnation);
-  if (receipt.fresh) {
-    wire::LogTold told;
-    told.set_fragment(fragment);
-    told.set_island(island);
-    told.set_incarnation(incarnation);
-    told.set_join(true);
-    told.set_receipt(static_cast<wire::Receipt>(receipt.kind));
-    told.set_version(receipt.version);
-    append(RecordType::Told, told);
-  }
-  return receipt;
+  wire::LogTold told;
+  told.set_fragment(fragment);
+  told.set_island(island);
+  told.set_incarnation(incarnation);
+  told.set_join(true);
+  return tell(told, outer->join(fragment, island, incarnation));
 }
 
 void DurableState::logVersion(const RoundClosing &closing) {

@@ -13,6 +13,7 @@
 
 #include "tombolo/runtime/Error.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -81,6 +82,16 @@ struct InFlight {
   std::thread thread;
 };
 
+/// The inverse of `firstVersion`: the inner steps after which the fragment was
+/// pushed for the version.
+std::uint64_t stepsBefore(const ExchangeOptions &options,
+                          std::uint32_t fragment, std::uint64_t version) {
+  std::uint64_t offset = fragment * options.innerSteps / options.fragments;
+  if (version == 0 || offset == 0)
+    return version * options.innerSteps;
+  return (version - 1) * options.innerSteps + offset;
+}
+
 class RankExchange final : public Exchange {
 public:
   RankExchange(ExchangeOptions given, std::vector<ExchangeTensor> tensors,
@@ -95,6 +106,12 @@ public:
                      std::span<float> to) override;
   void setOuterMomentum(std::size_t tensor, std::uint64_t first,
                         std::span<const float> from) override;
+  std::vector<FragmentPoint> points() const override;
+  void kept(Kept what, std::size_t tensor, std::uint64_t first,
+            std::span<float> to) const override;
+  void setPoints(const std::vector<FragmentPoint> &points) override;
+  void setKept(Kept what, std::size_t tensor, std::uint64_t first,
+               std::span<const float> from) override;
   void abort() noexcept override { client.abort(); }
 
 private:
@@ -110,7 +127,23 @@ private:
   void beginStart(std::uint64_t version);
   void pushStart(std::uint32_t fragment, std::uint64_t version, bool momentum,
                  bool isMomentum);
-  void startPush(std::uint32_t number, std::uint64_t stepsDone, bool trainsOn);
+  wire::WaitReply join(std::uint32_t number, std::uint64_t stepsDone);
+  HeldTensor &piece(const char *what, std::size_t tensor, std::uint64_t first,
+                    std::size_t count);
+  /// Installs a version of a fragment as the base, and the arena's elements.
+  void install(std::uint32_t number, std::uint64_t version,
+               std::span<const std::byte> state);
+  /// The same for an island that has a snapshot: what of its delta the server
+  /// has counted is in `state`, the rest lives on in local.
+  void goOn(std::uint32_t number, const FragmentPoint &from,
+            const wire::WaitReply &reply, std::span<const std::byte> state,
+            std::uint64_t stepsDone);
+  /// local := base + (local - reference).
+  void moveOn(HeldTensor &held, std::span<const float> reference);
+  /// `saved`: what local was when the push was made, by tensor; empty: as it is
+  /// now. Not `sends`: the server has it.
+  void startPush(std::uint32_t number, std::uint64_t stepsDone, bool trainsOn,
+                 std::vector<std::vector<float>> saved = {}, bool sends = true);
   /// The life of a push's thread.
   void follow(std::uint32_t number, InFlight &flight);
   /// Fetches what leads from `from` to `to`: updates, or the whole state.
@@ -139,6 +172,7 @@ private:
   ArenaAccess arena;
   std::vector<HeldTensor> tensors;
   std::vector<Fragment> fragments;
+  std::vector<FragmentPoint> resumed; ///< of a snapshot, until begun
   bool begun = false;
   ServerClient client;
 
@@ -209,6 +243,8 @@ void RankExchange::pushStart(std::uint32_t number, std::uint64_t version,
     std::size_t old = data.size();
     data.resize(old + held->elements * sizeof(float));
     if (isMomentum)
+      std::memcpy(data.data() + old, held->momentum.data(), data.size() - old);
+    else if (!resumed.empty())
       std::memcpy(data.data() + old, held->base.data(), data.size() - old);
     else
       arena.read(held->tensor.address, std::span(data).subspan(old));
@@ -242,46 +278,149 @@ void RankExchange::beginStart(std::uint64_t stepsDone) {
     if (withMomentum != 0)
       pushStart(f, version, true, /*isMomentum=*/true);
   }
+  for (HeldTensor &held : tensors)
+    held.momentum = {};
+}
+
+void RankExchange::install(std::uint32_t number, std::uint64_t version,
+                           std::span<const std::byte> state) {
+  for (HeldTensor *held : fragments[number].tensors) {
+    std::size_t bytes = held->elements * sizeof(float);
+    held->base.resize(held->elements);
+    std::memcpy(held->base.data(), state.data(), bytes);
+    state = state.subspan(bytes);
+    installBase(*held);
+  }
+  fragments[number].version = version;
+}
+
+void RankExchange::moveOn(HeldTensor &held, std::span<const float> reference) {
+  std::vector<float> local(std::min(kPiece, held.elements));
+  for (std::uint64_t at = 0; at < held.elements; at += kPiece) {
+    std::span piece =
+        std::span(local).first(std::min(kPiece, held.elements - at));
+    readArena(held, at, piece);
+    for (std::size_t k = 0; k < piece.size(); ++k)
+      piece[k] = held.base[at + k] + (piece[k] - reference[at + k]);
+    writeArena(held, at, piece);
+  }
+}
+
+void RankExchange::goOn(std::uint32_t number, const FragmentPoint &from,
+                        const wire::WaitReply &reply,
+                        std::span<const std::byte> state,
+                        std::uint64_t stepsDone) {
+  Fragment &fragment = fragments[number];
+  std::uint64_t counted = reply.counted_rounds(), newest = reply.go_on_from();
+  bool underWay = from.pushedStep.has_value();
+  fragment.version = from.version;
+  fragment.stepsDone = from.stepsDone;
+  if (underWay && counted <= from.version + 1 && newest <= from.version + 1) {
+    // The same push again, should it not be there; then as if nothing had been.
+    std::vector<std::vector<float>> saved;
+    for (HeldTensor *held : fragment.tensors)
+      saved.push_back(std::move(held->pushed));
+    startPush(number, *from.pushedStep, /*trainsOn=*/true, std::move(saved));
+    return;
+  }
+  // A later push than the snapshot's contained all there is of it; it may be in
+  // the round that is still open.
+  bool allCounts = counted > from.version + underWay;
+  bool isOpen = allCounts && counted > newest;
+  bool pushCounts = !allCounts && underWay && counted == from.version + 1;
+  fragment.version = newest;
+  if (allCounts)
+    fragment.stepsDone = stepsDone;
+  else if (pushCounts)
+    fragment.stepsDone = *from.pushedStep;
+  std::vector<std::vector<float>> locals;
+  for (HeldTensor *held : fragment.tensors) {
+    if (pushCounts && !held->error.empty()) {
+      std::vector<std::byte> sent(
+          encodedBytes(options.compression, held->elements));
+      held->encodeDelta(0, held->pushed, sent);
+    }
+    std::vector<float> reference =
+        std::move(pushCounts ? held->pushed : held->base);
+    held->pushed = {};
+    held->base.resize(held->elements);
+    std::size_t bytes = held->elements * sizeof(float);
+    std::memcpy(held->base.data(), state.data(), bytes);
+    state = state.subspan(bytes);
+    if (allCounts)
+      std::fill(held->error.begin(), held->error.end(), 0.0f);
+    if (allCounts && newest != from.version)
+      installBase(*held);
+    else if (!allCounts &&
+             std::memcmp(reference.data(), held->base.data(), bytes) != 0)
+      moveOn(*held, reference);
+    if (isOpen)
+      readArena(*held, 0, locals.emplace_back(held->elements));
+  }
+  if (isOpen)
+    startPush(number, stepsDone, /*trainsOn=*/true, std::move(locals),
+              /*sends=*/false);
+}
+
+/// Asks which version of a fragment to begin with.
+wire::WaitReply RankExchange::join(std::uint32_t number,
+                                   std::uint64_t stepsDone) {
+  wire::WaitRequest request;
+  request.set_fragment(number);
+  request.set_join(true);
+  request.set_milliseconds(5000);
+  wire::WaitReply reply;
+  while ((reply = client.wait(request)).receipt() == wire::RECEIPT_OPEN) {
+  }
+  std::uint64_t expected = firstVersion(options, number, stepsDone);
+  if (options.incarnation == 0 && reply.first_version() != expected)
+    throw Error(Status::Failed, "island ", options.island,
+                " begins after step ", stepsDone, " with version ", expected,
+                ", but the server began with version ", reply.first_version(),
+                ": all islands resume from the same step");
+  return reply;
 }
 
 std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
+  if (!resumed.empty() && begun)
+    throw Error(Status::Failed, "island ", options.island,
+                ": its ranks were told to go on from different versions");
   if (options.island == 0 && !begun)
     beginStart(stepsDone);
-  for (HeldTensor &held : tensors)
-    held.base.resize(held.elements);
+  std::vector<wire::WaitReply> replies;
+  for (std::uint32_t f = 0; f < fragments.size(); ++f)
+    replies.push_back(join(f, stepsDone));
+  // A restarted island goes on no earlier than where it, or the others, pushed
+  // what counts: steps that count are not done again, it takes the samples of
+  // their round, and all islands push fragments in the same order. Else they
+  // might wait for each other until a deadline.
+  std::uint64_t before = stepsDone;
+  for (std::uint32_t f = 0; f < fragments.size() && options.incarnation > 0;
+       ++f)
+    stepsDone =
+        std::max(stepsDone, stepsBefore(options, f,
+                                        std::max(replies[f].go_on_from(),
+                                                 replies[f].counted_rounds())));
+  for (FragmentPoint &point : resumed) { // as if it had done all of these
+    point.stepsDone += stepsDone - before;
+    if (point.pushedStep)
+      *point.pushedStep += stepsDone - before;
+  }
   for (std::uint32_t f = 0; f < fragments.size(); ++f) {
-    std::uint64_t expected = firstVersion(options, f, stepsDone);
-    wire::WaitRequest request;
-    request.set_fragment(f);
-    request.set_join(true);
-    request.set_milliseconds(5000);
-    wire::WaitReply reply;
-    while ((reply = client.wait(request)).receipt() == wire::RECEIPT_OPEN) {
-    }
-    if (options.incarnation == 0 && reply.first_version() != expected)
-      throw Error(Status::Failed, "island ", options.island,
-                  " begins after step ", stepsDone, " with version ", expected,
-                  ", but the server began with version ", reply.first_version(),
-                  ": all islands resume from the same step");
+    std::uint64_t version = replies[f].go_on_from();
     bool kept = true;
     std::vector<std::byte> bytes =
-        pullBytes(f, reply.go_on_from(), wire::PullRequest::PARAMETERS, kept);
+        pullBytes(f, version, wire::PullRequest::PARAMETERS, kept);
     if (!kept)
       throw Error(Status::Failed, "parameter server at ", options.server,
-                  ": it does not keep version ", reply.go_on_from(),
-                  " of fragment ", f, ", which it told to begin with");
-    const std::byte *from = bytes.data();
-    for (HeldTensor *held : fragments[f].tensors) {
-      std::memcpy(held->base.data(), from, held->elements * sizeof(float));
-      from += held->elements * sizeof(float);
-      installBase(*held);
+                  ": it does not keep version ", version, " of fragment ", f,
+                  ", which it told to begin with");
+    if (!resumed.empty()) {
+      goOn(f, resumed[f], replies[f], bytes, stepsDone);
+    } else {
+      install(f, version, bytes);
+      fragments[f].stepsDone = stepsDone;
     }
-    fragments[f].version = reply.go_on_from();
-    // A restarted island goes on where the others are: what it pushed of the
-    // steps before is committed, or lost for good.
-    if (f == 0 && options.incarnation > 0 && reply.go_on_from() != expected)
-      stepsDone = reply.go_on_from() * options.innerSteps;
-    fragments[f].stepsDone = stepsDone;
   }
   if (std::exchange(begun, true) || options.rank != 0)
     return stepsDone;
@@ -300,7 +439,9 @@ std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
 // ------------------------------------------------------------------- a round
 
 void RankExchange::startPush(std::uint32_t number, std::uint64_t stepsDone,
-                             bool trainsOn) {
+                             bool trainsOn,
+                             std::vector<std::vector<float>> saved,
+                             bool sends) {
   Fragment &fragment = fragments[number];
   auto flight = std::make_unique<InFlight>();
   flight->base = fragment.version;
@@ -308,14 +449,17 @@ void RankExchange::startPush(std::uint32_t number, std::uint64_t stepsDone,
   flight->innerSteps = stepsDone - fragment.stepsDone;
   std::size_t size = 0;
   for (HeldTensor *held : fragment.tensors)
-    if (held->tensor.owner)
+    if (held->tensor.owner && sends)
       size += encodedBytes(options.compression, held->elements);
   flight->encoded.resize(size);
   std::span<std::byte> encoded = flight->encoded;
-  for (HeldTensor *held : fragment.tensors) {
+  for (std::size_t i = 0; i < fragment.tensors.size(); ++i) {
+    HeldTensor *held = fragment.tensors[i];
     std::vector<float> &error = flight->errorBefore.emplace_back();
     std::vector<float> &atPush = flight->atPush.emplace_back();
-    if (trainsOn)
+    if (!saved.empty())
+      atPush = std::move(saved[i]);
+    else if (trainsOn)
       atPush.resize(held->elements);
     else if (!held->tensor.owner)
       continue;
@@ -324,10 +468,13 @@ void RankExchange::startPush(std::uint32_t number, std::uint64_t stepsDone,
     for (std::uint64_t at = 0; at < held->elements; at += kPiece) {
       std::span piece =
           std::span(local).first(std::min(kPiece, held->elements - at));
-      readArena(*held, at, piece);
-      if (trainsOn)
+      if (!saved.empty())
+        piece = std::span(atPush).subspan(at, piece.size());
+      else
+        readArena(*held, at, piece);
+      if (saved.empty() && trainsOn)
         std::copy(piece.begin(), piece.end(), atPush.begin() + at);
-      if (!held->tensor.owner)
+      if (!held->tensor.owner || !sends)
         continue;
       std::size_t bytes = encodedBytes(options.compression, piece.size());
       held->encodeDelta(at, piece, std::span(encoded).first(bytes));
@@ -517,16 +664,7 @@ Exchange::Applied RankExchange::apply(std::uint32_t number,
       installBase(held);
       continue;
     }
-    // local := G' + (local - reference).
-    std::vector<float> local(std::min(kPiece, held.elements));
-    for (std::uint64_t at = 0; at < held.elements; at += kPiece) {
-      std::span piece =
-          std::span(local).first(std::min(kPiece, held.elements - at));
-      readArena(held, at, piece);
-      for (std::size_t k = 0; k < piece.size(); ++k)
-        piece[k] = held.base[at + k] + (piece[k] - reference[at + k]);
-      writeArena(held, at, piece);
-    }
+    moveOn(held, reference);
   }
   fragment.version = flight->receipt.version;
   switch (flight->receipt.kind) {
@@ -612,18 +750,76 @@ void RankExchange::outerMomentum(std::size_t tensor, std::uint64_t first,
                 ": less momentum than asked for");
 }
 
+/// Checks that elements lie in a tensor.
+HeldTensor &RankExchange::piece(const char *what, std::size_t tensor,
+                                std::uint64_t first, std::size_t count) {
+  HeldTensor &held = tensors.at(tensor);
+  if (first > held.elements || count > held.elements - first)
+    throw Error(Status::Failed, what, " of '", held.tensor.name,
+                "': expected some of ", held.elements, " elements, got ", count,
+                " from ", first);
+  return held;
+}
+
 void RankExchange::setOuterMomentum(std::size_t tensor, std::uint64_t first,
                                     std::span<const float> from) {
-  HeldTensor &held = tensors.at(tensor);
-  if (begun || !held.tensor.owner || first > held.elements ||
-      from.size() > held.elements - first)
-    throw Error(Status::Failed, "outer momentum of '", held.tensor.name,
-                "': expected some of ", held.elements, " elements of an owned ",
-                "tensor before the exchange begins, got ", from.size(),
-                " from ", first);
-  held.base.resize(held.elements);
-  std::copy(from.begin(), from.end(), held.base.begin() + first);
+  HeldTensor &held = piece("outer momentum", tensor, first, from.size());
+  held.momentum.resize(held.elements);
+  std::copy(from.begin(), from.end(), held.momentum.begin() + first);
   held.momentumGiven += from.size();
+}
+
+// -------------------------------------------------------------- the snapshot
+
+std::vector<FragmentPoint> RankExchange::points() const {
+  std::vector<FragmentPoint> points;
+  for (const Fragment &fragment : fragments) {
+    FragmentPoint &point = points.emplace_back();
+    point.version = fragment.version;
+    point.stepsDone = fragment.stepsDone;
+    if (fragment.flight)
+      point.pushedStep = fragment.flight->step;
+  }
+  return points;
+}
+
+void RankExchange::kept(Kept what, std::size_t tensor, std::uint64_t first,
+                        std::span<float> to) const {
+  const HeldTensor &held = tensors.at(tensor);
+  const Fragment &fragment = fragments[held.tensor.fragment];
+  const std::vector<float> *from = &held.base;
+  if (what != Kept::Base) {
+    std::size_t place =
+        std::find(fragment.tensors.begin(), fragment.tensors.end(), &held) -
+        fragment.tensors.begin();
+    if (what == Kept::Pushed)
+      from = fragment.flight ? &fragment.flight->atPush[place] : nullptr;
+    else
+      from =
+          fragment.flight ? &fragment.flight->errorBefore[place] : &held.error;
+  }
+  if (!from || first > from->size() || to.size() > from->size() - first)
+    throw Error(Status::Failed, "a snapshot of '", held.tensor.name,
+                "' asks for what is not kept");
+  std::copy_n(from->begin() + static_cast<std::ptrdiff_t>(first), to.size(),
+              to.begin());
+}
+
+void RankExchange::setPoints(const std::vector<FragmentPoint> &points) {
+  if (begun || points.size() != fragments.size())
+    throw Error(Status::Failed, "a snapshot of ", points.size(),
+                " fragments, of a run that has ", fragments.size());
+  resumed = points;
+}
+
+void RankExchange::setKept(Kept what, std::size_t tensor, std::uint64_t first,
+                           std::span<const float> from) {
+  HeldTensor &held = piece("a snapshot", tensor, first, from.size());
+  std::vector<float> &to = what == Kept::Base    ? held.base
+                           : what == Kept::Error ? held.error
+                                                 : held.pushed;
+  to.resize(held.elements);
+  std::copy(from.begin(), from.end(), to.begin() + first);
 }
 
 } // namespace

@@ -166,6 +166,7 @@ FragmentImage FragmentState::capture() const {
       told->set_step(one->step);
       told->set_receipt(static_cast<wire::Receipt>(one->kind));
       told->set_version(one->version->number);
+      told->set_counted(one->counted);
       if (one->next) {
         auto *next = directive->mutable_next();
         next->set_round(one->next->first);
@@ -245,10 +246,13 @@ void FragmentState::restore(FragmentImage image, double now) {
     const wire::LogTold &told = directive.told();
     check(told.island() < islands);
     directives[told.island()] =
-        Directive{told.incarnation(), told.round(), told.step(),
+        Directive{told.incarnation(),
+                  told.round(),
+                  told.step(),
                   static_cast<Receipt::Kind>(told.receipt()),
                   directive.has_version() ? image.told.at(next++) : newest,
-                  std::nullopt};
+                  told.counted(),
+                  /*next=*/std::nullopt};
     if (directive.has_next())
       directives[told.island()]->next = {directive.next().round(),
                                          directive.next().step()};

@@ -507,9 +507,13 @@ Receipt FragmentState::receipt(std::uint32_t island, std::uint64_t round,
   // here stands in a log on the same side of it as in this state.
   if (closing)
     return {};
-  known = Directive{incarnation, round, step,
+  known = Directive{incarnation,
+                    round,
+                    step,
                     forGood ? Receipt::Kind::Discarded : Receipt::Kind::Late,
-                    newest, std::nullopt};
+                    newest,
+                    /*counted=*/0,
+                    /*next=*/std::nullopt};
   return {known->kind, known->version->number, /*fresh=*/true};
 }
 
@@ -520,7 +524,8 @@ Receipt FragmentState::join(std::uint32_t island, std::uint64_t incarnation) {
   std::optional<Directive> &known = directives[island];
   if (known && known->incarnation == incarnation &&
       known->round == Directive::kJoin)
-    return {known->kind, known->version->number};
+    return {known->kind, known->version->number, /*fresh=*/false,
+            known->counted};
   if (closing) // as above
     return {};
   // What the old ranks had pushed of the open round goes, unless it is whole.
@@ -529,9 +534,20 @@ Receipt FragmentState::join(std::uint32_t island, std::uint64_t incarnation) {
       contribution.reset(incarnation);
     contribution.incarnation = incarnation;
   }
-  known = Directive{incarnation, Directive::kJoin, /*step=*/0,
-                    Receipt::Kind::Late, newest, std::nullopt};
-  return {known->kind, known->version->number, /*fresh=*/true};
+  known = Directive{
+      incarnation,          Directive::kJoin,
+      /*step=*/0,           Receipt::Kind::Late, newest, countedRounds(island),
+      /*next=*/std::nullopt};
+  return {known->kind, known->version->number, /*fresh=*/true, known->counted};
+}
+
+std::uint64_t FragmentState::countedRounds(std::uint32_t island) const {
+  if (isCommitted(island))
+    return openRound + 1;
+  std::uint64_t round = openRound;
+  while (round > firstRound && !isMember(island, round - 1))
+    --round;
+  return round > firstRound ? round : 0;
 }
 
 std::shared_ptr<RoundClosing>

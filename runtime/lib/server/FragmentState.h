@@ -48,6 +48,7 @@ struct Directive {
   std::uint64_t step = 0;  ///< likewise
   Receipt::Kind kind = Receipt::Kind::Late;
   std::shared_ptr<const Version> version;
+  std::uint64_t counted = 0; ///< Receipt::counted of a start
   /// Round and step of the island's first push since. A rank may send it while
   /// another has not asked yet; the push after that only when all have.
   std::optional<std::pair<std::uint64_t, std::uint64_t>> next;
@@ -133,6 +134,8 @@ private:
                                               : Compression::None;
   }
   bool isMember(std::uint32_t island, std::uint64_t round) const;
+  /// Receipt::counted.
+  std::uint64_t countedRounds(std::uint32_t island) const;
   bool isCommitted(std::uint32_t island) const;
   /// The island's push of the open round has been refused for good.
   bool isRefused(std::uint32_t island) const;

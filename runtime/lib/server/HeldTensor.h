@@ -36,12 +36,13 @@ struct HeldTensor {
   Compression compression;
   std::uint64_t elements = 0;    ///< held here
   std::uint64_t updateBytes = 0; ///< of the blocks that the ranges touch
-  /// The global version that the last delta was measured from. Before the
-  /// first version of a resumed run is there: the outer momentum to start with,
-  /// so that nothing is held twice.
+  /// The global version that the last delta was measured from.
   std::vector<float> base;
   std::vector<float> error; ///< of owned tensors when they are compressed
+  // Of a resumed run, before the first version is there:
+  std::vector<float> momentum;     ///< the outer one to start with
   std::uint64_t momentumGiven = 0; ///< elements of it
+  std::vector<float> pushed;       ///< local at the push under way; empty: none
 
 private:
   struct Blocks {

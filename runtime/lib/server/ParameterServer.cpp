@@ -471,6 +471,7 @@ grpc::Status Service::wait(grpc::ServerContext &context,
           durable.join(fragment, sender.island(), sender.incarnation());
     reply.set_receipt(static_cast<wire::Receipt>(receipt.kind));
     reply.set_go_on_from(receipt.version);
+    reply.set_counted_rounds(receipt.counted);
     return receipt.kind != Receipt::Kind::Open;
   };
   while (!stopping && !context.IsCancelled()) {

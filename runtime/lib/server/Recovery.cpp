@@ -281,7 +281,7 @@ void Recovery::applyTold(const Record &record, const std::string &place) {
           ? fragment.join(told.island(), told.incarnation())
           : fragment.receipt(told.island(), told.round(), told.step());
   if (static_cast<int>(receipt.kind) != told.receipt() ||
-      receipt.version != told.version())
+      receipt.version != told.version() || receipt.counted != told.counted())
     throw Error(place, ": island ", told.island(), " was told of version ",
                 told.version(), ", and would be told of ", receipt.version,
                 " now");

@@ -13,6 +13,7 @@
 #include "tombolo/runtime/Checkpoint.h"
 
 #include <cstring>
+#include <filesystem>
 #include <mutex>
 
 using namespace tombolo::runtime;
@@ -25,7 +26,8 @@ namespace {
 struct Calls {
   std::vector<std::string> list;
   std::vector<ExchangeTensor> tensors;
-  std::vector<float> momentum;
+  std::vector<float> momentum, base;
+  std::vector<FragmentPoint> points;
 };
 
 class RecordingExchange : public tombolo::runtime::Exchange {
@@ -42,6 +44,8 @@ public:
   void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) override {
     calls.list.push_back("push " + std::to_string(fragment) + " after " +
                          std::to_string(stepsDone));
+    ++pushes;
+    pushedSteps = stepsDone;
   }
   Applied apply(std::uint32_t fragment, std::uint64_t) override {
     calls.list.push_back("apply " + std::to_string(fragment));
@@ -65,17 +69,38 @@ public:
     ASSERT_EQ(first, calls.momentum.size());
     calls.momentum.insert(calls.momentum.end(), from.begin(), from.end());
   }
+  std::vector<FragmentPoint> points() const override {
+    return {{pushes, pushedSteps, std::nullopt}};
+  }
+  void kept(Kept, std::size_t, std::uint64_t first,
+            std::span<float> to) const override {
+    for (std::size_t i = 0; i < to.size(); ++i)
+      to[i] = static_cast<float>(2 * (first + i));
+  }
+  void setPoints(const std::vector<FragmentPoint> &points) override {
+    calls.points = points;
+  }
+  void setKept(Kept what, std::size_t, std::uint64_t first,
+               std::span<const float> from) override {
+    ASSERT_EQ(what, Kept::Base);
+    ASSERT_EQ(first, calls.base.size());
+    calls.base.insert(calls.base.end(), from.begin(), from.end());
+  }
   void abort() noexcept override {}
 
 private:
   Calls &calls;
   ArenaAccess arena;
+  std::uint64_t pushes = 0, pushedSteps = 0;
 };
 
 /// The tiny model with rounds of three steps, on one rank.
 class ExchangeTest : public testing::Test {
 protected:
-  ExchangeTest() : run({}) { addServer(run.plan, 3); }
+  ExchangeTest() : run({}) {
+    addServer(run.plan, 3);
+    run.plan.set_checksum(std::string(32, 'c'));
+  }
 
   Calls train(std::uint64_t steps, bool resume) {
     Calls calls;
@@ -102,15 +127,14 @@ protected:
   TinyRun run;
 };
 
-// A push and its apply end every round, and the run; checkpoints lie only where
-// local and global parameters are the same.
+// A push and its apply end every round, and the run.
 TEST_F(ExchangeTest, FollowsTheRounds) {
   Calls calls = train(7, false);
   EXPECT_EQ(calls.list,
             (std::vector<std::string>{
-                "begin 0", "push 0 after 3", "apply 0", "checkpoint 3",
-                "push 0 after 6", "apply 0", "checkpoint 6", "push 0 after 7",
-                "apply 0", "end after 7", "checkpoint 7"}));
+                "begin 0", "checkpoint 2", "push 0 after 3", "apply 0",
+                "checkpoint 4", "push 0 after 6", "apply 0", "checkpoint 6",
+                "push 0 after 7", "apply 0", "end after 7", "checkpoint 7"}));
   ASSERT_EQ(calls.tensors.size(), 1u);
   EXPECT_EQ(calls.tensors[0].name, "table");
   EXPECT_EQ(calls.tensors[0].elements, 64u);
@@ -126,7 +150,42 @@ TEST_F(ExchangeTest, KeepsTheOuterMomentum) {
   ASSERT_EQ(calls.momentum.size(), 64u);
   EXPECT_EQ(calls.momentum[63], 63.0f);
   EXPECT_EQ(calls.list[0], "begin 3");
-  EXPECT_EQ(calls.list[1], "push 0 after 5");
+  EXPECT_EQ(calls.list[1], "checkpoint 4");
+  EXPECT_EQ(calls.list[2], "push 0 after 5");
+}
+
+// What is kept beside the parameters is saved and handed back; where nothing
+// was done since the last version the parameters are the base.
+TEST_F(ExchangeTest, KeepsWhereFragmentsStand) {
+  train(4, false);
+  std::filesystem::remove_all(checkpointFolder(run.folder / "c", 0, 4));
+  Calls calls = train(5, true);
+  ASSERT_EQ(calls.points.size(), 1u);
+  EXPECT_EQ(calls.points[0].version, 0u);
+  ASSERT_EQ(calls.base.size(), 64u);
+  EXPECT_EQ(calls.base[63], 126.0f);
+
+  std::filesystem::remove_all(run.folder / "c");
+  train(3, false);
+  Weights saved =
+      readCheckpoint(run.plan, checkpointFolder(run.folder / "c", 0, 3));
+  calls = train(5, true);
+  ASSERT_EQ(calls.points.size(), 1u);
+  EXPECT_EQ(calls.points[0].version, 2u);
+  EXPECT_EQ(calls.points[0].stepsDone, 3u);
+  EXPECT_EQ(calls.base, saved["table"]);
+}
+
+// Where the plan has steps without a push under way, checkpoints wait for one.
+TEST_F(ExchangeTest, SavesWhileNoPushIsUnderWay) {
+  run.plan.mutable_server()->set_overlap_steps(1);
+  Calls calls = train(7, false);
+  std::vector<std::string> checkpoints;
+  for (const std::string &call : calls.list)
+    if (call.starts_with("checkpoint"))
+      checkpoints.push_back(call);
+  EXPECT_EQ(checkpoints, (std::vector<std::string>{
+                             "checkpoint 2", "checkpoint 4", "checkpoint 7"}));
 }
 
 // What `apply` writes is what training goes on from.

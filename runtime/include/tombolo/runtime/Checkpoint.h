@@ -21,6 +21,7 @@
 #ifndef TOMBOLO_RUNTIME_CHECKPOINT_H
 #define TOMBOLO_RUNTIME_CHECKPOINT_H
 
+#include "tombolo/runtime/Exchange.h"
 #include "tombolo/runtime/plan/Parameters.h"
 
 #include <cstdint>
@@ -48,6 +49,10 @@ struct CheckpointInfo {
   // How samples were dealt; when a plan deals alike, `nextSample` holds for it.
   std::uint64_t innerSteps = 0;       ///< 0: no server
   std::vector<std::uint64_t> batches; ///< of every island of the run
+  // Of an island with a parameter server: what follows from these,
+  // NAME/outer_*, is there for the same plan alone.
+  std::string planChecksum;          ///< 32 bytes
+  std::vector<FragmentPoint> points; ///< by fragment; empty: no server
 };
 
 /// One tensor to save: `parameter` says which elements, `read` gives them.

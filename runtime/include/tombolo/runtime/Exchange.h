@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -54,6 +55,22 @@ struct ArenaAccess {
   std::function<void(std::uint64_t address, std::span<std::byte> to)> read;
   std::function<void(std::uint64_t address, std::span<const std::byte> from)>
       write;
+};
+
+/// Where a fragment stands between two steps, the same on all ranks of an
+/// island.
+struct FragmentPoint {
+  std::uint64_t version = 0;   ///< of the base
+  std::uint64_t stepsDone = 0; ///< inner steps that no later delta contains
+  /// A push is under way: how many inner steps were done when it was made.
+  std::optional<std::uint64_t> pushedStep;
+};
+
+/// What a rank keeps of a tensor beside the arena; docs/Server.md, A rank.
+enum class Kept {
+  Base,  ///< the version that the next delta is measured from
+  Error, ///< of owned tensors when they are compressed: before a push under way
+  Pushed, ///< local at the push, where one is under way
 };
 
 /// All calls but `abort` come from one thread at a time. Every call may block
@@ -111,6 +128,21 @@ public:
   /// element once, or for none.
   virtual void setOuterMomentum(std::size_t tensor, std::uint64_t first,
                                 std::span<const float> from) = 0;
+
+  /// For a snapshot between two steps: where each fragment stands, and the
+  /// local elements of tensor number `tensor` (as above) from `first` on of
+  /// what is kept beside the arena.
+  virtual std::vector<FragmentPoint> points() const = 0;
+  virtual void kept(Kept what, std::size_t tensor, std::uint64_t first,
+                    std::span<float> to) const = 0;
+
+  /// What these gave, before `begin`: every rank hands in all of it, each
+  /// element once, of the step whose parameters stand in the arena. Then
+  /// `begin` goes on from there: what of it the server has not counted is
+  /// pushed in time.
+  virtual void setPoints(const std::vector<FragmentPoint> &points) = 0;
+  virtual void setKept(Kept what, std::size_t tensor, std::uint64_t first,
+                       std::span<const float> from) = 0;
 
   /// Makes the calls that block in other threads, and all later ones, throw.
   virtual void abort() noexcept = 0;

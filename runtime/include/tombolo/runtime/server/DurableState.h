@@ -26,6 +26,10 @@
 
 #include <functional>
 
+namespace tombolo::server::v1 {
+class LogTold;
+} // namespace tombolo::server::v1
+
 namespace google::protobuf {
 class MessageLite;
 } // namespace google::protobuf
@@ -117,6 +121,7 @@ private:
   void beginLog(std::uint64_t number, std::uint64_t previousBytes);
   void append(RecordType type, const google::protobuf::MessageLite &head,
               std::span<const std::byte> body = {});
+  Receipt tell(tombolo::server::v1::LogTold &told, const Receipt &receipt);
 
   OuterConfig config;
   DurableOptions options;

@@ -182,6 +182,9 @@ struct Receipt {
   std::uint64_t version = 0;
   /// Decided by this call, and the same from now on.
   bool fresh = false;
+  /// Of a join: one more than the last round in which a push of the island
+  /// counts, 0 for none. What it did until then must not be pushed again.
+  std::uint64_t counted = 0;
 };
 
 class RoundClosing;

@@ -1,0 +1,236 @@
+//===- RankCheckpoint.cpp - what a worker saves and loads -----------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "RankImpl.h"
+
+#include <deque>
+
+namespace tombolo::runtime {
+
+static constexpr const char *kOuterMomentum = "outer_momentum";
+
+void Rank::Impl::loadCheckpoint(const std::string &folder) {
+  resumed = std::make_unique<Checkpoint>(folder);
+  const Checkpoint &checkpoint = *resumed;
+  if (checkpoint.info().modelHash != plan.model_hash())
+    throw Error("'", folder, "': was written for another model");
+  for (const LocalParameter &parameter : parameters) {
+    auto install = [&](const std::string &name, const LocalParameter &what,
+                       std::uint64_t address) {
+      checkpoint.read(
+          name, what,
+          [&](std::uint64_t element, std::span<const float> values) {
+            putFloats(address + element * 4, values);
+          });
+    };
+    install(parameter.name, parameter, parameter.address);
+    if (!parameter.trainable)
+      continue;
+    for (const StateRegion &state : program.states()) {
+      ParameterPart part = statePart(program, state, parameter, self.replica);
+      if (part.parameter.localElements > 0)
+        install(parameter.name + "/" + state.name(), part.parameter,
+                part.address);
+    }
+  }
+  std::int64_t updates = checkpoint.info().updates;
+  device.copyToDevice(arena->base() + program.updates_address(),
+                      std::as_bytes(std::span(&updates, 1)));
+  firstStep = loadedStep = checkpoint.info().step;
+  if (firstStep > options.steps)
+    throw Error("'", folder, "': is of step ", firstStep, ", beyond --steps ",
+                options.steps, "; give at least as many steps");
+  // Where samples are dealt as before each island goes on where it was. Else
+  // all go on behind what has been dealt, so that nothing is used twice.
+  CheckpointInfo here = dealing();
+  bool alike = here.innerSteps == checkpoint.info().innerSteps &&
+               here.batches == checkpoint.info().batches &&
+               options.island == checkpoint.info().island;
+  samplesBefore =
+      alike ? checkpoint.info().nextSample -
+                  firstSample(plan, options.island, firstStep)
+            : checkpoint.info().freeSample - firstSample(plan, 0, firstStep);
+}
+
+/// What a checkpoint says of how this plan deals samples.
+CheckpointInfo Rank::Impl::dealing() const {
+  CheckpointInfo info;
+  info.innerSteps = plan.has_server() ? plan.server().inner_steps() : 0;
+  for (const Island &each : plan.islands())
+    info.batches.push_back(each.batch());
+  return info;
+}
+
+/// What of a trainable parameter is saved beside it. Where nothing has been
+/// done since the last version the base is the parameter.
+std::vector<std::pair<const char *, Kept>>
+Rank::Impl::keptOf(const FragmentPoint &point, std::uint64_t stepsDone) const {
+  std::vector<std::pair<const char *, Kept>> kept;
+  if (point.stepsDone != stepsDone)
+    kept.push_back({"outer_base", Kept::Base});
+  if (plan.server().compression() != Server::COMPRESSION_NONE)
+    kept.push_back({"outer_error", Kept::Error});
+  if (point.pushedStep)
+    kept.push_back({"outer_pushed", Kept::Pushed});
+  return kept;
+}
+
+/// Hands the exchange what a checkpoint of this island under this plan holds of
+/// it; else the island begins with its parameters alone.
+void Rank::Impl::resumeExchange(const Checkpoint &checkpoint) {
+  const CheckpointInfo &info = checkpoint.info();
+  if (options.island == 0)
+    for (std::size_t i = 0; i < exchanged.size(); ++i) {
+      std::string outer = exchanged[i]->name + "/" + kOuterMomentum;
+      if (!owns(*exchanged[i]) || !checkpoint.has(outer))
+        continue;
+      checkpoint.read(outer, *exchanged[i],
+                      [&](std::uint64_t element, std::span<const float> part) {
+                        exchange->setOuterMomentum(i, element, part);
+                      });
+    }
+  if (info.island != options.island || info.planChecksum != plan.checksum() ||
+      info.points.size() != plan.server().fragments())
+    return;
+  exchange->setPoints(info.points);
+  for (std::size_t i = 0; i < exchanged.size(); ++i) {
+    const LocalParameter &parameter = *exchanged[i];
+    const FragmentPoint &point = info.points[parameter.fragment];
+    auto read = [&](const std::string &name, Kept what) {
+      checkpoint.read(name, parameter,
+                      [&](std::uint64_t element, std::span<const float> part) {
+                        exchange->setKept(what, i, element, part);
+                      });
+    };
+    if (point.stepsDone == info.step)
+      read(parameter.name, Kept::Base);
+    for (const auto &[name, what] : keptOf(point, info.step))
+      if (what != Kept::Error || owns(parameter))
+        read(parameter.name + "/" + name, what);
+  }
+}
+
+/// Whether a push is under way after so many inner steps, of a run without late
+/// islands (docs/Server.md, A rank).
+static bool isPushing(const Server &server, std::uint64_t stepsDone) {
+  for (std::uint32_t f = 0; f < server.fragments(); ++f) {
+    std::uint64_t offset = f * server.inner_steps() / server.fragments();
+    std::uint64_t since =
+        (stepsDone + server.inner_steps() - offset) % server.inner_steps();
+    if (since < server.overlap_steps() && since < stepsDone)
+      return true;
+  }
+  return false;
+}
+
+/// With a server not while a push is under way, where the plan has steps
+/// without: the next of these takes its place. Then the server's momentum is
+/// that of the base.
+bool Rank::Impl::isCheckpointStep(std::uint64_t stepsDone) const {
+  if (options.checkpointDir.empty())
+    return false;
+  if (stepsDone == options.steps)
+    return true;
+  std::uint64_t every = options.checkpointEvery;
+  if (every == 0 || every >= options.steps)
+    return false;
+  if (!plan.has_server())
+    return stepsDone % every == 0;
+  const Server &server = plan.server();
+  std::uint64_t round = server.inner_steps();
+  bool hasQuiet = false; // behind the first round, when all is in its course
+  for (std::uint64_t step = 2 * round; step < 3 * round && !hasQuiet; ++step)
+    hasQuiet = !isPushing(server, step);
+  if (!hasQuiet)
+    return stepsDone % every == 0;
+  if (isPushing(server, stepsDone))
+    return false;
+  std::uint64_t due = stepsDone;
+  while (due % every != 0 && due > 1 && isPushing(server, due - 1))
+    --due;
+  return due % every == 0;
+}
+
+void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
+  std::string folder =
+      checkpointFolder(options.checkpointDir, options.island, stepsDone);
+  // All have passed the barrier behind the generation before: nobody writes.
+  if (options.rank == 0) {
+    discardManifest(folder);
+    discardUnfinished(options.checkpointDir, options.island);
+  }
+  links->barrier();
+  std::vector<SavedTensor> saved;
+  std::deque<LocalParameter> parts; // stay where they are
+  std::vector<FragmentPoint> points;
+  if (exchange)
+    points = exchange->points();
+  auto save = [&](const std::string &name, const LocalParameter &parameter,
+                  std::uint64_t address) {
+    saved.push_back({name, &parameter,
+                     [this, address](std::uint64_t begin, std::span<float> to) {
+                       getFloats(address + begin * 4, to);
+                     }});
+  };
+  for (const LocalParameter &parameter : parameters) {
+    bool owner = owns(parameter);
+    if (owner)
+      save(parameter.name, parameter, parameter.address);
+    if (!parameter.trainable)
+      continue;
+    for (const StateRegion &state : program.states()) {
+      if (state.part_bytes() ? !ownsState(parameter) : !owner)
+        continue;
+      ParameterPart part = statePart(program, state, parameter, self.replica);
+      if (part.parameter.localElements == 0)
+        continue;
+      parts.push_back(std::move(part.parameter));
+      save(parameter.name + "/" + state.name(), parts.back(), part.address);
+    }
+  }
+  if (savesOuterMomentum())
+    for (std::size_t i = 0; i < exchanged.size(); ++i) {
+      const LocalParameter &parameter = *exchanged[i];
+      if (owns(parameter))
+        saved.push_back({parameter.name + "/" + kOuterMomentum, &parameter,
+                         [this, i](std::uint64_t begin, std::span<float> to) {
+                           exchange->outerMomentum(i, begin, to);
+                         }});
+    }
+  for (std::size_t i = 0; exchange && i < exchanged.size(); ++i) {
+    const LocalParameter &parameter = *exchanged[i];
+    const FragmentPoint &point = points[parameter.fragment];
+    for (const auto &[name, what] : keptOf(point, stepsDone))
+      if (owns(parameter))
+        saved.push_back(
+            {parameter.name + "/" + name, &parameter,
+             [this, i, what = what](std::uint64_t begin, std::span<float> to) {
+               exchange->kept(what, i, begin, to);
+             }});
+  }
+  writeShard(folder, options.rank, saved);
+  links->barrier();
+  if (options.rank == 0) {
+    CheckpointInfo info = dealing();
+    info.modelHash = plan.model_hash();
+    info.planChecksum = plan.checksum();
+    info.points = points;
+    info.island = options.island;
+    info.step = stepsDone;
+    device.copyToHost(std::as_writable_bytes(std::span(&info.updates, 1)),
+                      arena->base() + program.updates_address());
+    info.nextSample = firstSampleOf(stepsDone);
+    info.freeSample = samplesBefore + leasedSamples(plan, stepsDone);
+    writeManifest(folder, layout.rankCount(), info);
+  }
+  links->barrier();
+  if (options.rank == 0 && events.checkpoint)
+    events.checkpoint(stepsDone, folder);
+}
+
+} // namespace tombolo::runtime
