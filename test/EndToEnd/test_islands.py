@@ -1,6 +1,8 @@
 """Two islands and the parameter server train as the short PyTorch reference of
 the same algorithm does: losses of each island, and the final parameters."""
 
+import os
+import shutil
 import unittest
 
 import numpy as np
@@ -101,6 +103,29 @@ class Islands(support.TomboloTest):
     def test_compression(self):
         self.check_settings(12, [(4, 1, 0, "bf16"), (5, 2, 1, "int8"), (4, 3, 2, "int4")],
                             blocks=[4])
+
+    def test_resumes_from_the_middle_of_exchanges(self):
+        # Checkpoints are due every 7 steps and wait for one without a push under way.
+        path, folder, trained = self.export(), self.path("checkpoints"), self.path("trained.onnx")
+        settings = {**SERVER, "fragments": 2, "overlap_steps": 2}
+        plan = self.plan(path, support.topology({"east": 2, "west": 1}), support.strategy(
+            [support.island("east", 8, 2, [2, 2]), support.island("west", 4, 2, [4])], settings), sum(BATCHES))
+
+        def train(*flags):
+            losses = self.train(plan, path, 30, "--checkpoint-dir", folder, "--checkpoint-every", 7,
+                                "--export-onnx", trained, *flags)
+            graph = onnx.load(trained).graph
+            return losses, {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+
+        _, whole = train()
+        for island in range(2):
+            found = os.path.join(folder, f"island-{island}")
+            self.assertEqual(sorted(os.listdir(found)), ["step-29", "step-30"])
+            shutil.rmtree(os.path.join(found, "step-30"))
+        losses, resumed = train("--resume")
+        self.assertEqual([entry["step"] for entry in losses[1]], [29])
+        for name, values in whole.items():
+            self.assertTrue(np.array_equal(values, resumed[name]), name)
 
     def test_what_is_compared_tells_faults_from_rounding(self):
         """Deliberate mistakes in the algorithm are far beyond the tolerances."""
