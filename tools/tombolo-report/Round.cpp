@@ -52,7 +52,7 @@ public:
   }
 
   struct Load {
-    double time, bytesPerSecond;
+    double time, part; ///< of what the line carries
   };
   std::vector<std::vector<Load>> loads; // by direction
   std::vector<std::pair<double, std::string>> marks;
@@ -66,8 +66,9 @@ private:
 Json roundJson(const runtime::Plan &plan) {
   if (!plan.has_server() || plan.topology().lines_size() == 0)
     return nullptr;
-  // The first round begins with nothing under way, so the second is shown; the
-  // third keeps the lines of the second busy to its end.
+  // From the middle of the second round to the middle of the third: what goes
+  // on around a round's end is seen whole, and the first round, which nothing
+  // is left over from, is not in it.
   LineTrace trace(plan.topology());
   sim::SimOptions options;
   options.steps = 3 * plan.server().inner_steps();
@@ -76,11 +77,14 @@ Json roundJson(const runtime::Plan &plan) {
   sim::SimResult result = sim::simulate(plan, options);
   double round =
       result.stepSeconds * static_cast<double>(plan.server().inner_steps());
-  double begin = std::min(round, result.seconds - round);
+  double begin =
+      std::clamp(1.5 * round, 0.0, std::max(0.0, result.seconds - round));
 
   Json directions = Json::array();
   for (std::size_t d = 0; d < trace.loads.size(); ++d) {
     const sim::LineResult &line = result.lines[d];
+    double capacity =
+        plan.topology().lines(static_cast<int>(d / 2)).bytes_per_second();
     Json loads = Json::array();
     double exchanged = 0, now = 0, load = 0;
     Json atBegin = 0.0;
@@ -95,7 +99,7 @@ Json roundJson(const runtime::Plan &plan) {
     for (const LineTrace::Load &one : steps) {
       exchanged += load * (one.time - now);
       now = one.time;
-      load = one.bytesPerSecond;
+      load = one.part * capacity;
       if (one.time < begin)
         atBegin = load;
       else if (one.time <= begin + round)

@@ -11,8 +11,8 @@
 
 namespace tombolo::report {
 
-/// What the exchange between islands loads each line with in the second of
-/// three simulated rounds, by direction, and what pipelines load it with on
+/// What the exchange between islands loads each line with over one round of
+/// three simulated ones, by direction, and what pipelines load it with on
 /// average; null without lines or without a server. Throws Error where the plan
 /// cannot be simulated.
 Json roundJson(const runtime::Plan &plan);

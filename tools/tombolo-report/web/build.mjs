@@ -20,13 +20,17 @@ const bundle = async (entry) => {
 };
 const script = await bundle("src/main.ts");
 const style = await bundle("src/style.css");
-for (const [name, text, end] of [["script", script, "</script"], ["style", style, "</style"]])
+for (const [name, text, end] of [
+  ["script", script, "</script"],
+  ["style", style, "</style"],
+])
   if (text.toLowerCase().includes(end) || text.includes(place))
     throw new Error(`the ${name} contains '${end}' or '${place}', which would break the page`);
 
 // The browser runs this one script and nothing else, whatever stands in the data.
 const hash = createHash("sha256").update(script).digest("base64");
-const policy = `default-src 'none'; script-src 'sha256-${hash}'; style-src 'unsafe-inline'; ` +
+const policy =
+  `default-src 'none'; script-src 'sha256-${hash}'; style-src 'unsafe-inline'; ` +
   "img-src data:; base-uri 'none'; form-action 'none'";
 // Licences of what is in the bundle.
 const licences = [];
@@ -45,7 +49,9 @@ const visit = async (name) => {
 for (const name of Object.keys(dependencies)) await visit(name);
 if (licences.some((text) => text.includes("--"))) throw new Error("a licence would end its comment");
 
-await writeFile("page.html", `<!doctype html>
+await writeFile(
+  "page.html",
+  `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -65,4 +71,5 @@ ${licences.sort().join("\n")}
 <script>${script}</script>
 </body>
 </html>
-`);
+`,
+);

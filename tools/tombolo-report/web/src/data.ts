@@ -2,8 +2,8 @@
 // and have checked the types of everything that came from a file.
 
 export interface Wire {
-  bytes_per_second: number|null;
-  latency_seconds: number|null
+  bytes_per_second: number | null;
+  latency_seconds: number | null;
 }
 export interface Pool {
   name: string;
@@ -17,7 +17,7 @@ export interface Pool {
 }
 export interface Site {
   name: string;
-  pools: Pool[]
+  pools: Pool[];
 }
 export interface Line {
   first: number;
@@ -34,7 +34,7 @@ export interface Group {
   share: number;
   arena_bytes: number;
   host_bytes: number;
-  memory: {name: string; bytes : number}[];
+  memory: { name: string; bytes: number }[];
   chip_memory_bytes?: number;
 }
 export interface Island {
@@ -42,7 +42,7 @@ export interface Island {
   batch: number;
   microbatch: number;
   inner_steps: number;
-  stages: {groups: Group[]}[];
+  stages: { groups: Group[] }[];
 }
 export interface Server {
   inner_steps: number;
@@ -51,15 +51,15 @@ export interface Server {
   compression: string;
   quorum: number;
   deadline_seconds: number;
-  placements: {primary: string; backup : string}[];
+  placements: { primary: string; backup: string }[];
 }
 export interface Figures {
-  step_seconds: number|null;
-  tokens_per_second: number|null;
-  equivalent_compute: number|null;
-  equivalent_compute_of_used_chips: number|null;
-  wan_bytes_per_round: number|null;
-  bubble_fraction: number|null;
+  step_seconds: number | null;
+  tokens_per_second: number | null;
+  equivalent_compute: number | null;
+  equivalent_compute_of_used_chips: number | null;
+  wan_bytes_per_round: number | null;
+  bubble_fraction: number | null;
 }
 export interface Plan {
   model_hash: string;
@@ -70,18 +70,16 @@ export interface Plan {
   learning_rate: number;
   global_batch: number;
   precision: string;
-  prediction: Figures|null;
+  prediction: Figures | null;
   islands: Island[];
-  server: Server|null;
-  topology: {sites: Site[]; lines : Line[]}|null;
+  server: Server | null;
+  topology: { sites: Site[]; lines: Line[] } | null;
 }
 
 /** Kinds of call, by number. */
-export const kinds =
-    [ "forward", "recompute", "backward_input", "backward_weight", "update" ] as
-    const;
-export type Lane = "send_forward"|"receive_forward"|"send_backward"|
-    "receive_backward"|"collective"|"exchange";
+export const kinds = ["forward", "recompute", "backward_input", "backward_weight", "update"] as const;
+export type Lane =
+  "send_forward" | "receive_forward" | "send_backward" | "receive_backward" | "collective" | "exchange";
 export interface TimelineClass {
   island: number;
   stage: number;
@@ -107,20 +105,17 @@ export interface Direction {
   bytes_per_second: number;
   pipeline_bytes_per_second: number;
   /** [seconds, bytes per second] from then on */
-  exchange: [ number, number ][];
+  exchange: [number, number][];
 }
 export interface Round {
   seconds: number;
   inner_steps: number;
   directions: Direction[];
-  marks: {seconds: number; text : string}[];
+  marks: { seconds: number; text: string }[];
 }
 
-export const exposures = [
-  "tensor_parallel", "pipeline", "data_parallel", "island", "exchange",
-  "waiting"
-] as const;
-export type Exposure = typeof exposures[number];
+export const exposures = ["tensor_parallel", "pipeline", "data_parallel", "island", "exchange", "waiting"] as const;
+export type Exposure = (typeof exposures)[number];
 export interface SimClass {
   stage: number;
   rank: number;
@@ -130,45 +125,49 @@ export interface SimClass {
   exposed_seconds: Record<Exposure, number>;
 }
 export interface Simulation {
-  predicted: Figures&{
-    exchange_seconds: number|null;
-    goodput: number|null
+  predicted: Figures & {
+    exchange_seconds: number | null;
+    goodput: number | null;
   };
   simulated: {
-    seconds: number; steps : number; islands : {
-      step_seconds : number; steps : number; steps_lost : number;
-      rounds : number;
-      down_seconds : number;
-      classes : SimClass[]
+    seconds: number;
+    steps: number;
+    islands: {
+      step_seconds: number;
+      steps: number;
+      steps_lost: number;
+      rounds: number;
+      down_seconds: number;
+      classes: SimClass[];
     }[];
-    pools :
-        {pool : string; chips : number; used : number; utilisation : number}[];
-    lines :
-        {from : string; to : string; bytes : number; utilisation : number}[];
-    log : string[];
+    pools: { pool: string; chips: number; used: number; utilisation: number }[];
+    lines: { from: string; to: string; bytes: number; utilisation: number }[];
+    log: string[];
   };
 }
 
 export interface Alternative {
   strategy: string;
-  step_seconds: number|null;
-  simulated_step_seconds: number|null;
-  memory_fraction: number|null;
-  peak_memory_bytes: number|null;
-  wan_bytes_per_round: number|null;
-  wan_bytes_per_second: number|null;
+  step_seconds: number | null;
+  simulated_step_seconds: number | null;
+  memory_fraction: number | null;
+  peak_memory_bytes: number | null;
+  wan_bytes_per_round: number | null;
+  wan_bytes_per_second: number | null;
 }
 export interface Search {
   candidates: number;
-  lower_bound: number|null;
+  lower_bound: number | null;
   optimal: boolean;
   alternatives: Alternative[];
   islands: {
-    schedule: string; chunks : number; stages : {
-      blocks : number;
+    schedule: string;
+    chunks: number;
+    stages: {
+      blocks: number;
       recompute?: string | number;
-      optimizer_sharding?: boolean
-    }[]
+      optimizer_sharding?: boolean;
+    }[];
   }[];
 }
 
@@ -176,7 +175,7 @@ export interface RunIsland {
   steps_per_point: number;
   step: number[];
   clock: number[];
-  loss: (number|null)[];
+  loss: (number | null)[];
   seconds: number[];
   tokens: number[];
 }
@@ -197,24 +196,23 @@ export interface RunEvent {
 export interface Run {
   islands: RunIsland[];
   events: RunEvent[];
-  events_left_out: number
+  events_left_out: number;
 }
 
 export interface Entry {
   name: string;
   plan: Plan;
-  timeline: Timeline|null;
-  round: Round|null;
-  simulation: Simulation|null;
-  search: Search|null;
-  run: Run|null;
-  missing:
-      Partial<Record<"timeline"|"round"|"simulation"|"search"|"run", string>>;
+  timeline: Timeline | null;
+  round: Round | null;
+  simulation: Simulation | null;
+  search: Search | null;
+  run: Run | null;
+  missing: Partial<Record<"timeline" | "round" | "simulation" | "search" | "run", string>>;
 }
 export interface Report {
   format: number;
   title: string;
-  plans: Entry[]
+  plans: Entry[];
 }
 
 export function readReport(): Report {

@@ -1,7 +1,7 @@
 // Light and dark: what the system prefers until a person chooses.
-import {h} from "./dom";
+import { h } from "./dom";
 
-export type Theme = "system"|"light"|"dark";
+export type Theme = "system" | "light" | "dark";
 const listeners: (() => void)[] = [];
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -23,27 +23,28 @@ function apply(theme: Theme): void {
 
 /** The value of a colour of style.css at this moment. */
 export function colour(name: string): string {
-  return getComputedStyle(document.documentElement)
-      .getPropertyValue(`--${name}`)
-      .trim();
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
 export function themeSwitch(): HTMLElement {
   let theme: Theme = "system";
-  const select = h("select", {
-    id : "theme",
-    change : () => {
-      theme = select.value as Theme;
-      apply(theme);
-    }
-  },
-                   h("option", {value : "system"}, "as the system"),
-                   h("option", {value : "light"}, "light"),
-                   h("option", {value : "dark"}, "dark"));
+  const select = h(
+    "select",
+    {
+      id: "theme",
+      change: () => {
+        theme = select.value as Theme;
+        apply(theme);
+      },
+    },
+    h("option", { value: "system" }, "as the system"),
+    h("option", { value: "light" }, "light"),
+    h("option", { value: "dark" }, "dark"),
+  );
   dark.addEventListener("change", () => apply(theme));
   // Paper is white.
   addEventListener("beforeprint", () => apply("light"));
   addEventListener("afterprint", () => apply(theme));
   apply(theme);
-  return h("label", {class : "theme"}, "Theme ", select);
+  return h("label", { class: "theme" }, "Theme ", select);
 }

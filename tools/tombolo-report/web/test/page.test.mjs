@@ -19,8 +19,10 @@ async function sortBy(page, title) {
     const table = document.querySelector("#islands table");
     const heads = [...table.querySelectorAll("th")];
     const column = heads.findIndex((head) => head.textContent.trim() === name);
-    return { sort: heads[column].getAttribute("aria-sort"),
-             cells: [...table.querySelectorAll("tbody tr")].map((row) => row.cells[column].textContent) };
+    return {
+      sort: heads[column].getAttribute("aria-sort"),
+      cells: [...table.querySelectorAll("tbody tr")].map((row) => row.cells[column].textContent),
+    };
   }, title);
 }
 
@@ -30,7 +32,10 @@ test("the table of stages sorts both ways", async () => {
   assert.equal(up.sort, "ascending");
   assert.equal(up.cells.length, 64);
   const figures = up.cells.map(parseFloat);
-  assert.deepEqual(figures, [...figures].sort((a, b) => a - b));
+  assert.deepEqual(
+    figures,
+    [...figures].sort((a, b) => a - b),
+  );
   const down = await sortBy(page, "Waiting");
   assert.equal(down.sort, "descending");
   assert.equal(down.cells[0], up.cells.at(-1));
@@ -47,8 +52,8 @@ test("the timeline shows every kind of work, zooms, and tells what is under the 
   const bars = page.locator("#timeline .bars");
   await bars.scrollIntoViewIfNeeded();
   await frame(page);
-  assert.ok(await coloursOf(page, "#timeline .bars") > 5);
-  assert.ok(await coloursOf(page, "#timeline .overview") > 4);
+  assert.ok((await coloursOf(page, "#timeline .bars")) > 5);
+  assert.ok((await coloursOf(page, "#timeline .overview")) > 4);
   await screenshot(page, "timeline-large", "timeline");
 
   const range = page.locator("#timeline output.range");

@@ -1,6 +1,6 @@
 // A view: its heading, and for each plan what it draws or why there is nothing.
-import {h} from "../dom";
-import type {Entry} from "../data";
+import { h } from "../dom";
+import type { Entry } from "../data";
 
 export interface View {
   id: string;
@@ -15,30 +15,43 @@ export interface View {
 }
 
 export function nothing(reason: string): HTMLElement {
-  return h("p", {class : "missing"}, h("strong", {}, "Not shown: "), reason,
-           ".");
+  return h("p", { class: "missing" }, h("strong", {}, "Not shown: "), reason, ".");
 }
 
-export function section(view: View, entries: Entry[],
-                        names: string[]): HTMLElement {
-  const cells = entries.map(
-      (entry, i) => h("div", {class : "plan"},
-                      entries.length > 1 && h("h3", {}, names[i]!),
-                      view.draw(entry, i) ?? nothing(view.missing(entry))));
+export function section(view: View, entries: Entry[], names: string[]): HTMLElement {
+  const cells = entries.map((entry, i) =>
+    h(
+      "div",
+      { class: "plan" },
+      entries.length > 1 && h("h3", {}, names[i]!),
+      view.draw(entry, i) ?? nothing(view.missing(entry)),
+    ),
+  );
   return h(
-      "section", {id : view.id, "aria-labelledby" : `${view.id}-title`},
-      h("h2", {id : `${view.id}-title`}, view.title),
-      h("p", {class : "about"}, view.about), view.legend?.(),
-      h("div", {class : view.stacked ? "plans stacked" : "plans"}, ...cells));
+    "section",
+    { id: view.id, "aria-labelledby": `${view.id}-title` },
+    h("h2", { id: `${view.id}-title` }, view.title),
+    h("p", { class: "about" }, view.about),
+    view.legend?.(),
+    h("div", { class: view.stacked ? "plans stacked" : "plans" }, ...cells),
+  );
 }
 
-export function legend(items: [ string, string ][]): HTMLElement {
+export function legend(items: [string, string][]): HTMLElement {
   return h(
-      "ul", {class : "legend"},
-      ...items.map(([ name, title ]) => h("li", {}, h("span", {
-                                            class : "swatch",
-                                            style : `background:var(--${name})`,
-                                            "aria-hidden" : "true"
-                                          }),
-                                          title)));
+    "ul",
+    { class: "legend" },
+    ...items.map(([name, title]) =>
+      h(
+        "li",
+        {},
+        h("span", {
+          class: "swatch",
+          style: `background:var(--${name})`,
+          "aria-hidden": "true",
+        }),
+        title,
+      ),
+    ),
+  );
 }

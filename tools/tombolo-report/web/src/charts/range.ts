@@ -1,17 +1,23 @@
-// The part of the step that all timelines show.
+// What is seen of an axis; charts that share one zoom together.
 
-export class TimeWindow {
+export class Range {
   begin = 0;
   end: number;
   private listeners: (() => void)[] = [];
 
-  constructor(readonly full: number) { this.end = full; }
+  constructor(readonly full: number) {
+    this.end = full;
+  }
 
-  onChange(listener: () => void): void { this.listeners.push(listener); }
+  onChange(listener: () => void): void {
+    this.listeners.push(listener);
+  }
 
-  get zoomed(): boolean { return this.end - this.begin < this.full; }
+  get zoomed(): boolean {
+    return this.end - this.begin < this.full;
+  }
 
-  /** Shows [begin, end], moved and cut to lie in the step. */
+  /** Shows [begin, end], moved and cut to lie in the whole. */
   show(begin: number, end: number): void {
     const width = Math.min(this.full, Math.max(end - begin, this.full * 1e-5));
     this.begin = Math.min(Math.max(0, begin), this.full - width);
@@ -30,11 +36,12 @@ export class TimeWindow {
     this.show(this.begin + by, this.end + by);
   }
 
-  fit(): void { this.show(0, this.full); }
+  fit(): void {
+    this.show(0, this.full);
+  }
 
   reveal(begin: number, end: number): void {
-    if (begin >= this.begin && end <= this.end)
-      return;
+    if (begin >= this.begin && end <= this.end) return;
     const width = Math.max(this.end - this.begin, end - begin);
     const middle = (begin + end) / 2;
     this.show(middle - width / 2, middle + width / 2);
