@@ -28,9 +28,8 @@ Choices::Choices(const Bounds &bounds) {
   someBlocksAgain = isAllowed([](Strategy &s) {
     s.islands[0].stages[0].recompute = {Recompute::Blocks, 1};
   });
-  // What they cost in loss is not measured yet: only where somebody asks, by a
-  // pin or a bound on the overlap.
-  overlap = bounds.unsupported || bounds.overlapSteps.value_or(0) > 0;
+  // Whoever allows no overlap wants exchanges that training waits for.
+  overlap = bounds.mostOverlapSteps() > 0;
   fragments = overlap;
   compression =
       isAllowed([](Strategy &s) { s.server->compression = Compression::Int8; });

@@ -132,8 +132,8 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
       ->check(runtime::positiveNumber());
   app.add_option("--max-overlap", options.search.maxOverlap,
                  "inner steps that an exchange between sites may take while "
-                 "training goes on, at most; above 0 also lets the search cut "
-                 "it into fragments; default: 0")
+                 "training goes on, at most; 0: it waits for all at once, in "
+                 "one fragment; default: 5")
       ->check(runtime::positiveNumber(/*zero=*/true));
   app.add_option("--max-compression", options.search.maxCompression,
                  "coarsest compression between sites; default: int8")
