@@ -4,6 +4,7 @@
 // Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
+#include "Parallel.h"
 #include "tombolo/Planning/Search.h"
 
 #include <algorithm>
@@ -38,11 +39,11 @@ std::vector<uint64_t> roundBatches(uint64_t exact, uint64_t reach,
   return result;
 }
 
-/// Tokens per second of the best plan on `chips` chips of one type in one
-/// site. The batch is the one in proportion, or the best of those next to it
-/// that divide well: within a sixteenth, as a plan would round it.
-static double uniformTokens(const Problem &problem, const Chip &chip,
-                            uint64_t chips, double proportion) {
+/// The best plan on `chips` chips of one type in one site. The batch is the one
+/// in proportion, or the best of those next to it that divide well: within a
+/// sixteenth, as a plan would round it.
+static UniformCluster clusterOf(const Problem &problem, const Chip &chip,
+                                uint64_t chips, double proportion) {
   // The wires and nodes of the largest pool of that type.
   const Pool *model = nullptr;
   for (const Site &site : problem.topology.sites)
@@ -81,30 +82,65 @@ static double uniformTokens(const Problem &problem, const Chip &chip,
   if (std::find(batches.begin(), batches.end(), exact) == batches.end())
     batches.push_back(exact);
 
-  double best = 0;
+  UniformCluster cluster;
+  cluster.chip = chip.name;
   for (bool enough : {false, true}) {
+    cluster.memorySuffices = !enough;
     if (enough)
       for (Chip &other : uniform.topology.chips)
         other.memoryGib = 1e9; // as if the memory sufficed
-    for (uint64_t b : batches) {
-      uniform.training.globalBatch = b;
-      SearchResult result = search(uniform, StrategyPins());
-      if (!result.strategies.empty())
-        best = std::max(best, result.strategies[0].prediction.tokensPerSecond);
-    }
-    if (best > 0)
+    std::vector<SearchResult> results(batches.size());
+    inParallel(batches.size(), [&](size_t i) {
+      Problem one = uniform;
+      one.training.globalBatch = batches[i];
+      results[i] = search(one, StrategyPins());
+    });
+    for (SearchResult &result : results)
+      if (!result.strategies.empty()) {
+        Candidate &found = result.strategies[0];
+        double tokens = found.prediction.tokensPerSecond / whole;
+        if (tokens > cluster.tokensPerSecond) {
+          cluster.tokensPerSecond = tokens;
+          cluster.plan = std::move(found);
+        }
+      }
+    if (cluster.plan)
       break;
   }
-  return best / whole;
+  return cluster;
+}
+
+std::vector<UniformCluster>
+uniformClusters(const Problem &problem,
+                const std::map<std::string, uint64_t> &chips) {
+  double peak = 0;
+  for (const auto &[name, count] : chips)
+    peak += static_cast<double>(count) *
+            problem.topology.findChip(name)->peakFlops(problem.precision());
+  std::vector<std::pair<std::string, uint64_t>> types(chips.begin(),
+                                                      chips.end());
+  std::vector<UniformCluster> clusters(types.size());
+  inParallel(types.size(), [&](size_t i) {
+    const Chip &chip = *problem.topology.findChip(types[i].first);
+    double part = static_cast<double>(types[i].second) *
+                  chip.peakFlops(problem.precision()) / peak;
+    clusters[i] = clusterOf(problem, chip, types[i].second, part);
+  });
+  return clusters;
+}
+
+std::map<std::string, uint64_t> chipsListed(const Topology &topology) {
+  std::map<std::string, uint64_t> listed;
+  for (const Site &site : topology.sites)
+    for (const Pool &pool : site.pools)
+      listed[pool.chip] += pool.chips();
+  return listed;
 }
 
 void equivalentCompute(const Problem &problem, const Strategy &strategy,
                        Prediction &prediction) {
   // Chips by type: all that are listed, and those that the strategy uses.
-  std::map<std::string, uint64_t> listed, used;
-  for (const Site &site : problem.topology.sites)
-    for (const Pool &pool : site.pools)
-      listed[pool.chip] += pool.chips();
+  std::map<std::string, uint64_t> listed = chipsListed(problem.topology), used;
   for (const Island &island : strategy.islands)
     for (const Stage &stage : island.stages)
       for (const ReplicaGroup &group : stage.replicas)
@@ -112,16 +148,9 @@ void equivalentCompute(const Problem &problem, const Strategy &strategy,
             group.count * group.tensorParallel;
   auto figure = [&](const std::map<std::string, uint64_t> &counts)
       -> std::optional<double> {
-    double peak = 0, tokens = 0;
-    for (const auto &[name, chips] : counts)
-      peak += static_cast<double>(chips) *
-              problem.topology.findChip(name)->peakFlops(problem.precision());
-    for (const auto &[name, chips] : counts) {
-      const Chip &chip = *problem.topology.findChip(name);
-      double part = static_cast<double>(chips) *
-                    chip.peakFlops(problem.precision()) / peak;
-      tokens += uniformTokens(problem, chip, chips, part);
-    }
+    double tokens = 0;
+    for (const UniformCluster &cluster : uniformClusters(problem, counts))
+      tokens += cluster.tokensPerSecond;
     if (tokens <= 0)
       return std::nullopt;
     return prediction.tokensPerSecond / tokens;

@@ -250,48 +250,62 @@ private:
                 secondsText(ranks).c_str(), sync.connections));
   }
 
+  /// Of all blocks of all islands, those that run again, in percent.
+  static double runAgain(const Strategy &strategy) {
+    double again = 0, blocks = 0;
+    for (const Island &island : strategy.islands)
+      for (const Stage &stage : island.stages) {
+        blocks += static_cast<double>(stage.blocks);
+        again += static_cast<double>(stage.recompute.of(stage.blocks));
+      }
+    return percent(again, blocks);
+  }
+
   /// What the types of chip reach alone, which equivalent compute compares
-  /// with.
+  /// with, and what they lose there.
   void mixing() {
     if (!prediction.equivalentCompute)
       return;
-    const Topology &topology = problem.topology;
-    auto peakOf = [&](const Pool &pool) {
-      return static_cast<double>(pool.chips()) *
-             topology.chipOf(pool).peakFlops(problem.precision());
+    auto losses = [](const Strategy &strategy, const Prediction &predicted) {
+      return format("%.1f %% of the blocks run again, chips idle %.1f %%",
+                    runAgain(strategy), percent(predicted.bubbleFraction, 1));
     };
-    double peak = 0;
-    std::map<std::string, double> types;
-    for (const Site &site : topology.sites)
-      for (const Pool &pool : site.pools) {
-        peak += peakOf(pool);
-        types[pool.chip] += peakOf(pool);
+    line(format("equivalent compute %.3f: %.1f tokens/s (%s), of the best plan "
+                "of each type of chip in one site by itself:",
+                *prediction.equivalentCompute, prediction.tokensPerSecond,
+                losses(strategy, prediction).c_str()));
+    std::vector<UniformCluster> clusters =
+        uniformClusters(problem, chipsListed(problem.topology));
+    const UniformCluster *poorest = nullptr;
+    double most = 0;
+    for (const UniformCluster &cluster : clusters) {
+      if (!cluster.plan) {
+        line("  " + cluster.chip + ": none");
+        continue;
       }
-    line(
-        format("equivalent compute %.3f, of the best plan of each type of chip "
-               "in one site by itself:",
-               *prediction.equivalentCompute));
-    for (const auto &[chip, part] : types) {
-      Problem alone = problem;
-      for (Site &site : alone.topology.sites)
-        std::erase_if(site.pools,
-                      [&](const Pool &pool) { return pool.chip != chip; });
-      std::erase_if(alone.topology.sites,
-                    [](const Site &site) { return site.pools.empty(); });
-      double batch =
-          static_cast<double>(problem.training.globalBatch) * part / peak;
-      alone.training.globalBatch =
-          std::max<uint64_t>(1, static_cast<uint64_t>(std::llround(batch)));
-      // One token by what they reach.
-      Prediction one;
-      one.tokensPerSecond = 1;
-      equivalentCompute(alone, Strategy(), one);
-      if (one.equivalentCompute && *one.equivalentCompute > 0)
-        line(format("  %s, batch %llu: %.1f tokens/s; here all together %.1f",
-                    chip.c_str(),
-                    static_cast<unsigned long long>(alone.training.globalBatch),
-                    1 / *one.equivalentCompute, prediction.tokensPerSecond));
+      line(format(
+          "  %s: %.1f tokens/s (%s%s)", cluster.chip.c_str(),
+          cluster.tokensPerSecond,
+          losses(cluster.plan->strategy, cluster.plan->prediction).c_str(),
+          cluster.memorySuffices
+              ? ""
+              : "; its memory is too small, and counts as enough"));
+      double lost = runAgain(cluster.plan->strategy);
+      if (lost > most) {
+        most = lost;
+        poorest = &cluster;
+      }
     }
+    if (*prediction.equivalentCompute <= 1)
+      return;
+    if (poorest && most > runAgain(strategy) + 1)
+      line(format("  above 1, because %s by itself is short of memory and runs "
+                  "%.1f %% of the blocks again, where here other chips take "
+                  "blocks off it: %.1f %%",
+                  poorest->chip.c_str(), most, runAgain(strategy)));
+    else
+      line("  above 1, because the model divides better over all chips "
+           "together than over those of one type: compare what they lose");
   }
 
   //===--------------------------------------------------------------------===//

@@ -14,6 +14,7 @@
 #include "tombolo/Planning/Search.h"
 #include "Infinity.h"
 #include "IslandSearch.h"
+#include "Parallel.h"
 #include "SearchPins.h"
 #include "ServerChoice.h"
 
@@ -445,6 +446,10 @@ private:
     std::vector<std::vector<double>> bounds(count), times(count);
     std::vector<std::vector<bool>> isFound(count,
                                            std::vector<bool>(units + 1, false));
+    inParallel(count, [&](size_t i) {
+      for (size_t n = 1; n <= units && islands[open[i]]->isExact(); ++n)
+        islands[open[i]]->best(n * unit);
+    });
     for (size_t i = 0; i < count; ++i) {
       bounds[i].assign(units + 1, kInfinity);
       times[i].assign(1, kInfinity);
@@ -468,6 +473,10 @@ private:
         slowest = std::max(slowest, times[i][shares[i]]);
       if (shares.empty() || slowest > ceiling())
         return {};
+      // What is known already costs nothing.
+      inParallel(count, [&](size_t i) {
+        islands[open[i]]->best(shares[i] * unit, ceiling());
+      });
       bool isNew = false;
       for (size_t i = 0; i < count; ++i) {
         size_t n = shares[i];

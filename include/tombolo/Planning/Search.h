@@ -10,6 +10,7 @@
 #include "tombolo/Planning/CostModel.h"
 
 #include <functional>
+#include <map>
 
 namespace tombolo::planning {
 
@@ -126,6 +127,22 @@ std::string proofLine(const SearchResult &result);
 /// What the simulated strategies take on the clock and by the cost model, the
 /// one that was taken first; empty where none was.
 std::string simulationLine(const SearchResult &result);
+
+/// What so many chips of one type reach in one site, which equivalent compute
+/// compares with (docs/Planning.md).
+struct UniformCluster {
+  std::string chip;
+  double tokensPerSecond = 0;
+  /// Else the plan is that of chips with as much memory as the model needs.
+  bool memorySuffices = true;
+  std::optional<Candidate> plan; ///< of whole nodes
+};
+/// One for each type in `chips`, by name, with its count.
+std::vector<UniformCluster>
+uniformClusters(const Problem &problem,
+                const std::map<std::string, uint64_t> &chips);
+/// All chips by type.
+std::map<std::string, uint64_t> chipsListed(const Topology &topology);
 
 /// Sets the two equivalent-compute figures of a prediction (see the design's
 /// definition; docs/Planning.md has the formula).

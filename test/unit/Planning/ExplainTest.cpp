@@ -39,6 +39,29 @@ TEST(ExplainTest, NamesTheSlowestStageTheFullestChipAndTheOthers) {
   EXPECT_EQ(text.find("not measured"), std::string::npos) << text;
 }
 
+// A fast chip without room for what is saved, beside slow ones with: together
+// they do more than each type by itself, and the text says why.
+TEST(ExplainTest, SaysWhyMixingGains) {
+  Problem problem = equalBlocks(1, 8);
+  problem.model.kinds[0] = kind("layer", 1e12, 1000, 1e9, 1e6);
+  problem.topology.chips = {chip("fast", 1, 5), chip("roomy", 0.25, 64)};
+  Site &site = problem.topology.sites[0];
+  site.pools = {pool("p", "fast", 2, 1), pool("q", "roomy", 2, 1)};
+  site.fabric = Wire{100, 5};
+  problem.training.globalBatch = 32;
+  SearchResult result = search(problem, StrategyPins());
+  ASSERT_FALSE(result.strategies.empty());
+  Candidate &best = result.strategies[0];
+  equivalentCompute(problem, best.strategy, best.prediction);
+  ASSERT_TRUE(best.prediction.equivalentCompute);
+  std::string text = explain(problem, StrategyPins(), result);
+  EXPECT_NE(text.find("equivalent compute "), std::string::npos) << text;
+  EXPECT_NE(text.find("of the blocks run again"), std::string::npos) << text;
+  bool isAbove = *best.prediction.equivalentCompute > 1;
+  EXPECT_EQ(text.find("above 1, because") != std::string::npos, isAbove)
+      << text;
+}
+
 // The figures are those of the prediction: another problem, another text.
 TEST(ExplainTest, FiguresAreEvaluated) {
   Problem problem = equalBlocks(1, 6);
