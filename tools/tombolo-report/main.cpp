@@ -132,7 +132,7 @@ int run(int argc, char **argv) {
   for (std::size_t i = 0; i < files.plans.size(); ++i)
     plans.push_back(readEntry(files, i));
   Json data = {{"format", 1}, {"title", title}, {"plans", std::move(plans)}};
-  runtime::writeFile(output, makePage(data));
+  runtime::writeFile(output, makePage(std::move(data)));
   return 0;
 }
 

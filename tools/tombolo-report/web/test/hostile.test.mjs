@@ -106,6 +106,11 @@ test("no name becomes a script or an element", async () => {
   assert.ok(
     (await page.locator("#islands tbody").first().textContent()).includes("<img src=x onerror=window.pwned=2>"),
   );
+  // Nothing turns the direction of what stands behind it.
+  assert.doesNotMatch(
+    await page.evaluate(() => document.body.innerText + document.getElementById("data").textContent),
+    /[\u0000-\u0008\u200e\u200f\u2028-\u202e\u2066-\u2069]/,
+  );
   assert.match(await page.title(), /^<\/title><\/script><script>window\.pwned=9/);
   assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 1400);
   // Were there a script, the browser would not run it.
