@@ -22,6 +22,7 @@ export function timelineSection(entries: Entry[], names: string[]): View {
   return {
     id: "timeline",
     title: "One step",
+    short: "Step",
     stacked: true,
     about:
       "One inner step on a virtual clock, a row for each class of ranks that behave alike. A bar is one microbatch; " +
