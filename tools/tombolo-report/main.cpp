@@ -27,7 +27,7 @@ using runtime::Status;
 namespace {
 
 struct Files {
-  std::vector<std::string> plans, planFigures, simFigures, metrics;
+  std::vector<std::string> plans, planFigures, simFigures, traces, metrics;
 };
 
 /// The file that was given for plan `i`; empty: none.
@@ -45,13 +45,15 @@ Json readEntry(const Files &files, std::size_t i) {
   Json missing = Json::object();
   entry["timeline"] = entry["round"] = entry["simulation"] = nullptr;
   std::string sim = fileOf(files.simFigures, i);
+  std::string trace = fileOf(files.traces, i);
   if (!plan.has_topology()) {
     missing["timeline"] = missing["round"] = missing["simulation"] =
         "the plan has no topology, so it cannot be simulated; plans that "
         "tombolo-plan writes have one";
   } else {
     try {
-      entry["timeline"] = timelineJson(plan);
+      if (trace.empty())
+        entry["timeline"] = timelineJson(plan);
       entry["round"] = roundJson(plan);
       if (sim.empty())
         entry["simulation"] =
@@ -68,6 +70,11 @@ Json readEntry(const Files &files, std::size_t i) {
   if (!sim.empty()) {
     entry["simulation"] = readSimFigures(sim, plan);
     missing.erase("simulation");
+  }
+
+  if (!trace.empty()) {
+    entry["timeline"] = readTrace(trace, plan);
+    missing.erase("timeline");
   }
 
   std::string figures = fileOf(files.planFigures, i);
@@ -111,6 +118,8 @@ int run(int argc, char **argv) {
           "what tombolo-plan --json wrote: the strategy and the alternatives");
   perPlan("--sim", files.simFigures,
           "what tombolo-sim --json wrote, instead of a round without failures");
+  perPlan("--trace", files.traces,
+          "what tombolo-sim --trace wrote, instead of one step");
   perPlan("--metrics", files.metrics, "what tombolo-run --metrics wrote");
   app.add_option("--title", title, "the page's title");
   app.add_option("-o,--output", output, "the page")->required();
@@ -118,6 +127,7 @@ int run(int argc, char **argv) {
     app.parse(argc, argv);
     for (auto [name, given] : {std::pair("--json", &files.planFigures),
                                {"--sim", &files.simFigures},
+                               {"--trace", &files.traces},
                                {"--metrics", &files.metrics}})
       if (given->size() > files.plans.size())
         throw CLI::ValidationError(
@@ -132,7 +142,7 @@ int run(int argc, char **argv) {
   for (std::size_t i = 0; i < files.plans.size(); ++i)
     plans.push_back(readEntry(files, i));
   Json data = {{"format", 1}, {"title", title}, {"plans", std::move(plans)}};
-  runtime::writeFile(output, makePage(data));
+  runtime::writeFile(output, makePage(std::move(data)));
   return 0;
 }
 
