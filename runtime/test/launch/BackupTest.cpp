@@ -67,13 +67,17 @@ protected:
              epochs.back().at("backup") == backup;
     })) << primary;
   }
-  void killAt(const std::string &command, const std::string &site) {
-    pid_t victim = 0;
+  pid_t find(const std::string &command, const std::string &site) {
+    pid_t found = 0;
     for (pid_t pid : commands(command))
       if (readAll("/proc/" + std::to_string(pid) + "/cmdline")
               .find(std::string("--site") + '\0' + site + '\0') !=
           std::string::npos)
-        victim = pid;
+        found = pid;
+    return found;
+  }
+  void killAt(const std::string &command, const std::string &site) {
+    pid_t victim = find(command, site);
     ASSERT_GT(victim, 0) << command << " of " << site;
     kill(victim, SIGKILL);
   }
@@ -191,6 +195,35 @@ TEST_F(Backup, TheLossOfThePrimarysSiteStopsNobodyElse) {
   expectOneHistory();
   EXPECT_EQ(events("outer_step").back().at("islands"), json::array({1}));
   EXPECT_EQ(weights().size(), kVocabulary * kVocabulary);
+  expectNothingLeft();
+}
+
+/// A primary that cannot be reached, and does not know: the other one goes on,
+/// and it is the backup when it is back.
+TEST_F(Backup, APrimaryThatSleptIsTheBackup) {
+  ASSERT_EQ(run(arguments({})).status, 0);
+  std::vector<float> undisturbed = weights();
+  std::vector<std::string> words = arguments({});
+  for (std::string &word : pausing({{0, 1, 0, 20}, {1, 0, 0, 32}}))
+    words.push_back(word);
+  std::filesystem::remove(folder / "stderr");
+  pid_t pid = start(words);
+  pid_t rank = paused();
+  expectPair("north", "south");
+  pid_t server = find("server", "north");
+  ASSERT_GT(server, 0);
+  kill(server, SIGSTOP);
+  EXPECT_TRUE(
+      eventually([&] { return events("epoch").back().at("site") == "south"; }));
+  kill(rank, SIGCONT);
+  rank = paused();
+  kill(server, SIGCONT);
+  expectPair("south", "north");
+  kill(rank, SIGCONT);
+  Outcome outcome = finish(pid);
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  expectOneHistory();
+  EXPECT_EQ(weights(), undisturbed);
   expectNothingLeft();
 }
 
