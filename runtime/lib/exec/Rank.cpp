@@ -369,6 +369,23 @@ void Rank::Impl::evaluateHeldOut(LaneRunner &lanes, std::uint64_t stepsDone) {
   events.evaluation(metrics);
 }
 
+/// Under a server all islands end after the same step, as if no more had been
+/// asked for.
+void Rank::Impl::noteStop(std::uint64_t stepsDone) {
+  if (!exchange)
+    return;
+  if (options.rank == 0 && options.endRequested && options.endRequested())
+    exchange->requestStop();
+  std::optional<std::uint64_t> stop = exchange->stopStep();
+  if (!stop || *stop >= options.steps)
+    return;
+  if (*stop < stepsDone)
+    throw Error(Status::Failed, "island ", options.island, " has done ",
+                stepsDone, " steps, but the run was to end after ", *stop);
+  options.steps = *stop;
+  isStopped = true;
+}
+
 void Rank::Impl::run() {
   if (events.ready)
     events.ready();
@@ -387,6 +404,7 @@ void Rank::Impl::run() {
           execute(instruction, variables);
         },
         giveUp);
+    noteStop(firstStep);
     for (currentStep = firstStep; currentStep < options.steps; ++currentStep) {
       if (events.begin)
         events.begin(currentStep);
@@ -401,10 +419,11 @@ void Rank::Impl::run() {
       std::uint64_t stepsDone = currentStep + 1;
       if (isEvaluationStep(stepsDone))
         evaluateHeldOut(lanes, stepsDone);
+      noteStop(stepsDone);
       if (stepsDone == options.steps)
         continue;
-      bool end =
-          options.endRequested && links->fromFirst(options.endRequested());
+      bool end = options.endRequested && !exchange &&
+                 links->fromFirst(options.endRequested());
       if (isCheckpointStep(stepsDone) ||
           (end && !options.checkpointDir.empty()))
         saveCheckpoint(stepsDone);
@@ -424,6 +443,8 @@ void Rank::Impl::run() {
       saveCheckpoint(options.steps);
     // Nobody closes its connections while another still waits on them.
     links->barrier();
+    if (isStopped && options.rank == 0 && events.stopped)
+      events.stopped(options.steps);
   } catch (const std::exception &error) {
     giveUp(error.what());
     throw;

@@ -95,6 +95,7 @@ private:
     return samplesBefore + firstSample(plan, options.island, step);
   }
   void saveCheckpoint(std::uint64_t stepsDone);
+  void noteStop(std::uint64_t stepsDone);
   std::vector<std::pair<const char *, Kept>>
   keptOf(const FragmentPoint &point, std::uint64_t stepsDone) const;
 
@@ -158,6 +159,7 @@ private:
   std::uint64_t firstStep = 0;
   std::uint64_t currentStep = 0;
   bool finishing = false;
+  bool isStopped = false; // ends before all steps that were asked for
 };
 
 } // namespace tombolo::runtime

@@ -56,7 +56,7 @@ export function showTip(title: string, rows: Rows, x: number, y: number): void {
   if (!tip.isConnected) document.body.append(tip);
   tip.replaceChildren(
     h("strong", {}, shorten(title, 120)),
-    h("dl", {}, ...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, shorten(value, 200))])),
+    h("dl", {}, ...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, shorten(value, 600))])),
   );
   tip.hidden = false;
   const box = tip.getBoundingClientRect();

@@ -49,7 +49,8 @@ export function bits(value: Maybe): string {
 export function percent(value: Maybe): string {
   if (!isNumber(value)) return none;
   const part = 100 * value;
-  return `${part !== 0 && Math.abs(part) < 9.95 ? format(".1f")(part) : format(".0f")(part)} %`;
+  const size = Math.abs(part);
+  return `${size === 0 ? "0" : size < 0.1 ? format(".2~r")(part) : size < 9.95 ? format(".1f")(part) : format(".0f")(part)} %`;
 }
 
 export function count(value: Maybe): string {
@@ -82,3 +83,22 @@ export const words = (name: string): string => name.replaceAll("_", " ");
 export function plural(value: number, one: string, many = `${one}s`): string {
   return `${grouped(value)} ${value === 1 ? one : many}`;
 }
+
+/** Texts of an axis: one unit, and as many places as tell its ticks apart. */
+function ticksIn(units: readonly (readonly [name: string, size: number])[]): (ticks: number[]) => string[] {
+  return (ticks) => {
+    const most = Math.max(...ticks.map(Math.abs));
+    const [name, size] = units.find(([, one]) => most >= one * 0.9995) ?? units.at(-1)!;
+    const step = ticks.length > 1 ? Math.abs(ticks[1]! - ticks[0]!) / size : 1;
+    const places = step > 0 ? Math.max(0, Math.min(9, -Math.floor(Math.log10(step) + 1e-9))) : 0;
+    return ticks.map((tick) => `${format(`,.${places}f`)(tick / size)} ${name}`.trim());
+  };
+}
+
+export const secondsTicks = ticksIn([
+  ["s", 1],
+  ["ms", 1e-3],
+  ["µs", 1e-6],
+]);
+export const percentTicks = ticksIn([["%", 0.01]]);
+export const plainTicks = ticksIn([["", 1]]);

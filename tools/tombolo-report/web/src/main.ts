@@ -43,7 +43,11 @@ function draw(): void {
       "header",
       {},
       h("h1", { title: title.length > 100 && title }, shorten(title, 100)),
-      h("nav", { "aria-label": "views" }, ...views.map((view) => h("a", { href: `#${view.id}` }, view.title))),
+      h(
+        "nav",
+        { "aria-label": "views" },
+        ...views.map((view) => h("a", { href: `#${view.id}`, title: view.title }, view.short)),
+      ),
       themeSwitch(),
     ),
     h("main", {}, summary(report.plans, names), ...views.map((view) => section(view, report.plans, names))),

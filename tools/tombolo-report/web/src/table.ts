@@ -38,7 +38,7 @@ export function sortableTable<Row>(caption: string, columns: Column<Row>[], rows
         const cell = h(
           "td",
           { class: column.wide ? "text wide" : isText[c] ? "text" : "figure" },
-          h("span", { class: "cell", title: shown.length > 40 && !column.wide && shown }, shown),
+          h("span", { class: "cell", title: shown.length > 40 && shown }, shown),
         );
         if (part !== null) {
           cell.classList.add("part");

@@ -24,8 +24,9 @@ export interface LinesOptions {
   series: Series[];
   range: Range;
   formatX: (value: number) => string;
+  ticksX: (ticks: number[]) => string[];
   formatY: (value: number) => string;
-  formatTick?: (value: number) => string;
+  ticksY: (ticks: number[]) => string[];
   /** Values are whole numbers. */
   whole?: boolean;
   marks?: Mark[];
@@ -92,17 +93,18 @@ export function lineChart(options: LinesOptions): HTMLElement {
         ),
       ),
     ];
-    const ticks = options.log ? y.ticks(4).slice(0, 12) : y.ticks(5);
-    for (const tick of options.whole ? ticks.filter(Number.isInteger) : ticks)
+    const all = options.log ? y.ticks(4).slice(0, 12) : y.ticks(5);
+    const ticks = options.whole ? all.filter(Number.isInteger) : all;
+    const texts = options.ticksY(ticks);
+    ticks.forEach((tick, i) =>
       parts.push(
         svg("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
-        svg(
-          "text",
-          { class: "tick", x: left - 6, y: y(tick), "text-anchor": "end" },
-          (options.formatTick ?? options.formatY)(tick),
-        ),
-      );
-    for (const tick of scaleX.ticks(7))
+        svg("text", { class: "tick", x: left - 6, y: y(tick), "text-anchor": "end" }, texts[i]),
+      ),
+    );
+    const ticksX = scaleX.ticks(Math.max(2, Math.floor(width / 110)));
+    const textsX = options.ticksX(ticksX);
+    ticksX.forEach((tick, i) =>
       parts.push(
         svg("line", {
           class: "tick-mark",
@@ -111,12 +113,9 @@ export function lineChart(options: LinesOptions): HTMLElement {
           y1: height - bottom,
           y2: height - bottom + 4,
         }),
-        svg(
-          "text",
-          { class: "tick", x: scaleX(tick), y: height - bottom + 14, "text-anchor": "middle" },
-          options.formatX(tick),
-        ),
-      );
+        svg("text", { class: "tick", x: scaleX(tick), y: height - bottom + 14, "text-anchor": "middle" }, textsX[i]),
+      ),
+    );
     const plot = svg("g", { "clip-path": `url(#${clip})` });
     if (options.limit)
       plot.append(

@@ -15,8 +15,8 @@ export interface Point {
 interface Axes {
   x: string;
   y: string;
-  formatX: (value: number) => string;
-  formatY: (value: number) => string;
+  ticksX: (ticks: number[]) => string[];
+  ticksY: (ticks: number[]) => string[];
 }
 
 const height = 320,
@@ -40,16 +40,22 @@ function draw(width: number, title: string, points: Point[], axes: Axes): SVGSVG
   const y = scaleLinear(spread(points.map((point) => point.y)), [height - bottom, top]).nice(5);
   const radius = scaleSqrt([0, Math.max(1e-300, ...points.map((point) => point.size))], [5, 13]);
   const chart = svg("svg", { class: "chart", width, height, role: "group", "aria-label": title });
-  for (const tick of y.ticks(5))
+  const ticksY = y.ticks(5),
+    textsY = axes.ticksY(ticksY);
+  ticksY.forEach((tick, i) =>
     chart.append(
       svg("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
-      svg("text", { class: "tick", x: left - 6, y: y(tick), "text-anchor": "end" }, axes.formatY(tick)),
-    );
-  for (const tick of x.ticks(6))
+      svg("text", { class: "tick", x: left - 6, y: y(tick), "text-anchor": "end" }, textsY[i]),
+    ),
+  );
+  const ticksX = x.ticks(Math.max(2, Math.floor(width / 130))),
+    textsX = axes.ticksX(ticksX);
+  ticksX.forEach((tick, i) =>
     chart.append(
       svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: top, y2: height - bottom }),
-      svg("text", { class: "tick", x: x(tick), y: height - bottom + 14, "text-anchor": "middle" }, axes.formatX(tick)),
-    );
+      svg("text", { class: "tick", x: x(tick), y: height - bottom + 14, "text-anchor": "middle" }, textsX[i]),
+    ),
+  );
   chart.append(
     svg("text", { class: "unit", x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, axes.x),
     svg("text", { class: "unit", x: 0, y: 10 }, axes.y),

@@ -60,7 +60,7 @@ export function draw(canvas: HTMLCanvasElement, scene: Scene): void {
     else {
       context.fillStyle = paint("text");
       context.font = "600 12px system-ui, sans-serif";
-      context.fillText(`island ${row.island}`, 4, top + row.height / 2);
+      context.fillText(row.label, 4, top + row.height / 2);
       context.font = "12px system-ui, sans-serif";
     }
   }
@@ -69,11 +69,15 @@ export function draw(canvas: HTMLCanvasElement, scene: Scene): void {
   function drawTrack(row: Row, track: Track, top: number): void {
     const c = context!;
     c.fillStyle = paint("text");
-    c.fillText(`stage ${track.stage}`, 4, top + computeHeight / 2);
+    c.fillText(row.label, 4, top + computeHeight / 2);
     if (labelWidth > 100) {
       c.fillStyle = paint("faint");
       c.textAlign = "right";
-      c.fillText(`${shorten(track.pool, 14)} × ${format.count(track.ranks)}`, labelWidth - 8, top + computeHeight / 2);
+      c.fillText(
+        `${shorten(track.pool, row.label.length > 9 ? 9 : 14)} × ${format.count(track.ranks)}`,
+        labelWidth - 8,
+        top + computeHeight / 2,
+      );
       c.textAlign = "left";
     }
     // Everything that is not covered is waiting.

@@ -9,11 +9,18 @@ export const computeHeight = 20,
 export interface Row {
   top: number;
   height: number;
+  label: string;
   /** A heading of an island, or a track. */
   island?: number;
   track?: Track;
   /** Lanes below the calls, from the top of the row. */
   lanes: { top: number; kinds: string[]; title: string }[];
+}
+
+/** Where a stage has several classes of ranks, the rank as well. */
+function labelOf(track: Track, tracks: Track[]): string {
+  const alone = tracks.every((one) => one === track || one.island !== track.island || one.stage !== track.stage);
+  return alone ? `stage ${track.stage}` : `stage ${track.stage}, rank ${track.rank}`;
 }
 
 const laneGroups = [
@@ -31,7 +38,8 @@ export function layoutRows(model: Model): { rows: Row[]; height: number } {
   let island = -1;
   const several = new Set(model.tracks.map((track) => track.island)).size > 1;
   for (const track of model.tracks) {
-    if (several && track.island !== island) rows.push({ top, height: headHeight, island: track.island, lanes: [] });
+    if (several && track.island !== island)
+      rows.push({ top, height: headHeight, island: track.island, label: `island ${track.island}`, lanes: [] });
     if (several && track.island !== island) top += headHeight;
     island = track.island;
     const lanes = laneGroups
@@ -41,7 +49,7 @@ export function layoutRows(model: Model): { rows: Row[]; height: number } {
         top: computeHeight + 1 + i * (laneHeight + 1),
       }));
     const height = computeHeight + lanes.length * (laneHeight + 1) + gapHeight;
-    rows.push({ top, height, track, lanes });
+    rows.push({ top, height, label: labelOf(track, model.tracks), track, lanes });
     top += height;
   }
   return { rows, height: top };

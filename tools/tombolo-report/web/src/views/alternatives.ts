@@ -12,6 +12,7 @@ interface Row extends Alternative {
 export const alternativesView: View = {
   id: "alternatives",
   title: "What the search weighed",
+  short: "Search",
   about:
     "The strategies that the search kept, by the cost model: time of a step against the memory of the fullest chip. " +
     "A larger dot uses the lines between sites more. The filled one is this plan.",
@@ -79,8 +80,8 @@ export const alternativesView: View = {
         scatter(`alternatives of ${entry.name}`, points, {
           x: "time of a step",
           y: "of the fullest chip's memory",
-          formatX: format.seconds,
-          formatY: format.percent,
+          ticksX: format.secondsTicks,
+          ticksY: format.percentTicks,
         }),
       sortableTable(`Alternatives of ${entry.name}`, columns, rows),
     );

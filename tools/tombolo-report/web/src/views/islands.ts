@@ -64,6 +64,7 @@ function rowsOf(entry: Entry): Row[] {
 export const islandsView: View = {
   id: "islands",
   title: "Islands and stages",
+  short: "Stages",
   about:
     "Who holds which part of the model. A click on a heading sorts; memory is of one chip, parts of time are of the simulated ranks.",
   missing: () => "the plan has no island",

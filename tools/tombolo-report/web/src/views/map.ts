@@ -31,13 +31,13 @@ function layout(sites: Site[], width: number): { places: Place[]; height: number
         site,
         width: boxWidth,
         height: heightOf(site),
-        x: sites.length === 1 ? width / 2 : 10 + boxWidth / 2 + i * (boxWidth + gap),
+        x: 10 + boxWidth / 2 + i * (boxWidth + gap),
         y: middle,
       })),
     };
   }
   const rx = (width - boxWidth) / 2 - 10;
-  const ry = Math.max(tallest * 0.8 + 30, (sites.length * tallest) / 5);
+  const ry = Math.max(tallest + 95, (sites.length * tallest) / 4);
   return {
     height: 2 * ry + tallest + 20,
     places: sites.map((site, i) => {
@@ -176,22 +176,53 @@ function drawSite(entry: Entry, place: Place): SVGGElement {
   return group;
 }
 
-function drawLine(row: LineRow, from: Place, to: Place, index: number, count: number): SVGGElement {
+/** The part of the way to another place that the box of this one covers. */
+function coveredBy(place: Place, other: Place): number {
+  const across = place.width / 2 / Math.max(1e-9, Math.abs(other.x - place.x)),
+    down = place.height / 2 / Math.max(1e-9, Math.abs(other.y - place.y));
+  return Math.min(across, down, 0.5);
+}
+
+interface Box {
+  left: number;
+  top: number;
+  width: number;
+  height: number;
+}
+
+const overlap = (a: Box, b: Box): boolean =>
+  a.left < b.left + b.width && b.left < a.left + a.width && a.top < b.top + b.height && b.top < a.top + a.height;
+
+/** In the part of the line that no box covers; where nothing else is, if there is such a place. */
+function placeLabel(from: Place, to: Place, width: number, height: number, taken: Box[]): { x: number; y: number } {
+  const begin = coveredBy(from, to),
+    end = 1 - coveredBy(to, from);
+  let best = { x: 0, y: 0, hits: Infinity };
+  for (const part of [0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8]) {
+    const at = begin + (end - begin) * part;
+    const x = from.x + (to.x - from.x) * at,
+      y = from.y + (to.y - from.y) * at;
+    const box = { left: x - width / 2 - 3, top: y - height / 2 - 3, width: width + 6, height: height + 6 };
+    const hits = taken.filter((other) => overlap(box, other)).length;
+    if (hits < best.hits) best = { x, y, hits };
+  }
+  taken.push({ left: best.x - width / 2, top: best.y - height / 2, width, height });
+  return best;
+}
+
+function drawLine(row: LineRow, from: Place, to: Place, taken: Box[]): SVGGElement {
   const thick = Math.max(1.5, Math.min(9, 1.5 * Math.log10(1 + row.line.bytes_per_second / 1e6)));
-  const use = row.forth === null ? "" : ` ${format.percent(row.forth)} / ${format.percent(row.back)} used`;
-  // Not in the middle, where lines cross.
-  const part = count <= 2 ? 0.5 : index % 2 ? 0.62 : 0.38;
-  const x = from.x + (to.x - from.x) * part,
-    y = from.y + (to.y - from.y) * part;
   const rate = `${format.bits(row.line.bytes_per_second)}, ${format.seconds(row.line.rtt_seconds)}`;
-  const wide = 7 * Math.max(rate.length, use.length) + 8;
+  const use = row.forth === null ? "" : `${format.percent(row.forth)} / ${format.percent(row.back)} used`;
+  const wide = 6.6 * Math.max(rate.length, use.length) + 10,
+    high = use ? 34 : 19;
+  const { x, y } = placeLabel(from, to, wide, high, taken);
   const group = svg(
     "g",
-    { role: "img", "aria-label": `line ${row.first} to ${row.second}: ${rate}${use}` },
-    svg("line", { class: "line", x1: from.x, y1: from.y, x2: to.x, y2: to.y, "stroke-width": thick }),
-    svg("rect", { class: "line-back", x: x - wide / 2, y: y - 17, width: wide, height: use ? 34 : 19, rx: 3 }),
-    svg("text", { class: "label", x, y: y - 7, "text-anchor": "middle" }, rate),
-    use && svg("text", { class: "tick", x, y: y + 8, "text-anchor": "middle" }, use.trim()),
+    { role: "img", "aria-label": `line ${row.first} to ${row.second}: ${rate} ${use}` },
+    svg("rect", { class: "line-back", x: x - wide / 2, y: y - high / 2, width: wide, height: high, rx: 3 }),
+    svg("text", { class: "label", x, y: use ? y - 7 : y, "text-anchor": "middle" }, rate),
+    use && svg("text", { class: "tick", x, y: y + 8, "text-anchor": "middle" }, use),
   );
   tell(group, `${row.first} – ${row.second}`, [
     ["rate", `${format.bits(row.line.bytes_per_second)} each way`],
@@ -202,8 +233,15 @@ function drawLine(row: LineRow, from: Place, to: Place, index: number, count: nu
       row.forth === null ? "not simulated" : `${format.percent(row.forth)}, ${format.percent(row.back)}`,
     ],
   ]);
+  const stroke = svg("line", { class: "line", x1: from.x, y1: from.y, x2: to.x, y2: to.y, "stroke-width": thick });
+  group.addEventListener("focus", () => stroke.classList.add("told"));
+  group.addEventListener("blur", () => stroke.classList.remove("told"));
+  strokes.set(group, stroke);
   return group;
 }
+
+/** The stroke of a label, which lies below the boxes. */
+const strokes = new WeakMap<SVGGElement, SVGLineElement>();
 
 function drawMap(
   entry: Entry,
@@ -220,20 +258,27 @@ function drawMap(
     role: "group",
     "aria-label": `map of ${entry.name}`,
   });
-  const lines = rows.flatMap((row, i) => {
+  const taken: Box[] = places.map((place) => ({
+    left: place.x - place.width / 2,
+    top: place.y - place.height / 2,
+    width: place.width,
+    height: place.height,
+  }));
+  const labels = rows.flatMap((row) => {
     const from = places[row.line.first],
       to = places[row.line.second];
-    return from && to ? [drawLine(row, from, to, i, topology.sites.length)] : [];
+    return from && to ? [drawLine(row, from, to, taken)] : [];
   });
   const sites = places.map((place) => drawSite(entry, place));
-  rove([...sites, ...lines], ["ArrowLeft", "ArrowUp"], ["ArrowRight", "ArrowDown"]);
-  chart.append(...lines, ...sites);
+  rove([...sites, ...labels], ["ArrowLeft", "ArrowUp"], ["ArrowRight", "ArrowDown"]);
+  chart.append(...labels.map((label) => strokes.get(label)!), ...sites, ...labels);
   return chart;
 }
 
 export const mapView: View = {
   id: "map",
   title: "Sites and lines",
+  short: "Sites",
   about:
     "Bars: chips that the plan uses (light) and their time spent computing (dark). Lines: rate, round trip, and the part of " +
     "the rate that is used on average in each direction.",

@@ -16,6 +16,7 @@ const kinds: [name: string, title: string, regions: RegExp][] = [
 export const memoryView: View = {
   id: "memory",
   title: "Memory",
+  short: "Memory",
   about:
     "Planned peak of one chip of each stage, by what it is for. The red line is what the chip has, where that is not far off.",
   missing: () => "the plan has no island",

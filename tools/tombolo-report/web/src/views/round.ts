@@ -28,6 +28,7 @@ function seriesOf(direction: Direction, index: number, unit: number): Series {
 export const roundView: View = {
   id: "round",
   title: "Lines over one round",
+  short: "Lines",
   about:
     "What each line carries in one round, from the middle of one to the middle of the next: the exchange with the server as simulated, " +
     "with what pipelines over the line carry on average below it. The red line is what it can carry; ticks are new versions.",
@@ -56,6 +57,8 @@ export const roundView: View = {
             filled: true,
             limit: { value: (pair[0]!.bytes_per_second * 8) / unit.size, title: "the line carries" },
             formatX: format.seconds,
+            ticksX: format.secondsTicks,
+            ticksY: format.plainTicks,
             formatY: format.figure,
           }),
           linesLegend(seriesLegend(series.map((one) => one.name))),

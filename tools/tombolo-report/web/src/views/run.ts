@@ -102,6 +102,11 @@ function charts(entry: Entry, run: Run, axis: Axis): HTMLElement[] {
     range,
     marks,
     formatX: axis === "time" ? format.seconds : (value: number) => `step ${format.count(Math.round(value))}`,
+    ticksX:
+      axis === "time"
+        ? format.secondsTicks
+        : (ticks: number[]) => format.plainTicks(ticks).map((text) => `step ${text}`),
+    ticksY: format.plainTicks,
   };
   const stale = staleness(run, place);
   const result = [
@@ -111,7 +116,6 @@ function charts(entry: Entry, run: Run, axis: Axis): HTMLElement[] {
       title: "Loss of each island",
       series: series((i) => run.islands[i]!.loss),
       formatY: (value) => format.fixed(value, 4),
-      formatTick: format.figure,
     }),
     lineChart({
       ...common,
@@ -143,6 +147,7 @@ interface EventRow {
 export const runView: View = {
   id: "run",
   title: "The run",
+  short: "Run",
   about:
     "Time is the sum of each island's steps, as metrics.jsonl has no clock: what lies between steps is not in it. Triangles are faults " +
     "(pointing up: returns), dots other events, ticks below new versions. Draw over a chart to zoom all, a double click shows the whole run.",

@@ -5,6 +5,8 @@ import type { Entry } from "../data";
 export interface View {
   id: string;
   title: string;
+  /** In the list of views. */
+  short: string;
   about: string;
   /** Null: this plan has nothing to show here, and `missing` says why. */
   draw: (entry: Entry, index: number) => HTMLElement | null;

@@ -22,6 +22,7 @@ const titles: Record<string, string> = {
 export const timeView: View = {
   id: "time",
   title: "Where the time goes",
+  short: "Time",
   about:
     "Of an average step of one rank, by stage: what it computes, and what it waits for while it does not compute " +
     "(communication beside computing is not counted).",

@@ -22,6 +22,7 @@ export function timelineSection(entries: Entry[], names: string[]): View {
   return {
     id: "timeline",
     title: "One step",
+    short: "Step",
     stacked: true,
     about:
       "One inner step on a virtual clock, a row for each class of ranks that behave alike. A bar is one microbatch; " +
@@ -62,6 +63,15 @@ export function timelineSection(entries: Entry[], names: string[]): View {
       if (!entry.timeline) return null;
       const model = readTimeline(entry.timeline);
       const view = timelineView(model, shared, names[i]!);
+      if (entry.timeline.from_trace)
+        append(
+          view,
+          h(
+            "p",
+            { class: "help" },
+            "From a trace of tombolo-sim: it may be of several steps, names no microbatches, and does not tell forwards that run again.",
+          ),
+        );
       if (model.leftOut > 0)
         append(
           view,
