@@ -125,7 +125,10 @@ namespace {
 /// Hands the events of a Chrome trace on to a StepTrace, one by one.
 class TraceReader {
 public:
-  TraceReader(const runtime::Plan &plan, StepTrace &to) : plan(plan), to(to) {}
+  TraceReader(const runtime::Plan &plan, StepTrace &to) : to(to) {
+    for (const Island &island : plan.islands())
+      ranks.push_back(IslandLayout(island).rankCount());
+  }
 
   void event(const Json &event) {
     std::string phase = event.value("ph", "");
@@ -136,9 +139,10 @@ public:
     auto thread = event.at("tid").get<std::uint64_t>();
     if (process == 0) // lines and the server
       return;
-    if (process > static_cast<std::uint64_t>(plan.islands_size()))
+    if (process > ranks.size())
       throw Error("the plan has no island ", process - 1);
-    if (thread >= kMostThreads || thread % 8 == 0)
+    // Eight for each class, of which there are at most as many as ranks.
+    if (thread / 8 >= ranks[process - 1] || thread % 8 == 0)
       throw Error("thread ", thread, " is none of tombolo-sim's");
     auto p = static_cast<std::uint32_t>(process);
     auto t = static_cast<std::uint32_t>(thread);
@@ -160,8 +164,6 @@ public:
   std::size_t slices = 0;
 
 private:
-  static constexpr std::uint64_t kMostThreads = 8 << 20;
-
   /// `stage 1, rank 16 and 15 like it, compute`.
   void name(std::uint32_t process, std::uint32_t thread,
             const std::string &text) {
@@ -174,7 +176,7 @@ private:
     to.nameClass(process, thread, stage, rank, others + 1);
   }
 
-  const runtime::Plan &plan;
+  std::vector<std::uint64_t> ranks; // by island
   StepTrace &to;
 };
 

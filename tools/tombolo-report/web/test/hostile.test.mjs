@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { at, demoPlan, largePlan, launch, makeReport, open, report, screenshot, tool } from "./support.mjs";
+import { at, demoPlan, example, largePlan, launch, makeReport, open, report, screenshot, tool } from "./support.mjs";
 import { renamed, without } from "./planfile.mjs";
 
 const length = 64;
@@ -135,6 +135,28 @@ test("a plan without a topology shows what it has", async () => {
   assert.match(await page.locator("#timeline .missing").textContent(), /no topology/);
   assert.equal(await page.locator("#islands tbody tr").count(), 2);
   assert.equal(await page.locator("#memory svg .row").count(), 2);
+  await close();
+});
+
+test("a round of very many steps is not simulated", async () => {
+  writeFileSync(at("long.yaml"), "server: {inner_steps: 200000}\n");
+  tool(
+    "tombolo-plan",
+    "gpt.onnx",
+    "--topology",
+    example("two-sites.yaml"),
+    "--strategy",
+    "long.yaml",
+    "--global-batch",
+    "24",
+    "-o",
+    "long.plan",
+  );
+  makeReport("long.plan", "-o", "long.html");
+  const { page, close } = await open(browser, at("long.html"));
+  for (const view of ["round", "time"])
+    assert.match(await page.locator(`#${view} .missing`).textContent(), /200000 inner steps/);
+  assert.equal(await page.locator("#timeline .scroller").count(), 1);
   await close();
 });
 
