@@ -16,6 +16,8 @@
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 #include "tombolo/Planning/CostModel.h"
 
+#include "llvm/ADT/StringExtras.h"
+
 #include <set>
 
 using namespace mlir;
@@ -31,8 +33,12 @@ FailureOr<PlanTimes> PlanTimes::create(ModuleOp module) {
   for (auto training : module.getOps<plan::TrainingOp>())
     if (training.getPrecision() == "bf16")
       times.precision = planning::Precision::BF16;
-  for (auto segment : module.getOps<plan::SegmentOp>())
+  for (auto model : module.getOps<plan::ModelOp>())
+    times.modelHash = model.getModelHash().str();
+  for (auto segment : module.getOps<plan::SegmentOp>()) {
+    times.segments.push_back(segment);
     times.works.push_back(workOf(segment));
+  }
   WalkResult result = module.walk([&](plan::ReplicasOp group) {
     StringRef chip = times.chipOf(group);
     if (chip.empty()) {
@@ -82,6 +88,67 @@ planning::Work PlanTimes::workOf(plan::SegmentOp segment) {
   return work;
 }
 
+namespace {
+
+/// A function of a block, or a part of one, by the segment's name:
+/// BLOCK.FUNCTION.mMICROBATCH.PRECISION[.tCHIPS][.partNUMBER], as
+/// dist-specialize-blocks and plan-expand-collectives write it.
+struct CallName {
+  planning::FunctionCall call;
+  size_t part = 0;
+};
+
+std::optional<CallName> parseName(StringRef name) {
+  CallName result;
+  SmallVector<StringRef> words;
+  name.split(words, '.');
+  auto number = [](StringRef word, StringRef prefix, auto &to) {
+    return word.consume_front(prefix) && !word.getAsInteger(10, to);
+  };
+  if (words.size() > 4 && number(words.back(), "part", result.part))
+    words.pop_back();
+  if (words.size() > 4 && number(words.back(), "t", result.call.tensorParallel))
+    words.pop_back();
+  if (words.size() < 4)
+    return std::nullopt;
+  StringRef precision = words.pop_back_val();
+  if (precision == "bf16")
+    result.call.precision = planning::Precision::BF16;
+  if (!number(words.pop_back_val(), "m", result.call.microbatch))
+    return std::nullopt;
+  auto function = planning::parseBlockFunction(words.pop_back_val().str());
+  if (!function)
+    return std::nullopt;
+  result.call.function = *function;
+  result.call.block = llvm::join(words, ".");
+  return result;
+}
+
+} // namespace
+
+std::optional<double> PlanTimes::measuredSeconds(const planning::Chip &chip,
+                                                 size_t number) const {
+  plan::SegmentOp segment = segments[number];
+  if (auto name = parseName(segment.getSymName())) {
+    name->call.model = modelHash;
+    auto parts = planning::measuredParts(chip, name->call);
+    if (parts && name->part < parts->size())
+      return (*parts)[name->part];
+    return std::nullopt;
+  }
+  // An update: weight and count, then parameters, gradients and states alike.
+  auto ops = segment.getBody().getOps<plan::ComputeOp>();
+  for (plan::ComputeOp op : ops) {
+    if (op.getOpcode() != "adamw" && op.getOpcode() != "sgd")
+      continue;
+    auto type = cast<MemRefType>(op.getOutputs().front().getType());
+    uint64_t states = op.getOutputs().size() - 1;
+    return planning::measuredUpdate(chip, 4 * states,
+                                    static_cast<double>(type.getNumElements()));
+  }
+  return std::nullopt;
+}
+
 static void collectCalls(
     const google::protobuf::RepeatedPtrField<plan::v1::Instruction> &body,
     std::set<uint32_t> &segments) {
@@ -103,7 +170,9 @@ void PlanTimes::exportSeconds(StringRef name, plan::v1::Program &program) const 
   for (uint32_t segment : called) {
     plan::v1::SegmentSeconds &to = *program.add_segment_seconds();
     to.set_segment(segment);
-    to.set_seconds(planning::seconds(chip, precision, works[segment], 1));
+    to.set_seconds(
+        measuredSeconds(chip, segment)
+            .value_or(planning::seconds(chip, precision, works[segment], 1)));
   }
 }
 
@@ -125,6 +194,7 @@ void PlanTimes::exportTopology(plan::v1::Plan &plan) const {
     auto &one = *to.add_chips();
     one.set_name(chip.name);
     one.set_memory_bytes(chip.memoryBytes());
+    one.set_step_seconds(chip.overheads.stepMs * 1e-3);
   }
   auto chipIndex = [&](const std::string &name) {
     return topology->findChip(name) - topology->chips.data();
@@ -140,6 +210,11 @@ void PlanTimes::exportTopology(plan::v1::Plan &plan) const {
       one.set_chips_per_node(pool.chipsPerNode);
       one.set_cards_per_node(pool.nicsPerNode);
       toWire(pool.intraNode, [&] { return one.mutable_intra_node(); });
+      const planning::Overheads &over = topology->chipOf(pool).overheads;
+      if (pool.intraNode && (over.ringRate != 1 || over.ringLatency != 1))
+        toWire(planning::Wire{pool.intraNode->gbitsPerSecond * over.ringRate,
+                              pool.intraNode->latencyUs * over.ringLatency},
+               [&] { return one.mutable_intra_node_ring(); });
       toWire(pool.interNode, [&] { return one.mutable_inter_node(); });
     }
     toWire(site.fabric, [&] { return toSite.mutable_fabric(); });

@@ -41,10 +41,15 @@ public:
 private:
   /// What one call of a segment does.
   static planning::Work workOf(plan::SegmentOp segment);
+  /// What was measured of a segment on a chip; nothing where nothing was.
+  std::optional<double> measuredSeconds(const planning::Chip &chip,
+                                        size_t segment) const;
 
   std::optional<planning::Topology> topology;
   planning::Precision precision = planning::Precision::F32;
-  std::vector<planning::Work> works; // by segment, in the module's order
+  std::string modelHash;
+  std::vector<plan::SegmentOp> segments; // in the module's order
+  std::vector<planning::Work> works;     // of each
   llvm::DenseMap<mlir::StringAttr, llvm::SmallVector<llvm::StringRef>> chips;
 };
 

@@ -41,6 +41,23 @@ topo.topology {
 
 // -----
 
+// A block has three functions.
+topo.topology {
+  // expected-error @below {{expected forward, backward_input or backward_weight, got 'backward'}}
+  topo.function_time @c "b" "backward" microbatch 1 tensor_parallel 1 seconds [1.0] {model = "9f", precision = "f32"}
+  topo.chip @c {matmul_efficiency = 1.0, memory_efficiency = 1.0, memory_gbytes_per_second = 1.0, memory_gib = 1.0, tflops_f32 = 1.0}
+}
+
+// -----
+
+// Updates are of a chip.
+topo.topology {
+  // expected-error @below {{expected a topo.chip 'c'}}
+  topo.update_time @c parameters 1 state_bytes 8 seconds 1.0
+}
+
+// -----
+
 // Blocks ascend.
 topo.topology {
   // expected-error @below {{expected blocks from 0 in ascending order, got 3 to 2}}
