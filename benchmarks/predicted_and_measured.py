@@ -116,11 +116,24 @@ class Bench:
         planned = self.plan(ranks, islands, "core.yaml")
         self.run("tombolo-sim", self.path("p.plan"), "--json", self.path("sim.json"))
         with open(self.path("sim.json")) as file:
-            simulated = json.load(file)["predicted"]["step_seconds"]
+            simulated = json.load(file)["predicted"]
         measured, spread = self.measure(len(islands))
-        return {"ranks": count, "planned": planned["step_seconds"], "simulated": simulated,
+        return {"ranks": count, "planned": planned["step_seconds"], "simulated": simulated["step_seconds"],
                 "measured": measured, "spread": spread, "sources": planned["time_sources"],
-                "memory": planned["peak_memory_bytes"]}
+                "memory": self.memory(planned, simulated)}
+
+    @staticmethod
+    def memory(planned, laid_out):
+        """How far the planner is off what the ranks' programs have, at worst."""
+        worst = 0
+        for key in planned, laid_out:
+            key["all"] = [arena + host for arenas, hosts in
+                          zip(key["peak_memory_bytes"], key["host_memory_bytes"])
+                          for arena, host in zip(arenas, hosts)]
+        for guess, exact in zip(planned["all"], laid_out["all"]):
+            if abs(guess / exact - 1) > abs(worst):
+                worst = guess / exact - 1
+        return worst
 
     def measure(self, islands):
         """The median step, and how far the quartiles are apart. With a server the mean of a
@@ -160,12 +173,13 @@ def kendall(pairs, noise):
 
 
 def table(results):
-    print("| plan | ranks | measured, ms | quartiles apart, % | planner, ms | off, % | simulator, ms | off, % |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| plan | ranks | measured, ms | quartiles apart, % | planner, ms | off, % | simulator, ms | off, % | memory off, % |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, r in results.items():
         offs = [100 * (r[k] / r["measured"] - 1) for k in ("planned", "simulated")]
         print(f"| {name} | {r['ranks']} | {1e3 * r['measured']:.1f} | {100 * r['spread']:.1f} | "
-              f"{1e3 * r['planned']:.1f} | {offs[0]:+.1f} | {1e3 * r['simulated']:.1f} | {offs[1]:+.1f} |")
+              f"{1e3 * r['planned']:.1f} | {offs[0]:+.1f} | {1e3 * r['simulated']:.1f} | {offs[1]:+.1f} | "
+              f"{100 * r['memory']:+.1f} |")
     noise = statistics.median(r["spread"] for r in results.values())
     for key in ("planned", "simulated"):
         errors = [abs(r[key] / r["measured"] - 1) for r in results.values()]

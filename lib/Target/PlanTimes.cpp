@@ -15,8 +15,7 @@
 
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 #include "tombolo/Planning/CostModel.h"
-
-#include "llvm/ADT/StringExtras.h"
+#include "tombolo/runtime/plan/SegmentName.h"
 
 #include <set>
 
@@ -88,50 +87,16 @@ planning::Work PlanTimes::workOf(plan::SegmentOp segment) {
   return work;
 }
 
-namespace {
-
-/// A function of a block, or a part of one, by the segment's name:
-/// BLOCK.FUNCTION.mMICROBATCH.PRECISION[.tCHIPS][.partNUMBER], as
-/// dist-specialize-blocks and plan-expand-collectives write it.
-struct CallName {
-  planning::FunctionCall call;
-  size_t part = 0;
-};
-
-std::optional<CallName> parseName(StringRef name) {
-  CallName result;
-  SmallVector<StringRef> words;
-  name.split(words, '.');
-  auto number = [](StringRef word, StringRef prefix, auto &to) {
-    return word.consume_front(prefix) && !word.getAsInteger(10, to);
-  };
-  if (words.size() > 4 && number(words.back(), "part", result.part))
-    words.pop_back();
-  if (words.size() > 4 && number(words.back(), "t", result.call.tensorParallel))
-    words.pop_back();
-  if (words.size() < 4)
-    return std::nullopt;
-  StringRef precision = words.pop_back_val();
-  if (precision == "bf16")
-    result.call.precision = planning::Precision::BF16;
-  if (!number(words.pop_back_val(), "m", result.call.microbatch))
-    return std::nullopt;
-  auto function = planning::parseBlockFunction(words.pop_back_val().str());
-  if (!function)
-    return std::nullopt;
-  result.call.function = *function;
-  result.call.block = llvm::join(words, ".");
-  return result;
-}
-
-} // namespace
-
 std::optional<double> PlanTimes::measuredSeconds(const planning::Chip &chip,
                                                  size_t number) const {
   plan::SegmentOp segment = segments[number];
-  if (auto name = parseName(segment.getSymName())) {
-    name->call.model = modelHash;
-    auto parts = planning::measuredParts(chip, name->call);
+  if (auto name = runtime::parseSegmentName(segment.getSymName())) {
+    auto parts = planning::measuredParts(
+        chip, {modelHash,
+               name->precision == "bf16" ? planning::Precision::BF16
+                                         : planning::Precision::F32,
+               name->block, *planning::parseBlockFunction(name->function),
+               name->tensorParallel, name->microbatch});
     if (parts && name->part < parts->size())
       return (*parts)[name->part];
     return std::nullopt;

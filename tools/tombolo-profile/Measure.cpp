@@ -13,6 +13,7 @@
 #include "tombolo/runtime/plan/Instructions.h"
 #include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/plan/PlanFile.h"
+#include "tombolo/runtime/plan/SegmentName.h"
 
 #include <nlohmann/json.hpp>
 
@@ -362,7 +363,9 @@ void Measuring::keep(const Plan &plan, const std::map<uint32_t, Mean> &times) {
     const auto &segment = plan.segments(static_cast<int>(number));
     std::string optimizer;
     if (auto name = parseSegmentName(segment.name()))
-      functions[model][name->key][name->part].add(mean.get());
+      functions[model][{name->block, name->function, name->tensorParallel,
+                        name->microbatch}][name->part]
+          .add(mean.get());
     else if (uint64_t elements = updatedElements(segment, optimizer))
       updates[model][{optimizer, elements}].add(mean.get());
   }
@@ -437,42 +440,6 @@ void Measuring::finish() {
     std::cerr << "tombolo-profile: warning: larger messages or microbatches "
                  "were seen to take less than smaller ones: this machine was "
                  "not quiet\n";
-}
-
-std::optional<SegmentName> tombolo::parseSegmentName(const std::string &name) {
-  SegmentName result;
-  std::vector<std::string> words(1);
-  for (char c : name)
-    if (c == '.')
-      words.emplace_back();
-    else
-      words.back() += c;
-  auto number = [](const std::string &word, const std::string &prefix,
-                   uint64_t &to) {
-    if (word.size() <= prefix.size() || word.size() > prefix.size() + 9 ||
-        word.compare(0, prefix.size(), prefix) != 0 ||
-        word.find_first_not_of("0123456789", prefix.size()) !=
-            std::string::npos)
-      return false;
-    to = std::stoull(word.substr(prefix.size()));
-    return true;
-  };
-  if (words.size() > 4 && number(words.back(), "part", result.part))
-    words.pop_back();
-  if (words.size() > 4 && number(words.back(), "t", result.key.tensorParallel))
-    words.pop_back();
-  if (words.size() < 4 ||
-      !number(words[words.size() - 2], "m", result.key.microbatch))
-    return std::nullopt;
-  result.precision = words.back();
-  result.key.function = words[words.size() - 3];
-  if (result.key.function != "forward" &&
-      result.key.function != "backward_input" &&
-      result.key.function != "backward_weight")
-    return std::nullopt;
-  for (size_t i = 0; i + 3 < words.size(); ++i)
-    result.key.block += (i ? "." : "") + words[i];
-  return result;
 }
 
 void tombolo::measure(const MeasureOptions &options) {

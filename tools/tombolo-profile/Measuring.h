@@ -77,16 +77,6 @@ int runWorker(int argc, char **argv);
 
 void writeProfile(std::ostream &os, const Measured &measured);
 
-/// What a segment is, by its name: BLOCK.FUNCTION.mMICROBATCH.PRECISION, with
-/// .tK where it is for one of K chips and .partN where it is one of several
-/// (docs/PlanFormat.md). Nothing where it is no function of a block.
-struct SegmentName {
-  FunctionKey key;
-  std::string precision;
-  uint64_t part = 0;
-};
-std::optional<SegmentName> parseSegmentName(const std::string &name);
-
 } // namespace tombolo
 
 #endif // TOMBOLO_TOOLS_TOMBOLO_PROFILE_MEASURING_H

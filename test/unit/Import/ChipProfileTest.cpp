@@ -159,7 +159,7 @@ TEST_F(ChipProfile, PointsAtWhatWasMeasuredWrongly) {
       {"us: 100,", "us: -100,", "a time above 0 us"},
       {"us: 100,", "seconds: 100,",
        "a.yaml:24:14: error: unknown key 'seconds'"},
-      {"{us: 100, ", "{", "a.yaml:24:13: error: missing required key 'us'"},
+      {"{us: 100, ", "{", "a.yaml:24:14: error: missing required key 'us'"},
       {"us: 100,", "us: 100ms,", "a.yaml:24:18: error: "},
       {"us: 300", "us: 30", "a.yaml:26:9: error: times must grow with the"},
       {"us: 32,", "us: 3,", "a.yaml:12:25: error: times must grow with the"},

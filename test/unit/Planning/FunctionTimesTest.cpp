@@ -130,9 +130,11 @@ TEST(FunctionTimesTest, RefuseWhatCannotBe) {
 /// A ring inside a node goes at the chip's own pace for rings.
 TEST(FunctionTimesTest, RingsTakeTheirPartOfTheWire) {
   Problem problem = equalBlocks(2, 6);
-  problem.topology.sites[0].pools[0].intraNode = Wire{8, 10}; // 1e9 bytes/s
-  std::string pool = problem.topology.sites[0].name + "/" +
-                     problem.topology.sites[0].pools[0].name;
+  Pool &node = problem.topology.sites[0].pools[0];
+  node.nodes = 1;
+  node.chipsPerNode = 2;
+  node.intraNode = Wire{8, 10}; // 1e9 bytes/s
+  std::string pool = problem.topology.sites[0].name + "/" + node.name;
   std::vector<ChipRange> two = {{pool, 0, 2}};
   double alike = allReduceSeconds(problem.topology, two, 1e6);
   EXPECT_NEAR(alike, 2 * 10e-6 + 1e-3, 1e-9);
