@@ -17,6 +17,86 @@
 
 namespace tombolo::planning {
 
+/// A stage in short: `a x2 tp4 20 blocks`.
+static std::string text(const Stage &stage) {
+  std::string text;
+  for (const ReplicaGroup &group : stage.replicas) {
+    text += (text.empty() ? "" : " + ") + group.pool;
+    text += " x" + std::to_string(group.count);
+    if (group.tensorParallel > 1)
+      text += " tp" + std::to_string(group.tensorParallel);
+  }
+  text += " " + std::to_string(stage.blocks) + " blocks";
+  if (stage.recompute.kind != Recompute::None)
+    text += " recompute " + stage.recompute.text();
+  return text;
+}
+
+static std::string text(const std::vector<Stage> &stages) {
+  std::string all;
+  for (size_t s = 0, end; s < stages.size(); s = end) {
+    for (end = s + 1; end < stages.size() && stages[end] == stages[s];)
+      ++end;
+    all += (all.empty() ? "" : ", ") +
+           (end > s + 1 ? std::to_string(end - s) + " stages of " : "") +
+           text(stages[s]);
+  }
+  return all;
+}
+
+static std::string text(const Server &server) {
+  return "H " + std::to_string(server.innerSteps) + ", " +
+         std::to_string(server.fragments) + " fragments, overlap " +
+         std::to_string(server.overlapSteps) + ", " + name(server.compression);
+}
+
+static std::string sitesOf(const Island &island) {
+  std::string all;
+  for (const std::string &site : island.sites)
+    all += (all.empty() ? "" : "+") + site;
+  return all;
+}
+
+std::string shortText(const Strategy &strategy) {
+  std::string all;
+  for (const Island &island : strategy.islands) {
+    all += (all.empty() ? "" : " | ") + sitesOf(island) + ": batch " +
+           std::to_string(island.batch) + ", microbatch " +
+           std::to_string(island.microbatch) + ", " + name(island.schedule);
+    if (island.chunks > 1)
+      all += ", " + std::to_string(island.chunks) + " chunks";
+    all += ", " + text(island.stages);
+  }
+  if (strategy.server)
+    all += " | server: " + text(*strategy.server);
+  return all;
+}
+
+std::vector<Alternative> alternatives(const SearchResult &result) {
+  std::vector<Alternative> all;
+  for (const auto &[strategy, prediction] : result.strategies) {
+    Alternative &one = all.emplace_back();
+    one.strategy = shortText(strategy);
+    one.stepSeconds = prediction.stepSeconds;
+    one.tokensPerSecond = prediction.tokensPerSecond;
+    for (const IslandPrediction &island : prediction.islands)
+      for (const auto &groups : island.stages)
+        for (const GroupPrediction &group : groups) {
+          double bytes = group.memory.total();
+          one.memoryBytes = std::max(one.memoryBytes, bytes);
+          if (group.availableBytes > 0)
+            one.memoryFraction =
+                std::max(one.memoryFraction, bytes / group.availableBytes);
+        }
+    double steps =
+        strategy.server ? static_cast<double>(strategy.server->innerSteps) : 1;
+    one.wanBytesPerRound = prediction.wanBytesPerRound;
+    one.wanBytesPerSecond =
+        prediction.wanBytesPerRound / steps / prediction.stepSeconds;
+  }
+  return all;
+}
+
 namespace {
 
 constexpr double kGib = 1073741824.0;
@@ -270,40 +350,6 @@ private:
   // Other strategies
   //===--------------------------------------------------------------------===//
 
-  /// A stage in short: `a x2 tp4 20 blocks`.
-  static std::string text(const Stage &stage) {
-    std::string text;
-    for (const ReplicaGroup &group : stage.replicas) {
-      text += (text.empty() ? "" : " + ") + group.pool;
-      text += " x" + std::to_string(group.count);
-      if (group.tensorParallel > 1)
-        text += " tp" + std::to_string(group.tensorParallel);
-    }
-    text += " " + std::to_string(stage.blocks) + " blocks";
-    if (stage.recompute.kind != Recompute::None)
-      text += " recompute " + stage.recompute.text();
-    return text;
-  }
-
-  static std::string text(const std::vector<Stage> &stages) {
-    std::string all;
-    for (size_t s = 0, end; s < stages.size(); s = end) {
-      for (end = s + 1; end < stages.size() && stages[end] == stages[s];)
-        ++end;
-      all += (all.empty() ? "" : ", ") +
-             (end > s + 1 ? std::to_string(end - s) + " stages of " : "") +
-             text(stages[s]);
-    }
-    return all;
-  }
-
-  static std::string sitesOf(const Island &island) {
-    std::string all;
-    for (const std::string &site : island.sites)
-      all += (all.empty() ? "" : "+") + site;
-    return all;
-  }
-
   /// In what an island differs from that of the best strategy.
   static std::string differences(const Island &best, const Island &other) {
     std::vector<std::string> parts;
@@ -352,14 +398,7 @@ private:
       if (strategy.server && other.strategy.server &&
           *strategy.server != *other.strategy.server)
         what += (what.empty() ? "" : " | ") + std::string("server: ") +
-                format("H %llu, %llu fragments, overlap %llu, %s",
-                       static_cast<unsigned long long>(
-                           other.strategy.server->innerSteps),
-                       static_cast<unsigned long long>(
-                           other.strategy.server->fragments),
-                       static_cast<unsigned long long>(
-                           other.strategy.server->overlapSteps),
-                       name(other.strategy.server->compression));
+                text(*other.strategy.server);
       line(format("  %+.2f %% time, %.1f tokens/s: ",
                   percent(other.prediction.stepSeconds - prediction.stepSeconds,
                           prediction.stepSeconds),

@@ -69,6 +69,7 @@ int tombolo::planSavedProblem(const PlanOptions &options) {
                  << "\n";
     return 1;
   }
+  found.alternatives = planning::alternatives(found);
   writeSummaryJson(os, found, best);
   return 0;
 }

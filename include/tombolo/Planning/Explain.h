@@ -17,6 +17,14 @@ namespace tombolo::planning {
 /// So many strategies beside the best one are told of.
 inline constexpr size_t kAlternatives = 10;
 
+/// A strategy on one line: sites, batch, schedule and stages of each island,
+/// and the server's settings; `b x2 tp4 20 blocks` is two replicas of four
+/// chips.
+std::string shortText(const Strategy &strategy);
+
+/// The strategies of a result, each by what it was weighed by.
+std::vector<Alternative> alternatives(const SearchResult &result);
+
 /// In plain words and numbers: what limits the best strategy of a result, the
 /// others and how they differ, what more memory or faster wires would buy,
 /// which times were not measured, what is left unused. Every figure comes from

@@ -65,10 +65,23 @@ struct SimulatedStep {
   double simulatedSeconds = 0; // on a virtual clock
 };
 
+/// What a strategy was weighed by (see `alternatives` in Explain.h).
+struct Alternative {
+  std::string strategy; // in short
+  double stepSeconds = 0;
+  double tokensPerSecond = 0;
+  double memoryBytes = 0;    // of the rank that needs most
+  double memoryFraction = 0; // of the fullest rank, of what its chip has
+  double wanBytesPerRound = 0;
+  double wanBytesPerSecond = 0;
+};
+
 struct SearchResult {
   std::vector<Candidate> strategies; // best first
   /// Of the first of them, those that were simulated, in the same order.
   std::vector<SimulatedStep> simulated;
+  /// All that were kept, for people, in the same order; set by who wants them.
+  std::vector<Alternative> alternatives;
   uint64_t candidates = 0;           // layouts that were looked at
   double lowerBound = 0;             // seconds per inner step
   bool optimal = false;              // the best meets the bound

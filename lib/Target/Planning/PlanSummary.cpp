@@ -265,6 +265,25 @@ static json::Object strategyJson(const Strategy &strategy) {
   return result;
 }
 
+/// The strategies that the search kept, best first.
+static json::Array alternativesJson(const SearchResult &result) {
+  json::Array all;
+  for (const auto &[i, one] : enumerate(result.alternatives))
+    all.push_back(
+        json::Object{{"strategy", one.strategy},
+                     {"step_seconds", figure(one.stepSeconds)},
+                     {"simulated_step_seconds",
+                      i < result.simulated.size()
+                          ? figure(result.simulated[i].simulatedSeconds)
+                          : json::Value(nullptr)},
+                     {"tokens_per_second", figure(one.tokensPerSecond)},
+                     {"memory_fraction", figure(one.memoryFraction)},
+                     {"peak_memory_bytes", figure(one.memoryBytes)},
+                     {"wan_bytes_per_round", figure(one.wanBytesPerRound)},
+                     {"wan_bytes_per_second", figure(one.wanBytesPerSecond)}});
+  return all;
+}
+
 void tombolo::writeSummaryJson(raw_ostream &os, const SearchResult &result,
                                const Candidate &candidate) {
   const Prediction &prediction = candidate.prediction;
@@ -333,7 +352,8 @@ void tombolo::writeSummaryJson(raw_ostream &os, const SearchResult &result,
       {"search", json::Object{{"candidates", count(result.candidates)},
                               {"lower_bound", figure(result.lowerBound)},
                               {"optimal", result.optimal},
-                              {"simulated", std::move(simulated)}}},
+                              {"simulated", std::move(simulated)},
+                              {"alternatives", alternativesJson(result)}}},
       {"strategy", strategyJson(candidate.strategy)}};
   os << formatv("{0:2}", json::Value(std::move(root))) << "\n";
 }

@@ -15,13 +15,16 @@
 
 #include "tombolo/runtime/Error.h"
 
+#include <algorithm>
+
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
 
 DurableState::DurableState(OuterConfig given, DurableOptions givenOptions,
-                           std::unique_ptr<Storage> where, double now)
+                           std::shared_ptr<Storage> where, double now)
     : config(std::move(given)), options(std::move(givenOptions)),
-      storage(std::move(where)), outer(std::make_unique<OuterState>(config)) {
+      storage(std::move(where)), replay(std::make_unique<Replay>(config)),
+      outer(replay->state) {
   // Parameters, momentum, second moment, error; updates that are kept.
   for (const OuterTensor &tensor : config.tensors)
     stateBytes += tensor.elements * sizeof(float) * 4;
@@ -34,8 +37,11 @@ DurableState::~DurableState() = default;
 void DurableState::append(RecordType type,
                           const google::protobuf::MessageLite &head,
                           std::span<const std::byte> body) {
-  if (log)
-    log->append(type, &head, body);
+  if (!log)
+    return;
+  log->append(type, &head, body);
+  if (copy)
+    copy(type, head.SerializeAsString(), body, nullptr);
 }
 
 // ------------------------------------------------------------------- changes
@@ -63,32 +69,31 @@ PushResult DurableState::push(const PushPart &part,
 
 Receipt DurableState::receipt(std::uint32_t fragment, std::uint32_t island,
                               std::uint64_t round, std::uint64_t step) {
-  Receipt receipt = outer->receipt(fragment, island, round, step);
-  if (receipt.fresh) {
-    wire::LogTold told;
-    told.set_fragment(fragment);
-    told.set_island(island);
-    told.set_round(round);
-    told.set_step(step);
-    told.set_receipt(static_cast<wire::Receipt>(receipt.kind));
-    told.set_version(receipt.version);
-    append(RecordType::Told, told);
-  }
-  return receipt;
+  wire::LogTold told;
+  told.set_round(round);
+  told.set_step(step);
+  return logTold(outer->receipt(fragment, island, round, step), fragment,
+                 island, std::move(told));
 }
 
 Receipt DurableState::join(std::uint32_t fragment, std::uint32_t island,
                            std::uint64_t incarnation) {
-  Receipt receipt = outer->join(fragment, island, incarnation);
+  wire::LogTold told;
+  told.set_incarnation(incarnation);
+  told.set_join(true);
+  return logTold(outer->join(fragment, island, incarnation), fragment, island,
+                 std::move(told));
+}
+
+/// `asked`: what has been asked. What has been told before stands in the log.
+Receipt DurableState::logTold(const Receipt &receipt, std::uint32_t fragment,
+                              std::uint32_t island, wire::LogTold asked) {
   if (receipt.fresh) {
-    wire::LogTold told;
-    told.set_fragment(fragment);
-    told.set_island(island);
-    told.set_incarnation(incarnation);
-    told.set_join(true);
-    told.set_receipt(static_cast<wire::Receipt>(receipt.kind));
-    told.set_version(receipt.version);
-    append(RecordType::Told, told);
+    asked.set_fragment(fragment);
+    asked.set_island(island);
+    asked.set_receipt(static_cast<wire::Receipt>(receipt.kind));
+    asked.set_version(receipt.version);
+    append(RecordType::Told, asked);
   }
   return receipt;
 }
@@ -104,6 +109,11 @@ void DurableState::logVersion(const RoundClosing &closing) {
   version.set_tokens(event.tokens);
   version.set_hash(event.hash);
   append(RecordType::Version, version, closing.update());
+  ++unpublished;
+}
+
+void DurableState::logBarrier() {
+  append(RecordType::Barrier, wire::LogBarrier());
 }
 
 DurableState::Mark DurableState::mark() const {
@@ -115,8 +125,19 @@ void DurableState::sync(const Mark &mark) {
     mark.log->sync(mark.bytes);
 }
 
+std::vector<OuterEvent> DurableState::newestEvents() const {
+  std::vector<OuterEvent> events;
+  for (const auto &fragment : outer->fragments)
+    if (const OuterEvent *event = fragment->lastEvent())
+      events.push_back(*event);
+  return events;
+}
+
 std::vector<std::shared_ptr<RoundClosing>> DurableState::takeUnfinished() {
-  return std::exchange(unfinished, {});
+  std::vector<std::shared_ptr<RoundClosing>> unfinished;
+  for (auto &[fragment, closing] : std::exchange(replay->starts, {}))
+    unfinished.push_back(std::move(closing));
+  return unfinished;
 }
 
 // --------------------------------------------------------------------- files
@@ -140,9 +161,8 @@ void DurableState::beginLog(std::uint64_t number, std::uint64_t previousBytes) {
 void DurableState::recover(double now) {
   Recovery recovery(*storage, config, options, now);
   recovery.run();
-  outer = std::move(recovery.state);
-  newestEvents = std::move(recovery.newestEvents);
-  unfinished = std::move(recovery.unfinished);
+  replay = std::move(recovery.replay);
+  outer = replay->state;
   earlierBytes = recovery.bytesSinceSnapshot;
   beginLog(recovery.nextLog, recovery.lastLogBytes);
 }
@@ -179,22 +199,102 @@ DurableState::Snapshot DurableState::beginSnapshot() {
   return snapshot;
 }
 
+wire::SnapshotHeader DurableState::snapshotHeader(std::uint64_t number) const {
+  wire::SnapshotHeader header;
+  header.set_format(kStateFormat);
+  header.set_number(number);
+  header.set_plan_checksum(options.planChecksum);
+  header.set_run_id(options.runId);
+  header.set_fragments(config.fragments);
+  return header;
+}
+
 void DurableState::writeSnapshot(const Snapshot &snapshot) {
   std::string name = snapshotName(snapshot.number);
   std::string aside = name + kAside;
   RecordWriter file(storage->create(aside));
-  wire::SnapshotHeader header;
-  header.set_format(kStateFormat);
-  header.set_number(snapshot.number);
-  header.set_plan_checksum(options.planChecksum);
-  header.set_run_id(options.runId);
-  header.set_fragments(static_cast<std::uint32_t>(snapshot.fragments.size()));
+  wire::SnapshotHeader header = snapshotHeader(snapshot.number);
   file.append(RecordType::SnapshotHeader, &header, {});
+  RecordSink sink = [&](RecordType type,
+                        const google::protobuf::MessageLite *head,
+                        std::span<const std::byte> body) {
+    file.append(type, head, body);
+  };
   for (const FragmentImage &image : snapshot.fragments)
-    write(image, file);
+    write(image, sink);
   file.append(RecordType::End, &header, {});
   file.sync(file.size());
   storage->rename(aside, name);
   storage->syncNames();
   removeOldGenerations(*storage);
+}
+
+// --------------------------------------------------------------- a copy of it
+
+bool DurableState::canCapture() const {
+  return unpublished == 0 &&
+         std::all_of(
+             outer->fragments.begin(), outer->fragments.end(),
+             [](const auto &fragment) { return fragment->canCapture(); });
+}
+
+void DurableState::capture(const Copy &to) const {
+  std::string header = snapshotHeader(0).SerializeAsString();
+  to(RecordType::SnapshotHeader, header, {}, nullptr);
+  for (const auto &fragment : outer->fragments) {
+    auto image = std::make_shared<FragmentImage>(fragment->capture());
+    write(*image, [&](RecordType type,
+                      const google::protobuf::MessageLite *head,
+                      std::span<const std::byte> body) {
+      to(type, head ? head->SerializeAsString() : "", body, image);
+    });
+  }
+  to(RecordType::End, header, {}, nullptr);
+}
+
+void DurableState::forget() {
+  log.reset();
+  arriving.reset();
+  replay = std::make_unique<Replay>(config);
+  outer = replay->state;
+  unpublished = 0;
+  removeState(*storage);
+}
+
+void DurableState::store(const Record &record, double now) {
+  std::string aside = snapshotName(logNumber + 1) + kAside;
+  switch (record.type) {
+  case RecordType::SnapshotHeader: {
+    arriving = std::make_unique<RecordWriter>(storage->create(aside));
+    wire::SnapshotHeader header = snapshotHeader(logNumber + 1);
+    arriving->append(RecordType::SnapshotHeader, &header, {});
+    return;
+  }
+  case RecordType::Fragment:
+  case RecordType::Data:
+  case RecordType::End:
+    break;
+  default:
+    if (!log)
+      throw Error("server state: a record of type ",
+                  static_cast<std::uint64_t>(record.type),
+                  " has come before the state that it changes");
+    log->append(record.type, record.head, record.body);
+    return;
+  }
+  if (!arriving)
+    throw Error("server state: part of a snapshot has come without its begin");
+  arriving->append(record.type, record.head, record.body);
+  if (record.type != RecordType::End)
+    return;
+  arriving->sync(arriving->size());
+  arriving.reset();
+  storage->rename(aside, snapshotName(logNumber + 1));
+  storage->syncNames();
+  recover(now);
+}
+
+void DurableState::apply(const Record &record, double now) {
+  if (!isOfSnapshot(record.type))
+    replay->apply(record, now, "a record of the primary");
 }

@@ -23,11 +23,11 @@ namespace {
 
 constexpr std::size_t kMostRecordBytes = std::size_t(64) << 20;
 
-template <typename T> void put(RecordWriter &to, const std::vector<T> &data) {
+template <typename T> void put(const RecordSink &to, const std::vector<T> &data) {
   std::span bytes = std::as_bytes(std::span(data));
   while (!bytes.empty()) {
     std::size_t count = std::min(bytes.size(), kMostRecordBytes);
-    to.append(RecordType::Data, nullptr, bytes.first(count));
+    to(RecordType::Data, nullptr, bytes.first(count));
     bytes = bytes.subspan(count);
   }
 }
@@ -57,7 +57,7 @@ void describe(const Version &version, wire::SavedFragment::SavedVersion &to) {
   to.set_error(!version.error.empty());
 }
 
-void put(RecordWriter &to, const Version &version) {
+void put(const RecordSink &to, const Version &version) {
   put(to, version.parameters);
   put(to, version.momentum);
   put(to, version.secondMoment);
@@ -97,9 +97,10 @@ void describe(const Contribution &contribution,
 
 } // namespace
 
-void tombolo::runtime::write(const FragmentImage &image, RecordWriter &to) {
-  to.append(RecordType::Fragment, &image.fields, {});
-  put(to, *image.newest);
+void tombolo::runtime::write(const FragmentImage &image, const RecordSink &to) {
+  to(RecordType::Fragment, &image.fields, {});
+  if (image.newest)
+    put(to, *image.newest);
   for (const auto &update : image.updates)
     put(to, update->data);
   for (const auto &version : image.told)
@@ -113,7 +114,8 @@ FragmentImage tombolo::runtime::readImage(wire::SavedFragment fields,
                                           std::uint64_t elements,
                                           std::uint64_t updateBytes) {
   FragmentImage image;
-  image.newest = getVersion(from, fields.newest(), elements);
+  if (fields.has_newest())
+    image.newest = getVersion(from, fields.newest(), elements);
   for (const auto &saved : fields.updates()) {
     auto update = std::make_shared<Update>();
     update->version = saved.version();
@@ -123,9 +125,16 @@ FragmentImage tombolo::runtime::readImage(wire::SavedFragment fields,
   for (const auto &directive : fields.directives())
     if (directive.has_version())
       image.told.push_back(getVersion(from, directive.version(), elements));
-  for (const auto &contribution : fields.contributions())
+  auto getData = [&](const wire::SavedFragment::Contribution &contribution) {
     if (contribution.parts_size() > 0)
       image.contributions.push_back(get<float>(from, elements));
+  };
+  if (!fields.has_newest()) {
+    getData(fields.start_parameters());
+    getData(fields.start_momentum());
+  }
+  for (const auto &contribution : fields.contributions())
+    getData(contribution);
   image.fields = std::move(fields);
   return image;
 }
@@ -137,13 +146,23 @@ FragmentImage FragmentState::capture() const {
   fields.set_first_round(firstRound);
   fields.set_with_momentum(withMomentum);
   image.newest = newest;
-  describe(*newest, *fields.mutable_newest());
+  if (newest) {
+    describe(*newest, *fields.mutable_newest());
+    wire::LogVersion &event = *fields.mutable_last();
+    event.set_start(last.kind == OuterEvent::Kind::Start);
+    event.mutable_members()->Assign(last.members.begin(), last.members.end());
+    event.set_tokens(last.tokens);
+  }
   for (const auto &update : updates) {
     fields.add_updates()->set_version(update->version);
     image.updates.push_back(update);
   }
   describe(startParameters, *fields.mutable_start_parameters());
   describe(startMomentum, *fields.mutable_start_momentum());
+  if (!newest)
+    for (const Contribution *start : {&startParameters, &startMomentum})
+      if (!start->parts.empty())
+        image.contributions.push_back(start->data);
   for (std::uint32_t island = 0; island < contributions.size(); ++island) {
     const Contribution &contribution = contributions[island];
     describe(contribution, *fields.add_contributions());
@@ -212,18 +231,37 @@ void FragmentState::restore(FragmentImage image, double now) {
       to.parts.emplace(part.rank(), std::move(slices));
     }
   };
+  std::uint64_t newestNumber =
+      image.newest ? image.newest->number : fields.first_round();
   check(fields.contributions_size() == static_cast<int>(islands) &&
-        image.newest->number >= fields.first_round() &&
-        image.newest->number - fields.first_round() ==
+        newestNumber >= fields.first_round() &&
+        newestNumber - fields.first_round() ==
             static_cast<std::uint64_t>(fields.closed_size()));
   newest = image.newest;
   firstRound = fields.first_round();
-  openRound = newest->number;
+  openRound = newest ? newest->number : 0;
+  if (newest) {
+    bool start = fields.last().start();
+    last.kind = start ? OuterEvent::Kind::Start : OuterEvent::Kind::OuterStep;
+    last.fragment = number;
+    last.version = newest->number;
+    last.round = start ? firstRound : openRound - 1;
+    last.members.assign(fields.last().members().begin(),
+                        fields.last().members().end());
+    last.tokens = fields.last().tokens();
+    last.hash = newest->hash;
+  }
   withMomentum = fields.with_momentum();
   updates.assign(image.updates.begin(), image.updates.end());
   restoreOne(fields.start_parameters(), startParameters);
   restoreOne(fields.start_momentum(), startMomentum);
   std::size_t next = 0;
+  for (Contribution *start : {&startParameters, &startMomentum}) {
+    if (newest || start->parts.empty())
+      continue;
+    start->data = std::move(image.contributions.at(next++));
+    firstPartSeconds = now;
+  }
   for (std::size_t island = 0; island < islands; ++island) {
     restoreOne(fields.contributions(static_cast<int>(island)),
                contributions[island]);
@@ -243,7 +281,7 @@ void FragmentState::restore(FragmentImage image, double now) {
   next = 0;
   for (const auto &directive : fields.directives()) {
     const wire::LogTold &told = directive.told();
-    check(told.island() < islands);
+    check(newest && told.island() < islands);
     directives[told.island()] =
         Directive{told.incarnation(), told.round(), told.step(),
                   static_cast<Receipt::Kind>(told.receipt()),

@@ -9,14 +9,14 @@
 #ifndef TOMBOLO_LIB_SERVER_FRAGMENTIMAGE_H
 #define TOMBOLO_LIB_SERVER_FRAGMENTIMAGE_H
 
+#include "RecordFile.h"
+
 #include "tombolo/runtime/server/OuterState.h"
 
 #include "tombolo/schema/server.pb.h"
 
 namespace tombolo::runtime {
 
-class RecordReader;
-class RecordWriter;
 
 /// A fragment at one moment, to be written while the fragment goes on: what
 /// never changes is shared, the rest copied.
@@ -30,7 +30,8 @@ struct FragmentImage {
   std::vector<std::vector<float>> contributions;
 };
 
-void write(const FragmentImage &image, RecordWriter &to);
+/// `to` is given spans into the image.
+void write(const FragmentImage &image, const RecordSink &to);
 
 /// What follows a record of type Fragment whose head is `fields`. Throws Error
 /// when it is not all there. `elements`, `updateBytes`: of this fragment.

@@ -92,6 +92,8 @@ public:
   bool isPending(std::size_t quorum) const;
 
   std::shared_ptr<const Version> current() const { return newest; }
+  /// How it came to be. Null before.
+  const OuterEvent *lastEvent() const { return newest ? &last : nullptr; }
   std::shared_ptr<const Version> version(std::uint64_t version) const;
   std::shared_ptr<const Update> update(std::uint64_t version) const;
   std::uint64_t firstVersion() const { return firstRound; }
@@ -99,10 +101,15 @@ public:
   std::uint64_t updateBytes() const { return totalUpdateBytes; }
 
   // For a server that comes back.
-  /// Of a fragment that has started.
+  /// The parameters of a start that is being made are nowhere else.
+  bool canCapture() const { return newest || !closing; }
   FragmentImage capture() const;
   /// Throws Error when the image does not fit.
   void restore(FragmentImage image, double now);
+  /// The start, if it has come whole and no version has been made of it.
+  std::shared_ptr<RoundClosing> startAgain(double now);
+  /// Something of an island has been taken in, or it has been told something.
+  bool knows(std::uint32_t island) const;
   /// Decides the open round as it has been decided before; throws Error when
   /// the islands have not all committed.
   std::shared_ptr<RoundClosing>
@@ -134,6 +141,7 @@ private:
   }
   bool isMember(std::uint32_t island, std::uint64_t round) const;
   bool isCommitted(std::uint32_t island) const;
+  bool isStartWhole() const;
   /// The island's push of the open round has been refused for good.
   bool isRefused(std::uint32_t island) const;
   std::shared_ptr<RoundClosing> closeStart(double now);
@@ -154,6 +162,7 @@ private:
   std::uint64_t totalUpdateBytes = 0;
 
   std::shared_ptr<const Version> newest;             ///< null: not started
+  OuterEvent last;                                   ///< that made it
   std::deque<std::shared_ptr<const Update>> updates; ///< the newest ones
   bool closing = false;               ///< a version is being computed
   std::optional<double> askedSeconds; ///< when somebody first waited in vain

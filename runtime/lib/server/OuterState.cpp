@@ -64,6 +64,8 @@ std::string_view tombolo::runtime::name(Outcome outcome) {
     return "busy";
   case Outcome::Overdue:
     return "overdue";
+  case Outcome::NotPrimary:
+    return "not primary";
   }
   return "unknown";
 }
@@ -159,6 +161,16 @@ bool OuterState::isLive(std::uint32_t island, double now) const {
   if (presence.heardSeconds)
     return now - *presence.heardSeconds <= settings.livenessSeconds;
   return !firstSeconds || now - *firstSeconds <= settings.startSeconds;
+}
+
+void OuterState::takeOver(double now) {
+  firstSeconds = lastTickSeconds = now;
+  for (std::uint32_t island = 0; island < islands.size(); ++island) {
+    islands[island] = {};
+    for (const auto &fragment : fragments)
+      if (fragment->knows(island))
+        islands[island].heardSeconds = now;
+  }
 }
 
 /// Those that have done all their steps bring nothing any more.

@@ -67,7 +67,7 @@ public:
     for (std::uint32_t f = 0; f < options.outer.fragments; ++f)
       mostStagedBytes += 2 * sizeof(float) * state.elements(f);
     mostStagedBytes *= options.outer.islands;
-    for (const OuterEvent &event : durable.recovered())
+    for (const OuterEvent &event : durable.newestEvents())
       toTell.push_back(event);
     for (auto &start : durable.takeUnfinished())
       toClose.push_back(std::move(start));

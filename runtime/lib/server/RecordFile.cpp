@@ -33,7 +33,7 @@ struct Frame {
   std::uint64_t durable = 0;
   char sha256[32] = {};
 };
-static_assert(sizeof(Frame) == 72);
+static_assert(sizeof(Frame) == kFrameBytes);
 
 std::uint64_t padded(std::uint64_t bytes) { return (bytes + 7) / 8 * 8; }
 
@@ -49,28 +49,42 @@ std::string checksum(const Frame &frame, std::string_view head,
 
 } // namespace
 
+std::string tombolo::runtime::recordFront(RecordType type,
+                                          std::string_view head,
+                                          std::span<const std::byte> body,
+                                          std::uint64_t durable) {
+  Frame frame;
+  frame.type = static_cast<std::uint64_t>(type);
+  frame.head = head.size();
+  frame.body = body.size();
+  frame.durable = durable;
+  std::string sum = checksum(frame, head, body);
+  std::memcpy(frame.sha256, sum.data(), sizeof frame.sha256);
+  std::string front(reinterpret_cast<const char *>(&frame), sizeof frame);
+  front += head;
+  front.resize(padded(front.size()), '\0');
+  return front;
+}
+
 std::uint64_t RecordWriter::append(RecordType type,
                                    const google::protobuf::MessageLite *head,
                                    std::span<const std::byte> body) {
-  std::string text = head ? head->SerializeAsString() : "";
-  Frame frame;
-  frame.type = static_cast<std::uint64_t>(type);
-  frame.head = text.size();
-  frame.body = body.size();
+  return append(type, head ? head->SerializeAsString() : "", body);
+}
+
+std::uint64_t RecordWriter::append(RecordType type, std::string_view head,
+                                   std::span<const std::byte> body) {
+  std::uint64_t durableThen = 0;
   {
     std::lock_guard lock(mutex);
     if (failed)
       throw StorageError(kFailedBefore);
-    frame.durable = durable;
+    durableThen = durable;
   }
-  std::string sum = checksum(frame, text, body);
-  std::memcpy(frame.sha256, sum.data(), sizeof frame.sha256);
   // Small ones in one piece; the body of a large one as it lies.
-  std::string front(reinterpret_cast<const char *>(&frame), sizeof frame);
-  front += text;
-  front.resize(padded(front.size()), '\0');
+  std::string front = recordFront(type, head, body, durableThen);
   static constexpr std::byte kZeros[8] = {};
-  std::uint64_t fill = padded(body.size()) - body.size();
+  std::uint64_t fill = paddingOf(body.size());
   try {
     file->append(std::as_bytes(std::span(front.data(), front.size())));
     file->append(body);
@@ -83,6 +97,36 @@ std::uint64_t RecordWriter::append(RecordType type,
   std::lock_guard lock(mutex);
   written += front.size() + body.size() + fill;
   return written;
+}
+
+void RecordAssembler::add(std::string_view bytes) {
+  waiting.erase(0, std::exchange(at, 0));
+  waiting += bytes;
+}
+
+std::optional<Record> RecordAssembler::next() {
+  std::string_view rest = std::string_view(waiting).substr(at);
+  Frame frame;
+  if (rest.size() < sizeof frame)
+    return std::nullopt;
+  std::memcpy(&frame, rest.data(), sizeof frame);
+  if (frame.magic != kMagic || frame.head > most || frame.body > most)
+    throw Error("expected a record of at most ", most, " bytes, got ",
+                frame.magic == kMagic ? "a larger one" : "something else");
+  std::uint64_t body = sizeof frame + padded(frame.head);
+  std::uint64_t end = body + padded(frame.body);
+  if (rest.size() < end)
+    return std::nullopt;
+  Record record;
+  record.type = static_cast<RecordType>(frame.type);
+  record.head = rest.substr(sizeof frame, frame.head);
+  record.body.resize(frame.body);
+  std::memcpy(record.body.data(), rest.data() + body, frame.body);
+  if (checksum(frame, record.head, record.body) !=
+      std::string_view(frame.sha256, sizeof frame.sha256))
+    throw Error("expected a record with its SHA-256, got another one");
+  at += end;
+  return record;
 }
 
 std::uint64_t RecordWriter::size() const {

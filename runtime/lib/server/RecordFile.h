@@ -23,6 +23,7 @@
 #include "tombolo/runtime/server/Storage.h"
 
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <optional>
 
@@ -39,11 +40,39 @@ enum class RecordType : std::uint64_t {
   Refused = 3,
   Told = 4,
   Version = 5,
+  Barrier = 6,
   SnapshotHeader = 16,
   Fragment = 17,
   Data = 18,
   End = 19,
+  Vote = 32,
 };
+
+inline bool isOfSnapshot(RecordType type) {
+  return type >= RecordType::SnapshotHeader && type <= RecordType::End;
+}
+
+struct Record {
+  RecordType type{};
+  std::string head;
+  std::vector<std::byte> body;
+};
+
+inline constexpr std::size_t kFrameBytes = 72;
+
+/// A record's frame, with the head behind it, up to the body.
+std::string recordFront(RecordType type, std::string_view head,
+                        std::span<const std::byte> body,
+                        std::uint64_t durable);
+/// What fills a head or a body up.
+inline std::uint64_t paddingOf(std::uint64_t bytes) {
+  return (8 - bytes % 8) % 8;
+}
+
+/// Whoever takes records in, in order.
+using RecordSink = std::function<void(
+    RecordType type, const google::protobuf::MessageLite *head,
+    std::span<const std::byte> body)>;
 
 /// Appends records. `append` is called by one thread at a time; `sync` by any,
 /// and several share one write to disk.
@@ -55,6 +84,8 @@ public:
   /// Returns the bytes of the file then.
   std::uint64_t append(RecordType type,
                        const google::protobuf::MessageLite *head,
+                       std::span<const std::byte> body);
+  std::uint64_t append(RecordType type, std::string_view head,
                        std::span<const std::byte> body);
   /// Returns when the first `bytes` are durable.
   void sync(std::uint64_t bytes);
@@ -68,10 +99,22 @@ private:
   bool syncing = false, failed = false;
 };
 
-struct Record {
-  RecordType type{};
-  std::string head;
-  std::vector<std::byte> body;
+
+/// Puts records together again that come in pieces, as `recordFront`, body and
+/// padding.
+class RecordAssembler {
+public:
+  /// No head or body has more than `most` bytes.
+  explicit RecordAssembler(std::uint64_t most) : most(most) {}
+
+  void add(std::string_view bytes);
+  /// Throws Error for what is no record.
+  std::optional<Record> next();
+
+private:
+  std::uint64_t most;
+  std::string waiting;
+  std::size_t at = 0; ///< where the next one begins
 };
 
 class RecordReader {

@@ -48,14 +48,6 @@ std::set<std::uint64_t> numbers(const Storage &storage,
   return found;
 }
 
-template <typename Message>
-Message parse(const Record &record, const std::string &place) {
-  Message message;
-  if (!message.ParseFromString(record.head))
-    throw Error(place, ": not a record of this format");
-  return message;
-}
-
 } // namespace
 
 std::string tombolo::runtime::logName(std::uint64_t number) {
@@ -83,9 +75,17 @@ void tombolo::runtime::removeOldGenerations(Storage &storage) {
   storage.syncNames();
 }
 
+void tombolo::runtime::removeState(Storage &storage) {
+  for (const std::string &name : storage.names())
+    if (name.ends_with(kAside) || numberOf(name, kSnapshot) ||
+        numberOf(name, kLog) || numberOf(name, kDamaged))
+      storage.remove(name);
+  storage.syncNames();
+}
+
 Recovery::Recovery(Storage &storage, const OuterConfig &config,
                    const DurableOptions &options, double now)
-    : state(std::make_unique<OuterState>(config)), storage(storage),
+    : replay(std::make_unique<Replay>(config)), storage(storage),
       config(config), options(options), now(now) {}
 
 void Recovery::run() {
@@ -132,7 +132,7 @@ void Recovery::run() {
       if (record && record->type == RecordType::LogHeader)
         bytes = parse<wire::LogHeader>(*record, after.path()).previous_bytes();
     }
-    replay(next++, bytes);
+    replayLog(next++, bytes);
   }
   if (!logs.empty() && *logs.rbegin() >= next)
     throw Error("server state '", storage.path(logName(next)),
@@ -142,17 +142,7 @@ void Recovery::run() {
   if (next > first)
     storage.sync(logName(next - 1));
   nextLog = next;
-  enterRun(options.runId);
-  for (auto &[fragment, closing] : starts)
-    unfinished.push_back(std::move(closing));
-}
-
-/// Islands of another run know nothing of what theirs were in this one.
-void Recovery::enterRun(const std::string &id) {
-  if (!runId.empty() && runId != id)
-    for (const auto &fragment : state->fragments)
-      fragment->forgetIncarnations();
-  runId = id;
+  replay->enterRun(options.runId);
 }
 
 bool Recovery::load(std::uint64_t number) {
@@ -175,15 +165,15 @@ bool Recovery::load(std::uint64_t number) {
         throw Error("'", file.path(), "': damaged at byte ", file.position());
       auto fields = parse<wire::SavedFragment>(*record, file.path());
       images.push_back(readImage(std::move(fields), file,
-                                 state->fragments[f]->elements(),
-                                 state->fragments[f]->updateBytes()));
+                                 replay->fragments()[f]->elements(),
+                                 replay->fragments()[f]->updateBytes()));
     }
     record = file.next();
     if (!record || record->type != RecordType::End)
       throw Error("'", file.path(), "': damaged: its end is missing");
     for (std::uint32_t f = 0; f < config.fragments; ++f)
-      state->fragments[f]->restore(std::move(images[f]), now);
-    enterRun(header.run_id());
+      replay->restore(f, std::move(images[f]), now);
+    replay->enterRun(header.run_id());
     return true;
   } catch (const Error &error) {
     if (options.onDamage)
@@ -192,13 +182,13 @@ bool Recovery::load(std::uint64_t number) {
     // Out of the way of the two that are kept.
     storage.rename(name, "damaged-" + name);
     storage.syncNames();
-    state = std::make_unique<OuterState>(config);
+    replay = std::make_unique<Replay>(config);
     return false;
   }
 }
 
-void Recovery::replay(std::uint64_t number,
-                      std::optional<std::uint64_t> bytes) {
+void Recovery::replayLog(std::uint64_t number,
+                         std::optional<std::uint64_t> bytes) {
   RecordReader file(storage, logName(number));
   auto damaged = [&] {
     throw Error("server state '", file.path(), "': damaged at byte ",
@@ -217,9 +207,9 @@ void Recovery::replay(std::uint64_t number,
     throw Error("server state '", file.path(), "': expected format ",
                 kStateFormat, " and number ", number, ", got ",
                 header.format(), " and ", header.number());
-  enterRun(header.run_id());
+  replay->enterRun(header.run_id());
   while ((!bytes || file.position() < *bytes) && (record = file.next()))
-    apply(*record, "server state '" + file.path() + "' before byte " +
+    replay->apply(*record, now, "server state '" + file.path() + "' before byte " +
                        std::to_string(file.position()));
   if (bytes ? file.position() != *bytes : file.wasDurable())
     damaged();
@@ -229,99 +219,4 @@ void Recovery::replay(std::uint64_t number,
                      "; what is behind was never acknowledged");
   bytesSinceSnapshot += file.position();
   lastLogBytes = file.position();
-}
-
-void Recovery::apply(const Record &record, const std::string &place) {
-  switch (record.type) {
-  case RecordType::Push:
-    return applyPush(record, place);
-  case RecordType::Refused: {
-    auto refused = parse<wire::LogRefused>(record, place);
-    if (refused.fragment() >= config.fragments ||
-        refused.island() >= config.islands)
-      throw Error(place, ": of no island or fragment of the plan");
-    state->fragments[refused.fragment()]->refuseAgain(
-        refused.island(),
-        {refused.incarnation(), refused.round(), refused.step()});
-    return;
-  }
-  case RecordType::Told:
-    return applyTold(record, place);
-  case RecordType::Version:
-    return applyVersion(record, place);
-  default:
-    throw Error(place, ": a record of unknown type ",
-                static_cast<std::uint64_t>(record.type));
-  }
-}
-
-void Recovery::applyPush(const Record &record, const std::string &place) {
-  auto push = parse<wire::LogPush>(record, place);
-  std::optional<PushPart> part = fromWire(push.header());
-  if (!part || part->fragment >= config.fragments ||
-      part->island >= config.islands)
-    throw Error(place, ": not a push of this plan");
-  // Not through OuterState, which would decide rounds: that stands in the log.
-  PushResult result =
-      state->fragments[part->fragment]->push(*part, record.body, now);
-  if (result.outcome != Outcome::Accepted)
-    throw Error(place, ": a push that was accepted is ", name(result.outcome),
-                " now: ", result.message);
-  if (result.closing)
-    starts[part->fragment] = std::move(result.closing);
-}
-
-void Recovery::applyTold(const Record &record, const std::string &place) {
-  auto told = parse<wire::LogTold>(record, place);
-  if (told.fragment() >= config.fragments || told.island() >= config.islands)
-    throw Error(place, ": of no island or fragment of the plan");
-  FragmentState &fragment = *state->fragments[told.fragment()];
-  Receipt receipt =
-      told.join()
-          ? fragment.join(told.island(), told.incarnation())
-          : fragment.receipt(told.island(), told.round(), told.step());
-  if (static_cast<int>(receipt.kind) != told.receipt() ||
-      receipt.version != told.version())
-    throw Error(place, ": island ", told.island(), " was told of version ",
-                told.version(), ", and would be told of ", receipt.version,
-                " now");
-}
-
-void Recovery::applyVersion(const Record &record, const std::string &place) {
-  auto made = parse<wire::LogVersion>(record, place);
-  if (made.fragment() >= config.fragments)
-    throw Error(place, ": of no fragment of the plan");
-  FragmentState &fragment = *state->fragments[made.fragment()];
-  std::shared_ptr<RoundClosing> closing;
-  if (made.start()) {
-    auto start = starts.find(made.fragment());
-    if (start == starts.end())
-      throw Error(place, ": a first version whose parameters are missing");
-    closing = std::move(start->second);
-    starts.erase(start);
-  } else {
-    try {
-      closing = fragment.closeAgain(
-          {made.members().begin(), made.members().end()}, now);
-    } catch (const Error &error) {
-      throw Error(place, ": ", error.what());
-    }
-  }
-  closing->compute();
-  // The state of all sites rests on these bits.
-  if (closing->event().version != made.version() ||
-      closing->event().hash != made.hash() ||
-      !std::ranges::equal(closing->update(), record.body))
-    throw Error(Status::Failed, place, ": version ", made.version(),
-                " of fragment ", made.fragment(),
-                " does not come out as it was published");
-  fragment.publish(*closing);
-  auto known = std::find_if(newestEvents.begin(), newestEvents.end(),
-                            [&](const OuterEvent &event) {
-                              return event.fragment == made.fragment();
-                            });
-  if (known == newestEvents.end())
-    newestEvents.push_back(closing->event());
-  else
-    *known = closing->event();
 }

@@ -15,11 +15,9 @@
 #ifndef TOMBOLO_LIB_SERVER_RECOVERY_H
 #define TOMBOLO_LIB_SERVER_RECOVERY_H
 
-#include "RecordFile.h"
+#include "Replay.h"
 
 #include "tombolo/runtime/server/DurableState.h"
-
-#include <map>
 
 namespace tombolo::runtime {
 
@@ -30,6 +28,8 @@ std::string logName(std::uint64_t number);
 std::string snapshotName(std::uint64_t number);
 /// All but the two newest snapshots and the logs that they need.
 void removeOldGenerations(Storage &storage);
+/// All of them.
+void removeState(Storage &storage);
 
 class Recovery {
 public:
@@ -40,28 +40,19 @@ public:
   void run();
 
   // What it has found.
-  std::unique_ptr<OuterState> state;
-  std::vector<OuterEvent> newestEvents;
-  std::vector<std::shared_ptr<RoundClosing>> unfinished;
+  std::unique_ptr<Replay> replay;
   std::uint64_t bytesSinceSnapshot = 0;
   std::uint64_t nextLog = 0;      ///< the number of the log to begin
   std::uint64_t lastLogBytes = 0; ///< of the log before, that count
 
 private:
   bool load(std::uint64_t number);
-  void replay(std::uint64_t number, std::optional<std::uint64_t> bytes);
-  void apply(const Record &record, const std::string &place);
-  void applyPush(const Record &record, const std::string &place);
-  void applyTold(const Record &record, const std::string &place);
-  void applyVersion(const Record &record, const std::string &place);
-  void enterRun(const std::string &id);
+  void replayLog(std::uint64_t number, std::optional<std::uint64_t> bytes);
 
   Storage &storage;
   const OuterConfig &config;
   const DurableOptions &options;
   const double now;
-  std::string runId; ///< of what has been replayed so far
-  std::map<std::uint32_t, std::shared_ptr<RoundClosing>> starts;
 };
 
 } // namespace tombolo::runtime

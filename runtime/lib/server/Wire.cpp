@@ -24,8 +24,9 @@
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
 
-static_assert(static_cast<int>(Outcome::Overdue) == wire::OUTCOME_OVERDUE &&
-                  wire::Outcome_MAX == wire::OUTCOME_OVERDUE,
+static_assert(static_cast<int>(Outcome::NotPrimary) ==
+                      wire::OUTCOME_NOT_PRIMARY &&
+                  wire::Outcome_MAX == wire::OUTCOME_NOT_PRIMARY,
               "Outcome and server.proto have the same values");
 static_assert(static_cast<int>(Receipt::Kind::Discarded) ==
                   wire::RECEIPT_DISCARDED &&

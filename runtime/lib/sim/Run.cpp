@@ -47,7 +47,7 @@ Run::Run(const Plan &plan, const Places &places, const SimOptions &options,
       sites.insert(places.of(i, one.rank).site);
     state.sites.assign(sites.begin(), sites.end());
     figures.emplace_back();
-    steps[i]->setTrace(trace);
+    steps[i]->setTrace(options.traceSteps ? trace : nullptr);
   }
   if (plan.has_server()) {
     Exchange::Hooks hooks;

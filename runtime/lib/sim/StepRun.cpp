@@ -246,7 +246,7 @@ bool StepRun::pollLane(std::uint32_t w, Lane lane, const Cause &cause) {
     const Instruction &instruction = *next.instruction;
     switch (instruction.action_case()) {
     case Instruction::kCall:
-      compute(w, next.instruction, cause);
+      compute(w, next, cause);
       return true; // what it went past may have signalled
     case Instruction::kSend:
     case Instruction::kReceive:
@@ -313,34 +313,32 @@ void StepRun::idle(Worker &worker, std::uint32_t w, const Cause &cause) {
 
 /// Runs the call and those behind it that need nothing more than what is there,
 /// up to the first that signals.
-void StepRun::compute(std::uint32_t w, const Instruction *instruction,
-                      const Cause &cause) {
+void StepRun::compute(std::uint32_t w, Engine::Next next, const Cause &cause) {
   Worker &worker = workers[w];
   idle(worker, w, cause);
   worker.states[LANE_COMPUTE] = State::Busy;
   worker.completesCall = false;
   double end = now;
   for (;;) {
-    if (instruction->has_call()) {
-      double seconds = secondsOf(worker, w, instruction->call().segment());
+    if (next.instruction->has_call()) {
+      const Call &call = next.instruction->call();
+      double seconds = secondsOf(worker, w, call.segment());
       if (trace && seconds > 0)
-        trace->slice(island + 1, laneThread(w, LANE_COMPUTE),
-                     plan.segments(
-                             static_cast<int>(instruction->call().segment()))
-                         .name(),
-                     traceBase + end, traceBase + end + seconds);
+        trace->call(island + 1, laneThread(w, LANE_COMPUTE),
+                    plan.segments(static_cast<int>(call.segment())).name(),
+                    traceBase + end, traceBase + end + seconds,
+                    fold.classes()[w].rank, call, next.variables);
       end += seconds;
     }
     ++eventCount;
-    if (instruction->signals_size() > 0) {
+    if (next.instruction->signals_size() > 0) {
       worker.completesCall = true;
       break;
     }
     worker.engine->complete(LANE_COMPUTE);
-    Engine::Next next = worker.engine->next(LANE_COMPUTE);
+    next = worker.engine->next(LANE_COMPUTE);
     if (next.state != Engine::Next::Ready)
       break;
-    instruction = next.instruction;
   }
   counted.busy[w] += end - now;
   worker.idleSince = end;

@@ -47,7 +47,8 @@ std::vector<std::vector<double>> slowdownsOf(const Plan &plan,
 Steps::Steps(const Plan &plan, std::uint32_t island, const Places &places,
              const SimOptions &options)
     : plan(plan), island(island), options(options),
-      replays(options.replay && options.jitter == 0 && !options.trace),
+      replays(options.replay && options.jitter == 0 &&
+              !(options.trace && options.traceSteps)),
       folded(plan, island, places,
              {options.fold, options.jitter > 0,
               slowdownsOf(plan, places, options)}),

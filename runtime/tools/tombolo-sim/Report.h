@@ -18,10 +18,6 @@ namespace tombolo::runtime::sim {
 /// For people: a table of ranks, then of pools, lines and failures.
 void printTable(std::ostream &os, const Plan &plan, const SimResult &result);
 
-/// The names of `tombolo-plan --json`, and what only a simulation has under
-/// `simulated`.
-void printJson(std::ostream &os, const Plan &plan, const SimResult &result);
-
 } // namespace tombolo::runtime::sim
 
 #endif // TOMBOLO_SIM_REPORT_H

@@ -10,12 +10,12 @@
 
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
+#include "tombolo/runtime/sim/Json.h"
 #include "tombolo/runtime/sim/Trace.h"
 
 #include <CLI/CLI.hpp>
 
 #include <iostream>
-#include <sstream>
 
 using namespace tombolo::runtime;
 
@@ -102,13 +102,10 @@ int run(int argc, char **argv) {
   if (trace)
     trace->close();
   if (jsonFile == "-") {
-    sim::printJson(std::cout, plan, result);
+    std::cout << sim::toJson(plan, result).dump(2) << "\n";
   } else {
-    if (!jsonFile.empty()) {
-      std::ostringstream json;
-      sim::printJson(json, plan, result);
-      writeFile(jsonFile, json.str());
-    }
+    if (!jsonFile.empty())
+      writeFile(jsonFile, sim::toJson(plan, result).dump(2) + "\n");
     sim::printTable(std::cout, plan, result);
   }
   if (!std::cout.flush())

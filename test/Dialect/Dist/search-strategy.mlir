@@ -4,7 +4,7 @@
 // RUN: tombolo-opt %s -graph-differentiate -dist-search-strategy="global-batch=20 strategy=%t.yaml" | FileCheck %s --check-prefix=PINNED
 
 // The batch is shared between the sites by speed, and there is a server.
-// CHECK: dist.strategy global_batch 20 predicted {{.*}}step_seconds = {{.*}} search {candidates = {{[0-9]+}} : i64, lower_bound = {{.*}}, optimal = {{true|false}}} {
+// CHECK: dist.strategy global_batch 20 predicted {{.*}}step_seconds = {{.*}} search {alternatives = [{{.*}}strategy = "north: batch {{.*}}"{{.*}}], candidates = {{[0-9]+}} : i64, lower_bound = {{.*}}, optimal = {{true|false}}} {
 // CHECK: dist.island on ["north"] batch
 // CHECK: dist.replicas on "north/a"
 // CHECK: dist.island on ["south"] batch

@@ -7,6 +7,7 @@
 #include "tombolo/Target/PlanSummary.h"
 #include "../Planning/Fixtures.h"
 #include "tombolo/Import/Strategy.h"
+#include "tombolo/Planning/Explain.h"
 
 #include "llvm/Support/JSON.h"
 
@@ -108,6 +109,7 @@ TEST(SummaryTest, JsonHasTheNamesOfTheDesign) {
   Problem problem = equalBlocks(4, 8);
   SearchResult result = search(problem, StrategyPins());
   ASSERT_FALSE(result.strategies.empty());
+  result.alternatives = alternatives(result);
   std::string text;
   llvm::raw_string_ostream os(text);
   writeSummaryJson(os, result, result.strategies[0]);
@@ -129,6 +131,16 @@ TEST(SummaryTest, JsonHasTheNamesOfTheDesign) {
             static_cast<int64_t>(result.candidates));
   EXPECT_TRUE(root.getObject("search")->getBoolean("optimal"));
   EXPECT_EQ(root.getObject("strategy")->getArray("islands")->size(), 1u);
+  // What was kept, the strategy itself first.
+  const llvm::json::Array &alternatives =
+      *root.getObject("search")->getArray("alternatives");
+  ASSERT_EQ(alternatives.size(), result.strategies.size());
+  const llvm::json::Object &first = *alternatives[0].getAsObject();
+  EXPECT_EQ(*first.getNumber("step_seconds"),
+            *predicted->getNumber("step_seconds"));
+  EXPECT_GT(*first.getNumber("memory_fraction"), 0);
+  EXPECT_LE(*first.getNumber("memory_fraction"), 1);
+  EXPECT_NE(first.getString("strategy")->find("blocks"), llvm::StringRef::npos);
 }
 
 TEST(SummaryTest, TableShowsEveryStage) {

@@ -68,6 +68,16 @@ constexpr StringLiteral kCandidates = "candidates";
 constexpr StringLiteral kLowerBound = "lower_bound";
 constexpr StringLiteral kOptimal = "optimal";
 constexpr StringLiteral kSimulated = "simulated";
+constexpr StringLiteral kAlternatives = "alternatives";
+constexpr StringLiteral kStrategy = "strategy";
+
+constexpr Figure<planning::Alternative> kOfAlternative[] = {
+    {"step_seconds", &planning::Alternative::stepSeconds},
+    {"tokens_per_second", &planning::Alternative::tokensPerSecond},
+    {"peak_memory_bytes", &planning::Alternative::memoryBytes},
+    {"memory_fraction", &planning::Alternative::memoryFraction},
+    {"wan_bytes_per_round", &planning::Alternative::wanBytesPerRound},
+    {"wan_bytes_per_second", &planning::Alternative::wanBytesPerSecond}};
 
 using Attributes = SmallVector<NamedAttribute>;
 
@@ -196,6 +206,16 @@ void dist::setFigures(StrategyOp op, const Prediction &prediction,
   if (!simulated.empty())
     found.push_back(builder.getNamedAttr(
         kSimulated, builder.getDenseF64ArrayAttr(simulated)));
+  SmallVector<Attribute> alternatives;
+  for (const planning::Alternative &one : search.alternatives) {
+    Attributes figures = {
+        builder.getNamedAttr(kStrategy, builder.getStringAttr(one.strategy))};
+    write(builder, one, kOfAlternative, figures);
+    alternatives.push_back(builder.getDictionaryAttr(figures));
+  }
+  if (!alternatives.empty())
+    found.push_back(builder.getNamedAttr(kAlternatives,
+                                         builder.getArrayAttr(alternatives)));
   op.setSearchAttr(builder.getDictionaryAttr(found));
 }
 
@@ -234,6 +254,18 @@ FailureOr<planning::SearchResult> dist::toSearchResult(ModuleOp module) {
     if (auto simulated = search.getAs<DenseF64ArrayAttr>(kSimulated))
       for (int64_t i = 0; i + 1 < simulated.size(); i += 2)
         result.simulated.push_back({simulated[i], simulated[i + 1]});
+    result.alternatives.clear();
+    if (auto alternatives = search.getAs<ArrayAttr>(kAlternatives))
+      for (Attribute attribute : alternatives) {
+        auto figures = dyn_cast<DictionaryAttr>(attribute);
+        auto strategy =
+            figures ? figures.getAs<StringAttr>(kStrategy) : StringAttr();
+        planning::Alternative one;
+        if (!strategy || !read(figures, kOfAlternative, one))
+          continue;
+        one.strategy = strategy.str();
+        result.alternatives.push_back(std::move(one));
+      }
     result.candidates = *candidates;
     result.lowerBound = *bound;
     result.optimal = optimal.getValue();

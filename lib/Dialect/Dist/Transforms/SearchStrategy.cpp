@@ -106,6 +106,7 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
     if (explain)
       module->setAttr(kExplanationAttr, builder.getStringAttr(planning::explain(
                                             *problem, pins, result)));
+    result.alternatives = planning::alternatives(result);
     result.strategies.resize(kept);
     auto placeOfOp = [&](const std::string &path) -> Location {
       return file ? placeOf(path) : module.getLoc();

@@ -23,11 +23,13 @@ def Dist_StrategyOp : Dist_Container<"strategy"> {
 
     The search adds `predicted`, the figures of the strategy by the names of
     `tombolo-plan --json` and, for each island, stage and group of replicas,
-    their times and memory; and `search`, the number of `candidates`, the
-    `lower_bound` in seconds per step and whether the best is `optimal`.
+    their times and memory;
+    and `search`, the number of `candidates`, the
+    `lower_bound` in seconds per step, whether the best is `optimal`,
+        and the figures of all that were kept as `alternatives`
+            .
 
-    ```mlir
-    dist.strategy global_batch 128 {
+    ```mlir dist.strategy global_batch 128 {
       dist.island on ["north"] batch 128 microbatch 4 schedule "1f1b" chunks 1 {
         dist.stage blocks 5 recompute "none" {
           dist.replicas on "north/a" count 2 tensor_parallel 1 share 1

@@ -30,10 +30,17 @@ namespace google::protobuf {
 class MessageLite;
 } // namespace google::protobuf
 
+namespace tombolo::server::v1 {
+class LogTold;
+class SnapshotHeader;
+} // namespace tombolo::server::v1
+
 namespace tombolo::runtime {
 
 class RecordWriter;
+class Replay;
 struct FragmentImage;
+struct Record;
 enum class RecordType : std::uint64_t;
 
 struct DurableOptions {
@@ -54,11 +61,13 @@ public:
   /// Error (status 1) when what it holds is damaged beyond use or another
   /// plan's.
   DurableState(OuterConfig config, DurableOptions options,
-               std::unique_ptr<Storage> storage, double now);
+               std::shared_ptr<Storage> storage, double now);
   ~DurableState();
 
-  /// What can be asked without changing anything.
+  /// What can be asked without changing anything. Another one after `forget`.
   const OuterState &state() const { return *outer; }
+  /// Keeps it alive.
+  std::shared_ptr<const OuterState> sharedState() const { return outer; }
 
   // As in OuterState.
   PushResult push(const PushPart &part, std::span<const std::byte> data,
@@ -67,7 +76,10 @@ public:
                   std::uint64_t round, std::uint64_t step);
   Receipt join(std::uint32_t fragment, std::uint32_t island,
                std::uint64_t incarnation);
-  void publish(const RoundClosing &closing) { outer->publish(closing); }
+  void publish(const RoundClosing &closing) {
+    outer->publish(closing);
+    --unpublished;
+  }
   // These are nothing that a server that comes back would need.
   void heard(std::uint32_t island, std::uint64_t incarnation, bool left,
              double now) {
@@ -83,6 +95,9 @@ public:
   /// After `compute`.
   void logVersion(const RoundClosing &closing);
 
+  /// Logs nothing that changes anything: to wait for.
+  void logBarrier();
+
   /// A place in the log.
   struct Mark {
     std::shared_ptr<RecordWriter> log;
@@ -93,9 +108,9 @@ public:
   /// May be called from any thread, beside all others here.
   static void sync(const Mark &mark);
 
-  /// What the log held of each fragment's newest version, if it was there and
-  /// not in a snapshot: whoever listens may have missed it.
-  const std::vector<OuterEvent> &recovered() const { return newestEvents; }
+  /// How each fragment's newest version has come to be: whoever listens may
+  /// have missed it.
+  std::vector<OuterEvent> newestEvents() const;
   /// First versions that were whole and not made yet; once.
   std::vector<std::shared_ptr<RoundClosing>> takeUnfinished();
 
@@ -112,22 +127,49 @@ public:
   /// Long; beside all other calls but itself.
   void writeSnapshot(const Snapshot &snapshot);
 
+  // A copy elsewhere (Replica.h): the state as of now as records, and all that
+  // are logged after it.
+  using Copy = std::function<void(RecordType type, std::string head,
+                                  std::span<const std::byte> body,
+                                  std::shared_ptr<const void> bodyOwner)>;
+  /// False for a moment while a version is being made.
+  bool canCapture() const;
+  void capture(const Copy &to) const;
+  /// `body` is valid during the call. Null: nobody.
+  void copyLogTo(Copy to) { copy = std::move(to); }
+  /// Bytes of memory that the state takes, about.
+  std::uint64_t bytes() const { return stateBytes; }
+
+  // The other end. First `forget`, then `store` for all records.
+  void forget();
+  /// Durable after `sync` of a mark taken then.
+  void store(const Record &record, double now);
+  /// After `store`.
+  void apply(const Record &record, double now);
+  /// From here on decisions are made here.
+  void takeOver(double now) { outer->takeOver(now); }
+
 private:
   void recover(double now);
+  server::v1::SnapshotHeader snapshotHeader(std::uint64_t number) const;
   void beginLog(std::uint64_t number, std::uint64_t previousBytes);
   void append(RecordType type, const google::protobuf::MessageLite &head,
               std::span<const std::byte> body = {});
+  Receipt logTold(const Receipt &receipt, std::uint32_t fragment,
+                  std::uint32_t island, server::v1::LogTold asked);
 
   OuterConfig config;
   DurableOptions options;
-  std::unique_ptr<Storage> storage; // null: nothing is kept
-  std::unique_ptr<OuterState> outer;
-  std::shared_ptr<RecordWriter> log; // null likewise
+  std::shared_ptr<Storage> storage; // null: nothing is kept
+  std::unique_ptr<Replay> replay;
+  std::shared_ptr<OuterState> outer; // in `replay`
+  std::shared_ptr<RecordWriter> log; // null likewise, and after `forget`
+  std::unique_ptr<RecordWriter> arriving; // a snapshot that is being stored
+  Copy copy;
+  std::size_t unpublished = 0; // versions that are logged
   std::uint64_t logNumber = 0;
   std::uint64_t earlierBytes = 0; // of logs since the last snapshot, but this
   std::uint64_t stateBytes = 0;   // a snapshot's, about
-  std::vector<OuterEvent> newestEvents;
-  std::vector<std::shared_ptr<RoundClosing>> unfinished;
 };
 
 } // namespace tombolo::runtime

@@ -59,6 +59,7 @@ enum class Outcome : int {
   UnknownVersion = 20,
   Busy = 21,
   Overdue = 22,
+  NotPrimary = 23,
 };
 
 /// "wrong base" and so on, for messages.
@@ -257,6 +258,9 @@ public:
   void heard(std::uint32_t island, std::uint64_t incarnation, bool left,
              double now);
   bool isLive(std::uint32_t island, double now) const;
+  /// Another server has kept the time so far: all islands of which anything is
+  /// known count as heard of now.
+  void takeOver(double now);
   /// The rounds that time has decided: to compute and to publish. To be called
   /// every now and then.
   std::vector<std::shared_ptr<RoundClosing>> tick(double now);
@@ -305,7 +309,7 @@ public:
 
 private:
   friend class DurableState; // keeps the fragments
-  friend class Recovery;     // brings them back
+  friend class Replay;       // brings them back
 
   struct Presence {
     std::uint64_t incarnation = 0;

@@ -83,6 +83,9 @@ struct SimOptions {
   bool fold = true;   ///< simulate one of all like ranks
   bool replay = true; ///< play equal steps again instead of simulating them
   Trace *trace = nullptr;
+  /// Whether the trace is told of what is in a step, which takes every step to
+  /// be simulated; else of lines, versions and failures only.
+  bool traceSteps = true;
 };
 
 /// What a rank's time goes to when it does not compute.

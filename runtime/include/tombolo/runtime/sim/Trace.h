@@ -19,6 +19,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 namespace tombolo::runtime::sim {
@@ -33,6 +34,15 @@ public:
                       const std::string &name) = 0;
   virtual void slice(std::uint32_t process, std::uint32_t thread,
                      const std::string &name, double start, double end) = 0;
+  /// A slice of a call of segment `name` by `rank` of the island (and those
+  /// like it); the values of the loops' variables around it say which of its
+  /// calls.
+  virtual void call(std::uint32_t process, std::uint32_t thread,
+                    const std::string &name, double start, double end,
+                    std::uint64_t /*rank*/, const plan::v1::Call &,
+                    std::span<const std::int64_t> /*variables*/) {
+    slice(process, thread, name, start, end);
+  }
   /// An arrow between two slices that contain these times.
   virtual void arrow(std::uint32_t fromProcess, std::uint32_t fromThread,
                      double fromTime, std::uint32_t toProcess,

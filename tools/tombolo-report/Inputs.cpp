@@ -1,0 +1,390 @@
+//===- Inputs.cpp - figures and metrics that others wrote -----------------===//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information. SPDX-License-Identifier:
+// Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+
+#include "Inputs.h"
+
+#include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/File.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace tombolo::report {
+
+using runtime::Error;
+
+static constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 30;
+static constexpr std::size_t kMostPoints = 20'000; // of an island's steps
+static constexpr std::size_t kMostEvents = 20'000;
+
+namespace {
+
+/// A value of a JSON file with its place, for messages.
+class Value {
+public:
+  Value(const Json &json, const std::string &file, std::string path = "")
+      : json(json), file(file), path(std::move(path)) {}
+
+  bool has(const char *key) const {
+    return json.is_object() && json.contains(key) && !json[key].is_null();
+  }
+  Value operator[](const char *key) const {
+    if (!json.is_object())
+      fail("an object");
+    auto entry = json.find(key);
+    if (entry == json.end())
+      throw Error("'", file, "': expected '", within(key), "', found none");
+    return {*entry, file, within(key)};
+  }
+  std::vector<Value> elements() const {
+    if (!json.is_array())
+      fail("a list");
+    std::vector<Value> all;
+    for (std::size_t i = 0; i < json.size(); ++i)
+      all.push_back({json[i], file, path + "[" + std::to_string(i) + "]"});
+    return all;
+  }
+  /// JSON has no infinity: null is what there is none of.
+  Json numberOrNull() const {
+    if (!json.is_number() && !json.is_null())
+      fail("a number or null");
+    return json;
+  }
+  Json number() const {
+    if (!json.is_number())
+      fail("a number");
+    return json;
+  }
+  std::uint64_t index() const {
+    if (!json.is_number_unsigned())
+      fail("a whole number of at least 0");
+    return json.get<std::uint64_t>();
+  }
+  Json flag() const {
+    if (!json.is_boolean())
+      fail("true or false");
+    return json;
+  }
+  Json text() const {
+    if (!json.is_string())
+      fail("a text");
+    return json;
+  }
+  Json numberOrText() const { return json.is_string() ? json : number(); }
+
+  [[noreturn]] void fail(const char *expected) const {
+    throw Error("'", file, "': ", path.empty() ? "" : path + ": ", "expected ",
+                expected, ", got ", json.type_name());
+  }
+
+private:
+  std::string within(const char *key) const {
+    return path.empty() ? key : path + "." + key;
+  }
+  const Json &json;
+  const std::string &file;
+  std::string path;
+};
+
+} // namespace
+
+static Json parseFile(const std::string &path) {
+  std::string text = runtime::readFile(path, kMostBytes);
+  try {
+    return Json::parse(text);
+  } catch (const Json::parse_error &error) {
+    throw Error("'", path, "': expected JSON: ", error.what());
+  }
+}
+
+/// The figures by island and stage show whether the file is of this plan.
+static void checkPlan(const Value &peakMemory, const std::string &path,
+                      const runtime::Plan &plan) {
+  auto differ = [&](const std::string &found, const std::string &expected) {
+    throw Error("'", path, "' is of another plan: it has ", found,
+                ", the plan has ", expected);
+  };
+  std::vector<Value> islands = peakMemory.elements();
+  if (islands.size() != static_cast<std::size_t>(plan.islands_size()))
+    differ(std::to_string(islands.size()) + " islands",
+           std::to_string(plan.islands_size()));
+  for (std::size_t i = 0; i < islands.size(); ++i) {
+    std::size_t found = islands[i].elements().size();
+    auto expected = static_cast<std::size_t>(
+        plan.islands(static_cast<int>(i)).stages_size());
+    if (found != expected)
+      differ(std::to_string(found) + " stages in island " + std::to_string(i),
+             std::to_string(expected));
+  }
+}
+
+static Json strategyIslands(const Value &strategy, const runtime::Plan &plan,
+                            const std::string &path) {
+  Json islands = Json::array();
+  for (const Value &island : strategy["islands"].elements()) {
+    Json stages = Json::array();
+    for (const Value &stage : island["stages"].elements()) {
+      Json one = {{"blocks", stage["blocks"].index()}};
+      if (stage.has("recompute"))
+        one["recompute"] = stage["recompute"].numberOrText();
+      if (stage.has("optimizer_sharding"))
+        one["optimizer_sharding"] = stage["optimizer_sharding"].flag();
+      stages.push_back(std::move(one));
+    }
+    auto at = static_cast<int>(islands.size());
+    if (at >= plan.islands_size() ||
+        stages.size() !=
+            static_cast<std::size_t>(plan.islands(at).stages_size()))
+      throw Error("'", path,
+                  "' is of another plan: its strategy has other "
+                  "islands or stages");
+    islands.push_back({{"schedule", island["schedule"].text()},
+                       {"chunks", island["chunks"].index()},
+                       {"stages", std::move(stages)}});
+  }
+  return islands;
+}
+
+Json readPlanFigures(const std::string &path, const runtime::Plan &plan) {
+  Json json = parseFile(path);
+  Value root(json, path);
+  if (!root.has("search") && root.has("simulated"))
+    throw Error("'", path,
+                "': expected the figures of tombolo-plan --json, "
+                "these are of tombolo-sim: give them with --sim");
+  Value search = root["search"];
+  checkPlan(root["predicted"]["peak_memory_bytes"], path, plan);
+  Json alternatives = Json::array();
+  if (search.has("alternatives"))
+    for (const Value &one : search["alternatives"].elements())
+      alternatives.push_back(
+          {{"strategy", one["strategy"].text()},
+           {"step_seconds", one["step_seconds"].numberOrNull()},
+           {"simulated_step_seconds",
+            one["simulated_step_seconds"].numberOrNull()},
+           {"memory_fraction", one["memory_fraction"].numberOrNull()},
+           {"peak_memory_bytes", one["peak_memory_bytes"].numberOrNull()},
+           {"wan_bytes_per_round", one["wan_bytes_per_round"].numberOrNull()},
+           {"wan_bytes_per_second",
+            one["wan_bytes_per_second"].numberOrNull()}});
+  return {{"candidates", search["candidates"].number()},
+          {"lower_bound", search["lower_bound"].numberOrNull()},
+          {"optimal", search["optimal"].flag()},
+          {"alternatives", std::move(alternatives)},
+          {"islands", strategyIslands(root["strategy"], plan, path)}};
+}
+
+static Json simIsland(const Value &island, const runtime::Plan &plan,
+                      int number) {
+  Json classes = Json::array();
+  for (const Value &one : island["classes"].elements()) {
+    Json exposed = Json::object();
+    for (const char *kind : {"waiting", "pipeline", "tensor_parallel",
+                             "data_parallel", "island", "exchange"})
+      exposed[kind] = one["exposed_seconds"][kind].number();
+    std::uint64_t stage = one["stage"].index();
+    if (stage >= static_cast<std::uint64_t>(plan.islands(number).stages_size()))
+      one["stage"].fail("a stage of the plan");
+    classes.push_back({{"stage", stage},
+                       {"rank", one["rank"].index()},
+                       {"ranks", one["ranks"].index()},
+                       {"pool", one["pool"].text()},
+                       {"compute_seconds", one["compute_seconds"].number()},
+                       {"exposed_seconds", std::move(exposed)}});
+  }
+  return {{"step_seconds", island["step_seconds"].number()},
+          {"steps", island["steps"].index()},
+          {"steps_lost", island["steps_lost"].index()},
+          {"rounds", island["rounds"].index()},
+          {"down_seconds", island["down_seconds"].number()},
+          {"classes", std::move(classes)}};
+}
+
+Json readSimFigures(const std::string &path, const runtime::Plan &plan) {
+  Json json = parseFile(path);
+  Value root(json, path);
+  if (!root.has("simulated") && root.has("search"))
+    throw Error("'", path,
+                "': expected the figures of tombolo-sim --json, "
+                "these are of tombolo-plan: give them with --json");
+  Value predicted = root["predicted"], simulated = root["simulated"];
+  checkPlan(predicted["peak_memory_bytes"], path, plan);
+  Json figures;
+  for (const char *name :
+       {"step_seconds", "tokens_per_second", "equivalent_compute",
+        "equivalent_compute_of_used_chips", "wan_bytes_per_round",
+        "bubble_fraction", "exchange_seconds", "goodput"})
+    figures[name] = predicted[name].numberOrNull();
+  Json islands = Json::array(), pools = Json::array(), lines = Json::array(),
+       log = Json::array();
+  std::vector<Value> found = simulated["islands"].elements();
+  if (found.size() != static_cast<std::size_t>(plan.islands_size()))
+    simulated["islands"].fail("an entry for each island");
+  for (int i = 0; i < plan.islands_size(); ++i)
+    islands.push_back(simIsland(found[static_cast<std::size_t>(i)], plan, i));
+  for (const Value &pool : simulated["pools"].elements())
+    pools.push_back({{"pool", pool["pool"].text()},
+                     {"chips", pool["chips"].index()},
+                     {"used", pool["used"].index()},
+                     {"utilisation", pool["utilisation"].number()}});
+  for (const Value &line : simulated["lines"].elements())
+    lines.push_back({{"from", line["from"].text()},
+                     {"to", line["to"].text()},
+                     {"bytes", line["bytes"].number()},
+                     {"utilisation", line["utilisation"].number()}});
+  for (const Value &text : simulated["log"].elements())
+    log.push_back(text.text());
+  return {{"predicted", std::move(figures)},
+          {"simulated",
+           {{"seconds", simulated["seconds"].number()},
+            {"steps", simulated["steps"].index()},
+            {"islands", std::move(islands)},
+            {"pools", std::move(pools)},
+            {"lines", std::move(lines)},
+            {"log", std::move(log)}}}};
+}
+
+//===----------------------------------------------------------------------===//
+// Metrics
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+struct IslandSteps {
+  std::vector<std::uint64_t> step;
+  std::vector<double> loss, seconds, tokens, clock; // loss: NaN for none
+  double now = 0;
+};
+
+/// A column of `all` for the page: `each` values are told as one.
+template <typename Get>
+Json column(std::size_t size, std::size_t each, Get get) {
+  Json values = Json::array();
+  for (std::size_t begin = 0; begin < size; begin += each) {
+    double value = get(begin, std::min(begin + each, size));
+    values.push_back(std::isfinite(value) ? Json(value) : Json(nullptr));
+  }
+  return values;
+}
+
+Json stepsJson(const IslandSteps &all) {
+  std::size_t each = std::max<std::size_t>(
+      1, (all.step.size() + kMostPoints - 1) / kMostPoints);
+  auto last = [&](const auto &values) {
+    return column(values.size(), each, [&](std::size_t, std::size_t end) {
+      return static_cast<double>(values[end - 1]);
+    });
+  };
+  auto sum = [&](const std::vector<double> &values) {
+    return column(values.size(), each, [&](std::size_t begin, std::size_t end) {
+      double total = 0;
+      for (std::size_t i = begin; i < end; ++i)
+        total += values[i];
+      return total;
+    });
+  };
+  Json loss =
+      column(all.loss.size(), each, [&](std::size_t begin, std::size_t end) {
+        double total = 0;
+        for (std::size_t i = begin; i < end; ++i)
+          total += all.loss[i]; // one that is not finite shows as a gap
+        return total / static_cast<double>(end - begin);
+      });
+  return {{"steps_per_point", each},     {"step", last(all.step)},
+          {"clock", last(all.clock)},    {"loss", std::move(loss)},
+          {"seconds", sum(all.seconds)}, {"tokens", sum(all.tokens)}};
+}
+
+} // namespace
+
+Json readMetrics(const std::string &path, const runtime::Plan &plan) {
+  std::string text = runtime::readFile(path, kMostBytes);
+  std::vector<IslandSteps> islands(
+      static_cast<std::size_t>(plan.islands_size()));
+  Json events = Json::array();
+  std::size_t eventsLeftOut = 0, number = 0;
+  auto islandOf = [&](const Value &value) {
+    std::uint64_t island = value["island"].index();
+    if (island >= islands.size())
+      throw Error("'", path, ":", number,
+                  "' is of another plan: it has island ", island,
+                  ", the plan has ", islands.size(), " islands");
+    return island;
+  };
+  for (std::size_t begin = 0; begin < text.size();) {
+    std::size_t end = text.find('\n', begin);
+    if (end == std::string::npos)
+      break;
+    std::string_view line(text.data() + begin, end - begin);
+    begin = end + 1;
+    ++number;
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos)
+      continue;
+    Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    std::string where = path + ":" + std::to_string(number);
+    if (!json.is_object())
+      throw Error("'", path, ":", number,
+                  "': expected an object, as in metrics.jsonl of tombolo-run");
+    Value value(json, where);
+    if (!value.has("event")) {
+      IslandSteps &to = islands[islandOf(value)];
+      double seconds = value["seconds"].number(),
+             tokens = value["tokens"].number();
+      Json loss = value["loss"].numberOrNull();
+      to.step.push_back(value["step"].index());
+      to.loss.push_back(loss.is_null() ? std::nan("") : loss.get<double>());
+      to.seconds.push_back(seconds);
+      to.tokens.push_back(tokens);
+      to.clock.push_back(to.now += std::max(0.0, seconds));
+      continue;
+    }
+    if (events.size() == kMostEvents) {
+      ++eventsLeftOut;
+      continue;
+    }
+    Json event = {{"event", value["event"].text()}};
+    double now = 0;
+    for (const IslandSteps &island : islands)
+      now = std::max(now, island.now);
+    if (value.has("island")) {
+      std::uint64_t island = islandOf(value);
+      event["island"] = island;
+      now = islands[island].now;
+    }
+    event["clock"] = now;
+    for (const char *key : {"step", "fragment", "round", "version"})
+      if (value.has(key))
+        event[key] = value[key].index();
+    for (const char *key : {"site", "message", "part"})
+      if (value.has(key))
+        event[key] = value[key].text();
+    if (value.has("loss"))
+      event["loss"] = value["loss"].number();
+    if (value.has("islands")) {
+      Json members = Json::array();
+      for (const Value &member : value["islands"].elements())
+        members.push_back(member.index());
+      event["islands"] = std::move(members);
+    }
+    events.push_back(std::move(event));
+  }
+  Json steps = Json::array();
+  bool any = false;
+  for (const IslandSteps &island : islands) {
+    any |= !island.step.empty();
+    steps.push_back(stepsJson(island));
+  }
+  if (!any && events.empty())
+    throw Error("'", path,
+                "': expected the metrics of tombolo-run, found no "
+                "step and no event");
+  return {{"islands", std::move(steps)},
+          {"events", std::move(events)},
+          {"events_left_out", eventsLeftOut}};
+}
+
+} // namespace tombolo::report

@@ -1,0 +1,13 @@
+# cmake -DFROM=FILE -DTO=FILE.cpp -P EmbedFile.cmake: the file's bytes as
+# tombolo::report::kPage.
+file(READ ${FROM} bytes HEX)
+string(REGEX REPLACE "(................................)" "\\1\n" bytes "${bytes}")
+string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${bytes}")
+file(WRITE ${TO} "// From ${FROM}, by EmbedFile.cmake.
+namespace tombolo::report {
+extern const unsigned char kPage[];
+extern const unsigned long kPageBytes;
+const unsigned char kPage[] = {\n${bytes}};
+const unsigned long kPageBytes = sizeof kPage;
+} // namespace tombolo::report
+")

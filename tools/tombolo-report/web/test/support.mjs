@@ -1,0 +1,187 @@
+// Plans, reports and a browser for the tests of the page. Files and screenshots lie
+// in TOMBOLO_REPORT_OUT (a folder of the build), and stay there.
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { chromium } from "playwright-core";
+
+const need = (name) => process.env[name] ?? assert.fail(`expected ${name} in the environment`);
+export const source = need("TOMBOLO_SOURCE");
+export const out = need("TOMBOLO_REPORT_OUT");
+const bin = need("TOMBOLO_BIN");
+// Nothing of an earlier build is taken for one of this.
+rmSync(out, { recursive: true, force: true });
+mkdirSync(out, { recursive: true });
+
+export const at = (name) => join(out, name);
+export const example = (name) => join(source, "examples", name);
+
+/** Runs a program, which must end with status 0, in the folder of the tests. */
+export function tool(name, ...args) {
+  return execFileSync(join(bin, name), args, { cwd: out, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+}
+
+/** Runs tombolo-report, however it ends. */
+export function report(...args) {
+  const { status, stderr } = spawnSync(join(bin, "tombolo-report"), args, { cwd: out, encoding: "utf8" });
+  return { status, stderr };
+}
+
+/** A report, which must be written. */
+export function makeReport(...args) {
+  const { status, stderr } = report(...args);
+  assert.equal(status, 0, stderr);
+}
+
+/** A file that is made once for all tests. */
+function once(name, make) {
+  if (!existsSync(at(name))) make();
+  return at(name);
+}
+
+export const demoPlan = () =>
+  once("demo.plan", () => {
+    tool(
+      "tombolo-model",
+      "gpt",
+      "--layers",
+      "4",
+      "--hidden",
+      "128",
+      "--heads",
+      "4",
+      "--vocab",
+      "256",
+      "--seq",
+      "64",
+      "--seed",
+      "1",
+      "-o",
+      "gpt.onnx",
+    );
+    tool(
+      "tombolo-plan",
+      "gpt.onnx",
+      "--topology",
+      example("two-sites.yaml"),
+      "--global-batch",
+      "24",
+      "--lr",
+      "1e-3",
+      "-o",
+      "demo.plan",
+      "--json",
+      "demo.json",
+    );
+  });
+
+/** A GPT of 98 billion parameters on 1,024 chips. */
+export const largePlan = () =>
+  once("large.plan", () => {
+    tool("tombolo-model", "gpt-100b", "--no-weights", "-o", "gpt-100b.onnx");
+    tool(
+      "tombolo-plan",
+      "gpt-100b.onnx",
+      "--topology",
+      example("thousand-chips.yaml"),
+      "--strategy",
+      example("thousand-chips-strategy.yaml"),
+      "--global-batch",
+      "1024",
+      "--precision",
+      "bf16",
+      "-o",
+      "large.plan",
+      "--json",
+      "large.json",
+    );
+  });
+
+/** A few real steps of the demo. */
+export const demoRun = () =>
+  once("metrics.jsonl", () => {
+    demoPlan();
+    const text = readFileSync(example("alice.txt"));
+    const tokens = Buffer.alloc(2 * text.length);
+    text.forEach((byte, i) => tokens.writeUInt8(byte, 2 * i));
+    writeFileSync(at("tokens.bin"), tokens);
+    tool(
+      "tombolo-run",
+      "local",
+      "demo.plan",
+      "--model",
+      "gpt.onnx",
+      "--data",
+      "tokens.bin",
+      "--steps",
+      "30",
+      "--metrics",
+      "metrics.jsonl",
+    );
+  });
+
+export const launch = () =>
+  chromium.launch({
+    executablePath: need("TOMBOLO_CHROMIUM"),
+    // Tests run as root in a container; the pages are our own.
+    args: ["--no-sandbox", "--disable-dev-shm-usage"],
+  });
+
+/** Opens a report from disk; what it says on the console, and what it asks the network for, fails the test in `close`. */
+export async function open(browser, file, options = {}) {
+  const context = await browser.newContext({
+    viewport: { width: 1400, height: 900 },
+    colorScheme: "light",
+    ...options,
+  });
+  const page = await context.newPage();
+  // On a machine that does other things as well.
+  page.setDefaultTimeout(120_000);
+  const faults = [];
+  page.on("console", (message) => {
+    // The second is about tests that read what a canvas shows.
+    if (["error", "warning"].includes(message.type()) && !message.text().includes("willReadFrequently"))
+      faults.push(message.text());
+  });
+  page.on("pageerror", (error) => faults.push(error.message));
+  page.on("request", (request) => {
+    if (!/^(file|data):/.test(request.url())) faults.push(`asks for ${request.url()}`);
+  });
+  await page.goto(pathToFileURL(file).href);
+  await page.waitForFunction(() => document.documentElement.dataset.drawn === "yes");
+  return {
+    page,
+    close: async () => {
+      await context.close();
+      assert.deepEqual(faults, []);
+    },
+  };
+}
+
+/** Lets a frame be drawn. */
+export const frame = (page) =>
+  page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+
+/** Of a section, or of the whole page. */
+export async function screenshot(page, name, section) {
+  // The header would stay where the page is scrolled to.
+  await page.evaluate(() => {
+    document.querySelector("header").style.position = "static";
+  });
+  await frame(page);
+  const path = at(`${name}.png`);
+  if (section) await page.locator(`#${section}`).screenshot({ path });
+  else await page.screenshot({ path, fullPage: true });
+}
+
+/** How many different colours a canvas shows: 1 where nothing is drawn. */
+export const coloursOf = (page, selector) =>
+  page.evaluate((at) => {
+    const canvas = document.querySelector(at);
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const seen = new Set();
+    for (let i = 0; i < data.length; i += 4) seen.add((data[i] << 16) | (data[i + 1] << 8) | data[i + 2]);
+    return seen.size;
+  }, selector);
