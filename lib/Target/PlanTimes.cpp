@@ -23,6 +23,13 @@ using namespace mlir;
 
 namespace tombolo {
 
+/// The name without the number of a part.
+static StringRef wholeOf(plan::SegmentOp segment) {
+  StringRef name = segment.getSymName();
+  auto [whole, part] = name.rsplit('.');
+  return part.starts_with("part") ? whole : name;
+}
+
 FailureOr<PlanTimes> PlanTimes::create(ModuleOp module) {
   PlanTimes times;
   topo::TopologyOp op = topo::findTopology(module);
@@ -35,6 +42,7 @@ FailureOr<PlanTimes> PlanTimes::create(ModuleOp module) {
   for (auto model : module.getOps<plan::ModelOp>())
     times.modelHash = model.getModelHash().str();
   for (auto segment : module.getOps<plan::SegmentOp>()) {
+    times.partsOf[wholeOf(segment).str()].push_back(times.segments.size());
     times.segments.push_back(segment);
     times.works.push_back(workOf(segment));
   }
@@ -97,9 +105,21 @@ std::optional<double> PlanTimes::measuredSeconds(const planning::Chip &chip,
                                          : planning::Precision::F32,
                name->block, *planning::parseBlockFunction(name->function),
                name->tensorParallel, name->microbatch});
-    if (parts && name->part < parts->size())
+    if (!parts)
+      return std::nullopt;
+    const SmallVector<size_t> &all = partsOf.at(wholeOf(segment).str());
+    if (parts->size() == all.size())
       return (*parts)[name->part];
-    return std::nullopt;
+    // Sharded otherwise than what was measured: the whole, as computed.
+    double whole = 0, computed = 0;
+    for (double part : *parts)
+      whole += part;
+    auto roofline = [&](size_t part) {
+      return planning::seconds(chip, precision, works[part], 1);
+    };
+    for (size_t part : all)
+      computed += roofline(part);
+    return computed > 0 ? whole * roofline(number) / computed : 0;
   }
   // An update: weight and count, then parameters, gradients and states alike.
   auto ops = segment.getBody().getOps<plan::ComputeOp>();

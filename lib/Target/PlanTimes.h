@@ -17,7 +17,9 @@
 
 #include "llvm/ADT/DenseMap.h"
 
+#include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace tombolo {
@@ -50,6 +52,8 @@ private:
   std::string modelHash;
   std::vector<plan::SegmentOp> segments; // in the module's order
   std::vector<planning::Work> works;     // of each
+  /// By a function's name: its segments.
+  std::map<std::string, llvm::SmallVector<size_t>> partsOf;
   llvm::DenseMap<mlir::StringAttr, llvm::SmallVector<llvm::StringRef>> chips;
 };
 
