@@ -6,6 +6,8 @@
 
 #include "ServerChoice.h"
 
+#include "tombolo/Planning/ServerPlaces.h"
+
 #include <algorithm>
 #include <limits>
 
@@ -119,6 +121,29 @@ std::string homeOf(const Problem &problem, const Strategy &strategy) {
   return home;
 }
 
+/// Where fragments are kept that nobody has placed: where others are that have
+/// a backup, or at home, with a backup where nothing is said.
+ServerPlaces placesOf(const Problem &problem, const Strategy &strategy,
+                      const Server &given) {
+  for (const auto &[index, place] : given.placement)
+    if (!place.backup.empty())
+      return {place, given.witness};
+  std::string home = homeOf(problem, strategy);
+  if (home.empty() || !given.placement.empty() || !given.witness.empty())
+    return {{home, ""}, given.witness};
+  std::set<std::string> sites;
+  for (const Island &island : strategy.islands)
+    sites.insert(island.sites.begin(), island.sites.end());
+  return placesWithBackup(problem.topology, sites, home, [&](const Site &site) {
+    Strategy placed = strategy;
+    placed.server = Server();
+    placed.server->placement[0] = {home, site.name};
+    return serverHostBytes(problem, placed, site.name) <=
+           static_cast<double>(site.hosts->count) * site.hosts->memoryGib *
+               1073741824.0;
+  });
+}
+
 /// Tries settings on a strategy whose islands are known.
 class Chooser {
 public:
@@ -127,7 +152,7 @@ public:
           const std::vector<IslandPrediction> &islands)
       : problem(problem), settings(problem, pins, choices), trial(strategy),
         islands(islands), base(settings.base()),
-        home(homeOf(problem, strategy)) {}
+        places(placesOf(problem, strategy, base)) {}
 
   Server fastest() {
     double best = -1;
@@ -166,13 +191,14 @@ private:
   Strategy trial;
   const std::vector<IslandPrediction> &islands;
   Server base;
-  std::string home;
+  ServerPlaces places;
 
   /// Calls `visit` with all settings of an H, the mildest first, until it
   /// returns true.
   template <typename Visit> bool everyAt(uint64_t innerSteps, Visit visit) {
     Server server = base;
     server.innerSteps = innerSteps;
+    server.witness = places.witness;
     for (Compression compression : settings.compressions())
       for (uint64_t overlap : settings.overlaps(innerSteps))
         for (uint64_t fragments : settings.fragments(innerSteps)) {
@@ -180,9 +206,9 @@ private:
           server.overlapSteps = overlap;
           server.fragments = fragments;
           server.placement = base.placement;
-          if (!home.empty())
+          if (!places.place.primary.empty())
             for (uint64_t f = 0; f < std::min<uint64_t>(fragments, 65536); ++f)
-              server.placement.try_emplace(f, Placement{home, ""});
+              server.placement.try_emplace(f, places.place);
           if (visit(server))
             return true;
         }

@@ -157,13 +157,6 @@ Faults supportedBySlice(const Strategy &strategy) {
                  "a stage whose replicas have unequal tensor_parallel");
     }
   }
-  if (const auto &server = strategy.server) {
-    for (const auto &[index, place] : server->placement)
-      if (!place.backup.empty())
-        notYet("server.placement", "a backup of a fragment");
-    if (!server->witness.empty())
-      notYet("server.witness", "a witness");
-  }
   return faults;
 }
 

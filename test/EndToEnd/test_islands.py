@@ -84,6 +84,11 @@ class Islands(support.TomboloTest):
         self.check(10, support.island("east", 8, 4, [4]), support.island("west", 4, 2, [4]),
                    server, outer_lr=0.9, momentum=0.0, nesterov=False)
 
+    def test_primary_and_backup(self):
+        server = {**SERVER, "placement": "{0: {primary: west, backup: east}}", "witness": "east"}
+        self.check(10, support.island("east", 8, 4, [4]), support.island("west", 4, 2, [4]),
+                   server)
+
     def check_settings(self, steps, settings, **second):
         path = self.export()
         for inner_steps, fragments, overlap, compression in settings:

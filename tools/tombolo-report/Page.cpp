@@ -16,7 +16,45 @@ namespace tombolo::report {
 extern const unsigned char kPage[];
 extern const unsigned long kPageBytes;
 
-std::string makePage(const Json &data) {
+/// Control characters, and those that turn the direction of all text behind
+/// them (of names that are none of theirs), are shown as what cannot be shown.
+static std::string withoutControls(const std::string &text) {
+  static constexpr std::string_view instead = "\xEF\xBF\xBD"; // U+FFFD
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    auto byte = [&](std::size_t k) {
+      return i + k < text.size() ? static_cast<unsigned char>(text[i + k]) : 0;
+    };
+    if (byte(0) == '\t' || byte(0) == '\n') {
+      out += ' ';
+    } else if (byte(0) < 0x20 || byte(0) == 0x7F) {
+      out += instead;
+    } else if (byte(0) == 0xC2 && byte(1) >= 0x80 && byte(1) < 0xA0) {
+      out += instead; // U+0080 to U+009F
+      i += 1;
+    } else if (byte(0) == 0xE2 &&
+               ((byte(1) == 0x80 && (byte(2) == 0x8E || byte(2) == 0x8F ||
+                                     (byte(2) >= 0xA8 && byte(2) <= 0xAE))) ||
+                (byte(1) == 0x81 && byte(2) >= 0xA6 && byte(2) <= 0xA9))) {
+      out += instead; // U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069
+      i += 2;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+static void cleanTexts(Json &value) {
+  if (value.is_string())
+    value = withoutControls(value.get_ref<const std::string &>());
+  else if (value.is_structured())
+    for (Json &part : value)
+      cleanTexts(part);
+}
+
+std::string makePage(Json data) {
+  cleanTexts(data);
   std::string_view page(reinterpret_cast<const char *>(kPage), kPageBytes);
   static constexpr std::string_view place = "@TOMBOLO_REPORT_DATA@";
   std::size_t at = page.find(place);

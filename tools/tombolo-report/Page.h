@@ -14,8 +14,9 @@
 namespace tombolo::report {
 
 /// The page (web/, put together when Tombolo is built) with `data` in it. What
-/// stands in `data` cannot end the element that it is in, whatever the names.
-std::string makePage(const Json &data);
+/// stands in `data` cannot end the element that it is in, whatever the names;
+/// control characters in it are replaced.
+std::string makePage(Json data);
 
 } // namespace tombolo::report
 

@@ -6,6 +6,8 @@
 
 #include "StepTrace.h"
 
+#include "tombolo/runtime/Error.h"
+
 #include <algorithm>
 #include <map>
 
@@ -53,6 +55,8 @@ StepTrace::StepTrace(const runtime::Plan &plan) : plan(plan) {
   for (const Segment &segment : plan.segments()) {
     auto [kind, function] = roleOf(segment.name());
     auto number = static_cast<std::uint32_t>(functions.size());
+    segmentIndex.try_emplace(segment.name(),
+                             static_cast<std::uint32_t>(roles.size()));
     roles.push_back(
         {kind, functions.try_emplace(function, number).first->second});
   }
@@ -193,6 +197,29 @@ void StepTrace::numberMicrobatches(std::vector<CallBar> &calls,
     number(ones);
 }
 
+void StepTrace::tellBlocksApart(std::vector<CallBar> &calls, Blocks &of) {
+  // What touches no parameter (the backward of an embedding) is of its
+  // function's one block, if there is one.
+  std::unordered_map<std::uint32_t, std::uint32_t> only; // by function
+  for (CallBar &call : calls) {
+    if (call.kind == Kind::Update)
+      continue;
+    std::uint32_t member = of.runs[call.block];
+    call.block = member == kNone ? kNone : of.find(member);
+    if (call.block == kNone)
+      continue;
+    auto [known, fresh] =
+        only.try_emplace(roles[call.segment].function, call.block);
+    if (!fresh && known->second != call.block)
+      known->second = kNone;
+  }
+  for (CallBar &call : calls)
+    if (call.kind != Kind::Update && call.block == kNone)
+      if (auto known = only.find(roles[call.segment].function);
+          known != only.end())
+        call.block = known->second;
+}
+
 void StepTrace::finish(const sim::SimResult &result) {
   for (std::size_t i = 0; i < bars.size(); ++i) {
     const IslandLayout &layout = layouts[i];
@@ -200,43 +227,57 @@ void StepTrace::finish(const sim::SimResult &result) {
     blocks[i].resize(bars[i].size());
     for (std::size_t c = 0; c < bars[i].size(); ++c) {
       ClassBars &one = bars[i][c];
-      Blocks &of = blocks[i][c];
-      // What touches no parameter (the backward of an embedding) is of its
-      // function's one block, if there is one.
-      std::unordered_map<std::uint32_t, std::uint32_t> only; // by function
-      for (CallBar &call : one.calls) {
-        end = std::max(end, call.end);
-        if (call.kind == Kind::Update)
-          continue;
-        std::uint32_t member = of.runs[call.block];
-        call.block = member == kNone ? kNone : of.find(member);
-        if (call.block == kNone)
-          continue;
-        auto [known, fresh] =
-            only.try_emplace(roles[call.segment].function, call.block);
-        if (!fresh && known->second != call.block)
-          known->second = kNone;
-      }
-      for (CallBar &call : one.calls)
-        if (call.kind != Kind::Update && call.block == kNone)
-          if (auto known = only.find(roles[call.segment].function);
-              known != only.end())
-            call.block = known->second;
-      RankCoordinates at =
-          layout.coordinates(result.islands[i].classes[c].rank);
+      const sim::ClassResult &of = result.islands[i].classes[c];
+      one.stage = of.stage;
+      one.rank = of.rank;
+      one.ranks = of.ranks;
+      tellBlocksApart(one.calls, blocks[i][c]);
+      RankCoordinates at = layout.coordinates(of.rank);
       numberMicrobatches(one.calls, layout.deal(at.stage), at.replica,
                          layout.microbatches());
-      for (auto &lane : one.lanes) {
-        std::stable_sort(lane.begin(), lane.end(),
-                         [](const FlowBar &a, const FlowBar &b) {
-                           return a.start < b.start;
-                         });
-        for (const FlowBar &flow : lane)
-          end = std::max(end, flow.end);
-      }
     }
   }
   blocks.clear();
+  finish();
+}
+
+void StepTrace::nameClass(std::uint32_t process, std::uint32_t thread,
+                          std::uint32_t stage, std::uint64_t rank,
+                          std::uint64_t ranks) {
+  const IslandLayout &layout = layouts[process - 1];
+  if (rank >= layout.rankCount() || layout.coordinates(rank).stage != stage)
+    throw Error("island ", process - 1, " of the plan has no rank ", rank,
+                " in stage ", stage);
+  ClassBars &one = at(process, thread);
+  one.stage = stage;
+  one.rank = rank;
+  one.ranks = ranks;
+}
+
+void StepTrace::namedCall(std::uint32_t process, std::uint32_t thread,
+                          const std::string &name, double start, double end) {
+  auto known = segmentIndex.find(name);
+  if (known == segmentIndex.end())
+    throw Error("the plan has no segment '", name, "'");
+  at(process, thread)
+      .calls.push_back(
+          {start, end, known->second, roles[known->second].kind, kNone});
+}
+
+void StepTrace::finish() {
+  auto sort = [&](auto &lane) {
+    std::stable_sort(
+        lane.begin(), lane.end(),
+        [](const auto &a, const auto &b) { return a.start < b.start; });
+    for (const auto &bar : lane)
+      end = std::max(end, bar.end);
+  };
+  for (auto &island : bars)
+    for (ClassBars &one : island) {
+      sort(one.calls);
+      for (auto &lane : one.lanes)
+        sort(lane);
+    }
 }
 
 std::size_t StepTrace::size() const {

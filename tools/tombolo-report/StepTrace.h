@@ -42,6 +42,9 @@ struct FlowBar {
 
 /// What one class of ranks does.
 struct ClassBars {
+  std::uint32_t stage = 0;
+  std::uint64_t rank = 0;  ///< one of them
+  std::uint64_t ranks = 0; ///< how many; 0: there is no such class
   std::vector<CallBar> calls;
   std::array<std::vector<FlowBar>, 8> lanes; ///< by Lane
 };
@@ -52,8 +55,18 @@ class StepTrace : public runtime::sim::Trace {
 public:
   explicit StepTrace(const runtime::Plan &plan);
 
-  /// After the simulation that this trace was given to.
+  /// After the simulation that this trace was given to: what the classes are,
+  /// which microbatch a call is of, and what runs again.
   void finish(const runtime::sim::SimResult &result);
+
+  /// A call that a trace file names; to be followed by `finish` without result.
+  void namedCall(std::uint32_t process, std::uint32_t thread,
+                 const std::string &name, double start, double end);
+  /// Who a class is. Throws Error where the plan has no such rank.
+  void nameClass(std::uint32_t process, std::uint32_t thread,
+                 std::uint32_t stage, std::uint64_t rank, std::uint64_t ranks);
+  /// Sorts what came in any order.
+  void finish();
 
   /// Until at most `most` bars are left, or nothing more can be told as one,
   /// neighbours of one kind are.
@@ -94,6 +107,7 @@ private:
     std::uint32_t function; ///< equal for the parts and passes of one block
   };
   ClassBars &at(std::uint32_t process, std::uint32_t thread);
+  void tellBlocksApart(std::vector<CallBar> &calls, Blocks &of);
   void numberMicrobatches(std::vector<CallBar> &calls,
                           const runtime::Deal &deal, std::uint64_t replica,
                           std::uint64_t total);
@@ -103,6 +117,7 @@ private:
   std::vector<std::pair<std::int64_t, std::int64_t>> regions; // by program
   std::vector<runtime::IslandLayout> layouts;
   std::vector<std::vector<Blocks>> blocks; // by island and class
+  std::unordered_map<std::string, std::uint32_t> segmentIndex; // by name
   std::unordered_map<std::string, std::uint32_t> flowIndex;
   std::vector<std::string> flowNames;
   double end = 0;

@@ -9,6 +9,8 @@
 
 #include "PlanJson.h"
 
+#include <string>
+
 namespace tombolo::report {
 
 /// Simulates one inner step and tells, for each class of ranks that behave
@@ -21,6 +23,12 @@ namespace tombolo::report {
 /// told as one, and then classes are left out (`classes_left_out`).
 /// Throws Error where the plan cannot be simulated.
 Json timelineJson(const runtime::Plan &plan);
+
+/// The same from what `tombolo-sim --trace` wrote, which may be of several
+/// steps. It has no microbatches and does not tell what runs again
+/// (`from_trace`). Throws Error with the file where it is no trace, or of
+/// another plan.
+Json readTrace(const std::string &path, const runtime::Plan &plan);
 
 } // namespace tombolo::report
 

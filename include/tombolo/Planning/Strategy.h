@@ -197,8 +197,7 @@ struct StrategyPins {
 StrategyPins pinsOf(const Strategy &strategy);
 
 /// What a strategy asks for that cannot be lowered or run yet: replicas of one
-/// stage with unequal `tensor_parallel`, an island's own `inner_steps`, several
-/// fragments, compression, overlap, backups.
+/// stage with unequal `tensor_parallel`, an island's own `inner_steps`.
 /// Empty: all of it can.
 Faults supportedBySlice(const Strategy &strategy);
 

@@ -98,6 +98,7 @@ private:
     return samplesBefore + firstSample(plan, options.island, step);
   }
   void saveCheckpoint(std::uint64_t stepsDone);
+  void noteStop(std::uint64_t stepsDone);
 
   bool owns(const LocalParameter &parameter) const {
     return ownsParameter(parameter, self.replica, self.tensorIndex);
@@ -159,6 +160,7 @@ private:
   std::uint64_t firstStep = 0;
   std::uint64_t currentStep = 0;
   bool finishing = false;
+  bool isStopped = false; // ends before all steps that were asked for
 };
 
 Rank::Rank(const Plan &plan, const RankConfig &options, Device &device,
@@ -655,6 +657,23 @@ void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
     events.checkpoint(stepsDone, folder);
 }
 
+/// Under a server all islands end after the same step, as if no more had been
+/// asked for.
+void Rank::Impl::noteStop(std::uint64_t stepsDone) {
+  if (!exchange)
+    return;
+  if (options.rank == 0 && options.endRequested && options.endRequested())
+    exchange->requestStop();
+  std::optional<std::uint64_t> stop = exchange->stopStep();
+  if (!stop || *stop >= options.steps)
+    return;
+  if (*stop < stepsDone)
+    throw Error(Status::Failed, "island ", options.island, " has done ",
+                stepsDone, " steps, but the run was to end after ", *stop);
+  options.steps = *stop;
+  isStopped = true;
+}
+
 void Rank::Impl::run() {
   if (events.ready)
     events.ready();
@@ -673,6 +692,7 @@ void Rank::Impl::run() {
           execute(instruction, variables);
         },
         giveUp);
+    noteStop(firstStep);
     for (currentStep = firstStep; currentStep < options.steps; ++currentStep) {
       if (events.begin)
         events.begin(currentStep);
@@ -687,10 +707,11 @@ void Rank::Impl::run() {
       std::uint64_t stepsDone = currentStep + 1;
       if (isEvaluationStep(stepsDone))
         evaluateHeldOut(lanes, stepsDone);
+      noteStop(stepsDone);
       if (stepsDone == options.steps)
         continue;
-      bool end =
-          options.endRequested && links->fromFirst(options.endRequested());
+      bool end = options.endRequested && !exchange &&
+                 links->fromFirst(options.endRequested());
       if (isCheckpointStep(stepsDone) ||
           (end && !options.checkpointDir.empty()))
         saveCheckpoint(stepsDone);
@@ -710,6 +731,8 @@ void Rank::Impl::run() {
       saveCheckpoint(options.steps);
     // Nobody closes its connections while another still waits on them.
     links->barrier();
+    if (isStopped && options.rank == 0 && events.stopped)
+      events.stopped(options.steps);
   } catch (const std::exception &error) {
     giveUp(error.what());
     throw;

@@ -88,7 +88,8 @@ Certificate sign(const Subject &subject, EVP_PKEY *key, X509 *issuer,
                              : "critical,digitalSignature");
   if (!subject.isAuthority)
     extend(certificate.get(), by, NID_ext_key_usage,
-           subject.dnsName.empty() ? "clientAuth" : "serverAuth");
+           subject.dnsName.empty() ? "clientAuth" // servers call one another
+                                   : "serverAuth,clientAuth");
   if (!subject.dnsName.empty())
     extend(certificate.get(), by, NID_subject_alt_name,
            ("DNS:" + subject.dnsName).c_str());

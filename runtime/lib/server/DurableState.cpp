@@ -112,6 +112,16 @@ void DurableState::logVersion(const RoundClosing &closing) {
   ++unpublished;
 }
 
+void DurableState::stop() {
+  if (outer->stopRound() > 0)
+    return;
+  if (std::optional<std::uint64_t> round = outer->stop()) {
+    wire::LogStop stop;
+    stop.set_round(*round);
+    append(RecordType::Stop, stop);
+  }
+}
+
 void DurableState::logBarrier() {
   append(RecordType::Barrier, wire::LogBarrier());
 }
@@ -194,18 +204,22 @@ DurableState::Snapshot DurableState::beginSnapshot() {
   earlierBytes = 0;
   Snapshot snapshot;
   snapshot.number = logNumber;
+  snapshot.stopRound = outer->stopRound();
   for (const auto &fragment : outer->fragments)
     snapshot.fragments.push_back(fragment->capture());
   return snapshot;
 }
 
-wire::SnapshotHeader DurableState::snapshotHeader(std::uint64_t number) const {
+wire::SnapshotHeader
+DurableState::snapshotHeader(std::uint64_t number,
+                             std::uint64_t stopRound) const {
   wire::SnapshotHeader header;
   header.set_format(kStateFormat);
   header.set_number(number);
   header.set_plan_checksum(options.planChecksum);
   header.set_run_id(options.runId);
   header.set_fragments(config.fragments);
+  header.set_stop_round(stopRound);
   return header;
 }
 
@@ -213,7 +227,8 @@ void DurableState::writeSnapshot(const Snapshot &snapshot) {
   std::string name = snapshotName(snapshot.number);
   std::string aside = name + kAside;
   RecordWriter file(storage->create(aside));
-  wire::SnapshotHeader header = snapshotHeader(snapshot.number);
+  wire::SnapshotHeader header =
+      snapshotHeader(snapshot.number, snapshot.stopRound);
   file.append(RecordType::SnapshotHeader, &header, {});
   RecordSink sink = [&](RecordType type,
                         const google::protobuf::MessageLite *head,
@@ -239,7 +254,8 @@ bool DurableState::canCapture() const {
 }
 
 void DurableState::capture(const Copy &to) const {
-  std::string header = snapshotHeader(0).SerializeAsString();
+  std::string header =
+      snapshotHeader(0, outer->stopRound()).SerializeAsString();
   to(RecordType::SnapshotHeader, header, {}, nullptr);
   for (const auto &fragment : outer->fragments) {
     auto image = std::make_shared<FragmentImage>(fragment->capture());
@@ -266,7 +282,9 @@ void DurableState::store(const Record &record, double now) {
   switch (record.type) {
   case RecordType::SnapshotHeader: {
     arriving = std::make_unique<RecordWriter>(storage->create(aside));
-    wire::SnapshotHeader header = snapshotHeader(logNumber + 1);
+    auto theirs = parse<wire::SnapshotHeader>(record, "the primary's state");
+    wire::SnapshotHeader header =
+        snapshotHeader(logNumber + 1, theirs.stop_round());
     arriving->append(RecordType::SnapshotHeader, &header, {});
     return;
   }

@@ -90,6 +90,8 @@ public:
   std::uint64_t begin(std::uint64_t stepsDone) override;
   void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) override;
   Applied apply(std::uint32_t fragment, std::uint64_t stepsDone) override;
+  void requestStop() override;
+  std::optional<std::uint64_t> stopStep() const override;
   void end(std::uint64_t stepsDone) override;
   void outerMomentum(std::size_t tensor, std::uint64_t first,
                      std::span<float> to) override;
@@ -121,6 +123,8 @@ private:
   std::vector<std::byte> pullBytes(std::uint32_t number, std::uint64_t version,
                                    wire::PullRequest::What what, bool &kept);
   std::uint64_t newestVersion(std::uint32_t number);
+  /// Every reply says whether the run is to end.
+  wire::WaitReply wait(const wire::WaitRequest &request);
   void settle(std::uint32_t number, std::uint64_t stepsDone);
 
   void readArena(const HeldTensor &held, std::uint64_t first,
@@ -140,6 +144,8 @@ private:
   std::vector<HeldTensor> tensors;
   std::vector<Fragment> fragments;
   bool begun = false;
+  std::atomic<std::uint64_t> stopRound = 0; // 0: the run goes on
+  std::atomic<bool> wantsStop = false;
   ServerClient client;
 
   // The island's heartbeat, from its rank 0.
@@ -256,7 +262,7 @@ std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
     request.set_join(true);
     request.set_milliseconds(5000);
     wire::WaitReply reply;
-    while ((reply = client.wait(request)).receipt() == wire::RECEIPT_OPEN) {
+    while ((reply = wait(request)).receipt() == wire::RECEIPT_OPEN) {
     }
     if (options.incarnation == 0 && reply.first_version() != expected)
       throw Error(Status::Failed, "island ", options.island,
@@ -288,9 +294,16 @@ std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
   heart = std::thread([this] {
     auto pause = std::chrono::duration<double>(options.heartbeatSeconds);
     std::unique_lock lock(heartMutex);
-    while (!heartStops.wait_for(lock, pause, [this] { return stopping; })) {
+    bool asked = false;
+    while (!stopping) {
+      // At once when there is something to ask for.
+      heartStops.wait_for(lock, pause,
+                          [&] { return stopping || (wantsStop && !asked); });
+      if (stopping)
+        break;
+      asked = wantsStop;
       lock.unlock();
-      client.tryHeartbeat();
+      client.tryHeartbeat(wantsStop);
       lock.lock();
     }
   });
@@ -379,7 +392,7 @@ void RankExchange::follow(std::uint32_t number, InFlight &flight) {
   request.set_milliseconds(5000);
   // How long another island may take is the server's decision.
   wire::WaitReply reply;
-  while ((reply = client.wait(request)).receipt() == wire::RECEIPT_OPEN) {
+  while ((reply = wait(request)).receipt() == wire::RECEIPT_OPEN) {
   }
   flight.receipt = {static_cast<Receipt::Kind>(reply.receipt()),
                     reply.go_on_from()};
@@ -553,11 +566,29 @@ void RankExchange::settle(std::uint32_t number, std::uint64_t stepsDone) {
   }
 }
 
+wire::WaitReply RankExchange::wait(const wire::WaitRequest &request) {
+  wire::WaitReply reply = client.wait(request);
+  if (reply.stop_round() > 0)
+    stopRound = reply.stop_round();
+  return reply;
+}
+
+void RankExchange::requestStop() {
+  std::lock_guard lock(heartMutex);
+  wantsStop = true;
+  heartStops.notify_all();
+}
+
+std::optional<std::uint64_t> RankExchange::stopStep() const {
+  return stopRound ? std::optional(stopRound * options.innerSteps)
+                   : std::nullopt;
+}
+
 std::uint64_t RankExchange::newestVersion(std::uint32_t number) {
   wire::WaitRequest request;
   request.set_fragment(number);
   request.set_round(~std::uint64_t(0)); // of no push
-  return client.wait(request).version();
+  return wait(request).version();
 }
 
 void RankExchange::end(std::uint64_t stepsDone) {

@@ -215,6 +215,15 @@ bool OuterState::isFinished(double now) const {
   return true;
 }
 
+/// Who has pushed for the open round r trains on until it is told how that has
+/// ended, which is before its push of round r + 1: so all hear in time of the
+/// end after the steps before round r + 2.
+std::optional<std::uint64_t> OuterState::stop() {
+  if (endRound == 0 && current(0))
+    endRound = current(0)->number + 2;
+  return endRound ? std::optional(endRound) : std::nullopt;
+}
+
 Receipt OuterState::receipt(std::uint32_t fragment, std::uint32_t island,
                             std::uint64_t round, std::uint64_t step) {
   return fragments.at(fragment)->receipt(island, round, step);

@@ -6,26 +6,26 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Threads and sockets around OuterState. One mutex guards the state; data is
+// Threads and sockets around a Replica. One mutex guards the state; data is
 // received before it is taken and sent after it is released. A thread of its
 // own computes new versions, without the mutex, so that no request waits for
 // an outer step but those that wait for its version.
 //
-// What a reply or a version rests on is made durable in between: appended to the
-// log with the mutex, synced without it, then told.
+// What a reply or a version rests on is made durable in between: appended to
+// the log with the mutex, synced without it - here and, where there is one, by
+// the backup - then told. A server that is not primary answers nothing else.
 //
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/runtime/server/ParameterServer.h"
 
+#include "Peers.h"
+#include "ServerCore.h"
 #include "Watchdog.h"
 #include "Wire.h"
 
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
-#include "tombolo/runtime/server/DurableState.h"
-
-#include "tombolo/schema/server.grpc.pb.h"
 
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -50,31 +50,19 @@ namespace {
 /// How often time is looked at when nothing comes.
 constexpr std::chrono::milliseconds kTick(100);
 
-double nowSeconds() {
-  using Clock = std::chrono::steady_clock;
-  return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
-}
-
 class Service final : public wire::ParameterServer::Service {
 public:
-  explicit Service(ParameterServerOptions given)
-      : options(std::move(given)),
-        durable(options.outer, durableOptions(),
-                options.stateDir.empty() ? nullptr
-                                         : openStorage(options.stateDir),
-                nowSeconds()),
-        state(durable.state()), watchdog(options.idleSeconds) {
-    for (std::uint32_t f = 0; f < options.outer.fragments; ++f)
-      mostStagedBytes += 2 * sizeof(float) * state.elements(f);
+  explicit Service(ServerCore &core)
+      : core(core), options(core.options), mutex(core.mutex),
+        changed(core.changed), replica(core.replica),
+        watchdog(options.idleSeconds) {
+    for (const OuterTensor &tensor : options.outer.tensors)
+      mostStagedBytes += 2 * sizeof(float) * tensor.elements;
     mostStagedBytes *= options.outer.islands;
-    for (const OuterEvent &event : durable.newestEvents())
-      toTell.push_back(event);
-    for (auto &start : durable.takeUnfinished())
-      toClose.push_back(std::move(start));
     closer = std::thread([this] { closeRounds(); });
   }
   ~Service() override {
-    stop();
+    core.stop();
     closer.join();
   }
 
@@ -99,13 +87,6 @@ public:
     return guarded([&] { return pull(*context, *request, *writer); });
   }
 
-  /// Lets the waiting calls return, for good.
-  void stop() {
-    std::lock_guard lock(mutex);
-    stopping = true;
-    changed.notify_all();
-  }
-
 private:
   /// No request may take the service down.
   template <typename Body> grpc::Status guarded(Body body) {
@@ -114,33 +95,24 @@ private:
     } catch (const std::bad_alloc &) {
       return {grpc::StatusCode::RESOURCE_EXHAUSTED, "out of memory"};
     } catch (const StorageError &error) {
-      fail(error.what());
+      core.fail(error.what());
       return {grpc::StatusCode::INTERNAL, error.what()};
     } catch (const std::exception &error) {
       return {grpc::StatusCode::INTERNAL, error.what()};
     }
   }
 
-  /// What has gone wrong is not in the request: from here on state and log may
-  /// differ, so nothing is taken in any more.
-  void fail(const std::string &why) {
-    {
-      std::lock_guard lock(mutex);
-      if (!failure.empty())
-        return;
-      failure = why;
-      changed.notify_all();
-    }
-    if (options.onFailure)
-      options.onFailure(why);
-  }
+  /// The state, of a server that is primary.
+  DurableState &durable() { return replica.state(); }
+  const OuterState &state() const { return replica.state().state(); }
 
-  DurableOptions durableOptions() const {
-    DurableOptions result;
-    result.planChecksum = options.planChecksum;
-    result.runId = options.runId;
-    result.onDamage = options.onDamage;
-    return result;
+  /// Who has heard of a newer epoch knows better than this server. With the
+  /// mutex.
+  bool servesNow(const wire::Sender &sender) const {
+    return replica.serves(nowSeconds()) && sender.epoch() <= replica.epoch();
+  }
+  static std::string notPrimary() {
+    return "this server is not primary, or cannot reach its backup";
   }
 
   Outcome checkSender(const grpc::ServerContext &context,
@@ -194,6 +166,17 @@ private:
     return false;
   }
 
+  /// What else a reply to a push says. With the mutex.
+  void describe(std::uint32_t fragment, wire::PushReply &reply) const {
+    reply.set_epoch(replica.epoch());
+    if (fragment >= options.outer.fragments || !replica.isPrimary())
+      return;
+    if (auto version = state().current(fragment)) {
+      reply.set_started(true);
+      reply.set_version(version->number);
+    }
+  }
+
   grpc::Status push(grpc::ServerContext &context,
                     grpc::ServerReader<wire::PushRequest> &reader,
                     wire::PushReply &reply);
@@ -201,8 +184,11 @@ private:
                      grpc::ServerReader<wire::PushRequest> &reader,
                      Watchdog::Watch &watch, const PushPart &part,
                      std::uint64_t expected, std::uint64_t &bytes);
-  /// The closer's life: computes what `toClose` names, announces and publishes.
+  /// The closer's life: of a primary, computes what `toClose` names, announces
+  /// and publishes; of a backup, keeps up.
   void closeRounds();
+  void noteTerm();
+  void closeRound(std::unique_lock<std::mutex> &lock);
   void takeSnapshotIfDue(std::unique_lock<std::mutex> &lock);
   grpc::Status wait(grpc::ServerContext &context,
                     const wire::WaitRequest &request, wire::WaitReply &reply);
@@ -213,12 +199,13 @@ private:
                          const wire::HeartbeatRequest &request,
                          wire::HeartbeatReply &reply);
 
-  const ParameterServerOptions options;
-  std::mutex mutex; // guards all below but the two threads
-  std::condition_variable changed;
-  DurableState durable;
-  const OuterState &state; // in `durable`
-  bool stopping = false;
+  ServerCore &core;
+  const ParameterServerOptions &options;
+  // The core's: the mutex guards all below but the threads.
+  std::mutex &mutex;
+  std::condition_variable &changed;
+  Replica &replica;
+  std::uint64_t term = ~std::uint64_t(0); ///< of what is to close and to tell
   /// Pushes whose data is coming in: one per rank, fragment and content.
   std::set<std::tuple<std::uint32_t, std::uint32_t, std::uint32_t, int>>
       incoming;
@@ -226,7 +213,6 @@ private:
   std::uint64_t mostStagedBytes = 0;
   std::deque<std::shared_ptr<RoundClosing>> toClose;
   std::deque<OuterEvent> toTell; // that need no computing
-  std::string failure;           // why nothing is taken in any more
   Watchdog watchdog;
   std::thread closer;
 };
@@ -260,8 +246,9 @@ PushResult Service::receive(grpc::ServerContext &context,
       stagedBytes += more;
       bytes += more;
       // Its island is there as long as something comes.
-      durable.heard(part.island, part.incarnation, /*left=*/false,
-                    nowSeconds());
+      if (replica.isPrimary())
+        durable().heard(part.island, part.incarnation, /*left=*/false,
+                        nowSeconds());
     }
     std::size_t old = data.size();
     if (data.capacity() < old + more)
@@ -272,9 +259,12 @@ PushResult Service::receive(grpc::ServerContext &context,
   if (context.IsCancelled())
     return refusal(Outcome::BadSize, "the sender has gone");
   std::unique_lock lock(mutex);
-  if (!failure.empty())
-    return refusal(Outcome::Busy, failure);
-  PushResult result = durable.push(part, data, nowSeconds());
+  if (!core.failure.empty())
+    return refusal(Outcome::Busy, core.failure);
+  if (!replica.serves(nowSeconds()))
+    return refusal(Outcome::NotPrimary, notPrimary());
+  noteTerm(); // what this brings about is of the term that is now
+  PushResult result = durable().push(part, data, nowSeconds());
   if (result.discarded) {
     OuterEvent event;
     event.kind = OuterEvent::Kind::Discarded;
@@ -289,65 +279,98 @@ PushResult Service::receive(grpc::ServerContext &context,
   if (result.closing)
     toClose.push_back(std::move(result.closing));
   changed.notify_all();
-  DurableState::Mark mark = durable.mark();
+  Replica::Mark mark = replica.mark();
   lock.unlock();
-  DurableState::sync(mark);
+  if (!core.waitUntilTold(mark))
+    return refusal(Outcome::NotPrimary, notPrimary());
   return result;
+}
+
+/// With the mutex. What was decided before this server was primary, or while it
+/// was, has no meaning now that it is no more, or is again.
+void Service::noteTerm() {
+  if (term == replica.term())
+    return;
+  term = replica.term();
+  toClose.clear();
+  toTell.clear();
+  if (!replica.isPrimary())
+    return;
+  // Whoever listens may have missed them.
+  for (OuterEvent &event : durable().newestEvents())
+    toTell.push_back(std::move(event));
+  for (auto &start : durable().takeUnfinished())
+    toClose.push_back(std::move(start));
 }
 
 void Service::closeRounds() {
   std::unique_lock lock(mutex);
-  while (true) {
-    changed.wait_for(lock, kTick, [&] {
-      return stopping || !toClose.empty() || !toTell.empty();
-    });
-    if (stopping)
-      return;
-    for (auto &due : durable.tick(nowSeconds()))
-      toClose.push_back(std::move(due));
-    std::deque<OuterEvent> events = std::exchange(toTell, {});
-    std::shared_ptr<RoundClosing> closing;
-    if (!toClose.empty()) {
-      closing = std::move(toClose.front());
-      toClose.pop_front();
+  try {
+    while (true) {
+      changed.wait_for(lock, kTick, [&] {
+        return core.stopping || term != replica.term() || replica.hasWork() ||
+               !toClose.empty() || !toTell.empty();
+      });
+      if (core.stopping)
+        return;
+      replica.work(lock, nowSeconds());
+      noteTerm();
+      if (replica.isPrimary())
+        closeRound(lock);
     }
-    if (!closing && events.empty())
-      continue;
-    lock.unlock();
-    try {
-      if (closing) {
-        closing->compute();
-        lock.lock();
-        durable.logVersion(*closing);
-        DurableState::Mark mark = durable.mark();
-        lock.unlock();
-        DurableState::sync(mark);
-        events.push_back(closing->event());
-      }
-      for (const OuterEvent &event : events)
-        if (options.onEvent)
-          options.onEvent(event);
-      lock.lock();
-      if (closing) {
-        durable.publish(*closing);
-        changed.notify_all();
-        takeSnapshotIfDue(lock);
-      }
-    } catch (const std::exception &error) {
-      if (lock.owns_lock())
-        lock.unlock();
-      fail(std::string("the next version cannot be made: ") + error.what());
-      return;
-    }
+  } catch (const std::exception &error) {
+    if (lock.owns_lock())
+      lock.unlock();
+    core.fail(std::string("the next version cannot be made: ") + error.what());
   }
 }
 
-void Service::takeSnapshotIfDue(std::unique_lock<std::mutex> &lock) {
-  if (!durable.wantsSnapshot())
+void Service::closeRound(std::unique_lock<std::mutex> &lock) {
+  for (auto &due : durable().tick(nowSeconds()))
+    toClose.push_back(std::move(due));
+  std::deque<OuterEvent> events = std::exchange(toTell, {});
+  std::shared_ptr<RoundClosing> closing;
+  if (!toClose.empty()) {
+    closing = std::move(toClose.front());
+    toClose.pop_front();
+  }
+  if (!closing && events.empty())
     return;
-  DurableState::Snapshot snapshot = durable.beginSnapshot();
+  // Should another server become primary meanwhile.
+  const std::uint64_t then = term;
+  const std::shared_ptr<const OuterState> alive = durable().sharedState();
   lock.unlock();
-  durable.writeSnapshot(snapshot);
+  if (closing) {
+    closing->compute();
+    lock.lock();
+    if (replica.term() != then)
+      return;
+    durable().logVersion(*closing);
+    Replica::Mark mark = replica.mark();
+    lock.unlock();
+    if (!core.waitUntilTold(mark, /*forLong=*/true)) {
+      lock.lock();
+      return;
+    }
+    events.push_back(closing->event());
+  }
+  for (const OuterEvent &event : events)
+    if (options.onEvent)
+      options.onEvent(event);
+  lock.lock();
+  if (!closing || replica.term() != then)
+    return;
+  durable().publish(*closing);
+  changed.notify_all();
+  takeSnapshotIfDue(lock);
+}
+
+void Service::takeSnapshotIfDue(std::unique_lock<std::mutex> &lock) {
+  if (!durable().wantsSnapshot())
+    return;
+  DurableState::Snapshot snapshot = durable().beginSnapshot();
+  lock.unlock();
+  durable().writeSnapshot(snapshot);
   lock.lock();
 }
 
@@ -360,10 +383,28 @@ grpc::Status Service::heartbeat(grpc::ServerContext &context,
   reply.set_message(message);
   if (outcome != Outcome::Accepted)
     return grpc::Status::OK;
-  std::lock_guard lock(mutex);
-  durable.heard(request.sender().island(), request.sender().incarnation(),
-                request.done(), nowSeconds());
-  reply.set_finished(state.isFinished(nowSeconds()));
+  auto refuse = [&] {
+    reply.set_outcome(wire::OUTCOME_NOT_PRIMARY);
+    reply.set_message(notPrimary());
+    return grpc::Status::OK;
+  };
+  std::unique_lock lock(mutex);
+  reply.set_epoch(replica.epoch());
+  if (!servesNow(request.sender()))
+    return refuse();
+  durable().heard(request.sender().island(), request.sender().incarnation(),
+                  request.done(), nowSeconds());
+  if (request.stop())
+    durable().stop();
+  if (!state().isFinished(nowSeconds()))
+    return grpc::Status::OK;
+  // An old primary that hears of nobody any more would think so, too.
+  durable().logBarrier();
+  Replica::Mark mark = replica.mark();
+  lock.unlock();
+  if (!core.waitUntilTold(mark))
+    return refuse();
+  reply.set_finished(true);
   return grpc::Status::OK;
 }
 
@@ -374,13 +415,8 @@ grpc::Status Service::push(grpc::ServerContext &context,
     reply.set_outcome(toWire(result.outcome));
     reply.set_message(result.message);
     reply.set_committed(result.committed);
-    if (fragment < options.outer.fragments) {
-      std::lock_guard lock(mutex);
-      if (auto version = state.current(fragment)) {
-        reply.set_started(true);
-        reply.set_version(version->number);
-      }
-    }
+    std::lock_guard lock(mutex);
+    describe(fragment, reply);
     return grpc::Status::OK;
   };
 
@@ -390,9 +426,10 @@ grpc::Status Service::push(grpc::ServerContext &context,
   if (!reader.Read(&first) || !first.has_header())
     return answer(refusal(Outcome::Malformed, "expected a header first"), ~0u);
   std::string message;
-  Outcome sender = checkSender(context, first.header().sender(), message);
-  if (sender != Outcome::Accepted)
-    return answer(refusal(sender, message), ~0u);
+  const wire::Sender sender = first.header().sender();
+  Outcome known = checkSender(context, sender, message);
+  if (known != Outcome::Accepted)
+    return answer(refusal(known, message), ~0u);
   std::optional<PushPart> part = fromWire(first.header());
   if (!part)
     return answer(refusal(Outcome::Malformed, "unknown content of a push"),
@@ -404,26 +441,26 @@ grpc::Status Service::push(grpc::ServerContext &context,
   std::uint64_t expected = 0, bytes = 0;
   {
     std::unique_lock lock(mutex);
-    PushResult result = state.admit(*part, &expected);
-    if (result.outcome == Outcome::Accepted) {
-      if (incoming.contains(key))
-        result =
-            refusal(Outcome::Busy, "this rank's push is coming in already");
-    }
+    PushResult result;
+    if (!servesNow(sender))
+      result = refusal(Outcome::NotPrimary, notPrimary());
+    else
+      result = state().admit(*part, &expected);
+    if (result.outcome == Outcome::Accepted && incoming.contains(key))
+      result = refusal(Outcome::Busy, "this rank's push is coming in already");
     if (result.outcome != Outcome::Accepted) {
       // Not through `answer`, which takes the mutex.
       reply.set_outcome(toWire(result.outcome));
       reply.set_message(result.message);
       reply.set_committed(result.committed);
-      if (part->fragment < options.outer.fragments)
-        if (auto version = state.current(part->fragment)) {
-          reply.set_started(true);
-          reply.set_version(version->number);
-        }
+      describe(part->fragment, reply);
+      if (result.outcome == Outcome::NotPrimary)
+        return grpc::Status::OK;
       // The first copy may not be durable yet.
-      DurableState::Mark mark = durable.mark();
+      Replica::Mark mark = replica.mark();
       lock.unlock();
-      DurableState::sync(mark);
+      if (!core.waitUntilTold(mark))
+        reply.set_outcome(wire::OUTCOME_NOT_PRIMARY);
       return grpc::Status::OK;
     }
     incoming.insert(key);
@@ -464,23 +501,30 @@ grpc::Status Service::wait(grpc::ServerContext &context,
   auto decided = [&] {
     Receipt receipt;
     if (!request.join())
-      receipt = durable.receipt(fragment, sender.island(), request.round(),
-                                request.step());
+      receipt = durable().receipt(fragment, sender.island(), request.round(),
+                                  request.step());
     else
-      receipt =
-          durable.join(fragment, sender.island(), sender.incarnation());
+      receipt = durable().join(fragment, sender.island(), sender.incarnation());
     reply.set_receipt(static_cast<wire::Receipt>(receipt.kind));
     reply.set_go_on_from(receipt.version);
     return receipt.kind != Receipt::Kind::Open;
   };
-  while (!stopping && !context.IsCancelled()) {
-    durable.heard(sender.island(), sender.incarnation(), /*left=*/false,
-                  nowSeconds());
-    if (!failure.empty())
-      return {grpc::StatusCode::INTERNAL, failure};
+  auto refuse = [&] {
+    reply.Clear();
+    reply.set_outcome(wire::OUTCOME_NOT_PRIMARY);
+    reply.set_message(notPrimary());
+    return grpc::Status::OK;
+  };
+  while (!core.stopping && !context.IsCancelled()) {
+    if (!core.failure.empty())
+      return {grpc::StatusCode::INTERNAL, core.failure};
+    if (!servesNow(sender))
+      return refuse();
+    durable().heard(sender.island(), sender.incarnation(), /*left=*/false,
+                    nowSeconds());
     if (decided())
       break;
-    if (auto late = durable.overdue(fragment, nowSeconds())) {
+    if (auto late = durable().overdue(fragment, nowSeconds())) {
       reply.set_outcome(toWire(Outcome::Overdue));
       reply.set_message(*late);
       break;
@@ -492,15 +536,18 @@ grpc::Status Service::wait(grpc::ServerContext &context,
     changed.wait_until(lock,
                        std::min(end, now + std::chrono::milliseconds(500)));
   }
-  if (auto version = state.current(fragment)) {
+  if (!servesNow(sender))
+    return refuse();
+  reply.set_epoch(replica.epoch());
+  reply.set_stop_round(state().stopRound());
+  if (auto version = state().current(fragment)) {
     reply.set_started(true);
     reply.set_version(version->number);
-    reply.set_first_version(state.firstVersion(fragment));
+    reply.set_first_version(state().firstVersion(fragment));
   }
-  DurableState::Mark mark = durable.mark();
+  Replica::Mark mark = replica.mark();
   lock.unlock();
-  DurableState::sync(mark);
-  return grpc::Status::OK;
+  return core.waitUntilTold(mark) ? grpc::Status::OK : refuse();
 }
 
 grpc::Status Service::pull(grpc::ServerContext &context,
@@ -516,13 +563,25 @@ grpc::Status Service::pull(grpc::ServerContext &context,
   if (outcome == Outcome::Accepted &&
       !knownFragment(request.fragment(), message))
     outcome = Outcome::UnknownFragment;
+  std::shared_ptr<const OuterState> shared;
+  std::uint64_t epoch = 0;
   if (outcome == Outcome::Accepted) {
     std::lock_guard lock(mutex);
-    auto newest = state.current(request.fragment());
+    epoch = replica.epoch();
+    if (!servesNow(request.sender())) {
+      outcome = Outcome::NotPrimary;
+      message = notPrimary();
+    } else {
+      shared = durable().sharedState();
+    }
+  }
+  if (outcome == Outcome::Accepted) {
+    std::lock_guard lock(mutex);
+    auto newest = shared->current(request.fragment());
     if (wantsUpdate)
-      update = state.update(request.fragment(), request.version());
+      update = shared->update(request.fragment(), request.version());
     else
-      version = state.version(request.fragment(), request.version());
+      version = shared->version(request.fragment(), request.version());
     if (!newest) {
       outcome = Outcome::NotStarted;
       message = "the fragment has no first version yet";
@@ -538,12 +597,13 @@ grpc::Status Service::pull(grpc::ServerContext &context,
     std::vector<TensorSlice> slices = fromWire(request.slices());
     outcome =
         wantsUpdate
-            ? state.locateBlocks(request.fragment(), slices, runs, message)
-            : state.locate(request.fragment(), slices, runs, message);
+            ? shared->locateBlocks(request.fragment(), slices, runs, message)
+            : shared->locate(request.fragment(), slices, runs, message);
   }
   wire::PullHeader *header = reply.mutable_header();
   header->set_outcome(toWire(outcome));
   header->set_message(message);
+  header->set_epoch(epoch);
   if (outcome != Outcome::Accepted) {
     writer.Write(reply);
     return grpc::Status::OK;
@@ -599,7 +659,7 @@ grpc::Status Service::pull(grpc::ServerContext &context,
 class tombolo::runtime::ParameterServer::Impl {
 public:
   explicit Impl(const ParameterServerOptions &given)
-      : address(given.address), service(given) {
+      : address(given.address), core(given), service(core), peers(core) {
     auto credentials = grpc::InsecureServerCredentials();
     if (given.tls.any()) {
       TlsTexts tls = readTls(given.tls);
@@ -623,6 +683,8 @@ public:
     int port = 0;
     builder.AddListeningPort(address, credentials, &port);
     builder.RegisterService(&service);
+    if (given.group.isReplicated())
+      builder.RegisterService(&peers);
     builder.SetMaxReceiveMessageSize(kMostMessageBytes);
     // Two servers on one port would each get some of the ranks.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -642,7 +704,7 @@ public:
   }
 
   ~Impl() {
-    service.stop();
+    core.stop();
     server->Shutdown(std::chrono::system_clock::now() +
                      std::chrono::milliseconds(500));
     server->Wait();
@@ -652,7 +714,9 @@ public:
 
 private:
   std::optional<HandshakeFailures> failures;
+  ServerCore core;
   Service service;
+  Peers peers;
   std::unique_ptr<grpc::Server> server;
 };
 

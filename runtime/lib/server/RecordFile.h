@@ -41,6 +41,7 @@ enum class RecordType : std::uint64_t {
   Told = 4,
   Version = 5,
   Barrier = 6,
+  Stop = 7,
   SnapshotHeader = 16,
   Fragment = 17,
   Data = 18,

@@ -173,6 +173,7 @@ bool Recovery::load(std::uint64_t number) {
       throw Error("'", file.path(), "': damaged: its end is missing");
     for (std::uint32_t f = 0; f < config.fragments; ++f)
       replay->restore(f, std::move(images[f]), now);
+    replay->state->endRound = header.stop_round();
     replay->enterRun(header.run_id());
     return true;
   } catch (const Error &error) {

@@ -27,9 +27,11 @@ void checkPlace(std::uint32_t fragment, std::uint32_t island,
 } // namespace
 
 void Replay::enterRun(const std::string &id) {
-  if (!runId.empty() && runId != id)
+  if (!runId.empty() && runId != id) {
+    state->endRound = 0;
     for (const auto &fragment : fragments())
       fragment->forgetIncarnations();
+  }
   runId = id;
 }
 
@@ -50,6 +52,9 @@ void Replay::apply(const Record &record, double now, const std::string &place) {
   case RecordType::Version:
     return applyVersion(record, now, place);
   case RecordType::Barrier:
+    return;
+  case RecordType::Stop:
+    state->endRound = parse<wire::LogStop>(record, place).round();
     return;
   default:
     throw Error(place, ": a record of unknown type ",

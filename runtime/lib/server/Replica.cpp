@@ -267,8 +267,7 @@ void Replica::dropStream() {
 }
 
 bool Replica::work(std::unique_lock<std::mutex> &lock, double now) {
-  if (role != Role::Backup || working || !durable ||
-      (arriving.waiting.empty() && !arriving.begins))
+  if (!hasWork())
     return false;
   working = true;
   bool begins = std::exchange(arriving.begins, false);
@@ -300,6 +299,8 @@ bool Replica::work(std::unique_lock<std::mutex> &lock, double now) {
   if (stream == arriving.stream && !batch.empty()) {
     arriving.stored = batch.back().end;
     owesAck = true;
+    if (options.onStored)
+      options.onStored();
   }
   lock.unlock();
   for (const Arriving::Waiting &one : batch)

@@ -45,6 +45,8 @@ struct ReplicaOptions {
   /// What a backup that is away may miss and still go on where it was; at
   /// least twice the state.
   std::uint64_t heldBytes = std::uint64_t(64) << 20;
+  /// Called by `work`, with the lock, when the primary waits for an answer.
+  std::function<void()> onStored;
 };
 
 class Replica {
@@ -89,6 +91,10 @@ public:
   /// which guards this object, meanwhile; `receive`, `next` and `tick` may be
   /// called then. False: there was nothing.
   bool work(std::unique_lock<std::mutex> &lock, double now);
+  bool hasWork() const {
+    return role == Role::Backup && !working &&
+           (!arriving.waiting.empty() || arriving.begins);
+  }
 
 private:
   enum class Role { Backup, Primary };

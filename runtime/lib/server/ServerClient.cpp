@@ -12,7 +12,7 @@
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/Transport.h"
 
-#include <grpcpp/create_channel.h>
+#include <grpcpp/channel.h>
 
 #include <chrono>
 #include <thread>
@@ -51,32 +51,18 @@ ServerClient::Call::~Call() {
 
 ServerClient::ServerClient(const ExchangeOptions &given)
     : options(given), watchdog(given.idleSeconds) {
-  if (!options.tls.any() && !isLocalAddress(options.server))
-    throw Error("server address '", options.server,
-                "': expected a loopback address with a port or unix:PATH, or "
-                "certificates");
-  prepareGrpc();
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
-  // A server's machine that vanishes without a word is noticed.
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20000);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-  // Proxies named in the environment are for the way out, not for loopback.
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  // Several ranks in one process (tests) do not share a connection.
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  auto credentials = grpc::InsecureChannelCredentials();
-  if (options.tls.any()) {
-    TlsTexts tls = readTls(options.tls);
-    credentials = grpc::SslCredentials(
-        {tls.authority, tls.key, tls.certificate});
-    // Servers are known by this name, wherever they are.
-    arguments.SetSslTargetNameOverride(kServerName);
+  std::vector<std::string> servers;
+  std::string_view rest = options.server;
+  while (!rest.empty()) {
+    std::size_t end = std::min(rest.find(','), rest.size());
+    servers.emplace_back(rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
   }
-  stub = wire::ParameterServer::NewStub(
-      grpc::CreateCustomChannel(options.server, credentials, arguments));
+  if (servers.empty())
+    throw Error("server address: expected one, got none");
+  for (const std::string &server : servers)
+    stubs.push_back(wire::ParameterServer::NewStub(
+        connectTo(server, options.tls, /*impatient=*/servers.size() > 1)));
 }
 
 void ServerClient::abort() noexcept {
@@ -105,6 +91,30 @@ void ServerClient::fill(wire::Sender &sender) const {
   sender.set_island(options.island);
   sender.set_incarnation(options.incarnation);
   sender.set_rank(options.rank);
+  sender.set_epoch(epoch);
+}
+
+template <typename Attempt>
+grpc::Status ServerClient::attemptOnce(Attempt attempt) {
+  std::size_t server = current;
+  grpc::Status status = attempt(*stubs[server]);
+  if (!status.ok()) // unless another thread has found a better one
+    current.compare_exchange_strong(server, (server + 1) % stubs.size());
+  return status;
+}
+
+template <typename Reply>
+grpc::Status ServerClient::settle(const grpc::Status &status,
+                                  const Reply &reply) {
+  if (!status.ok())
+    return status;
+  for (std::uint64_t known = epoch; known < reply.epoch();)
+    epoch.compare_exchange_weak(known, reply.epoch());
+  // Busy: the first try may still be on its way when its connection has broken.
+  if (reply.outcome() == wire::OUTCOME_BUSY ||
+      reply.outcome() == wire::OUTCOME_NOT_PRIMARY)
+    return grpc::Status(grpc::StatusCode::UNAVAILABLE, reply.message());
+  return status;
 }
 
 template <typename Attempt>
@@ -112,8 +122,11 @@ void ServerClient::retry(const char *what, Attempt attempt) {
   // From the first failure on: an attempt may take long and be well.
   std::optional<Clock::time_point> end;
   auto pause = std::chrono::milliseconds(50);
+  // Of several servers one may become primary at any moment.
+  const auto mostPause =
+      std::chrono::milliseconds(stubs.size() > 1 ? 200 : 1000);
   while (true) {
-    grpc::Status status = attempt();
+    grpc::Status status = attemptOnce(attempt);
     if (status.ok())
       return;
     {
@@ -128,18 +141,18 @@ void ServerClient::retry(const char *what, Attempt attempt) {
     if (!isTransient(status.error_code()) || Clock::now() >= *end)
       fail(what, status.error_message());
     std::this_thread::sleep_for(pause);
-    pause = std::min(2 * pause, std::chrono::milliseconds(1000));
+    pause = std::min(2 * pause, mostPause);
   }
 }
 
 wire::PushReply ServerClient::push(wire::PushHeader header,
                                    std::span<const std::byte> data) {
-  fill(*header.mutable_sender());
   wire::PushReply reply;
-  retry("push", [&] {
+  retry("push", [&](Stub &stub) {
     reply.Clear();
+    fill(*header.mutable_sender()); // with the newest epoch
     Call call(*this);
-    auto writer = stub->Push(&call.context, &reply);
+    auto writer = stub.Push(&call.context, &reply);
     wire::PushRequest request;
     *request.mutable_header() = header;
     // False: the server has answered already; Finish tells what.
@@ -152,23 +165,19 @@ wire::PushReply ServerClient::push(wire::PushHeader header,
       call.touch();
     }
     writer->WritesDone();
-    grpc::Status status = writer->Finish();
-    // The first try may still be on its way when its connection has broken.
-    if (status.ok() && reply.outcome() == wire::OUTCOME_BUSY)
-      return grpc::Status(grpc::StatusCode::UNAVAILABLE, reply.message());
-    return status;
+    return settle(writer->Finish(), reply);
   });
   return reply;
 }
 
 wire::WaitReply ServerClient::wait(wire::WaitRequest request) {
-  fill(*request.mutable_sender());
   wire::WaitReply reply;
-  retry("wait", [&] {
+  retry("wait", [&](Stub &stub) {
     reply.Clear();
+    fill(*request.mutable_sender());
     Call call(*this);
     call.context.set_deadline(inSeconds(20));
-    return stub->Wait(&call.context, request, &reply);
+    return settle(stub.Wait(&call.context, request, &reply), reply);
   });
   if (reply.outcome() != wire::OUTCOME_ACCEPTED)
     refused("wait", reply.outcome(), reply.message());
@@ -177,35 +186,38 @@ wire::WaitReply ServerClient::wait(wire::WaitRequest request) {
 
 wire::HeartbeatReply ServerClient::heartbeat(bool done) {
   wire::HeartbeatRequest request;
-  fill(*request.mutable_sender());
   request.set_done(done);
   wire::HeartbeatReply reply;
-  retry("heartbeat", [&] {
+  retry("heartbeat", [&](Stub &stub) {
     reply.Clear();
+    fill(*request.mutable_sender());
     Call call(*this);
     call.context.set_deadline(inSeconds(20));
-    return stub->Heartbeat(&call.context, request, &reply);
+    return settle(stub.Heartbeat(&call.context, request, &reply), reply);
   });
   if (reply.outcome() != wire::OUTCOME_ACCEPTED)
     refused("heartbeat", reply.outcome(), reply.message());
   return reply;
 }
 
-void ServerClient::tryHeartbeat() {
+void ServerClient::tryHeartbeat(bool stop) {
   wire::HeartbeatRequest request;
+  request.set_stop(stop);
   fill(*request.mutable_sender());
   wire::HeartbeatReply reply;
-  Call call(*this);
-  call.context.set_deadline(inSeconds(2));
-  stub->Heartbeat(&call.context, request, &reply);
+  attemptOnce([&](Stub &stub) {
+    Call call(*this);
+    call.context.set_deadline(inSeconds(2));
+    return settle(stub.Heartbeat(&call.context, request, &reply), reply);
+  });
 }
 
 grpc::Status
-ServerClient::pullOnce(const wire::PullRequest &request,
+ServerClient::pullOnce(Stub &stub, const wire::PullRequest &request,
                        const std::function<void(std::string_view)> &sink,
                        bool &kept) {
   Call call(*this);
-  auto reader = stub->Pull(&call.context, request);
+  auto reader = stub.Pull(&call.context, request);
   auto broken = [&](const char *why) {
     call.context.TryCancel();
     reader->Finish();
@@ -219,6 +231,9 @@ ServerClient::pullOnce(const wire::PullRequest &request,
   if (reply.header().outcome() != wire::OUTCOME_ACCEPTED) {
     wire::PullHeader header = reply.header();
     reader->Finish();
+    grpc::Status status = settle(grpc::Status::OK, header);
+    if (!status.ok())
+      return status;
     if (header.outcome() != wire::OUTCOME_UNKNOWN_VERSION)
       refused("pull", header.outcome(), header.message());
     kept = false;
@@ -248,11 +263,11 @@ ServerClient::pullOnce(const wire::PullRequest &request,
 bool ServerClient::pull(wire::PullRequest request,
                         const std::function<void()> &restart,
                         const std::function<void(std::string_view)> &sink) {
-  fill(*request.mutable_sender());
   bool kept = true;
-  retry("pull", [&] {
+  retry("pull", [&](Stub &stub) {
     restart();
-    return pullOnce(request, sink, kept);
+    fill(*request.mutable_sender());
+    return pullOnce(stub, request, sink, kept);
   });
   return kept;
 }

@@ -18,6 +18,7 @@
 
 #include <grpcpp/client_context.h>
 
+#include <atomic>
 #include <functional>
 #include <mutex>
 #include <set>
@@ -25,7 +26,8 @@
 namespace tombolo::runtime {
 
 /// One rank's requests. Every one may be repeated safely, so a connection that
-/// is lost is tried again for `retrySeconds`, then Error (status 3). Safe from
+/// is lost is tried again for `retrySeconds`, then Error (status 3); likewise a
+/// server that is not primary, and of several one after the other. Safe from
 /// several threads.
 class ServerClient {
 public:
@@ -42,8 +44,8 @@ public:
             const std::function<void()> &restart,
             const std::function<void(std::string_view)> &sink);
   server::v1::HeartbeatReply heartbeat(bool done);
-  /// One try, whatever comes of it.
-  void tryHeartbeat();
+  /// One try, whatever comes of it. `stop`: asks that the run ends.
+  void tryHeartbeat(bool stop);
 
   /// Makes the calls that block in other threads, and all later ones, throw.
   void abort() noexcept;
@@ -67,17 +69,28 @@ private:
     Watchdog::Watch watch;
   };
 
+  using Stub = server::v1::ParameterServer::Stub;
+
   void fill(server::v1::Sender &sender) const;
-  /// Runs `attempt` (-> grpc::Status) until it succeeds, is refused for good,
-  /// or `retrySeconds` have passed. `what` names it in errors.
+  /// Runs `attempt` (Stub -> grpc::Status) until it succeeds, is refused for
+  /// good, or `retrySeconds` have passed. `what` names it in errors.
   template <typename Attempt> void retry(const char *what, Attempt attempt);
+  /// One attempt, with the server that answered last; after a failure the next
+  /// one is asked.
+  template <typename Attempt> grpc::Status attemptOnce(Attempt attempt);
+  /// What a reply of any kind comes to: one that another server may give, or
+  /// the same one later, is no success.
+  template <typename Reply>
+  grpc::Status settle(const grpc::Status &status, const Reply &reply);
   [[noreturn]] void fail(const char *what, const std::string &why) const;
-  grpc::Status pullOnce(const server::v1::PullRequest &request,
+  grpc::Status pullOnce(Stub &stub, const server::v1::PullRequest &request,
                         const std::function<void(std::string_view)> &sink,
                         bool &kept);
 
   const ExchangeOptions options;
-  std::unique_ptr<server::v1::ParameterServer::Stub> stub;
+  std::vector<std::unique_ptr<Stub>> stubs; // by server
+  std::atomic<std::size_t> current = 0;
+  std::atomic<std::uint64_t> epoch = 0; // the newest that a server told of
   Watchdog watchdog;
   std::mutex mutex; // guards the two below
   std::set<grpc::ClientContext *> running;

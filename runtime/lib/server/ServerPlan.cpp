@@ -12,6 +12,7 @@
 #include "tombolo/runtime/server/ExchangeClient.h"
 #include "tombolo/runtime/server/ParameterServer.h"
 
+#include <algorithm>
 #include <map>
 
 using namespace tombolo::runtime;
@@ -85,20 +86,27 @@ void tombolo::runtime::checkServerPlan(const Plan &plan) {
   if (!plan.has_server())
     throw Error("plan: it has no server section, so there is nothing to serve");
   const Server &server = plan.server();
-  std::string missing;
-  auto want = [&](bool asked, const std::string &what) {
-    if (asked)
-      missing += (missing.empty() ? "" : ", ") + what;
-  };
+  const Server::Placement &first = server.placements(0);
   for (const Server::Placement &placement : server.placements())
-    if (!placement.backup().empty()) {
-      want(true, "a backup in " + placement.backup() + " (has primaries only)");
-      break;
-    }
-  if (!missing.empty())
-    throw Error("plan: this version's parameter server does not have what the "
-                "plan asks for: ",
-                missing, "; set it in the strategy's 'server' section");
+    if (placement.backup() != first.backup() ||
+        (!first.backup().empty() && placement.primary() != first.primary()))
+      throw Error("plan: with a backup all fragments are kept at the same two "
+                  "sites by this version, expected ",
+                  first.primary(), " and ",
+                  first.backup().empty() ? "no backup" : first.backup(),
+                  ", got ", placement.primary(), " and ",
+                  placement.backup().empty() ? "no backup" : placement.backup(),
+                  "; set 'placement' in the strategy's 'server' section");
+  if (!first.backup().empty() && first.backup() == first.primary())
+    throw Error("plan: expected the backup at another site than the primary, "
+                "got both in ",
+                first.primary());
+  ServerGroup group = serverGroup(plan);
+  if (group.sites.size() == 2 && server.witness().empty())
+    throw Error("plan: with servers at two sites alone, ", group.sites[0],
+                " and ", group.sites[1],
+                ", one of them has to be named whose vote decides, or a third "
+                "site; set 'witness' in the strategy's 'server' section");
   if (server.inner_steps() == 0)
     throw Error("plan: expected server.inner_steps of at least 1, got 0");
   if (server.overlap_steps() >= server.inner_steps())
@@ -109,12 +117,40 @@ void tombolo::runtime::checkServerPlan(const Plan &plan) {
     throw Error("plan: the server has no outer optimizer");
 }
 
+ServerGroup tombolo::runtime::serverGroup(const Plan &plan) {
+  ServerGroup group;
+  const Server &server = plan.server();
+  const Server::Placement &place = server.placements(0);
+  group.sites = {place.primary()};
+  if (place.backup().empty())
+    return group;
+  auto add = [&](const std::string &site) {
+    if (std::find(group.sites.begin(), group.sites.end(), site) ==
+        group.sites.end())
+      group.sites.push_back(site);
+  };
+  add(place.backup());
+  for (const auto &island : plan.islands())
+    for (const std::string &site : island.sites())
+      add(site);
+  if (!server.witness().empty())
+    add(server.witness());
+  group.votes.assign(group.sites.size(), 1);
+  // Half of them shall be able to go on when the others are lost.
+  if (group.sites.size() % 2 == 0)
+    for (std::size_t i = 0; i < group.sites.size(); ++i)
+      if (group.sites[i] == server.witness())
+        group.votes[i] = 2;
+  return group;
+}
+
 ParameterServerOptions tombolo::runtime::serverOptions(const Plan &plan,
                                                        std::string runId) {
   checkServerPlan(plan);
   ParameterServerOptions options;
   options.runId = std::move(runId);
   options.planChecksum = plan.checksum();
+  options.group = serverGroup(plan);
   const Server &server = plan.server();
   options.outer.islands = plan.islands_size();
   options.outer.fragments = server.fragments();

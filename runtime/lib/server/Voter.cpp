@@ -19,6 +19,8 @@ namespace wire = tombolo::server::v1;
 namespace {
 
 constexpr const char *kVote = "vote";
+/// Not among the unfinished files that are cleared away while servers vote.
+constexpr const char *kNewVote = "vote.new";
 
 } // namespace
 
@@ -44,11 +46,10 @@ Voter::Voter(Storage &storage, std::string planChecksum) : storage(storage) {
 }
 
 void Voter::save() {
-  std::string aside = std::string(kVote) + kAside;
-  RecordWriter file(storage.create(aside));
+  RecordWriter file(storage.create(kNewVote));
   file.append(RecordType::Vote, &vote, {});
   file.sync(file.size());
-  storage.rename(aside, kVote);
+  storage.rename(kNewVote, kVote);
   storage.syncNames();
 }
 

@@ -13,6 +13,7 @@
 
 #include <grpc/grpc.h>
 #include <grpc/support/log.h>
+#include <grpcpp/create_channel.h>
 
 #include <arpa/inet.h>
 
@@ -169,6 +170,40 @@ void tombolo::runtime::prepareGrpc() {
     return true;
   }();
   (void)done;
+}
+
+std::shared_ptr<grpc::Channel>
+tombolo::runtime::connectTo(const std::string &address, const TlsFiles &files,
+                            bool impatient) {
+  if (!files.any() && !isLocalAddress(address))
+    throw Error("server address '", address,
+                "': expected a loopback address with a port or unix:PATH, or "
+                "certificates");
+  prepareGrpc();
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
+  // A server's machine that vanishes without a word is noticed.
+  const int keepalive = impatient ? 3000 : 20000;
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, keepalive);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, keepalive);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, impatient ? 1000 : 2000);
+  if (impatient) // how long a machine may take to answer, too
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 3000);
+  // Proxies named in the environment are for the way out, not for loopback.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // Several ranks in one process (tests) do not share a connection.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  auto credentials = grpc::InsecureChannelCredentials();
+  if (files.any()) {
+    TlsTexts tls = readTls(files);
+    credentials =
+        grpc::SslCredentials({tls.authority, tls.key, tls.certificate});
+    // Servers are known by this name, wherever they are.
+    arguments.SetSslTargetNameOverride(kServerName);
+  }
+  return grpc::CreateCustomChannel(address, credentials, arguments);
 }
 
 bool tombolo::runtime::isLocalAddress(const std::string &address) {

@@ -17,7 +17,12 @@
 #include <google/protobuf/repeated_field.h>
 
 #include <functional>
+#include <memory>
 #include <optional>
+
+namespace grpc {
+class Channel;
+} // namespace grpc
 
 namespace tombolo::runtime {
 
@@ -66,6 +71,12 @@ private:
 
 /// Called before the first use of gRPC; any number of times.
 void prepareGrpc();
+
+/// A way to a server. `impatient`: who vanishes without a word is noticed
+/// within a few seconds, for there is somebody else to go to. Throws Error when
+/// an address that is not of this machine comes without certificates.
+std::shared_ptr<grpc::Channel> connectTo(const std::string &address,
+                                         const TlsFiles &tls, bool impatient);
 
 /// Whether an address may be used without encryption: unix:PATH or a loopback
 /// host with a port.

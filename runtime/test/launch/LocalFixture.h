@@ -180,19 +180,22 @@ protected:
     return {"--rank-program",
             script(body + "esac\nexec " TOMBOLO_RUN " \"$@\"\n")};
   }
-  /// Waits for one that has stopped.
-  pid_t paused() {
-    pid_t found = 0;
-    EXPECT_TRUE(eventually([&] {
-      for (pid_t pid : commands("rank")) {
-        std::string stat = readAll("/proc/" + std::to_string(pid) + "/stat");
-        std::size_t end = stat.rfind(')');
-        if (end != std::string::npos && stat.compare(end, 3, ") T") == 0)
-          found = pid;
-      }
-      return found != 0;
-    }));
+  /// Those that have stopped.
+  std::vector<pid_t> stopped() {
+    std::vector<pid_t> found;
+    for (pid_t pid : commands("rank")) {
+      std::string stat = readAll("/proc/" + std::to_string(pid) + "/stat");
+      std::size_t end = stat.rfind(')');
+      if (end != std::string::npos && stat.compare(end, 3, ") T") == 0)
+        found.push_back(pid);
+    }
     return found;
+  }
+  /// Waits for one.
+  pid_t paused() {
+    std::vector<pid_t> found;
+    EXPECT_TRUE(eventually([&] { return !(found = stopped()).empty(); }));
+    return found.empty() ? 0 : found.back();
   }
 
   /// A shell script in the place of the ranks.

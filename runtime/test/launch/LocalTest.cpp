@@ -500,10 +500,18 @@ TEST_F(Local, ChecksInputsFirst) {
   refused(plus({"--resume"}), 2, "--checkpoint-dir");
   refused(plus({"--nonsense"}), 2, "--nonsense");
 
-  // What the server does not have yet.
+  // Of two sites neither could go on without the other.
   plan.mutable_server()->mutable_placements(0)->set_backup("south");
   savePlan();
-  refused(arguments(5), 1, "a backup in south");
+  refused(arguments(5), 1, "with servers at two sites alone, north and south");
+  plan.mutable_server()->mutable_placements(0)->set_backup("north");
+  savePlan();
+  refused(arguments(5), 1, "got both in north");
+  plan.mutable_server()->mutable_placements(0)->set_backup("south");
+  plan.mutable_server()->set_fragments(2);
+  plan.mutable_server()->add_placements()->set_primary("north");
+  savePlan();
+  refused(arguments(5), 1, "all fragments are kept at the same two sites");
   plan.clear_server();
   savePlan();
   EXPECT_NE(run(arguments(5)).status, 0);

@@ -119,6 +119,49 @@ protected:
     file.put(static_cast<char>(last ^ 1));
     ASSERT_TRUE(file.good());
   }
+
+  /// SIGTERM in the middle of a run, and --resume after it: the weights are
+  /// those of a run that was not stopped.
+  void expectSigtermSaves(std::size_t islands) {
+    constexpr std::uint64_t kSteps = 250; // the signal comes before the end
+    ASSERT_EQ(run(arguments(kSteps, {})).status, 0);
+    std::vector<float> undisturbed = weights();
+    std::filesystem::remove(folder / "out.onnx");
+    std::vector<std::string> more = {"--checkpoint-dir",
+                                     folder / "checkpoints"};
+    std::filesystem::remove(folder / "stderr");
+    std::vector<std::string> words = arguments(kSteps, more);
+    add(words, pausing({{0, 1, 0, 21}}));
+    pid_t pid = start(words);
+    pid_t rank = paused();
+    kill(pid, SIGTERM);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    kill(rank, SIGCONT);
+    Outcome outcome = finish(pid);
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    std::vector<json> stopped = events("stopped");
+    ASSERT_EQ(stopped.size(), islands) << outcome.errors;
+    std::uint64_t step = stopped[0].at("step");
+    EXPECT_EQ(stopped.back().at("step"), step);
+    EXPECT_EQ(steps(), islands * step);
+    EXPECT_LT(step, kSteps);
+    EXPECT_NE(
+        outcome.errors.find("the checkpoint of step " + std::to_string(step)),
+        std::string::npos)
+        << outcome.errors;
+    EXPECT_FALSE(std::filesystem::exists(folder / "out.onnx"));
+    expectNothingLeft();
+    more.push_back("--resume");
+    outcome = run(arguments(kSteps, more));
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    std::vector<json> lines = metrics();
+    auto first = std::find_if(lines.begin(), lines.end(), [](const json &line) {
+      return line.contains("loss");
+    });
+    ASSERT_NE(first, lines.end());
+    EXPECT_EQ(first->at("step"), step);
+    EXPECT_EQ(weights(), undisturbed);
+  }
 };
 
 /// An island whose rank is killed goes on from its snapshot and ends with the
@@ -350,37 +393,13 @@ TEST_F(Restart, ADamagedSnapshotIsPassedOverInARestart) {
 /// from there and comes to the weights of one that was not stopped.
 TEST_F(Restart, SigtermSavesTheStepAndEnds) {
   planOneIsland();
-  constexpr std::uint64_t kSteps = 250; // the signal comes before the end
-  ASSERT_EQ(run(arguments(kSteps, {})).status, 0);
-  std::vector<float> undisturbed = weights();
-  std::filesystem::remove(folder / "out.onnx");
-  std::vector<std::string> more = {"--checkpoint-dir", folder / "checkpoints"};
-  std::filesystem::remove(folder / "stderr");
-  std::vector<std::string> words = arguments(kSteps, more);
-  add(words, pausing({{0, 1, 0, 21}}));
-  pid_t pid = start(words);
-  pid_t rank = paused();
-  kill(pid, SIGTERM);
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  kill(rank, SIGCONT);
-  Outcome outcome = finish(pid);
-  ASSERT_EQ(outcome.status, 0) << outcome.errors;
-  std::vector<json> stopped = events("stopped");
-  ASSERT_EQ(stopped.size(), 1u) << outcome.errors;
-  std::uint64_t step = stopped[0].at("step");
-  EXPECT_EQ(steps(), step);
-  EXPECT_LT(step, kSteps);
-  EXPECT_NE(
-      outcome.errors.find("the checkpoint of step " + std::to_string(step)),
-      std::string::npos)
-      << outcome.errors;
-  EXPECT_FALSE(std::filesystem::exists(folder / "out.onnx"));
-  expectNothingLeft();
-  more.push_back("--resume");
-  outcome = run(arguments(kSteps, more));
-  ASSERT_EQ(outcome.status, 0) << outcome.errors;
-  EXPECT_EQ(metrics()[0].at("step"), step);
-  EXPECT_EQ(weights(), undisturbed);
+  expectSigtermSaves(/*islands=*/1);
+}
+
+/// Under a server all islands end after the same step, wherever each of them
+/// was.
+TEST_F(Restart, SigtermUnderAServerEndsAllIslandsAfterTheSameStep) {
+  expectSigtermSaves(/*islands=*/2);
 }
 
 } // namespace

@@ -103,6 +103,30 @@ protected:
   std::unique_ptr<DurableState> server;
 };
 
+/// All islands have been told one end, or none; another run is not ended by it.
+TEST_F(Durable, AnEndThatWasToldStays) {
+  start();
+  server->stop();
+  EXPECT_EQ(server->state().stopRound(), 0u) << "nothing has begun";
+  server.reset();
+  std::filesystem::remove_all(state());
+  begin();
+  rounds(0, 3);
+  server->stop();
+  EXPECT_EQ(server->state().stopRound(), 5u);
+  rounds(3, 4);
+  server->stop();
+  start();
+  EXPECT_EQ(server->state().stopRound(), 5u) << "from the log";
+  snapshot();
+  start();
+  EXPECT_EQ(server->state().stopRound(), 5u) << "from the snapshot";
+  options.runId = "another run";
+  start();
+  EXPECT_EQ(server->state().stopRound(), 0u);
+  EXPECT_EQ(server->state().current(0)->number, 4u);
+}
+
 /// From the log alone, and from a snapshot and what came behind it; pushes of
 /// the open round included.
 TEST_F(Durable, ComesBackAsItWas) {

@@ -9,8 +9,15 @@
 #include "Expect.h"
 #include "Temporary.h"
 
+#include "Wire.h"
+
 #include "tombolo/runtime/server/ExchangeClient.h"
 #include "tombolo/runtime/server/ParameterServer.h"
+
+#include "tombolo/schema/server.grpc.pb.h"
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -18,6 +25,7 @@
 
 using namespace tombolo::runtime;
 using namespace tombolo::runtime::test;
+namespace wire = tombolo::server::v1;
 
 namespace {
 
@@ -129,6 +137,55 @@ TEST_F(Tls, ClientsTellAServerFromASite) {
   expectError([&] { begin(0, siteFiles(folder / "own", 0)); }, "failed");
   serve(serverFiles(folder / "other"));
   expectError([&] { begin(0, siteFiles(folder / "own", 0)); }, "failed");
+}
+
+/// Only a server of the run may speak as one.
+TEST_F(Tls, ServersTellAServerFromASite) {
+  ParameterServerOptions options;
+  options.outer.tensors = {{"w", 4, 0}};
+  options.runId = "run";
+  options.planChecksum = "plan";
+  options.ranks = {1};
+  options.sites = {{"east"}};
+  options.group = {{"east", "west", "south"}, {1, 1, 1}};
+  options.addresses = {"", "unix:" + (folder / "west"),
+                       "unix:" + (folder / "south")};
+  options.stateDir = folder / "state";
+  options.tls = serverFiles(folder / "own");
+  options.onStranger = [this](const std::string &message) {
+    std::lock_guard lock(mutex);
+    strangers.push_back(message);
+  };
+  server = std::make_unique<ParameterServer>(options);
+  auto deliver = [&](const TlsFiles &files, const std::string &run,
+                     std::uint32_t from) {
+    auto stub = wire::Peers::NewStub(
+        connectTo(server->address(), files, /*impatient=*/true));
+    grpc::ClientContext context;
+    wire::PeerReply reply;
+    auto stream = stub->Deliver(&context, &reply);
+    wire::PeerMessage message;
+    message.set_run_id(run);
+    message.set_plan_checksum("plan");
+    message.set_from(from);
+    message.mutable_prepare();
+    stream->Write(message);
+    stream->WritesDone();
+    return stream->Finish().error_code();
+  };
+  EXPECT_EQ(deliver(serverFiles(folder / "own"), "run", 1),
+            grpc::StatusCode::OK);
+  EXPECT_EQ(deliver(siteFiles(folder / "own", 1), "run", 1),
+            grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_TRUE(isLogged("the certificate is that of 'west', which is no "
+                       "server"));
+  EXPECT_EQ(deliver(serverFiles(folder / "own"), "another", 1),
+            grpc::StatusCode::PERMISSION_DENIED);
+  for (std::uint32_t from : {0u, 3u})
+    EXPECT_EQ(deliver(serverFiles(folder / "own"), "run", from),
+              grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_EQ(deliver(serverFiles(folder / "other"), "run", 1),
+            grpc::StatusCode::UNAVAILABLE);
 }
 
 TEST_F(Tls, MissingFilesAreNamed) {

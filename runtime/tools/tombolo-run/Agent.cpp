@@ -211,7 +211,7 @@ void Agent::endGraces() {
 /// The first time, where ranks can: they finish the step, save and end. Rank 0
 /// decides for its island.
 bool Agent::endGently() {
-  if (told || options.hasServer || options.rank.checkpointDir.empty())
+  if (told || options.rank.checkpointDir.empty())
     return false;
   told = true;
   for (std::size_t i = 0; i < processes.size(); ++i)

@@ -15,6 +15,7 @@
 #include "Commands.h"
 #include "Events.h"
 #include "Failures.h"
+#include "LocalFiles.h"
 #include "Metrics.h"
 
 #include "tombolo/runtime/Checkpoint.h"
@@ -81,138 +82,6 @@ std::string randomRunId() {
   return toHex({reinterpret_cast<const char *>(bytes), sizeof bytes});
 }
 
-/// Everything that can be known to be wrong before a process is started.
-void checkInputs(const LocalOptions &options, const Plan &plan) {
-  const RankOptions &rank = options.rank;
-  if (plan.has_server())
-    serverOptions(plan, ""); // throws for what the server does not have
-  else if (plan.islands_size() > 1)
-    throw Error("plan '", rank.plan, "': it has ", plan.islands_size(),
-                " islands but no server to join them");
-  checkProgress(plan);
-  std::string hash = modelHash(rank.model);
-  if (hash != plan.model_hash())
-    throw Error("model '", rank.model,
-                "': expected the model of the plan, "
-                "with hash ",
-                toHex(plan.model_hash()), ", got ", toHex(hash),
-                "; plan this model with tombolo-plan");
-  // Throws for a file that is too short or does not fit the model.
-  openDataset({rank.data, rank.tokenBytes, rank.shuffle}, plan.model());
-  if (!rank.evaluationData.empty())
-    openDataset({rank.evaluationData, rank.tokenBytes, std::nullopt},
-                plan.model());
-}
-
-/// The step that the run goes on from; nothing when it starts anew. All islands
-/// go on from the same one, the newest that all have whole: a run that was
-/// killed while it saved may have left newer ones of some.
-std::optional<std::uint64_t> checkResume(const LocalOptions &options,
-                                         const Plan &plan) {
-  const RankOptions &rank = options.rank;
-  if (!rank.resume)
-    return std::nullopt;
-  std::set<std::uint32_t> islands;
-  for (int island = 0; island < plan.islands_size(); ++island)
-    islands.insert(static_cast<std::uint32_t>(island));
-  std::optional<std::uint64_t> step = resumableStep(
-      rank.checkpointDir, islands, [](const std::string &message) {
-        std::cerr << "tombolo-run local: " << message
-                  << "; an earlier checkpoint is taken\n";
-      });
-  if (!step)
-    throw Error("checkpoint folder '", rank.checkpointDir,
-                "': holds no whole checkpoint to resume from that all ",
-                plan.islands_size(), " islands have");
-  if (*step > rank.steps)
-    throw Error("checkpoint folder '", rank.checkpointDir,
-                "': the newest checkpoint is of step ", *step,
-                ", beyond --steps ", rank.steps,
-                ", which counts those before --resume too; expected at least ",
-                *step);
-  if (*step == rank.steps)
-    std::cerr << "tombolo-run local: the checkpoint in '" << rank.checkpointDir
-              << "' is of step " << rank.steps
-              << " already: nothing is left to train\n";
-  return step;
-}
-
-/// A folder in which a file can be made.
-void checkFolder(const std::filesystem::path &folder, const char *what) {
-  std::string path = folder.empty() ? "." : folder.string();
-  if (!std::filesystem::is_directory(path) ||
-      access(path.c_str(), W_OK | X_OK) != 0)
-    throw Error(what, " '", path, "': cannot write there: ",
-                std::filesystem::exists(path) ? "not a writable folder"
-                                              : "no such folder");
-}
-
-/// The folder of `--checkpoint-dir`, made when it is not there. Before and
-/// after the run everything unfinished in it goes, and the folder itself when
-/// the run made it and did not put anything into it.
-class CheckpointFolder {
-public:
-  CheckpointFolder(const std::string &path, const Plan &plan)
-      : path(path), islands(static_cast<std::uint32_t>(plan.islands_size())) {
-    if (path.empty())
-      return;
-    std::error_code error;
-    created = std::filesystem::create_directory(path, error);
-    checkFolder(path, "checkpoint folder");
-    clean();
-  }
-  ~CheckpointFolder() {
-    if (path.empty())
-      return;
-    clean();
-    if (created)
-      rmdir(path.c_str()); // only when empty
-  }
-
-private:
-  void clean() const {
-    for (std::uint32_t island = 0; island < islands; ++island)
-      discardUnfinished(path, island);
-  }
-
-  std::string path;
-  std::uint32_t islands;
-  bool created = false;
-};
-
-/// Where the server keeps its state: with the checkpoints, or for the run alone
-/// when it may have to be started again. It goes with the run: what is to be
-/// resumed later stands in the islands' checkpoints.
-class ServerFolder {
-public:
-  ServerFolder(const LocalOptions &options, const Plan &plan) {
-    if (!plan.has_server())
-      return;
-    if (!options.rank.checkpointDir.empty()) {
-      folder = options.rank.checkpointDir + "/server";
-      discard();
-    } else if (options.restarts > 0) {
-      temporary = std::make_unique<TemporaryFolder>(
-          std::filesystem::temp_directory_path() / "tombolo-server.tmp-");
-      folder = temporary->path();
-    }
-  }
-
-  ~ServerFolder() { discard(); }
-
-  const std::string &path() const { return folder; }
-
-private:
-  void discard() const {
-    std::error_code ignored;
-    if (!folder.empty() && !temporary)
-      std::filesystem::remove_all(folder, ignored);
-  }
-
-  std::string folder;
-  std::unique_ptr<TemporaryFolder> temporary;
-};
-
 /// A signal that ends the run; what is half-written goes on the way out.
 struct Interrupted {
   int signal;
@@ -220,7 +89,7 @@ struct Interrupted {
 
 class LocalRun {
 public:
-  /// `stateDir`: of the server; empty: it keeps its state in memory alone.
+  /// `stateDir`: of servers; empty: the one keeps its state in memory alone.
   /// `certificates`: a folder of them for all sites in the plan's order.
   LocalRun(const LocalOptions &options, const Plan &plan,
            Supervisor &supervisor, MetricsFile &metrics, std::string stateDir,
@@ -228,7 +97,8 @@ public:
       : options(options), plan(plan), supervisor(supervisor), metrics(metrics),
         progress(plan.islands_size(), options.rank.steps),
         stateDir(std::move(stateDir)), certificates(std::move(certificates)) {
-    server.restartsLeft = this->stateDir.empty() ? 0 : options.restarts;
+    if (plan.has_server())
+      group = serverGroup(plan);
   }
 
   /// Throws Error or Interrupted when the run does not come to its end.
@@ -241,20 +111,29 @@ private:
   /// What is started again when it is killed: the server, or an agent.
   struct Service {
     std::string name; // for messages
-    std::string site; // empty: the server
+    std::string site;
     TlsOptions tls;
     std::uint64_t restartsLeft = 0;
     std::uint64_t incarnation = 0; // of an agent's islands, the largest so far
+    // A server:
+    std::optional<std::size_t> server; // number; else an agent
+    std::string address;
+    bool listens = false;
+    bool lost = false; // for good
   };
   struct Part {
     Service *service;
     bool reported = false; // it has told of a failure itself
+    std::string message;   // of a failure that others may make good
   };
 
-  void startServer();
+  void startServers();
+  void startServer(Service &server);
   void startAgent(Service &agent);
   void startAgents();
   bool startAgain(Service &service, const std::string &what);
+  bool goOnWithout(Service &service, const std::string &what);
+  bool serversListen() const;
   void line(const SupervisorEvent &event);
   void ended(const SupervisorEvent &event);
   void fail(Cause cause, int status, std::string message);
@@ -271,17 +150,15 @@ private:
   std::string rendezvous;
   RankOptions rank; // of every agent
   const std::string stateDir, certificates;
-  Service server{"the parameter server", "", {}, 0, 0};
-  std::size_t serverPart = 0;
-  std::vector<std::unique_ptr<Service>> agents;
+  ServerGroup group;
+  std::vector<std::unique_ptr<Service>> servers, agents;
   std::vector<Part> parts; // numbered as the supervisor does
   std::map<std::uint32_t, std::uint64_t> newestVersion; // of each fragment
   std::map<std::uint32_t, std::uint64_t> nextStep; // of each island
   std::size_t agentsRunning = 0;
-  bool ending = false; // the server is told to end: all is done
+  bool ending = false; // servers are told to end: all is done
   bool told = false;   // this run is
   std::optional<std::uint64_t> stopped;
-  std::string serverAddress;
   std::string runId;
   std::vector<Failure> failures;
 };
@@ -302,13 +179,21 @@ void LocalRun::line(const SupervisorEvent &received) {
   std::string kind = field<std::string>(event, "event", "");
   if (kind == "rank_failed") {
     rankFailed(event, received.process);
+  } else if (kind == "error" && group.isReplicated() &&
+             parts[received.process].service->server &&
+             field(event, "status", 3) != 1) {
+    parts[received.process].message =
+        field<std::string>(event, "message", "unknown error");
+    return; // told with the end of the process
   } else if (kind == "error") {
     parts[received.process].reported = true;
     int status = field(event, "status", 3);
     fail(status == 1 ? Cause::BadInput : Cause::Part, status == 1 ? 1 : 3,
          field<std::string>(event, "message", "unknown error"));
   } else if (kind == "listening") {
-    serverAddress = field<std::string>(event, "address", "");
+    Service &server = *parts[received.process].service;
+    server.address = field<std::string>(event, "address", "");
+    server.listens = true;
     return;
   } else if (kind == "stopped") {
     stopped = field<std::uint64_t>(event, "step", 0);
@@ -367,14 +252,15 @@ void LocalRun::warn(const json &event) {
   std::cerr << "tombolo-run local: " << text << "\n";
 }
 
-/// SIGTERM, the first time: the ranks finish their step and save. A plan with a
-/// server, whose islands would have to end in the same round, cannot yet.
+/// SIGTERM, the first time: the ranks finish their step, or with a server all
+/// the same round, and save.
 bool LocalRun::endGently() {
-  if (told || plan.has_server() || options.rank.checkpointDir.empty())
+  if (told || options.rank.checkpointDir.empty())
     return false;
   told = true;
   for (std::size_t part = 0; part < parts.size(); ++part)
-    supervisor.kill(part, SIGTERM);
+    if (!parts[part].service->server) // whose work ends with the agents'
+      supervisor.kill(part, SIGTERM);
   return true;
 }
 
@@ -382,7 +268,7 @@ void LocalRun::ended(const SupervisorEvent &event) {
   const Part &part = parts[event.process];
   Service &service = *part.service;
   bool fine = !event.end.signalled && event.end.code == 0;
-  if (&service != &server) {
+  if (!service.server) {
     --agentsRunning;
     if (fine)
       return;
@@ -394,8 +280,39 @@ void LocalRun::ended(const SupervisorEvent &event) {
   std::string what = service.name + " (pid " +
                      std::to_string(supervisor.pid(event.process)) + ") " +
                      describe(event.end);
-  if (!event.end.signalled || !startAgain(service, what))
-    fail(Cause::Part, 3, what);
+  bool isKilled = event.end.signalled;
+  if (!part.message.empty())
+    what += ": " + part.message;
+  if ((isKilled && startAgain(service, what)) ||
+      ((isKilled || !part.message.empty()) && goOnWithout(service, what)))
+    return;
+  fail(Cause::Part, 3, what);
+}
+
+/// With a backup no site is needed: the run goes on while servers with more
+/// than half of the votes are there, with one that keeps the state, and some
+/// agent.
+bool LocalRun::goOnWithout(Service &service, const std::string &what) {
+  if (!group.isReplicated() || !failures.empty() || ending || told)
+    return false;
+  service.lost = true;
+  std::uint64_t votes = 0, all = 0;
+  bool isKept = false;
+  for (const auto &server : servers) {
+    std::uint32_t own = group.votes[*server->server];
+    all += own;
+    votes += server->lost ? 0 : own;
+    isKept |= *server->server < 2 && !server->lost;
+  }
+  if (2 * votes <= all || !isKept || agentsRunning == 0)
+    return false;
+  json event = {{"event", "part_lost"},
+                {"part", service.server ? "server" : "agent"},
+                {"site", service.site},
+                {"message", what}};
+  warn(event);
+  metrics.write(toLine(event), /*isStep=*/false);
+  return true;
 }
 
 /// A server goes on from its state, an agent's islands from their checkpoints
@@ -404,40 +321,75 @@ bool LocalRun::startAgain(Service &service, const std::string &what) {
   if (service.restartsLeft == 0 || !failures.empty() || ending || told)
     return false;
   --service.restartsLeft;
-  bool isServer = &service == &server;
+  bool isServer = service.server.has_value();
   json event = {{"event", "restart"},
                 {"part", isServer ? "server" : "agent"},
                 {"restarts_left", service.restartsLeft},
                 {"message", what}};
-  if (!isServer) {
+  if (!isServer || group.isReplicated())
     event["site"] = service.site;
+  if (!isServer) {
     event["incarnation"] = ++service.incarnation;
   }
   warn(event);
   metrics.write(toLine(event), /*isStep=*/false);
   if (isServer)
-    startServer();
+    startServer(service);
   else
     startAgent(service);
   return true;
 }
 
-void LocalRun::startServer() {
-  if (runId.empty())
-    runId = randomRunId();
+void LocalRun::startServers() {
+  runId = randomRunId();
+  for (std::size_t i = 0; i < group.sites.size(); ++i) {
+    Service server;
+    server.name = "the parameter server";
+    server.site = group.sites[i];
+    server.server = i;
+    server.tls.files = serverFiles(certificates);
+    server.restartsLeft = stateDir.empty() ? 0 : options.restarts;
+    if (group.isReplicated()) {
+      server.name += " of site " + server.site;
+      // Known to the others before it is there.
+      server.address =
+          "unix:" + certificates + "/server-" + std::to_string(i) + ".sock";
+    }
+    servers.push_back(std::make_unique<Service>(std::move(server)));
+  }
+  for (const auto &server : servers)
+    startServer(*server);
+}
+
+bool LocalRun::serversListen() const {
+  return std::all_of(servers.begin(), servers.end(),
+                     [](const auto &server) { return server->listens; });
+}
+
+void LocalRun::startServer(Service &server) {
   ProcessSpec spec;
   spec.program = thisProgram();
-  server.tls.files = serverFiles(certificates);
   spec.arguments = {"server", options.rank.plan, "--run-id", runId};
+  auto add = [&](const std::string &option, const std::string &value) {
+    spec.arguments.insert(spec.arguments.end(), {option, value});
+  };
   for (std::string &word : tlsArguments(server.tls))
     spec.arguments.push_back(std::move(word));
+  if (!server.address.empty()) // where everybody looks for it
+    add("--address", server.address);
+  if (group.isReplicated()) {
+    add("--site", server.site);
+    for (const auto &peer : servers)
+      if (peer.get() != &server)
+        add("--peer", peer->site + "=" + peer->address);
+  }
   if (!stateDir.empty())
-    spec.arguments.insert(spec.arguments.end(), {"--state-dir", stateDir});
-  if (!serverAddress.empty()) // where everybody looks for it
-    spec.arguments.insert(spec.arguments.end(), {"--address", serverAddress});
+    add("--state-dir", group.isReplicated() ? stateDir + "/server-" +
+                                                  std::to_string(*server.server)
+                                            : stateDir);
   spec.ownGroup = true;
-  serverPart = supervisor.start(spec);
-  parts.push_back({&server});
+  supervisor.start(spec);
+  parts.push_back({&server, false, ""});
 }
 
 void LocalRun::startAgents() {
@@ -446,8 +398,12 @@ void LocalRun::startAgents() {
     TlsOptions tls;
     if (plan.has_server())
       tls.files = siteFiles(certificates, agents.size());
-    agents.push_back(std::make_unique<Service>(
-        Service{"the agent of site " + site, site, tls, options.restarts, 0}));
+    agents.push_back(std::make_unique<Service>());
+    Service &agent = *agents.back();
+    agent.name = "the agent of site " + site;
+    agent.site = site;
+    agent.tls = tls;
+    agent.restartsLeft = options.restarts;
     startAgent(*agents.back());
   }
 }
@@ -462,8 +418,11 @@ void LocalRun::startAgent(Service &agent) {
   spec.arguments.insert(spec.arguments.end(),
                         {"--site", agent.site, "--rendezvous", rendezvous});
   if (plan.has_server()) {
+    std::string addresses = servers[0]->address;
+    if (group.isReplicated())
+      addresses += "," + servers[1]->address;
     spec.arguments.insert(spec.arguments.end(),
-                          {"--server", serverAddress, "--run-id", runId});
+                          {"--server", addresses, "--run-id", runId});
     for (std::string &word : tlsArguments(agent.tls))
       spec.arguments.push_back(std::move(word));
   }
@@ -477,7 +436,7 @@ void LocalRun::startAgent(Service &agent) {
     spec.arguments.insert(spec.arguments.end(),
                           {"--rank-program", options.rankProgram});
   supervisor.start(spec);
-  parts.push_back({&agent});
+  parts.push_back({&agent, false, ""});
   ++agentsRunning;
 }
 
@@ -486,21 +445,22 @@ void LocalRun::run(const std::string &store, const RankOptions &ranks) {
   rendezvous = store;
   rank = ranks;
   if (plan.has_server())
-    startServer();
+    startServers();
   else
     startAgents();
   std::optional<Clock::time_point> end;
   while (true) {
     bool agentsStarted = !agents.empty();
     if (failures.empty()) {
-      if (!agentsStarted && !serverAddress.empty()) {
+      if (!agentsStarted && serversListen()) {
         startAgents();
         continue;
       }
       if (agentsStarted && agentsRunning == 0 && !ending) {
         ending = true;
-        if (plan.has_server())
-          supervisor.kill(serverPart, SIGTERM);
+        for (std::size_t part = 0; part < parts.size(); ++part)
+          if (parts[part].service->server)
+            supervisor.kill(part, SIGTERM);
       }
       if (ending && !supervisor.anyRunning())
         break;
@@ -543,8 +503,8 @@ void LocalRun::run(const std::string &store, const RankOptions &ranks) {
 
 int train(LocalOptions &options) {
   Plan plan = readPlan(options.rank.plan);
-  checkInputs(options, plan);
-  std::optional<std::uint64_t> resumeStep = checkResume(options, plan);
+  checkInputs(options.rank, plan);
+  std::optional<std::uint64_t> resumeStep = checkResume(options.rank, plan);
   std::uint64_t ranks = 0;
   sitesOf(plan, ranks);
   RankOptions rank = options.rank;
@@ -566,7 +526,11 @@ int train(LocalOptions &options) {
     }
   }
   CheckpointFolder checkpoints(options.rank.checkpointDir, plan);
-  ServerFolder server(options, plan);
+  ServerFolder server(
+      options.rank.checkpointDir,
+      options.restarts > 0 ||
+          (plan.has_server() && serverGroup(plan).isReplicated()),
+      plan);
   std::unique_ptr<TemporaryFolder> certificates;
   if (plan.has_server()) {
     certificates = std::make_unique<TemporaryFolder>(
@@ -586,8 +550,8 @@ int train(LocalOptions &options) {
     return 0;
   }
   if (!options.exportOnnx.empty()) {
-    exportOnnx(rank.model, checkpointFolder(rank.checkpointDir, 0, rank.steps),
-               plan, options.exportOnnx, {.poll = [&] {
+    exportOnnx(rank.model, trainedCheckpoint(rank, plan), plan,
+               options.exportOnnx, {.poll = [&] {
                  for (;;) {
                    SupervisorEvent event = supervisor.next(0);
                    if (event.kind == SupervisorEvent::Kind::Timeout)

@@ -93,7 +93,7 @@ void train(const Options &options, Output &output) {
   config.resume = options.common.resume;
   config.resumeStep = options.common.resumeStep;
   config.checkNumerics = options.common.checkNumerics;
-  if (!plan.has_server() && !config.checkpointDir.empty()) {
+  if (!config.checkpointDir.empty()) {
     config.endRequested = [] { return told != 0; };
     // Every rank: whoever ends a run tells whole groups of processes.
     std::signal(SIGTERM, [](int) { told = 1; });

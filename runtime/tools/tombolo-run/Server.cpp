@@ -17,6 +17,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <csignal>
 #include <iostream>
 #include <mutex>
@@ -50,9 +51,47 @@ struct Options {
   std::string address = "127.0.0.1:0";
   std::string runId;
   std::string stateDir;
+  std::string site;
+  std::vector<std::string> peers; // SITE=ADDRESS
   TlsOptions tls;
   int eventsFd = -1;
 };
+
+/// Which of the plan's servers this one is, and where the others are.
+void findPlace(const Options &given, ParameterServerOptions &options) {
+  const std::vector<std::string> &sites = options.group.sites;
+  if (!options.group.isReplicated()) {
+    if (!given.peers.empty())
+      throw Error(Status::Usage, "--peer: the plan has one server, in ",
+                  sites[0], ", without a backup");
+    return;
+  }
+  std::string list;
+  for (const std::string &site : sites)
+    list += (list.empty() ? "" : ", ") + site;
+  auto find = [&](const char *option, const std::string &site) {
+    auto found = std::find(sites.begin(), sites.end(), site);
+    if (found == sites.end())
+      throw Error(Status::Usage, option, ": expected a site with a server, ",
+                  list, ", got '", site, "'");
+    return static_cast<std::size_t>(found - sites.begin());
+  };
+  options.self = static_cast<std::uint32_t>(find("--site", given.site));
+  options.addresses.resize(sites.size());
+  options.addresses[options.self] = given.address;
+  for (const std::string &peer : given.peers) {
+    std::size_t equals = std::min(peer.find('='), peer.size());
+    std::size_t number = find("--peer", peer.substr(0, equals));
+    options.addresses[number] = peer.substr(std::min(equals + 1, peer.size()));
+  }
+  for (std::size_t i = 0; i < sites.size(); ++i)
+    if (options.addresses[i].empty())
+      throw Error(Status::Usage, "--peer: expected ", sites[i],
+                  "=ADDRESS too; the plan has servers in ", list);
+  if (given.stateDir.empty())
+    throw Error(Status::Usage, "--state-dir: a server with a backup needs a "
+                               "folder, for its vote too");
+}
 
 } // namespace
 
@@ -70,6 +109,16 @@ static void serve(const Options &given, EventWriter &events, bool toPerson) {
   options.address = given.address;
   options.stateDir = given.stateDir;
   options.tls = given.tls.files;
+  findPlace(given, options);
+  options.onEpoch = [&](const EpochEvent &event) {
+    json line = {{"event", "epoch"},
+                 {"epoch", event.epoch},
+                 {"site", event.primary},
+                 {"backup", nullptr}};
+    if (!event.backup.empty())
+      line["backup"] = event.backup;
+    events.write(toLine(line));
+  };
   // Somebody who tries again and again shall not fill the log.
   std::mutex strangersMutex;
   std::set<std::string> strangers;
@@ -123,6 +172,10 @@ int tombolo::runtime::runServer(int argc, char **argv) {
   app.add_option("--state-dir", options.stateDir,
                  "keep the state in this folder and go on from what it holds "
                  "(default: in memory only)");
+  app.add_option("--site", options.site,
+                 "the server's site, where the plan has a backup");
+  app.add_option("--peer", options.peers,
+                 "SITE=ADDRESS of another server of the plan; once for each");
   addTlsOptions(app, options.tls);
   app.add_option("--events-fd", options.eventsFd,
                  "write events as JSON lines to this file descriptor");

@@ -7,6 +7,7 @@
 #include "tombolo/Dialect/Dist/IR/Dist.h"
 #include "tombolo/Dialect/Dist/Transforms/Passes.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
+#include "tombolo/Planning/ServerPlaces.h"
 
 #include <set>
 
@@ -33,31 +34,56 @@ private:
   void place(StrategyOp strategy, ServerOp server,
              const planning::Topology &topology) {
     std::set<uint64_t> placed;
-    for (FragmentOp fragment : server.getBody().getOps<FragmentOp>())
+    planning::ServerPlaces places;
+    for (FragmentOp fragment : server.getBody().getOps<FragmentOp>()) {
       placed.insert(fragment.getIndex());
-    StringAttr primary;
-    for (IslandOp island : strategy.getBody().getOps<IslandOp>())
-      for (Attribute site : island.getSites()) {
-        auto name = cast<StringAttr>(site);
-        const planning::Site *known = topology.findSite(name.str());
-        if (!primary)
-          primary = name;
-        if (known && known->hosts) {
-          primary = name;
-          return fill(server, placed, primary);
-        }
-      }
-    fill(server, placed, primary);
-  }
-
-  void fill(ServerOp server, const std::set<uint64_t> &placed,
-            StringAttr primary) {
+      if (fragment.getBackup())
+        places.place = {fragment.getPrimary().str(),
+                        fragment.getBackup()->str()};
+    }
+    if (placed.size() == server.getFragments())
+      return;
+    if (places.place.primary.empty())
+      places =
+          choose(strategy, topology, placed.empty() && !server.getWitness());
     OpBuilder builder = OpBuilder::atBlockEnd(&server.getBody().front());
+    StringAttr backup;
+    if (!places.place.backup.empty())
+      backup = builder.getStringAttr(places.place.backup);
     for (uint64_t i = 0; i < server.getFragments(); ++i)
       if (!placed.count(i))
-        builder.create<FragmentOp>(server.getLoc(),
-                                   builder.getI64IntegerAttr(i), primary,
-                                   StringAttr());
+        builder.create<FragmentOp>(
+            server.getLoc(), builder.getI64IntegerAttr(i),
+            builder.getStringAttr(places.place.primary), backup);
+    if (!places.witness.empty())
+      server.setWitness(places.witness);
+  }
+
+  planning::ServerPlaces choose(StrategyOp strategy,
+                                const planning::Topology &topology,
+                                bool withBackup) {
+    std::set<std::string> sites;
+    std::string first;
+    const planning::Site *home = nullptr;
+    for (IslandOp island : strategy.getBody().getOps<IslandOp>())
+      for (auto site : island.getSites().getAsRange<StringAttr>()) {
+        sites.insert(site.str());
+        if (first.empty())
+          first = site.str();
+        const planning::Site *known = topology.findSite(site.str());
+        if (!home && known && known->hosts)
+          home = known;
+      }
+    if (!home || !withBackup)
+      return {{home ? home->name : first, ""}, ""};
+    // What a fragment takes is not known here; what holds the primary will do.
+    auto memory = [](const planning::Site &site) {
+      return static_cast<double>(site.hosts->count) * site.hosts->memoryGib;
+    };
+    return planning::placesWithBackup(topology, sites, home->name,
+                                      [&](const planning::Site &site) {
+                                        return memory(site) >= memory(*home);
+                                      });
   }
 };
 

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -94,6 +95,13 @@ public:
   /// it went into, or, when it came too late, with a newer one and another push
   /// at once. Same for all ranks of the island.
   virtual Applied apply(std::uint32_t fragment, std::uint64_t stepsDone) = 0;
+
+  /// This island was told to end: asks that all do, after the same step. Of
+  /// rank 0; any number of times.
+  virtual void requestStop() = 0;
+  /// The steps after which the run ends, if it was asked to: the same for all
+  /// ranks of all islands, and known before any has done as many.
+  virtual std::optional<std::uint64_t> stopStep() const = 0;
 
   /// After Program.finish: waits until no island trains any more and installs
   /// the final versions, the same everywhere.

@@ -50,8 +50,8 @@ struct RankConfig {
   bool resume = false;
   std::optional<std::uint64_t> resumeStep; ///< not from the newest generation
   /// Asked after each step: whether to end there, with a checkpoint. All ranks
-  /// of an island have it or none; the answer of rank 0 counts. Not with a
-  /// server, where islands would have to end in the same round.
+  /// of an island have it or none; the answer of rank 0 counts. With a server
+  /// all islands then end after the same step, at most two rounds later.
   std::function<bool()> endRequested;
   /// Name the op that made a loss not finite; the device must have been made
   /// with `DeviceOptions::checkNumerics`.

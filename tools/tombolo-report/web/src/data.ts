@@ -97,6 +97,8 @@ export interface Timeline {
   names: string[];
   classes: TimelineClass[];
   classes_left_out: number;
+  /** Read from a file, which has no microbatches and does not tell what runs again. */
+  from_trace: boolean;
 }
 
 export interface Direction {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { at, demoPlan, largePlan, launch, makeReport, open, report, screenshot, tool } from "./support.mjs";
+import { at, demoPlan, example, largePlan, launch, makeReport, open, report, screenshot, tool } from "./support.mjs";
 import { renamed, without } from "./planfile.mjs";
 
 const length = 64;
@@ -106,6 +106,11 @@ test("no name becomes a script or an element", async () => {
   assert.ok(
     (await page.locator("#islands tbody").first().textContent()).includes("<img src=x onerror=window.pwned=2>"),
   );
+  // Nothing turns the direction of what stands behind it.
+  assert.doesNotMatch(
+    await page.evaluate(() => document.body.innerText + document.getElementById("data").textContent),
+    /[\u0000-\u0008\u200e\u200f\u2028-\u202e\u2066-\u2069]/,
+  );
   assert.match(await page.title(), /^<\/title><\/script><script>window\.pwned=9/);
   assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 1400);
   // Were there a script, the browser would not run it.
@@ -133,6 +138,28 @@ test("a plan without a topology shows what it has", async () => {
   await close();
 });
 
+test("a round of very many steps is not simulated", async () => {
+  writeFileSync(at("long.yaml"), "server: {inner_steps: 200000}\n");
+  tool(
+    "tombolo-plan",
+    "gpt.onnx",
+    "--topology",
+    example("two-sites.yaml"),
+    "--strategy",
+    "long.yaml",
+    "--global-batch",
+    "24",
+    "-o",
+    "long.plan",
+  );
+  makeReport("long.plan", "-o", "long.html");
+  const { page, close } = await open(browser, at("long.html"));
+  for (const view of ["round", "time"])
+    assert.match(await page.locator(`#${view} .missing`).textContent(), /200000 inner steps/);
+  assert.equal(await page.locator("#timeline .scroller").count(), 1);
+  await close();
+});
+
 test("wrong files are refused with status 1 and leave nothing behind", () => {
   const demo = readFileSync(at("demo.plan"));
   writeFileSync(at("cut.plan"), demo.subarray(0, demo.length - 40));
@@ -148,7 +175,19 @@ test("wrong files are refused with status 1 and leave nothing behind", () => {
   writeFileSync(at("empty.jsonl"), "");
   tool("tombolo-sim", "demo.plan", "--json", "demo-sim.json");
   tool("tombolo-sim", "large.plan", "--json", "large-sim.json");
+  tool("tombolo-sim", "demo.plan", "--steps", "1", "--trace", "demo-trace.json");
+  writeFileSync(
+    at("wrong-trace.json"),
+    readFileSync(at("demo-trace.json"), "utf8").replaceAll("stage 0, rank 0", "stage 7, rank 0"),
+  );
   for (const [args, message] of [
+    [["demo.plan", "--trace", "demo.json"], /'demo\.json' is no trace of this plan: 'traceEvents' is missing/],
+    [["demo.plan", "--trace", "text.json"], /'text\.json': expected a trace of tombolo-sim/],
+    [
+      ["demo.plan", "--trace", "wrong-trace.json"],
+      /'wrong-trace\.json' is no trace of this plan: island 0 of the plan has no rank 0 in stage 7/,
+    ],
+    [["large.plan", "--trace", "demo-trace.json"], /'demo-trace\.json' is no trace of this plan/],
     [["none.plan"], /none\.plan/],
     [["text.plan"], /text\.plan/],
     [["cut.plan"], /cut\.plan.*checksum/],
@@ -195,5 +234,22 @@ test("figures of a longer simulation, with failures, take the place of its own",
   assert.ok(parseFloat(goodput) < 100 && parseFloat(goodput) > 20, goodput);
   const { predicted } = JSON.parse(readFileSync(at("fail-sim.json"), "utf8"));
   assert.ok(Math.abs(parseFloat(goodput) / 100 - predicted.goodput) < 0.006);
+  await close();
+});
+
+test("a trace takes the place of the simulated step", async () => {
+  tool("tombolo-sim", "demo.plan", "--steps", "3", "--slow", "south/b=2", "--trace", "slow-trace.json");
+  makeReport("demo.plan", "demo.plan", "--trace", "", "--trace", "slow-trace.json", "-o", "slow.html");
+  const { page, close } = await open(browser, at("slow.html"));
+  const [step, trace] = await page.evaluate(() =>
+    JSON.parse(document.getElementById("data").textContent).plans.map(({ timeline }) => timeline),
+  );
+  // Three steps, one island at half its pace.
+  assert.ok(trace.seconds > 5.5 * step.seconds && trace.seconds < 6.5 * step.seconds);
+  assert.deepEqual(
+    trace.classes.map(({ pool, ranks }) => `${pool} ${ranks}`),
+    step.classes.map(({ pool, ranks }) => `${pool} ${ranks}`),
+  );
+  assert.match(await page.locator("#timeline").textContent(), /From a trace of tombolo-sim/);
   await close();
 });

@@ -130,9 +130,13 @@ def DistInstantiateOptimizer : Pass<"dist-instantiate-optimizer", "::mlir::Modul
 def DistPlaceServers : Pass<"dist-place-servers", "::mlir::ModuleOp"> {
   let summary = "decides the site of each fragment of the parameter server";
   let description = [{
-    A fragment without a `dist.fragment` gets one: its primary is the first site
-    of the islands that has hosts in the topology, or the first site when none
-    has; there is no backup yet.
+    A fragment without a `dist.fragment` gets one. When another one has a backup,
+    its sites are theirs. Else its primary is the first site of the islands that
+    has hosts in the topology, or the first site when none has. Where nothing is
+    placed by hand, it gets a backup at a site with hosts of at least as much
+    memory, over the fastest line, if three sites or more can vote then: those of
+    the islands and servers, and a further one as the witness where these are
+    even (docs/Server.md, Primary and backup).
   }];
   let dependentDialects = ["::tombolo::dist::DistDialect"];
 }

@@ -76,6 +76,7 @@ public:
                   std::uint64_t round, std::uint64_t step);
   Receipt join(std::uint32_t fragment, std::uint32_t island,
                std::uint64_t incarnation);
+  void stop();
   void publish(const RoundClosing &closing) {
     outer->publish(closing);
     --unpublished;
@@ -117,7 +118,7 @@ public:
   bool wantsSnapshot() const;
   /// The state now, and a log that begins with it.
   struct Snapshot {
-    std::uint64_t number = 0;
+    std::uint64_t number = 0, stopRound = 0;
     std::vector<FragmentImage> fragments;
     Snapshot();
     Snapshot(Snapshot &&) noexcept;
@@ -151,7 +152,8 @@ public:
 
 private:
   void recover(double now);
-  server::v1::SnapshotHeader snapshotHeader(std::uint64_t number) const;
+  server::v1::SnapshotHeader snapshotHeader(std::uint64_t number,
+                                            std::uint64_t stopRound) const;
   void beginLog(std::uint64_t number, std::uint64_t previousBytes);
   void append(RecordType type, const google::protobuf::MessageLite &head,
               std::span<const std::byte> body = {});

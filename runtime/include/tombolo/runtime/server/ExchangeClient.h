@@ -25,7 +25,9 @@ class Plan;
 namespace tombolo::runtime {
 
 struct ExchangeOptions {
-  std::string server; ///< ParameterServer::address
+  /// ParameterServer::address, of several servers those of the two that keep
+  /// the state, with a comma between.
+  std::string server;
   TlsFiles tls;       ///< none: the server is on this machine
   std::string runId;
   std::string planChecksum;

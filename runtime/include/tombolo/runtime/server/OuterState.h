@@ -264,6 +264,12 @@ public:
   /// The rounds that time has decided: to compute and to publish. To be called
   /// every now and then.
   std::vector<std::shared_ptr<RoundClosing>> tick(double now);
+  /// The run is to end, for all islands after the same step: before this round
+  /// of fragment 0, which none has begun. Nothing before the first version is
+  /// there; the same from then on.
+  std::optional<std::uint64_t> stop();
+  /// 0: it goes on.
+  std::uint64_t stopRound() const { return endRound; }
   /// No live island trains any more, and nothing that was pushed is pending.
   bool isFinished(double now) const;
 
@@ -310,6 +316,7 @@ public:
 private:
   friend class DurableState; // keeps the fragments
   friend class Replay;       // brings them back
+  friend class Recovery;     // likewise
 
   struct Presence {
     std::uint64_t incarnation = 0;
@@ -323,6 +330,7 @@ private:
   std::vector<std::unique_ptr<FragmentState>> fragments;
   std::vector<Presence> islands;
   std::optional<double> firstSeconds, lastTickSeconds;
+  std::uint64_t endRound = 0;
 };
 
 /// One member's part in an outer step.

@@ -23,6 +23,22 @@ class Plan;
 
 namespace tombolo::runtime {
 
+/// The servers of a plan by number (docs/Server.md, Primary and backup): of
+/// several the first two keep the state.
+struct ServerGroup {
+  std::vector<std::string> sites; ///< of each server
+  std::vector<std::uint32_t> votes = {1};
+
+  bool isReplicated() const { return votes.size() > 1; }
+};
+
+/// A server has been granted an epoch.
+struct EpochEvent {
+  std::uint64_t epoch = 0;
+  std::string primary; ///< site
+  std::string backup;  ///< empty: the primary is alone
+};
+
 struct ParameterServerOptions {
   OuterConfig outer;
   /// Requests must carry both; see server.proto.
@@ -40,10 +56,18 @@ struct ParameterServerOptions {
   std::vector<std::vector<std::string>> sites;
   /// Told of everybody who was turned away at the door. From any thread.
   std::function<void(const std::string &)> onStranger;
+  ServerGroup group;
+  std::uint32_t self = 0; ///< number in the group
+  /// Of all servers of the group, of several.
+  std::vector<std::string> addresses;
+  /// This server has become primary, or it has got or lost its backup. From any
+  /// thread.
+  std::function<void(const EpochEvent &)> onEpoch;
   /// A push in which nothing comes for so long is given up.
   double idleSeconds = 60;
   /// Where the state is kept (docs/Server.md, Durability), and taken up from by
-  /// a server that is started again; empty: in memory only.
+  /// a server that is started again; empty: in memory only. A server of
+  /// several needs it.
   std::string stateDir;
   /// Called for every new version before anybody can see it, from one thread.
   /// A server that has been started again tells of its newest versions once
@@ -56,10 +80,13 @@ struct ParameterServerOptions {
   std::function<void(const std::string &)> onFailure;
 };
 
-/// Tells in one Error (status 1) what the plan asks of the server that this
-/// version does not have: fragments, overlap, compression, a backup. Also when
-/// the plan has no server at all.
+/// Throws Error (status 1) when the plan asks for what this version's server
+/// does not have, contradicts itself, or has no server at all.
 void checkServerPlan(const plan::v1::Plan &plan);
+
+/// The servers of a plan that `checkServerPlan` has accepted: one alone, or
+/// those of primary and backup, of all islands' sites, and of the witness.
+ServerGroup serverGroup(const plan::v1::Plan &plan);
 
 /// Settings from a valid plan that `checkServerPlan` has accepted. Throws Error
 /// when the islands' programs do not hold the same parameters.

@@ -63,6 +63,15 @@ export function timelineSection(entries: Entry[], names: string[]): View {
       if (!entry.timeline) return null;
       const model = readTimeline(entry.timeline);
       const view = timelineView(model, shared, names[i]!);
+      if (entry.timeline.from_trace)
+        append(
+          view,
+          h(
+            "p",
+            { class: "help" },
+            "From a trace of tombolo-sim: it may be of several steps, names no microbatches, and does not tell forwards that run again.",
+          ),
+        );
       if (model.leftOut > 0)
         append(
           view,

@@ -1,0 +1,143 @@
+//===- LocalFiles.cpp - what a run on one machine needs
+//-----------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "LocalFiles.h"
+
+#include "tombolo/runtime/Checkpoint.h"
+#include "tombolo/runtime/Dataset.h"
+#include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/File.h"
+#include "tombolo/runtime/Onnx.h"
+#include "tombolo/runtime/engine/Progress.h"
+#include "tombolo/runtime/server/ParameterServer.h"
+
+#include <iostream>
+#include <set>
+
+#include <unistd.h>
+
+using namespace tombolo::runtime;
+
+void tombolo::runtime::checkInputs(const RankOptions &rank, const Plan &plan) {
+  if (plan.has_server())
+    serverOptions(plan, ""); // throws for what the server does not have
+  else if (plan.islands_size() > 1)
+    throw Error("plan '", rank.plan, "': it has ", plan.islands_size(),
+                " islands but no server to join them");
+  checkProgress(plan);
+  std::string hash = modelHash(rank.model);
+  if (hash != plan.model_hash())
+    throw Error("model '", rank.model,
+                "': expected the model of the plan, "
+                "with hash ",
+                toHex(plan.model_hash()), ", got ", toHex(hash),
+                "; plan this model with tombolo-plan");
+  // Throws for a file that is too short or does not fit the model.
+  openDataset({rank.data, rank.tokenBytes, rank.shuffle}, plan.model());
+  if (!rank.evaluationData.empty())
+    openDataset({rank.evaluationData, rank.tokenBytes, std::nullopt},
+                plan.model());
+}
+
+std::optional<std::uint64_t>
+tombolo::runtime::checkResume(const RankOptions &rank, const Plan &plan) {
+  if (!rank.resume)
+    return std::nullopt;
+  std::set<std::uint32_t> islands;
+  for (int island = 0; island < plan.islands_size(); ++island)
+    islands.insert(static_cast<std::uint32_t>(island));
+  std::optional<std::uint64_t> step = resumableStep(
+      rank.checkpointDir, islands, [](const std::string &message) {
+        std::cerr << "tombolo-run local: " << message
+                  << "; an earlier checkpoint is taken\n";
+      });
+  if (!step)
+    throw Error("checkpoint folder '", rank.checkpointDir,
+                "': holds no whole checkpoint to resume from that all ",
+                plan.islands_size(), " islands have");
+  if (*step > rank.steps)
+    throw Error("checkpoint folder '", rank.checkpointDir,
+                "': the newest checkpoint is of step ", *step,
+                ", beyond --steps ", rank.steps,
+                ", which counts those before --resume too; expected at least ",
+                *step);
+  if (*step == rank.steps)
+    std::cerr << "tombolo-run local: the checkpoint in '" << rank.checkpointDir
+              << "' is of step " << rank.steps
+              << " already: nothing is left to train\n";
+  return step;
+}
+
+std::string tombolo::runtime::trainedCheckpoint(const RankOptions &rank,
+                                                const Plan &plan) {
+  for (int i = 0; i < plan.islands_size(); ++i) {
+    auto island = static_cast<std::uint32_t>(i);
+    std::string folder =
+        checkpointFolder(rank.checkpointDir, island, rank.steps);
+    if (latestCheckpoint(rank.checkpointDir, island) == folder)
+      return folder;
+  }
+  throw Error(Status::Failed, "checkpoint folder '", rank.checkpointDir,
+              "': no island has saved step ", rank.steps);
+}
+
+void tombolo::runtime::checkFolder(const std::filesystem::path &folder,
+                                   const char *what) {
+  std::string path = folder.empty() ? "." : folder.string();
+  if (!std::filesystem::is_directory(path) ||
+      access(path.c_str(), W_OK | X_OK) != 0)
+    throw Error(what, " '", path, "': cannot write there: ",
+                std::filesystem::exists(path) ? "not a writable folder"
+                                              : "no such folder");
+}
+
+CheckpointFolder::CheckpointFolder(const std::string &path, const Plan &plan)
+    : path(path), islands(static_cast<std::uint32_t>(plan.islands_size())) {
+  if (path.empty())
+    return;
+  std::error_code error;
+  created = std::filesystem::create_directory(path, error);
+  checkFolder(path, "checkpoint folder");
+  clean();
+}
+
+CheckpointFolder::~CheckpointFolder() {
+  if (path.empty())
+    return;
+  clean();
+  if (created)
+    rmdir(path.c_str()); // only when empty
+}
+
+void CheckpointFolder::clean() const {
+  for (std::uint32_t island = 0; island < islands; ++island)
+    discardUnfinished(path, island);
+}
+
+ServerFolder::ServerFolder(const std::string &checkpointDir, bool isNeeded,
+                           const Plan &plan) {
+  if (!plan.has_server())
+    return;
+  if (!checkpointDir.empty()) {
+    folder = checkpointDir + "/server";
+    discard();
+  } else if (isNeeded) {
+    temporary = std::make_unique<TemporaryFolder>(
+        std::filesystem::temp_directory_path() / "tombolo-server.tmp-");
+    folder = temporary->path();
+  }
+}
+
+ServerFolder::~ServerFolder() { discard(); }
+
+void ServerFolder::discard() const {
+  std::error_code ignored;
+  if (!folder.empty() && !temporary)
+    std::filesystem::remove_all(folder, ignored);
+}
