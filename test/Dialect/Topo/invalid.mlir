@@ -1,7 +1,7 @@
 // RUN: tombolo-opt %s -split-input-file -verify-diagnostics
 
 // A topology holds nothing else.
-// expected-error @below {{holds only chips, layer times, sites and links, got 'builtin.module'}}
+// expected-error @below {{holds only chips, measured times, sites and links, got 'builtin.module'}}
 topo.topology {
   // expected-note @below {{here}}
   builtin.module {}
