@@ -48,17 +48,28 @@ public:
       all.push_back({json[i], file, path + "[" + std::to_string(i) + "]"});
     return all;
   }
-  /// JSON has no infinity: null is what there is none of.
-  Json numberOrNull() const {
-    if (!json.is_number() && !json.is_null())
-      fail("a number or null");
-    return json;
-  }
   Json number() const {
     if (!json.is_number())
       fail("a number");
     return json;
   }
+  Json numberOrNull() const {
+    if (!json.is_number() && !json.is_null())
+      fail("a number or null");
+    return json;
+  }
+  /// Bytes, seconds, parts: what charts can be drawn of.
+  Json amount() const {
+    double value = number();
+    if (!(value >= 0 && value <= 1e18))
+      throw Error("'", file, "': ", path,
+                  ": expected a number from 0 to 1e18, "
+                  "got ",
+                  value);
+    return json;
+  }
+  /// JSON has no infinity: null is what there is none of.
+  Json amountOrNull() const { return json.is_null() ? json : amount(); }
   std::uint64_t index() const {
     if (!json.is_number_unsigned())
       fail("a whole number of at least 0");
@@ -74,7 +85,7 @@ public:
       fail("a text");
     return json;
   }
-  Json numberOrText() const { return json.is_string() ? json : number(); }
+  Json amountOrText() const { return json.is_string() ? json : amount(); }
 
   [[noreturn]] void fail(const char *expected) const {
     throw Error("'", file, "': ", path.empty() ? "" : path + ": ", "expected ",
@@ -130,7 +141,7 @@ static Json strategyIslands(const Value &strategy, const runtime::Plan &plan,
     for (const Value &stage : island["stages"].elements()) {
       Json one = {{"blocks", stage["blocks"].index()}};
       if (stage.has("recompute"))
-        one["recompute"] = stage["recompute"].numberOrText();
+        one["recompute"] = stage["recompute"].amountOrText();
       if (stage.has("optimizer_sharding"))
         one["optimizer_sharding"] = stage["optimizer_sharding"].flag();
       stages.push_back(std::move(one));
@@ -163,16 +174,16 @@ Json readPlanFigures(const std::string &path, const runtime::Plan &plan) {
     for (const Value &one : search["alternatives"].elements())
       alternatives.push_back(
           {{"strategy", one["strategy"].text()},
-           {"step_seconds", one["step_seconds"].numberOrNull()},
+           {"step_seconds", one["step_seconds"].amountOrNull()},
            {"simulated_step_seconds",
-            one["simulated_step_seconds"].numberOrNull()},
-           {"memory_fraction", one["memory_fraction"].numberOrNull()},
-           {"peak_memory_bytes", one["peak_memory_bytes"].numberOrNull()},
-           {"wan_bytes_per_round", one["wan_bytes_per_round"].numberOrNull()},
+            one["simulated_step_seconds"].amountOrNull()},
+           {"memory_fraction", one["memory_fraction"].amountOrNull()},
+           {"peak_memory_bytes", one["peak_memory_bytes"].amountOrNull()},
+           {"wan_bytes_per_round", one["wan_bytes_per_round"].amountOrNull()},
            {"wan_bytes_per_second",
-            one["wan_bytes_per_second"].numberOrNull()}});
-  return {{"candidates", search["candidates"].number()},
-          {"lower_bound", search["lower_bound"].numberOrNull()},
+            one["wan_bytes_per_second"].amountOrNull()}});
+  return {{"candidates", search["candidates"].amount()},
+          {"lower_bound", search["lower_bound"].amountOrNull()},
           {"optimal", search["optimal"].flag()},
           {"alternatives", std::move(alternatives)},
           {"islands", strategyIslands(root["strategy"], plan, path)}};
@@ -185,7 +196,7 @@ static Json simIsland(const Value &island, const runtime::Plan &plan,
     Json exposed = Json::object();
     for (const char *kind : {"waiting", "pipeline", "tensor_parallel",
                              "data_parallel", "island", "exchange"})
-      exposed[kind] = one["exposed_seconds"][kind].number();
+      exposed[kind] = one["exposed_seconds"][kind].amount();
     std::uint64_t stage = one["stage"].index();
     if (stage >= static_cast<std::uint64_t>(plan.islands(number).stages_size()))
       one["stage"].fail("a stage of the plan");
@@ -193,14 +204,14 @@ static Json simIsland(const Value &island, const runtime::Plan &plan,
                        {"rank", one["rank"].index()},
                        {"ranks", one["ranks"].index()},
                        {"pool", one["pool"].text()},
-                       {"compute_seconds", one["compute_seconds"].number()},
+                       {"compute_seconds", one["compute_seconds"].amount()},
                        {"exposed_seconds", std::move(exposed)}});
   }
-  return {{"step_seconds", island["step_seconds"].number()},
+  return {{"step_seconds", island["step_seconds"].amount()},
           {"steps", island["steps"].index()},
           {"steps_lost", island["steps_lost"].index()},
           {"rounds", island["rounds"].index()},
-          {"down_seconds", island["down_seconds"].number()},
+          {"down_seconds", island["down_seconds"].amount()},
           {"classes", std::move(classes)}};
 }
 
@@ -218,7 +229,7 @@ Json readSimFigures(const std::string &path, const runtime::Plan &plan) {
        {"step_seconds", "tokens_per_second", "equivalent_compute",
         "equivalent_compute_of_used_chips", "wan_bytes_per_round",
         "bubble_fraction", "exchange_seconds", "goodput"})
-    figures[name] = predicted[name].numberOrNull();
+    figures[name] = predicted[name].amountOrNull();
   Json islands = Json::array(), pools = Json::array(), lines = Json::array(),
        log = Json::array();
   std::vector<Value> found = simulated["islands"].elements();
@@ -230,17 +241,17 @@ Json readSimFigures(const std::string &path, const runtime::Plan &plan) {
     pools.push_back({{"pool", pool["pool"].text()},
                      {"chips", pool["chips"].index()},
                      {"used", pool["used"].index()},
-                     {"utilisation", pool["utilisation"].number()}});
+                     {"utilisation", pool["utilisation"].amount()}});
   for (const Value &line : simulated["lines"].elements())
     lines.push_back({{"from", line["from"].text()},
                      {"to", line["to"].text()},
-                     {"bytes", line["bytes"].number()},
-                     {"utilisation", line["utilisation"].number()}});
+                     {"bytes", line["bytes"].amount()},
+                     {"utilisation", line["utilisation"].amount()}});
   for (const Value &text : simulated["log"].elements())
     log.push_back(text.text());
   return {{"predicted", std::move(figures)},
           {"simulated",
-           {{"seconds", simulated["seconds"].number()},
+           {{"seconds", simulated["seconds"].amount()},
             {"steps", simulated["steps"].index()},
             {"islands", std::move(islands)},
             {"pools", std::move(pools)},
@@ -332,14 +343,14 @@ Json readMetrics(const std::string &path, const runtime::Plan &plan) {
     Value value(json, where);
     if (!value.has("event")) {
       IslandSteps &to = islands[islandOf(value)];
-      double seconds = value["seconds"].number(),
-             tokens = value["tokens"].number();
+      double seconds = value["seconds"].amount(),
+             tokens = value["tokens"].amount();
       Json loss = value["loss"].numberOrNull();
       to.step.push_back(value["step"].index());
       to.loss.push_back(loss.is_null() ? std::nan("") : loss.get<double>());
       to.seconds.push_back(seconds);
       to.tokens.push_back(tokens);
-      to.clock.push_back(to.now += std::max(0.0, seconds));
+      to.clock.push_back(to.now += seconds);
       continue;
     }
     if (events.size() == kMostEvents) {

@@ -19,7 +19,9 @@
 
 #include "tombolo/runtime/server/ParameterServer.h"
 
+#include "Identity.h"
 #include "Peers.h"
+#include "Pull.h"
 #include "ServerCore.h"
 #include "Watchdog.h"
 #include "Wire.h"
@@ -117,45 +119,10 @@ private:
 
   Outcome checkSender(const grpc::ServerContext &context,
                       const wire::Sender &sender, std::string &message) const {
-    Outcome outcome = checkIdentity(context, sender, message);
+    Outcome outcome = checkIdentity(options, context, sender, message);
     if (outcome != Outcome::Accepted && options.onStranger)
       options.onStranger(context.peer() + ": " + message);
     return outcome;
-  }
-
-  /// With certificates a sender speaks for the islands of its own site alone.
-  Outcome checkIdentity(const grpc::ServerContext &context,
-                        const wire::Sender &sender,
-                        std::string &message) const {
-    if (sender.run_id() != options.runId ||
-        sender.plan_checksum() != options.planChecksum) {
-      message = "this server serves another run or plan";
-      return Outcome::WrongRun;
-    }
-    if (sender.island() >= options.ranks.size()) {
-      message = "the plan has " + std::to_string(options.ranks.size()) +
-                " islands, got island " + std::to_string(sender.island());
-      return Outcome::UnknownSender;
-    }
-    std::uint32_t ranks = options.ranks[sender.island()];
-    if (sender.rank() >= ranks) {
-      message = "island " + std::to_string(sender.island()) + " has " +
-                std::to_string(ranks) + " ranks, got rank " +
-                std::to_string(sender.rank());
-      return Outcome::UnknownSender;
-    }
-    if (!options.tls.any())
-      return Outcome::Accepted;
-    auto names = context.auth_context()->FindPropertyValues("x509_common_name");
-    std::string site =
-        names.empty() ? "" : std::string(names[0].data(), names[0].size());
-    const std::vector<std::string> &own = options.sites.at(sender.island());
-    if (std::find(own.begin(), own.end(), site) == own.end()) {
-      message = "the certificate is that of site '" + site + "', which is not "
-                "one of island " + std::to_string(sender.island());
-      return Outcome::UnknownSender;
-    }
-    return Outcome::Accepted;
   }
 
   bool knownFragment(std::uint32_t fragment, std::string &message) const {
@@ -555,10 +522,7 @@ grpc::Status Service::pull(grpc::ServerContext &context,
                            grpc::ServerWriter<wire::PullReply> &writer) {
   wire::PullReply reply;
   std::string message;
-  std::shared_ptr<const Version> version;
-  std::shared_ptr<const Update> update;
-  std::vector<FragmentRun> runs;
-  bool wantsUpdate = request.what() == wire::PullRequest::UPDATE;
+  Pulled pulled;
   Outcome outcome = checkSender(context, request.sender(), message);
   if (outcome == Outcome::Accepted &&
       !knownFragment(request.fragment(), message))
@@ -573,84 +537,22 @@ grpc::Status Service::pull(grpc::ServerContext &context,
       message = notPrimary();
     } else {
       shared = durable().sharedState();
+      outcome = findPulled(*shared, request, pulled, message);
     }
   }
-  if (outcome == Outcome::Accepted) {
-    std::lock_guard lock(mutex);
-    auto newest = shared->current(request.fragment());
-    if (wantsUpdate)
-      update = shared->update(request.fragment(), request.version());
-    else
-      version = shared->version(request.fragment(), request.version());
-    if (!newest) {
-      outcome = Outcome::NotStarted;
-      message = "the fragment has no first version yet";
-    } else if (!version && !update) {
-      outcome = Outcome::UnknownVersion;
-      message = "the newest version is " + std::to_string(newest->number) +
-                ", got a request for version " +
-                std::to_string(request.version());
-    }
-  }
-  // Reads only what never changes; needs no lock.
-  if (outcome == Outcome::Accepted) {
-    std::vector<TensorSlice> slices = fromWire(request.slices());
-    outcome =
-        wantsUpdate
-            ? shared->locateBlocks(request.fragment(), slices, runs, message)
-            : shared->locate(request.fragment(), slices, runs, message);
-  }
+  if (outcome == Outcome::Accepted) // needs no lock
+    outcome = locatePulled(*shared, request, pulled, message);
   wire::PullHeader *header = reply.mutable_header();
   header->set_outcome(toWire(outcome));
   header->set_message(message);
   header->set_epoch(epoch);
-  if (outcome != Outcome::Accepted) {
-    writer.Write(reply);
-    return grpc::Status::OK;
+  if (outcome == Outcome::Accepted) {
+    header->set_version(request.version());
+    if (pulled.version)
+      header->set_version_hash(pulled.version->hash);
   }
-  header->set_version(request.version());
-  if (version)
-    header->set_version_hash(version->hash);
-  if (!writer.Write(reply))
-    return grpc::Status::OK;
-
-  Sha256 digest;
-  std::string chunk;
-  auto flush = [&] {
-    digest.update(chunk);
-    reply.Clear();
-    reply.set_data(std::move(chunk));
-    chunk.clear();
-    chunk.reserve(kChunkBytes);
-    return writer.Write(reply);
-  };
-  // Runs are of bytes in an update, else of floats; empty: all zero.
-  const std::vector<float> *floats =
-      !version                                        ? nullptr
-      : request.what() == wire::PullRequest::MOMENTUM ? &version->momentum
-                                                      : &version->parameters;
-  const std::size_t unit = version ? sizeof(float) : 1;
-  const char *source =
-      version ? reinterpret_cast<const char *>(floats->data())
-              : reinterpret_cast<const char *>(update->data.data());
-  for (const FragmentRun &run : runs) {
-    for (std::uint64_t done = 0; done < run.length * unit;) {
-      std::size_t count = std::min<std::uint64_t>(kChunkBytes - chunk.size(),
-                                                  run.length * unit - done);
-      if (version && floats->empty())
-        chunk.append(count, '\0');
-      else
-        chunk.append(source + run.offset * unit + done, count);
-      done += count;
-      if (chunk.size() == kChunkBytes && !flush())
-        return grpc::Status::OK; // the reader has gone
-    }
-  }
-  if (!chunk.empty() && !flush())
-    return grpc::Status::OK;
-  reply.Clear();
-  reply.mutable_trailer()->set_sha256(digest.finish());
-  writer.Write(reply);
+  if (writer.Write(reply) && outcome == Outcome::Accepted)
+    sendPulled(pulled, writer);
   return grpc::Status::OK;
 }
 

@@ -8,11 +8,9 @@
 
 #include "Peers.h"
 
+#include "Identity.h"
 #include "Wire.h"
 
-#include <grpcpp/server_context.h>
-
-#include <algorithm>
 #include <chrono>
 #include <tuple>
 
@@ -125,37 +123,13 @@ void Peers::send(std::uint32_t peer) {
   }
 }
 
-bool Peers::isPeer(const grpc::ServerContext &context,
-                   const wire::PeerMessage &message, std::string &why) const {
-  if (message.run_id() != core.options.runId ||
-      message.plan_checksum() != core.options.planChecksum) {
-    why = "a server of another run or plan";
-    return false;
-  }
-  if (message.from() >= core.options.group.votes.size() ||
-      message.from() == core.options.self) {
-    why = "expected another server of the run, got server " +
-          std::to_string(message.from());
-    return false;
-  }
-  if (!core.options.tls.any())
-    return true;
-  auto names = context.auth_context()->FindPropertyValues("x509_common_name");
-  std::string name =
-      names.empty() ? "" : std::string(names[0].data(), names[0].size());
-  if (name == kServerName)
-    return true;
-  why = "the certificate is that of '" + name + "', which is no server";
-  return false;
-}
-
 grpc::Status Peers::Deliver(grpc::ServerContext *context,
                             grpc::ServerReader<wire::PeerMessage> *reader,
                             wire::PeerReply *) {
   wire::PeerMessage message;
   while (reader->Read(&message)) {
     std::string why;
-    if (!isPeer(*context, message, why)) {
+    if (!checkPeer(core.options, *context, message, why)) {
       if (core.options.onStranger)
         core.options.onStranger(context->peer() + ": " + why);
       return {grpc::StatusCode::PERMISSION_DENIED, why};

@@ -36,8 +36,6 @@ public:
 private:
   void send(std::uint32_t peer);
   void watchClock();
-  bool isPeer(const grpc::ServerContext &context,
-              const server::v1::PeerMessage &message, std::string &why) const;
 
   ServerCore &core;
   std::set<grpc::ClientContext *> running; // guarded by the core's mutex

@@ -26,6 +26,7 @@ struct Calls {
   std::vector<std::string> list;
   std::vector<ExchangeTensor> tensors;
   std::vector<float> momentum;
+  std::optional<std::uint64_t> stop; ///< after so many steps, once asked
 };
 
 class RecordingExchange : public tombolo::runtime::Exchange {
@@ -52,6 +53,12 @@ public:
     arena.write(calls.tensors[0].address, bytes);
     return Applied::Version;
   }
+  void requestStop() override {
+    if (!calls.stop)
+      calls.list.push_back("asked to stop");
+    calls.stop = 6;
+  }
+  std::optional<std::uint64_t> stopStep() const override { return calls.stop; }
   void end(std::uint64_t stepsDone) override {
     calls.list.push_back("end after " + std::to_string(stepsDone));
   }
@@ -77,9 +84,11 @@ class ExchangeTest : public testing::Test {
 protected:
   ExchangeTest() : run({}) { addServer(run.plan, 3); }
 
-  Calls train(std::uint64_t steps, bool resume) {
+  Calls train(std::uint64_t steps, bool resume,
+              std::function<bool()> endRequested = nullptr) {
     Calls calls;
     RankConfig config = run.config;
+    config.endRequested = std::move(endRequested);
     config.steps = steps;
     config.checkpointDir = run.folder / "c";
     config.checkpointEvery = 2;
@@ -91,6 +100,9 @@ protected:
     events.checkpoint = [&](std::uint64_t step, const std::string &) {
       calls.list.push_back("checkpoint " + std::to_string(step));
     };
+    events.stopped = [&](std::uint64_t step) {
+      calls.list.push_back("stopped " + std::to_string(step));
+    };
     Rank(run.plan, config, *device, *transport, events,
          [&](std::vector<ExchangeTensor> tensors, ArenaAccess arena) {
            return std::make_unique<RecordingExchange>(calls, std::move(tensors),
@@ -101,6 +113,19 @@ protected:
   }
   TinyRun run;
 };
+
+// Whoever is told to end asks the server, and ends where all do, as if no more
+// steps had been asked for.
+TEST_F(ExchangeTest, EndsWhereTheServerSays) {
+  Calls calls = train(100, false, [] { return true; });
+  auto has = [&](const std::string &what) {
+    return std::count(calls.list.begin(), calls.list.end(), what);
+  };
+  EXPECT_EQ(has("asked to stop"), 1);
+  EXPECT_EQ(has("end after 6"), 1);
+  EXPECT_EQ(has("checkpoint 6"), 1);
+  EXPECT_EQ(calls.list.back(), "stopped 6");
+}
 
 // A push and its apply end every round, and the run; checkpoints lie only where
 // local and global parameters are the same.

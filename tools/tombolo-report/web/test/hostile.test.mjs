@@ -65,6 +65,8 @@ test("no name becomes a script or an element", async () => {
     [
       { step: 0, island: 0, loss: 1, seconds: 1, tokens: 1 },
       { step: 1, island: 0, loss: null, seconds: 1, tokens: 1 },
+      { step: 2, island: 0, loss: 1e308, seconds: 1, tokens: 1 },
+      { step: 3, island: 0, loss: -1e308, seconds: 0, tokens: 0 },
       {
         event: "</script><script>window.pwned=5</script>",
         island: 1,
@@ -172,6 +174,7 @@ test("wrong files are refused with status 1 and leave nothing behind", () => {
   writeFileSync(at("list.jsonl"), '{"step":0,"island":0,"loss":1,"seconds":1,"tokens":1}\n[]\n');
   writeFileSync(at("far.jsonl"), '{"step":0,"island":7,"loss":1,"seconds":1,"tokens":1}\n');
   writeFileSync(at("typed.jsonl"), '{"step":0,"island":0,"loss":"low","seconds":1,"tokens":1}\n');
+  writeFileSync(at("never.jsonl"), '{"step":0,"island":0,"loss":1,"seconds":1e308,"tokens":1}\n');
   writeFileSync(at("empty.jsonl"), "");
   tool("tombolo-sim", "demo.plan", "--json", "demo-sim.json");
   tool("tombolo-sim", "large.plan", "--json", "large-sim.json");
@@ -201,6 +204,10 @@ test("wrong files are refused with status 1 and leave nothing behind", () => {
     [["demo.plan", "--metrics", "list.jsonl"], /'list\.jsonl:2': expected an object/],
     [["demo.plan", "--metrics", "far.jsonl"], /'far\.jsonl:1' is of another plan: it has island 7/],
     [["demo.plan", "--metrics", "typed.jsonl"], /'typed\.jsonl:1': loss: expected a number or null, got string/],
+    [
+      ["demo.plan", "--metrics", "never.jsonl"],
+      /'never\.jsonl:1': seconds: expected a number from 0 to 1e18, got 1e\+308/,
+    ],
     [["demo.plan", "--metrics", "empty.jsonl"], /'empty\.jsonl': expected the metrics of tombolo-run/],
   ]) {
     const { status, stderr } = report(...args, "-o", "refused.html");

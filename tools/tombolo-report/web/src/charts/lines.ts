@@ -47,7 +47,12 @@ const height = 220,
 const behind = bisector((point: [number, number | null]) => point[0]).right;
 
 export function lineChart(options: LinesOptions): HTMLElement {
-  const { range, series } = options;
+  const { range } = options;
+  // What is larger than any axis is a gap, as what is no number.
+  const series = options.series.map((one) => ({
+    ...one,
+    points: one.points.map(([at, y]): [number, number | null] => [at, y !== null && Math.abs(y) < 1e100 ? y : null]),
+  }));
   const clip = newId("clip"),
     status = h("p", { class: "hidden", role: "status" });
   const chart = svg("svg", {

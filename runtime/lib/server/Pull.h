@@ -1,0 +1,42 @@
+//===- Pull.h - what a rank asks to see of a fragment -----------*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_LIB_SERVER_PULL_H
+#define TOMBOLO_LIB_SERVER_PULL_H
+
+#include "Wire.h"
+
+#include <grpcpp/support/sync_stream.h>
+
+namespace tombolo::runtime {
+
+/// A version or an update, and which parts of it. What it names never changes.
+struct Pulled {
+  std::shared_ptr<const Version> version;
+  bool momentum = false; ///< of the version, instead of its parameters
+  std::shared_ptr<const Update> update;
+  /// Of bytes in an update, else of floats.
+  std::vector<FragmentRun> runs;
+};
+
+/// Looks up what is asked for. `message` says what is wrong when the outcome is
+/// not `Accepted`.
+Outcome findPulled(const OuterState &state,
+                   const server::v1::PullRequest &request, Pulled &pulled,
+                   std::string &message);
+/// Then: where it lies. Reads only what never changes.
+Outcome locatePulled(const OuterState &state,
+                     const server::v1::PullRequest &request, Pulled &pulled,
+                     std::string &message);
+/// The data in chunks and the trailer; ends early when the reader has gone.
+void sendPulled(const Pulled &pulled,
+                grpc::ServerWriter<server::v1::PullReply> &writer);
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_LIB_SERVER_PULL_H
