@@ -67,7 +67,27 @@ public:
 
   /// Whether the chips of a replica tell each other more than was measured.
   bool addsExchanges(Timed what, uint64_t chips) const {
-    return nearestDegree(what, chips) < chips;
+    return nearestDegree(what, chips) < chips ||
+           std::any_of(
+               times.cells.begin(), times.cells.end(),
+               [](const MeasuredTime &cell) { return !cell.withExchanges; });
+  }
+
+  /// Of the backward, what the gradients of parameters take, as at the nearest
+  /// cell that tells; negative: none does.
+  double weightPart(uint64_t chips, double microbatch) const {
+    uint64_t degree = nearestDegree(Timed::Backward, chips);
+    double part = -1, nearest = kInfinity;
+    for (const MeasuredTime &cell : times.cells) {
+      double distance = std::abs(
+          std::log2(static_cast<double>(cell.microbatch) / microbatch));
+      if (cell.tensorParallel == degree && cell.weightPart >= 0 &&
+          distance < nearest) {
+        part = cell.weightPart;
+        nearest = distance;
+      }
+    }
+    return part;
   }
 
   double seconds(Timed what, uint64_t chips, double microbatch) {
@@ -236,9 +256,11 @@ BlockTimes blockTimes(const Problem &problem, size_t kind, const Chip &chip,
       completed.seconds(Timed::Backward, replica.count, microbatch);
   times.update = completed.seconds(Timed::Update, replica.count, microbatch);
   times.source = completed.source;
-  double share = input + weight > 0 && std::isfinite(input + weight)
-                     ? weight / (input + weight)
-                     : 0;
+  double share = completed.weightPart(replica.count, microbatch);
+  if (share < 0)
+    share = input + weight > 0 && std::isfinite(input + weight)
+                ? weight / (input + weight)
+                : 0;
   times.backwardWeight = share * backward;
   times.backwardInput = backward - times.backwardWeight;
   // Measured on fewer chips: what these many tell each other comes on top.

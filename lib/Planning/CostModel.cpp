@@ -258,7 +258,12 @@ private:
         allReduceSeconds(topology, places[s], p.memory.gradients,
                          group.tensorParallel);
     p.allReduceSeconds += partialSumSeconds(chunks, replica);
-    p.updateSeconds = all.update / static_cast<double>(parts);
+    // What an update takes goes by its size: that of the stage, not of a block.
+    double updated = p.memory.gradients / 4 / static_cast<double>(parts);
+    p.updateSeconds =
+        measuredUpdate(chip, problem.training.optimizerStateBytesPerParameter,
+                       updated)
+            .value_or(all.update / static_cast<double>(parts));
     all.tail = p.allReduceSeconds + p.updateSeconds;
     return all;
   }

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/LayerTimes.h"
+#include "MeasuredScale.h"
 #include "tombolo/Planning/CostModel.h"
 
 #include <algorithm>
@@ -121,6 +122,14 @@ static TimedSeconds scaleOf(const Problem &problem, const Chip &chip) {
   return scale;
 }
 
+void applyScale(Problem &problem, const Chip &chip) {
+  TimedSeconds scale = scaleOf(problem, chip);
+  for (BlockKind &kind : problem.model.kinds)
+    for (ChipTimes &times : kind.measured)
+      if (times.chip == chip.name)
+        times.scale = scale;
+}
+
 Faults applyLayerTimes(Problem &problem) {
   ModelProfile &model = problem.model;
   const Topology &topology = problem.topology;
@@ -205,13 +214,8 @@ Faults applyLayerTimes(Problem &problem) {
   }
   model.kinds = std::move(kinds);
   model.runs = std::move(runs);
-  for (const Chip *chip : chips) {
-    TimedSeconds scale = scaleOf(problem, *chip);
-    for (BlockKind &kind : model.kinds)
-      for (ChipTimes &times : kind.measured)
-        if (times.chip == chip->name)
-          times.scale = scale;
-  }
+  for (const Chip *chip : chips)
+    applyScale(problem, *chip);
   // Figures stand in one place.
   for (Chip &chip : problem.topology.chips)
     chip.layerTimes.clear();

@@ -133,6 +133,8 @@ public:
       fault(in(path, "exposed_reduction"),
             "'exposed_reduction' must be from 0 to 1, got " +
                 text(over.exposedReduction));
+    positive(path, "ring_rate", over.ringRate);
+    positive(path, "ring_latency", over.ringLatency);
     for (const Overheads::Correction &seen : over.corrections)
       if (!(seen.gflops > 0 && seen.mbytes > 0 && seen.ratio >= 0.1 &&
             seen.ratio <= 10))
@@ -262,6 +264,11 @@ Faults Topology::check() const {
       checker.positive(path, "price_per_hour", *chip.pricePerHour);
     for (Fault &fault : checkLayerTimes(chip.layerTimes, in(path, "profile")))
       checker.faults.push_back(std::move(fault));
+    auto profile = [&](size_t) { return in(path, "profile"); };
+    for (const Faults &faults :
+         {checkFunctionTimes(chip.functionTimes, profile),
+          checkUpdateTimes(chip.updateTimes, profile)})
+      checker.faults.insert(checker.faults.end(), faults.begin(), faults.end());
   }
   for (size_t i = 0; i < sites.size(); ++i) {
     std::string path = at("sites", i);
@@ -480,6 +487,24 @@ std::string Topology::canonicalForm() const {
         form.add(seconds);
       form.end();
     }
+    for (const FunctionTime &row : chip.functionTimes) {
+      form.key("function")
+          .add(row.call.model)
+          .add(std::string(tombolo::planning::name(row.call.precision)))
+          .add(row.call.block)
+          .add(std::string(tombolo::planning::name(row.call.function)))
+          .add(row.call.tensorParallel)
+          .add(row.call.microbatch);
+      for (double seconds : row.partSeconds)
+        form.add(seconds);
+      form.end();
+    }
+    for (const UpdateTime &row : chip.updateTimes)
+      form.key("update")
+          .add(row.stateBytes)
+          .add(row.parameters)
+          .add(row.seconds)
+          .end();
   }
   for (const Site &site : sites) {
     form.key("site").add(site.name).add(site.fabric).end();

@@ -47,6 +47,15 @@ static Transfer over(const std::optional<Wire> &wire) {
   return {wire->bytesPerSecond(), wire->latencySeconds(), false};
 }
 
+/// What a step of a collective inside a node gets.
+static Transfer ringInNode(const Topology &topology, const Pool &pool) {
+  Transfer wire = over(pool.intraNode);
+  const Overheads &overheads = topology.chipOf(pool).overheads;
+  wire.bytesPerSecond *= overheads.ringRate;
+  wire.latency *= overheads.ringLatency;
+  return wire;
+}
+
 static uint64_t nodeOf(const Pool &pool, uint64_t chip) {
   return chip / pool.chipsPerNode;
 }
@@ -127,7 +136,7 @@ Transfer insideReplicas(const Topology &topology, const ChipRange &range,
   if (tensorParallel <= 1)
     return slowest;
   const Pool &pool = *topology.findPool(range.pool);
-  Transfer inside = over(pool.intraNode);
+  Transfer inside = ringInNode(topology, pool);
   // How a replica lies on its nodes repeats with the nodes.
   uint64_t replicas = std::min(range.count / tensorParallel, pool.chipsPerNode);
   for (uint64_t r = 0; r < replicas; ++r) {
@@ -190,7 +199,7 @@ static Transfer widestWire(const Topology &topology, const ChipRange &range) {
   uint64_t last = range.first + range.count - 1;
   if (nodeOf(pool, range.first) != nodeOf(pool, last))
     return over(topology.wireBetween(range.pool, range.pool));
-  return range.count > 1 ? over(pool.intraNode) : Transfer();
+  return range.count > 1 ? ringInNode(topology, pool) : Transfer();
 }
 
 /// A sum inside one pool: a ring in each node, then rings between nodes.
@@ -203,7 +212,7 @@ static double poolReduceSeconds(const Topology &topology,
     return 0;
   Spread spread = spreadOf(pool, range);
   if (spread.nodes == 1)
-    return ringSeconds(replicas, bytes, over(pool.intraNode));
+    return ringSeconds(replicas, bytes, ringInNode(topology, pool));
   Transfer between = over(topology.wireBetween(range.pool, range.pool));
   // Replicas that do not lie on whole nodes, or the other way round: a ring.
   if (pool.chipsPerNode % tensorParallel != 0 ||
@@ -217,7 +226,7 @@ static double poolReduceSeconds(const Topology &topology,
   double seconds =
       ringSeconds(static_cast<double>(spread.nodes), bytes / fewest, between);
   if (most > 1)
-    seconds += ringSeconds(most, bytes, over(pool.intraNode));
+    seconds += ringSeconds(most, bytes, ringInNode(topology, pool));
   return seconds;
 }
 

@@ -15,12 +15,20 @@
 
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 #include "tombolo/Planning/CostModel.h"
+#include "tombolo/runtime/plan/SegmentName.h"
 
 #include <set>
 
 using namespace mlir;
 
 namespace tombolo {
+
+/// The name without the number of a part.
+static StringRef wholeOf(plan::SegmentOp segment) {
+  StringRef name = segment.getSymName();
+  auto [whole, part] = name.rsplit('.');
+  return part.starts_with("part") ? whole : name;
+}
 
 FailureOr<PlanTimes> PlanTimes::create(ModuleOp module) {
   PlanTimes times;
@@ -31,8 +39,13 @@ FailureOr<PlanTimes> PlanTimes::create(ModuleOp module) {
   for (auto training : module.getOps<plan::TrainingOp>())
     if (training.getPrecision() == "bf16")
       times.precision = planning::Precision::BF16;
-  for (auto segment : module.getOps<plan::SegmentOp>())
+  for (auto model : module.getOps<plan::ModelOp>())
+    times.modelHash = model.getModelHash().str();
+  for (auto segment : module.getOps<plan::SegmentOp>()) {
+    times.partsOf[wholeOf(segment).str()].push_back(times.segments.size());
+    times.segments.push_back(segment);
     times.works.push_back(workOf(segment));
+  }
   WalkResult result = module.walk([&](plan::ReplicasOp group) {
     StringRef chip = times.chipOf(group);
     if (chip.empty()) {
@@ -82,6 +95,45 @@ planning::Work PlanTimes::workOf(plan::SegmentOp segment) {
   return work;
 }
 
+std::optional<double> PlanTimes::measuredSeconds(const planning::Chip &chip,
+                                                 size_t number) const {
+  plan::SegmentOp segment = segments[number];
+  if (auto name = runtime::parseSegmentName(segment.getSymName())) {
+    auto parts = planning::measuredParts(
+        chip, {modelHash,
+               name->precision == "bf16" ? planning::Precision::BF16
+                                         : planning::Precision::F32,
+               name->block, *planning::parseBlockFunction(name->function),
+               name->tensorParallel, name->microbatch});
+    if (!parts)
+      return std::nullopt;
+    const SmallVector<size_t> &all = partsOf.at(wholeOf(segment).str());
+    if (parts->size() == all.size())
+      return (*parts)[name->part];
+    // Sharded otherwise than what was measured: the whole, as computed.
+    double whole = 0, computed = 0;
+    for (double part : *parts)
+      whole += part;
+    auto roofline = [&](size_t part) {
+      return planning::seconds(chip, precision, works[part], 1);
+    };
+    for (size_t part : all)
+      computed += roofline(part);
+    return computed > 0 ? whole * roofline(number) / computed : 0;
+  }
+  // An update: weight and count, then parameters, gradients and states alike.
+  auto ops = segment.getBody().getOps<plan::ComputeOp>();
+  for (plan::ComputeOp op : ops) {
+    if (op.getOpcode() != "adamw" && op.getOpcode() != "sgd")
+      continue;
+    auto type = cast<MemRefType>(op.getOutputs().front().getType());
+    uint64_t states = op.getOutputs().size() - 1;
+    return planning::measuredUpdate(chip, 4 * states,
+                                    static_cast<double>(type.getNumElements()));
+  }
+  return std::nullopt;
+}
+
 static void collectCalls(
     const google::protobuf::RepeatedPtrField<plan::v1::Instruction> &body,
     std::set<uint32_t> &segments) {
@@ -103,7 +155,9 @@ void PlanTimes::exportSeconds(StringRef name, plan::v1::Program &program) const 
   for (uint32_t segment : called) {
     plan::v1::SegmentSeconds &to = *program.add_segment_seconds();
     to.set_segment(segment);
-    to.set_seconds(planning::seconds(chip, precision, works[segment], 1));
+    to.set_seconds(
+        measuredSeconds(chip, segment)
+            .value_or(planning::seconds(chip, precision, works[segment], 1)));
   }
 }
 
@@ -124,6 +178,7 @@ void PlanTimes::exportTopology(plan::v1::Plan &plan) const {
     auto &one = *to.add_chips();
     one.set_name(chip.name);
     one.set_memory_bytes(chip.memoryBytes());
+    one.set_step_seconds(chip.overheads.stepMs * 1e-3);
   }
   auto chipIndex = [&](const std::string &name) {
     return topology->findChip(name) - topology->chips.data();
@@ -143,6 +198,11 @@ void PlanTimes::exportTopology(plan::v1::Plan &plan) const {
       one.set_chips_per_node(pool.chipsPerNode);
       one.set_cards_per_node(pool.nicsPerNode);
       toWire(pool.intraNode, [&] { return one.mutable_intra_node(); });
+      const planning::Overheads &over = topology->chipOf(pool).overheads;
+      if (pool.intraNode && (over.ringRate != 1 || over.ringLatency != 1))
+        toWire(planning::Wire{pool.intraNode->gbitsPerSecond * over.ringRate,
+                              pool.intraNode->latencyUs * over.ringLatency},
+               [&] { return one.mutable_intra_node_ring(); });
       toWire(pool.interNode, [&] { return one.mutable_inter_node(); });
     }
     toWire(site.fabric, [&] { return toSite.mutable_fabric(); });

@@ -17,7 +17,9 @@
 
 #include "llvm/ADT/DenseMap.h"
 
+#include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace tombolo {
@@ -41,10 +43,17 @@ public:
 private:
   /// What one call of a segment does.
   static planning::Work workOf(plan::SegmentOp segment);
+  /// What was measured of a segment on a chip; nothing where nothing was.
+  std::optional<double> measuredSeconds(const planning::Chip &chip,
+                                        size_t segment) const;
 
   std::optional<planning::Topology> topology;
   planning::Precision precision = planning::Precision::F32;
-  std::vector<planning::Work> works; // by segment, in the module's order
+  std::string modelHash;
+  std::vector<plan::SegmentOp> segments; // in the module's order
+  std::vector<planning::Work> works;     // of each
+  /// By a function's name: its segments.
+  std::map<std::string, llvm::SmallVector<size_t>> partsOf;
   llvm::DenseMap<mlir::StringAttr, llvm::SmallVector<llvm::StringRef>> chips;
 };
 

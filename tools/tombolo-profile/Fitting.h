@@ -1,4 +1,5 @@
-//===- Fitting.h - the parts of tombolo-profile -------------------------------===//
+//===- Fitting.h - fitting constants to iterations
+//----------------------------===//
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -44,6 +45,15 @@ std::optional<Runs> loadRuns(const std::string &table,
                              const std::vector<RunLine> &lines,
                              const planning::Topology &topology,
                              planning::Precision precision);
+
+struct FitOptions {
+  std::string table, topology, chip, output, predictions, precision = "bf16";
+  size_t folds = 2;
+  bool noCorrections = false;
+};
+
+/// Fits constants to a table and writes a chip profile; the exit status.
+int fit(const FitOptions &options);
 
 /// What the fit says of itself in the profile.
 struct FitReport {

@@ -1,11 +1,14 @@
-//===- ProfileFile.cpp - writing fitted constants as a chip profile -------===//
+//===- ProfileFile.cpp - writing chip profiles --------------------------===//
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "Fitting.h"
+#include "Measuring.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <iomanip>
 #include <ostream>
 
@@ -40,6 +43,118 @@ void writeProfile(std::ostream &os, const std::string &chip,
   };
   wire("intra_node", constants.intraNode);
   wire("inter_node", constants.interNode);
+}
+
+//===----------------------------------------------------------------------===//
+// What was measured
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// A text in quotes, whatever is in it.
+std::string quoted(const std::string &text) {
+  std::string result = "\"";
+  for (char c : text)
+    if (c == '"' || c == '\\')
+      (result += '\\') += c;
+    else if (static_cast<unsigned char>(c) >= ' ')
+      result += c;
+  return result + "\"";
+}
+
+void writeSpread(std::ostream &os, const Spread &spread) {
+  // To the nanosecond; never as 1e+06, which is no number to every reader.
+  auto us = [](double seconds) {
+    char text[40];
+    std::snprintf(text, sizeof(text), "%.3f", std::max(1e6 * seconds, 1e-3));
+    return std::string(text);
+  };
+  os << "us: " << us(spread.seconds) << ", quartiles_us: [" << us(spread.lower)
+     << ", " << us(spread.upper) << "], runs: " << spread.steps;
+}
+
+void writeLinks(std::ostream &os, const char *key,
+                const std::vector<LinkTime> &times) {
+  if (times.empty())
+    return;
+  os << "  " << key << ":\n";
+  for (const LinkTime &time : times) {
+    os << "    - {bytes: " << time.bytes << ", ";
+    writeSpread(os, {time.seconds, time.lower, time.upper, time.runs});
+    os << "}\n";
+  }
+}
+
+void writeModel(std::ostream &os, const ModelTimes &model) {
+  os << "    functions:\n";
+  for (const auto &[key, parts] : model.functions) {
+    os << "      - block: " << quoted(key.block)
+       << "\n        function: " << key.function
+       << "\n        microbatch: " << key.microbatch
+       << "\n        tensor_parallel: " << key.tensorParallel
+       << "\n        parts:\n";
+    for (const Spread &part : parts) {
+      os << "          - {";
+      writeSpread(os, part);
+      os << "}\n";
+    }
+  }
+  if (!model.updates.empty())
+    os << "    updates:\n";
+  for (const auto &[key, spread] : model.updates) {
+    os << "      - {optimizer: " << key.first << ", parameters: " << key.second
+       << ", ";
+    writeSpread(os, spread);
+    os << "}\n";
+  }
+}
+
+} // namespace
+
+void writeProfile(std::ostream &os, const Measured &measured) {
+  os << std::setprecision(6);
+  const Machine &machine = measured.machine;
+  os << "tombolo_profile: 2\nchip: " << quoted(measured.chip)
+     << "\nmachine: {processor: " << quoted(machine.processor)
+     << ", cores: " << machine.cores << ", memory_gib: " << machine.memoryGib
+     << ", system: " << quoted(machine.system)
+     << ",\n          device: " << machine.device
+     << ", ranks: " << machine.ranks << ", threads: " << machine.threads
+     << "}\n";
+  const DeviceTimes &rates = measured.rates;
+  os << "peak: {tflops: {f32: " << rates.tflopsF32;
+  if (rates.tflopsBF16 > 0)
+    os << ", bf16: " << rates.tflopsBF16;
+  os << "}, memory_gbytes_per_second: " << rates.memoryGbytesPerSecond
+     << "}\nefficiency: {matmul: " << rates.matmul
+     << ", memory: " << rates.memory << ", kernel_us: " << rates.kernelUs;
+  runtime::profile::WireFit wire, ring;
+  if (!measured.messages.empty()) {
+    // A sum over n is 2 (n - 1) steps of a part in n.
+    double n = static_cast<double>(machine.ranks), steps = 2 * (n - 1);
+    wire = runtime::profile::fitWire(measured.messages, 1, 1);
+    ring = runtime::profile::fitWire(measured.sums, steps, steps / n);
+    os << ",\n             ring_rate: "
+       << ring.bytesPerSecond / wire.bytesPerSecond << ", ring_latency: "
+       << (wire.latencySeconds > 0 && ring.latencySeconds > 0
+               ? ring.latencySeconds / wire.latencySeconds
+               : 1);
+  }
+  os << "}\n";
+  if (!measured.messages.empty()) {
+    os << "intra_node: {gbits_per_second: " << wire.bytesPerSecond * 8e-9
+       << ", latency_us: " << wire.latencySeconds * 1e6 << "}\n";
+    os << "links:\n";
+    writeLinks(os, "messages", measured.messages);
+    writeLinks(os, "all_reduces", measured.sums);
+  }
+  if (!measured.models.empty())
+    os << "models:\n";
+  for (const auto &[key, model] : measured.models) {
+    os << "  - hash: " << quoted(key.first) << "\n    precision: " << key.second
+       << "\n";
+    writeModel(os, model);
+  }
 }
 
 } // namespace tombolo

@@ -1,208 +1,102 @@
-//===- tombolo-profile.cpp - constants of a chip from measured iterations -----===//
+//===- tombolo-profile.cpp - a chip's profile, measured or fitted ---------===//
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
 #include "Fitting.h"
+#include "Measuring.h"
 
-#include "tombolo/Import/Topology.h"
-
-#include "llvm/Support/raw_ostream.h"
+#include "tombolo/runtime/CommandLine.h"
+#include "tombolo/runtime/Error.h"
 
 #include <CLI/CLI.hpp>
 
-#include <fstream>
 #include <iostream>
-#include <set>
 
 using namespace tombolo;
-using calibration::Constants;
-
-namespace {
-
-struct Options {
-  std::string table, topology, chip, output, predictions, precision = "bf16";
-  size_t folds = 2;
-  bool noCorrections = false;
-};
-
-/// Indices of the runs whose shape is, or is not, among some.
-std::vector<size_t> choose(const Runs &runs,
-                           const std::set<std::string> &shapes, bool inside) {
-  std::vector<size_t> chosen;
-  for (size_t r = 0; r < runs.runs.size(); ++r)
-    if (shapes.count(runs.runs[r].shape) == inside)
-      chosen.push_back(r);
-  return chosen;
-}
-
-class Fitter {
-public:
-  Fitter(const Options &options, Runs &runs, const Constants &start)
-      : options(options), runs(runs), start(start) {}
-
-  std::vector<double> predicted; // of each run, held out where there are folds
-
-  Constants fit(const std::vector<size_t> &used) {
-    return calibration::fit(runs.problems, runs.runs, used, start,
-                            {options.chip, !options.noCorrections});
-  }
-  double error(const std::vector<size_t> &chosen, const Constants &constants) {
-    predicted.resize(runs.runs.size());
-    double sum = 0;
-    for (size_t r : chosen) {
-      predicted[r] =
-          calibration::predict(runs.problems[runs.runs[r].problem],
-                               options.chip, constants, runs.runs[r]);
-      sum += std::abs(predicted[r] / runs.runs[r].seconds - 1);
-    }
-    return chosen.empty() ? 0 : 100 * sum / static_cast<double>(chosen.size());
-  }
-
-private:
-  const Options &options;
-  Runs &runs;
-  const Constants &start;
-};
-
-void print(const std::string &what, size_t runs, double error) {
-  std::printf("%-44s %6zu runs  %6.2f %%\n", what.c_str(), runs, error);
-}
-
-int run(const Options &options) {
-  auto lines = readRuns(options.table, std::cerr);
-  auto sites = readTopologyFile(options.topology, llvm::errs());
-  if (!lines || !sites)
-    return 1;
-  Options chosen = options;
-  if (chosen.chip.empty() && sites->topology.chips.size() == 1)
-    chosen.chip = sites->topology.chips[0].name;
-  if (!sites->topology.findChip(chosen.chip)) {
-    std::cerr << options.topology << ": error: no chip '" << chosen.chip
-              << "'; say which one to fit with --chip\n";
-    return 1;
-  }
-  planning::Precision precision = options.precision == "f32"
-                                      ? planning::Precision::F32
-                                      : planning::Precision::BF16;
-  auto runs = loadRuns(options.table, *lines, sites->topology, precision);
-  if (!runs)
-    return 1;
-  Constants start = Constants::of(sites->topology, chosen.chip);
-  Fitter fitter(chosen, *runs, start);
-
-  std::set<std::string> all, given;
-  bool split = false;
-  for (const RunLine &line : *lines) {
-    all.insert(line.shape);
-    split |= line.use == "test";
-    if (line.use == "fit")
-      given.insert(line.shape);
-  }
-  FitReport report{options.precision, 0, 0, 0, {}};
-  std::printf("mean absolute error of iteration times\n");
-  Constants constants;
-  std::vector<double> heldOut(runs->runs.size());
-  if (split) {
-    std::vector<size_t> used = choose(*runs, given, true);
-    std::vector<size_t> rest = choose(*runs, given, false);
-    if (used.empty()) {
-      std::cerr << options.table << ": error: no line has 'fit' in 'use'\n";
-      return 1;
-    }
-    constants = fitter.fit(used);
-    report = {options.precision, used.size(), given.size(),
-              fitter.error(used, constants), fitter.error(rest, constants)};
-    heldOut = fitter.predicted;
-    print("fitted", used.size(), report.error);
-    print("held out", rest.size(), *report.heldOut);
-  } else {
-    size_t folds = std::min(options.folds, all.size());
-    double sum = 0;
-    for (size_t f = 0; folds > 1 && f < folds; ++f) {
-      std::set<std::string> out;
-      size_t i = 0;
-      for (const std::string &shape : all)
-        if (i++ % folds == f)
-          out.insert(shape);
-      std::vector<size_t> used = choose(*runs, out, false);
-      std::vector<size_t> rest = choose(*runs, out, true);
-      Constants here = fitter.fit(used);
-      double inside = fitter.error(used, here);
-      double outside = fitter.error(rest, here);
-      for (size_t r : rest)
-        heldOut[r] = fitter.predicted[r];
-      std::string name = "fold " + std::to_string(f + 1);
-      print(name + ", fitted", used.size(), inside);
-      print(name + ", held out", rest.size(), outside);
-      sum += outside * static_cast<double>(rest.size());
-    }
-    std::vector<size_t> every = choose(*runs, {}, false);
-    if (folds > 1) {
-      report.heldOut = sum / static_cast<double>(every.size());
-      print("all folds, held out", every.size(), *report.heldOut);
-    }
-    constants = fitter.fit(every);
-    report.runs = every.size();
-    report.shapes = all.size();
-    report.error = fitter.error(every, constants);
-    if (folds <= 1)
-      heldOut = fitter.predicted;
-    print("fitted to all (what is written)", every.size(), report.error);
-  }
-  std::ofstream file(options.output);
-  writeProfile(file, chosen.chip, constants, report);
-  if (!options.predictions.empty()) {
-    std::ofstream table(options.predictions);
-    table << "shape,global_batch,microbatch,data_parallel,tensor_parallel,"
-             "pipeline_parallel,measured_seconds,predicted_seconds\n";
-    for (size_t r = 0; r < runs->runs.size(); ++r) {
-      const planning::Island &island = runs->runs[r].strategy.islands[0];
-      const planning::ReplicaGroup &group = island.stages[0].replicas[0];
-      table << runs->runs[r].shape << "," << island.batch << ","
-            << island.microbatch << "," << group.count << ","
-            << group.tensorParallel << "," << island.stages.size() << ","
-            << runs->runs[r].seconds << "," << heldOut[r] << "\n";
-    }
-  }
-  if (!file.flush()) {
-    std::cerr << options.output << ": error: cannot be written\n";
-    return 1;
-  }
-  return 0;
-}
-
-} // namespace
 
 int main(int argc, char **argv) {
-  Options options;
-  CLI::App app("fits the constants of a chip and its links to measured "
-               "iterations (docs/Profiles.md)",
+  // One of the processes that this program starts.
+  if (argc > 1 && std::string(argv[1]) == "worker")
+    return runWorker(argc - 1, argv + 1);
+  FitOptions fitting;
+  MeasureOptions measuring;
+  CLI::App app("measures what a plan uses of this machine, or fits constants "
+               "to measured iterations, and writes a chip profile "
+               "(docs/Profiles.md)",
                "tombolo-profile");
-  app.add_option("--fit", options.table, "table of measured iterations, CSV")
-      ->required();
-  app.add_option("--topology", options.topology,
-                 "sites.yaml; its constants are where the fit begins")
-      ->required();
-  app.add_option("--chip", options.chip, "the chip; default: the only one");
-  app.add_option("--precision", options.precision, "of the runs")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
-  app.add_option("--folds", options.folds,
-                 "parts of the shapes to hold out in turn, where the table "
-                 "does not say which; 1: none")
-      ->capture_default_str();
-  app.add_flag("--no-corrections", options.noCorrections,
-               "constants only, no corrections of single blocks");
-  app.add_option("--predictions", options.predictions,
-                 "write measured and held-out predicted times, CSV");
-  app.add_option("-o,--output", options.output, "the chip profile to write")
+  app.footer("examples:\n"
+             "  tombolo-profile --for p.plan -o core.yaml\n"
+             "  tombolo-profile -o core.yaml\n"
+             "  tombolo-profile --fit runs.csv --topology sites.yaml -o "
+             "a100.yaml\n"
+             "a chip of sites.yaml names it: profile: {file: core.yaml}");
+  CLI::Option *table =
+      app.add_option("--fit", fitting.table,
+                     "table of measured iterations, CSV, to fit constants to");
+  CLI::Option *plans =
+      app.add_option("--for", measuring.plans,
+                     "measure what the ranks of this plan call, side by side "
+                     "as they would be on this machine; may be given several "
+                     "times; default: rates of no model in particular")
+          ->take_all();
+  plans->excludes(table);
+  auto onlyFit = [&](CLI::Option *option) { option->needs(table); };
+  auto onlyMeasure = [&](CLI::Option *option) { option->excludes(table); };
+  onlyMeasure(
+      app.add_option("--device", measuring.device, "what runs the kernels here")
+          ->check(CLI::IsMember({"cpu"}))
+          ->capture_default_str());
+  onlyMeasure(app.add_option("--ranks", measuring.ranks,
+                             "ranks that share this machine; default: all of "
+                             "the plan on the chip")
+                  ->check(runtime::positiveNumber()));
+  onlyMeasure(app.add_option("--threads", measuring.threads,
+                             "threads per rank; default: cores divided by "
+                             "ranks")
+                  ->check(runtime::positiveNumber()));
+  onlyMeasure(app.add_option("--seconds", measuring.seconds,
+                             "to measure each plan for, e.g. 10")
+                  ->check(runtime::positiveNumber())
+                  ->capture_default_str());
+  CLI::Option *topology =
+      app.add_option("--topology", fitting.topology,
+                     "sites.yaml; its constants are where the fit begins");
+  onlyFit(topology);
+  app.add_option("--chip", fitting.chip, "the chip; default: the only one");
+  onlyFit(app.add_option("--precision", fitting.precision, "of the runs")
+              ->check(CLI::IsMember({"f32", "bf16"}))
+              ->capture_default_str());
+  onlyFit(app.add_option("--folds", fitting.folds,
+                         "parts of the shapes to hold out in turn, where the "
+                         "table does not say which; 1: none")
+              ->capture_default_str());
+  onlyFit(app.add_flag("--no-corrections", fitting.noCorrections,
+                       "constants only, no corrections of single blocks"));
+  onlyFit(app.add_option("--predictions", fitting.predictions,
+                         "write measured and held-out predicted times, CSV"));
+  app.add_option("-o,--output", fitting.output, "the chip profile to write")
       ->required();
   try {
     app.parse(argc, argv);
+    if (table->count() && !topology->count())
+      throw CLI::RequiredError("--topology");
   } catch (const CLI::ParseError &error) {
     return app.exit(error) ? 2 : 0;
   }
-  return run(options);
+  if (table->count())
+    return fit(fitting);
+  measuring.chip = fitting.chip;
+  measuring.output = fitting.output;
+  try {
+    measure(measuring);
+    return 0;
+  } catch (const runtime::Error &error) {
+    std::cerr << "tombolo-profile: error: " << error.what() << "\n";
+    return error.exitStatus();
+  } catch (const std::exception &error) {
+    std::cerr << "tombolo-profile: error: " << error.what() << "\n";
+    return 3;
+  }
 }

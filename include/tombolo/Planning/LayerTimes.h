@@ -38,6 +38,10 @@ struct MeasuredTime {
   uint64_t tensorParallel = 1;
   uint64_t microbatch = 1;   // samples
   TimedSeconds seconds = {}; // 0: not measured
+  /// Of the backward, what the gradients of parameters take; negative: not
+  /// measured apart, divided as computed.
+  double weightPart = -1;
+  bool withExchanges = true; // else they come on top
   bool operator==(const MeasuredTime &) const = default;
 };
 

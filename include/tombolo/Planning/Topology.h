@@ -8,6 +8,7 @@
 #define TOMBOLO_PLANNING_TOPOLOGY_H
 
 #include "tombolo/Planning/Fault.h"
+#include "tombolo/Planning/FunctionTimes.h"
 #include "tombolo/Planning/LayerTimes.h"
 
 #include <cstdint>
@@ -18,11 +19,6 @@
 
 namespace tombolo::planning {
 
-/// `f32`, or `bf16`: matmul operands and stored activations in bf16, all else
-/// in f32.
-enum class Precision { F32, BF16 };
-const char *name(Precision precision);
-
 /// What a step costs beyond what peak rates foretell: constants of a chip with
 /// the software that drives it (docs/Profiles.md).
 struct Overheads {
@@ -32,6 +28,11 @@ struct Overheads {
   double transferUs = 0;   // of the chip, for each boundary tensor sent
   double stepMs = 0;       // once an inner step
   double exposedReduction = 1; // part of a gradient reduction not hidden
+  /// Of the intra-node wire, what a step of a collective gets, where the chip
+  /// sends, receives and adds at once: part of the rate, multiple of the
+  /// latency.
+  double ringRate = 1;
+  double ringLatency = 1;
   /// Blocks that were seen to take `ratio` of what all this says.
   struct Correction {
     uint64_t tensorParallel = 1;
@@ -43,7 +44,7 @@ struct Overheads {
   std::vector<Correction> corrections;
 
   /// The figures but the corrections, in the order above, and back.
-  static constexpr size_t kFigures = 6;
+  static constexpr size_t kFigures = 8;
   std::vector<double> figures() const;
   void setFigures(const std::vector<double> &figures);
 
@@ -68,6 +69,10 @@ struct Chip {
   Overheads overheads = {};
   /// Measured on this type of chip with the model that is planned, if any.
   std::vector<LayerTimes> layerTimes = {};
+  /// What was measured of single functions and updates (a chip profile), of
+  /// whatever models.
+  std::vector<FunctionTime> functionTimes = {};
+  std::vector<UpdateTime> updateTimes = {};
 
   /// Peak FLOP/s at a precision; 0 when the chip does not state it.
   double peakFlops(Precision precision) const;

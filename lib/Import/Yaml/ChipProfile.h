@@ -18,11 +18,24 @@ struct Efficiency {
   planning::Overheads overheads;
 };
 
+struct Tflops {
+  std::optional<double> f32, bf16;
+};
+
+/// The rates that efficiencies are fractions of.
+struct Peak {
+  Tflops tflops;
+  double memoryGbytesPerSecond = 0;
+};
+
 /// A chip profile (docs/Profiles.md).
 struct ChipProfile {
   std::string chip;
+  std::optional<Peak> peak;
   Efficiency efficiency;
   std::optional<planning::Wire> intraNode, interNode;
+  std::vector<planning::FunctionTime> functionTimes;
+  std::vector<planning::UpdateTime> updateTimes;
 };
 
 /// Reads a profile and checks that it is of this chip. Faults are written as
@@ -37,6 +50,9 @@ namespace llvm::yaml {
 
 template <> struct MappingTraits<tombolo::yamlio::Efficiency> {
   static void mapping(IO &io, tombolo::yamlio::Efficiency &efficiency);
+};
+template <> struct MappingTraits<tombolo::yamlio::Tflops> {
+  static void mapping(IO &io, tombolo::yamlio::Tflops &tflops);
 };
 template <> struct MappingTraits<tombolo::planning::Wire> {
   static void mapping(IO &io, tombolo::planning::Wire &wire);

@@ -258,7 +258,9 @@ private:
                   times.scale.begin());
       for (auto [c, cell] : enumerate(measured.cells)) {
         std::string where = planning::at(planning::in(place, "cells"), c);
-        if (!sized(where, cell, 2 + planning::kTimed))
+        // One more of a chip profile: weights' part of the backward.
+        bool isOfProfile = cell.size() == 3 + planning::kTimed;
+        if (!isOfProfile && !sized(where, cell, 2 + planning::kTimed))
           continue;
         // Whole numbers that a double holds.
         for (double whole : {cell[0], cell[1]})
@@ -269,7 +271,9 @@ private:
           }
         times.cells.push_back({static_cast<uint64_t>(cell[0]),
                                static_cast<uint64_t>(cell[1]),
-                               {cell[2], cell[3], cell[4]}});
+                               {cell[2], cell[3], cell[4]},
+                               isOfProfile ? cell[5] : -1,
+                               !isOfProfile});
       }
     }
     for (auto [s, sharded] : enumerate(entry.sharded))

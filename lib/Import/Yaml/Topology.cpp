@@ -42,6 +42,7 @@ twoNames(const std::vector<std::string> &names, const std::string &path,
 /// What a file beside the topology says of a chip: a chip profile, or with
 /// `model` a table of measured layer times.
 struct Measured {
+  bool isRead = true; // or not asked for
   std::optional<yamlio::ChipProfile> profile;
   std::vector<planning::LayerTimes> layerTimes;
 };
@@ -55,11 +56,10 @@ Measured readProfile(const yamlio::ChipEntry &chip, StringRef topology,
     sys::path::append(file, chip.profile->file);
   }
   Measured measured;
-  bool isRead = false;
   if (chip.profile->model) {
     auto rows =
         readLayerTimesFile(file, *chip.profile->model, chip.name, errors);
-    isRead = rows.has_value();
+    measured.isRead = rows.has_value();
     if (rows)
       measured.layerTimes = std::move(*rows);
   } else if (sys::path::extension(file) == ".csv") {
@@ -68,12 +68,58 @@ Measured readProfile(const yamlio::ChipEntry &chip, StringRef topology,
     return measured;
   } else {
     measured.profile = yamlio::readChipProfile(file, chip.name, errors);
-    isRead = measured.profile.has_value();
+    measured.isRead = measured.profile.has_value();
   }
-  if (!isRead)
+  if (!measured.isRead)
     faults.push_back({path, "cannot use the profile of chip '" + chip.name +
                                 "', see above"});
   return measured;
+}
+
+/// Figures of the file, and of its profile what the file leaves out.
+planning::Chip toChip(const yamlio::ChipEntry &entry, const Measured &measured,
+                      const std::string &path, Faults &faults) {
+  const auto &profile = measured.profile;
+  planning::Chip chip;
+  chip.name = entry.name;
+  chip.memoryGib = entry.memoryGib;
+  chip.pricePerHour = entry.pricePerHour;
+  yamlio::Efficiency efficiency = entry.efficiency.value_or(
+      profile ? profile->efficiency : yamlio::Efficiency());
+  chip.overheads = efficiency.overheads;
+  chip.matmulEfficiency = efficiency.matmul;
+  chip.memoryEfficiency = efficiency.memory;
+  chip.layerTimes = measured.layerTimes;
+  std::optional<yamlio::Peak> peak;
+  if (profile) {
+    chip.functionTimes = profile->functionTimes;
+    chip.updateTimes = profile->updateTimes;
+    peak = profile->peak;
+  }
+  auto missing = [&](const char *key) {
+    faults.push_back({path, std::string("missing required key '") + key +
+                                "'; only a profile with a 'peak' can stand in "
+                                "for it"});
+  };
+  if (!entry.tflops && !peak && measured.isRead)
+    missing("tflops");
+  if (!entry.memoryGbytesPerSecond && !peak && measured.isRead)
+    missing("memory_gbytes_per_second");
+  yamlio::Tflops tflops =
+      entry.tflops.value_or(peak ? peak->tflops : yamlio::Tflops());
+  chip.tflopsF32 = tflops.f32;
+  chip.tflopsBF16 = tflops.bf16;
+  chip.memoryGbytesPerSecond = entry.memoryGbytesPerSecond.value_or(
+      peak ? peak->memoryGbytesPerSecond : 0);
+  // Fractions of the profile's peaks become fractions of the file's.
+  if (peak && !entry.efficiency) {
+    if (entry.tflops && tflops.f32 && peak->tflops.f32)
+      chip.matmulEfficiency *= *peak->tflops.f32 / *tflops.f32;
+    if (entry.memoryGbytesPerSecond)
+      chip.memoryEfficiency *=
+          peak->memoryGbytesPerSecond / *entry.memoryGbytesPerSecond;
+  }
+  return chip;
 }
 
 } // namespace
@@ -93,13 +139,7 @@ planning::Topology yamlio::toTopology(TopologyEntry &entry, StringRef name,
       faults.push_back({path, "chip '" + chip.name +
                                   "' needs 'efficiency: {matmul, memory}' or "
                                   "'profile: {file, model}'"});
-    yamlio::Efficiency efficiency = chip.efficiency.value_or(
-        measured.profile ? measured.profile->efficiency : yamlio::Efficiency());
-    topology.chips.push_back({chip.name, chip.tflops.f32, chip.tflops.bf16,
-                              chip.memoryGib, chip.memoryGbytesPerSecond,
-                              efficiency.matmul, efficiency.memory,
-                              chip.pricePerHour, efficiency.overheads,
-                              std::move(measured.layerTimes)});
+    topology.chips.push_back(toChip(chip, measured, path, faults));
     if (measured.profile)
       profiles[chip.name] = *measured.profile;
   }

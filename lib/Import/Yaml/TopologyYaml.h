@@ -14,17 +14,16 @@
 
 namespace tombolo::yamlio {
 
-struct Tflops {
-  std::optional<double> f32, bf16;
-};
 struct Profile {
   std::string file;
   std::optional<std::string> model; // of a table of layer times
 };
 struct ChipEntry {
   std::string name;
-  Tflops tflops;
-  double memoryGib = 0, memoryGbytesPerSecond = 0;
+  // Without a profile that has them both are needed.
+  std::optional<Tflops> tflops;
+  std::optional<double> memoryGbytesPerSecond;
+  double memoryGib = 0;
   std::optional<Efficiency> efficiency;
   std::optional<Profile> profile;
   std::optional<double> pricePerHour;
@@ -62,13 +61,6 @@ namespace llvm::yaml {
 
 using namespace tombolo::yamlio;
 
-template <> struct MappingTraits<Tflops> {
-  static void mapping(IO &io, Tflops &tflops) {
-    io.mapOptional("f32", tflops.f32);
-    io.mapOptional("bf16", tflops.bf16);
-  }
-};
-
 template <> struct MappingTraits<Profile> {
   static void mapping(IO &io, Profile &profile) {
     need(io, "file", profile.file);
@@ -79,9 +71,9 @@ template <> struct MappingTraits<Profile> {
 template <> struct MappingTraits<ChipEntry> {
   static void mapping(IO &io, ChipEntry &chip) {
     need(io, "name", chip.name);
-    need(io, "tflops", chip.tflops);
+    io.mapOptional("tflops", chip.tflops);
     need(io, "memory_gib", chip.memoryGib);
-    need(io, "memory_gbytes_per_second", chip.memoryGbytesPerSecond);
+    io.mapOptional("memory_gbytes_per_second", chip.memoryGbytesPerSecond);
     io.mapOptional("efficiency", chip.efficiency);
     io.mapOptional("profile", chip.profile);
     io.mapOptional("price_per_hour", chip.pricePerHour);

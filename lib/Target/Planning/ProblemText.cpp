@@ -61,7 +61,9 @@ private:
        << ", score_bytes: " << real(over.scoreBytes)
        << ", transfer_us: " << real(over.transferUs)
        << ", step_ms: " << real(over.stepMs)
-       << ", exposed_reduction: " << real(over.exposedReduction);
+       << ", exposed_reduction: " << real(over.exposedReduction)
+       << ", ring_rate: " << real(over.ringRate)
+       << ", ring_latency: " << real(over.ringLatency);
     if (over.corrections.empty())
       return;
     os << ", corrections: [";
@@ -207,10 +209,13 @@ private:
             "update\n";
       for (const MeasuredTime &cell : times.cells) {
         os << inner << "      - ";
-        list(std::initializer_list<double>{
-            static_cast<double>(cell.tensorParallel),
-            static_cast<double>(cell.microbatch), cell.seconds[0],
-            cell.seconds[1], cell.seconds[2]});
+        std::vector<double> figures = {static_cast<double>(cell.tensorParallel),
+                                       static_cast<double>(cell.microbatch),
+                                       cell.seconds[0], cell.seconds[1],
+                                       cell.seconds[2]};
+        if (!cell.withExchanges) // of a chip profile
+          figures.push_back(cell.weightPart);
+        list(figures);
         os << "\n";
       }
     }

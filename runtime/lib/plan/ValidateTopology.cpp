@@ -51,6 +51,8 @@ void checkPool(const Topology &topology, const Topology::Pool &pool,
     checkWire(pool.intra_node(), place + ": intra_node");
   if (pool.has_inter_node())
     checkWire(pool.inter_node(), place + ": inter_node");
+  if (pool.has_intra_node_ring())
+    checkWire(pool.intra_node_ring(), place + ": intra_node_ring");
 }
 
 using Pools = std::map<std::pair<std::string, std::string>,
@@ -95,6 +97,10 @@ void validateTopology(const Plan &plan) {
     checkName(topology.chips(c).name(), place);
     if (!names.insert(topology.chips(c).name()).second)
       throw Error(place, ": '", topology.chips(c).name(), "' stands twice");
+    double seconds = topology.chips(c).step_seconds();
+    if (!(seconds >= 0 && std::isfinite(seconds)))
+      throw Error(place, ": expected step_seconds of at least 0, got ",
+                  seconds);
   }
   names.clear();
   Pools pools;

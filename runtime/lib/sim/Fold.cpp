@@ -309,9 +309,16 @@ const TransferPath &Fold::path(std::uint32_t from, std::uint64_t to) {
   return path;
 }
 
+double Fold::stepSeconds(std::uint32_t of) const {
+  const Place &at = places.of(island, classList[of].rank);
+  auto chip = static_cast<int>(places.pool(at.pool).chip());
+  return places.topology().chips(chip).step_seconds();
+}
+
 GroupClass
 Fold::makeGroup(const std::vector<std::vector<std::uint64_t>> &alike) {
   GroupClass result;
+  double ringPart = 1e30; // of wires inside nodes; the least counts
   const std::vector<std::uint64_t> &first = alike.front();
   result.ranks = first.size();
   std::set<std::uint32_t> members;
@@ -375,12 +382,12 @@ Fold::makeGroup(const std::vector<std::vector<std::uint64_t>> &alike) {
     result.perNode = fewest;
     result.mostPerNode = most;
     for (const auto &node : nodes)
-      if (node.size() > 1)
-        result.intraLatency = std::max(
-            result.intraLatency, places
-                                     .way(places.of(island, node[0]),
-                                          places.of(island, node[1]))
-                                     .latency);
+      if (node.size() > 1) {
+        Way way =
+            places.way(places.of(island, node[0]), places.of(island, node[1]));
+        result.intraLatency = std::max(result.intraLatency, way.ringLatency);
+        ringPart = std::min(ringPart, way.ringPart);
+      }
     for (std::size_t n = 0; nodes.size() > 1 && n < nodes.size(); ++n)
       result.interLatency = std::max(
           result.interLatency,
@@ -396,7 +403,7 @@ Fold::makeGroup(const std::vector<std::vector<std::uint64_t>> &alike) {
           std::max(worst[usage.resource], used[level][instance]);
     Path &path = level == 0 ? result.intra : result.inter;
     for (const auto &[resource, perByte] : worst)
-      path.push_back({resource, perByte});
+      path.push_back({resource, level == 0 ? perByte / ringPart : perByte});
   }
   return result;
 }

@@ -80,6 +80,8 @@ public:
   /// Whether a transfer or a collective of the island crosses a line.
   bool usesLines() const { return crossesLines; }
 
+  /// What the host of a class's ranks needs once a step.
+  double stepSeconds(std::uint32_t of) const;
   /// From the representative of a class to another rank.
   const TransferPath &path(std::uint32_t from, std::uint64_t to);
   /// The group of a class for a collective.

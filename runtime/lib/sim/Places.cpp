@@ -81,6 +81,11 @@ Way Places::way(const Place &from, const Place &to) const {
     way.kind = Way::IntraNode;
     way.latency = own.intra_node().latency_seconds();
     way.sendRate = way.receiveRate = own.intra_node().bytes_per_second();
+    way.ringLatency = way.latency;
+    if (own.has_intra_node_ring()) {
+      way.ringLatency = own.intra_node_ring().latency_seconds();
+      way.ringPart = own.intra_node_ring().bytes_per_second() / way.sendRate;
+    }
     return way;
   }
   if (from.site != to.site) {

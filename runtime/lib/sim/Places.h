@@ -33,6 +33,9 @@ struct Way {
     Lines,     ///< over lines between sites, and cards where pools have them
   } kind = Same;
   double latency = 0;
+  /// Inside a node, of a step of a collective: its latency, and the part of the
+  /// rate that it gets.
+  double ringLatency = 0, ringPart = 1;
   /// Bytes per second of one card where cards are used; 0: unbounded.
   double sendRate = 0, receiveRate = 0;
   /// Direction of line l: 2 l from its first to its second site, else 2 l + 1.

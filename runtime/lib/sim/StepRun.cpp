@@ -125,6 +125,7 @@ StepRun::StepRun(const Plan &plan, std::uint32_t island, Fold &fold,
     worker.program = shared.get();
     worker.engine = std::make_unique<Engine>(*shared);
     worker.seconds = &segmentSeconds[of.at.program];
+    worker.stepSeconds = fold.stepSeconds(c);
     for (Lane lane : kLanes)
       if (!shared->code(Phase::Step, lane).empty())
         worker.lanes.push_back(lane);
@@ -499,7 +500,7 @@ void StepRun::finishIfDone(std::uint32_t w, const Cause &cause) {
       return;
   idle(worker, w, cause);
   worker.done = true;
-  endTimes[w] = now;
+  endTimes[w] = now + worker.stepSeconds;
   --undone;
 }
 

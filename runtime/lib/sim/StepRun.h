@@ -109,6 +109,7 @@ private:
     std::array<Post, 8> posts{};
     std::vector<plan::v1::Lane> lanes;
     const std::vector<double> *seconds = nullptr; // by segment
+    double stepSeconds = 0;                       // of the host, at the end
     bool completesCall = false; // the compute lane's last call has to be counted
     double idleSince = 0;
     double waitingSince = 0; // for a version

@@ -8,6 +8,7 @@
 
 #include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/plan/Parameters.h"
+#include "tombolo/runtime/plan/SegmentName.h"
 
 #include "Expect.h"
 #include "PlanBuilder.h"
@@ -263,6 +264,25 @@ TEST(Layout, LeasesSamplesByRound) {
   EXPECT_EQ(firstSample(plan, 1, 1), 11u);
   EXPECT_EQ(firstSample(plan, 0, 2), 16u);
   EXPECT_EQ(firstSample(plan, 1, 3), 27u);
+}
+
+TEST(SegmentName, SaysWhichFunctionItIs) {
+  auto name = parseSegmentName("block.1.backward_input.m4.f32.t2.part13");
+  ASSERT_TRUE(name);
+  EXPECT_EQ(name->block, "block.1");
+  EXPECT_EQ(name->function, "backward_input");
+  EXPECT_EQ(name->microbatch, 4u);
+  EXPECT_EQ(name->precision, "f32");
+  EXPECT_EQ(name->tensorParallel, 2u);
+  EXPECT_EQ(name->part, 13u);
+  name = parseSegmentName("b.forward.m1.bf16");
+  ASSERT_TRUE(name);
+  EXPECT_EQ(name->tensorParallel, 1u);
+  EXPECT_EQ(name->part, 0u);
+  for (const char *other :
+       {"", "adamw.100", "b.forward", "b.sideward.m1.f32", "forward.m1.f32",
+        "b.forward.mx.f32", "b.forward.m99999999999999999999.f32"})
+    EXPECT_FALSE(parseSegmentName(other)) << other;
 }
 
 } // namespace

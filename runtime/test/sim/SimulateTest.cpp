@@ -102,6 +102,28 @@ TEST(Simulate, RingAndTreeAllReduce) {
               ring, 1e-9);
 }
 
+// A chip that sends, receives and adds at once has a pace of its own for rings;
+// what passes between stages goes at that of the wire.
+TEST(Simulate, RingsInsideNodesHaveTheirOwnWire) {
+  PipelineModel model;
+  model.microbatches = 4;
+  model.replicas = 4;
+  model.gradientElements = 1000000;
+  model.intraLatency = 1e-6;
+  Plan plan = pipelinePlan(model);
+  double alike = simulate(plan, {}).seconds;
+  for (auto &site : *plan.mutable_topology()->mutable_sites())
+    for (auto &pool : *site.mutable_pools()) {
+      *pool.mutable_intra_node_ring() = pool.intra_node();
+      pool.mutable_intra_node_ring()->set_bytes_per_second(0.25e9);
+    }
+  // 2 (n - 1) / n of 4e6 bytes, and twice that of the losses over two trees.
+  double more = (2 * 3 / 4.0 * 4e6 + 2 * 8) * 3 / 1e9;
+  EXPECT_NEAR(simulate(plan, {}).seconds, alike + more, 1e-9);
+  plan.mutable_topology()->mutable_chips(0)->set_step_seconds(0.5);
+  EXPECT_NEAR(simulate(plan, {}).seconds, alike + more + 0.5, 1e-9);
+}
+
 // Rings inside nodes, and between them side by side, each with its part and its
 // own card.
 TEST(Simulate, RingsOverNodes) {

@@ -47,6 +47,7 @@ struct RankOptions {
   bool resume = false;
   std::optional<std::uint64_t> resumeStep; ///< of `site` and `rank` only
   std::uint32_t threads = 0;               ///< 0: cores divided by ranks
+  bool pin = false;                        ///< each rank on cores of its own
   std::uint32_t tokenBytes = 2;
   std::optional<std::uint64_t> shuffle;
   bool checkNumerics = false;

@@ -59,6 +59,9 @@ void tombolo::runtime::addRankOptions(CLI::App &app, RankOptions &options) {
   app.add_option("--threads", options.threads,
                  "threads per rank (default: cores divided by ranks)")
       ->check(positiveNumber());
+  app.add_flag("--pin", options.pin,
+               "keep each rank on cores of its own, in the order of all ranks "
+               "of the plan; where they outnumber the cores, round and round");
   app.add_option("--token-bytes", options.tokenBytes, "bytes of a token")
       ->check(CLI::IsMember({2, 4}));
   app.add_option("--shuffle", options.shuffle,
@@ -112,6 +115,8 @@ tombolo::runtime::rankArguments(const RankOptions &options) {
     add("--resume-step", std::to_string(*options.resumeStep));
   if (options.threads)
     add("--threads", std::to_string(options.threads));
+  if (options.pin)
+    words.push_back("--pin");
   add("--token-bytes", std::to_string(options.tokenBytes));
   if (options.shuffle)
     add("--shuffle", std::to_string(*options.shuffle));

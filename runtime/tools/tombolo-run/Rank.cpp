@@ -12,6 +12,7 @@
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/Rank.h"
 #include "tombolo/runtime/engine/Progress.h"
+#include "tombolo/runtime/launch/Cores.h"
 #include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 
@@ -98,9 +99,18 @@ void train(const Options &options, Output &output) {
     std::signal(SIGTERM, [](int) { told = 1; });
   }
 
+  std::uint32_t threads = options.common.threads ? options.common.threads : 1;
+  if (options.common.pin) {
+    std::uint64_t before = 0; // ranks of earlier islands
+    int islands =
+        std::min(static_cast<int>(options.island), plan.islands_size());
+    for (int i = 0; i < islands; ++i)
+      before += IslandLayout(plan.islands(i)).rankCount();
+    pinRank(before + options.rank, threads);
+  }
   DeviceOptions deviceOptions;
   deviceOptions.checkNumerics = options.common.checkNumerics;
-  deviceOptions.threads = options.common.threads ? options.common.threads : 1;
+  deviceOptions.threads = threads;
   std::unique_ptr<Device> device = createDevice(options.device, deviceOptions);
 
   TransportOptions transportOptions;

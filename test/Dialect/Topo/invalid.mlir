@@ -1,7 +1,7 @@
 // RUN: tombolo-opt %s -split-input-file -verify-diagnostics
 
 // A topology holds nothing else.
-// expected-error @below {{holds only chips, layer times, sites and links, got 'builtin.module'}}
+// expected-error @below {{holds only chips, measured times, sites and links, got 'builtin.module'}}
 topo.topology {
   // expected-note @below {{here}}
   builtin.module {}
@@ -37,6 +37,23 @@ topo.topology {
 topo.topology {
   // expected-error @below {{expected a topo.chip 'c'}}
   topo.layer_times @c blocks 0 to 3 microbatch 1 tensor_parallel 1 {forward_seconds = 1.0}
+}
+
+// -----
+
+// A block has three functions.
+topo.topology {
+  // expected-error @below {{expected forward, backward_input or backward_weight, got 'backward'}}
+  topo.function_time @c "b" "backward" microbatch 1 tensor_parallel 1 seconds [1.0] {model = "9f", precision = "f32"}
+  topo.chip @c {matmul_efficiency = 1.0, memory_efficiency = 1.0, memory_gbytes_per_second = 1.0, memory_gib = 1.0, tflops_f32 = 1.0}
+}
+
+// -----
+
+// Updates are of a chip.
+topo.topology {
+  // expected-error @below {{expected a topo.chip 'c'}}
+  topo.update_time @c parameters 1 state_bytes 8 seconds 1.0
 }
 
 // -----

@@ -9,6 +9,10 @@ topo.topology {
   topo.chip @"a100-80" {matmul_efficiency = 0.62, memory_efficiency = 0.8, memory_gbytes_per_second = 2039.0, memory_gib = 80.0, price_per_hour = 2.0, tflops_bf16 = 312.0, tflops_f32 = 19.5}
   // CHECK: topo.layer_times @"a100-80" blocks 2 to 24 microbatch 1 tensor_parallel 4 {backward_seconds = 1.170000e-02 : f64, forward_seconds = 4.900000e-03 : f64}
   topo.layer_times @"a100-80" blocks 2 to 24 microbatch 1 tensor_parallel 4 {backward_seconds = 0.0117, forward_seconds = 0.0049}
+  // CHECK: topo.function_time @"a100-80" "block1" "forward" microbatch 4 tensor_parallel 2 seconds [1.000000e-03, 2.500000e-03] {model = "9f", precision = "f32"}
+  topo.function_time @"a100-80" "block1" "forward" microbatch 4 tensor_parallel 2 seconds [1.0e-3, 2.5e-3] {model = "9f", precision = "f32"}
+  // CHECK: topo.update_time @"a100-80" parameters 1000 state_bytes 8 seconds 2.500000e-01
+  topo.update_time @"a100-80" parameters 1000 state_bytes 8 seconds 0.25
   // CHECK: topo.site @north {
   topo.site @north {
     // CHECK: topo.hosts 2 {address = "10.1.0.1:7000", memory_gib = 5.120000e+02 : f64}

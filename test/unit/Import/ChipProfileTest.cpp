@@ -46,9 +46,10 @@ protected:
     std::remove((folder + "/sites.yaml").c_str());
     std::remove(folder.c_str());
   }
-  std::optional<TopologyFile> read(const std::string &profile) {
+  std::optional<TopologyFile> read(const std::string &profile,
+                                   const std::string &sites = kOneSite) {
     std::ofstream(folder + "/a.yaml") << profile;
-    std::ofstream(folder + "/sites.yaml") << kOneSite;
+    std::ofstream(folder + "/sites.yaml") << sites;
     llvm::raw_string_ostream stream(errors);
     errors.clear();
     return readTopologyFile(folder + "/sites.yaml", stream);
@@ -80,11 +81,128 @@ TEST_F(ChipProfile, GivesConstantsAndWires) {
   EXPECT_EQ(sites->topology.sites[0].pools[0].intraNode->gbitsPerSecond, 40);
 }
 
+namespace {
+
+/// As tombolo-profile writes it.
+const char kMeasured[] =
+    "tombolo_profile: 2\n"
+    "chip: \"a\"\n"
+    "machine: {processor: \"p\", cores: 2, memory_gib: 8, system: \"s\",\n"
+    "          device: cpu, ranks: 2, threads: 1}\n"
+    "peak: {tflops: {f32: 0.5}, memory_gbytes_per_second: 20}\n"
+    "efficiency: {matmul: 0.5, memory: 0.8, kernel_us: 0.1, ring_rate: 0.4,\n"
+    "             ring_latency: 2}\n"
+    "intra_node: {gbits_per_second: 16, latency_us: 30}\n"
+    "links:\n"
+    "  messages:\n"
+    "    - {bytes: 1024, us: 30, quartiles_us: [29, 31], runs: 9}\n"
+    "    - {bytes: 4096, us: 32, quartiles_us: [29, 35], runs: 9}\n"
+    "  all_reduces:\n"
+    "    - {bytes: 1024, us: 60, quartiles_us: [59, 61], runs: 9}\n"
+    "models:\n"
+    "  - hash: "
+    "\"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"\n"
+    "    precision: f32\n"
+    "    functions:\n"
+    "      - block: \"b\"\n"
+    "        function: forward\n"
+    "        microbatch: 1\n"
+    "        tensor_parallel: 2\n"
+    "        parts:\n"
+    "          - {us: 100, quartiles_us: [90, 110], runs: 9}\n"
+    "          - {us: 50, quartiles_us: [49, 51], runs: 9}\n"
+    "      - block: \"b\"\n"
+    "        function: forward\n"
+    "        microbatch: 2\n"
+    "        tensor_parallel: 2\n"
+    "        parts:\n"
+    "          - {us: 300, quartiles_us: [290, 310], runs: 9}\n"
+    "    updates:\n"
+    "      - {optimizer: adamw, parameters: 1000, us: 2, quartiles_us: [1, 3], "
+    "runs: 9}\n";
+
+std::string replaced(std::string text, const std::string &piece,
+                     const std::string &other) {
+  size_t at = text.find(piece);
+  EXPECT_NE(at, std::string::npos) << piece;
+  return text.replace(at, piece.size(), other);
+}
+
+} // namespace
+
+TEST_F(ChipProfile, GivesWhatWasMeasured) {
+  auto sites = read(kMeasured);
+  ASSERT_TRUE(sites) << errors;
+  const planning::Chip &chip = sites->topology.chips[0];
+  ASSERT_EQ(chip.functionTimes.size(), 2u);
+  const planning::FunctionTime &row = chip.functionTimes[0];
+  EXPECT_EQ(row.call.block, "b");
+  EXPECT_EQ(row.call.function, planning::BlockFunction::Forward);
+  EXPECT_EQ(row.call.tensorParallel, 2u);
+  EXPECT_EQ(row.call.precision, planning::Precision::F32);
+  ASSERT_EQ(row.partSeconds.size(), 2u);
+  EXPECT_DOUBLE_EQ(row.partSeconds[0], 100e-6);
+  ASSERT_EQ(chip.updateTimes.size(), 1u);
+  EXPECT_EQ(chip.updateTimes[0].stateBytes, 8u);
+  EXPECT_DOUBLE_EQ(chip.updateTimes[0].seconds, 2e-6);
+  EXPECT_EQ(chip.overheads.ringRate, 0.4);
+  EXPECT_EQ(chip.overheads.ringLatency, 2);
+  // sites.yaml states other peaks: the same rates are other parts of them.
+  EXPECT_EQ(chip.tflopsF32, 1);
+  EXPECT_DOUBLE_EQ(chip.matmulEfficiency, 0.25);
+  EXPECT_DOUBLE_EQ(chip.memoryEfficiency, 0.16);
+}
+
+TEST_F(ChipProfile, PointsAtWhatWasMeasuredWrongly) {
+  const std::tuple<const char *, const char *, const char *> cases[] = {
+      {"us: 100,", "us: -100,", "a.yaml:24:13: error: forward of block 'b'"},
+      {"us: 100,", "us: -100,", "a time above 0 us"},
+      {"us: 100,", "seconds: 100,",
+       "a.yaml:24:14: error: unknown key 'seconds'"},
+      {"{us: 100, ", "{", "a.yaml:24:14: error: missing required key 'us'"},
+      {"us: 100,", "us: 100ms,", "a.yaml:24:18: error: "},
+      {"us: 300", "us: 30", "a.yaml:26:9: error: times must grow with the"},
+      {"us: 32,", "us: 3,", "a.yaml:12:25: error: times must grow with the"},
+      {"bytes: 4096", "bytes: 1024", "expected ascending bytes"},
+      {"us: 60", "us: 0", "expected a time above 0 us"},
+      {"function: forward", "function: back", "got 'back'"},
+      {"microbatch: 2", "microbatch: 1", "was given before"},
+      {"microbatch: 2", "microbatch: 0", "'microbatch' must be from 1"},
+      {"0011223344", "00", "expected 64 hexadecimal digits"},
+      {"precision: f32", "precision: f16", "expected f32 or bf16, got 'f16'"},
+      {"adamw", "adam", "expected adamw, sgd or momentum, got 'adam'"},
+      {"parameters: 1000", "parameters: 0", "an update needs parameters"},
+      {"{f32: 0.5}", "{f32: -0.5}", "expected positive rates"},
+      {"ring_rate: 0.4", "ring_rate: 0", "'ring_rate'"},
+      {"\"a\"", "\"b\"", "the profile is of chip 'b', expected 'a'"},
+  };
+  for (auto [piece, other, expected] : cases) {
+    EXPECT_FALSE(read(replaced(kMeasured, piece, other))) << other;
+    EXPECT_NE(errors.find(expected), std::string::npos)
+        << "expected " << expected << "\ngot " << errors;
+  }
+}
+
+TEST_F(ChipProfile, StandsInForPeaksThatAreLeftOut) {
+  std::string bare = replaced(kOneSite, "    tflops: {f32: 1}\n", "");
+  bare = replaced(bare, "    memory_gbytes_per_second: 100\n", "");
+  auto sites = read(kMeasured, bare);
+  ASSERT_TRUE(sites) << errors;
+  const planning::Chip &chip = sites->topology.chips[0];
+  EXPECT_EQ(chip.tflopsF32, 0.5);
+  EXPECT_FALSE(chip.tflopsBF16);
+  EXPECT_EQ(chip.memoryGbytesPerSecond, 20);
+  EXPECT_EQ(chip.matmulEfficiency, 0.5);
+  EXPECT_FALSE(read(kProfile, bare));
+  EXPECT_NE(errors.find("missing required key 'tflops'"), std::string::npos)
+      << errors;
+}
+
 TEST_F(ChipProfile, NamesWhatIsWrong) {
   const std::tuple<const char *, const char *, const char *> cases[] = {
       {"chip: a\n", "chip: b\n",
        "a.yaml:2:7: error: the profile is of chip 'b', expected 'a'"},
-      {"profile: 1", "profile: 2", "expected version 1, got 2"},
+      {"profile: 1", "profile: 3", "expected version 1 or 2, got 3"},
       {"launch_us", "launch", "unknown key 'launch'"},
       {"gbits_per_second: 40, ", "", "missing required key"},
       {"latency_us: 7", "latency_us: -7", "a latency that is not negative"},

@@ -8,6 +8,7 @@
 
 #include "tombolo/Conversion/GraphToPlanning.h"
 #include "tombolo/Conversion/ShardModel.h"
+#include "tombolo/Dialect/Graph/IR/GraphDialect.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 
 using namespace mlir;
@@ -53,5 +54,7 @@ dist::loadProblem(ModuleOp module, StringRef precision, uint64_t globalBatch,
     emitError(topo::locate(topology, fault.path), fault.message);
   if (!faults.empty())
     return failure();
+  if (auto hash = module->getAttrOfType<StringAttr>(graph::kModelHashAttr))
+    planning::applyFunctionTimes(problem, hash.str());
   return problem;
 }

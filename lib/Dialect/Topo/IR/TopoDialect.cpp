@@ -6,6 +6,8 @@
 
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 
+#include "llvm/ADT/TypeSwitch.h"
+
 #include <cmath>
 
 using namespace mlir;
@@ -80,14 +82,25 @@ void TopologyOp::build(OpBuilder &builder, OperationState &state) {
 }
 
 LogicalResult TopologyOp::verifyRegions() {
-  if (failed(holdsOnly<ChipOp, LayerTimesOp, SiteOp, LinkOp>(
-          *this, getBody(), "chips, layer times, sites and links")))
+  if (failed(holdsOnly<ChipOp, LayerTimesOp, FunctionTimeOp, UpdateTimeOp,
+                       SiteOp, LinkOp>(
+          *this, getBody(), "chips, measured times, sites and links")))
     return failure();
   mlir::SymbolTable symbols(*this);
-  for (LayerTimesOp times : getBody().getOps<LayerTimesOp>())
-    if (!symbols.lookup<ChipOp>(times.getChip()))
-      return times.emitOpError("expected a topo.chip '")
-             << times.getChip() << "'";
+  auto ofChip = [&](auto times) -> LogicalResult {
+    if (symbols.lookup<ChipOp>(times.getChip()))
+      return success();
+    return times.emitOpError("expected a topo.chip '")
+           << times.getChip() << "'";
+  };
+  for (Operation &op : getBody().front()) {
+    LogicalResult known =
+        llvm::TypeSwitch<Operation *, LogicalResult>(&op)
+            .Case<LayerTimesOp, FunctionTimeOp, UpdateTimeOp>(ofChip)
+            .Default([](Operation *) { return success(); });
+    if (failed(known))
+      return failure();
+  }
   return success();
 }
 
@@ -152,6 +165,33 @@ LogicalResult LayerTimesOp::verify() {
     return emitOpError("expected blocks from 0 in ascending order, got ")
            << first << " to " << last;
   return success();
+}
+
+LogicalResult FunctionTimeOp::verify() {
+  if (failed(positiveCount(*this, "microbatch", getMicrobatch())) ||
+      failed(positiveCount(*this, "tensor_parallel", getTensorParallel())))
+    return failure();
+  if (!planning::parseBlockFunction(getFunction().str()))
+    return emitOpError("expected forward, backward_input or backward_weight, "
+                       "got '")
+           << getFunction() << "'";
+  if (getPrecision() != "f32" && getPrecision() != "bf16")
+    return emitOpError("expected precision f32 or bf16, got '")
+           << getPrecision() << "'";
+  if (getSeconds().empty())
+    return emitOpError("expected one time at least");
+  for (double seconds : getSeconds())
+    if (failed(positive(*this, "seconds", seconds)))
+      return failure();
+  return success();
+}
+
+LogicalResult UpdateTimeOp::verify() {
+  if (static_cast<int64_t>(getStateBytes()) < 0)
+    return emitOpError("expected state bytes that are not negative");
+  if (failed(positiveCount(*this, "parameters", getParameters())))
+    return failure();
+  return positive(*this, "seconds", getSeconds().convertToDouble());
 }
 
 LogicalResult PoolOp::verify() {

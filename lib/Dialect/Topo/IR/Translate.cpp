@@ -70,7 +70,10 @@ static planning::Site toSite(SiteOp op) {
 
 planning::Topology topo::toTopology(TopologyOp op) {
   planning::Topology topology;
-  llvm::StringMap<std::vector<planning::LayerTimes>> measured; // by chip
+  // By chip.
+  llvm::StringMap<std::vector<planning::LayerTimes>> measured;
+  llvm::StringMap<std::vector<planning::FunctionTime>> functions;
+  llvm::StringMap<std::vector<planning::UpdateTime>> updates;
   for (Operation &inner : op.getBody().front()) {
     if (auto chip = dyn_cast<ChipOp>(inner)) {
       planning::Chip plain;
@@ -101,6 +104,22 @@ planning::Topology topo::toTopology(TopologyOp op) {
                           number(times.getBackwardSeconds()).value_or(0),
                           number(times.getUpdateSeconds()).value_or(0)};
       measured[times.getChip()].push_back(row);
+    } else if (auto time = dyn_cast<FunctionTimeOp>(inner)) {
+      planning::FunctionTime row;
+      row.call = {time.getModel().str(),
+                  time.getPrecision() == "bf16" ? planning::Precision::BF16
+                                                : planning::Precision::F32,
+                  time.getBlock().str(),
+                  *planning::parseBlockFunction(time.getFunction().str()),
+                  time.getTensorParallel(),
+                  time.getMicrobatch()};
+      row.partSeconds.assign(time.getSeconds().begin(),
+                             time.getSeconds().end());
+      functions[time.getChip()].push_back(std::move(row));
+    } else if (auto time = dyn_cast<UpdateTimeOp>(inner)) {
+      updates[time.getChip()].push_back({time.getStateBytes(),
+                                         time.getParameters(),
+                                         time.getSeconds().convertToDouble()});
     } else if (auto site = dyn_cast<SiteOp>(inner)) {
       topology.sites.push_back(toSite(site));
     } else if (auto link = dyn_cast<LinkOp>(inner)) {
@@ -110,9 +129,11 @@ planning::Topology topo::toTopology(TopologyOp op) {
                                 link.getLoss().convertToDouble()});
     }
   }
-  for (planning::Chip &chip : topology.chips)
-    if (auto times = measured.find(chip.name); times != measured.end())
-      chip.layerTimes = std::move(times->second);
+  for (planning::Chip &chip : topology.chips) {
+    chip.layerTimes = measured.lookup(chip.name);
+    chip.functionTimes = functions.lookup(chip.name);
+    chip.updateTimes = updates.lookup(chip.name);
+  }
   return topology;
 }
 
@@ -151,9 +172,20 @@ TopologyOp topo::buildTopology(OpBuilder &builder, PlaceOf placeOf,
         overheads, corrections);
   }
   for (auto [c, chip] : llvm::enumerate(topology.chips)) {
-    if (chip.layerTimes.empty())
-      continue;
     Location loc = placeOf(planning::in(planning::at("chips", c), "profile"));
+    for (const planning::FunctionTime &row : chip.functionTimes)
+      builder.create<FunctionTimeOp>(
+          loc, symbol(chip.name), builder.getStringAttr(row.call.block),
+          builder.getStringAttr(planning::name(row.call.function)),
+          builder.getI64IntegerAttr(row.call.microbatch),
+          builder.getI64IntegerAttr(row.call.tensorParallel),
+          builder.getDenseF64ArrayAttr(row.partSeconds),
+          builder.getStringAttr(row.call.model),
+          builder.getStringAttr(planning::name(row.call.precision)));
+    for (const planning::UpdateTime &row : chip.updateTimes)
+      builder.create<UpdateTimeOp>(
+          loc, symbol(chip.name), builder.getI64IntegerAttr(row.parameters),
+          builder.getI64IntegerAttr(row.stateBytes), f64(row.seconds));
     auto seconds = [&](const planning::LayerTimes &row, planning::Timed what) {
       double value = row.time.seconds[static_cast<size_t>(what)];
       return value > 0 ? f64(value) : FloatAttr();

@@ -20,7 +20,8 @@ class Topo_Container<string mnemonic, list<Trait> traits = []>
 def Topo_TopologyOp : Topo_Container<"topology"> {
   let summary = "everything that one sites.yaml describes";
   let description = [{
-    Holds `topo.chip`, `topo.layer_times`, `topo.site` and `topo.link` ops and
+    Holds `topo.chip`, `topo.layer_times`, `topo.function_time`,
+    `topo.update_time`, `topo.site` and `topo.link` ops and
     nothing else. A
     module has at most one. Chips and sites share one table of names.
 
@@ -89,6 +90,49 @@ def Topo_LayerTimesOp : Topo_Op<"layer_times", [HasParent<"TopologyOp">]> {
   let assemblyFormat = [{
     $chip `blocks` $first_block `to` $last_block `microbatch` $microbatch
     `tensor_parallel` $tensor_parallel attr-dict
+  }];
+  let hasVerifier = 1;
+}
+
+def Topo_FunctionTimeOp : Topo_Op<"function_time", [HasParent<"TopologyOp">]> {
+  let summary = "measured seconds of a function of a model's block";
+  let description = [{
+    One call of a function (`forward`, `backward_input`, `backward_weight`) on
+    one microbatch, on one of `tensor_parallel` chips of this type, takes
+    `seconds`: one number for each part between its collectives, which are not
+    in them. `model` is the model's hash.
+
+    ```mlir
+    topo.function_time @core "block_1" "forward" microbatch 4
+        tensor_parallel 1 seconds [1.25e-3] {model = "9f..", precision = "f32"}
+    ```
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$chip, StrAttr:$block,
+                       StrAttr:$function, I64Attr:$microbatch,
+                       I64Attr:$tensor_parallel, DenseF64ArrayAttr:$seconds,
+                       StrAttr:$model, StrAttr:$precision);
+  let assemblyFormat = [{
+    $chip $block $function `microbatch` $microbatch
+    `tensor_parallel` $tensor_parallel `seconds` $seconds attr-dict
+  }];
+  let hasVerifier = 1;
+}
+
+def Topo_UpdateTimeOp : Topo_Op<"update_time", [HasParent<"TopologyOp">]> {
+  let summary = "measured seconds of an optimizer's update";
+  let description = [{
+    An update of so many parameters, each with `state_bytes` bytes of optimizer
+    state.
+
+    ```mlir
+    topo.update_time @core parameters 1048576 state_bytes 8 seconds 1.5e-3
+    ```
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$chip, I64Attr:$parameters,
+                       I64Attr:$state_bytes, F64Attr:$seconds);
+  let assemblyFormat = [{
+    $chip `parameters` $parameters `state_bytes` $state_bytes
+    `seconds` $seconds attr-dict
   }];
   let hasVerifier = 1;
 }

@@ -1,0 +1,221 @@
+#!/usr/bin/python3
+"""Step times and memory that planner and simulator predict from a profile of this
+machine, against runs on it:
+
+    utils/build && benchmarks/predicted_and_measured.py --bin build/dev/bin [CASE ...]
+
+For every plan: tombolo-plan with a profile of no model in particular, tombolo-profile --for
+that plan, tombolo-plan and tombolo-sim with what was measured, tombolo-run local. Ranks are
+pinned to cores in turn, with a thread each. Needs an otherwise idle machine. With --folder
+what was measured stays there, and cases that it has are not measured again.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+WARM_UP_STEPS = 4
+
+
+def island(batch, microbatch, stages, schedule="1f1b", chunks=1, sites=("here",)):
+    """Stages are (blocks, data_parallel, tensor_parallel, more)."""
+    lines = [f"  - sites: [{', '.join(sites)}]", f"    batch: {batch}", f"    microbatch: {microbatch}",
+             f"    schedule: {schedule}", f"    chunks: {chunks}", "    stages:"]
+    for blocks, data, tensor, more in stages:
+        lines.append(f"      - {{pool: {sites[0]}/cores, blocks: {blocks}, data_parallel: {data}, "
+                     f"tensor_parallel: {tensor}{more}}}")
+    return "\n".join(lines) + "\n"
+
+
+SERVER = """\
+server: {inner_steps: 8, fragments: 1, overlap_steps: 0, compression: none, quorum: 2,
+         outer: {optimizer: nesterov, lr: 0.7, momentum: 0.9}}
+"""
+TWO = (("here",), ("there",))
+# Case: ranks at each site, islands. Models have six blocks: embedding, four layers, head.
+CASES = {
+    "1 rank": ([1], [island(16, 4, [(6, 1, 1, "")])]),
+    "1 rank, mb 8": ([1], [island(16, 8, [(6, 1, 1, "")])]),
+    "1 rank, recompute": ([1], [island(16, 4, [(6, 1, 1, ", recompute: full")])]),
+    "dp 2": ([2], [island(16, 4, [(6, 2, 1, "")])]),
+    "dp 2, sharded optimizer": ([2], [island(16, 2, [(6, 2, 1, ", optimizer_sharding: true")])]),
+    "tp 2": ([2], [island(16, 4, [(6, 1, 2, "")])]),
+    "pp 2, 1f1b": ([2], [island(16, 2, [(4, 1, 1, ""), (2, 1, 1, "")])]),
+    "pp 2, gpipe": ([2], [island(16, 4, [(4, 1, 1, ""), (2, 1, 1, "")], "gpipe")]),
+    "pp 2, uneven": ([2], [island(16, 4, [(3, 1, 1, ""), (3, 1, 1, "")])]),
+    "pp 2, zero-bubble": ([2], [island(16, 2, [(4, 1, 1, ""), (2, 1, 1, "")], "zero-bubble")]),
+    "pp 2, interleaved": ([2], [island(16, 2, [(3, 1, 1, ""), (3, 1, 1, "")], "interleaved", 2)]),
+    "2 islands": ([1, 1], [island(8, 4, [(6, 1, 1, "")], sites=s) for s in TWO]),
+    "dp 4": ([4], [island(16, 2, [(6, 4, 1, "")])]),
+    "pp 2 x dp 2": ([4], [island(16, 2, [(4, 2, 1, ""), (2, 2, 1, "")])]),
+    "tp 2 x dp 2": ([4], [island(16, 2, [(6, 2, 2, "")])]),
+    "pp 4": ([4], [island(16, 1, [(2, 1, 1, ""), (2, 1, 1, ""), (1, 1, 1, ""), (1, 1, 1, "")])]),
+    "2 islands of dp 2": ([2, 2], [island(8, 2, [(6, 2, 1, "")], sites=s) for s in TWO]),
+}
+
+
+def topology(ranks, profile):
+    text = ("chips:\n  - name: core\n    memory_gib: 4\n"
+            f"    profile: {{file: {profile}}}\nsites:\n")
+    for name, count in zip(("here", "there"), ranks):
+        wire = ("" if sum(ranks) > 1 else
+                ", intra_node: {gbits_per_second: 10, latency_us: 50}")
+        text += (f"  - name: {name}\n    pools:\n      - {{name: cores, chip: core, nodes: 1, "
+                 f"chips_per_node: {count}{wire}}}\n")
+    if len(ranks) > 1:
+        text += "links:\n  - {sites: [here, there], gbits_per_second: 5, rtt_ms: 0.1}\n"
+    return text
+
+
+class Bench:
+    def __init__(self, options, folder):
+        self.options, self.folder = options, folder
+        self.model = self.path("model.onnx")
+        self.run("tombolo-model", "gpt", "--layers", 4, "--hidden", 256, "--heads", 4, "--vocab",
+                 2048, "--seq", 128, "-o", self.model)
+        with open(self.path("tokens.bin"), "wb") as file:
+            file.write(b"".join((i * 7919 * (i // 97) % 2048).to_bytes(2, "little")
+                                for i in range(300000)))
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def run(self, program, *arguments):
+        done = subprocess.run([os.path.join(self.options.bin, program), *map(str, arguments)],
+                              text=True, capture_output=True)
+        if done.returncode:
+            sys.exit(f"{program} {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def plan(self, ranks, strategy, profile):
+        with open(self.path("sites.yaml"), "w") as file:
+            file.write(topology(ranks, profile))
+        with open(self.path("strategy.yaml"), "w") as file:
+            file.write(strategy)
+        self.run("tombolo-plan", self.model, "--topology", self.path("sites.yaml"), "--strategy",
+                 self.path("strategy.yaml"), "--global-batch", 16, "--simulate", 0, "-o",
+                 self.path("p.plan"), "--json", self.path("plan.json"))
+        with open(self.path("plan.json")) as file:
+            return json.load(file)
+
+    def case(self, name):
+        ranks, islands = CASES[name]
+        count = sum(ranks)
+        generic = f"generic-{count}.yaml"
+        if not os.path.exists(self.path(generic)):
+            self.run("tombolo-profile", "--ranks", count, "--threads", 1, "--seconds", 1, "--chip",
+                     "core", "-o", self.path(generic))
+        strategy = "islands:\n" + "".join(islands) + (SERVER if len(islands) > 1 else "")
+        # With the sharding that is measured: other rates could choose another.
+        chosen = json.dumps(self.plan(ranks, strategy, generic)["strategy"])
+        self.run("tombolo-profile", "--for", self.path("p.plan"), "--threads", 1, "--seconds",
+                 self.options.seconds, "-o", self.path("core.yaml"))
+        planned = self.plan(ranks, chosen, "core.yaml")["predicted"]
+        self.run("tombolo-sim", self.path("p.plan"), "--json", self.path("sim.json"))
+        with open(self.path("sim.json")) as file:
+            simulated = json.load(file)["predicted"]
+        measured, spread = self.measure(len(islands))
+        return {"ranks": count, "planned": planned["step_seconds"], "simulated": simulated["step_seconds"],
+                "measured": measured, "spread": spread, "sources": planned["time_sources"],
+                "memory": self.memory(planned, simulated)}
+
+    @staticmethod
+    def memory(planned, laid_out):
+        """How far the planner is off what the ranks' programs have, at worst."""
+        worst = 0
+        for key in planned, laid_out:
+            key["all"] = [arena + host for arenas, hosts in
+                          zip(key["peak_memory_bytes"], key["host_memory_bytes"])
+                          for arena, host in zip(arenas, hosts)]
+        for guess, exact in zip(planned["all"], laid_out["all"]):
+            if abs(guess / exact - 1) > abs(worst):
+                worst = guess / exact - 1
+        return worst
+
+    def measure(self, islands):
+        """The median step, and how far the quartiles are apart. With a server the mean of a
+        round stands for each of its steps."""
+        steps = WARM_UP_STEPS + max(24, int(self.options.seconds * 8))
+        steps += -steps % 8
+        self.run("tombolo-run", "local", self.path("p.plan"), "--model", self.model, "--data",
+                 self.path("tokens.bin"), "--steps", steps, "--threads", 1, "--pin", "--metrics",
+                 self.path("m.jsonl"))
+        with open(self.path("m.jsonl")) as file:
+            lines = [json.loads(line) for line in file]
+        slowest = {}
+        for line in lines:
+            if "event" not in line:
+                slowest[line["step"]] = max(slowest.get(line["step"], 0), line["seconds"])
+        if islands > 1:
+            times = [statistics.mean(slowest[i + k] for k in range(8))
+                     for i in range(8, steps - 8, 8)]
+        else:
+            times = [slowest[i] for i in range(WARM_UP_STEPS, steps)]
+        low, middle, high = statistics.quantiles(times, n=4)
+        return middle, (high - low) / middle
+
+
+def kendall(pairs, noise):
+    """Over pairs that were measured further apart than the noise."""
+    agree = differ = 0
+    for i, (p, m) in enumerate(pairs):
+        for q, n in pairs[:i]:
+            if abs(m / n - 1) <= noise:
+                continue
+            if (p - q) * (m - n) > 0:
+                agree += 1
+            else:
+                differ += 1
+    return (agree - differ) / max(1, agree + differ), agree + differ
+
+
+def table(results):
+    print("| plan | ranks | measured, ms | quartiles apart, % | planner, ms | off, % | simulator, ms | off, % | memory off, % |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, r in results.items():
+        offs = [100 * (r[k] / r["measured"] - 1) for k in ("planned", "simulated")]
+        print(f"| {name} | {r['ranks']} | {1e3 * r['measured']:.1f} | {100 * r['spread']:.1f} | "
+              f"{1e3 * r['planned']:.1f} | {offs[0]:+.1f} | {1e3 * r['simulated']:.1f} | {offs[1]:+.1f} | "
+              f"{100 * r['memory']:+.1f} |")
+    noise = statistics.median(r["spread"] for r in results.values())
+    for key in ("planned", "simulated"):
+        errors = [abs(r[key] / r["measured"] - 1) for r in results.values()]
+        tau, pairs = kendall([(r[key], r["measured"]) for r in results.values()], noise)
+        print(f"{key}: mean absolute error {100 * statistics.mean(errors):.1f} %, largest "
+              f"{100 * max(errors):.1f} %, Kendall's tau {tau:.2f} over {pairs} pairs further apart "
+              f"than {100 * noise:.1f} %")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("cases", nargs="*", default=[], help="; ".join(CASES))
+    parser.add_argument("--bin", default=os.path.join(ROOT, "build", "dev", "bin"))
+    parser.add_argument("--seconds", type=float, default=4, help="to measure each plan for")
+    parser.add_argument("--folder", help="where what is measured stays")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or temporary
+        os.makedirs(folder, exist_ok=True)
+        kept = os.path.join(folder, "results.json")
+        results = {}
+        if os.path.exists(kept):
+            with open(kept) as file:
+                results = json.load(file)
+        bench = Bench(options, folder)
+        for name in options.cases or CASES:
+            if options.cases or name not in results:
+                results[name] = bench.case(name)
+                with open(kept, "w") as file:
+                    json.dump(results, file, indent=1)
+                print(f"{name}: measured", file=sys.stderr)
+        table({name: results[name] for name in CASES if name in results})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+//===- ProgramTimer.h - what a plan's segments take on a device -*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Times segments where they are used: in the order of a rank's own program, on
+// its own arena, so that each finds in the caches what its predecessors left
+// there. Peers are imagined: what they would send is made up, and as many
+// bytes are moved here as a transfer would.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_RUNTIME_PROFILE_PROGRAMTIMER_H
+#define TOMBOLO_RUNTIME_PROFILE_PROGRAMTIMER_H
+
+#include "tombolo/runtime/Device.h"
+#include "tombolo/runtime/plan/PlanFile.h"
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace tombolo::runtime::profile {
+
+/// Of something that was done again and again.
+struct Spread {
+  /// The mean of those steps whose whole lies in the middle half of all: means
+  /// add up, and what disturbs the machine now and then does not count.
+  double seconds = 0;
+  double lower = 0, upper = 0; ///< quartiles over steps
+  std::uint64_t steps = 0;
+};
+
+/// A call of a segment.
+struct SegmentTime {
+  std::uint32_t segment = 0;
+  std::uint64_t calls = 0; ///< in a step
+  Spread spread;
+};
+
+class ProgramTimer {
+public:
+  /// Makes the program of a rank ready, with made-up parameters and data. The
+  /// plan has passed `validatePlan`; plan and device outlive this. Throws Error
+  /// where the device cannot run a segment or lacks memory.
+  ProgramTimer(const Plan &plan, std::uint32_t island, std::uint64_t rank,
+               Device &device);
+  ~ProgramTimer();
+
+  /// Runs one inner step.
+  void step();
+  /// Its times count; those of steps without do not.
+  void count();
+
+  /// Of the steps that counted, by ascending segment; empty before the first.
+  std::vector<SegmentTime> times() const;
+
+private:
+  class Impl;
+  std::unique_ptr<Impl> impl;
+};
+
+} // namespace tombolo::runtime::profile
+
+#endif // TOMBOLO_RUNTIME_PROFILE_PROGRAMTIMER_H

@@ -1,0 +1,280 @@
+//===- ProgramTimer.cpp - what a plan's segments take on a device ---------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tombolo/runtime/profile/ProgramTimer.h"
+
+#include "tombolo/runtime/engine/Engine.h"
+#include "tombolo/runtime/plan/Instructions.h"
+#include "tombolo/runtime/plan/Layout.h"
+#include "tombolo/runtime/plan/Parameters.h"
+#include "tombolo/runtime/plan/Validate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <numeric>
+#include <random>
+
+namespace tombolo::runtime::profile {
+
+using namespace plan::v1;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// A step's seconds by segment, and of all its calls.
+struct StepTimes {
+  std::vector<double> seconds;
+  double whole = 0;
+};
+
+Spread spreadOf(const std::vector<StepTimes> &steps, std::size_t segment,
+                double calls) {
+  std::vector<std::size_t> order(steps.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return steps[a].whole < steps[b].whole;
+  });
+  std::size_t first = steps.size() / 4;
+  std::size_t last = std::max(steps.size() - first, first + 1);
+  double sum = 0;
+  for (std::size_t i = first; i < last; ++i)
+    sum += steps[order[i]].seconds[segment];
+  std::vector<double> sorted;
+  for (const StepTimes &step : steps)
+    sorted.push_back(step.seconds[segment] / calls);
+  std::sort(sorted.begin(), sorted.end());
+  return {sum / calls / static_cast<double>(last - first),
+          sorted[(sorted.size() - 1) / 4], sorted[3 * (sorted.size() - 1) / 4],
+          steps.size()};
+}
+
+} // namespace
+
+class ProgramTimer::Impl {
+public:
+  Impl(const Plan &plan, std::uint32_t number, std::uint64_t rank,
+       Device &device)
+      : plan(plan), device(device),
+        island(plan.islands(static_cast<int>(number))), layout(island),
+        self(layout.coordinates(rank)),
+        program(plan.programs(static_cast<int>(self.program))),
+        compiled(program), engine(compiled) {
+    arena = device.allocateArena(program.arena_bytes());
+    segments.resize(static_cast<std::size_t>(plan.segments_size()));
+    calls.resize(segments.size());
+    forEachInstruction(program.step(), [&](const Instruction &instruction) {
+      if (!instruction.has_call())
+        return;
+      std::uint32_t index = instruction.call().segment();
+      if (!segments[index])
+        segments[index] =
+            device.prepare(plan.segments(static_cast<int>(index)));
+    });
+    makeUp();
+  }
+
+  void step();
+  void count() { steps.push_back(now); }
+  std::vector<SegmentTime> times() const;
+
+private:
+  void makeUp();
+  void run(const Instruction &instruction,
+           std::span<const std::int64_t> variables);
+  void call(const Call &call, std::span<const std::int64_t> variables);
+  void load(const Load &load, std::span<const std::int64_t> variables);
+  /// As many bytes of what is made up to a place in the arena.
+  void bring(std::byte *to, std::uint64_t bytes);
+  std::byte *at(const Expr &expr,
+                std::span<const std::int64_t> variables) const {
+    return arena->base() + evaluate(expr, variables, self);
+  }
+  const Input &inputOf(const Load &load) const {
+    const Model &model = plan.model();
+    return load.input() == static_cast<unsigned>(model.inputs_size())
+               ? model.label()
+               : model.inputs(static_cast<int>(load.input()));
+  }
+
+  const Plan &plan;
+  Device &device;
+  const Island &island;
+  IslandLayout layout;
+  RankCoordinates self;
+  const Program &program;
+  CompiledProgram compiled;
+  Engine engine;
+  std::unique_ptr<Arena> arena;
+  std::vector<std::unique_ptr<Executable>> segments; // null: not called here
+  std::vector<std::uint64_t> calls;                  // in a step, by segment
+  std::vector<std::byte> madeUp, sample;
+  std::vector<std::byte *> addresses;
+  std::uint64_t number = 0;
+  StepTimes now;
+  std::vector<StepTimes> steps;
+};
+
+/// Small normal parameters; where tensors come in, numbers of the same kind
+/// whether they are read as f32 or as bf16: +-0.01, neither zeros, which some
+/// processors multiply with less power, nor so small that they slow it down.
+void ProgramTimer::Impl::makeUp() {
+  std::mt19937_64 random(7);
+  std::normal_distribution<float> normal(0, 0.02f);
+  for (const LocalParameter &parameter :
+       expandParameters(program, self.tensorIndex)) {
+    std::vector<float> values(parameter.localElements);
+    for (float &value : values)
+      value = normal(random);
+    device.copyToDevice(arena->base() + parameter.address,
+                        std::as_bytes(std::span(values)));
+  }
+  if (program.has_tensor_index_address()) {
+    auto index = static_cast<std::int64_t>(self.tensorIndex);
+    device.copyToDevice(arena->base() + program.tensor_index_address(),
+                        std::as_bytes(std::span(&index, 1)));
+  }
+  constexpr std::size_t kMadeUpBytes = std::size_t(1) << 20;
+  madeUp.resize(kMadeUpBytes);
+  for (std::size_t i = 0; i < kMadeUpBytes; i += 2) {
+    std::uint16_t half =
+        static_cast<std::uint16_t>(0x3c24 | (random() % 2 ? 0x8000 : 0));
+    std::memcpy(madeUp.data() + i, &half, 2);
+  }
+}
+
+void ProgramTimer::Impl::bring(std::byte *to, std::uint64_t bytes) {
+  while (bytes > 0) {
+    std::uint64_t part = std::min<std::uint64_t>(bytes, madeUp.size());
+    device.copyToDevice(to, {madeUp.data(), part});
+    to += part;
+    bytes -= part;
+  }
+}
+
+void ProgramTimer::Impl::load(const Load &load,
+                              std::span<const std::int64_t> variables) {
+  const Input &input = inputOf(load);
+  std::uint64_t elements = island.microbatch();
+  for (std::uint64_t size : input.dims())
+    elements *= size;
+  std::byte *to = at(load.address(), variables);
+  if (input.dtype() != DTYPE_I64 && input.dtype() != DTYPE_I32 &&
+      input.dtype() != DTYPE_BOOL)
+    return bring(to, elements * elementBytes(input.dtype()));
+  // Numbers that a table of the model surely has; of words, all of them.
+  bool isWord =
+      plan.model().inputs_size() == 1 || &input == &plan.model().label();
+  std::uint64_t below =
+      isWord ? std::max<std::uint64_t>(plan.model().vocabulary(), 2) : 2;
+  sample.resize(elements * elementBytes(input.dtype()));
+  for (std::uint64_t i = 0; i < elements; ++i) {
+    std::int64_t value =
+        static_cast<std::int64_t>((i * 7919 + number * 104729) % below);
+    if (input.dtype() == DTYPE_I64)
+      std::memcpy(sample.data() + 8 * i, &value, 8);
+    else if (input.dtype() == DTYPE_BOOL)
+      sample[i] = std::byte(value & 1);
+    else
+      std::memcpy(sample.data() + 4 * i, &value, 4);
+  }
+  device.copyToDevice(to, sample);
+}
+
+void ProgramTimer::Impl::call(const Call &call,
+                              std::span<const std::int64_t> variables) {
+  addresses.clear();
+  for (const Expr &argument : call.arguments())
+    addresses.push_back(at(argument, variables));
+  const Segment &segment = plan.segments(static_cast<int>(call.segment()));
+  std::byte *workspace =
+      segment.workspace_bytes() > 0 ? at(call.workspace(), variables) : nullptr;
+  auto start = Clock::now();
+  segments[call.segment()]->run(addresses, workspace);
+  double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  now.seconds[call.segment()] += seconds;
+  now.whole += seconds;
+  ++calls[call.segment()];
+}
+
+void ProgramTimer::Impl::run(const Instruction &instruction,
+                             std::span<const std::int64_t> variables) {
+  switch (instruction.action_case()) {
+  case Instruction::kCall:
+    return call(instruction.call(), variables);
+  case Instruction::kLoad:
+    return load(instruction.load(), variables);
+  case Instruction::kStamp: {
+    std::int64_t words[] = {
+        0, static_cast<std::int64_t>(number), 0,
+        evaluate(instruction.stamp().block(), variables, self)};
+    return device.copyToDevice(at(instruction.stamp().address(), variables),
+                               std::as_bytes(std::span(words)));
+  }
+  case Instruction::kReceive:
+    return bring(at(instruction.receive().address(), variables),
+                 instruction.receive().bytes());
+  case Instruction::kCollective: {
+    // Only read: counts and gradients must not become others.
+    const Collective &c = instruction.collective();
+    const std::byte *from = at(c.address(), variables);
+    std::uint64_t left = c.elements() * elementBytes(c.dtype());
+    for (std::uint64_t part; left > 0; left -= part, from += part) {
+      part = std::min<std::uint64_t>(left, madeUp.size());
+      sample.resize(std::max<std::size_t>(sample.size(), part));
+      device.copyToHost({sample.data(), part}, from);
+    }
+    return;
+  }
+  default: // nothing comes, nothing goes
+    return;
+  }
+}
+
+void ProgramTimer::Impl::step() {
+  now = {std::vector<double>(segments.size(), 0), 0};
+  std::fill(calls.begin(), calls.end(), 0);
+  engine.begin(Phase::Step, number++);
+  // Compute first: other lanes only do what it waits for.
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (Lane lane : kLanes) {
+      for (Engine::Next next = engine.next(lane);
+           next.state == Engine::Next::Ready; next = engine.next(lane)) {
+        run(*next.instruction, next.variables);
+        engine.complete(lane);
+        moved = true;
+      }
+      if (moved && lane != LANE_COMPUTE)
+        break;
+    }
+  }
+  if (!engine.done())
+    throw Error(Status::Failed, "program '", program.name(),
+                "': its lanes wait for each other");
+}
+
+std::vector<SegmentTime> ProgramTimer::Impl::times() const {
+  std::vector<SegmentTime> result;
+  for (std::size_t i = 0; i < segments.size() && !steps.empty(); ++i)
+    if (calls[i] > 0)
+      result.push_back({static_cast<std::uint32_t>(i), calls[i],
+                        spreadOf(steps, i, static_cast<double>(calls[i]))});
+  return result;
+}
+
+ProgramTimer::ProgramTimer(const Plan &plan, std::uint32_t island,
+                           std::uint64_t rank, Device &device)
+    : impl(std::make_unique<Impl>(plan, island, rank, device)) {}
+ProgramTimer::~ProgramTimer() = default;
+void ProgramTimer::step() { impl->step(); }
+void ProgramTimer::count() { impl->count(); }
+std::vector<SegmentTime> ProgramTimer::times() const { return impl->times(); }
+
+} // namespace tombolo::runtime::profile

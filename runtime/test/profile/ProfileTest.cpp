@@ -1,0 +1,121 @@
+//===- ProfileTest.cpp - what is measured is what was asked ---------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "PlanBuilder.h"
+
+#include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/plan/Validate.h"
+#include "tombolo/runtime/profile/DeviceTimes.h"
+#include "tombolo/runtime/profile/LinkTimes.h"
+#include "tombolo/runtime/profile/ProgramTimer.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+using namespace tombolo::runtime;
+using namespace tombolo::runtime::test;
+using namespace tombolo::runtime::profile;
+
+namespace {
+
+/// How often a step calls each segment, loops counted.
+void countCalls(const google::protobuf::RepeatedPtrField<Instruction> &body,
+                std::uint64_t times,
+                std::map<std::uint32_t, std::uint64_t> &calls) {
+  for (const Instruction &instruction : body)
+    if (instruction.has_loop())
+      countCalls(instruction.loop().body(), times * instruction.loop().count(),
+                 calls);
+    else if (instruction.has_call())
+      calls[instruction.call().segment()] += times;
+}
+
+TEST(ProgramTimer, TimesEveryCallOfAStep) {
+  for (std::uint32_t stages : {1, 2}) {
+    TinyModel model;
+    model.stages = stages;
+    model.replicas = 2;
+    Plan plan = tinyPlan(model);
+    validatePlan(plan);
+    auto device = createDevice("cpu");
+    for (std::uint64_t rank = 0; rank < 2 * stages; ++rank) {
+      ProgramTimer timer(plan, 0, rank, *device);
+      timer.step();
+      EXPECT_TRUE(timer.times().empty()) << "nothing was counted";
+      for (int step = 0; step < 5; ++step) {
+        timer.step();
+        timer.count();
+      }
+      const ReplicaGroup &group =
+          plan.islands(0).stages(static_cast<int>(rank / 2)).groups(0);
+      std::map<std::uint32_t, std::uint64_t> calls;
+      countCalls(plan.programs(static_cast<int>(group.program())).step(), 1,
+                 calls);
+      auto times = timer.times();
+      ASSERT_EQ(times.size(), calls.size());
+      for (const SegmentTime &time : times) {
+        EXPECT_EQ(time.calls, calls.at(time.segment));
+        EXPECT_GT(time.spread.seconds, 0);
+        EXPECT_LE(time.spread.lower, time.spread.upper);
+        EXPECT_EQ(time.spread.steps, 5u);
+      }
+    }
+  }
+}
+
+TEST(LinkTimes, AllMembersHaveOneAnswer) {
+  InprocHub hub(3);
+  std::vector<LinkTime> messages(3), sums(3);
+  std::vector<std::thread> threads;
+  for (std::uint64_t rank = 0; rank < 3; ++rank)
+    threads.emplace_back([&, rank] {
+      auto transport = hub.transport(rank);
+      std::uint64_t all[] = {0, 1, 2};
+      auto over = transport->connect("all", all);
+      messages[rank] = measureMessage(*over, 4096, 1e-4);
+      sums[rank] = measureAllReduce(*over, 4096, 1e-4);
+    });
+  for (std::thread &thread : threads)
+    thread.join();
+  for (const auto &times : {messages, sums})
+    for (const LinkTime &time : times) {
+      EXPECT_EQ(time.bytes, 4096u);
+      EXPECT_GT(time.seconds, 0);
+      EXPECT_EQ(time.seconds, times[0].seconds);
+      EXPECT_LE(time.lower, time.upper);
+      EXPECT_GE(time.runs, 8u);
+    }
+}
+
+TEST(LinkTimes, FindsLatencyAndRate) {
+  std::vector<LinkTime> times;
+  for (std::uint64_t bytes = 1024; bytes <= 1 << 24; bytes *= 4)
+    times.push_back({bytes, 4 * 1e-5 + 1.5 * static_cast<double>(bytes) / 2e9});
+  WireFit fit = fitWire(times, 4, 1.5);
+  EXPECT_NEAR(fit.latencySeconds, 1e-5, 1e-9);
+  EXPECT_NEAR(fit.bytesPerSecond, 2e9, 1e5);
+  // No latency is below zero: then there is none.
+  for (LinkTime &time : times)
+    time.seconds -= 4 * 1e-5 + 1e-7;
+  EXPECT_EQ(fitWire(times, 4, 1.5).latencySeconds, 0);
+}
+
+TEST(DeviceTimes, AreRatesAndFractionsOfThem) {
+  auto device = createDevice("cpu");
+  DeviceTimes times = measureDevice(*device, 0.01);
+  EXPECT_GT(times.tflopsF32, 0);
+  EXPECT_GT(times.memoryGbytesPerSecond, 0);
+  for (double part : {times.matmul, times.memory}) {
+    EXPECT_GT(part, 0);
+    EXPECT_LE(part, 1);
+  }
+  EXPECT_THROW(measureDevice(*createDevice("null"), 0.01), Error);
+}
+
+} // namespace

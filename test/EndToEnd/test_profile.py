@@ -1,0 +1,151 @@
+"""Profiles of this machine: what is in them, and that plans and simulations use it.
+Nothing here depends on how long anything takes."""
+
+import json
+import os
+import re
+import tempfile
+import unittest
+
+import yaml
+
+from support import island, run
+
+# A wire that costs nothing, so that blocks are split whatever the machine does; the
+# profile's own is for pools that state none.
+SITES = """\
+chips:
+  - name: core
+    memory_gib: 4
+    profile: {file: core.yaml}
+sites:
+  - name: here
+    pools:
+      - {name: cpu, chip: core, nodes: 1, chips_per_node: 2,
+         intra_node: {gbits_per_second: 40000, latency_us: 0.0001}}
+"""
+
+
+class Profile(unittest.TestCase):
+    sharding = []
+
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.temporary.cleanup)
+        cls.write("sites.yaml", SITES)
+        run("tombolo-model", "gpt-tiny", "--no-weights", "-o", cls.path("m.onnx"))
+        run("tombolo-profile", "--ranks", 2, "--threads", 1, "--seconds", 0.02, "--chip", "core",
+            "-o", cls.path("core.yaml"))
+        cls.generic = cls.read("core.yaml")
+        cls.before = cls.plan(2, 2)
+        # As was measured: other rates could choose another sharding.
+        with open(cls.path("p.json")) as file:
+            cls.sharding = json.load(file)["strategy"]["sharding"]
+        run("tombolo-profile", "--for", cls.path("p.plan"), "--threads", 1, "--seconds", 0.05, "-o",
+            cls.path("core.yaml"))
+        cls.profile = cls.read("core.yaml")
+        cls.measured = cls.plan(2, 2)
+
+    @classmethod
+    def path(cls, name):
+        return os.path.join(cls.temporary.name, name)
+
+    @classmethod
+    def write(cls, name, text):
+        with open(cls.path(name), "w") as file:
+            file.write(text)
+
+    @classmethod
+    def read(cls, name):
+        with open(cls.path(name)) as file:
+            return yaml.safe_load(file)
+
+    @classmethod
+    def plan(cls, microbatch, tensor_parallel, *more):
+        cls.write("s.yaml", "islands:\n" + island("here", 8, microbatch, [4],
+                                                  tensor_parallel=tensor_parallel) +
+                  f"sharding: {json.dumps(cls.sharding)}\n")
+        run("tombolo-plan", cls.path("m.onnx"), "--topology", cls.path("sites.yaml"), "--strategy",
+            cls.path("s.yaml"), "--global-batch", 8, "--simulate", 0, "-o", cls.path("p.plan"),
+            "--json", cls.path("p.json"), *more)
+        with open(cls.path("p.json")) as file:
+            return json.load(file)["predicted"]
+
+    def test_generic_profile_has_rates_and_links(self):
+        for profile in (self.generic, self.profile):
+            self.assertEqual(profile["tombolo_profile"], 2)
+            self.assertEqual(profile["chip"], "core")
+            self.assertEqual(profile["machine"]["ranks"], 2)
+            self.assertGreater(profile["peak"]["tflops"]["f32"], 0)
+            self.assertGreater(profile["peak"]["memory_gbytes_per_second"], 0)
+            self.assertGreater(profile["intra_node"]["gbits_per_second"], 0)
+            for kind in ("messages", "all_reduces"):
+                times = [row["us"] for row in profile["links"][kind]]
+                self.assertEqual(times, sorted(times))
+                self.assertGreater(times[0], 0)
+        self.assertNotIn("models", self.generic)
+        self.assertEqual(self.before["time_sources"], [["computed"]])
+
+    def test_what_the_plan_calls_was_measured(self):
+        model, = self.profile["models"]
+        self.assertRegex(model["hash"], "^[0-9a-f]{64}$")
+        for row in model["functions"]:
+            self.assertEqual((row["microbatch"], row["tensor_parallel"]), (2, 2))
+            for part in row["parts"]:
+                self.assertGreater(part["us"], 0)
+                self.assertLessEqual(*part["quartiles_us"])
+        names = {row["function"] for row in model["functions"]}
+        self.assertEqual(names, {"forward", "backward_input", "backward_weight"})
+        # A layer talks twice in each direction: it has parts in between.
+        self.assertGreater(max(len(row["parts"]) for row in model["functions"]), 1)
+        self.assertTrue(all(row["optimizer"] == "adamw" for row in model["updates"]))
+        self.assertEqual(self.measured["time_sources"], [["measured"]])
+
+    def test_planner_and_simulator_use_it(self):
+        # A hundred times slower functions make a step about as much slower.
+        text = open(self.path("core.yaml")).read()
+        before = self.plan(2, 2)["step_seconds"]
+        run("tombolo-sim", self.path("p.plan"), "--json", self.path("sim.json"))
+        with open(self.path("sim.json")) as file:
+            simulated = json.load(file)["predicted"]["step_seconds"]
+        slower = re.sub(r"- \{us: ([0-9.e+]+)", lambda found: f"- {{us: {1e6 * float(found[1])}", text)
+        try:
+            self.write("core.yaml", slower)
+            after = self.plan(2, 2)["step_seconds"]
+            run("tombolo-sim", self.path("p.plan"), "--json", self.path("sim.json"))
+        finally:
+            self.write("core.yaml", text)
+        with open(self.path("sim.json")) as file:
+            slow = json.load(file)["predicted"]["step_seconds"]
+        self.assertGreater(after, 10 * before)
+        self.assertGreater(slow, 10 * simulated)
+        # Nothing but kernels is left: both say the same.
+        self.assertAlmostEqual(slow / after, 1, delta=0.02)
+
+    def test_other_layouts_are_flagged(self):
+        self.assertEqual(self.plan(4, 2)["time_sources"], [["estimated"]])
+        self.assertEqual(self.plan(2, 1)["time_sources"], [["estimated"]])
+
+    def test_a_profile_of_another_chip_is_refused(self):
+        other = self.path("other.yaml")
+        self.write("other.yaml", SITES.replace("name: core", "name: gpu").replace("chip: core", "chip: gpu"))
+        result = run("tombolo-plan", self.path("m.onnx"), "--topology", other, "--global-batch", 8,
+                     "-o", self.path("x.plan"), check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr, r"core\.yaml:2:7: error: the profile is of chip 'core', expected 'gpu'")
+
+    def test_pinned_ranks_train(self):
+        self.plan(2, 2)
+        self.write("tokens.bin", "")
+        with open(self.path("tokens.bin"), "wb") as file:
+            file.write(bytes(2 * 20000))
+        run("tombolo-run", "local", self.path("p.plan"), "--model", self.path("m.onnx"), "--data",
+            self.path("tokens.bin"), "--init", 1, "--steps", 2, "--pin", "--metrics", self.path("m.jsonl"))
+        with open(self.path("m.jsonl")) as file:
+            steps = [line for line in map(json.loads, file) if "event" not in line]
+        self.assertEqual(len(steps), 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
