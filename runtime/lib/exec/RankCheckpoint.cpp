@@ -71,7 +71,7 @@ CheckpointInfo Rank::Impl::dealing() const {
 std::vector<std::pair<const char *, Kept>>
 Rank::Impl::keptOf(const FragmentPoint &point, std::uint64_t stepsDone) const {
   std::vector<std::pair<const char *, Kept>> kept;
-  if (point.stepsDone != stepsDone)
+  if (point.stepsDone != stepsDone || point.pushedStep)
     kept.push_back({"outer_base", Kept::Base});
   if (plan.server().compression() != Server::COMPRESSION_NONE)
     kept.push_back({"outer_error", Kept::Error});
@@ -107,8 +107,6 @@ void Rank::Impl::resumeExchange(const Checkpoint &checkpoint) {
                         exchange->setKept(what, i, element, part);
                       });
     };
-    if (point.stepsDone == info.step)
-      read(parameter.name, Kept::Base);
     for (const auto &[name, what] : keptOf(point, info.step))
       if (what != Kept::Error || owns(parameter))
         read(parameter.name + "/" + name, what);

@@ -250,7 +250,7 @@ void RankExchange::pushStart(std::uint32_t number, std::uint64_t version,
     data.resize(old + held->elements * sizeof(float));
     if (isMomentum)
       std::memcpy(data.data() + old, held->momentum.data(), data.size() - old);
-    else if (!resumed.empty())
+    else if (!held->base.empty()) // of a snapshot
       std::memcpy(data.data() + old, held->base.data(), data.size() - old);
     else
       arena.read(held->tensor.address, std::span(data).subspan(old));
@@ -355,7 +355,7 @@ void RankExchange::goOn(std::uint32_t number, const FragmentPoint &from,
     state = state.subspan(bytes);
     if (allCounts)
       std::fill(held->error.begin(), held->error.end(), 0.0f);
-    if (allCounts && newest != from.version)
+    if (reference.empty() || (allCounts && newest != from.version))
       installBase(*held);
     else if (!allCounts &&
              std::memcmp(reference.data(), held->base.data(), bytes) != 0)

@@ -192,13 +192,11 @@ TEST_F(ExchangeTest, KeepsWhereFragmentsStand) {
 
   std::filesystem::remove_all(run.folder / "c");
   train(3, false);
-  Weights saved =
-      readCheckpoint(run.plan, checkpointFolder(run.folder / "c", 0, 3));
   calls = train(5, true);
   ASSERT_EQ(calls.points.size(), 1u);
   EXPECT_EQ(calls.points[0].version, 2u);
   EXPECT_EQ(calls.points[0].stepsDone, 3u);
-  EXPECT_EQ(calls.base, saved["table"]);
+  EXPECT_TRUE(calls.base.empty());
 }
 
 // Where the plan has steps without a push under way, checkpoints wait for one.

@@ -166,6 +166,7 @@ TEST_F(Memory, LoadsPartsWithinThePlan) {
 // momentum.
 TEST_F(Memory, CountsWhatTheExchangeKeeps) {
   addServer(run.plan, 1);
+  run.plan.set_checksum(std::string(32, 'c'));
   // Large enough that twice of it would not hide in the constant.
   ASSERT_GT(run.plan.programs(0).host_bytes(), kMemoryBeyondArena);
   expectWithinPlan(peakOf(2, serve(), false));

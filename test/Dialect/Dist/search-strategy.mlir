@@ -9,7 +9,7 @@
 // CHECK: dist.replicas on "north/a"
 // CHECK: dist.island on ["south"] batch
 // CHECK: dist.replicas on "south/b"
-// CHECK: dist.server inner_steps {{[0-9]+}} fragments 1 overlap_steps 0 compression "{{(none|bf16|int8)}}"
+// CHECK: dist.server inner_steps {{[0-9]+}} fragments {{[0-9]+}} overlap_steps {{[0-5]}} compression "{{(none|bf16|int8)}}"
 // CHECK: dist.fragment 0 primary
 // CHECK-COUNT-2: dist.strategy global_batch 20
 // CHECK-NOT: dist.strategy

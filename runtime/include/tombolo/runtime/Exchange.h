@@ -68,7 +68,9 @@ struct FragmentPoint {
 
 /// What a rank keeps of a tensor beside the arena; docs/Server.md, A rank.
 enum class Kept {
-  Base,  ///< the version that the next delta is measured from
+  /// The version that the next delta is measured from. Of a snapshot none where
+  /// nothing was done since: the parameters are it.
+  Base,
   Error, ///< of owned tensors when they are compressed: before a push under way
   Pushed, ///< local at the push, where one is under way
 };
