@@ -234,7 +234,7 @@ test("wrong usage has status 2", () => {
 });
 
 test("figures of a longer simulation, with failures, take the place of its own", async () => {
-  tool("tombolo-sim", "demo.plan", "--rounds", "20", "--fail", "south@1+1", "--json", "fail-sim.json");
+  tool("tombolo-sim", "demo.plan", "--rounds", "300", "--fail", "south@5+10", "--json", "fail-sim.json");
   makeReport("demo.plan", "--sim", "fail-sim.json", "-o", "fail.html");
   const { page, close } = await open(browser, at("fail.html"));
   const goodput = await page.locator("#summary .details div", { hasText: "Goodput" }).locator("dd").textContent();
