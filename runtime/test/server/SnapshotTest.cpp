@@ -113,13 +113,8 @@ TEST_P(Restarted, AgreesWithTheReferenceToTheBit) {
       EXPECT_EQ(rank.exchange->begin(n + 1), n + 1);
     });
     for (auto &rank : ranks) {
-      std::size_t wrong = 0;
-      rank->each(config, [&](std::size_t t, std::uint64_t e, float &value) {
-        const float &expected =
-            plain.islands[rank->island].local.at(config.tensors[t].name)[e];
-        wrong += std::memcmp(&expected, &value, 4) != 0;
-      });
-      ASSERT_EQ(wrong, 0u) << "island " << rank->island << " after step " << n;
+      ASSERT_EQ(countWrong(*rank, plain, config), 0u)
+          << "island " << rank->island << " after step " << n;
     }
   }
 }

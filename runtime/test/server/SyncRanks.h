@@ -305,6 +305,18 @@ inline void exchangeAfter(const Setting &s, SyncRank &rank, std::uint64_t n) {
   }
 }
 
+/// Elements in which a rank differs, in any bit, from the reference.
+inline std::size_t countWrong(SyncRank &rank, PlainRun &plain,
+                              const OuterConfig &config) {
+  std::size_t wrong = 0;
+  rank.each(config, [&](std::size_t t, std::uint64_t e, float &value) {
+    const float &expected =
+        plain.islands[rank.island].local.at(config.tensors[t].name)[e];
+    wrong += std::memcmp(&expected, &value, 4) != 0;
+  });
+  return wrong;
+}
+
 } // namespace tombolo::runtime::test
 
 #endif // TOMBOLO_TEST_SERVER_SYNCRANKS_H

@@ -51,13 +51,8 @@ TEST_P(Sync, AgreesWithTheReferenceToTheBit) {
   PlainRun plain(setting, config, first);
   auto expectAgreement = [&](std::uint64_t n) {
     for (auto &rank : ranks) {
-      std::size_t wrong = 0;
-      rank->each(config, [&](std::size_t t, std::uint64_t e, float &value) {
-        const float &expected =
-            plain.islands[rank->island].local.at(config.tensors[t].name)[e];
-        wrong += std::memcmp(&expected, &value, 4) != 0;
-      });
-      ASSERT_EQ(wrong, 0u) << "island " << rank->island << " after step " << n;
+      ASSERT_EQ(countWrong(*rank, plain, config), 0u)
+          << "island " << rank->island << " after step " << n;
     }
   };
   std::uint64_t steps = 4 * setting.innerSteps + 3;
