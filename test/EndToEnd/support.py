@@ -181,6 +181,11 @@ class TomboloTest(unittest.TestCase):
             self.assertEqual([e["step"] for e in entries], sorted(e["step"] for e in entries))
         return islands
 
+    def events(self, kind):
+        """Of the last `train`."""
+        with open(self.path("metrics.jsonl")) as file:
+            return [entry for line in file if (entry := json.loads(line)).get("event") == kind]
+
     def memory(self, plan="p.plan"):
         """Bytes of the first program's regions, and of its arena."""
         text = run("tombolo-translate", "--print-plan", self.path(plan)).stdout
