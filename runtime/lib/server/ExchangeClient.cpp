@@ -6,81 +6,23 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "tombolo/runtime/server/ExchangeClient.h"
-
-#include "HeldTensor.h"
-#include "ServerClient.h"
+#include "RankExchange.h"
 
 #include "tombolo/runtime/Error.h"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstring>
-#include <mutex>
-#include <optional>
-#include <thread>
 
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
 
 namespace {
 
-/// What a tensor's local elements first ... first + count are in the whole.
-std::vector<ElementRange> cut(const std::vector<ElementRange> &ranges,
-                              std::uint64_t first, std::uint64_t count) {
-  std::vector<ElementRange> pieces;
-  for (const ElementRange &range : ranges) {
-    std::uint64_t size = range.length * range.count;
-    if (first >= size) {
-      first -= size;
-      continue;
-    }
-    std::uint64_t left = std::min(count, size - first);
-    count -= left;
-    // The end of a run, whole runs, the start of a run.
-    for (std::uint64_t take = 0; left > 0; first += take, left -= take) {
-      std::uint64_t run = first / range.length, at = first % range.length;
-      std::uint64_t begin = range.begin + run * range.stride + at;
-      if (at == 0 && left >= range.length) {
-        std::uint64_t runs = left / range.length;
-        take = runs * range.length;
-        pieces.push_back({begin, range.length, runs, range.stride});
-      } else {
-        take = std::min(left, range.length - at);
-        pieces.push_back({begin, take, 1, take});
-      }
-    }
-    first = 0;
-  }
-  return pieces;
-}
-
 /// Elements that are copied out of the arena at a time; whole blocks of the
 /// codec.
 constexpr std::uint64_t kPiece = 1 << 16;
 static_assert(kPiece % kCodecBlock == 0);
-
-/// A push that is on its way, and what comes back.
-struct InFlight {
-  // Set before the thread starts.
-  std::uint64_t base = 0; ///< version and round
-  std::uint64_t step = 0; ///< inner steps done
-  std::uint64_t innerSteps = 0;
-  std::vector<std::byte> encoded;
-  /// By tensor of the fragment. `atPush`: local then, when training goes on
-  /// meanwhile; `errorBefore`: the error feedback, should the push not count.
-  std::vector<std::vector<float>> atPush, errorBefore;
-
-  // Set by the thread.
-  Receipt receipt;
-  std::vector<std::vector<std::byte>> updates; ///< from `base` on
-  std::vector<std::byte> state;                ///< or the version as a whole
-  std::exception_ptr failure;
-
-  std::thread thread;
-};
 
 /// The inverse of `firstVersion`: the inner steps after which the fragment was
 /// pushed for the version.
@@ -92,102 +34,7 @@ std::uint64_t stepsBefore(const ExchangeOptions &options,
   return (version - 1) * options.innerSteps + offset;
 }
 
-class RankExchange final : public Exchange {
-public:
-  RankExchange(ExchangeOptions given, std::vector<ExchangeTensor> tensors,
-               ArenaAccess access);
-  ~RankExchange() override;
-
-  std::uint64_t begin(std::uint64_t stepsDone) override;
-  void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) override;
-  Applied apply(std::uint32_t fragment, std::uint64_t stepsDone) override;
-  void requestStop() override;
-  std::optional<std::uint64_t> stopStep() const override;
-  void end(std::uint64_t stepsDone) override;
-  void outerMomentum(std::size_t tensor, std::uint64_t first,
-                     std::span<float> to) override;
-  void setOuterMomentum(std::size_t tensor, std::uint64_t first,
-                        std::span<const float> from) override;
-  std::vector<FragmentPoint> points() const override;
-  void kept(Kept what, std::size_t tensor, std::uint64_t first,
-            std::span<float> to) const override;
-  void setPoints(const std::vector<FragmentPoint> &points) override;
-  void setKept(Kept what, std::size_t tensor, std::uint64_t first,
-               std::span<const float> from) override;
-  void abort() noexcept override { client.abort(); }
-
-private:
-  struct Fragment {
-    std::vector<HeldTensor *> tensors;
-    std::uint64_t version = 0;   ///< what `base` is
-    std::uint64_t stepsDone = 0; ///< that no later delta contains
-    bool reset = false;          ///< to be told by the next `apply`
-    std::unique_ptr<InFlight> flight;
-  };
-
-  Fragment &known(std::uint32_t fragment, const char *what);
-  void beginStart(std::uint64_t version);
-  void pushStart(std::uint32_t fragment, std::uint64_t version, bool momentum,
-                 bool isMomentum);
-  wire::WaitReply join(std::uint32_t number, std::uint64_t stepsDone);
-  HeldTensor &piece(const char *what, std::size_t tensor, std::uint64_t first,
-                    std::size_t count);
-  /// Installs a version of a fragment as the base, and the arena's elements.
-  void install(std::uint32_t number, std::uint64_t version,
-               std::span<const std::byte> state);
-  /// The same for an island that has a snapshot: what of its delta the server
-  /// has counted is in `state`, the rest lives on in local.
-  void goOn(std::uint32_t number, const FragmentPoint &from,
-            const wire::WaitReply &reply, std::span<const std::byte> state,
-            std::uint64_t stepsDone);
-  /// local := base + (local - reference).
-  void moveOn(HeldTensor &held, std::span<const float> reference);
-  /// `saved`: what local was when the push was made, by tensor; empty: as it is
-  /// now. Not `sends`: the server has it.
-  void startPush(std::uint32_t number, std::uint64_t stepsDone, bool trainsOn,
-                 std::vector<std::vector<float>> saved = {}, bool sends = true);
-  /// The life of a push's thread.
-  void follow(std::uint32_t number, InFlight &flight);
-  /// Fetches what leads from `from` to `to`: updates, or the whole state.
-  void fetch(std::uint32_t number, std::uint64_t from, std::uint64_t to,
-             InFlight &into);
-  /// base := the version that `flight` has fetched.
-  void advance(HeldTensor &held, std::size_t index, const InFlight &flight);
-  std::vector<std::byte> pullBytes(std::uint32_t number, std::uint64_t version,
-                                   wire::PullRequest::What what, bool &kept);
-  std::uint64_t newestVersion(std::uint32_t number);
-  /// Every reply says whether the run is to end.
-  wire::WaitReply wait(const wire::WaitRequest &request);
-  void settle(std::uint32_t number, std::uint64_t stepsDone);
-
-  void readArena(const HeldTensor &held, std::uint64_t first,
-                 std::span<float> to) {
-    arena.read(held.tensor.address + first * sizeof(float),
-               std::as_writable_bytes(to));
-  }
-  void writeArena(const HeldTensor &held, std::uint64_t first,
-                  std::span<const float> from) {
-    arena.write(held.tensor.address + first * sizeof(float),
-                std::as_bytes(from));
-  }
-  void installBase(const HeldTensor &held) { writeArena(held, 0, held.base); }
-
-  const ExchangeOptions options;
-  ArenaAccess arena;
-  std::vector<HeldTensor> tensors;
-  std::vector<Fragment> fragments;
-  std::vector<FragmentPoint> resumed; ///< of a snapshot, until begun
-  bool begun = false;
-  std::atomic<std::uint64_t> stopRound = 0; // 0: the run goes on
-  std::atomic<bool> wantsStop = false;
-  ServerClient client;
-
-  // The island's heartbeat, from its rank 0.
-  std::mutex heartMutex;
-  std::condition_variable heartStops;
-  bool stopping = false;
-  std::thread heart;
-};
+} // namespace
 
 RankExchange::RankExchange(ExchangeOptions given,
                            std::vector<ExchangeTensor> list, ArenaAccess access)
@@ -310,62 +157,6 @@ void RankExchange::moveOn(HeldTensor &held, std::span<const float> reference) {
       piece[k] = held.base[at + k] + (piece[k] - reference[at + k]);
     writeArena(held, at, piece);
   }
-}
-
-void RankExchange::goOn(std::uint32_t number, const FragmentPoint &from,
-                        const wire::WaitReply &reply,
-                        std::span<const std::byte> state,
-                        std::uint64_t stepsDone) {
-  Fragment &fragment = fragments[number];
-  std::uint64_t counted = reply.counted_rounds(), newest = reply.go_on_from();
-  bool underWay = from.pushedStep.has_value();
-  fragment.version = from.version;
-  fragment.stepsDone = from.stepsDone;
-  if (underWay && counted <= from.version + 1 && newest <= from.version + 1) {
-    // The same push again, should it not be there; then as if nothing had been.
-    std::vector<std::vector<float>> saved;
-    for (HeldTensor *held : fragment.tensors)
-      saved.push_back(std::move(held->pushed));
-    startPush(number, *from.pushedStep, /*trainsOn=*/true, std::move(saved));
-    return;
-  }
-  // A later push than the snapshot's contained all there is of it; it may be in
-  // the round that is still open.
-  bool allCounts = counted > from.version + underWay;
-  bool isOpen = allCounts && counted > newest;
-  bool pushCounts = !allCounts && underWay && counted == from.version + 1;
-  fragment.version = newest;
-  if (allCounts)
-    fragment.stepsDone = stepsDone;
-  else if (pushCounts)
-    fragment.stepsDone = *from.pushedStep;
-  std::vector<std::vector<float>> locals;
-  for (HeldTensor *held : fragment.tensors) {
-    if (pushCounts && !held->error.empty()) {
-      std::vector<std::byte> sent(
-          encodedBytes(options.compression, held->elements));
-      held->encodeDelta(0, held->pushed, sent);
-    }
-    std::vector<float> reference =
-        std::move(pushCounts ? held->pushed : held->base);
-    held->pushed = {};
-    held->base.resize(held->elements);
-    std::size_t bytes = held->elements * sizeof(float);
-    std::memcpy(held->base.data(), state.data(), bytes);
-    state = state.subspan(bytes);
-    if (allCounts)
-      std::fill(held->error.begin(), held->error.end(), 0.0f);
-    if (reference.empty() || (allCounts && newest != from.version))
-      installBase(*held);
-    else if (!allCounts &&
-             std::memcmp(reference.data(), held->base.data(), bytes) != 0)
-      moveOn(*held, reference);
-    if (isOpen)
-      readArena(*held, 0, locals.emplace_back(held->elements));
-  }
-  if (isOpen)
-    startPush(number, stepsDone, /*trainsOn=*/true, std::move(locals),
-              /*sends=*/false);
 }
 
 /// Asks which version of a fragment to begin with.
@@ -747,113 +538,6 @@ void RankExchange::end(std::uint64_t stepsDone) {
     fragment.version = newest;
   }
 }
-
-void RankExchange::outerMomentum(std::size_t tensor, std::uint64_t first,
-                                 std::span<float> to) {
-  HeldTensor &held = tensors.at(tensor);
-  if (!begun || first > held.elements || to.size() > held.elements - first)
-    throw Error(Status::Failed, "outer momentum of '", held.tensor.name,
-                "': expected some of ", held.elements, " elements, got ",
-                to.size(), " from ", first);
-  if (to.empty())
-    return;
-  wire::PullRequest request;
-  request.set_fragment(held.tensor.fragment);
-  request.set_what(wire::PullRequest::MOMENTUM);
-  toWire(
-      TensorSlice{held.tensor.name, cut(held.tensor.ranges, first, to.size())},
-      *request.add_slices());
-  auto bytes = std::as_writable_bytes(to);
-  std::size_t at = 0;
-  do { // another island may go on meanwhile
-    request.set_version(newestVersion(held.tensor.fragment));
-  } while (!client.pull(
-      request, [&] { at = 0; },
-      [&](std::string_view chunk) {
-        if (chunk.size() > bytes.size() - at)
-          throw Error(Status::Failed, "parameter server at ", options.server,
-                      ": more momentum than asked for");
-        std::memcpy(bytes.data() + at, chunk.data(), chunk.size());
-        at += chunk.size();
-      }));
-  if (at != bytes.size())
-    throw Error(Status::Failed, "parameter server at ", options.server,
-                ": less momentum than asked for");
-}
-
-/// Checks that elements lie in a tensor.
-HeldTensor &RankExchange::piece(const char *what, std::size_t tensor,
-                                std::uint64_t first, std::size_t count) {
-  HeldTensor &held = tensors.at(tensor);
-  if (first > held.elements || count > held.elements - first)
-    throw Error(Status::Failed, what, " of '", held.tensor.name,
-                "': expected some of ", held.elements, " elements, got ", count,
-                " from ", first);
-  return held;
-}
-
-void RankExchange::setOuterMomentum(std::size_t tensor, std::uint64_t first,
-                                    std::span<const float> from) {
-  HeldTensor &held = piece("outer momentum", tensor, first, from.size());
-  held.momentum.resize(held.elements);
-  std::copy(from.begin(), from.end(), held.momentum.begin() + first);
-  held.momentumGiven += from.size();
-}
-
-// -------------------------------------------------------------- the snapshot
-
-std::vector<FragmentPoint> RankExchange::points() const {
-  std::vector<FragmentPoint> points;
-  for (const Fragment &fragment : fragments) {
-    FragmentPoint &point = points.emplace_back();
-    point.version = fragment.version;
-    point.stepsDone = fragment.stepsDone;
-    if (fragment.flight)
-      point.pushedStep = fragment.flight->step;
-  }
-  return points;
-}
-
-void RankExchange::kept(Kept what, std::size_t tensor, std::uint64_t first,
-                        std::span<float> to) const {
-  const HeldTensor &held = tensors.at(tensor);
-  const Fragment &fragment = fragments[held.tensor.fragment];
-  const std::vector<float> *from = &held.base;
-  if (what != Kept::Base) {
-    std::size_t place =
-        std::find(fragment.tensors.begin(), fragment.tensors.end(), &held) -
-        fragment.tensors.begin();
-    if (what == Kept::Pushed)
-      from = fragment.flight ? &fragment.flight->atPush[place] : nullptr;
-    else
-      from =
-          fragment.flight ? &fragment.flight->errorBefore[place] : &held.error;
-  }
-  if (!from || first > from->size() || to.size() > from->size() - first)
-    throw Error(Status::Failed, "a snapshot of '", held.tensor.name,
-                "' asks for what is not kept");
-  std::copy_n(from->begin() + static_cast<std::ptrdiff_t>(first), to.size(),
-              to.begin());
-}
-
-void RankExchange::setPoints(const std::vector<FragmentPoint> &points) {
-  if (begun || points.size() != fragments.size())
-    throw Error(Status::Failed, "a snapshot of ", points.size(),
-                " fragments, of a run that has ", fragments.size());
-  resumed = points;
-}
-
-void RankExchange::setKept(Kept what, std::size_t tensor, std::uint64_t first,
-                           std::span<const float> from) {
-  HeldTensor &held = piece("a snapshot", tensor, first, from.size());
-  std::vector<float> &to = what == Kept::Base    ? held.base
-                           : what == Kept::Error ? held.error
-                                                 : held.pushed;
-  to.resize(held.elements);
-  std::copy(from.begin(), from.end(), to.begin() + first);
-}
-
-} // namespace
 
 std::uint64_t tombolo::runtime::firstVersion(const ExchangeOptions &options,
                                              std::uint32_t fragment,

@@ -1,0 +1,152 @@
+//===- RankExchange.h - a rank's part in the outer steps -------*- C++ -*-===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// ExchangeClient.cpp has rounds from the first to the last, RankSnapshot.cpp
+// what a snapshot holds of them and how a rank goes on from one.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef TOMBOLO_LIB_SERVER_RANKEXCHANGE_H
+#define TOMBOLO_LIB_SERVER_RANKEXCHANGE_H
+
+#include "HeldTensor.h"
+#include "ServerClient.h"
+
+#include "tombolo/runtime/server/ExchangeClient.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+namespace tombolo::runtime {
+
+/// A push that is on its way, and what comes back.
+struct InFlight {
+  // Set before the thread starts.
+  std::uint64_t base = 0; ///< version and round
+  std::uint64_t step = 0; ///< inner steps done
+  std::uint64_t innerSteps = 0;
+  std::vector<std::byte> encoded;
+  /// By tensor of the fragment. `atPush`: local then, when training goes on
+  /// meanwhile; `errorBefore`: the error feedback, should the push not count.
+  std::vector<std::vector<float>> atPush, errorBefore;
+
+  // Set by the thread.
+  Receipt receipt;
+  std::vector<std::vector<std::byte>> updates; ///< from `base` on
+  std::vector<std::byte> state;                ///< or the version as a whole
+  std::exception_ptr failure;
+
+  std::thread thread;
+};
+
+class RankExchange final : public Exchange {
+public:
+  RankExchange(ExchangeOptions given, std::vector<ExchangeTensor> tensors,
+               ArenaAccess access);
+  ~RankExchange() override;
+
+  std::uint64_t begin(std::uint64_t stepsDone) override;
+  void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) override;
+  Applied apply(std::uint32_t fragment, std::uint64_t stepsDone) override;
+  void requestStop() override;
+  std::optional<std::uint64_t> stopStep() const override;
+  void end(std::uint64_t stepsDone) override;
+  void outerMomentum(std::size_t tensor, std::uint64_t first,
+                     std::span<float> to) override;
+  void setOuterMomentum(std::size_t tensor, std::uint64_t first,
+                        std::span<const float> from) override;
+  std::vector<FragmentPoint> points() const override;
+  void kept(Kept what, std::size_t tensor, std::uint64_t first,
+            std::span<float> to) const override;
+  void setPoints(const std::vector<FragmentPoint> &points) override;
+  void setKept(Kept what, std::size_t tensor, std::uint64_t first,
+               std::span<const float> from) override;
+  void abort() noexcept override { client.abort(); }
+
+private:
+  struct Fragment {
+    std::vector<HeldTensor *> tensors;
+    std::uint64_t version = 0;   ///< what `base` is
+    std::uint64_t stepsDone = 0; ///< that no later delta contains
+    bool reset = false;          ///< to be told by the next `apply`
+    std::unique_ptr<InFlight> flight;
+  };
+
+  Fragment &known(std::uint32_t fragment, const char *what);
+  void beginStart(std::uint64_t version);
+  void pushStart(std::uint32_t fragment, std::uint64_t version, bool momentum,
+                 bool isMomentum);
+  server::v1::WaitReply join(std::uint32_t number, std::uint64_t stepsDone);
+  HeldTensor &piece(const char *what, std::size_t tensor, std::uint64_t first,
+                    std::size_t count);
+  /// Installs a version of a fragment as the base, and the arena's elements.
+  void install(std::uint32_t number, std::uint64_t version,
+               std::span<const std::byte> state);
+  /// The same for an island that has a snapshot: what of its delta the server
+  /// has counted is in `state`, the rest lives on in local.
+  void goOn(std::uint32_t number, const FragmentPoint &from,
+            const server::v1::WaitReply &reply,
+            std::span<const std::byte> state, std::uint64_t stepsDone);
+  /// local := base + (local - reference).
+  void moveOn(HeldTensor &held, std::span<const float> reference);
+  /// `saved`: what local was when the push was made, by tensor; empty: as it is
+  /// now. Not `sends`: the server has it.
+  void startPush(std::uint32_t number, std::uint64_t stepsDone, bool trainsOn,
+                 std::vector<std::vector<float>> saved = {}, bool sends = true);
+  /// The life of a push's thread.
+  void follow(std::uint32_t number, InFlight &flight);
+  /// Fetches what leads from `from` to `to`: updates, or the whole state.
+  void fetch(std::uint32_t number, std::uint64_t from, std::uint64_t to,
+             InFlight &into);
+  /// base := the version that `flight` has fetched.
+  void advance(HeldTensor &held, std::size_t index, const InFlight &flight);
+  std::vector<std::byte> pullBytes(std::uint32_t number, std::uint64_t version,
+                                   server::v1::PullRequest::What what,
+                                   bool &kept);
+  std::uint64_t newestVersion(std::uint32_t number);
+  /// Every reply says whether the run is to end.
+  server::v1::WaitReply wait(const server::v1::WaitRequest &request);
+  void settle(std::uint32_t number, std::uint64_t stepsDone);
+
+  void readArena(const HeldTensor &held, std::uint64_t first,
+                 std::span<float> to) {
+    arena.read(held.tensor.address + first * sizeof(float),
+               std::as_writable_bytes(to));
+  }
+  void writeArena(const HeldTensor &held, std::uint64_t first,
+                  std::span<const float> from) {
+    arena.write(held.tensor.address + first * sizeof(float),
+                std::as_bytes(from));
+  }
+  void installBase(const HeldTensor &held) { writeArena(held, 0, held.base); }
+
+  const ExchangeOptions options;
+  ArenaAccess arena;
+  std::vector<HeldTensor> tensors;
+  std::vector<Fragment> fragments;
+  std::vector<FragmentPoint> resumed; ///< of a snapshot, until begun
+  bool begun = false;
+  std::atomic<std::uint64_t> stopRound = 0; // 0: the run goes on
+  std::atomic<bool> wantsStop = false;
+  ServerClient client;
+
+  // The island's heartbeat, from its rank 0.
+  std::mutex heartMutex;
+  std::condition_variable heartStops;
+  bool stopping = false;
+  std::thread heart;
+};
+
+} // namespace tombolo::runtime
+
+#endif // TOMBOLO_LIB_SERVER_RANKEXCHANGE_H
