@@ -117,7 +117,8 @@ void Rank::Impl::resumeExchange(const Checkpoint &checkpoint) {
 /// islands (docs/Server.md, A rank).
 static bool isPushing(const Server &server, std::uint64_t stepsDone) {
   for (std::uint32_t f = 0; f < server.fragments(); ++f) {
-    std::uint64_t offset = f * server.inner_steps() / server.fragments();
+    std::uint64_t offset =
+        pushOffset(f, server.fragments(), server.inner_steps());
     std::uint64_t since =
         (stepsDone + server.inner_steps() - offset) % server.inner_steps();
     if (since < server.overlap_steps() && since < stepsDone)

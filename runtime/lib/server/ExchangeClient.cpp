@@ -28,7 +28,8 @@ static_assert(kPiece % kCodecBlock == 0);
 /// pushed for the version.
 std::uint64_t stepsBefore(const ExchangeOptions &options,
                           std::uint32_t fragment, std::uint64_t version) {
-  std::uint64_t offset = fragment * options.innerSteps / options.fragments;
+  std::uint64_t offset =
+      pushOffset(fragment, options.fragments, options.innerSteps);
   if (version == 0 || offset == 0)
     return version * options.innerSteps;
   return (version - 1) * options.innerSteps + offset;
@@ -136,15 +137,13 @@ void RankExchange::beginStart(std::uint64_t stepsDone) {
 }
 
 void RankExchange::install(std::uint32_t number, std::uint64_t version,
-                           std::span<const std::byte> state) {
-  for (HeldTensor *held : fragments[number].tensors) {
-    std::size_t bytes = held->elements * sizeof(float);
-    held->base.resize(held->elements);
-    std::memcpy(held->base.data(), state.data(), bytes);
-    state = state.subspan(bytes);
-    installBase(*held);
+                           const Fetched &fetched) {
+  Fragment &fragment = fragments[number];
+  for (std::size_t i = 0; i < fragment.tensors.size(); ++i) {
+    advance(*fragment.tensors[i], i, fetched);
+    installBase(*fragment.tensors[i]);
   }
-  fragments[number].version = version;
+  fragment.version = version;
 }
 
 void RankExchange::moveOn(HeldTensor &held, std::span<const float> reference) {
@@ -205,17 +204,11 @@ std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
   }
   for (std::uint32_t f = 0; f < fragments.size(); ++f) {
     std::uint64_t version = replies[f].go_on_from();
-    bool kept = true;
-    std::vector<std::byte> bytes =
-        pullBytes(f, version, wire::PullRequest::PARAMETERS, kept);
-    if (!kept)
-      throw Error(Status::Failed, "parameter server at ", options.server,
-                  ": it does not keep version ", version, " of fragment ", f,
-                  ", which it told to begin with");
+    Fetched fetched = fetchState(f, version);
     if (!resumed.empty()) {
-      goOn(f, resumed[f], replies[f], bytes, stepsDone);
+      goOn(f, resumed[f], replies[f], fetched, stepsDone);
     } else {
-      install(f, version, bytes);
+      install(f, version, fetched);
       fragments[f].stepsDone = stepsDone;
     }
   }
@@ -334,7 +327,7 @@ void RankExchange::follow(std::uint32_t number, InFlight &flight) {
   }
   flight.receipt = {static_cast<Receipt::Kind>(reply.receipt()),
                     reply.go_on_from()};
-  fetch(number, flight.base, reply.go_on_from(), flight);
+  flight.fetched = fetch(number, flight.base, reply.go_on_from());
 }
 
 std::vector<std::byte> RankExchange::pullBytes(std::uint32_t number,
@@ -377,8 +370,8 @@ std::vector<std::byte> RankExchange::pullBytes(std::uint32_t number,
   return bytes;
 }
 
-void RankExchange::fetch(std::uint32_t number, std::uint64_t from,
-                         std::uint64_t to, InFlight &into) {
+Fetched RankExchange::fetch(std::uint32_t number, std::uint64_t from,
+                            std::uint64_t to) {
   if (to < from)
     throw Error(Status::Failed, "parameter server at ", options.server,
                 ": it went back from version ", from, " to ", to,
@@ -390,34 +383,42 @@ void RankExchange::fetch(std::uint32_t number, std::uint64_t from,
     state += held->elements * sizeof(float);
   }
   bool kept = to - from <= 1 || update * (to - from) <= state;
+  Fetched fetched;
   for (std::uint64_t version = from + 1; kept && version <= to; ++version)
-    into.updates.push_back(
+    fetched.updates.push_back(
         pullBytes(number, version, wire::PullRequest::UPDATE, kept));
   if (kept)
-    return;
-  into.updates.clear();
-  std::vector<std::byte> bytes =
-      pullBytes(number, to, wire::PullRequest::PARAMETERS, kept);
+    return fetched;
+  fetched = Fetched(); // before there is more
+  return fetchState(number, to);
+}
+
+Fetched RankExchange::fetchState(std::uint32_t number, std::uint64_t version) {
+  bool kept = true;
+  Fetched fetched;
+  fetched.state =
+      pullBytes(number, version, wire::PullRequest::PARAMETERS, kept);
   if (!kept)
     throw Error(Status::Failed, "parameter server at ", options.server,
-                ": it does not keep version ", to, " of fragment ", number,
+                ": it does not keep version ", version, " of fragment ", number,
                 ", which it told to go on from");
-  into.state = std::move(bytes);
+  return fetched;
 }
 
 void RankExchange::advance(HeldTensor &held, std::size_t index,
-                           const InFlight &flight) {
+                           const Fetched &fetched) {
   const std::vector<HeldTensor *> &all =
       fragments[held.tensor.fragment].tensors;
-  if (!flight.state.empty()) {
+  if (!fetched.state.empty()) {
     std::size_t at = 0;
     for (std::size_t i = 0; i < index; ++i)
       at += all[i]->elements * sizeof(float);
-    std::memcpy(held.base.data(), flight.state.data() + at,
+    held.base.resize(held.elements);
+    std::memcpy(held.base.data(), fetched.state.data() + at,
                 held.elements * sizeof(float));
     return;
   }
-  for (const std::vector<std::byte> &update : flight.updates) {
+  for (const std::vector<std::byte> &update : fetched.updates) {
     std::size_t at = 0;
     for (std::size_t i = 0; i < index; ++i)
       at += all[i]->updateBytes;
@@ -462,7 +463,7 @@ Exchange::Applied RankExchange::apply(std::uint32_t number,
     } else {
       reference = std::move(flight->atPush[i]);
     }
-    advance(held, i, *flight);
+    advance(held, i, flight->fetched);
     if (flight->receipt.kind == Receipt::Kind::Discarded ||
         (flight->receipt.kind == Receipt::Kind::Member && !moved)) {
       installBase(held);
@@ -527,22 +528,16 @@ void RankExchange::end(std::uint64_t stepsDone) {
   while (!client.heartbeat(/*done=*/true).finished())
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   for (std::uint32_t f = 0; f < fragments.size(); ++f) {
-    Fragment &fragment = fragments[f];
-    InFlight rest;
     std::uint64_t newest = newestVersion(f);
-    fetch(f, fragment.version, newest, rest);
-    for (std::size_t i = 0; i < fragment.tensors.size(); ++i) {
-      advance(*fragment.tensors[i], i, rest);
-      installBase(*fragment.tensors[i]);
-    }
-    fragment.version = newest;
+    install(f, newest, fetch(f, fragments[f].version, newest));
   }
 }
 
 std::uint64_t tombolo::runtime::firstVersion(const ExchangeOptions &options,
                                              std::uint32_t fragment,
                                              std::uint64_t stepsDone) {
-  std::uint64_t offset = fragment * options.innerSteps / options.fragments;
+  std::uint64_t offset =
+      pushOffset(fragment, options.fragments, options.innerSteps);
   return (stepsDone + (options.innerSteps - offset) % options.innerSteps) /
          options.innerSteps;
 }

@@ -29,6 +29,12 @@
 
 namespace tombolo::runtime {
 
+/// What leads from one version of a fragment to another.
+struct Fetched {
+  std::vector<std::vector<std::byte>> updates; ///< one after the other
+  std::vector<std::byte> state;                ///< or the version as a whole
+};
+
 /// A push that is on its way, and what comes back.
 struct InFlight {
   // Set before the thread starts.
@@ -42,8 +48,7 @@ struct InFlight {
 
   // Set by the thread.
   Receipt receipt;
-  std::vector<std::vector<std::byte>> updates; ///< from `base` on
-  std::vector<std::byte> state;                ///< or the version as a whole
+  Fetched fetched; ///< from `base` to the receipt's version
   std::exception_ptr failure;
 
   std::thread thread;
@@ -91,12 +96,12 @@ private:
                     std::size_t count);
   /// Installs a version of a fragment as the base, and the arena's elements.
   void install(std::uint32_t number, std::uint64_t version,
-               std::span<const std::byte> state);
+               const Fetched &fetched);
   /// The same for an island that has a snapshot: what of its delta the server
-  /// has counted is in `state`, the rest lives on in local.
+  /// has counted is in `fetched`, the rest lives on in local.
   void goOn(std::uint32_t number, const FragmentPoint &from,
-            const server::v1::WaitReply &reply,
-            std::span<const std::byte> state, std::uint64_t stepsDone);
+            const server::v1::WaitReply &reply, const Fetched &fetched,
+            std::uint64_t stepsDone);
   /// local := base + (local - reference).
   void moveOn(HeldTensor &held, std::span<const float> reference);
   /// `saved`: what local was when the push was made, by tensor; empty: as it is
@@ -106,10 +111,11 @@ private:
   /// The life of a push's thread.
   void follow(std::uint32_t number, InFlight &flight);
   /// Fetches what leads from `from` to `to`: updates, or the whole state.
-  void fetch(std::uint32_t number, std::uint64_t from, std::uint64_t to,
-             InFlight &into);
-  /// base := the version that `flight` has fetched.
-  void advance(HeldTensor &held, std::size_t index, const InFlight &flight);
+  Fetched fetch(std::uint32_t number, std::uint64_t from, std::uint64_t to);
+  /// The same from nothing.
+  Fetched fetchState(std::uint32_t number, std::uint64_t version);
+  /// base := the version that was fetched.
+  void advance(HeldTensor &held, std::size_t index, const Fetched &fetched);
   std::vector<std::byte> pullBytes(std::uint32_t number, std::uint64_t version,
                                    server::v1::PullRequest::What what,
                                    bool &kept);

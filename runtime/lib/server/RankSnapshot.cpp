@@ -154,8 +154,7 @@ void RankExchange::setKept(Kept what, std::size_t tensor, std::uint64_t first,
 }
 
 void RankExchange::goOn(std::uint32_t number, const FragmentPoint &from,
-                        const wire::WaitReply &reply,
-                        std::span<const std::byte> state,
+                        const wire::WaitReply &reply, const Fetched &fetched,
                         std::uint64_t stepsDone) {
   Fragment &fragment = fragments[number];
   std::uint64_t counted = reply.counted_rounds(), newest = reply.go_on_from();
@@ -181,7 +180,8 @@ void RankExchange::goOn(std::uint32_t number, const FragmentPoint &from,
   else if (pushCounts)
     fragment.stepsDone = *from.pushedStep;
   std::vector<std::vector<float>> locals;
-  for (HeldTensor *held : fragment.tensors) {
+  for (std::size_t i = 0; i < fragment.tensors.size(); ++i) {
+    HeldTensor *held = fragment.tensors[i];
     if (pushCounts && !held->error.empty()) {
       std::vector<std::byte> sent(
           encodedBytes(options.compression, held->elements));
@@ -190,16 +190,13 @@ void RankExchange::goOn(std::uint32_t number, const FragmentPoint &from,
     std::vector<float> reference =
         std::move(pushCounts ? held->pushed : held->base);
     held->pushed = {};
-    held->base.resize(held->elements);
-    std::size_t bytes = held->elements * sizeof(float);
-    std::memcpy(held->base.data(), state.data(), bytes);
-    state = state.subspan(bytes);
+    advance(*held, i, fetched);
     if (allCounts)
       std::fill(held->error.begin(), held->error.end(), 0.0f);
     if (reference.empty() || (allCounts && newest != from.version))
       installBase(*held);
-    else if (!allCounts &&
-             std::memcmp(reference.data(), held->base.data(), bytes) != 0)
+    else if (!allCounts && std::memcmp(reference.data(), held->base.data(),
+                                       held->elements * sizeof(float)) != 0)
       moveOn(*held, reference);
     if (isOpen)
       readArena(*held, 0, locals.emplace_back(held->elements));

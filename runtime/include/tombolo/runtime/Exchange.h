@@ -36,6 +36,14 @@ struct ElementRange {
   bool operator==(const ElementRange &) const = default;
 };
 
+/// A fragment is pushed when the inner steps done are this modulo `innerSteps`,
+/// but not before the first step.
+constexpr std::uint64_t pushOffset(std::uint64_t fragment,
+                                   std::uint64_t fragments,
+                                   std::uint64_t innerSteps) {
+  return fragment * innerSteps / fragments;
+}
+
 /// What one rank holds of one trainable f32 parameter.
 struct ExchangeTensor {
   std::string name;           ///< as in the checkpoint
