@@ -14,6 +14,7 @@
 
 #include "Commands.h"
 #include "Events.h"
+#include "Executor.h"
 #include "Failures.h"
 #include "LocalFiles.h"
 #include "Metrics.h"
@@ -55,6 +56,7 @@ constexpr double kGraceSeconds = 1.2;
 
 struct LocalOptions {
   RankOptions rank;
+  SiteExecutors executors;
   std::string metrics;
   std::string exportOnnx;
   std::uint64_t restarts = 0;
@@ -99,6 +101,7 @@ public:
         stateDir(std::move(stateDir)), certificates(std::move(certificates)) {
     if (plan.has_server())
       group = serverGroup(plan);
+    executors = executorsOf(options.executors, plan);
   }
 
   /// Throws Error or Interrupted when the run does not come to its end.
@@ -149,6 +152,7 @@ private:
 
   std::string rendezvous;
   RankOptions rank; // of every agent
+  std::map<std::string, ExecutorOptions> executors; // by site
   const std::string stateDir, certificates;
   ServerGroup group;
   std::vector<std::unique_ptr<Service>> servers, agents;
@@ -432,6 +436,8 @@ void LocalRun::startAgent(Service &agent) {
   if (agent.incarnation > 0)
     spec.arguments.insert(spec.arguments.end(),
                           {"--incarnation", std::to_string(agent.incarnation)});
+  for (std::string &word : executorArguments(executors.at(agent.site)))
+    spec.arguments.push_back(std::move(word));
   if (!options.rankProgram.empty())
     spec.arguments.insert(spec.arguments.end(),
                           {"--rank-program", options.rankProgram});
@@ -581,6 +587,7 @@ int tombolo::runtime::runLocal(int argc, char **argv) {
                "tombolo-run local");
   LocalOptions options;
   addRankOptions(app, options.rank);
+  addSiteExecutors(app, options.executors);
   app.add_option("--metrics", options.metrics,
                  "write one JSON line per step and island to this file");
   app.add_option("--export-onnx", options.exportOnnx,

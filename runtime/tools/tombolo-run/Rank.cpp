@@ -8,6 +8,7 @@
 
 #include "Commands.h"
 #include "Events.h"
+#include "Executor.h"
 
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/Rank.h"
@@ -35,7 +36,7 @@ struct Options {
   std::uint64_t rank = 0;
   std::string rendezvous;
   std::string host = "127.0.0.1";
-  std::string device = "cpu";
+  ExecutorOptions executor;
   std::string server;
   std::string runId;
   TlsOptions tls;
@@ -72,10 +73,14 @@ private:
 
 volatile std::sig_atomic_t told = 0;
 
-void train(const Options &options, Output &output) {
+/// `argc` and `argv` are those that `options` come from.
+void train(const Options &options, Output &output, int argc, char **argv) {
   Plan plan = readPlan(options.common.plan);
   if (output.toPerson()) // else whoever started this rank has looked
     checkProgress(plan);
+  std::uint32_t threads = options.common.threads ? options.common.threads : 1;
+  if (options.executor.isTorch())
+    becomeTorchRank(plan, threads, argc, argv);
   RankConfig config;
   config.island = options.island;
   config.rank = options.rank;
@@ -99,7 +104,6 @@ void train(const Options &options, Output &output) {
     std::signal(SIGTERM, [](int) { told = 1; });
   }
 
-  std::uint32_t threads = options.common.threads ? options.common.threads : 1;
   if (options.common.pin) {
     std::uint64_t before = 0; // ranks of earlier islands
     int islands =
@@ -111,7 +115,8 @@ void train(const Options &options, Output &output) {
   DeviceOptions deviceOptions;
   deviceOptions.checkNumerics = options.common.checkNumerics;
   deviceOptions.threads = threads;
-  std::unique_ptr<Device> device = createDevice(options.device, deviceOptions);
+  std::unique_ptr<Device> device =
+      createDevice(options.executor.device, deviceOptions);
 
   TransportOptions transportOptions;
   transportOptions.timeout = std::chrono::milliseconds(
@@ -217,7 +222,7 @@ int tombolo::runtime::runRank(int argc, char **argv) {
   app.add_option("--rendezvous", options.rendezvous,
                  "address of the store where the island's ranks meet");
   app.add_option("--host", options.host, "address peers reach this rank at");
-  app.add_option("--device", options.device, "cpu, or null (computes nothing)");
+  addExecutorOptions(app, options.executor);
   app.add_option("--server", options.server, "address of the parameter server");
   addTlsOptions(app, options.tls);
   app.add_option("--run-id", options.runId, "the run, as the server knows it");
@@ -241,7 +246,7 @@ int tombolo::runtime::runRank(int argc, char **argv) {
     return code;
   };
   try {
-    train(options, output);
+    train(options, output, argc, argv);
     return 0;
   } catch (const PeerError &error) {
     if (output.toPerson())

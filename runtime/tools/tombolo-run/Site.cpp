@@ -14,6 +14,7 @@
 #include "Agent.h"
 #include "Commands.h"
 #include "Events.h"
+#include "Executor.h"
 
 #include "tombolo/runtime/Checkpoint.h"
 #include "tombolo/runtime/CommandLine.h"
@@ -37,6 +38,7 @@ namespace {
 
 struct SiteOptions {
   RankOptions rank;
+  ExecutorOptions executor;
   std::string site;
   std::string rendezvous;
   std::string server;
@@ -128,7 +130,8 @@ int run(SiteOptions &options) {
     store = std::make_unique<StoreServer>();
     options.rendezvous = store->address();
   }
-  std::vector<std::string> common = {"--rendezvous", options.rendezvous};
+  std::vector<std::string> common = executorArguments(options.executor);
+  common.insert(common.end(), {"--rendezvous", options.rendezvous});
   if (plan.has_server()) {
     checkTls(options.tls);
     common.insert(common.end(), {"--server", options.server});
@@ -177,6 +180,7 @@ int tombolo::runtime::runSite(int argc, char **argv) {
   SiteOptions options;
   addRankOptions(app, options.rank);
   addResumeStep(app, options.rank);
+  addExecutorOptions(app, options.executor);
   app.add_option("--site", options.site, "the site's name in the topology")
       ->required();
   app.add_option("--rendezvous", options.rendezvous,
