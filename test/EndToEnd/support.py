@@ -123,6 +123,9 @@ def write_safetensors(path, tensors):
 class TomboloTest(unittest.TestCase):
     """A test with a folder of its own, kept when TOMBOLO_KEEP is set."""
 
+    # What runs the ranks of `train`: with TOMBOLO_EXECUTOR=torch the tests are PyTorch's.
+    executor = os.environ.get("TOMBOLO_EXECUTOR", "native")
+
     def setUp(self):
         if os.environ.get("TOMBOLO_KEEP"):
             self.dir = tempfile.mkdtemp(prefix="tombolo-test-")
@@ -168,7 +171,8 @@ class TomboloTest(unittest.TestCase):
         if os.path.exists(metrics):
             os.remove(metrics)  # a resumed run goes on in the file it finds
         result = run("tombolo-run", "local", plan, "--model", model, "--data", self.path(data),
-                     "--steps", steps, "--metrics", metrics, *flags, check=check)
+                     "--steps", steps, "--metrics", metrics, "--executor", self.executor, *flags,
+                     check=check)
         if not check:
             return result
         islands = {}

@@ -1,0 +1,310 @@
+"""Ranks that PyTorch runs train as those of this runtime and as the reference do: alone, in
+layouts, over sites, and together with this runtime's; what they save the others load.
+
+TOMBOLO_EXECUTOR=torch has all other tests here run by PyTorch, too."""
+
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import unittest
+
+import models
+import reference
+import support
+import test_islands
+import test_layouts
+import test_training
+
+PACKAGES = os.path.join(support.BIN, "..", "lib", "tombolo", "python")
+TOLERANCE = 1e-5
+BATCH = 16
+
+
+class TorchTest(test_layouts.LayoutTest):
+    executor = "torch"
+
+    def check(self, *args, steps=15, first=0, **options):
+        measured = self.measure(*args, steps=steps, **options)
+        expected = reference.train(
+            reference.GPT(layers=test_layouts.LAYERS, mask="tril"), self.samples, BATCH, steps)
+        self.assertEqual(len(measured), steps - first)
+        self.assertLessEqual(
+            reference.largest_relative_difference(measured, expected[first:]), TOLERANCE)
+
+
+class Layouts(TorchTest):
+    def test_torch_one_rank(self):
+        self.check([6], 4, steps=50)
+
+    def test_torch_tensor_2_data_2_optimizer_sharding(self):
+        self.check([6], 4, tensor_parallel=2, data_parallel=2, optimizer_sharding=True)
+
+    def test_torch_interleaved_tensor_2_to_1(self):
+        self.check([3, 3], 4, schedule="interleaved", chunks=3, tensor_parallel=[2, 1])
+
+    def test_torch_zero_bubble_data_1_to_2_recompute(self):
+        self.check([2, 4], 2, schedule="zero-bubble", data_parallel=[1, 2], recompute="full")
+
+
+class Checkpoints(TorchTest):
+    def test_torch_and_native_go_on_from_each_other(self):
+        flags = ["--checkpoint-dir", self.path("checkpoints")]
+        for i, (executor, layout) in enumerate([
+                ("torch", dict(blocks=[6], data_parallel=2, optimizer_sharding=True)),
+                ("native", dict(blocks=[3, 3], tensor_parallel=2)),
+                ("torch", dict(blocks=[2, 4], tensor_parallel=[1, 2])),
+                ("native", dict(blocks=[6], data_parallel=2, optimizer_sharding=True))]):
+            with self.subTest(i, executor=executor):
+                self.executor = executor
+                self.check(microbatch=4, steps=4 * (i + 1), first=4 * i, **layout,
+                           flags=flags + (["--resume"] if i else []))
+
+
+class Ops(support.TomboloTest):
+    """Two models that have nearly every op between them."""
+
+    executor = "torch"
+
+    def check(self, case, blocks, batch, microbatch, steps, lr):
+        onnx, data = self.path("m.onnx"), self.path("data.safetensors")
+        support.write_safetensors(data, case.tensors)
+        case.export(case.make(), onnx, 17, True)
+        plan = self.plan(onnx, support.topology({"here": 1}), support.strategy(
+            [support.island("here", batch, microbatch, [blocks])]), batch, "--loss",
+            case.loss, *case.flags, lr=lr)
+        expected = models.train(case, batch, microbatch, steps, lr=lr)
+        self.assertLessEqual(reference.largest_relative_difference(
+            self.losses(plan, onnx, steps, data=data), expected), TOLERANCE)
+
+    def test_torch_operators(self):
+        self.check(models.Operators(), 26, 8, 2, 8, 3e-3)
+
+    def test_torch_convolutions_and_pools(self):
+        self.check(models.ResNet18(), 4, 16, 4, 8, 3e-4)
+
+
+class Training(test_training.TrainingTest):
+    """Clipping, a schedule, held-out data and masks are as in the other runtime."""
+
+    executor = "torch"
+    measure = test_training.Dropouts.measure
+
+    def test_torch_clips_schedules_and_evaluates(self):
+        held = self.path("held.bin")
+        self.tokens(70 * self.model.length + 5, seed=9, name="held.bin")
+        run = ["--eval-data", held, "--eval-every", 3, "--shuffle", 7]
+        results = []
+        for executor in ("native", "torch"):
+            self.executor = executor
+            self.entries([1, 3], "--clip-grad-norm", 0.75, "--lr-schedule", "cosine",
+                         "--warmup-steps", 2, "--decay-steps", 8, steps=7, run=run)
+            with open(self.path("metrics.jsonl")) as file:
+                results.append([json.loads(line) for line in file])
+        for native, torch in zip(*results):
+            self.assertEqual(native.keys(), torch.keys())
+            for key, value in native.items():
+                if key in ("loss", "grad_norm"):
+                    self.assertLessEqual(abs(value - torch[key]), TOLERANCE * value)
+                elif key != "seconds":
+                    self.assertEqual(value, torch[key])
+        self.assertEqual(len(results[0]), len(results[1]))
+
+    def test_torch_draws_the_same_masks(self):
+        self.model = test_training.DroppingGPT(0.1)
+        reference.export_onnx(self.model, self.onnx, 17, True)
+        losses = []
+        for executor in ("native", "torch"):
+            self.executor = executor
+            losses.append(self.measure([4], run=("--seed", 2**40 + 3), steps=5,
+                                       tensor_parallel=2))
+        self.assertLessEqual(reference.largest_relative_difference(*losses), TOLERANCE)
+
+
+class Islands(support.TomboloTest):
+    make_model = test_islands.Islands.make_model
+    export = test_islands.Islands.export
+    reference = test_islands.Islands.reference
+    check = test_islands.Islands.check
+    SERVER = {**test_islands.SERVER, "inner_steps": 4, "fragments": 2, "overlap_steps": 1}
+
+    def islands(self):
+        return (support.island("east", 8, 2, [2, 2]),
+                support.island("west", 4, 2, [4], data_parallel=2, optimizer_sharding=True))
+
+    def test_torch_islands(self):
+        self.executor = "torch"
+        self.check(11, *self.islands(), {**self.SERVER, "compression": "int8"})
+
+    def test_one_island_by_torch_the_other_native(self):
+        # The last one with servers at both sites, a primary and a backup.
+        for executor, more in [
+                ("west=torch", {"compression": "int4"}),
+                ("east=torch", {"placement": "{0: {primary: west, backup: east}, "
+                                "1: {primary: west, backup: east}}", "witness": "east"})]:
+            with self.subTest(executor):
+                self.executor = executor
+                self.check(11, *self.islands(), {**self.SERVER, **more})
+
+    def test_both_end_with_the_same_bits_and_resume(self):
+        path, folder = self.export(), self.path("checkpoints")
+        plan = self.plan(path, support.topology({"east": 2, "west": 1}), support.strategy(
+            [support.island("east", 8, 2, [4], data_parallel=2), support.island("west", 4, 2, [4])],
+            {**self.SERVER, "compression": "int8"}), 12)
+        losses = {}
+        for i, executor in enumerate(["native", "east=torch", "west=torch"]):
+            self.executor = executor
+            flags = ["--checkpoint-dir", folder] if i else []
+            losses[i] = self.train(plan, path, [13, 6, 13][i], *flags,
+                                   *(["--resume"] if i == 2 else []))
+            if i:
+                self.assertEqual(self.bits(folder, 0, [13, 6, 13][i]),
+                                 self.bits(folder, 1, [13, 6, 13][i]))
+        # One more synchronisation at the end of the first part: nearly the same run.
+        for island in range(2):
+            parts = [entry["loss"] for i in (1, 2) for entry in losses[i][island]]
+            self.assertLessEqual(reference.largest_relative_difference(
+                parts, [entry["loss"] for entry in losses[0][island]]), 0.05)
+
+    def bits(self, folder, island, step):
+        """Of each parameter."""
+        with open(os.path.join(folder, f"island-{island}", f"step-{step}", "manifest.json")) as file:
+            manifest = json.load(file)
+        return {tensor["name"]: tensor["sha256"] for shard in manifest["shards"]
+                for tensor in shard["tensors"] if "/" not in tensor["name"]}
+
+
+class Refusals(support.TomboloTest):
+    """What cannot run is refused at once, by all ranks, with what differs."""
+
+    executor = "torch"
+
+    def setUp(self):
+        super().setUp()
+        self.onnx = self.path("m.onnx")
+        reference.export_onnx(reference.GPT(layers=2, mask="tril"), self.onnx, 17, True)
+        self.tokens()
+
+    def make(self, blocks, name="p.plan", lr=1e-3, **degrees):
+        plan = self.plan(self.onnx, support.topology({"here": 4}), support.strategy(
+            [support.island("here", 8, 4, blocks, **degrees)]), 8, lr=lr)
+        os.rename(plan, self.path(name))
+        return self.path(name)
+
+    def refused(self, result, *expected, status=1):
+        self.assertEqual(result.returncode, status, result.stderr)
+        self.assertEqual(result.stderr.count("error: "), 1, result.stderr)
+        self.assertNotIn("Traceback", result.stderr)
+        for words in expected:
+            self.assertIn(words, result.stderr)
+
+    def changed(self, plan, change):
+        """A plan with a fault, whose checksum is right."""
+        sys.path.insert(0, PACKAGES)
+        self.addCleanup(sys.path.remove, PACKAGES)
+        from tombolo_torch.schema import plan_pb2
+        message = plan_pb2.Plan()
+        with open(plan, "rb") as file:
+            message.ParseFromString(file.read())
+        message.ClearField("checksum")
+        change(message)
+        body = message.SerializeToString(deterministic=True)
+        path = self.path("changed.plan")
+        with open(path, "wb") as file:
+            file.write(body + b"\xc2\x3e\x20" + hashlib.sha256(body).digest())
+        return path
+
+    def rank(self, plan, *flags, validated=None):
+        """The Python program alone, as if the plan had been validated."""
+        with open(plan, "rb") as file:
+            checksum = file.read()[-32:].hex()
+        return subprocess.run(
+            [os.environ.get("TOMBOLO_PYTHON", sys.executable), "-m", "tombolo_torch", "rank", plan,
+             "--validated", validated or checksum, "--model", self.onnx, "--data",
+             self.path("tokens.bin"), "--steps", "1", "--island", "0", "--rank", "0", *flags],
+            capture_output=True, text=True, timeout=support.TIMEOUT_SECONDS,
+            env={**os.environ, "PYTHONPATH": PACKAGES})
+
+    def test_ops_that_it_does_not_have_are_named(self):
+        plan = self.make([4])
+
+        def change(message):
+            message.segments[0].ops[0].opcode = 999
+        self.refused(self.rank(self.changed(plan, change)),
+                     "does not have these ops of the plan: opcode 999 (first in segment '")
+
+    def test_another_format_and_another_file_than_was_validated(self):
+        plan = self.make([4])
+
+        def change(message):
+            message.format_version = 7
+        changed = self.changed(plan, change)
+        self.refused(self.rank(changed), "expected plan format version 1, got 7")
+        self.refused(self.train(changed, self.onnx, 1, check=False),
+                     "expected plan format version 1, got 7")
+        self.refused(self.rank(plan, validated="00" * 32), "expected the plan with checksum "
+                     "0000000000000000, which was validated, got ")
+
+    def test_addresses_outside_the_arena_are_errors(self):
+        plan = self.make([4])
+
+        def change(message):
+            message.programs[0].arena_bytes = 1 << 12
+        result = self.rank(self.changed(plan, change))
+        self.assertEqual(result.returncode, 3, result.stderr)
+        self.assertNotIn("Traceback", result.stderr)
+        self.assertIn("does not lie in the arena of 4096 bytes", result.stderr)
+
+    def test_what_it_does_not_do_is_named(self):
+        plan = self.make([4])
+        for flags, status, words in [
+                (["--check-numerics"], 2, "--check-numerics: the torch executor does not"),
+                (["--device", "nonsense"], 1, "--device nonsense: PyTorch "),
+                (["--rank", "3"], 1, "rank 3 does not exist: the island has 1 ranks")]:
+            with self.subTest(flags):
+                self.refused(self.rank(plan, *flags), words, status=status)
+        for flags, status, words in [
+                (["--executor", "mars=torch"], 1, "no ranks at site 'mars'; its sites are here"),
+                (["--executor", "cobol"], 2, "expected native or torch, got 'cobol'")]:
+            with self.subTest(flags):
+                self.refused(self.train(plan, self.onnx, 1, *flags, check=False), words,
+                             status=status)
+
+    def with_changed_ranks(self, plan, change, *flags):
+        """A run whose ranks have their command line changed by Python code `change`."""
+        program = self.write("rank-program", f"""\
+#!/usr/bin/python3
+import os, sys
+words = sys.argv[1:]
+rank = words.index("--rank") + 1
+{change}
+os.execv({os.path.join(support.BIN, "tombolo-run")!r}, ["tombolo-run"] + words)
+""")
+        os.chmod(program, stat.S_IRWXU)
+        return self.train(plan, self.onnx, 4, "--rank-program", program, *flags, check=False)
+
+    def test_two_ranks_of_one_identity(self):
+        plan = self.make([2, 2], data_parallel=2)
+        result = self.with_changed_ranks(plan, 'words[rank] = {"3": "1"}.get(words[rank], '
+                                         'words[rank])')
+        self.refused(result, "rank 1 of the island was started twice")
+
+    def test_a_plan_that_differs_between_ranks(self):
+        other, plan = self.make([2, 2], "other.plan", lr=2e-3), self.make([2, 2])
+        result = self.with_changed_ranks(plan, f'words[1] = {other!r} if words[rank] == "1" '
+                                         'else words[1]')
+        self.refused(result, "expected all ranks of the island to run the same: rank ",
+                     " has plan ", " on 2 ranks")
+
+    def test_an_island_of_both_executors(self):
+        plan = self.plan(self.onnx, support.topology({"east": 1, "west": 1}), support.strategy(
+            [support.island(["east", "west"], 8, 4, [2, 2])]), 8)
+        self.executor = "east=torch"
+        self.refused(self.train(plan, self.onnx, 1, check=False),
+                     "expected one executor for all of it, got torch and native")
+
+
+if __name__ == "__main__":
+    unittest.main()
