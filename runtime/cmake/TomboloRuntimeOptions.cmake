@@ -23,6 +23,7 @@ endfunction()
 
 option(TOMBOLO_BUILD_FUZZERS "build the libFuzzer targets (needs clang)" OFF)
 if(TOMBOLO_BUILD_FUZZERS)
-  add_compile_options(-fsanitize=fuzzer-no-link,address)
-  add_link_options(-fsanitize=address)
+  add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize=vptr,function
+    -fno-sanitize-recover=undefined -D_GLIBCXX_ASSERTIONS)
+  add_link_options(-fsanitize=address,undefined)
 endif()

@@ -120,8 +120,9 @@ std::optional<Record> RecordAssembler::next() {
   Record record;
   record.type = static_cast<RecordType>(frame.type);
   record.head = rest.substr(sizeof frame, frame.head);
-  record.body.resize(frame.body);
-  std::memcpy(record.body.data(), rest.data() + body, frame.body);
+  std::span<const std::byte> data =
+      std::as_bytes(std::span(rest)).subspan(body, frame.body);
+  record.body.assign(data.begin(), data.end());
   if (checksum(frame, record.head, record.body) !=
       std::string_view(frame.sha256, sizeof frame.sha256))
     throw Error("expected a record with its SHA-256, got another one");

@@ -127,7 +127,7 @@ void Replica::campaign(bool withBackup, bool first, double now) {
   std::uint64_t epoch = newestSeen + 1;
   epoch += (options.self + servers - epoch % servers) % servers;
   newestSeen = epoch;
-  asking.emplace();
+  asking = Campaign();
   asking->wanted.set_epoch(epoch);
   asking->wanted.set_primary(options.self);
   asking->wanted.set_backup(withBackup);

@@ -5,15 +5,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-
 //
 // The input is a plan message without its checksum; the target adds a right
-// one, so that the fuzzer reaches parser and validator. Built on request:
-//
-//   cmake --preset runtime-only -B build/fuzz -DTOMBOLO_BUILD_FUZZERS=ON
-//     -DCMAKE_CXX_COMPILER=clang++-14 -DTOMBOLO_BUILD_EXECUTOR=OFF
-//   cmake --build build/fuzz --target plan-fuzz onnx-fuzz
-//   build/fuzz/bin/plan-fuzz -max_total_time=600 corpus/
+// one, so that the fuzzer reaches parser and validator.
 //
 //===----------------------------------------------------------------------===//
 

@@ -18,6 +18,7 @@
 
 #include "tombolo/runtime/server/Storage.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -170,7 +171,9 @@ private:
       explicit MountReader(const std::string &data) : data(data) {}
       std::uint64_t size() const override { return data.size(); }
       void read(std::uint64_t offset, std::span<std::byte> to) const override {
-        std::memcpy(to.data(), data.data() + offset, to.size());
+        std::ranges::copy(
+            std::as_bytes(std::span(data)).subspan(offset, to.size()),
+            to.begin());
       }
 
     private:
