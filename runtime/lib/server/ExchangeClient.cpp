@@ -133,7 +133,7 @@ void RankExchange::beginStart(std::uint64_t stepsDone) {
       pushStart(f, version, true, /*isMomentum=*/true);
   }
   for (HeldTensor &held : tensors)
-    held.momentum = {};
+    discard(held.momentum);
 }
 
 void RankExchange::install(std::uint32_t number, std::uint64_t version,
@@ -314,7 +314,7 @@ void RankExchange::follow(std::uint32_t number, InFlight &flight) {
     default:
       client.refused("push", reply.outcome(), reply.message());
     }
-    flight.encoded = std::vector<std::byte>(); // {} would keep the memory
+    discard(flight.encoded);
   }
   wire::WaitRequest request;
   request.set_fragment(number);

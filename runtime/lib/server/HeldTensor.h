@@ -18,6 +18,11 @@
 
 namespace tombolo::runtime {
 
+/// Gives the memory back, which assigning {} would keep.
+template <typename T> void discard(std::vector<T> &values) {
+  std::vector<T>().swap(values);
+}
+
 /// What a rank keeps of one parameter besides its local elements in the arena.
 struct HeldTensor {
   /// Throws Error when the ranges do not lie in the tensor.

@@ -189,7 +189,7 @@ void RankExchange::goOn(std::uint32_t number, const FragmentPoint &from,
     }
     std::vector<float> reference =
         std::move(pushCounts ? held->pushed : held->base);
-    held->pushed = {};
+    discard(held->pushed);
     advance(*held, i, fetched);
     if (allCounts)
       std::fill(held->error.begin(), held->error.end(), 0.0f);

@@ -72,6 +72,12 @@ private:
 /// Called before the first use of gRPC; any number of times.
 void prepareGrpc();
 
+/// What a connection may have on its way at a time, on either side: full on a
+/// line of 10 Gbit/s with a round trip of 25 ms. Left to itself gRPC measures
+/// what fits on the line; on a busy machine, where answers are late, it comes
+/// to more than all that is sent, and keeps that in memory.
+inline constexpr int kStreamWindowBytes = 32 << 20;
+
 /// A way to a server. `impatient`: who vanishes without a word is noticed
 /// within a few seconds, for there is somebody else to go to. Throws Error when
 /// an address that is not of this machine comes without certificates.
