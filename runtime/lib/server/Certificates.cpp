@@ -129,12 +129,13 @@ std::string siteName(std::size_t site) {
   return "site-" + std::to_string(site);
 }
 
-TlsFiles filesOf(const std::string &folder, const std::string &name) {
+} // namespace
+
+TlsFiles tombolo::runtime::namedFiles(const std::string &folder,
+                                      const std::string &name) {
   return {folder + "/" + name + ".crt", folder + "/" + name + ".key",
           folder + "/ca.crt"};
 }
-
-} // namespace
 
 void tombolo::runtime::makeCertificates(const std::string &folder,
                                         const std::vector<std::string> &sites,
@@ -156,10 +157,10 @@ void tombolo::runtime::makeCertificates(const std::string &folder,
 }
 
 TlsFiles tombolo::runtime::serverFiles(const std::string &folder) {
-  return filesOf(folder, "server");
+  return namedFiles(folder, "server");
 }
 
 TlsFiles tombolo::runtime::siteFiles(const std::string &folder,
                                      std::size_t site) {
-  return filesOf(folder, siteName(site));
+  return namedFiles(folder, siteName(site));
 }

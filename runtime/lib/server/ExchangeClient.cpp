@@ -52,6 +52,8 @@ RankExchange::RankExchange(ExchangeOptions given,
 }
 
 RankExchange::~RankExchange() {
+  if (isOver && options.rank == 0) // others have passed a barrier since `end`
+    client.tryHeartbeat(/*stop=*/false, /*gone=*/true);
   client.abort();
   {
     std::lock_guard lock(heartMutex);
@@ -531,6 +533,7 @@ void RankExchange::end(std::uint64_t stepsDone) {
     std::uint64_t newest = newestVersion(f);
     install(f, newest, fetch(f, fragments[f].version, newest));
   }
+  isOver = true;
 }
 
 std::uint64_t tombolo::runtime::firstVersion(const ExchangeOptions &options,
@@ -540,6 +543,11 @@ std::uint64_t tombolo::runtime::firstVersion(const ExchangeOptions &options,
       pushOffset(fragment, options.fragments, options.innerSteps);
   return (stepsDone + (options.innerSteps - offset) % options.innerSteps) /
          options.innerSteps;
+}
+
+std::optional<std::uint64_t>
+tombolo::runtime::askIncarnation(const ExchangeOptions &options) {
+  return ServerClient(options).tryGreet();
 }
 
 std::unique_ptr<Exchange>

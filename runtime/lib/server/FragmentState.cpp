@@ -69,6 +69,13 @@ bool FragmentState::knows(std::uint32_t island) const {
                      [&](const std::vector<bool> &who) { return who[island]; });
 }
 
+std::optional<std::uint64_t>
+FragmentState::incarnationOf(std::uint32_t island) const {
+  std::uint64_t incarnation = contributions[island].incarnation;
+  return incarnation > 0 || knows(island) ? std::optional(incarnation)
+                                          : std::nullopt;
+}
+
 std::shared_ptr<RoundClosing>
 FragmentState::closeIfDue(const std::vector<bool> &live, std::size_t quorum,
                           double now) {

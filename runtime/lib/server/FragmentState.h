@@ -111,6 +111,8 @@ public:
   std::shared_ptr<RoundClosing> startAgain(double now);
   /// Something of an island has been taken in, or it has been told something.
   bool knows(std::uint32_t island) const;
+  /// The newest one of an island that it knows.
+  std::optional<std::uint64_t> incarnationOf(std::uint32_t island) const;
   /// Decides the open round as it has been decided before; throws Error when
   /// the islands have not all committed.
   std::shared_ptr<RoundClosing>

@@ -150,6 +150,8 @@ void OuterState::heard(std::uint32_t island, std::uint64_t incarnation,
     return;
   if (incarnation > presence.incarnation || left)
     presence.left = left;
+  if (incarnation > presence.incarnation)
+    presence.gone = false;
   presence.incarnation = incarnation;
   presence.heardSeconds = now;
 }
@@ -161,6 +163,28 @@ bool OuterState::isLive(std::uint32_t island, double now) const {
   if (presence.heardSeconds)
     return now - *presence.heardSeconds <= settings.livenessSeconds;
   return !firstSeconds || now - *firstSeconds <= settings.startSeconds;
+}
+
+void OuterState::gone(std::uint32_t island, std::uint64_t incarnation) {
+  Presence &presence = islands.at(island);
+  presence.gone |= incarnation == presence.incarnation;
+}
+
+bool OuterState::isDeserted(double now) const {
+  return std::all_of(
+      islands.begin(), islands.end(), [&](const Presence &presence) {
+        return presence.gone || now - presence.heardSeconds.value_or(-1e9) >
+                                    settings.livenessSeconds;
+      });
+}
+
+std::uint64_t OuterState::nextIncarnation(std::uint32_t island) const {
+  const Presence &presence = islands.at(island);
+  std::uint64_t next = presence.heardSeconds ? presence.incarnation + 1 : 0;
+  for (const auto &fragment : fragments)
+    if (auto incarnation = fragment->incarnationOf(island))
+      next = std::max(next, *incarnation + 1);
+  return next;
 }
 
 void OuterState::takeOver(double now) {

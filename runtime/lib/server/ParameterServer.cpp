@@ -51,6 +51,8 @@ namespace {
 
 /// How often time is looked at when nothing comes.
 constexpr std::chrono::milliseconds kTick(100);
+/// How long a primary stays after the end, to tell the other servers.
+constexpr double kFarewellSeconds = 1;
 
 class Service final : public wire::ParameterServer::Service {
 public:
@@ -82,6 +84,11 @@ public:
                          const wire::HeartbeatRequest *request,
                          wire::HeartbeatReply *reply) override {
     return guarded([&] { return heartbeat(*context, *request, *reply); });
+  }
+  grpc::Status Greet(grpc::ServerContext *context,
+                     const wire::GreetRequest *request,
+                     wire::GreetReply *reply) override {
+    return guarded([&] { return greet(*context, *request, *reply); });
   }
   grpc::Status Pull(grpc::ServerContext *context,
                     const wire::PullRequest *request,
@@ -157,6 +164,7 @@ private:
   void noteTerm();
   void closeRound(std::unique_lock<std::mutex> &lock);
   void takeSnapshotIfDue(std::unique_lock<std::mutex> &lock);
+  void noteEnd(std::unique_lock<std::mutex> &lock);
   grpc::Status wait(grpc::ServerContext &context,
                     const wire::WaitRequest &request, wire::WaitReply &reply);
   grpc::Status pull(grpc::ServerContext &context,
@@ -165,6 +173,9 @@ private:
   grpc::Status heartbeat(grpc::ServerContext &context,
                          const wire::HeartbeatRequest &request,
                          wire::HeartbeatReply &reply);
+  grpc::Status greet(grpc::ServerContext &context,
+                     const wire::GreetRequest &request,
+                     wire::GreetReply &reply);
 
   ServerCore &core;
   const ParameterServerOptions &options;
@@ -180,6 +191,9 @@ private:
   std::uint64_t mostStagedBytes = 0;
   std::deque<std::shared_ptr<RoundClosing>> toClose;
   std::deque<OuterEvent> toTell; // that need no computing
+  std::optional<std::uint64_t> finishedTerm; ///< in which islands were told
+  std::optional<double> overSeconds;
+  bool toldOver = false;
   Watchdog watchdog;
   std::thread closer;
 };
@@ -284,6 +298,7 @@ void Service::closeRounds() {
       noteTerm();
       if (replica.isPrimary())
         closeRound(lock);
+      noteEnd(lock);
     }
   } catch (const std::exception &error) {
     if (lock.owns_lock())
@@ -341,6 +356,45 @@ void Service::takeSnapshotIfDue(std::unique_lock<std::mutex> &lock) {
   lock.lock();
 }
 
+void Service::noteEnd(std::unique_lock<std::mutex> &lock) {
+  const double now = nowSeconds();
+  bool isPrimary = replica.isPrimary();
+  if (isPrimary && finishedTerm == replica.term() && replica.serves(now) &&
+      state().isDeserted(now))
+    replica.setOver();
+  if (!replica.isOver() || toldOver)
+    return;
+  if (!overSeconds)
+    overSeconds = now;
+  if (isPrimary && options.group.isReplicated() &&
+      now - *overSeconds < kFarewellSeconds)
+    return;
+  toldOver = true;
+  lock.unlock();
+  if (options.onOver)
+    options.onOver();
+  lock.lock();
+}
+
+/// An agent without a memory of its own asks.
+grpc::Status Service::greet(grpc::ServerContext &context,
+                            const wire::GreetRequest &request,
+                            wire::GreetReply &reply) {
+  std::string message;
+  Outcome outcome = checkSender(context, request.sender(), message);
+  std::lock_guard lock(mutex);
+  if (outcome == Outcome::Accepted && !servesNow(request.sender())) {
+    outcome = Outcome::NotPrimary;
+    message = notPrimary();
+  }
+  reply.set_outcome(toWire(outcome));
+  reply.set_message(message);
+  reply.set_epoch(replica.epoch());
+  if (outcome == Outcome::Accepted)
+    reply.set_incarnation(state().nextIncarnation(request.sender().island()));
+  return grpc::Status::OK;
+}
+
 grpc::Status Service::heartbeat(grpc::ServerContext &context,
                                 const wire::HeartbeatRequest &request,
                                 wire::HeartbeatReply &reply) {
@@ -363,6 +417,8 @@ grpc::Status Service::heartbeat(grpc::ServerContext &context,
                   request.done(), nowSeconds());
   if (request.stop())
     durable().stop();
+  if (request.gone())
+    durable().gone(request.sender().island(), request.sender().incarnation());
   if (!state().isFinished(nowSeconds()))
     return grpc::Status::OK;
   // An old primary that hears of nobody any more would think so, too.
@@ -371,6 +427,8 @@ grpc::Status Service::heartbeat(grpc::ServerContext &context,
   lock.unlock();
   if (!core.waitUntilTold(mark))
     return refuse();
+  lock.lock();
+  finishedTerm = mark.term;
   reply.set_finished(true);
   return grpc::Status::OK;
 }

@@ -142,6 +142,7 @@ private:
   std::vector<Fragment> fragments;
   std::vector<FragmentPoint> resumed; ///< of a snapshot, until begun
   bool begun = false;
+  bool isOver = false;                      // it has come to its end
   std::atomic<std::uint64_t> stopRound = 0; // 0: the run goes on
   std::atomic<bool> wantsStop = false;
   ServerClient client;

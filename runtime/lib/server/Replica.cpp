@@ -344,6 +344,9 @@ void Replica::receive(const wire::PeerMessage &message, double now) {
     return onAppend(message, now);
   case wire::PeerMessage::kAck:
     return onAck(message, now);
+  case wire::PeerMessage::kOver:
+    over |= message.from() < 2 && message.epoch() >= grant.epoch();
+    return;
   case wire::PeerMessage::KIND_NOT_SET:
     return;
   }
@@ -550,6 +553,14 @@ std::optional<wire::PeerMessage> Replica::next(std::uint32_t peer, double now) {
   }
   if (auto message = question(peer, now))
     return message;
+  if (over && role == Role::Primary &&
+      (!toldOver.contains(peer) ||
+       now - toldOver[peer] >= options.beatSeconds)) {
+    toldOver[peer] = now;
+    wire::PeerMessage message = messageOf(grant.epoch());
+    message.mutable_over();
+    return message;
+  }
   if (!keepsState() || peer != other())
     return std::nullopt;
   if (owesAck)

@@ -81,6 +81,11 @@ public:
   /// own aside. Never: another server decides.
   Told mayTell(const Mark &mark) const;
 
+  /// Of a primary: the job is finished, and the others may go too.
+  void setOver() { over = true; }
+  /// This server has said so, or was told.
+  bool isOver() const { return over; }
+
   void receive(const server::v1::PeerMessage &message, double now);
   /// What is to be sent to another server now, if anything. To be asked again
   /// at once after a message, and every now and then.
@@ -193,6 +198,8 @@ private:
   bool lostVote = false; // it may not found a run again
   std::uint64_t lastStream = 0;
   std::map<std::uint32_t, std::deque<server::v1::PeerMessage>> replies;
+  bool over = false;
+  std::map<std::uint32_t, double> toldOver; ///< when, by peer
 };
 
 } // namespace tombolo::runtime

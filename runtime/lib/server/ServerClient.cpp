@@ -200,9 +200,10 @@ wire::HeartbeatReply ServerClient::heartbeat(bool done) {
   return reply;
 }
 
-void ServerClient::tryHeartbeat(bool stop) {
+void ServerClient::tryHeartbeat(bool stop, bool gone) {
   wire::HeartbeatRequest request;
   request.set_stop(stop);
+  request.set_gone(gone);
   fill(*request.mutable_sender());
   wire::HeartbeatReply reply;
   attemptOnce([&](Stub &stub) {
@@ -210,6 +211,27 @@ void ServerClient::tryHeartbeat(bool stop) {
     call.context.set_deadline(inSeconds(2));
     return settle(stub.Heartbeat(&call.context, request, &reply), reply);
   });
+}
+
+std::optional<std::uint64_t> ServerClient::tryGreet() {
+  for (std::size_t n = 0; n < stubs.size(); ++n) {
+    wire::GreetRequest request;
+    fill(*request.mutable_sender());
+    wire::GreetReply reply;
+    grpc::Status status = attemptOnce([&](Stub &stub) {
+      Call call(*this);
+      call.context.set_deadline(inSeconds(1));
+      return settle(stub.Greet(&call.context, request, &reply), reply);
+    });
+    if (!status.ok() && !isTransient(status.error_code()))
+      fail("greeting", status.error_message());
+    if (!status.ok())
+      continue;
+    if (reply.outcome() != wire::OUTCOME_ACCEPTED)
+      refused("greeting", reply.outcome(), reply.message());
+    return reply.incarnation();
+  }
+  return std::nullopt;
 }
 
 grpc::Status

@@ -44,8 +44,11 @@ public:
             const std::function<void()> &restart,
             const std::function<void(std::string_view)> &sink);
   server::v1::HeartbeatReply heartbeat(bool done);
-  /// One try, whatever comes of it. `stop`: asks that the run ends.
-  void tryHeartbeat(bool stop);
+  /// One try, whatever comes of it. `stop`: asks that the run ends. `gone`:
+  /// nothing more is needed.
+  void tryHeartbeat(bool stop, bool gone = false);
+  /// Asks each server once; nothing when none is there as primary.
+  std::optional<std::uint64_t> tryGreet();
 
   /// Makes the calls that block in other threads, and all later ones, throw.
   void abort() noexcept;

@@ -17,24 +17,11 @@ namespace {
 
 constexpr std::uint64_t kSteps = 45;
 
-/// Two islands, north and south, with a server at each; a third one in the east
-/// only votes.
 class Backup : public Local {
 protected:
   void SetUp() override {
     Local::SetUp();
-    Server &server = *plan.mutable_server();
-    server.mutable_placements(0)->set_backup("south");
-    server.set_witness("east");
-    savePlan();
-  }
-
-  /// A round needs one island alone.
-  void letOneGoOn() {
-    plan.mutable_server()->set_quorum(1);
-    for (Program &program : *plan.mutable_programs()) // late pushes
-      program.set_host_bytes(12 * kVocabulary * kVocabulary);
-    savePlan();
+    addBackup();
   }
 
   std::vector<std::string> arguments(std::vector<std::string> more) {
@@ -67,21 +54,6 @@ protected:
              epochs.back().at("backup") == backup;
     })) << primary;
   }
-  pid_t find(const std::string &command, const std::string &site) {
-    pid_t found = 0;
-    for (pid_t pid : commands(command))
-      if (readAll("/proc/" + std::to_string(pid) + "/cmdline")
-              .find(std::string("--site") + '\0' + site + '\0') !=
-          std::string::npos)
-        found = pid;
-    return found;
-  }
-  void killAt(const std::string &command, const std::string &site) {
-    pid_t victim = find(command, site);
-    ASSERT_GT(victim, 0) << command << " of " << site;
-    kill(victim, SIGKILL);
-  }
-
   /// Versions without a gap, each told once, and no epoch of two servers.
   void expectOneHistory() {
     std::uint64_t version = 0;

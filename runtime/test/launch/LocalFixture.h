@@ -85,6 +85,22 @@ protected:
     savePlan();
   }
 
+  /// A server at each island's site; a third one in the east only votes.
+  void addBackup() {
+    Server &server = *plan.mutable_server();
+    server.mutable_placements(0)->set_backup("south");
+    server.set_witness("east");
+    savePlan();
+  }
+
+  /// A round needs one island alone.
+  void letOneGoOn() {
+    plan.mutable_server()->set_quorum(1);
+    for (Program &program : *plan.mutable_programs()) // late pushes
+      program.set_host_bytes(12 * kVocabulary * kVocabulary);
+    savePlan();
+  }
+
   void savePlan() { writePlan(plan, folder / "p.plan"); }
 
   std::vector<std::string> arguments(std::uint64_t steps) {
@@ -162,6 +178,21 @@ protected:
         found.push_back(pid);
     }
     return found;
+  }
+
+  pid_t find(const std::string &command, const std::string &site) {
+    pid_t found = 0;
+    for (pid_t pid : commands(command))
+      if (readAll("/proc/" + std::to_string(pid) + "/cmdline")
+              .find(std::string("--site") + '\0' + site + '\0') !=
+          std::string::npos)
+        found = pid;
+    return found;
+  }
+  void killAt(const std::string &command, const std::string &site) {
+    pid_t victim = find(command, site);
+    ASSERT_GT(victim, 0) << command << " of " << site;
+    kill(victim, SIGKILL);
   }
 
   /// A rank that stops before a step (SIGSTOP) until the test lets it go on.

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <utility>
 
 using namespace tombolo::runtime;
 using nlohmann::json;
@@ -24,6 +25,14 @@ namespace {
 /// After the first failure, how long others may still report theirs: the first
 /// to be noticed need not be the first to have failed.
 constexpr auto kGrace = std::chrono::milliseconds(700);
+/// Other sites may be started by hand, one after the other.
+constexpr auto kPatience = std::chrono::seconds(600);
+constexpr auto kWarning = std::chrono::seconds(5);
+/// Before servers are asked again.
+constexpr double kAskSeconds = 0.2;
+/// Behind the last rank, how long the server stays for other sites: they end at
+/// the same time, but for what they still fetch and save.
+constexpr auto kFarewell = std::chrono::seconds(60);
 
 } // namespace
 
@@ -49,11 +58,61 @@ void Agent::start(std::uint32_t number, const RankOptions &rank) {
                            "--island", std::to_string(number), "--rank",
                            std::to_string(which)});
     supervisor.start(spec);
-    RankProcess process;
+    Process process;
     process.island = number;
     process.rank = which;
     processes.push_back(std::move(process));
   }
+}
+
+void Agent::startServer() {
+  supervisor.start(options.server->process());
+  Process process;
+  process.isServer = true;
+  processes.push_back(std::move(process));
+}
+
+void Agent::fail(Cause cause, int status, std::string message) {
+  emit({{"event", "error"},
+        {"site", options.site},
+        {"status", status},
+        {"message", message}});
+  failures.push_back({cause, status, std::move(message)});
+  if (!end)
+    end = Clock::now() + kGrace;
+}
+
+/// Starts all islands. False: it is not known yet how often they have been.
+bool Agent::begin() {
+  for (auto &[number, island] : islands) {
+    if (!options.ask)
+      break;
+    std::optional<std::uint64_t> incarnation = options.ask(number);
+    if (incarnation) {
+      island.incarnation = *incarnation;
+      continue;
+    }
+    auto waited = Clock::now() - started;
+    std::string message =
+        "no parameter server at " + options.where + " answers as the primary";
+    if (waited >= kPatience)
+      fail(Cause::Part, static_cast<int>(Status::Failed), message);
+    else if (waited >= kWarning && !std::exchange(hasWarned, true))
+      emit({{"event", "waiting"},
+            {"site", options.site},
+            {"message", message + " yet"}});
+    return false;
+  }
+  for (auto &[number, island] : islands) {
+    std::optional<RankOptions> rank =
+        island.incarnation > 0 ? fromSnapshot(number) : options.rank;
+    if (!rank)
+      throw Error("island ", number, ": no checkpoint of it in '",
+                  options.rank.checkpointDir,
+                  "' is whole, and it is not begun anew; remove them to begin");
+    start(number, *rank);
+  }
+  return true;
 }
 
 /// How an island goes on after it has failed. Nothing when it cannot: what was
@@ -125,14 +184,22 @@ void Agent::giveUp(Island &island) {
 
 bool Agent::isRunning(std::uint32_t number) const {
   for (std::size_t i = 0; i < processes.size(); ++i)
-    if (processes[i].island == number && supervisor.running(i))
+    if (!processes[i].isServer && processes[i].island == number &&
+        supervisor.running(i))
+      return true;
+  return false;
+}
+
+bool Agent::anyRank() const {
+  for (const auto &[number, island] : islands)
+    if (isRunning(number))
       return true;
   return false;
 }
 
 void Agent::killIsland(std::uint32_t number) {
   for (std::size_t i = 0; i < processes.size(); ++i)
-    if (processes[i].island == number)
+    if (!processes[i].isServer && processes[i].island == number)
       supervisor.kill(i, SIGKILL);
 }
 
@@ -140,8 +207,11 @@ void Agent::line(const SupervisorEvent &event) {
   json message = parseEvent(event.line);
   if (message.is_null())
     return;
-  RankProcess &rank = processes[event.process];
-  if (field<std::string>(message, "event", "") == "error") {
+  Process &rank = processes[event.process];
+  std::string kind = field<std::string>(message, "event", "");
+  if (rank.isServer && kind == "listening")
+    return;
+  if (kind == "error") {
     rank.status = field(message, "status", 3);
     rank.peer = field(message, "peer", false);
     rank.message = field<std::string>(message, "message", "");
@@ -151,8 +221,41 @@ void Agent::line(const SupervisorEvent &event) {
     lost = true;
 }
 
+void Agent::serverEnded(const SupervisorEvent &event) {
+  const Process &server = processes[event.process];
+  bool isKilled = event.end.signalled;
+  if (!isKilled && event.end.code == 0) // it was told to, or all is done
+    return;
+  std::string what = "the parameter server of site " + options.site + " (pid " +
+                     std::to_string(supervisor.pid(event.process)) + ") " +
+                     describe(event.end);
+  if (!server.message.empty())
+    what += ": " + server.message;
+  if (!failures.empty())
+    return;
+  if (isKilled && serverRestartsLeft > 0 && !told) {
+    --serverRestartsLeft;
+    emit({{"event", "restart"},
+          {"part", "server"},
+          {"site", options.site},
+          {"restarts_left", serverRestartsLeft},
+          {"message", what}});
+    return startServer();
+  }
+  if (server.status == 1)
+    return fail(Cause::BadInput, 1, server.message);
+  if (!options.hasBackup)
+    return fail(Cause::Part, static_cast<int>(Status::Failed), what);
+  emit({{"event", "part_lost"},
+        {"part", "server"},
+        {"site", options.site},
+        {"message", what}});
+}
+
 void Agent::ended(const SupervisorEvent &event) {
-  const RankProcess &rank = processes[event.process];
+  const Process &rank = processes[event.process];
+  if (rank.isServer)
+    return serverEnded(event);
   Island &island = islands.at(rank.island);
   if (event.end.signalled || event.end.code != 0) {
     json message = {{"event", "rank_failed"},
@@ -186,8 +289,12 @@ void Agent::handle(const SupervisorEvent &event) {
     ended(event);
 }
 
-std::optional<double> Agent::untilNextGrace() const {
+std::optional<double> Agent::untilNext() const {
   std::optional<Clock::time_point> next = end;
+  if (!begun && !next)
+    return kAskSeconds;
+  if (farewell && !next)
+    next = farewell;
   for (const auto &[number, island] : islands)
     if (island.end && !island.killed && (!next || *island.end < *next))
       next = island.end;
@@ -201,6 +308,12 @@ void Agent::endGraces() {
   Clock::time_point now = Clock::now();
   if (end && *end <= now)
     supervisor.killAll();
+  if (farewell && *farewell <= now) {
+    farewell = now + kFarewell;
+    for (std::size_t i = 0; i < processes.size(); ++i)
+      if (processes[i].isServer)
+        supervisor.kill(i, SIGTERM);
+  }
   for (auto &[number, island] : islands)
     if (island.end && !island.killed && *island.end <= now) {
       island.killed = true;
@@ -211,11 +324,11 @@ void Agent::endGraces() {
 /// The first time, where ranks can: they finish the step, save and end. Rank 0
 /// decides for its island.
 bool Agent::endGently() {
-  if (told || options.rank.checkpointDir.empty())
+  if (told || !begun || options.rank.checkpointDir.empty())
     return false;
   told = true;
   for (std::size_t i = 0; i < processes.size(); ++i)
-    if (processes[i].rank == 0)
+    if (!processes[i].isServer && processes[i].rank == 0)
       supervisor.kill(i, SIGTERM);
   return true;
 }
@@ -227,18 +340,20 @@ int Agent::run(
     island.ranks = list;
     island.incarnation = options.incarnation;
     island.restartsLeft = options.restarts;
-    std::optional<RankOptions> rank =
-        options.incarnation > 0 ? fromSnapshot(number) : options.rank;
-    if (!rank)
-      throw Error("island ", number, ": no checkpoint of it in '",
-                  options.rank.checkpointDir,
-                  "' is whole, and it is not begun anew; remove them to begin");
-    start(number, *rank);
   }
+  serverRestartsLeft = options.restarts;
+  if (options.server)
+    startServer();
   while (!lost) {
+    if (!begun && failures.empty())
+      begun = begin();
     // The last end, and what came in with it, may restart an island.
-    bool running = supervisor.anyRunning();
-    SupervisorEvent event = supervisor.next(running ? untilNextGrace() : 0.0);
+    bool running = supervisor.anyRunning() || (!begun && failures.empty());
+    if (!begun || !options.server || anyRank())
+      farewell.reset();
+    else if (!farewell)
+      farewell = Clock::now() + kFarewell;
+    SupervisorEvent event = supervisor.next(running ? untilNext() : 0.0);
     if (event.kind == SupervisorEvent::Kind::Timeout && !running)
       break;
     if (event.kind == SupervisorEvent::Kind::Signal) {

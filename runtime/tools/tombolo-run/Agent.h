@@ -11,6 +11,9 @@
 // snapshot and with the next incarnation, as long as restarts are left. Other
 // islands do not notice. What is wrong with the input is never tried again.
 //
+// Where sites are started apart the agent also runs its site's server, and asks
+// the servers how often its islands have been started before.
+//
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_TOOLS_TOMBOLORUN_AGENT_H
@@ -18,11 +21,13 @@
 
 #include "Commands.h"
 #include "Failures.h"
+#include "ServerLaunch.h"
 
 #include "tombolo/runtime/launch/Supervisor.h"
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -40,7 +45,13 @@ struct AgentOptions {
   /// That the islands begin with; above 0 from their newest snapshots, as the
   /// agent before has fallen.
   std::uint64_t incarnation = 0;
-  std::uint64_t restarts = 0;    ///< of each island
+  std::uint64_t restarts = 0;         ///< of each island, and of the server
+  std::optional<ServerLaunch> server; ///< to be run here
+  bool hasBackup = false;             ///< the job can do without that one
+  /// Instead of `incarnation`: asks the servers, `where` of which it is.
+  /// Nothing while they do not answer.
+  std::function<std::optional<std::uint64_t>(std::uint32_t island)> ask;
+  std::string where;
 };
 
 class Agent {
@@ -65,7 +76,8 @@ private:
     std::optional<Clock::time_point> end; ///< of its grace
     bool killed = false;                  ///< the grace is over
   };
-  struct RankProcess {
+  struct Process {
+    bool isServer = false; ///< else a rank
     std::uint32_t island = 0;
     std::uint64_t rank = 0;
     // What it said of its own failure.
@@ -74,27 +86,37 @@ private:
     std::string message;
   };
 
+  bool begin();
+  void startServer();
+  void serverEnded(const SupervisorEvent &event);
+  void fail(Cause cause, int status, std::string message);
   void start(std::uint32_t number, const RankOptions &rank);
   std::optional<RankOptions> fromSnapshot(std::uint32_t number);
   void restart(std::uint32_t number);
   void giveUp(Island &island);
   void killIsland(std::uint32_t number);
   bool isRunning(std::uint32_t number) const;
+  bool anyRank() const;
   void handle(const SupervisorEvent &event);
   void line(const SupervisorEvent &event);
   void ended(const SupervisorEvent &event);
   void endGraces();
   bool endGently();
-  std::optional<double> untilNextGrace() const;
+  std::optional<double> untilNext() const;
   void emit(const nlohmann::json &event);
 
   AgentOptions options;
   Supervisor &supervisor;
   EventWriter events;
   std::map<std::uint32_t, Island> islands;
-  std::vector<RankProcess> processes;   // numbered as the supervisor does
+  std::vector<Process> processes;       // numbered as the supervisor does
   std::vector<Failure> failures;        // that end the run
   std::optional<Clock::time_point> end; // of the run's grace
+  Clock::time_point started = Clock::now();
+  bool begun = false;     // all islands are started
+  bool hasWarned = false; // that no server answers
+  std::uint64_t serverRestartsLeft = 0;
+  std::optional<Clock::time_point> farewell; // how long the server may stay
   bool told = false;                    // to end
   bool lost = false;                    // whoever started this agent
 };

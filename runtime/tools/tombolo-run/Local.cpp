@@ -18,6 +18,7 @@
 #include "Failures.h"
 #include "LocalFiles.h"
 #include "Metrics.h"
+#include "ServerLaunch.h"
 
 #include "tombolo/runtime/Checkpoint.h"
 #include "tombolo/runtime/CommandLine.h"
@@ -371,28 +372,20 @@ bool LocalRun::serversListen() const {
 }
 
 void LocalRun::startServer(Service &server) {
-  ProcessSpec spec;
-  spec.program = thisProgram();
-  spec.arguments = {"server", options.rank.plan, "--run-id", runId};
-  auto add = [&](const std::string &option, const std::string &value) {
-    spec.arguments.insert(spec.arguments.end(), {option, value});
-  };
-  for (std::string &word : tlsArguments(server.tls))
-    spec.arguments.push_back(std::move(word));
-  if (!server.address.empty()) // where everybody looks for it
-    add("--address", server.address);
+  ServerLaunch launch;
+  launch.plan = options.rank.plan;
+  launch.runId = runId;
+  launch.tls = server.tls;
+  launch.address = server.address; // where everybody looks for it
+  launch.stateDir = stateDir;
   if (group.isReplicated()) {
-    add("--site", server.site);
+    launch.site = server.site;
     for (const auto &peer : servers)
       if (peer.get() != &server)
-        add("--peer", peer->site + "=" + peer->address);
+        launch.peers.push_back(peer->site + "=" + peer->address);
+    launch.stateDir += "/server-" + std::to_string(*server.server);
   }
-  if (!stateDir.empty())
-    add("--state-dir", group.isReplicated() ? stateDir + "/server-" +
-                                                  std::to_string(*server.server)
-                                            : stateDir);
-  spec.ownGroup = true;
-  supervisor.start(spec);
+  supervisor.start(launch.process());
   parts.push_back({&server, false, ""});
 }
 

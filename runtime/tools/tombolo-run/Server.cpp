@@ -8,6 +8,7 @@
 
 #include "Commands.h"
 #include "Events.h"
+#include "ServerLaunch.h"
 
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
@@ -17,7 +18,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include <algorithm>
 #include <csignal>
 #include <iostream>
 #include <mutex>
@@ -54,6 +54,7 @@ struct Options {
   std::string site;
   std::vector<std::string> peers; // SITE=ADDRESS
   TlsOptions tls;
+  bool untilFinished = false;
   int eventsFd = -1;
 };
 
@@ -66,28 +67,8 @@ void findPlace(const Options &given, ParameterServerOptions &options) {
                   sites[0], ", without a backup");
     return;
   }
-  std::string list;
-  for (const std::string &site : sites)
-    list += (list.empty() ? "" : ", ") + site;
-  auto find = [&](const char *option, const std::string &site) {
-    auto found = std::find(sites.begin(), sites.end(), site);
-    if (found == sites.end())
-      throw Error(Status::Usage, option, ": expected a site with a server, ",
-                  list, ", got '", site, "'");
-    return static_cast<std::size_t>(found - sites.begin());
-  };
-  options.self = static_cast<std::uint32_t>(find("--site", given.site));
-  options.addresses.resize(sites.size());
-  options.addresses[options.self] = given.address;
-  for (const std::string &peer : given.peers) {
-    std::size_t equals = std::min(peer.find('='), peer.size());
-    std::size_t number = find("--peer", peer.substr(0, equals));
-    options.addresses[number] = peer.substr(std::min(equals + 1, peer.size()));
-  }
-  for (std::size_t i = 0; i < sites.size(); ++i)
-    if (options.addresses[i].empty())
-      throw Error(Status::Usage, "--peer: expected ", sites[i],
-                  "=ADDRESS too; the plan has servers in ", list);
+  options.addresses = serverAddresses(options.group, given.site, given.address,
+                                      given.peers, options.self);
   if (given.stateDir.empty())
     throw Error(Status::Usage, "--state-dir: a server with a backup needs a "
                                "folder, for its vote too");
@@ -139,12 +120,14 @@ static void serve(const Options &given, EventWriter &events, bool toPerson) {
     else
       events.write(toLine({{"event", "state_damaged"}, {"message", message}}));
   };
+  if (given.untilFinished)
+    options.onOver = [] { kill(getpid(), SIGTERM); }; // wakes the thread below
   std::mutex mutex;
   std::string failure;
   options.onFailure = [&](const std::string &message) {
     std::lock_guard lock(mutex);
     failure = message;
-    kill(getpid(), SIGTERM); // wakes the thread below
+    kill(getpid(), SIGTERM); // likewise
   };
   ParameterServer server(std::move(options));
   if (toPerson)
@@ -176,6 +159,9 @@ int tombolo::runtime::runServer(int argc, char **argv) {
                  "the server's site, where the plan has a backup");
   app.add_option("--peer", options.peers,
                  "SITE=ADDRESS of another server of the plan; once for each");
+  app.add_flag("--until-finished", options.untilFinished,
+               "end when the islands have done all their steps and need "
+               "nothing more");
   addTlsOptions(app, options.tls);
   app.add_option("--events-fd", options.eventsFd,
                  "write events as JSON lines to this file descriptor");

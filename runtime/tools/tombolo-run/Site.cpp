@@ -23,6 +23,8 @@
 #include "tombolo/runtime/engine/Progress.h"
 #include "tombolo/runtime/launch/Supervisor.h"
 #include "tombolo/runtime/plan/Layout.h"
+#include "tombolo/runtime/server/ExchangeClient.h"
+#include "tombolo/runtime/server/ParameterServer.h"
 
 #include <CLI/CLI.hpp>
 
@@ -42,9 +44,13 @@ struct SiteOptions {
   std::string site;
   std::string rendezvous;
   std::string server;
+  std::string address;
+  std::vector<std::string> peers; // SITE=ADDRESS
+  std::string stateDir;
   std::string runId;
   TlsOptions tls;
-  std::uint64_t incarnation = 0;
+  std::string certificates;
+  std::optional<std::uint64_t> incarnation;
   std::uint64_t restarts = 0;
   std::string rankProgram; // for tests
   int eventsFd = -1;
@@ -95,6 +101,72 @@ std::uint64_t findResumeStep(const SiteOptions &options,
   return *step;
 }
 
+/// Where ranks find the servers, and the one to be started here.
+std::string findServers(SiteOptions &options, const Plan &plan,
+                        AgentOptions &agent) {
+  if (!options.certificates.empty()) {
+    if (options.tls.plaintext || options.tls.files.any())
+      throw Error(Status::Usage, "--certs: the folder has the certificate, the "
+                                 "key and the authority's; expected no --cert, "
+                                 "--key, --ca or --plaintext");
+    options.tls.files = namedFiles(options.certificates, options.site);
+  }
+  checkTls(options.tls);
+  bool isHere = !options.address.empty();
+  if (isHere == !options.server.empty())
+    throw Error(Status::Usage,
+                "the plan has a parameter server: expected --server with its "
+                "address, or --address of the one that is to run here, got ",
+                isHere ? "both" : "neither");
+  if (!isHere) {
+    if (!options.peers.empty() || !options.stateDir.empty())
+      throw Error(Status::Usage, "--peer, --state-dir: they are of a server "
+                                 "that runs here; --address is missing");
+    return options.server;
+  }
+  if (options.address.ends_with(":0"))
+    throw Error(Status::Usage,
+                "--address: expected a port that the other "
+                "sites know, got '",
+                options.address, "'");
+  if (!options.tls.plaintext && options.certificates.empty())
+    throw Error(Status::Usage,
+                "--address: the server's certificate is needed too; expected "
+                "--certs DIR, with server.crt and ",
+                options.site, ".crt in it (utils/make-certs)");
+  ServerGroup group = serverGroup(plan);
+  agent.hasBackup = group.isReplicated();
+  agent.server.emplace();
+  ServerLaunch &server = *agent.server;
+  server.plan = options.rank.plan;
+  server.runId = options.runId;
+  server.address = options.address;
+  server.untilFinished = true;
+  server.stateDir = options.stateDir;
+  if (server.stateDir.empty() && !options.rank.checkpointDir.empty())
+    server.stateDir = options.rank.checkpointDir + "/server";
+  if (options.tls.plaintext)
+    server.tls = options.tls;
+  else
+    server.tls.files = serverFiles(options.certificates);
+  if (!group.isReplicated()) {
+    if (group.sites[0] != options.site)
+      throw Error(Status::Usage, "--address: the plan's one server is in ",
+                  group.sites[0], ", not in ", options.site,
+                  "; expected --server ADDRESS");
+    return options.address;
+  }
+  std::uint32_t self = 0;
+  std::vector<std::string> addresses = serverAddresses(
+      group, options.site, options.address, options.peers, self);
+  if (server.stateDir.empty())
+    throw Error(Status::Usage, "--state-dir: a server with a backup needs a "
+                               "folder, for its vote too");
+  server.site = options.site;
+  server.peers = options.peers;
+  return addresses[0] + "," + addresses[1];
+}
+
 int run(SiteOptions &options) {
   Plan plan = readPlan(options.rank.plan);
   bool wholeIslands = false;
@@ -115,9 +187,10 @@ int run(SiteOptions &options) {
   }
   if (options.rank.threads == 0)
     options.rank.threads = threadsPerRank(count);
-  if (plan.has_server() && options.server.empty())
-    throw Error(Status::Usage, "--server: the plan has a parameter server, so "
-                               "its address is needed");
+  AgentOptions agentOptions;
+  std::string servers;
+  if (plan.has_server())
+    servers = findServers(options, plan, agentOptions);
 
   Supervisor supervisor;
   std::unique_ptr<StoreServer> store;
@@ -133,8 +206,7 @@ int run(SiteOptions &options) {
   std::vector<std::string> common = executorArguments(options.executor);
   common.insert(common.end(), {"--rendezvous", options.rendezvous});
   if (plan.has_server()) {
-    checkTls(options.tls);
-    common.insert(common.end(), {"--server", options.server});
+    common.insert(common.end(), {"--server", servers});
     for (std::string &word : tlsArguments(options.tls))
       common.push_back(std::move(word));
   }
@@ -149,21 +221,33 @@ int run(SiteOptions &options) {
   };
   clean();
   // An agent in the place of one that fell takes what its ranks saved last.
-  bool first = options.incarnation == 0;
+  bool first = options.incarnation.value_or(0) == 0;
   if (first && options.rank.resume && !options.rank.resumeStep)
     options.rank.resumeStep = findResumeStep(options, islands);
   if (first && options.rank.resumeStep)
     for (std::uint32_t island : islands)
       setAsideBeyond(options.rank.checkpointDir, island,
                      *options.rank.resumeStep);
-  AgentOptions agentOptions;
   agentOptions.rank = options.rank;
   agentOptions.common = std::move(common);
   agentOptions.site = options.site;
   agentOptions.rankProgram = options.rankProgram;
   agentOptions.eventsFd = options.eventsFd;
   agentOptions.hasServer = plan.has_server();
-  agentOptions.incarnation = options.incarnation;
+  agentOptions.incarnation = options.incarnation.value_or(0);
+  // Else whoever started this agent keeps count; islands that have ranks
+  // elsewhere are not restarted.
+  if (plan.has_server() && options.eventsFd < 0 && !options.incarnation &&
+      wholeIslands) {
+    agentOptions.where = servers;
+    agentOptions.ask = [&](std::uint32_t island) {
+      ExchangeOptions client = exchangeOptions(plan, island, /*rank=*/0);
+      client.server = servers;
+      client.runId = options.runId;
+      client.tls = options.tls.files;
+      return askIncarnation(client);
+    };
+  }
   agentOptions.restarts = options.restarts;
   Agent agent(std::move(agentOptions), supervisor);
   int status = agent.run(ranks);
@@ -185,13 +269,27 @@ int tombolo::runtime::runSite(int argc, char **argv) {
       ->required();
   app.add_option("--rendezvous", options.rendezvous,
                  "where the ranks of an island meet (default: at this agent)");
-  app.add_option("--server", options.server, "the parameter server's address");
+  app.add_option("--server", options.server,
+                 "the parameter server's address; with a backup those of both, "
+                 "with a comma between");
+  app.add_option("--address", options.address,
+                 "instead: run the site's server here, at HOST:PORT");
+  app.add_option("--peer", options.peers,
+                 "then: SITE=ADDRESS of another server of the plan; once for "
+                 "each");
+  app.add_option("--state-dir", options.stateDir,
+                 "then: the folder of its state (default: 'server' in "
+                 "--checkpoint-dir)");
   addTlsOptions(app, options.tls);
+  app.add_option("--certs", options.certificates,
+                 "instead of these: a folder of utils/make-certs, with the "
+                 "site's and the server's");
   app.add_option("--run-id", options.runId,
                  "must be the same on all parts of a run");
   app.add_option("--incarnation", options.incarnation,
-                 "how often the site's islands have been started before; above "
-                 "0 each goes on from its newest checkpoint");
+                 "how often the site's islands have been started before "
+                 "(default: as the servers know it); above 0 each goes on from "
+                 "its newest checkpoint");
   app.add_option("--restarts", options.restarts,
                  "how often each island is started again when it fails")
       ->capture_default_str()

@@ -41,6 +41,8 @@ inline constexpr const char *kServerName = "tombolo-server";
 void makeCertificates(const std::string &folder,
                       const std::vector<std::string> &sites, int days = 365);
 
+/// NAME.crt, NAME.key and ca.crt, as also utils/make-certs writes them.
+TlsFiles namedFiles(const std::string &folder, const std::string &name);
 /// Of what `makeCertificates` has written.
 TlsFiles serverFiles(const std::string &folder);
 TlsFiles siteFiles(const std::string &folder, std::size_t site);

@@ -149,6 +149,9 @@ public:
   void apply(const Record &record, double now);
   /// From here on decisions are made here.
   void takeOver(double now) { outer->takeOver(now); }
+  void gone(std::uint32_t island, std::uint64_t incarnation) {
+    outer->gone(island, incarnation);
+  }
 
 private:
   void recover(double now);

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,11 @@ std::uint64_t firstVersion(const ExchangeOptions &options,
 /// `server`, `runId` and `incarnation` are left to the caller.
 ExchangeOptions exchangeOptions(const plan::v1::Plan &plan,
                                 std::uint32_t island, std::uint32_t rank);
+
+/// In which incarnation an island is to be started, as the servers know it;
+/// nothing while none is there as primary. `incarnation` and `rank` of the
+/// options have no meaning. Throws Error when the island is refused.
+std::optional<std::uint64_t> askIncarnation(const ExchangeOptions &options);
 
 /// Needs, outside the arena, Program.host_bytes (docs/PlanFormat.md) and a few
 /// MiB of buffers. Connects with the first call, not here.

@@ -261,6 +261,12 @@ public:
   void heard(std::uint32_t island, std::uint64_t incarnation, bool left,
              double now);
   bool isLive(std::uint32_t island, double now) const;
+  /// An island has all it needs of a finished job.
+  void gone(std::uint32_t island, std::uint64_t incarnation);
+  /// No island is there any more that might need something.
+  bool isDeserted(double now) const;
+  /// To start an island in: 0 when it has never been heard of.
+  std::uint64_t nextIncarnation(std::uint32_t island) const;
   /// Another server has kept the time so far: all islands of which anything is
   /// known count as heard of now.
   void takeOver(double now);
@@ -325,6 +331,7 @@ private:
     std::uint64_t incarnation = 0;
     std::optional<double> heardSeconds;
     bool left = false;
+    bool gone = false;
   };
   std::vector<bool> liveIslands(double now) const;
   std::size_t quorum() const;

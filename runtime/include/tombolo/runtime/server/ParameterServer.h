@@ -75,6 +75,9 @@ struct ParameterServerOptions {
   std::function<void(const OuterEvent &)> onEvent;
   /// Told of damaged files that could be done without.
   std::function<void(const std::string &)> onDamage;
+  /// Told once that the job is finished and no island needs a server any more.
+  /// From any thread.
+  std::function<void()> onOver;
   /// Told once that nothing can be kept or made any more: the server refuses
   /// all further pushes. From any thread.
   std::function<void(const std::string &)> onFailure;

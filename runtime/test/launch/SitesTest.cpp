@@ -1,0 +1,206 @@
+//===- SitesTest.cpp - jobs whose sites are started apart -----------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "LocalFixture.h"
+
+#include <map>
+
+using namespace tombolo::runtime;
+using namespace tombolo::runtime::test;
+
+namespace {
+
+constexpr std::uint64_t kSteps = 24;
+
+/// A command for each site, as an operator gives them, with certificates of
+/// utils/make-certs. Addresses are sockets in the test's folder.
+class Sites : public Local {
+protected:
+  void SetUp() override {
+    Local::SetUp();
+    if (!std::filesystem::exists(TOMBOLO_MAKE_CERTS))
+      GTEST_SKIP() << "utils/make-certs is not here";
+    std::string command = std::string(TOMBOLO_MAKE_CERTS) + " " +
+                          (folder / "certs") + " north south 2>" +
+                          (folder / "make-certs");
+    ASSERT_EQ(std::system(command.c_str()), 0)
+        << readAll(folder / "make-certs");
+  }
+
+  std::string address(const std::string &site) {
+    return "unix:" + (folder / (site + ".sock"));
+  }
+
+  std::vector<std::string> site(const std::string &name,
+                                std::vector<std::string> more) {
+    std::vector<std::string> words = {"site",      folder / "p.plan",
+                                      "--model",   folder / "m.onnx",
+                                      "--data",    folder / "tokens.bin",
+                                      "--steps",   std::to_string(kSteps),
+                                      "--site",    name,
+                                      "--threads", "1",
+                                      "--certs",   folder / "certs"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  /// With a server of its own, of a plan that has a backup.
+  std::vector<std::string> replicated(const std::string &name,
+                                      std::vector<std::string> more = {}) {
+    std::vector<std::string> words =
+        site(name, {"--address", address(name), "--state-dir", folder / name,
+                    "--peer", "east=" + address("east"), "--peer",
+                    name == "north" ? "south=" + address("south")
+                                    : "north=" + address("north")});
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  pid_t startWitness() {
+    return start(
+        {"server", folder / "p.plan", "--site", "east", "--address",
+         address("east"), "--peer", "north=" + address("north"), "--peer",
+         "south=" + address("south"), "--state-dir", folder / "east",
+         "--until-finished", "--cert", folder / "certs/server.crt", "--key",
+         folder / "certs/server.key", "--ca", folder / "certs/ca.crt"});
+  }
+
+  using Losses = std::map<std::pair<int, int>, double>; // {island, step}
+  static Losses lossesOf(const std::string &text) {
+    Losses losses;
+    std::istringstream in(text);
+    for (std::string line; std::getline(in, line);) {
+      json entry = json::parse(line, nullptr, /*allow_exceptions=*/false);
+      if (entry.is_object() && entry.contains("loss"))
+        losses[{entry.at("island"), entry.at("step")}] = entry.at("loss");
+    }
+    return losses;
+  }
+  std::string log() { return readAll(folder / "stderr"); }
+
+  /// Of the whole job in one command.
+  Losses local() {
+    Outcome outcome = run(arguments(kSteps));
+    EXPECT_EQ(outcome.status, 0) << outcome.errors;
+    Losses losses = lossesOf(readAll(folder / "m.jsonl"));
+    EXPECT_EQ(losses.size(), 2 * kSteps);
+    std::filesystem::remove(folder / "stderr");
+    return losses;
+  }
+};
+
+/// One server, which runs where the plan has it.
+TEST_F(Sites, TrainAsInOneCommand) {
+  Losses expected = local();
+  // Whoever comes first waits.
+  pid_t south = start(site("south", {"--server", address("north")}));
+  pid_t north = start(site("north", {"--address", address("north")}));
+  EXPECT_EQ(finish(south).status, 0) << log();
+  EXPECT_EQ(finish(north).status, 0) << log();
+  EXPECT_EQ(lossesOf(log()), expected);
+  expectNothingLeft();
+}
+
+/// Primary, backup and witness; all end when the job does.
+TEST_F(Sites, TrainWithABackup) {
+  addBackup();
+  Losses expected = local();
+  pid_t north = start(replicated("north")), south = start(replicated("south"));
+  pid_t east = startWitness();
+  for (pid_t pid : {north, south, east})
+    EXPECT_EQ(finish(pid).status, 0) << log();
+  EXPECT_EQ(lossesOf(log()), expected);
+  expectNothingLeft();
+}
+
+/// The site with the primary dies as a whole. The other one goes on; the same
+/// command brings it back.
+TEST_F(Sites, ASiteThatWasKilledRejoins) {
+  addBackup();
+  letOneGoOn();
+  std::vector<std::string> pauses = pausing(
+      {{0, 0, 0, 20}, {1, 0, 0, 20}, /*the second life:*/ {0, 0, 1, 19}});
+  pid_t north = start(replicated("north", pauses));
+  pid_t south = start(replicated("south", pauses));
+  pid_t east = startWitness();
+  EXPECT_TRUE(eventually([&] { return stopped().size() == 2; })) << log();
+  kill(north, SIGKILL);
+  finish(north);
+  EXPECT_TRUE(eventually([&] { return stopped().size() == 1; }));
+  EXPECT_TRUE(eventually([&] {
+    return log().find("\"event\":\"epoch\",\"site\":\"south\"") !=
+           std::string::npos;
+  })) << log();
+  north = start(replicated("north", pauses));
+  EXPECT_TRUE(eventually([&] { return stopped().size() == 2; })) << log();
+  for (pid_t rank : stopped())
+    kill(rank, SIGCONT);
+  for (pid_t pid : {north, south, east})
+    EXPECT_EQ(finish(pid).status, 0) << log();
+  Losses losses = lossesOf(log());
+  EXPECT_EQ(losses.size(), 2 * kSteps);
+  // The last round is again of both.
+  std::size_t last = log().rfind("\"outer_step\"");
+  ASSERT_NE(last, std::string::npos);
+  EXPECT_NE(log().find("\"islands\":[0,1]", last), std::string::npos) << log();
+  expectNothingLeft();
+}
+
+/// Its own server dies, and is started again from its state.
+TEST_F(Sites, AnAgentRestartsItsServer) {
+  Losses expected = local();
+  std::vector<std::string> words =
+      site("north", {"--address", address("north"), "--state-dir",
+                     folder / "north", "--restarts", "1"});
+  for (std::string &word : pausing({{0, 0, 0, 10}}))
+    words.push_back(word);
+  pid_t north = start(words);
+  pid_t south = start(site("south", {"--server", address("north")}));
+  pid_t rank = paused();
+  std::vector<pid_t> servers = commands("server");
+  ASSERT_EQ(servers.size(), 1u) << log();
+  kill(servers[0], SIGKILL);
+  EXPECT_TRUE(eventually([&] {
+    return log().find("\"part\":\"server\"") != std::string::npos;
+  })) << log();
+  kill(rank, SIGCONT);
+  EXPECT_EQ(finish(south).status, 0) << log();
+  EXPECT_EQ(finish(north).status, 0) << log();
+  EXPECT_EQ(lossesOf(log()), expected);
+  expectNothingLeft();
+}
+
+/// What cannot be is told before anything starts.
+TEST_F(Sites, AskForTheirServers) {
+  auto told = [&](std::vector<std::string> words, int status = 2) {
+    Outcome outcome = run(words);
+    EXPECT_EQ(outcome.status, status) << outcome.errors;
+    return outcome.errors;
+  };
+  EXPECT_NE(told(site("north", {})).find("expected --server with its address"),
+            std::string::npos);
+  EXPECT_NE(told(site("south", {"--address", address("south")}))
+                .find("the plan's one server is in north, not in south"),
+            std::string::npos);
+  EXPECT_NE(told(site("north", {"--address", "127.0.0.1:0"}))
+                .find("expected a port that the other sites know"),
+            std::string::npos);
+  EXPECT_NE(told(site("north", {"--server", address("north"), "--peer", "a=b"}))
+                .find("--address is missing"),
+            std::string::npos);
+  // A folder without the server's certificate.
+  std::filesystem::remove(folder / "certs/server.key");
+  EXPECT_NE(told(site("north", {"--address", address("north")}), 1)
+                .find("server.key"),
+            std::string::npos);
+  addBackup();
+  EXPECT_NE(told(site("north", {"--address", address("north")}))
+                .find("--peer: expected south=ADDRESS too"),
+            std::string::npos);
+  expectNothingLeft();
+}
+
+} // namespace
