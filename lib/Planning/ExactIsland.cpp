@@ -31,9 +31,6 @@ namespace tombolo::planning {
 
 namespace {
 
-/// Microbatches that a replica takes in a turn, at most.
-constexpr uint64_t kMostShare = 4;
-
 class ExactIsland : public IslandSearch {
 public:
   ExactIsland(const Problem &problem, const IslandPins &given,

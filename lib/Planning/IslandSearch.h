@@ -96,6 +96,9 @@ std::vector<IslandPool> poolsOf(const Problem &problem,
 /// Whether an island of so many chips is small enough that everything is tried.
 bool isSmall(const Problem &problem, uint64_t chips);
 
+/// Microbatches that a replica beside others takes in a turn, at most.
+inline constexpr uint64_t kMostShare = 8;
+
 /// All divisors, rising.
 std::vector<uint64_t> divisorsOf(uint64_t number);
 

@@ -35,26 +35,31 @@ RowSolver::RowSolver(const Problem &problem, const SplitTable &table,
       last(table.cuts().size() - 1) {
   for (const Segment &segment : request.segments) {
     Part &part = parts.emplace_back();
-    part.times = &table.timesOf(*segment.chip, segment.replicaChips());
     part.memory =
         &table.memoryOf({segment.tensorParallel, segment.optimizerParts});
-    part.available = availableBytes(problem, *segment.chip);
-    part.own = std::max<uint64_t>(1, request.microbatches / segment.replicas);
-    part.inside = hopInside(segment, part);
+    for (const SegmentGroup &group : segment.groups) {
+      part.groups.push_back(
+          {&table.timesOf(*group.chip, segment.replicaChips(group)),
+           availableBytes(problem, *group.chip),
+           group.own,
+           {}});
+      part.mostOwn = std::max(part.mostOwn, group.own);
+      Hop hop = hopInside(segment, group);
+      if (part.groups.size() == 1)
+        part.inside = std::move(hop);
+      else
+        takeSlower(part.inside, hop);
+    }
   }
-  for (size_t e = 0; e + 1 < parts.size(); ++e) {
-    const Segment &from = request.segments[e], &to = request.segments[e + 1];
-    Transfer transfer = transferBetween(
-        problem.topology, {from.pool, 0, from.replicas * from.tensorParallel},
-        {to.pool, 0, to.replicas * to.tensorParallel});
-    parts[e].toNext = hopOf(from, to, transfer, parts[e], parts[e + 1]);
-  }
+  for (size_t e = 0; e + 1 < parts.size(); ++e)
+    parts[e].toNext = hopBetween(request.segments[e], request.segments[e + 1]);
   std::vector<double> fastest(last, kInfinity); // by cut
   for (Part &part : parts) {
     part.leastBefore.push_back(0);
+    // A stage takes no less than in its first group.
+    const SplitTable::Times &times = *part.groups.front().times;
     for (size_t c = 0; c < last; ++c) {
-      fastest[c] =
-          std::min(fastest[c], part.times->all[c + 1] - part.times->all[c]);
+      fastest[c] = std::min(fastest[c], times.all[c + 1] - times.all[c]);
       part.leastBefore.push_back(part.leastBefore.back() + fastest[c]);
     }
   }
@@ -62,30 +67,59 @@ RowSolver::RowSolver(const Problem &problem, const SplitTable &table,
 }
 
 RowSolver::Hop RowSolver::hopOf(const Segment &from, const Segment &to,
-                                const Transfer &transfer, const Part &fromPart,
-                                const Part &toPart) const {
+                                const Transfer &transfer,
+                                const SegmentGroup &fromGroup,
+                                const SegmentGroup &toGroup) const {
   Hop hop;
   for (size_t c = 0; c <= last; ++c) {
     double whole = table.wholeBytes(c);
-    double there = boundarySeconds(transfer, whole,
-                                   table.localBytes(c, from.tensorParallel),
-                                   from.tensorParallel, to.replicaChips());
+    double there = boundarySeconds(
+        transfer, whole, table.localBytes(c, from.tensorParallel),
+        from.tensorParallel, to.replicaChips(toGroup));
     double back =
         boundarySeconds(transfer, whole, table.localBytes(c, to.tensorParallel),
-                        to.tensorParallel, from.replicaChips());
+                        to.tensorParallel, from.replicaChips(fromGroup));
     hop.seconds.push_back(there + back);
-    hop.peak.push_back(std::max(there * static_cast<double>(fromPart.own - 1),
-                                back * static_cast<double>(toPart.own - 1)));
+    hop.peak.push_back(std::max(there * static_cast<double>(fromGroup.own - 1),
+                                back * static_cast<double>(toGroup.own - 1)));
   }
   return hop;
 }
 
+void RowSolver::takeSlower(Hop &hop, const Hop &other) {
+  for (size_t c = 0; c < hop.seconds.size(); ++c) {
+    hop.seconds[c] = std::max(hop.seconds[c], other.seconds[c]);
+    hop.peak[c] = std::max(hop.peak[c], other.peak[c]);
+  }
+}
+
+/// Where replicas of unlike pools talk to each other, as the slowest do.
+RowSolver::Hop RowSolver::hopBetween(const Segment &from,
+                                     const Segment &to) const {
+  auto chipsOf = [](const Segment &segment, const SegmentGroup &group) {
+    return ChipRange{group.pool, 0, group.replicas * segment.tensorParallel};
+  };
+  Hop slowest;
+  for (const SegmentGroup &one : from.groups)
+    for (const SegmentGroup &other : to.groups) {
+      Hop hop = hopOf(from, to,
+                      transferBetween(problem.topology, chipsOf(from, one),
+                                      chipsOf(to, other)),
+                      one, other);
+      if (slowest.seconds.empty())
+        slowest = std::move(hop);
+      else
+        takeSlower(slowest, hop);
+    }
+  return slowest;
+}
+
 /// Between stages of one pool: as many hops inside nodes as there are, spread
-/// over all of them.
+/// over all of them. Replicas side by side give to those of their own pool.
 RowSolver::Hop RowSolver::hopInside(const Segment &segment,
-                                    const Part &part) const {
-  const Pool &pool = *problem.topology.findPool(segment.pool);
-  uint64_t chips = segment.replicas * segment.tensorParallel;
+                                    const SegmentGroup &group) const {
+  const Pool &pool = *problem.topology.findPool(group.pool);
+  uint64_t chips = group.replicas * segment.tensorParallel;
   uint64_t perNode =
       pool.chipsPerNode % chips == 0 ? pool.chipsPerNode / chips : 1;
   // Stages on a node are joined inside it; the last one with the next node.
@@ -93,9 +127,9 @@ RowSolver::Hop RowSolver::hopInside(const Segment &segment,
       perNode >= segment.mostStages ? 0 : 1 / static_cast<double>(perNode);
   auto hop = [&](uint64_t to) {
     return hopOf(segment, segment,
-                 transferBetween(problem.topology, {segment.pool, 0, chips},
-                                 {segment.pool, to, chips}),
-                 part, part);
+                 transferBetween(problem.topology, {group.pool, 0, chips},
+                                 {group.pool, to, chips}),
+                 group, group);
   };
   if (segment.mostStages <= 1)
     return {std::vector<double>(last + 1, 0), std::vector<double>(last + 1, 0)};
@@ -117,7 +151,7 @@ RowSolver::Cost RowSolver::costOf(size_t segment, uint64_t after, size_t i,
   if (request.schedule == Schedule::GPipe)
     after = 0;
   else
-    after = std::min(after, part.own - 1);
+    after = std::min(after, part.mostOwn - 1);
   if (part.costs.size() <= after)
     part.costs.resize(after + 1);
   auto &rows = part.costs[after];
@@ -128,13 +162,17 @@ RowSolver::Cost RowSolver::costOf(size_t segment, uint64_t after, size_t i,
   Cost &cost = row[j - i - 1];
   if (cost.fill >= 0)
     return cost;
-  while (part.inFlight.size() <= after)
-    part.inFlight.push_back(
-        scheduleStage(request.schedule, part.inFlight.size() + 1, 0, part.own)
-            .inFlight);
-  uint64_t flying = part.inFlight[after];
+  for (Group &group : part.groups)
+    while (group.inFlight.size() <= after)
+      group.inFlight.push_back(scheduleStage(request.schedule,
+                                             group.inFlight.size() + 1, 0,
+                                             group.own)
+                                   .inFlight);
   auto fits = [&](size_t again) {
-    return part.memory->bytes(i, j, again, flying) <= part.available;
+    return std::ranges::all_of(part.groups, [&](const Group &group) {
+      return part.memory->bytes(i, j, again, group.inFlight[after]) <=
+             group.available;
+    });
   };
   size_t again = i;
   if (!fits(i)) {
@@ -144,20 +182,22 @@ RowSolver::Cost RowSolver::costOf(size_t segment, uint64_t after, size_t i,
     else
       again = j;
     if (again == j && !fits(j)) {
-      cost.fill = kInfinity;
+      cost.fill = cost.peak = kInfinity;
       return cost;
     }
   }
-  cost.fill = part.times->seconds(i, j, again);
+  Part::Load load = part.load(i, j, again);
+  cost.fill = load.fill;
+  cost.peak = load.peak;
   cost.again = static_cast<uint32_t>(again);
   return cost;
 }
 
 size_t RowSolver::longest(size_t segment, double peak) const {
-  const std::vector<double> &sums = parts[segment].times->all;
+  const Part &part = parts[segment];
   size_t most = 0;
   for (size_t i = 0, j = 0; i < last; ++i) {
-    while (j < last && peakOf(segment, sums[j + 1] - sums[i]) <= peak)
+    while (j < last && part.load(i, j + 1, i).peak <= peak)
       ++j;
     most = std::max(most, j - std::min(i, j));
     j = std::max(j, i + 1);
@@ -220,8 +260,8 @@ std::vector<RowSolution> RowSolver::pass(bool leastPeak, double peak) {
           for (size_t j = i + 1; j <= std::min(last, i + span[e]); ++j) {
             if (here[j] == kInfinity)
               continue;
-            double base = part.times->all[j] - part.times->all[i];
-            if (peakOf(e, base) > peak)
+            Part::Load base = part.load(i, j, i);
+            if (base.peak > peak)
               break;
             double hopSeconds = 0, hopPeak = 0;
             if (j != last) {
@@ -230,16 +270,15 @@ std::vector<RowSolution> RowSolver::pass(bool leastPeak, double peak) {
               if (hopPeak > peak)
                 continue;
             }
-            double bound = leastPeak ? std::max(here[j], peakOf(e, base))
-                                     : here[j] + base + hopSeconds;
+            double bound = leastPeak ? std::max(here[j], base.peak)
+                                     : here[j] + base.fill + hopSeconds;
             if (bound >= next[i] ||
                 (!leastPeak && bound + part.leastBefore[i] >= enough))
               continue;
             Cost cost = costOf(e, behind + on - 1, i, j);
-            double own = peakOf(e, cost.fill);
-            if (!(own <= peak))
+            if (!(cost.peak <= peak))
               continue;
-            double value = leastPeak ? std::max({here[j], own, hopPeak})
+            double value = leastPeak ? std::max({here[j], cost.peak, hopPeak})
                                      : here[j] + cost.fill + hopSeconds;
             if (value < next[i]) {
               next[i] = value;
@@ -297,9 +336,9 @@ void RowSolver::finish(RowSolution &solution) const {
   for (size_t s = 0; s < count; ++s) {
     const RowStage &stage = solution.stages[s];
     const Part &part = parts[stage.segment];
-    double fill = part.times->seconds(stage.begin, stage.end, stage.again);
-    solution.sum += fill;
-    solution.peak = std::max(solution.peak, peakOf(stage.segment, fill));
+    Part::Load load = part.load(stage.begin, stage.end, stage.again);
+    solution.sum += load.fill;
+    solution.peak = std::max(solution.peak, load.peak);
     if (s + 1 == count)
       break;
     const Hop &hop = solution.stages[s + 1].segment == stage.segment
@@ -310,7 +349,7 @@ void RowSolver::finish(RowSolution &solution) const {
   }
   double pace = 0;
   if (request.schedule != Schedule::GPipe)
-    pace = static_cast<double>(parts[0].own - 1) * solution.sum /
+    pace = static_cast<double>(parts[0].groups[0].own - 1) * solution.sum /
            static_cast<double>(count);
   solution.seconds = solution.sum + std::max(solution.peak, pace);
 }
@@ -320,9 +359,7 @@ std::vector<RowSolution> RowSolver::solve(double ceiling) {
   // No useful peak is above, and none can be: all blocks in one stage, again.
   double highest = 0;
   for (size_t e = 0; e < parts.size(); ++e) {
-    const SplitTable::Times &times = *parts[e].times;
-    highest =
-        std::max(highest, peakOf(e, times.all[last] + times.forward[last]));
+    highest = std::max(highest, parts[e].load(0, last, last).peak);
     for (const Hop *hop : {&parts[e].inside, &parts[e].toNext})
       for (double peak : hop->peak)
         highest = std::max(highest, peak);
@@ -351,7 +388,7 @@ std::vector<RowSolution> RowSolver::solve(double ceiling) {
   for (size_t e = 0; e < parts.size(); ++e)
     even += static_cast<double>(
                 std::min<uint64_t>(request.segments[e].mostStages, last)) /
-            std::max(1e-300, peakOf(e, parts[e].times->all[last]));
+            std::max(1e-300, parts[e].load(0, last, 0).peak);
   double guess = std::min(most, 1.2 / even);
   std::vector<RowSolution> solutions;
   for (;;) {

@@ -12,24 +12,31 @@
 
 namespace tombolo::planning {
 
-/// Like stages in a row on one pool.
-struct Segment {
+/// Like replicas of a stage.
+struct SegmentGroup {
   std::string pool;
   const Chip *chip = nullptr;
-  uint64_t replicas = 1;       // of each stage
+  uint64_t replicas = 1;
+  uint64_t own = 1; // microbatches of each in a step
+  Transfer insideReplica;
+};
+
+/// Like stages in a row, on one pool or on several side by side.
+struct Segment {
+  std::vector<SegmentGroup> groups;
   uint64_t tensorParallel = 1; // chips of a replica
   uint64_t optimizerParts = 1;
-  uint64_t mostStages = 1; // that the pool's chips make
-  Transfer insideReplica;
+  uint64_t mostStages = 1; // that the pools' chips make
 
-  ReplicaChips replicaChips() const { return {tensorParallel, insideReplica}; }
+  ReplicaChips replicaChips(const SegmentGroup &group) const {
+    return {tensorParallel, group.insideReplica};
+  }
 };
 
 /// What a row is solved for.
 struct RowRequest {
   std::vector<Segment> segments; // from the first stage to the last
   Schedule schedule = Schedule::OneFOneB;
-  uint64_t microbatches = 1;    // of the island
   bool someBlocksAgain = false; // whether part of a stage may run again
   /// Null, or what ends it early: then with what was found by then.
   const SearchLimits *limits = nullptr;
@@ -73,6 +80,7 @@ private:
   /// A stage of a segment on an interval of cuts, with so many stages after it.
   struct Cost {
     double fill = -1; // seconds of a microbatch; below 0: not asked yet
+    double peak = 0;
     uint32_t again = 0;
   };
   /// A boundary between two stages, by cut.
@@ -94,28 +102,48 @@ private:
   double least = 0;
   /// What follows from the best solution so far: no more than this, in seconds.
   double enough = std::numeric_limits<double>::infinity();
-  struct Part {
+  struct Group {
     const SplitTable::Times *times = nullptr;
-    SplitTable::Memory *memory = nullptr;
     double available = 0;
-    uint64_t own = 1; // microbatches of a replica
+    uint64_t own = 1;               // microbatches of a replica
+    std::vector<uint64_t> inFlight; // by stages after it
+  };
+  struct Part {
+    std::vector<Group> groups;
+    SplitTable::Memory *memory = nullptr;
+    uint64_t mostOwn = 1; // of any group
     Hop inside, toNext;
     std::vector<std::vector<std::vector<Cost>>> costs; // [after][i][j - i - 1]
-    std::vector<uint64_t> inFlight;                    // by `after`
-    /// By cut: what comes before it takes no less on this part and those before.
+    /// By cut: what comes before it takes no less on this part and those
+    /// before.
     std::vector<double> leastBefore;
     /// The stages of one pass: where the stage that begins at a cut ends.
     std::vector<std::vector<std::vector<uint32_t>>> ends; // [behind][on][cut]
+
+    /// A stage in the group where it takes longest.
+    struct Load {
+      double fill = 0; // seconds of a microbatch
+      double peak = 0; // and of what is left to do after the first one
+    };
+    Load load(size_t i, size_t j, size_t again) const {
+      Load most;
+      for (const Group &group : groups) {
+        double seconds = group.times->seconds(i, j, again);
+        most.fill = std::max(most.fill, seconds);
+        most.peak =
+            std::max(most.peak, seconds * static_cast<double>(group.own - 1));
+      }
+      return most;
+    }
   };
   std::vector<Part> parts;
 
   Hop hopOf(const Segment &from, const Segment &to, const Transfer &transfer,
-            const Part &fromPart, const Part &toPart) const;
-  Hop hopInside(const Segment &segment, const Part &part) const;
+            const SegmentGroup &fromGroup, const SegmentGroup &toGroup) const;
+  Hop hopBetween(const Segment &from, const Segment &to) const;
+  Hop hopInside(const Segment &segment, const SegmentGroup &group) const;
+  static void takeSlower(Hop &hop, const Hop &other);
   Cost costOf(size_t segment, uint64_t after, size_t i, size_t j);
-  double peakOf(size_t segment, double fill) const {
-    return fill * static_cast<double>(parts[segment].own - 1);
-  }
   /// The most cuts that a stage can span under a peak.
   size_t longest(size_t segment, double peak) const;
   /// One pass: least peak, or least sum with no more than `peak`. One solution

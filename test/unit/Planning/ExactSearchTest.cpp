@@ -183,8 +183,8 @@ private:
           for (const auto &[other, more] : left)
             for (uint64_t k2 : degreesOf(other))
               for (uint64_t d2 = 1; other > name && d2 * k2 <= more; ++d2)
-                for (uint64_t share = 1; share <= 4; ++share)
-                  for (uint64_t share2 = 1; share2 <= 4; ++share2)
+                for (uint64_t share = 1; share <= 8; ++share)
+                  for (uint64_t share2 = 1; share2 <= 8; ++share2)
                     if (std::gcd(share, share2) == 1)
                       all.push_back(
                           {{name, d, k, share}, {other, d2, k2, share2}});
