@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Pipelines/Pipelines.h"
+#include "tombolo/Pipelines/StrategyClock.h"
 
 #include "tombolo/Dialect/Dist/Transforms/OptimizerState.h"
 #include "tombolo/Dialect/Dist/Transforms/Passes.h"
@@ -25,7 +26,8 @@ void addTopoPasses(OpPassManager &manager) {
 
 void addStrategyPasses(OpPassManager &manager,
                        const StrategyPipelineOptions &options,
-                       const LoweringPipelineOptions &lowering) {
+                       const LoweringPipelineOptions &lowering,
+                       StrategyClock *clock) {
   uint64_t stateBytes =
       dist::optimizerStateBytes(lowering.optimizer, lowering.momentum);
   // The one place that decides.
@@ -46,9 +48,9 @@ void addStrategyPasses(OpPassManager &manager,
   search.dumpProblem = options.dumpProblem;
   search.explain = options.explain;
   dist::StrategySimulator simulator;
-  if (options.simulate > 0)
-    simulator = [lowering](ModuleOp module) {
-      return simulateStrategy(module, lowering);
+  if (clock && options.simulate > 0)
+    simulator = [clock](OwningOpRef<ModuleOp> module) {
+      return clock->run(std::move(module));
     };
   manager.addPass(dist::createDistSearchStrategy(search, simulator));
   manager.addPass(dist::createDistSelectStrategy());
@@ -91,7 +93,7 @@ void addDistPasses(OpPassManager &manager,
   manager.addPass(dist::createDistPlaceServers());
 }
 
-void addPlanPasses(OpPassManager &manager, bool progress) {
+void addSchedulePasses(OpPassManager &manager) {
   manager.addPass(plan::createPlanScheduleMicrobatches());
   // Before lanes are ordered, because it puts instructions on other lanes.
   manager.addPass(plan::createPlanExpandCollectives());
@@ -101,8 +103,16 @@ void addPlanPasses(OpPassManager &manager, bool progress) {
   // Before allocation, because segments say how much workspace they need.
   manager.addPass(plan::createPlanLowerSegments());
   manager.addPass(plan::createPlanAllocateBuffers());
-  // Proof: changes nothing.
-  manager.addPass(plan::createPlanVerify({progress}));
+}
+
+void addPlanProof(OpPassManager &manager) {
+  // Changes nothing.
+  manager.addPass(plan::createPlanVerify());
+}
+
+void addPlanPasses(OpPassManager &manager) {
+  addSchedulePasses(manager);
+  addPlanProof(manager);
 }
 
 namespace {

@@ -16,6 +16,8 @@
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 #include "tombolo/schema/plan.pb.h"
 
+#include <google/protobuf/arena.h>
+
 #include "mlir/IR/DialectResourceBlobManager.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringMap.h"
@@ -648,11 +650,21 @@ LogicalResult exportSegment(plan::SegmentOp segment,
   return SegmentExport(segment, message).run();
 }
 
-FailureOr<std::unique_ptr<plan::v1::Plan>> exportPlan(ModuleOp module) {
-  auto message = std::make_unique<plan::v1::Plan>();
-  if (failed(PlanExport(module, *message).run()))
+ExportedPlan::ExportedPlan()
+    : arena(std::make_unique<google::protobuf::Arena>()),
+      plan(
+          google::protobuf::Arena::CreateMessage<plan::v1::Plan>(arena.get())) {
+}
+
+ExportedPlan::ExportedPlan(ExportedPlan &&) noexcept = default;
+ExportedPlan &ExportedPlan::operator=(ExportedPlan &&) noexcept = default;
+ExportedPlan::~ExportedPlan() = default;
+
+FailureOr<ExportedPlan> exportPlan(ModuleOp module) {
+  ExportedPlan plan;
+  if (failed(PlanExport(module, *plan).run()))
     return failure();
-  return message;
+  return plan;
 }
 
 } // namespace tombolo

@@ -23,7 +23,7 @@ void registerPlanTranslations() {
   static TranslateFromMLIRRegistration exporting(
       "export-plan", "write a module with allocated buffers as a plan file",
       [](ModuleOp module, llvm::raw_ostream &out) -> LogicalResult {
-        FailureOr<std::unique_ptr<plan::v1::Plan>> plan = exportPlan(module);
+        FailureOr<ExportedPlan> plan = exportPlan(module);
         if (failed(plan) || failed(checkPlan(**plan, module.getLoc())))
           return failure();
         FailureOr<std::string> bytes = serializePlan(**plan, module.getLoc());

@@ -14,30 +14,8 @@
 #include <iostream>
 
 namespace tombolo {
-namespace {
-
-/// Options of the contract whose work comes later. They are known by name, so
-/// that a command line written for a later version fails for the right reason.
-struct Later {
-  std::optional<std::string> profile;
-
-  void add(CLI::App &app) {
-    app.add_option("--profile", profile, "(not there yet)");
-  }
-
-  /// The option that is given and not there yet, or nothing.
-  std::string asked() const {
-    if (profile)
-      return "--profile";
-    return "";
-  }
-};
-
-} // namespace
-
 std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
   PlanOptions options;
-  Later later;
   std::string emit;
   CLI::App app("plans the training of an ONNX model on the sites of a topology",
                "tombolo-plan");
@@ -172,7 +150,6 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
       ->check(CLI::IsMember({"graph", "topo", "dist", "plan"}));
   app.add_option("--dump-phases-to", options.dumpPhasesTo,
                  "folder for the IR after each pass");
-  later.add(app);
   for (CLI::Option *option : needed)
     saved->excludes(option);
   try {
@@ -197,12 +174,6 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
   }
   if (decay->count() == 0 && options.lowering.optimizer == "sgd")
     options.lowering.weightDecay = 0; // as torch.optim.SGD
-  std::string asked = later.asked();
-  if (!asked.empty()) {
-    std::cerr << "tombolo-plan: error: " << asked << " is not there yet\n";
-    status = 1;
-    return std::nullopt;
-  }
   options.emit = emit == "graph"  ? Emit::Graph
                  : emit == "topo" ? Emit::Topo
                  : emit == "dist" ? Emit::Dist

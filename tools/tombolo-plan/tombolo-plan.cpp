@@ -12,6 +12,7 @@
 #include "tombolo/Import/Topology.h"
 #include "tombolo/Import/YamlPlaces.h"
 #include "tombolo/InitAll.h"
+#include "tombolo/Pipelines/StrategyClock.h"
 #include "tombolo/Support/Interrupt.h"
 #include "tombolo/Target/PlanExport.h"
 #include "tombolo/Target/PlanSummary.h"
@@ -113,7 +114,7 @@ void printDiagnostic(const Diagnostic &diagnostic, StringRef model) {
 class Planner {
 public:
   Planner(const PlanOptions &options, MLIRContext &context)
-      : options(options), context(context) {}
+      : options(options), context(context), clock(options.lowering) {}
 
   int run() { return succeeded(plan()) ? 0 : 1; }
 
@@ -156,7 +157,7 @@ private:
 
     endWorkOnInterrupt();
     if (failed(runPhase([&](OpPassManager &manager) {
-          addStrategyPasses(manager, options.search, options.lowering);
+          addStrategyPasses(manager, options.search, options.lowering, &clock);
         })))
       return failure();
     FailureOr<planning::SearchResult> figures = dist::toSearchResult(*module);
@@ -167,19 +168,33 @@ private:
     if (auto text = dyn_cast_or_null<StringAttr>(
             (*module)->removeAttr(dist::kExplanationAttr)))
       explanation = text.str();
-    if (failed(runPhase([&](OpPassManager &manager) {
-          addDistPasses(manager, options.lowering);
-        })))
+    if (failed(lower()))
       return failure();
     if (stopAt(Emit::Dist))
       return success();
-    if (failed(
-            runPhase([](OpPassManager &manager) { addPlanPasses(manager); })))
-      return failure();
     writePrediction();
     if (stopAt(Emit::Plan))
       return success();
     return write();
+  }
+
+  /// To stages with functions where that is asked for, else to programs.
+  LogicalResult lower() {
+    // Who looks at the passes sees all of them; else what the clock ran is
+    // taken as it is, and proved.
+    if (options.dumpPhasesTo.empty() && options.emit != Emit::Dist)
+      if (OwningOpRef<ModuleOp> lowered =
+              clock.takeLowered(found.strategies.front().strategy)) {
+        module = std::move(lowered);
+        return runPhase(addPlanProof);
+      }
+    if (failed(runPhase([&](OpPassManager &manager) {
+          addDistPasses(manager, options.lowering);
+        })))
+      return failure();
+    if (options.emit == Emit::Dist)
+      return success();
+    return runPhase(addPlanPasses);
   }
 
   Location fileLoc(StringRef path) {
@@ -248,7 +263,7 @@ private:
   }
 
   LogicalResult write() {
-    FailureOr<std::unique_ptr<plan::v1::Plan>> message = exportPlan(*module);
+    FailureOr<ExportedPlan> message = exportPlan(*module);
     if (failed(message))
       return failure();
     const planning::Candidate &best = found.strategies.front();
@@ -282,6 +297,7 @@ private:
   const PlanOptions &options;
   MLIRContext &context;
   OwningOpRef<ModuleOp> module;
+  StrategyClock clock;
   planning::SearchResult found;
   std::string explanation;
   PhaseDump::State dump;

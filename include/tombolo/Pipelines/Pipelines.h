@@ -15,6 +15,8 @@
 
 namespace tombolo {
 
+class StrategyClock;
+
 /// What the graph passes need to know.
 struct GraphPipelineOptions {
   std::string loss = "cross-entropy";
@@ -66,25 +68,26 @@ struct StrategyPipelineOptions {
 void addTopoPasses(mlir::OpPassManager &manager);
 
 /// From a module with differentiated blocks and a topology to one proved
-/// strategy with its figures.
+/// strategy with its figures. `clock`: what `options.simulate` strategies are
+/// run on; null: on none.
 void addStrategyPasses(mlir::OpPassManager &manager,
                        const StrategyPipelineOptions &options,
-                       const LoweringPipelineOptions &lowering = {});
+                       const LoweringPipelineOptions &lowering = {},
+                       StrategyClock *clock = nullptr);
 
 /// From a module with differentiated blocks, a topology and one strategy to a
 /// strategy whose stages have blocks, functions, an optimizer and servers.
 void addDistPasses(mlir::OpPassManager &manager,
                    const LoweringPipelineOptions &options = {});
 
-/// From there to verified programs.
-/// `progress`: whether the proof at the end runs the programs.
-void addPlanPasses(mlir::OpPassManager &manager, bool progress = true);
+/// From there to programs.
+void addSchedulePasses(mlir::OpPassManager &manager);
 
-/// Lowers a module with differentiated blocks, a topology and one strategy, and
-/// runs its plan on a virtual clock: seconds per inner step. Nothing where it
-/// cannot be lowered or run; diagnostics say why.
-std::optional<double> simulateStrategy(mlir::ModuleOp module,
-                                       const LoweringPipelineOptions &options);
+/// The proof that they can run.
+void addPlanProof(mlir::OpPassManager &manager);
+
+/// Both.
+void addPlanPasses(mlir::OpPassManager &manager);
 
 /// Makes them reachable from tombolo-opt as `tombolo-graph-pipeline`,
 /// `tombolo-strategy-pipeline` (with `topo-verify`; options `global-batch` and

@@ -107,12 +107,17 @@ struct ShardingSolution {
   uint64_t largestTable = 0; // rows
 };
 
+inline constexpr uint64_t kMostShardingRows = uint64_t(1) << 22;
+
 /// The choice of least cost; nullopt when there is none at all. Exact, by
 /// elimination of one variable after the other, as long as no table has more
 /// than `maxRows` rows. Deterministic. The problem must have passed `check`.
-std::optional<ShardingSolution> solveSharding(const ShardingProblem &problem,
-                                              uint64_t maxRows = uint64_t(1)
-                                                                 << 22);
+/// `guess`: null, or a choice that is thought to be good, which bounds the
+/// search from the start.
+std::optional<ShardingSolution>
+solveSharding(const ShardingProblem &problem,
+              uint64_t maxRows = kMostShardingRows,
+              const std::vector<size_t> *guess = nullptr);
 
 } // namespace tombolo::planning
 

@@ -12,6 +12,10 @@
 #include <memory>
 #include <string>
 
+namespace google::protobuf {
+class Arena;
+} // namespace google::protobuf
+
 namespace tombolo::plan::v1 {
 class Plan;
 class Segment;
@@ -27,10 +31,26 @@ namespace tombolo {
 mlir::LogicalResult exportSegment(plan::SegmentOp segment,
                                   plan::v1::Segment &message);
 
+/// A plan's message and the memory it lies in: as many small parts are given
+/// back faster together.
+class ExportedPlan {
+public:
+  ExportedPlan();
+  ExportedPlan(ExportedPlan &&) noexcept;
+  ExportedPlan &operator=(ExportedPlan &&) noexcept;
+  ~ExportedPlan();
+
+  plan::v1::Plan &operator*() const { return *plan; }
+  plan::v1::Plan *operator->() const { return plan; }
+
+private:
+  std::unique_ptr<google::protobuf::Arena> arena;
+  plan::v1::Plan *plan; // in the arena
+};
+
 /// The message of a module whose buffers are allocated, without its checksum.
 /// Fails with a diagnostic when something is left that has no place in it.
-mlir::FailureOr<std::unique_ptr<plan::v1::Plan>>
-exportPlan(mlir::ModuleOp module);
+mlir::FailureOr<ExportedPlan> exportPlan(mlir::ModuleOp module);
 
 /// What every runtime checks before it runs a plan (`validatePlan`), and with
 /// `progress` that the ranks of each island run to their end together

@@ -297,6 +297,8 @@ tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
     for (ChainKind &kind : *kinds)
       graph::lowerPrecision(kind.functions);
 
+  // What is best over some chips is often good over others.
+  std::vector<graph::BlockSharding> before;
   for (const planning::ShardingDemand &demand : demands) {
     ShardingBuilder builder(*kinds, demand);
     planning::Faults own;
@@ -314,7 +316,11 @@ tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
     for (const planning::Fault &fault : problem.check())
       return module.emitError("sharding problem: ")
              << fault.path << ": " << fault.message;
-    auto solution = planning::solveSharding(problem);
+    std::optional<std::vector<size_t>> guess;
+    if (!before.empty())
+      guess = builder.getChosen(before);
+    auto solution = planning::solveSharding(
+        problem, planning::kMostShardingRows, guess ? &*guess : nullptr);
     if (!solution && demand.isCandidate)
       continue;
     if (!solution) {
@@ -328,6 +334,7 @@ tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
     if (failed(finder.run()))
       return failure();
     auto ops = finder.ops();
+    before = finder.found;
     uint64_t opSeeds = 0;
     for (auto [k, kind] : llvm::enumerate(*kinds)) {
       profile.kinds[k].sharded.push_back(shardFigures(

@@ -275,6 +275,18 @@ std::optional<Scalar> Symbolic::asScalar() const {
 std::optional<Symbolic>
 Symbolic::map(ElementType to,
               llvm::function_ref<std::optional<Scalar>(Scalar)> convert) const {
+  // Tables of positions have many elements.
+  if (form == Form::Dense) {
+    std::vector<Scalar> all;
+    all.reserve(getElements().size());
+    for (Scalar element : getElements()) {
+      std::optional<Scalar> value = convert(element);
+      if (!value)
+        return std::nullopt;
+      all.push_back(*value);
+    }
+    return dense(to, Shape(shape), std::move(all));
+  }
   return elementwise({this}, to, [&](llvm::ArrayRef<Scalar> values) {
     return convert(values[0]);
   });

@@ -221,10 +221,14 @@ std::optional<ShardingSolution> wholeChoice(const ShardingProblem &problem) {
 
 } // namespace
 
-std::optional<ShardingSolution> solveSharding(const ShardingProblem &problem,
-                                              uint64_t maxRows) {
+std::optional<ShardingSolution>
+solveSharding(const ShardingProblem &problem, uint64_t maxRows,
+              const std::vector<size_t> *guess) {
   constexpr int64_t kNoBound = ShardingUnits::kImpossible;
   std::optional<ShardingSolution> best = wholeChoice(problem);
+  if (auto cost = guess ? problem.evaluate(*guess) : std::nullopt;
+      cost && (!best || *cost < best->cost))
+    best = {*guess, *cost, /*proven=*/false, 0};
   ShardingVariables variables(problem);
   auto order = findEliminationOrder(variables, variables.getTables());
   if (!order)

@@ -119,6 +119,31 @@ TEST(Sharding, EqualsTryingEverything) {
   EXPECT_GT(possible, 300u);
 }
 
+TEST(Sharding, AGuessBoundsTheSearchAndChangesNoCost) {
+  std::mt19937 random(5);
+  size_t possible = 0;
+  for (unsigned seed = 0; seed < 300; ++seed) {
+    ShardingProblem problem = randomProblem(seed);
+    auto expected = solveSharding(problem);
+    std::vector<size_t> guess;
+    for (const ShardingProblem::Op &op : problem.ops)
+      guess.push_back(random() % op.options.size());
+    possible += problem.evaluate(guess).has_value();
+    auto found = solveSharding(problem, kMostShardingRows, &guess);
+    ASSERT_EQ(found.has_value(), expected.has_value()) << seed;
+    if (!found)
+      continue;
+    EXPECT_TRUE(found->proven) << seed;
+    EXPECT_EQ(found->cost, expected->cost) << seed;
+    // Even the best one is no harm.
+    EXPECT_EQ(
+        solveSharding(problem, kMostShardingRows, &expected->chosen)->cost,
+        expected->cost)
+        << seed;
+  }
+  EXPECT_GT(possible, 30u);
+}
+
 TEST(Sharding, IsTheSameEveryTime) {
   for (unsigned seed = 0; seed < 50; ++seed) {
     ShardingProblem problem = randomProblem(seed);

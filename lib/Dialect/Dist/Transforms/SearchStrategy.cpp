@@ -132,7 +132,7 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
                candidate.prediction, planning::SearchResult());
     ScopedDiagnosticHandler quiet(&getContext(),
                                   [](Diagnostic &) { return success(); });
-    return simulator(*copy);
+    return simulator(std::move(copy));
   }
 
   LogicalResult dump(const planning::Problem &problem) {

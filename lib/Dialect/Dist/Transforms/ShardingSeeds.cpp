@@ -74,9 +74,9 @@ FailureOr<std::vector<ShardedRun>> readRuns(IslandOp island,
 
 LogicalResult SeedTable::readMain(func::FuncOp main) {
   llvm::StringMap<size_t> first;
+  SymbolTable symbols(main->getParentOp());
   for (auto call : main.getOps<func::CallOp>()) {
-    auto callee = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
-        call, call.getCalleeAttr());
+    auto callee = symbols.lookup<func::FuncOp>(call.getCallee());
     if (!callee)
       return call.emitError() << "unknown block @" << call.getCallee();
     Block block{callee, {}, blocks.size()};

@@ -51,10 +51,11 @@ private:
   LogicalResult run() {
     ModuleOp module = getOperation();
     // The plan's own soundness first: the rest relies on it.
-    FailureOr<std::unique_ptr<v1::Plan>> message = exportPlan(module);
-    if (failed(message) ||
-        failed(checkPlan(**message, module.getLoc(), progress)))
-      return failure();
+    if (message) {
+      FailureOr<ExportedPlan> exported = exportPlan(module);
+      if (failed(exported) || failed(checkPlan(**exported, module.getLoc())))
+        return failure();
+    }
     SymbolTable symbols(module);
     SmallVector<SmallVector<Place>> islands;
     for (auto [i, island] : llvm::enumerate(module.getOps<IslandOp>())) {

@@ -8,6 +8,7 @@
 #define TOMBOLO_DIALECT_DIST_TRANSFORMS_PASSES_H
 
 #include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OwningOpRef.h"
 #include "mlir/Pass/Pass.h"
 
 #include <functional>
@@ -20,10 +21,9 @@ namespace tombolo::dist {
 #include "tombolo/Dialect/Dist/Transforms/Passes.h.inc"
 
 /// Seconds per inner step of a module with one `dist.strategy` on a virtual
-/// clock; nothing where it cannot be lowered or run. The module is the
-/// function's to change.
+/// clock; nothing where it cannot be lowered or run.
 using StrategySimulator =
-    std::function<std::optional<double>(mlir::ModuleOp)>;
+    std::function<std::optional<double>(mlir::OwningOpRef<mlir::ModuleOp>)>;
 
 /// `dist-search-strategy` with a clock for the option `simulate`.
 std::unique_ptr<mlir::Pass>

@@ -97,8 +97,9 @@ def PlanVerify : Pass<"plan-verify", "::mlir::ModuleOp"> {
     Precondition: `plan-allocate-buffers`.
   }];
   let options = [
-    Option<"progress", "progress", "bool", "true",
-           "run the programs against each other; without it somebody else does">
+    Option<"message", "message", "bool", "true",
+           "check what a runtime relies on, and run the programs against each "
+           "other; without it somebody else does">
   ];
 }
 
