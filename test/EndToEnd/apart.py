@@ -14,6 +14,13 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 PORT = 7000
 
 
+def seconds_of(process):
+    """Of a core that a process that runs has used, by its number."""
+    with open(f"/proc/{process}/stat") as file:
+        user, system = file.read().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 class Process:
     """A program at a site that writes events as lines of JSON to stdout. A thread notes when
     each has come."""
@@ -72,9 +79,7 @@ class Process:
 
     def seconds(self):
         """Of a core that it has used so far; it runs still."""
-        with open(f"/proc/{self.process.pid}/stat") as file:
-            user, system = file.read().rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        return seconds_of(self.process.pid)
 
     def finish(self, seconds=240):
         """Waits for the end; gives the exit status."""
