@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""The ONNX project's node tests through the importer, the passes and the cpu device.
+"""The ONNX project's node tests through the importer, the passes, and the cpu device and
+PyTorch's ops in turn.
 
 Every model of Debian's libonnx-testdata whose operators the importer's table
 accepts is run in two ways:
@@ -19,6 +20,7 @@ import concurrent.futures
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -29,6 +31,12 @@ from onnx import helper, numpy_helper
 DATA = "/usr/share/libonnx-testdata/data/node"
 BIN = os.environ.get("TOMBOLO_BIN", "build/dev/bin")
 MARKER = "// -----"
+# What runs segments: the cpu device, and PyTorch.
+EXECUTORS = {
+    "cpu": [os.path.join(BIN, "segment-run"), "cpu"],
+    "torch": [sys.executable, "-W", "ignore", os.path.join(
+        os.path.dirname(__file__), "../../runtime/torch/test/segment_run.py")],
+}
 
 # Operands that must be known at import. Where it is all of them, nothing of the
 # operator runs on a device.
@@ -174,6 +182,7 @@ class Case:
                 return
             with open(path, "rb") as file:
                 got = file.read()
+            os.remove(path)  # the next executor's is another
             if len(got) != len(bytes_of(want)):
                 self.fault = f"result {i} has {len(got)} bytes, expected {len(bytes_of(want))}"
                 return
@@ -211,6 +220,21 @@ def convert(cases, command):
     return [case for case in cases if not case.fault]
 
 
+def calculate(name, command, cases, pairs):
+    """Runs the segments of `cases`, which are among `pairs`, and compares."""
+    done = subprocess.run([*command, *pairs], stderr=subprocess.PIPE, text=True, env={
+        **os.environ, "PYTHONPATH": os.path.join(BIN, "..", "lib", "tombolo", "python")})
+    faults = dict(re.findall(r"^(.*main\.txtpb): (error: .*)", done.stderr, re.M))
+    if done.returncode and not faults:
+        raise AssertionError(f"{name}: status {done.returncode}: {done.stderr[-2000:]}")
+    for case in cases:
+        case.fault = faults.get(os.path.join(case.folder, "main.txtpb"), "")
+        if not case.fault:
+            case.compare()
+        if case.fault and name != "cpu":
+            case.fault = f"{name}: {case.fault}"
+
+
 def run(cases, folder):
     """Imports, converts, runs and compares."""
     for case in cases:
@@ -230,14 +254,8 @@ def run(cases, folder):
             with open(path, "w") as file:
                 file.write(case.ir)
             pairs += [path, case.folder]
-        done = tool("segment-run", "cpu", *pairs)
-        faults = dict(re.findall(r"^(.*main\.txtpb): (error: .*)", done.stderr, re.M))
-        if done.returncode and not faults:
-            raise AssertionError(f"segment-run: status {done.returncode}: {done.stderr[-2000:]}")
-        for case in some:
-            case.fault = faults.get(os.path.join(case.folder, "main.txtpb"), "")
-            if not case.fault:
-                case.compare()
+        for name, command in EXECUTORS.items():
+            calculate(name, command, [case for case in some if not case.fault], pairs)
 
 
 def reason_of(case):

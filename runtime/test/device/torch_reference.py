@@ -1,9 +1,11 @@
 #!/usr/bin/python3
-"""The cpu device's ops against PyTorch: forward, autograd, torch.optim.
+"""Segment ops against PyTorch: forward, autograd, torch.optim. Those of the cpu device,
+which the program SEGMENT_RUN runs, or of the torch executor, with its segment_run.py.
 
     torch_reference.py SEGMENT_RUN [unittest arguments]
 """
 
+import importlib
 import math
 import os
 import subprocess
@@ -16,6 +18,18 @@ import torch
 import torch.nn.functional as F
 
 SEGMENT_RUN = sys.argv.pop(1)
+
+
+def segment_run(path, folder):
+    if not SEGMENT_RUN.endswith(".py"):
+        subprocess.run([SEGMENT_RUN, "cpu", path, folder], check=True)
+        return
+    sys.path.insert(0, os.path.dirname(SEGMENT_RUN))
+    module = importlib.import_module(os.path.basename(SEGMENT_RUN)[:-len(".py")])
+    if module.main([path, folder]):
+        raise AssertionError("a segment failed")
+
+
 DTYPES = {np.dtype(np.float32): "DTYPE_F32", np.dtype(np.int64): "DTYPE_I64"}
 
 
@@ -67,7 +81,7 @@ class Segment:
                 file.write("\n".join(['name: "case"'] + self.arguments + self.values + self.ops))
             for name, array in self.data.items():
                 array.tofile(os.path.join(folder, name + ".in"))
-            subprocess.run([SEGMENT_RUN, "cpu", path, folder], check=True)
+            segment_run(path, folder)
             results = {}
             for name, array in self.data.items():
                 file = os.path.join(folder, name + ".out")
