@@ -131,8 +131,9 @@ tombolo::runtime::executorsOf(const SiteExecutors &options, const Plan &plan) {
   return all;
 }
 
-void tombolo::runtime::becomeTorchRank(const Plan &plan, std::uint32_t threads,
-                                       int argc, char **argv) {
+void tombolo::runtime::becomeTorchRank(
+    const Plan &plan, std::uint32_t threads,
+    const std::vector<std::string> &arguments) {
   namespace fs = std::filesystem;
   std::string folder = (fs::path(thisProgram()).parent_path().parent_path() /
                         "lib/tombolo/python")
@@ -150,14 +151,16 @@ void tombolo::runtime::becomeTorchRank(const Plan &plan, std::uint32_t threads,
   // Read by libraries when they are loaded, whatever PyTorch is told later.
   for (const char *name : {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"})
     setenv(name, std::to_string(threads).c_str(), 1);
+  // Threads that spin while they wait take the cores from the other ranks here.
+  setenv("OMP_WAIT_POLICY", "PASSIVE", 0);
   std::vector<std::string> words = {python, "-m", "tombolo_torch", "rank"};
-  words.insert(words.end(), argv + 1, argv + argc);
+  words.insert(words.end(), arguments.begin(), arguments.end());
   words.insert(words.end(), {"--validated", toHex(plan.checksum())});
-  std::vector<char *> arguments;
+  std::vector<char *> pointers;
   for (std::string &word : words)
-    arguments.push_back(word.data());
-  arguments.push_back(nullptr);
-  execvp(python.c_str(), arguments.data());
+    pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  execvp(python.c_str(), pointers.data());
   throw Error("the torch executor: cannot start '", python,
               "': ", std::strerror(errno),
               "; give the interpreter that has PyTorch as TOMBOLO_PYTHON");

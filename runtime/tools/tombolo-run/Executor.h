@@ -50,10 +50,10 @@ void addSiteExecutors(CLI::App &app, SiteExecutors &options);
 std::map<std::string, ExecutorOptions> executorsOf(const SiteExecutors &options,
                                                    const Plan &plan);
 
-/// Becomes the torch executor of `plan`, which has been validated, with the
-/// arguments of `rank`. Throws Error when it cannot be started.
+/// Becomes the torch executor of `plan`, which has been validated; `arguments`
+/// are those of its `rank`. Throws Error when it cannot be started.
 [[noreturn]] void becomeTorchRank(const Plan &plan, std::uint32_t threads,
-                                  int argc, char **argv);
+                                  const std::vector<std::string> &arguments);
 
 } // namespace tombolo::runtime
 

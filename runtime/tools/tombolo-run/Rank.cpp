@@ -73,14 +73,41 @@ private:
 
 volatile std::sig_atomic_t told = 0;
 
-/// `argc` and `argv` are those that `options` come from.
-void train(const Options &options, Output &output, int argc, char **argv) {
+/// For the torch executor, which has the same ones.
+std::vector<std::string> argumentsOf(const Options &options) {
+  std::vector<std::string> words = rankArguments(options.common);
+  auto add = [&](const char *name, const std::string &value) {
+    if (!value.empty())
+      words.insert(words.end(), {name, value});
+  };
+  add("--island", std::to_string(options.island));
+  add("--rank", std::to_string(options.rank));
+  add("--rendezvous", options.rendezvous);
+  add("--host", options.host);
+  add("--device", options.executor.device);
+  add("--backend", options.executor.backend);
+  add("--server", options.server);
+  if (!options.server.empty())
+    for (std::string &word : tlsArguments(options.tls))
+      words.push_back(std::move(word));
+  add("--run-id", options.runId);
+  add("--incarnation", std::to_string(options.incarnation));
+  if (options.pauseAt)
+    add("--pause-at", std::to_string(*options.pauseAt));
+  if (options.eventsFd >= 0)
+    add("--events-fd", std::to_string(options.eventsFd));
+  return words;
+}
+
+void train(const Options &options, Output &output) {
   Plan plan = readPlan(options.common.plan);
   if (output.toPerson()) // else whoever started this rank has looked
     checkProgress(plan);
+  if (!options.server.empty())
+    checkTls(options.tls);
   std::uint32_t threads = options.common.threads ? options.common.threads : 1;
   if (options.executor.isTorch())
-    becomeTorchRank(plan, threads, argc, argv);
+    becomeTorchRank(plan, threads, argumentsOf(options));
   RankConfig config;
   config.island = options.island;
   config.rank = options.rank;
@@ -183,7 +210,6 @@ void train(const Options &options, Output &output, int argc, char **argv) {
   };
   ExchangeFactory exchange;
   if (!options.server.empty()) {
-    checkTls(options.tls);
     exchange = [&](std::vector<ExchangeTensor> tensors, ArenaAccess access) {
       ExchangeOptions client = exchangeOptions(
           plan, options.island, static_cast<std::uint32_t>(options.rank));
@@ -246,7 +272,7 @@ int tombolo::runtime::runRank(int argc, char **argv) {
     return code;
   };
   try {
-    train(options, output, argc, argv);
+    train(options, output);
     return 0;
   } catch (const PeerError &error) {
     if (output.toPerson())

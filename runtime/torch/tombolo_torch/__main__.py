@@ -44,7 +44,6 @@ def parse(arguments):
     parser.add_argument("--token-bytes", type=int, choices=[2, 4], default=2)
     parser.add_argument("--timeout-seconds", type=float, default=600.0)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--executor", choices=["torch"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--events-fd", type=int, default=-1)
     return parser.parse_args(arguments)

@@ -8,8 +8,10 @@ torch.distributed wants it.
 """
 
 import datetime
+import fcntl
 import os
 import socket
+import struct
 
 import torch
 import torch.distributed as dist
@@ -18,10 +20,25 @@ from .errors import PeerError
 from .planfile import all_instructions
 from .schema import plan_pb2 as pb
 from .segment import ELEMENT_BYTES
-from .store import RollCall, StoreClient
+from .store import IslandStore, StoreClient, TorchStore, call_the_roll
 
 _CONNECT_SECONDS = 120.0
+_SIOCGIFADDR = 0x8915
 _FORWARD = {pb.LANE_SEND_FORWARD, pb.LANE_RECEIVE_FORWARD}
+
+
+def _interface_of(host):
+    """The network interface that has an address; None where it is not found."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode())
+            try:
+                answer = fcntl.ioctl(any_socket.fileno(), _SIOCGIFADDR, request)
+            except OSError:
+                continue  # has none
+            if socket.inet_ntoa(answer[20:24]) == host:
+                return name
+    return None
 
 
 class Links:
@@ -43,23 +60,17 @@ class Links:
             raise PeerError(f"rank {self.rank}: cannot connect to its island: {error}")
 
     def _connect(self, options, backend, identity):
-        store = StoreClient(options.rendezvous, _CONNECT_SECONDS)
-        scope = f"island-{options.island}.{options.incarnation}/"
-        roll = RollCall(store, scope, self.rank, self.ranks, _CONNECT_SECONDS)
-        roll.call(f"{os.getpid()}@{socket.gethostname()}:{os.urandom(8).hex()} {identity}",
-                  lambda mine, theirs, rank: f"expected all ranks of the island to run the same: "
-                  f"rank {self.rank} has {mine}, rank {rank} has {theirs}")
-        timeout = datetime.timedelta(seconds=options.timeout_seconds)
-        if self.rank == 0:  # where torch.distributed keeps what it needs of a store
-            own = dist.TCPStore(options.host, 0, self.ranks, True, timeout, wait_for_workers=False)
-            store.set(scope + "torch-store", f"{options.host}:{own.port}")
-        else:
-            host, _, port = roll.get("torch-store").rpartition(":")
-            own = dist.TCPStore(host, int(port), self.ranks, False, timeout)
-        dist.init_process_group(backend, store=own, rank=self.rank,
-                                world_size=self.ranks, timeout=timeout)
+        store = IslandStore(StoreClient(options.rendezvous, _CONNECT_SECONDS),
+                            f"island-{options.island}.{options.incarnation}/", _CONNECT_SECONDS)
+        call_the_roll(store, self.rank, self.ranks,
+                      f"{socket.gethostname()}:{os.getpid()}:{os.urandom(8).hex()}", identity)
+        interface = _interface_of(options.host)
+        if interface:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        self.timeout = datetime.timedelta(seconds=options.timeout_seconds)
+        dist.init_process_group(backend, store=TorchStore(store, self.rank, self.ranks),
+                                rank=self.rank, world_size=self.ranks, timeout=self.timeout)
         self.island = dist.group.WORLD
-        self.timeout = timeout
 
     def _make_groups(self, plan):
         members, channels = set(), set()

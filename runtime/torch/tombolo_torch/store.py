@@ -1,10 +1,11 @@
-"""A client of the site agent's store, where the ranks of an island meet
-(runtime/StoreServer.h)."""
+"""The site agent's store, where the ranks of an island meet (runtime/StoreServer.h)."""
 
 import socket
 import struct
 import threading
 import time
+
+import torch.distributed as dist
 
 from .errors import Error, PeerError
 
@@ -29,10 +30,10 @@ class StoreClient:
                 time.sleep(0.02)
 
     def set(self, key, value):
-        self._ask(1, key, value.encode())
+        self._ask(1, key, value)
 
     def look(self, key):
-        """The value, or None when nobody has set it."""
+        """The bytes, or None when nobody has set them."""
         return self._ask(2, key, b"")
 
     def _ask(self, operation, key, value):
@@ -47,7 +48,7 @@ class StoreClient:
                 answer = self._receive(size)
             except OSError as error:
                 raise PeerError(f"store at {self.address}: the connection is lost: {error}")
-        return answer.decode(errors="replace") if found else None
+        return answer if found else None
 
     def _receive(self, size):
         data = b""
@@ -59,54 +60,83 @@ class StoreClient:
         return data
 
 
-class RollCall:
-    """All ranks of an island say who they are, before anything starts, and each looks at
-    what the others say. Whoever finds something wrong tells all."""
+class IslandStore:
+    """What of the store is one incarnation's of an island. Whoever finds something wrong
+    tells all: then no wait ends well."""
 
-    def __init__(self, store, scope, rank, ranks, timeout_seconds):
-        self.store, self.scope, self.rank, self.ranks = store, scope, rank, ranks
-        self.end = time.monotonic() + timeout_seconds
-        self.timeout_seconds = timeout_seconds
+    def __init__(self, client, scope, timeout_seconds):
+        self.client, self.scope, self.timeout_seconds = client, scope, timeout_seconds
+
+    def set(self, key, value):
+        self.client.set(self.scope + key, value)
+
+    def look(self, key):
+        return self.client.look(self.scope + key)
 
     def get(self, key):
-        """Waits until the key is there, or somebody has refused to start."""
-        pause = 0.001
+        """Waits until the key is there."""
+        end, pause = time.monotonic() + self.timeout_seconds, 0.001
         while True:
-            value = self.store.look(self.scope + key)
-            refusal = self.store.look(self.scope + "refused")
+            value, refusal = self.look(key), self.look("refused")
             if refusal is not None:
-                raise PeerError(refusal)
+                raise PeerError(refusal.decode())
             if value is not None:
                 return value
-            if time.monotonic() >= self.end:
-                raise PeerError(f"store at {self.store.address}: nobody set "
+            if time.monotonic() >= end:
+                raise PeerError(f"store at {self.client.address}: nobody set "
                                 f"'{self.scope + key}' within {self.timeout_seconds:g} seconds")
             time.sleep(pause)
             pause = min(2 * pause, 0.05)
 
     def refuse(self, message):
-        self.store.set(self.scope + "refused", message)
+        self.set("refused", message.encode())
         raise Error(message)
 
-    def call(self, identity, describe):
-        """`identity`: a text with a part of this process alone, a space, and what must be
-        the same on all ranks. `describe(mine, theirs, rank)` says what differs."""
-        mine = f"roll-call/{self.rank}"
-        before = self.store.look(self.scope + mine)
-        if before is not None:
-            self._twice()
-        self.store.set(self.scope + mine, identity)
-        for rank in range(self.ranks):
-            said = self.get(f"roll-call/{rank}")
-            if rank != self.rank and said.split(" ", 1)[1:] != identity.split(" ", 1)[1:]:
-                self.refuse(describe(identity.split(" ", 1)[1], said.split(" ", 1)[-1], rank))
-        # Two that came at the same moment: one has overwritten what the other said.
-        if self.get(mine) != identity:
-            self._twice()
-        self.store.set(f"{self.scope}present/{self.rank}", "yes")
-        for rank in range(self.ranks):
-            self.get(f"present/{rank}")
 
-    def _twice(self):
-        self.refuse(f"rank {self.rank} of the island was started twice: two processes claim to "
-                    "be it; give each --rank of its own")
+def call_the_roll(store, rank, ranks, own, shared):
+    """All ranks of an island say who they are before anything starts, and each looks at what
+    the others say. `own`: a word of this process alone; `shared`: what is the same on all.
+    """
+    def is_another():
+        store.refuse(f"rank {rank} of the island was started twice: two processes claim to be it; "
+                     "give each a --rank of its own")
+    mine, said = f"roll-call/{rank}", f"{own} {shared}".encode()
+    if store.look(mine) is not None:
+        is_another()
+    store.set(mine, said)
+    for other in range(ranks):
+        theirs = store.get(f"roll-call/{other}").decode().partition(" ")[2]
+        if theirs != shared:
+            store.refuse(f"expected all ranks of the island to run the same: rank {rank} has "
+                         f"{shared}, rank {other} has {theirs}")
+    # Two that came at the same moment: one has overwritten what the other said.
+    if store.get(mine) != said:
+        is_another()
+    store.set(f"present/{rank}", b"yes")
+    for other in range(ranks):
+        store.get(f"present/{other}")
+
+
+class TorchStore(dist.Store):
+    """The store as torch.distributed wants it. It opens no port of its own."""
+
+    def __init__(self, store, rank, ranks):
+        super().__init__()
+        self.store, self.rank, self.ranks, self.counts = store, rank, ranks, {}
+
+    def set(self, key, value):
+        self.store.set("torch/" + key, value if isinstance(value, bytes) else value.encode())
+
+    def get(self, key):
+        return self.store.get("torch/" + key)
+
+    def wait(self, keys, timeout=None):
+        for key in keys:
+            self.get(key)
+
+    def add(self, key, amount):
+        """Of a counter that only rises: each rank keeps its part of it."""
+        self.counts[key] = self.counts.get(key, 0) + amount
+        self.set(f"{key}/{self.rank}", str(self.counts[key]))
+        parts = (self.store.look(f"torch/{key}/{rank}") for rank in range(self.ranks))
+        return sum(int(part) for part in parts if part is not None)
