@@ -97,6 +97,8 @@ std::size_t Supervisor::start(const ProcessSpec &spec) {
     int null = open("/dev/null", O_RDONLY);
     if (null >= 0)
       dup2(null, 0);
+    // What libraries have opened without a thought for children is not theirs.
+    close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
     fcntl(events[1], F_SETFD, 0);
     ::signal(SIGPIPE, SIG_DFL);
     sigprocmask(SIG_SETMASK, &oldMask, nullptr);

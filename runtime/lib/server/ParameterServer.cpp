@@ -63,6 +63,8 @@ public:
     for (const OuterTensor &tensor : options.outer.tensors)
       mostStagedBytes += 2 * sizeof(float) * tensor.elements;
     mostStagedBytes *= options.outer.islands;
+    pushedBytes.resize(options.outer.islands);
+    pulledBytes.resize(options.outer.islands);
     closer = std::thread([this] { closeRounds(); });
   }
   ~Service() override {
@@ -189,6 +191,7 @@ private:
       incoming;
   std::uint64_t stagedBytes = 0; // have come in and are not taken yet
   std::uint64_t mostStagedBytes = 0;
+  std::vector<std::uint64_t> pushedBytes, pulledBytes; ///< by island
   std::deque<std::shared_ptr<RoundClosing>> toClose;
   std::deque<OuterEvent> toTell; // that need no computing
   std::optional<std::uint64_t> finishedTerm; ///< in which islands were told
@@ -226,6 +229,7 @@ PushResult Service::receive(grpc::ServerContext &context,
         return refusal(Outcome::Busy, "too many pushes are coming in");
       stagedBytes += more;
       bytes += more;
+      pushedBytes[part.island] += more;
       // Its island is there as long as something comes.
       if (replica.isPrimary())
         durable().heard(part.island, part.incarnation, /*left=*/false,
@@ -336,6 +340,12 @@ void Service::closeRound(std::unique_lock<std::mutex> &lock) {
     }
     events.push_back(closing->event());
   }
+  lock.lock();
+  for (OuterEvent &event : events) {
+    event.pushedBytes = pushedBytes;
+    event.pulledBytes = pulledBytes;
+  }
+  lock.unlock();
   for (const OuterEvent &event : events)
     if (options.onEvent)
       options.onEvent(event);
@@ -610,8 +620,11 @@ grpc::Status Service::pull(grpc::ServerContext &context,
     if (pulled.version)
       header->set_version_hash(pulled.version->hash);
   }
-  if (writer.Write(reply) && outcome == Outcome::Accepted)
-    sendPulled(pulled, writer);
+  if (writer.Write(reply) && outcome == Outcome::Accepted) {
+    std::uint64_t sent = sendPulled(pulled, writer);
+    std::lock_guard lock(mutex);
+    pulledBytes[request.sender().island()] += sent;
+  }
   return grpc::Status::OK;
 }
 

@@ -45,13 +45,16 @@ Outcome tombolo::runtime::locatePulled(const OuterState &state,
              : state.locate(request.fragment(), slices, pulled.runs, message);
 }
 
-void tombolo::runtime::sendPulled(const Pulled &pulled,
-                                  grpc::ServerWriter<wire::PullReply> &writer) {
+std::uint64_t
+tombolo::runtime::sendPulled(const Pulled &pulled,
+                             grpc::ServerWriter<wire::PullReply> &writer) {
+  std::uint64_t sent = 0;
   wire::PullReply reply;
   Sha256 digest;
   std::string chunk;
   auto flush = [&] {
     digest.update(chunk);
+    sent += chunk.size();
     reply.Clear();
     reply.set_data(std::move(chunk));
     chunk.clear();
@@ -77,12 +80,13 @@ void tombolo::runtime::sendPulled(const Pulled &pulled,
         chunk.append(source + run.offset * unit + done, count);
       done += count;
       if (chunk.size() == kChunkBytes && !flush())
-        return;
+        return sent;
     }
   }
   if (!chunk.empty() && !flush())
-    return;
+    return sent;
   reply.Clear();
   reply.mutable_trailer()->set_sha256(digest.finish());
   writer.Write(reply);
+  return sent;
 }

@@ -34,8 +34,9 @@ Outcome locatePulled(const OuterState &state,
                      const server::v1::PullRequest &request, Pulled &pulled,
                      std::string &message);
 /// The data in chunks and the trailer; ends early when the reader has gone.
-void sendPulled(const Pulled &pulled,
-                grpc::ServerWriter<server::v1::PullReply> &writer);
+/// Returns how many bytes of data have gone.
+std::uint64_t sendPulled(const Pulled &pulled,
+                         grpc::ServerWriter<server::v1::PullReply> &writer);
 
 } // namespace tombolo::runtime
 

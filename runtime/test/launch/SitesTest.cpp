@@ -142,6 +142,9 @@ TEST_F(Sites, ASiteThatWasKilledRejoins) {
     EXPECT_EQ(finish(pid).status, 0) << log();
   Losses losses = lossesOf(log());
   EXPECT_EQ(losses.size(), 2 * kSteps);
+  EXPECT_NE(log().find("{\"event\":\"begin\",\"incarnation\":1,\"island\":0"),
+            std::string::npos)
+      << log();
   // The last round is again of both.
   std::size_t last = log().rfind("\"outer_step\"");
   ASSERT_NE(last, std::string::npos);

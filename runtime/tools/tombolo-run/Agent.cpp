@@ -36,7 +36,9 @@ constexpr auto kFarewell = std::chrono::seconds(60);
 
 } // namespace
 
-void Agent::emit(const json &event) {
+void Agent::emit(json event) {
+  if (options.watch)
+    options.watch->note(event);
   // Whoever started this agent has gone: there is nothing to run for.
   if (!events.write(toLine(event)))
     lost = true;
@@ -110,6 +112,12 @@ bool Agent::begin() {
       throw Error("island ", number, ": no checkpoint of it in '",
                   options.rank.checkpointDir,
                   "' is whole, and it is not begun anew; remove them to begin");
+    if (options.ask)
+      emit({{"event", "begin"},
+            {"site", options.site},
+            {"island", number},
+            {"incarnation", island.incarnation},
+            {"step", rank->resumeStep.value_or(0)}});
     start(number, *rank);
   }
   return true;
@@ -217,8 +225,7 @@ void Agent::line(const SupervisorEvent &event) {
     rank.message = field<std::string>(message, "message", "");
     return; // told with the end of the process
   }
-  if (!events.write(event.line))
-    lost = true;
+  emit(std::move(message));
 }
 
 void Agent::serverEnded(const SupervisorEvent &event) {

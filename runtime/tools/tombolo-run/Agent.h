@@ -21,6 +21,7 @@
 
 #include "Commands.h"
 #include "Failures.h"
+#include "RunWatch.h"
 #include "ServerLaunch.h"
 
 #include "tombolo/runtime/launch/Supervisor.h"
@@ -41,6 +42,7 @@ struct AgentOptions {
   std::string site;
   std::string rankProgram;       ///< empty: this program
   int eventsFd = -1;             ///< below 0: a person reads, on stdout
+  RunWatch *watch = nullptr;     ///< is shown what is written
   bool hasServer = false;        ///< which has the state of islands, too
   /// That the islands begin with; above 0 from their newest snapshots, as the
   /// agent before has fallen.
@@ -103,7 +105,7 @@ private:
   void endGraces();
   bool endGently();
   std::optional<double> untilNext() const;
-  void emit(const nlohmann::json &event);
+  void emit(nlohmann::json event);
 
   AgentOptions options;
   Supervisor &supervisor;

@@ -29,6 +29,7 @@ int runLocal(int argc, char **argv);
 int runSite(int argc, char **argv);
 int runServer(int argc, char **argv);
 int runRank(int argc, char **argv);
+int runStatus(int argc, char **argv);
 
 /// Runs CLI11's parser. True: go on; false: `status` is what to return (help
 /// has been printed, or the usage error, status 2).

@@ -18,6 +18,7 @@
 #include "Failures.h"
 #include "LocalFiles.h"
 #include "Metrics.h"
+#include "RunWatch.h"
 #include "ServerLaunch.h"
 
 #include "tombolo/runtime/Checkpoint.h"
@@ -30,7 +31,6 @@
 #include "tombolo/runtime/StoreServer.h"
 #include "tombolo/runtime/engine/Progress.h"
 #include "tombolo/runtime/launch/Supervisor.h"
-#include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/server/ParameterServer.h"
 
 #include <CLI/CLI.hpp>
@@ -60,23 +60,10 @@ struct LocalOptions {
   SiteExecutors executors;
   std::string metrics;
   std::string exportOnnx;
+  WatchOptions watch;
   std::uint64_t restarts = 0;
   std::string rankProgram; // for tests
 };
-
-std::vector<std::string> sitesOf(const Plan &plan, std::uint64_t &ranks) {
-  std::vector<std::string> sites; // in the plan's order
-  ranks = 0;
-  for (const auto &island : plan.islands()) {
-    IslandLayout layout(island);
-    ranks += layout.rankCount();
-    for (const auto &stage : island.stages())
-      for (const auto &group : stage.groups())
-        if (std::find(sites.begin(), sites.end(), group.site()) == sites.end())
-          sites.push_back(group.site());
-  }
-  return sites;
-}
 
 std::string randomRunId() {
   unsigned char bytes[16];
@@ -98,7 +85,8 @@ public:
            Supervisor &supervisor, MetricsFile &metrics, std::string stateDir,
            std::string certificates)
       : options(options), plan(plan), supervisor(supervisor), metrics(metrics),
-        progress(plan.islands_size(), options.rank.steps),
+        watch(RunState(plan, options.rank.steps), options.watch,
+              "tombolo-run local", /*mayDraw=*/true),
         stateDir(std::move(stateDir)), certificates(std::move(certificates)) {
     if (plan.has_server())
       group = serverGroup(plan);
@@ -110,6 +98,8 @@ public:
 
   /// Of a run that was told to end and has saved what it had.
   std::optional<std::uint64_t> stoppedAt() const { return stopped; }
+  /// Beside what is shown of the run.
+  void say(const std::string &text) { watch.say(text); }
 
 private:
   /// What is started again when it is killed: the server, or an agent.
@@ -143,13 +133,14 @@ private:
   void fail(Cause cause, int status, std::string message);
   void rankFailed(const json &event, std::size_t part);
   void warn(const json &event);
+  void publish(json event);
   bool endGently();
 
   const LocalOptions &options;
   const Plan &plan;
   Supervisor &supervisor;
   MetricsFile &metrics;
-  Progress progress;
+  RunWatch watch;
 
   std::string rendezvous;
   RankOptions rank; // of every agent
@@ -229,11 +220,14 @@ void LocalRun::line(const SupervisorEvent &received) {
     if (step < next)
       metrics.forgetSteps(island, step);
     next = step + 1;
-    progress.step(island, step, field<double>(event, "loss", 0),
-                  field<double>(event, "seconds", 0),
-                  field<double>(event, "tokens", 0));
   }
-  metrics.write(received.line, /*isStep=*/kind.empty());
+  publish(std::move(event));
+}
+
+/// Shows it and writes it down.
+void LocalRun::publish(json event) {
+  watch.note(event);
+  metrics.write(toLine(event), /*isStep=*/!event.contains("event"));
 }
 
 /// What a person should know, though the run goes on.
@@ -253,8 +247,7 @@ void LocalRun::warn(const json &event) {
             " left";
   else if (kind == "checkpoint_damaged")
     text += "; " + island + " takes an earlier checkpoint";
-  progress.clear();
-  std::cerr << "tombolo-run local: " << text << "\n";
+  watch.say(text);
 }
 
 /// SIGTERM, the first time: the ranks finish their step, or with a server all
@@ -316,7 +309,7 @@ bool LocalRun::goOnWithout(Service &service, const std::string &what) {
                 {"site", service.site},
                 {"message", what}};
   warn(event);
-  metrics.write(toLine(event), /*isStep=*/false);
+  publish(std::move(event));
   return true;
 }
 
@@ -337,7 +330,7 @@ bool LocalRun::startAgain(Service &service, const std::string &what) {
     event["incarnation"] = ++service.incarnation;
   }
   warn(event);
-  metrics.write(toLine(event), /*isStep=*/false);
+  publish(std::move(event));
   if (isServer)
     startServer(service);
   else
@@ -486,7 +479,6 @@ void LocalRun::run(const std::string &store, const RankOptions &ranks) {
       if (event.signal == SIGTERM && endGently())
         continue;
       supervisor.killAll();
-      progress.clear();
       throw Interrupted{event.signal};
     } else {
       break; // timeout
@@ -496,7 +488,6 @@ void LocalRun::run(const std::string &store, const RankOptions &ranks) {
   if (failures.empty())
     return;
   const Failure &first = culprit(failures);
-  progress.clear();
   throw Error(static_cast<Status>(first.status), first.message);
 }
 
@@ -543,9 +534,8 @@ int train(LocalOptions &options) {
                  certificates ? certificates->path() : "");
   local.run(store.address(), rank);
   if (auto step = local.stoppedAt()) {
-    std::cerr << "tombolo-run local: told to end: the checkpoint of step "
-              << *step << " is in '" << rank.checkpointDir
-              << "'; go on with --resume\n";
+    local.say("told to end: the checkpoint of step " + std::to_string(*step) +
+              " is in '" + rank.checkpointDir + "'; go on with --resume");
     return 0;
   }
   if (!options.exportOnnx.empty()) {
@@ -583,6 +573,7 @@ int tombolo::runtime::runLocal(int argc, char **argv) {
   addSiteExecutors(app, options.executors);
   app.add_option("--metrics", options.metrics,
                  "write one JSON line per step and island to this file");
+  addWatchOptions(app, options.watch);
   app.add_option("--export-onnx", options.exportOnnx,
                  "write the model with the trained weights to this file");
   app.add_option("--restarts", options.restarts,

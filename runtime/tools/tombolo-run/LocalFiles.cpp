@@ -15,14 +15,31 @@
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/Onnx.h"
 #include "tombolo/runtime/engine/Progress.h"
+#include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/server/ParameterServer.h"
 
+#include <algorithm>
 #include <iostream>
 #include <set>
 
 #include <unistd.h>
 
 using namespace tombolo::runtime;
+
+std::vector<std::string> tombolo::runtime::sitesOf(const Plan &plan,
+                                                   std::uint64_t &ranks) {
+  std::vector<std::string> sites; // in the plan's order
+  ranks = 0;
+  for (const auto &island : plan.islands()) {
+    IslandLayout layout(island);
+    ranks += layout.rankCount();
+    for (const auto &stage : island.stages())
+      for (const auto &group : stage.groups())
+        if (std::find(sites.begin(), sites.end(), group.site()) == sites.end())
+          sites.push_back(group.site());
+  }
+  return sites;
+}
 
 void tombolo::runtime::checkInputs(const RankOptions &rank, const Plan &plan) {
   if (plan.has_server())

@@ -18,8 +18,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace tombolo::runtime {
+
+/// The sites at which a plan has ranks, in its order, and how many ranks.
+std::vector<std::string> sitesOf(const Plan &plan, std::uint64_t &ranks);
 
 /// Throws Error for everything that can be known to be wrong before a process
 /// is started.

@@ -1,4 +1,4 @@
-//===- Metrics.cpp - metrics.jsonl and the progress on a terminal ---------===//
+//===- Metrics.cpp - metrics.jsonl ----------------------------------------===//
 //
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
@@ -15,8 +15,6 @@
 #include "tombolo/runtime/launch/Supervisor.h"
 
 #include <cerrno>
-#include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -24,7 +22,6 @@
 #include <utility>
 
 #include <fcntl.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 using namespace tombolo::runtime;
@@ -101,63 +98,4 @@ void MetricsFile::write(std::string_view line, bool isStep) {
     throw Error("metrics file '", path,
                 "': cannot write: ", std::strerror(errno));
   anyStep |= isStep;
-}
-
-Progress::Progress(std::size_t islands, std::uint64_t steps)
-    : islands(islands), steps(steps), terminal(isatty(2) == 1) {}
-
-Progress::~Progress() {
-  if (!terminal || !drawn)
-    return;
-  draw();
-  std::fputc('\n', stderr);
-}
-
-void Progress::clear() {
-  if (terminal && drawn)
-    std::fputs("\r\033[K", stderr);
-}
-
-void Progress::step(std::size_t island, std::uint64_t step, double loss,
-                    double seconds, double tokens) {
-  if (!terminal || island >= islands.size())
-    return;
-  Island &state = islands[island];
-  double rate = seconds > 0 ? tokens / seconds : 0;
-  state.tokensPerSecond =
-      state.any ? 0.8 * state.tokensPerSecond + 0.2 * rate : rate;
-  state.any = true;
-  state.done = step + 1;
-  state.loss = loss;
-  double now = std::chrono::duration<double>(
-                   std::chrono::steady_clock::now().time_since_epoch())
-                   .count();
-  if (now - lastDraw < 0.1)
-    return;
-  lastDraw = now;
-  draw();
-}
-
-void Progress::draw() {
-  std::string text;
-  for (std::size_t i = 0; i < islands.size(); ++i) {
-    const Island &state = islands[i];
-    char part[128];
-    if (state.any)
-      std::snprintf(part, sizeof part,
-                    "island %zu: step %llu/%llu loss %.4f "
-                    "%.0f tokens/s",
-                    i, static_cast<unsigned long long>(state.done),
-                    static_cast<unsigned long long>(steps), state.loss,
-                    state.tokensPerSecond);
-    else
-      std::snprintf(part, sizeof part, "island %zu: starting", i);
-    text += (i ? " | " : "") + std::string(part);
-  }
-  winsize size{};
-  std::size_t width =
-      ioctl(2, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
-  text.resize(std::min(text.size(), width - 1));
-  std::fprintf(stderr, "\r%s\033[K", text.c_str());
-  drawn = true;
 }

@@ -1,4 +1,4 @@
-//===- Metrics.h - metrics.jsonl and the progress on a terminal -*- C++ -*-===//
+//===- Metrics.h - metrics.jsonl --------------------------------*- C++ -*-===//
 //
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
@@ -9,11 +9,9 @@
 #ifndef TOMBOLO_TOOLS_TOMBOLORUN_METRICS_H
 #define TOMBOLO_TOOLS_TOMBOLORUN_METRICS_H
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <vector>
 
 namespace tombolo::runtime {
 
@@ -43,34 +41,6 @@ private:
   int fd = -1;
   bool created = false;
   bool anyStep = false;
-};
-
-/// Per island the last step, loss and tokens per second, in one line that is
-/// written over and over. Silent when stderr is no terminal.
-class Progress {
-public:
-  Progress(std::size_t islands, std::uint64_t steps);
-  ~Progress();
-
-  void step(std::size_t island, std::uint64_t step, double loss, double seconds,
-            double tokens);
-  /// Makes room for a message.
-  void clear();
-
-private:
-  void draw();
-
-  struct Island {
-    bool any = false;
-    std::uint64_t done = 0;
-    double loss = 0;
-    double tokensPerSecond = 0;
-  };
-  std::vector<Island> islands;
-  std::uint64_t steps;
-  bool terminal;
-  bool drawn = false;
-  double lastDraw = 0;
 };
 
 } // namespace tombolo::runtime

@@ -41,7 +41,9 @@ static json describeEvent(const OuterEvent &event) {
           {"islands", event.members},
           {"tokens", event.tokens},
           {"seconds", event.openSeconds},
-          {"hash", toHex(event.hash)}};
+          {"hash", toHex(event.hash)},
+          {"pushed_bytes", event.pushedBytes},
+          {"pulled_bytes", event.pulledBytes}};
 }
 
 namespace {

@@ -33,6 +33,8 @@
 #include <memory>
 #include <set>
 
+#include <unistd.h>
+
 using namespace tombolo::runtime;
 using nlohmann::json;
 
@@ -50,6 +52,7 @@ struct SiteOptions {
   std::string runId;
   TlsOptions tls;
   std::string certificates;
+  WatchOptions watch;
   std::optional<std::uint64_t> incarnation;
   std::uint64_t restarts = 0;
   std::string rankProgram; // for tests
@@ -249,6 +252,13 @@ int run(SiteOptions &options) {
     };
   }
   agentOptions.restarts = options.restarts;
+  std::unique_ptr<RunWatch> watch;
+  if (options.eventsFd < 0) { // events on a terminal leave no place for a table
+    watch = std::make_unique<RunWatch>(
+        RunState(plan, options.rank.steps, options.site), options.watch,
+        "tombolo-run site", /*mayDraw=*/isatty(1) == 0);
+    agentOptions.watch = watch.get();
+  }
   Agent agent(std::move(agentOptions), supervisor);
   int status = agent.run(ranks);
   if (status != 0)
@@ -280,6 +290,7 @@ int tombolo::runtime::runSite(int argc, char **argv) {
   app.add_option("--state-dir", options.stateDir,
                  "then: the folder of its state (default: 'server' in "
                  "--checkpoint-dir)");
+  addWatchOptions(app, options.watch);
   addTlsOptions(app, options.tls);
   app.add_option("--certs", options.certificates,
                  "instead of these: a folder of utils/make-certs, with the "

@@ -30,6 +30,7 @@ constexpr Command kCommands[] = {
     {"site", runSite, "start and watch the ranks of one site"},
     {"server", runServer, "run the parameter server"},
     {"rank", runRank, "run one rank of an island"},
+    {"status", runStatus, "show how a run is doing"},
 };
 
 void printUsage(std::ostream &out) {
@@ -72,6 +73,6 @@ int main(int argc, char **argv) {
     }
   }
   std::cerr << "tombolo-run: error: unknown command '" << name
-            << "', expected local, site, server or rank\n";
+            << "', expected local, site, server, rank or status\n";
   return static_cast<int>(Status::Usage);
 }

@@ -168,6 +168,9 @@ struct OuterEvent {
   std::uint64_t tokens = 0;           ///< of all members
   double openSeconds = 0; ///< from the first part of the round to its close
   std::string hash;       ///< 32 bytes
+  /// What the server that tells of it has received from and sent to each island
+  /// since its start; it adds them.
+  std::vector<std::uint64_t> pushedBytes, pulledBytes;
   std::string message;    ///< why something was discarded
 };
 
