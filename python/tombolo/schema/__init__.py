@@ -1,0 +1,1 @@
+"""Messages that protoc makes of runtime/schema when the package is built."""
