@@ -57,6 +57,23 @@ std::vector<IslandPool> poolsOf(const Problem &problem,
   return pools;
 }
 
+double busySeconds(const Problem &problem, const std::vector<IslandPool> &pools,
+                   uint64_t batch) {
+  std::vector<double> blocks(problem.model.kinds.size(), 0);
+  for (const BlockRun &run : problem.model.runs)
+    blocks[run.kind] += static_cast<double>(run.count);
+  double least = 0;
+  for (size_t kind = 0; kind < blocks.size(); ++kind) {
+    double rate = 0; // samples per second
+    for (const IslandPool &pool : pools)
+      rate +=
+          static_cast<double>(pool.pool->chips()) /
+          std::max(1e-300, leastSecondsPerSample(problem, kind, *pool.chip));
+    least = std::max(least, blocks[kind] * static_cast<double>(batch) / rate);
+  }
+  return least;
+}
+
 const std::vector<FoundIsland> &IslandSearch::best(uint64_t batch,
                                                    double ceiling) {
   Known &entry = known[batch];

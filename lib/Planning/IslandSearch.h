@@ -93,6 +93,11 @@ struct IslandPool {
 std::vector<IslandPool> poolsOf(const Problem &problem,
                                 const IslandPins &island);
 
+/// Seconds of a batch that the chips of some pools cannot stay below: all busy
+/// all the time, each kind of block by itself.
+double busySeconds(const Problem &problem, const std::vector<IslandPool> &pools,
+                   uint64_t batch);
+
 /// Whether an island of so many chips is small enough that everything is tried.
 bool isSmall(const Problem &problem, uint64_t chips);
 

@@ -28,7 +28,9 @@ public:
   RowIsland(const Problem &problem, const IslandPins &pins,
             const SearchLimits &limits);
 
-  double bound(uint64_t batch) override { return mixTable.bound(batch); }
+  double bound(uint64_t batch) override {
+    return busySeconds(problem, mixTable.pools(), batch);
+  }
 
 private:
   /// Cuts of a row; it takes time with their third power.

@@ -63,19 +63,6 @@ const std::vector<double> &RowMixes::secondsOf(uint64_t microbatch, size_t pool,
   return entry->second;
 }
 
-double RowMixes::bound(uint64_t batch) const {
-  double least = 0;
-  for (size_t kind = 0; kind < counts.size(); ++kind) {
-    double rate = 0;
-    for (const IslandPool &pool : islandPools)
-      rate +=
-          static_cast<double>(pool.pool->chips()) /
-          std::max(1e-300, leastSecondsPerSample(problem, kind, *pool.chip));
-    least = std::max(least, counts[kind] * static_cast<double>(batch) / rate);
-  }
-  return least;
-}
-
 /// Which pools to use: every set of up to five; of more all, all but one, each
 /// alone. An island uses every site that it is given.
 std::vector<std::vector<uint32_t>> RowMixes::poolSets() const {

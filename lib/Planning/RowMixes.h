@@ -62,9 +62,6 @@ public:
 
   const std::vector<IslandPool> &pools() const { return islandPools; }
 
-  /// Of the island for a batch, in seconds: all chips busy all the time.
-  double bound(uint64_t batch) const;
-
   /// Mixes whose bound is below `below`; returns how many were looked at.
   uint64_t add(uint64_t batch, uint64_t microbatch, double below,
                std::vector<Mix> &mixes);

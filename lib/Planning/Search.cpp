@@ -5,16 +5,16 @@
 //===----------------------------------------------------------------------===//
 
 //
-// Which sites are islands and who gets how much of the batch. What an island
-// does with its sites and its batch is IslandSearch's; the server's settings
-// are ServerChoice's.
+// Which sites are islands. Who gets how much of the batch is BatchShares's,
+// what an island does with its sites and its batch IslandSearch's; the server's
+// settings are ServerChoice's.
 //
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/Search.h"
+#include "BatchShares.h"
 #include "Infinity.h"
 #include "IslandSearch.h"
-#include "Parallel.h"
 #include "SearchPins.h"
 #include "ServerChoice.h"
 
@@ -26,8 +26,6 @@
 
 namespace tombolo::planning {
 
-/// Units into which the batch is cut when islands share it.
-static constexpr uint64_t kMaxUnits = 128;
 /// Sites of which every subset is tried, and every way to join them.
 static constexpr size_t kMaxSubsetSites = 6;
 static constexpr size_t kMaxJoinedSites = 3;
@@ -98,7 +96,8 @@ public:
   Searcher(const Problem &problem, const StrategyPins &pins,
            const SearchHooks &hooks)
       : problem(problem), pins(pins), choices(problem.bounds),
-        limits(problem.bounds, hooks, 1), hooks(hooks) {}
+        limits(problem.bounds, hooks, 1), hooks(hooks),
+        shares(problem, pins, limits) {}
 
   SearchResult run() {
     SearchResult result;
@@ -138,7 +137,8 @@ public:
     result.lowerBound = lowerBound(problem);
     result.timeEnded = limits.hasEnded();
     // Every island was tried in every way, and no set of them was left out.
-    bool isExact = triedAll && !result.timeEnded && !result.strategies.empty();
+    bool isExact = triedAll && shares.triedAll() && !result.timeEnded &&
+                   !result.strategies.empty();
     for (const auto &search : searches)
       isExact &= search.second->isExact() && search.second->complete();
     if (isExact)
@@ -163,6 +163,7 @@ private:
   Choices choices;
   SearchLimits limits;
   const SearchHooks &hooks;
+  BatchShares shares;
   /// By sites, pools and, where islands are pinned, number: an island on the
   /// same pools is searched once.
   std::map<
@@ -171,10 +172,7 @@ private:
       searches;
   std::vector<Scored> found;
   double best = kInfinity; // score
-  /// The least ratio of an island's time to its bound, of large islands. What
-  /// was not searched is expected to be hardly better.
-  double leastRatio = kInfinity;
-  /// Whether every set of islands and every share was tried.
+  /// Whether every set of islands was tried.
   bool triedAll = true;
   Faults faults;
 
@@ -230,36 +228,14 @@ private:
                                                              : kInfinity;
   }
 
-  /// What a bound of a large island is scaled by.
-  double hope(double ratio) const {
-    constexpr double kHopeful = 0.98;
-    return std::isfinite(ratio) ? std::max(1.0, ratio * kHopeful) : 1;
-  }
-
-  /// Seconds that chips of some sites cannot stay below, all busy all the time.
-  double leastSeconds(const std::vector<std::string> &sites) {
-    double least = 0;
-    for (size_t kind = 0; kind < problem.model.kinds.size(); ++kind) {
-      double rate = 0, blocks = 0;
-      for (const BlockRun &run : problem.model.runs)
-        blocks += run.kind == kind ? static_cast<double>(run.count) : 0;
-      for (const std::string &name : sites)
-        for (const Pool &pool : problem.topology.findSite(name)->pools)
-          rate += static_cast<double>(pool.chips()) /
-                  std::max(1e-300,
-                           leastSecondsPerSample(
-                               problem, kind, problem.topology.chipOf(pool)));
-      least = std::max(
-          least,
-          blocks * static_cast<double>(problem.training.globalBatch) / rate);
-    }
-    return least;
-  }
-
   void everyPartition(const std::vector<std::string> &sites) {
     if (limits.hasEnded() && !found.empty())
       return;
-    if (leastSeconds(sites) * hope(leastRatio) > ceiling())
+    IslandPins all = over(sites);
+    if (busySeconds(problem, poolsOf(problem, all),
+                    problem.training.globalBatch) *
+            shares.hope() >
+        ceiling())
       return;
     if (choices.severalSites && sites.size() <= kMaxJoinedSites) {
       std::vector<IslandPins> islands;
@@ -388,128 +364,6 @@ private:
   }
 
   //===--------------------------------------------------------------------===//
-  // Shares
-  //===--------------------------------------------------------------------===//
-
-  /// The smallest unit of the batch that cuts it into few enough parts; into
-  /// more where that would leave hardly any choice.
-  uint64_t unitOf(uint64_t batch) const {
-    for (uint64_t most : {kMaxUnits, kMaxUnits * 32})
-      for (uint64_t parts = std::min(batch, most); parts > 0; --parts)
-        if (batch % parts == 0) {
-          if (parts * 4 >= std::min(batch, kMaxUnits) || most > kMaxUnits)
-            return batch / parts;
-          break;
-        }
-    return batch;
-  }
-
-  /// Shares the batch between islands; empty when they cannot.
-  std::vector<uint64_t> share(const std::vector<IslandSearch *> &islands) {
-    uint64_t batch = problem.training.globalBatch;
-    if (islands.size() == 1)
-      return {batch};
-    // What is pinned is pinned.
-    std::vector<uint64_t> shares(islands.size());
-    std::vector<size_t> open;
-    uint64_t rest = batch;
-    for (size_t i = 0; i < islands.size(); ++i) {
-      if (pins.islands && (*pins.islands)[i].batch) {
-        shares[i] = *(*pins.islands)[i].batch;
-        rest -= std::min(rest, shares[i]);
-      } else {
-        open.push_back(i);
-      }
-    }
-    if (open.empty())
-      return shares;
-    uint64_t unit = unitOf(rest);
-    triedAll &= unit == 1;
-    size_t units = rest / unit;
-    std::vector<uint64_t> own = shareUnits(islands, open, unit, units);
-    if (own.empty())
-      return {};
-    for (size_t i = 0; i < open.size(); ++i)
-      shares[open[i]] = own[i] * unit;
-    return shares;
-  }
-
-  /// Exact by `shareBatch` on the times of the islands. Those that have not
-  /// been searched stand with a bound, scaled to what was found next to it and
-  /// a little below; once the answer stands on found times alone it is final.
-  /// Empty, too, where it is far above the best so far.
-  std::vector<uint64_t> shareUnits(const std::vector<IslandSearch *> &islands,
-                                   const std::vector<size_t> &open,
-                                   uint64_t unit, size_t units) {
-    constexpr size_t kMostRounds = 64;
-    size_t count = open.size();
-    std::vector<std::vector<double>> bounds(count), times(count);
-    std::vector<std::vector<bool>> isFound(count,
-                                           std::vector<bool>(units + 1, false));
-    inParallel(count, [&](size_t i) {
-      for (size_t n = 1; n <= units && islands[open[i]]->isExact(); ++n)
-        islands[open[i]]->best(n * unit);
-    });
-    for (size_t i = 0; i < count; ++i) {
-      bounds[i].assign(units + 1, kInfinity);
-      times[i].assign(1, kInfinity);
-      IslandSearch &island = *islands[open[i]];
-      for (size_t n = 1; n <= units; ++n) {
-        if (!island.isExact()) {
-          bounds[i][n] = island.bound(n * unit);
-          times[i].push_back(bounds[i][n] * hope(leastRatio));
-          continue;
-        }
-        isFound[i][n] = true;
-        const auto &list = island.best(n * unit);
-        times[i].push_back(list.empty() ? kInfinity : list[0].seconds);
-      }
-    }
-    std::vector<uint64_t> shares;
-    for (size_t round = 0; round < kMostRounds; ++round) {
-      shares = shareBatch(times, units);
-      double slowest = 0;
-      for (size_t i = 0; i < shares.size(); ++i)
-        slowest = std::max(slowest, times[i][shares[i]]);
-      if (shares.empty() || slowest > ceiling())
-        return {};
-      // What is known already costs nothing.
-      inParallel(count, [&](size_t i) {
-        islands[open[i]]->best(shares[i] * unit, ceiling());
-      });
-      bool isNew = false;
-      for (size_t i = 0; i < count; ++i) {
-        size_t n = shares[i];
-        if (isFound[i][n])
-          continue;
-        isNew = isFound[i][n] = true;
-        const auto &list = islands[open[i]]->best(n * unit, ceiling());
-        times[i][n] = list.empty() ? kInfinity : list[0].seconds;
-        double ratio = kInfinity; // of what was found to the bound
-        for (size_t m = 1; m <= units; ++m)
-          if (isFound[i][m] && bounds[i][m] > 0)
-            ratio = std::min(ratio, times[i][m] / bounds[i][m]);
-        if (!std::isfinite(ratio))
-          continue; // none is below the ceiling yet
-        leastRatio = std::min(leastRatio, ratio);
-        for (size_t m = 1; m <= units; ++m)
-          if (!isFound[i][m])
-            times[i][m] = bounds[i][m] * hope(ratio);
-      }
-      if (!isNew)
-        return shares;
-      if (limits.hasEnded() && round > 0)
-        break;
-    }
-    // Out of rounds: what was found is all there is.
-    for (size_t i = 0; i < count; ++i)
-      for (size_t n = 1; n <= units; ++n)
-        if (!isFound[i][n])
-          times[i][n] = kInfinity;
-    return shareBatch(times, units);
-  }
-
-  //===--------------------------------------------------------------------===//
   // Strategies
   //===--------------------------------------------------------------------===//
 
@@ -519,8 +373,8 @@ private:
     std::vector<IslandSearch *> islands;
     for (const IslandPins &island : members)
       islands.push_back(add(island));
-    std::vector<uint64_t> shares = share(islands);
-    if (shares.empty())
+    std::vector<uint64_t> batches = shares.share(islands, ceiling());
+    if (batches.empty())
       return;
     // Each island's finalists by their exact time.
     struct Finalist {
@@ -534,7 +388,7 @@ private:
       IslandPins own;
       if (pins.islands)
         own = (*pins.islands)[i];
-      for (const FoundIsland &one : islands[i]->best(shares[i], ceiling())) {
+      for (const FoundIsland &one : islands[i]->best(batches[i], ceiling())) {
         // Where everything was tried, that is it.
         std::vector<Choices::Order> orders;
         if (!islands[i]->isExact())
