@@ -6,7 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// The requests of ParameterServer (runtime/lib/server/ParameterServer.cpp)
+// The requests of ParameterServer (runtime/lib/server/RankService.cpp)
 // without the sockets: identity, admission, the state machine and its log. A
 // server that is started again in between must have the same versions.
 //

@@ -1,0 +1,331 @@
+//===- RankService.cpp - what ranks ask the server ------------------------===//
+//
+// Part of the Tombolo project, under the Apache License v2.0 with LLVM
+// Exceptions. See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "RankService.h"
+
+#include "Pull.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+using namespace tombolo::runtime;
+namespace wire = tombolo::server::v1;
+
+static PushResult refusal(Outcome outcome, std::string message) {
+  PushResult result;
+  result.outcome = outcome;
+  result.message = std::move(message);
+  return result;
+}
+
+PushResult RankService::receive(grpc::ServerContext &context,
+                                grpc::ServerReader<wire::PushRequest> &reader,
+                                Watchdog::Watch &watch, const PushPart &part,
+                                std::uint64_t expected, std::uint64_t &bytes) {
+  // Grows with what really comes, not with what the header promises.
+  std::vector<std::byte> data;
+  wire::PushRequest request;
+  while (reader.Read(&request)) {
+    watch.touch();
+    if (!request.has_data())
+      return refusal(Outcome::Malformed, "expected data after the header");
+    std::size_t more = request.data().size();
+    if (more > expected - data.size())
+      return refusal(Outcome::BadSize, "expected " + std::to_string(expected) +
+                                           " bytes of data, got more");
+    {
+      std::lock_guard lock(mutex);
+      if (more > mostStagedBytes - stagedBytes)
+        return refusal(Outcome::Busy, "too many pushes are coming in");
+      stagedBytes += more;
+      bytes += more;
+      pushedBytes[part.island] += more;
+      // Its island is there as long as something comes.
+      if (replica.isPrimary())
+        durable().heard(part.island, part.incarnation, /*left=*/false,
+                        nowSeconds());
+    }
+    std::size_t old = data.size();
+    if (data.capacity() < old + more)
+      data.reserve(std::min<std::uint64_t>(expected, 2 * (old + more)));
+    data.resize(old + more);
+    std::memcpy(data.data() + old, request.data().data(), more);
+  }
+  if (context.IsCancelled())
+    return refusal(Outcome::BadSize, "the sender has gone");
+  std::unique_lock lock(mutex);
+  if (!core.failure.empty())
+    return refusal(Outcome::Busy, core.failure);
+  if (!replica.serves(nowSeconds()))
+    return refusal(Outcome::NotPrimary, notPrimary());
+  noteTerm(); // what this brings about is of the term that is now
+  PushResult result = durable().push(part, data, nowSeconds());
+  if (result.discarded) {
+    OuterEvent event;
+    event.kind = OuterEvent::Kind::Discarded;
+    event.fragment = part.fragment;
+    event.round = part.round;
+    event.version = part.baseVersion;
+    event.members = {part.island};
+    event.tokens = part.tokens;
+    event.message = result.message;
+    toTell.push_back(std::move(event));
+  }
+  if (result.closing)
+    toClose.push_back(std::move(result.closing));
+  changed.notify_all();
+  Replica::Mark mark = replica.mark();
+  lock.unlock();
+  if (!core.waitUntilTold(mark))
+    return refusal(Outcome::NotPrimary, notPrimary());
+  return result;
+}
+
+/// An agent without a memory of its own asks.
+grpc::Status RankService::greet(grpc::ServerContext &context,
+                                const wire::GreetRequest &request,
+                                wire::GreetReply &reply) {
+  std::string message;
+  Outcome outcome = checkSender(context, request.sender(), message);
+  std::lock_guard lock(mutex);
+  if (outcome == Outcome::Accepted && !servesNow(request.sender())) {
+    outcome = Outcome::NotPrimary;
+    message = notPrimary();
+  }
+  reply.set_outcome(toWire(outcome));
+  reply.set_message(message);
+  reply.set_epoch(replica.epoch());
+  if (outcome == Outcome::Accepted)
+    reply.set_incarnation(state().nextIncarnation(request.sender().island()));
+  return grpc::Status::OK;
+}
+
+grpc::Status RankService::heartbeat(grpc::ServerContext &context,
+                                    const wire::HeartbeatRequest &request,
+                                    wire::HeartbeatReply &reply) {
+  std::string message;
+  Outcome outcome = checkSender(context, request.sender(), message);
+  reply.set_outcome(toWire(outcome));
+  reply.set_message(message);
+  if (outcome != Outcome::Accepted)
+    return grpc::Status::OK;
+  auto refuse = [&] {
+    reply.set_outcome(wire::OUTCOME_NOT_PRIMARY);
+    reply.set_message(notPrimary());
+    return grpc::Status::OK;
+  };
+  std::unique_lock lock(mutex);
+  reply.set_epoch(replica.epoch());
+  if (!servesNow(request.sender()))
+    return refuse();
+  durable().heard(request.sender().island(), request.sender().incarnation(),
+                  request.done(), nowSeconds());
+  if (request.stop())
+    durable().stop();
+  if (request.gone())
+    durable().gone(request.sender().island(), request.sender().incarnation());
+  if (!state().isFinished(nowSeconds()))
+    return grpc::Status::OK;
+  // An old primary that hears of nobody any more would think so, too.
+  durable().logBarrier();
+  Replica::Mark mark = replica.mark();
+  lock.unlock();
+  if (!core.waitUntilTold(mark))
+    return refuse();
+  lock.lock();
+  finishedTerm = mark.term;
+  reply.set_finished(true);
+  return grpc::Status::OK;
+}
+
+grpc::Status RankService::push(grpc::ServerContext &context,
+                               grpc::ServerReader<wire::PushRequest> &reader,
+                               wire::PushReply &reply) {
+  auto answer = [&](const PushResult &result, std::uint32_t fragment) {
+    reply.set_outcome(toWire(result.outcome));
+    reply.set_message(result.message);
+    reply.set_committed(result.committed);
+    std::lock_guard lock(mutex);
+    describe(fragment, reply);
+    return grpc::Status::OK;
+  };
+
+  // Before any more: who opens a push and sends nothing holds a thread.
+  Watchdog::Watch watch(watchdog, [&] { context.TryCancel(); });
+  wire::PushRequest first;
+  if (!reader.Read(&first) || !first.has_header())
+    return answer(refusal(Outcome::Malformed, "expected a header first"), ~0u);
+  std::string message;
+  const wire::Sender sender = first.header().sender();
+  Outcome known = checkSender(context, sender, message);
+  if (known != Outcome::Accepted)
+    return answer(refusal(known, message), ~0u);
+  std::optional<PushPart> part = fromWire(first.header());
+  if (!part)
+    return answer(refusal(Outcome::Malformed, "unknown content of a push"),
+                  ~0u);
+  first.Clear();
+
+  auto key = std::make_tuple(part->island, part->rank, part->fragment,
+                             static_cast<int>(part->content));
+  std::uint64_t expected = 0, bytes = 0;
+  {
+    std::unique_lock lock(mutex);
+    PushResult result;
+    if (!servesNow(sender))
+      result = refusal(Outcome::NotPrimary, notPrimary());
+    else
+      result = state().admit(*part, &expected);
+    if (result.outcome == Outcome::Accepted && incoming.contains(key))
+      result = refusal(Outcome::Busy, "this rank's push is coming in already");
+    if (result.outcome != Outcome::Accepted) {
+      // Not through `answer`, which takes the mutex.
+      reply.set_outcome(toWire(result.outcome));
+      reply.set_message(result.message);
+      reply.set_committed(result.committed);
+      describe(part->fragment, reply);
+      if (result.outcome == Outcome::NotPrimary)
+        return grpc::Status::OK;
+      // The first copy may not be durable yet.
+      Replica::Mark mark = replica.mark();
+      lock.unlock();
+      if (!core.waitUntilTold(mark))
+        reply.set_outcome(wire::OUTCOME_NOT_PRIMARY);
+      return grpc::Status::OK;
+    }
+    incoming.insert(key);
+  }
+  struct Release {
+    RankService &service;
+    decltype(key) &which;
+    std::uint64_t &bytes; // what has been added to stagedBytes
+    ~Release() {
+      std::lock_guard lock(service.mutex);
+      service.incoming.erase(which);
+      service.stagedBytes -= bytes;
+    }
+  } release{*this, key, bytes};
+  return answer(receive(context, reader, watch, *part, expected, bytes),
+                part->fragment);
+}
+
+grpc::Status RankService::wait(grpc::ServerContext &context,
+                               const wire::WaitRequest &request,
+                               wire::WaitReply &reply) {
+  std::string message;
+  Outcome outcome = checkSender(context, request.sender(), message);
+  if (outcome == Outcome::Accepted &&
+      !knownFragment(request.fragment(), message))
+    outcome = Outcome::UnknownFragment;
+  reply.set_outcome(toWire(outcome));
+  reply.set_message(message);
+  if (outcome != Outcome::Accepted)
+    return grpc::Status::OK;
+
+  const wire::Sender &sender = request.sender();
+  const std::uint32_t fragment = request.fragment();
+  auto end = std::chrono::steady_clock::now() +
+             std::chrono::milliseconds(
+                 std::min(request.milliseconds(), kMostWaitMilliseconds));
+  std::unique_lock lock(mutex);
+  auto decided = [&] {
+    Receipt receipt;
+    if (!request.join())
+      receipt = durable().receipt(fragment, sender.island(), request.round(),
+                                  request.step());
+    else
+      receipt = durable().join(fragment, sender.island(), sender.incarnation());
+    reply.set_receipt(static_cast<wire::Receipt>(receipt.kind));
+    reply.set_go_on_from(receipt.version);
+    reply.set_counted_rounds(receipt.counted);
+    return receipt.kind != Receipt::Kind::Open;
+  };
+  auto refuse = [&] {
+    reply.Clear();
+    reply.set_outcome(wire::OUTCOME_NOT_PRIMARY);
+    reply.set_message(notPrimary());
+    return grpc::Status::OK;
+  };
+  while (!core.stopping && !context.IsCancelled()) {
+    if (!core.failure.empty())
+      return {grpc::StatusCode::INTERNAL, core.failure};
+    if (!servesNow(sender))
+      return refuse();
+    durable().heard(sender.island(), sender.incarnation(), /*left=*/false,
+                    nowSeconds());
+    if (decided())
+      break;
+    if (auto late = durable().overdue(fragment, nowSeconds())) {
+      reply.set_outcome(toWire(Outcome::Overdue));
+      reply.set_message(*late);
+      break;
+    }
+    auto now = std::chrono::steady_clock::now();
+    if (now >= end)
+      break;
+    // In pieces, so that a caller that has gone frees its thread soon.
+    changed.wait_until(lock,
+                       std::min(end, now + std::chrono::milliseconds(500)));
+  }
+  if (!servesNow(sender))
+    return refuse();
+  reply.set_epoch(replica.epoch());
+  reply.set_stop_round(state().stopRound());
+  if (auto version = state().current(fragment)) {
+    reply.set_started(true);
+    reply.set_version(version->number);
+    reply.set_first_version(state().firstVersion(fragment));
+  }
+  Replica::Mark mark = replica.mark();
+  lock.unlock();
+  return core.waitUntilTold(mark) ? grpc::Status::OK : refuse();
+}
+
+grpc::Status RankService::pull(grpc::ServerContext &context,
+                               const wire::PullRequest &request,
+                               grpc::ServerWriter<wire::PullReply> &writer) {
+  wire::PullReply reply;
+  std::string message;
+  Pulled pulled;
+  Outcome outcome = checkSender(context, request.sender(), message);
+  if (outcome == Outcome::Accepted &&
+      !knownFragment(request.fragment(), message))
+    outcome = Outcome::UnknownFragment;
+  std::shared_ptr<const OuterState> shared;
+  std::uint64_t epoch = 0;
+  if (outcome == Outcome::Accepted) {
+    std::lock_guard lock(mutex);
+    epoch = replica.epoch();
+    if (!servesNow(request.sender())) {
+      outcome = Outcome::NotPrimary;
+      message = notPrimary();
+    } else {
+      shared = durable().sharedState();
+      outcome = findPulled(*shared, request, pulled, message);
+    }
+  }
+  if (outcome == Outcome::Accepted) // needs no lock
+    outcome = locatePulled(*shared, request, pulled, message);
+  wire::PullHeader *header = reply.mutable_header();
+  header->set_outcome(toWire(outcome));
+  header->set_message(message);
+  header->set_epoch(epoch);
+  if (outcome == Outcome::Accepted) {
+    header->set_version(request.version());
+    if (pulled.version)
+      header->set_version_hash(pulled.version->hash);
+  }
+  if (writer.Write(reply) && outcome == Outcome::Accepted) {
+    std::uint64_t sent = sendPulled(pulled, writer);
+    std::lock_guard lock(mutex);
+    pulledBytes[request.sender().island()] += sent;
+  }
+  return grpc::Status::OK;
+}
