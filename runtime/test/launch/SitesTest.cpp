@@ -59,13 +59,28 @@ protected:
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }
-  pid_t startWitness() {
-    return start(
-        {"server", folder / "p.plan", "--site", "east", "--address",
-         address("east"), "--peer", "north=" + address("north"), "--peer",
-         "south=" + address("south"), "--state-dir", folder / "east",
-         "--until-finished", "--cert", folder / "certs/server.crt", "--key",
-         folder / "certs/server.key", "--ca", folder / "certs/ca.crt"});
+  pid_t startWitness(const std::string &runId = "") {
+    return start({"server",
+                  folder / "p.plan",
+                  "--site",
+                  "east",
+                  "--address",
+                  address("east"),
+                  "--peer",
+                  "north=" + address("north"),
+                  "--peer",
+                  "south=" + address("south"),
+                  "--state-dir",
+                  folder / "east",
+                  "--until-finished",
+                  "--run-id",
+                  runId,
+                  "--cert",
+                  folder / "certs/server.crt",
+                  "--key",
+                  folder / "certs/server.key",
+                  "--ca",
+                  folder / "certs/ca.crt"});
   }
 
   using Losses = std::map<std::pair<int, int>, double>; // {island, step}
@@ -149,6 +164,43 @@ TEST_F(Sites, ASiteThatWasKilledRejoins) {
   std::size_t last = log().rfind("\"outer_step\"");
   ASSERT_NE(last, std::string::npos);
   EXPECT_NE(log().find("\"islands\":[0,1]", last), std::string::npos) << log();
+  expectNothingLeft();
+}
+
+/// SIGTERM to one site ends all after the same step. The same commands, as
+/// another run, go on from there, and come to what would have been.
+TEST_F(Sites, AJobThatWasToldToEndGoesOn) {
+  addBackup();
+  Losses expected = local();
+  auto startAll = [&](const std::string &runId, bool pauses) {
+    std::vector<std::string> more = {"--run-id", runId, "--checkpoint-dir",
+                                     folder / "c"};
+    if (pauses)
+      for (std::string &word : pausing({{0, 0, 0, 6}}))
+        more.push_back(word);
+    return std::vector<pid_t>{start(replicated("north", more)),
+                              start(replicated("south", more)),
+                              startWitness(runId)};
+  };
+  std::vector<pid_t> all = startAll("first", /*pauses=*/true);
+  pid_t rank = paused();
+  kill(all[0], SIGTERM);
+  // Its agent has told rank 0, which sees it when it goes on.
+  EXPECT_TRUE(eventually([&] {
+    std::string status = readAll("/proc/" + std::to_string(rank) + "/status");
+    std::size_t at = status.find("ShdPnd:");
+    return at != std::string::npos &&
+           std::stoull(status.substr(at + 7), nullptr, 16) >> (SIGTERM - 1) & 1;
+  }));
+  kill(rank, SIGCONT);
+  for (pid_t pid : all)
+    EXPECT_EQ(finish(pid).status, 0) << log();
+  std::size_t done = lossesOf(log()).size();
+  EXPECT_LT(done, expected.size()) << log();
+  EXPECT_EQ(lossesOf(log()).count({0, 6}), 1u) << "the step is finished";
+  for (pid_t pid : startAll("second", false))
+    EXPECT_EQ(finish(pid).status, 0) << log();
+  EXPECT_EQ(lossesOf(log()), expected);
   expectNothingLeft();
 }
 

@@ -231,6 +231,12 @@ TEST_F(Durable, AnotherRunGoesOn) {
   begin();
   rounds(0, 1);
   push(0, 1, /*incarnation=*/3);
+  start();
+  EXPECT_EQ(server->state().nextIncarnation(0), 4u);
+  EXPECT_EQ(server->state().nextIncarnation(1), 1u);
+  snapshot();
+  start();
+  EXPECT_EQ(server->state().nextIncarnation(0), 4u);
   options.runId = "next";
   start();
   EXPECT_EQ(push(0, 1, 0).outcome, Outcome::Repeated);

@@ -145,6 +145,26 @@ TEST_F(Replicas, NobodyBeginsWithoutAll) {
   EXPECT_FALSE(replicas[1]->serves(now));
 }
 
+/// The end comes from who keeps the state, and reaches all, also late.
+TEST_F(Replicas, ThePrimaryTellsTheEnd) {
+  pass(3);
+  wire::PeerMessage message;
+  message.set_from(2);
+  message.set_epoch(replicas[0]->epoch());
+  message.mutable_over();
+  replicas[0]->receive(message, now);
+  replicas[1]->receive(message, now);
+  EXPECT_FALSE(replicas[0]->isOver() || replicas[1]->isOver());
+  cut = {2};
+  replicas[0]->setOver();
+  pass(1);
+  EXPECT_TRUE(replicas[1]->isOver());
+  EXPECT_FALSE(replicas[2]->isOver());
+  cut.clear();
+  pass(1);
+  EXPECT_TRUE(replicas[2]->isOver());
+}
+
 TEST_F(Replicas, AnOldPrimaryTellsNothing) {
   pass(3);
   cut = {0};

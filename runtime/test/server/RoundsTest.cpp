@@ -252,6 +252,33 @@ TEST_F(Rounds, EndWhenAllHaveLeft) {
   EXPECT_FALSE(state->isFinished(now));
 }
 
+/// Nobody needs a server when each island has said so, or is silent.
+TEST_F(Rounds, KnowWhenNobodyNeedsAServer) {
+  begin(2, 1);
+  EXPECT_FALSE(state->isDeserted(now));
+  state->gone(0, 0);
+  state->gone(1, 5); // another life
+  EXPECT_FALSE(state->isDeserted(now));
+  pass(3, {1});
+  EXPECT_FALSE(state->isDeserted(now));
+  pass(5, {});
+  EXPECT_TRUE(state->isDeserted(now));
+  state->heard(0, 0, false, now); // late news
+  EXPECT_TRUE(state->isDeserted(now));
+  state->heard(0, 1, false, now); // started again
+  EXPECT_FALSE(state->isDeserted(now));
+}
+
+TEST_F(Rounds, CountTheLivesOfIslands) {
+  begin(2, 1);
+  EXPECT_EQ(OuterState(state->config()).nextIncarnation(0), 0u);
+  EXPECT_EQ(state->nextIncarnation(0), 1u);
+  state->heard(1, 4, false, now);
+  EXPECT_EQ(state->nextIncarnation(1), 5u);
+  state->heard(1, 2, false, now); // of an old life
+  EXPECT_EQ(state->nextIncarnation(1), 5u);
+}
+
 /// When the server itself has slept, no island is taken for lost.
 TEST_F(Rounds, AServerThatSleptBlamesNobody) {
   begin(2, 1);
