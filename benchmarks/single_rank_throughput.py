@@ -2,7 +2,7 @@
 """Training throughput of one rank against PyTorch eager, same model, data, batch
 and thread count, measured alternately.
 
-    utils/build && benchmarks/single_rank_throughput.py
+    utils/build && benchmarks/single_rank_throughput.py [--executor torch]
 
 Prints tokens/s of both in every round, and the median ratio (above 1: Tombolo
 is faster). PyTorch's AdamW is measured with its default and its `foreach` form
@@ -30,11 +30,13 @@ arguments.add_argument("--batch", type=int, default=4)
 arguments.add_argument("--threads", type=int, default=1)
 arguments.add_argument("--steps", type=int, default=40)
 arguments.add_argument("--rounds", type=int, default=5)
+arguments.add_argument("--executor", default="native", help="what runs Tombolo's rank")
 arguments.add_argument("--torch-child", help=argparse.SUPPRESS)
 options = arguments.parse_args()
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(options.threads)
 os.environ.setdefault("TOMBOLO_BIN", options.bin)
+os.environ.setdefault("TOMBOLO_PYTHON", sys.executable)
 
 WARM_UP_STEPS = 10
 
@@ -84,7 +86,7 @@ def run_tombolo(folder, plan, onnx):
     metrics = os.path.join(folder, "metrics.jsonl")
     support.run("tombolo-run", "local", plan, "--model", onnx, "--data",
                 os.path.join(folder, "tokens.bin"), "--steps", options.steps, "--metrics", metrics,
-                "--threads", options.threads)
+                "--threads", options.threads, "--executor", options.executor)
     with open(metrics) as lines:
         entries = [json.loads(line) for line in lines]
     return statistics.median(e["seconds"] for e in entries[WARM_UP_STEPS:] if "event" not in e)

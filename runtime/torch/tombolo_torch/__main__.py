@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import sys
+import traceback
 
-from .errors import Error, PeerError, BAD_INPUT, FAILED, USAGE
+from .errors import Error, PeerError, FAILED, USAGE
 
 _MOST_MESSAGE = 3000  # a line stays below a pipe's atomic size
 
@@ -101,8 +102,8 @@ def main(arguments):
         failure = Error("out of memory", FAILED)
     except Exception as error:
         failure = Error(f"{type(error).__name__}: {error}", FAILED)
-        if to_person:
-            raise
+        if os.environ.get("TOMBOLO_TRACEBACK"):
+            traceback.print_exc()
     if to_person:
         print(f"tombolo-run rank: error: {failure}", file=sys.stderr)
     else:

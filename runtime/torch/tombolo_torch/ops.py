@@ -2,10 +2,12 @@
 
 KERNELS has for each opcode a function that makes a kernel of the op's attributes and the
 shapes of its outputs. A kernel takes the operands, bf16 ones widened to f32, and returns
-what is stored into the outputs, or accumulated there (segment.py). The optimizers, whose
+what is stored into the outputs, or accumulated there (segment.py). An `Into` has one output
+and stores by itself, where PyTorch can do so without a tensor between. The optimizers, whose
 outputs are their inputs, return nothing and work in place.
 """
 
+import functools
 import math
 
 import torch
@@ -20,6 +22,30 @@ from .schema import plan_pb2 as pb
 def _plain(function):
     """A kernel without attributes."""
     return lambda attributes, shapes: function
+
+
+def store(output, add, result):
+    if add:
+        output.add_(result)
+    else:
+        output.copy_(result)
+
+
+class Into:
+    """A kernel `function(output, add, *operands)`."""
+
+    def __init__(self, function):
+        self.function = function
+
+
+def _direct(function):
+    """An elementwise kernel that PyTorch has with `out`."""
+    def kernel(output, add, *operands):
+        if add or output.dtype != operands[0].dtype:
+            store(output, add, function(*operands))
+        else:
+            function(*operands, out=output)
+    return lambda attributes, shapes: Into(kernel)
 
 
 # --------------------------------------------------------------- data movement
@@ -150,19 +176,18 @@ def layer_norm(attributes, shapes):
     return kernel
 
 
+def _layer_norm_backward(dy, x, gamma, mean, rstd, mask):
+    return torch.ops.aten.native_layer_norm_backward(
+        dy, x, gamma.shape, mean.unsqueeze(-1), rstd.unsqueeze(-1), gamma, gamma, mask)
+
+
 def layer_norm_backward_input(dy, x, gamma, mean, rstd):
-    g = dy * gamma
-    h = (x - mean.unsqueeze(-1)) * rstd.unsqueeze(-1)
-    return rstd.unsqueeze(-1) * (g - g.mean(-1, keepdim=True)
-                                 - h * (g * h).mean(-1, keepdim=True))
+    return _layer_norm_backward(dy, x, gamma, mean, rstd, [True, False, False])[0]
 
 
 def layer_norm_backward_weight(dy, x, mean, rstd):
-    h = (x - mean.unsqueeze(-1)) * rstd.unsqueeze(-1)
-    rows = list(range(dy.dim() - 1))
-    if not rows:
-        return dy * h, dy
-    return (dy * h).sum(rows), dy.sum(rows)
+    gamma = x.new_ones(x.shape[-1:])  # only its shape counts
+    return _layer_norm_backward(dy, x, gamma, mean, rstd, [False, True, True])[1:]
 
 
 def _counted(labels, ignore, size):
@@ -248,22 +273,30 @@ def matmul(attributes, shapes):
     transpose_a = attributes.get("transpose_a", False)
     transpose_b = attributes.get("transpose_b", False)
 
-    def kernel(a, b, bias=None):
-        y = torch.matmul(a.mT if transpose_a else a, b.mT if transpose_b else b)
-        return y if bias is None else y + bias
-    return kernel
+    def kernel(output, add, a, b, bias=None):
+        a, b = a.mT if transpose_a else a, b.mT if transpose_b else b
+        if bias is None and add and a.dim() == b.dim() == 2:
+            output.addmm_(a, b)
+        elif bias is None and not add and output.dtype == a.dtype and output.is_contiguous():
+            torch.matmul(a, b, out=output)
+        else:
+            y = torch.matmul(a, b)
+            store(output, add, y if bias is None else y.add_(bias))
+    return Into(kernel)
+
+
+@functools.lru_cache(maxsize=64)
+def _later(t, keys, device):
+    """Which keys stand behind each query."""
+    return torch.ones(t, keys, dtype=torch.bool, device=device).triu(keys - t + 1)
 
 
 def _scores(attributes):
     causal, scale = attributes.get("causal", False), attributes["scale"]
 
     def scores(q, k):
-        s = (q @ k.mT) * scale
-        if causal:
-            t, keys = s.shape[-2:]
-            later = torch.ones(t, keys, dtype=torch.bool, device=s.device).triu(keys - t + 1)
-            s = s.masked_fill(later, -math.inf)
-        return s
+        s = (q * scale) @ k.mT
+        return s.masked_fill_(_later(*s.shape[-2:], s.device), -math.inf) if causal else s
     return scores
 
 
@@ -273,7 +306,7 @@ def attention(attributes, shapes):
     def kernel(q, k, v):
         s = scores(q, k)
         lse = s.logsumexp(-1)
-        return (s - lse.unsqueeze(-1)).exp() @ v, lse
+        return s.sub_(lse.unsqueeze(-1)).exp_() @ v, lse
     return kernel
 
 
@@ -281,9 +314,10 @@ def attention_backward(attributes, shapes):
     scores, scale = _scores(attributes), attributes["scale"]
 
     def kernel(do, q, k, v, o, lse):
-        p = (scores(q, k) - lse.unsqueeze(-1)).exp()
-        ds = p * (do @ v.mT - (do * o).sum(-1, keepdim=True))
-        return scale * (ds @ k), scale * (ds.mT @ q), p.mT @ do
+        p = scores(q, k).sub_(lse.unsqueeze(-1)).exp_()
+        dv = p.mT @ do
+        ds = (do @ v.mT).sub_((do * o).sum(-1, keepdim=True)).mul_(p)
+        return (ds @ k).mul_(scale), (ds.mT @ q).mul_(scale), dv
     return kernel
 
 
@@ -385,19 +419,19 @@ KERNELS = {
     pb.OPCODE_CAST: _plain(lambda x: x),  # storing casts
     pb.OPCODE_FILL: fill,
     pb.OPCODE_PAD: pad,
-    pb.OPCODE_ADD: _plain(torch.add),
-    pb.OPCODE_SUB: _plain(torch.sub),
-    pb.OPCODE_MUL: _plain(torch.mul),
-    pb.OPCODE_DIV: _plain(torch.div),
-    pb.OPCODE_POW: _plain(torch.pow),
-    pb.OPCODE_NEG: _plain(torch.neg),
-    pb.OPCODE_EXP: _plain(torch.exp),
-    pb.OPCODE_LOG: _plain(torch.log),
-    pb.OPCODE_SQRT: _plain(torch.sqrt),
-    pb.OPCODE_RECIPROCAL: _plain(torch.reciprocal),
-    pb.OPCODE_TANH: _plain(torch.tanh),
-    pb.OPCODE_ERF: _plain(torch.erf),
-    pb.OPCODE_SIGMOID: _plain(torch.sigmoid),
+    pb.OPCODE_ADD: _direct(torch.add),
+    pb.OPCODE_SUB: _direct(torch.sub),
+    pb.OPCODE_MUL: _direct(torch.mul),
+    pb.OPCODE_DIV: _direct(torch.div),
+    pb.OPCODE_POW: _direct(torch.pow),
+    pb.OPCODE_NEG: _direct(torch.neg),
+    pb.OPCODE_EXP: _direct(torch.exp),
+    pb.OPCODE_LOG: _direct(torch.log),
+    pb.OPCODE_SQRT: _direct(torch.sqrt),
+    pb.OPCODE_RECIPROCAL: _direct(torch.reciprocal),
+    pb.OPCODE_TANH: _direct(torch.tanh),
+    pb.OPCODE_ERF: _direct(torch.erf),
+    pb.OPCODE_SIGMOID: _direct(torch.sigmoid),
     pb.OPCODE_RELU: _plain(torch.relu),
     pb.OPCODE_RELU_BACKWARD: _plain(relu_backward),
     pb.OPCODE_GELU: gelu,

@@ -206,11 +206,12 @@ class Rank:
 
     def _load(self, instruction, variables):
         source, model = instruction.action.input, self.plan.model
-        described = model.label if source == len(model.inputs) else model.inputs[source]
+        is_label = source == len(model.inputs)
+        described = model.label if is_label else model.inputs[source]
         first = (self._first_sample_of(self.current_step) if self.evaluating is None
                  else self.evaluating)
         first += self._microbatch(instruction, variables) * self.island.microbatch
-        rows = [self._sample(source, number, described is model.label)
+        rows = [self._sample(source, number, is_label)
                 for number in range(first, first + self.island.microbatch)]
         self.arena.view(described.dtype, instruction.exprs["address"](variables),
                         (len(rows), *described.dims)).copy_(torch.stack(rows))

@@ -6,6 +6,7 @@ of a call are made once for each set of addresses; programs use few.
 """
 
 import collections
+import functools
 
 import torch
 
@@ -69,14 +70,12 @@ def attributes_of(op):
     return values
 
 
-class _Widened:
-    """A kernel whose bf16 operands come as f32."""
-
-    def __init__(self, kernel):
-        self.kernel = kernel
-
-    def __call__(self, *operands):
-        return self.kernel(*(x.float() if x.dtype is torch.bfloat16 else x for x in operands))
+def _widened(kernel, first):
+    """A kernel whose bf16 operands, from its argument `first` on, come as f32."""
+    def call(*arguments):
+        operands = (x.float() if x.dtype is torch.bfloat16 else x for x in arguments[first:])
+        return kernel(*arguments[:first], *operands)
+    return call
 
 
 class PreparedSegment:
@@ -87,7 +86,7 @@ class PreparedSegment:
         self.sizes = [argument.bytes for argument in segment.arguments]
         self.workspace_bytes = segment.workspace_bytes
         self.values = [self._value(value) for value in segment.values]
-        self.ops = [self._op(segment, op) for op in segment.ops]
+        self.ops = [self._op(segment, place) for place in range(len(segment.ops))]
         self.bound = collections.OrderedDict()
 
     def _value(self, value):
@@ -101,17 +100,28 @@ class PreparedSegment:
         strides = tuple(value.strides) or tuple(row_major(dims))
         return which, value.dtype, value.byte_offset, dims, strides
 
-    def _op(self, segment, op):
+    def _op(self, segment, place):
+        op = segment.ops[place]
+        try:
+            return self._prepare(segment, op)
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise Error(f"segment '{self.name}', op {place}: its values or attributes are not "
+                        f"those of the op ({type(error).__name__}: {error})")
+
+    def _prepare(self, segment, op):
         shapes = [tuple(segment.values[number].dims) for number in op.outputs]
         kernel = ops.KERNELS[op.opcode](attributes_of(op), shapes)
+        stores = isinstance(kernel, ops.Into)
+        kernel = kernel.function if stores else kernel
         if op.opcode not in ops.ANY_TYPE and any(
                 segment.values[number].dtype == pb.DTYPE_BF16 for number in op.inputs):
-            kernel = _Widened(kernel)
+            kernel = _widened(kernel, 2 if stores else 0)
         # The log-sum-exp of a loss is no sum over calls.
         is_loss = op.opcode in (pb.OPCODE_CROSS_ENTROPY, pb.OPCODE_CROSS_ENTROPY_MERGE)
         adds = [op.accumulate and not (is_loss and place == 2) for place in range(len(op.outputs))]
         outputs = () if op.opcode in ops.IN_PLACE else tuple(op.outputs)
-        return kernel, tuple(op.inputs), outputs, adds, pb.Opcode.Name(op.opcode)[7:].lower()
+        return (kernel, stores, tuple(op.inputs), outputs, adds,
+                pb.Opcode.Name(op.opcode)[len("OPCODE_"):].lower())
 
     def _bind(self, addresses):
         for place, (address, size) in enumerate(zip(addresses, [*self.sizes,
@@ -126,9 +136,14 @@ class PreparedSegment:
             else:
                 which, dtype, offset, dims, strides = value
                 tensors.append(self.arena.view(dtype, addresses[which] + offset, dims, strides))
-        return [(kernel, [tensors[i] for i in inputs],
-                 [(tensors[i], add) for i, add in zip(outputs, adds)])
-                for kernel, inputs, outputs, adds, _ in self.ops]
+        calls = []
+        for kernel, stores, inputs, outputs, adds, _ in self.ops:
+            operands = [tensors[i] for i in inputs]
+            targets = [(tensors[i], add) for i, add in zip(outputs, adds)]
+            if stores:
+                kernel, targets = functools.partial(kernel, *targets[0]), []
+            calls.append((kernel, operands, targets))
+        return calls
 
     def run(self, addresses):
         """`addresses`: of the arguments, then of the workspace."""
@@ -143,10 +158,7 @@ class PreparedSegment:
                 if len(outputs) == 1:
                     results = (results,)
                 for (output, add), result in zip(outputs, results or ()):
-                    if add:
-                        output.add_(result)
-                    else:
-                        output.copy_(result)
+                    ops.store(output, add, result)
             except (Error, RuntimeError) as error:
-                raise Error(f"segment '{self.name}', op {place} ({self.ops[place][4]}): {error}",
+                raise Error(f"segment '{self.name}', op {place} ({self.ops[place][-1]}): {error}",
                             FAILED)
