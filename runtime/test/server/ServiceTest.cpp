@@ -160,7 +160,11 @@ TEST(Service, TwoIslandsOfDifferentLayoutsAgreeWithTheReference) {
   OuterConfig config = modelConfig(2);
   std::vector<OuterEvent> events;
   ParameterServerOptions options = serverFor(config, {3, 1});
-  options.onEvent = [&](const OuterEvent &event) { events.push_back(event); };
+  std::mutex mutex;
+  options.onEvent = [&](const OuterEvent &event) {
+    std::lock_guard lock(mutex);
+    events.push_back(event);
+  };
   ParameterServer server(options);
   auto ranks = twoIslands(server.address());
 
@@ -228,11 +232,14 @@ TEST(Service, TwoIslandsOfDifferentLayoutsAgreeWithTheReference) {
   ranks[3]->exchange->outerMomentum(1, 0, momentum);
   EXPECT_EQ(momentum, reference.v.at("w"));
 
-  ASSERT_EQ(events.size(), 4u);
-  EXPECT_EQ(events[0].kind, OuterEvent::Kind::Start);
-  for (std::size_t i = 0; i < events.size(); ++i)
-    EXPECT_EQ(events[i].version, 2 + i);
-  EXPECT_EQ(events[1].tokens, 5u * 300);
+  {
+    std::lock_guard lock(mutex);
+    ASSERT_EQ(events.size(), 4u);
+    EXPECT_EQ(events[0].kind, OuterEvent::Kind::Start);
+    for (std::size_t i = 0; i < events.size(); ++i)
+      EXPECT_EQ(events[i].version, 2 + i);
+    EXPECT_EQ(events[1].tokens, 5u * 300);
+  }
 
   // A new run that starts from this state, momentum included, goes on alike.
   ParameterServer resumed(serverFor(config, {3, 1}));

@@ -203,6 +203,7 @@ TEST_P(CountedOnce, EachStepIsPushedOnce) {
   auto other = std::async(std::launch::async, live, 1);
   live(0);
   other.get();
+  std::lock_guard lock(mutex);
   for (auto &ranks : islands)
     for (auto &rank : ranks)
       rank->each(config, [&](std::size_t t, std::uint64_t, float &value) {

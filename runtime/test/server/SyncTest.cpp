@@ -77,6 +77,7 @@ TEST_P(Sync, AgreesWithTheReferenceToTheBit) {
   ASSERT_NO_FATAL_FAILURE(expectAgreement(steps));
   for (const auto &[name, values] : plain.islands[0].local)
     EXPECT_EQ(values, plain.islands[1].local[name]);
+  std::lock_guard lock(mutex);
   for (std::size_t count : versions)
     EXPECT_GE(count, 5u);
 }
