@@ -32,7 +32,7 @@ namespace {
 constexpr std::chrono::milliseconds kRedraw(500);
 /// Who asks gets an answer of some kB, and has so long to ask.
 constexpr int kReadSeconds = 5;
-constexpr std::size_t kThreads = 2;
+constexpr std::size_t kThreads = 4;
 
 double nowSeconds() {
   using Clock = std::chrono::steady_clock;
@@ -78,6 +78,7 @@ public:
     server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
     server.set_read_timeout(kReadSeconds);
     server.set_write_timeout(kReadSeconds);
+    server.set_keep_alive_timeout(1); // or who asks twice holds a thread
     server.set_payload_max_length(0);
     server.Get("/metrics",
                [&watch](const httplib::Request &, httplib::Response &response) {
