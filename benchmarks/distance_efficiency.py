@@ -1,0 +1,322 @@
+#!/usr/bin/python3
+"""Tokens/s of two sites that are 1,500 km apart, against the same two side by side without
+any exchange, and what planner and simulator foretell of both:
+
+    utils/build && sudo benchmarks/distance_efficiency.py [--folder F] [PART ...]
+
+Each site has a core of this machine for its rank, agent and server. Between them is a line of
+30 ms round trip (test/EndToEnd/distance.py), so wide that a blocking, uncompressed exchange
+of all parameters takes as long as 3 inner steps; H = 16. Cases: "alone" (no exchange),
+"default" (8 fragments, int8, overlapped by 2 steps), "chosen" (what the planner chooses when
+it is only told H), "blocking" (uncompressed, everybody waits) and "synchronous" (data
+parallelism over the line). Needs an otherwise idle machine with two cores, and root. Parts, to
+be done in this order: "profile" measures the core and the line to have; "pairs" measures
+"alone" and "default" alternately; "others" the other cases; "report" prints the table of what
+the folder has. Strangers are whoever else was busy meanwhile: nobody, if figures are to count."""
+
+import argparse
+import concurrent.futures
+import glob
+import json
+import os
+import shutil
+import statistics
+import struct
+import sys
+import tempfile
+import threading
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "test", "EndToEnd"))
+
+arguments = argparse.ArgumentParser(description=__doc__,
+                                    formatter_class=argparse.RawTextHelpFormatter)
+arguments.add_argument("parts", nargs="*", metavar="PART")
+arguments.add_argument("--bin", default=os.path.join(ROOT, "build", "dev", "bin"))
+arguments.add_argument("--folder", help="where plans and what is measured stay")
+arguments.add_argument("--layers", type=int, default=6)
+arguments.add_argument("--hidden", type=int, default=256)
+arguments.add_argument("--length", type=int, default=128)
+arguments.add_argument("--batch", type=int, default=16, help="of each island")
+arguments.add_argument("--microbatch", type=int, default=4)
+arguments.add_argument("--rtt-ms", type=float, default=30)
+arguments.add_argument("--rounds", type=int, default=3, help="of 16 steps, in each measurement")
+arguments.add_argument("--pairs", type=int, default=3, help="alternate measurements")
+arguments.add_argument("--nice", type=int, default=10, help="of the relay")
+options = arguments.parse_args()
+PARTS = ["profile", "pairs", "others", "report"]
+if unknown := set(options.parts) - set(PARTS):
+    arguments.error(f"unknown part {unknown.pop()}, expected some of {', '.join(PARTS)}")
+os.environ["TOMBOLO_BIN"] = options.bin
+
+import apart  # noqa: E402
+import distance  # noqa: E402
+from support import run  # noqa: E402
+
+SITES = ["north", "south"]
+INNER_STEPS = 16
+# Whole rounds are measured, after one that warms up, between two steps without an exchange.
+FIRST, LAST = INNER_STEPS + 2, INNER_STEPS * (1 + options.rounds) + 2
+STEPS = LAST + 8  # nobody ends while another one is measured
+SERVERS = {
+    "default": f"{{inner_steps: {INNER_STEPS}, fragments: 8, overlap_steps: 2, compression: int8}}",
+    "chosen": f"{{inner_steps: {INNER_STEPS}}}",
+    "blocking": f"{{inner_steps: {INNER_STEPS}, fragments: 1, overlap_steps: 0, compression: none}}",
+}
+
+
+def island(sites):
+    replicas = ", ".join(f"{{pool: {site}/core, count: 1, tensor_parallel: 1}}" for site in sites)
+    return (f"  - {{sites: [{', '.join(sites)}], batch: {options.batch * len(sites)}, microbatch: "
+            f"{options.microbatch}, schedule: 1f1b, stages: [{{blocks: {options.layers + 2}, "
+            f"replicas: [{replicas}]}}]}}\n")
+
+
+class Bench:
+    def __init__(self, folder):
+        self.folder = folder
+        self.model = self.path("model.onnx")
+        if not os.path.exists(self.model):
+            run("tombolo-model", "gpt", "--layers", options.layers, "--hidden", options.hidden,
+                "--heads", 8, "--vocab", 256, "--seq", options.length, "-o", self.model)
+        with open(os.path.join(ROOT, "examples", "alice.txt"), "rb") as text, \
+                open(self.path("tokens.bin"), "wb") as tokens:
+            tokens.write(b"".join(bytes((byte, 0)) for byte in text.read()))
+        self.known, self.lock = {}, threading.Lock()
+        if os.path.exists(self.path("results.json")):
+            with open(self.path("results.json")) as file:
+                self.known = json.load(file)
+        settings = [options.layers, options.hidden, options.length, options.batch, options.microbatch, options.rtt_ms]
+        if self.known.setdefault("settings", settings) != settings:
+            sys.exit(f"'{folder}' holds what was measured of another model or line; give another --folder")
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def keep(self, key, value):
+        self.known[key] = value
+        with open(self.path("results.json"), "w") as file:
+            json.dump(self.known, file, indent=1)
+
+    # ------------------------------------------------------------------------- plans
+
+    def plan(self, name, sites, islands, server=None, profile="core.yaml"):
+        """Writes name.plan; gives what the planner says of it."""
+        text = ("chips:\n  - name: core\n    memory_gib: 4\n"
+                f"    profile: {{file: {self.path(profile)}}}\nsites:\n")
+        for site in sites:
+            text += (f"  - name: {site}\n    pools:\n      - {{name: core, chip: core, nodes: 1, chips_per_node: 1}}\n"
+                     "    fabric: {gbits_per_second: 10, latency_us: 30}\n")
+        if len(sites) > 1:
+            gbits = self.known.get("mbits", 100) / 1e3
+            text += f"links:\n  - {{sites: [north, south], gbits_per_second: {gbits}, rtt_ms: {options.rtt_ms}}}\n"
+        with open(self.path("sites.yaml"), "w") as file:
+            file.write(text)
+        with open(self.path("strategy.yaml"), "w") as file:
+            file.write("islands:\n" + "".join(map(island, islands)))
+            if server:
+                file.write(f"server: {server}\n")
+        result = run("tombolo-plan", self.model, "--topology", self.path("sites.yaml"), "--strategy",
+                     self.path("strategy.yaml"), "--global-batch", options.batch * len(sites), "--simulate", 0,
+                     "-o", self.path(name + ".plan"), "--json", self.path(name + ".json"))
+        sys.stderr.write(result.stderr)
+        with open(self.path(name + ".json")) as file:
+            return json.load(file)
+
+    def plan_case(self, case):
+        """Gives the planner's JSON, of each plan."""
+        if case == "alone":
+            return [self.plan(f"alone-{site}", [site], [[site]]) for site in SITES]
+        if case == "synchronous":
+            return [self.plan(case, SITES, [SITES])]
+        return [self.plan(case, SITES, [[site] for site in SITES], SERVERS[case])]
+
+    def predict(self, case):
+        """Tokens/s that planner and simulator foretell."""
+        planned = simulated = 0
+        for planned_one, name in zip(self.plan_case(case), self.names(case)):
+            planned += planned_one["predicted"]["tokens_per_second"]
+            run("tombolo-sim", self.path(name + ".plan"), "--steps", STEPS, "--json", self.path("sim.json"))
+            with open(self.path("sim.json")) as file:
+                simulated += json.load(file)["predicted"]["tokens_per_second"]
+        return planned, simulated
+
+    @staticmethod
+    def names(case):
+        return [f"alone-{site}" for site in SITES] if case == "alone" else [case]
+
+    # ---------------------------------------------------------------------- measuring
+
+    def laboratory(self):
+        line = distance.Line(rtt_ms=options.rtt_ms, mbits=self.known.get("mbits", 1000))
+        return distance.Laboratory(SITES, {tuple(SITES): line}, mtu=65000, nice=options.nice)
+
+    def place(self, site):
+        """A core for each site."""
+        return ["taskset", "-c", str(SITES.index(site))]
+
+    def flags(self):
+        return ["--model", self.model, "--data", self.path("tokens.bin"), "--steps", STEPS,
+                "--threads", 1]
+
+    def measure(self, case):
+        """Tokens/s of both sites together in whole rounds after the first one, and who used the
+        cores meanwhile."""
+        shutil.rmtree(self.path("state"), ignore_errors=True)
+        with self.laboratory() as lab:
+            jobs = [apart.Job(lab, self.path(name + ".plan"), self.folder, self.place)
+                    for name in self.names(case)]
+            try:
+                if case == "alone":
+                    trainers = [job.agent(site, [], *self.flags()) for job, site in zip(jobs, SITES)]
+                elif case == "synchronous":
+                    trainers = self.one_island(lab, jobs[0])
+                else:
+                    jobs[0].server("north", "--state-dir", self.path("state"))
+                    trainers = [jobs[0].agent(site, ["north"], *self.flags()) for site in SITES]
+                # Sites need not be as fast as one another, so each has its own window.
+                with concurrent.futures.ThreadPoolExecutor() as pool:
+                    windows = list(pool.map(lambda trainer: self.window(trainer, lab, jobs), trainers))
+            finally:
+                for job in jobs:
+                    job.__exit__()
+        mean = {key: statistics.mean(window[key] for window in windows) for key in windows[0]}
+        return {**mean, "tokens": sum(window["tokens"] for window in windows),
+                "training": sum(window["training"] for window in windows)}
+
+    def window(self, trainer, lab, jobs):
+        """Of a site: tokens/s, and parts of a core that its agent and ranks, servers, the relay
+        and strangers - who should be nobody - use meanwhile."""
+
+        def usage(step):
+            trainer.wait_for(lambda agent: len(agent.steps()) > step)
+            with self.lock:
+                carried, relay = lab.traffic()
+            return {"training": seconds_of(trainer.process.pid),
+                    "server": sum(process.seconds() for job in jobs for process in job.servers),
+                    "relay": relay, "strangers": busy_seconds() - seconds_of(os.getpid()),
+                    "mbits": 8e-6 * sum(carried.values())}
+
+        before, after = usage(FIRST), usage(LAST)
+        steps = trainer.steps()[FIRST:LAST + 1]
+        seconds = steps[-1][0] - steps[0][0]
+        return {"tokens": sum(entry["tokens"] for _, entry in steps[1:]) / seconds,
+                **{key: (after[key] - before[key]) / seconds for key in before}}
+
+    def one_island(self, lab, job):
+        """Ranks of one island at both sites: they meet at a store in the north."""
+        store = Store(lab.socket("north"), lab.address("north"))
+        return [job.rank(site, 0, rank, "--rendezvous", store.address, "--host", lab.address(site),
+                         *self.flags()) for rank, site in enumerate(SITES)][:1]
+
+    # -------------------------------------------------------------------------- parts
+
+    def profile(self):
+        run("tombolo-profile", "--ranks", 2, "--threads", 1, "--seconds", 1, "--chip", "core", "-o",
+            self.path("generic.yaml"))
+        pair = self.plan("pair", SITES, [[site] for site in SITES], SERVERS["blocking"], "generic.yaml")
+        run("tombolo-profile", "--for", self.path("pair.plan"), "--threads", 1, "--seconds", 8,
+            "-o", self.path("core.yaml"))
+        self.plan_case("alone")
+        step = 2 * options.batch * options.length / self.measure("alone")["tokens"]
+        # There and back one after the other; push, answer and pull are a round trip each.
+        carried = pair["predicted"]["wan_bytes_per_round"]
+        if step <= options.rtt_ms / 1e3:
+            sys.exit(f"a step takes {step:.3f} s, so three round trips of {options.rtt_ms} ms alone take longer than "
+                     "3 steps: no line is wide enough; give a larger --batch or model, or a shorter --rtt-ms")
+        self.keep("mbits", 8e-6 * carried / (3 * step - 3 * options.rtt_ms / 1e3))
+        self.keep("step", step)
+        print(f"{carried / 8e6:.2f} M parameters, step {step:.3f} s, line of {self.known['mbits']:.0f} Mbit/s")
+
+    def series(self, cases, times):
+        for case in cases:
+            chosen = self.plan_case(case)[0]["strategy"].get("server")
+            print(f"{case}: {chosen}")
+        for _ in range(times):
+            for case in cases:
+                found = self.measure(case)
+                self.keep(case, self.known.get(case, []) + [found])
+                print(case, {key: round(value, 3) for key, value in found.items()}, flush=True)
+
+    def report(self):
+        alone = statistics.median(one["tokens"] for one in self.known["alone"])
+        print(f"step {self.known['step']:.3f} s, line {self.known['mbits']:.0f} Mbit/s, {options.rtt_ms:.0f} ms; load: "
+              f"{os.getloadavg()[0]:.1f}")
+        print("| case | tokens/s (from, to) | of alone | planner, off | simulator, off | cores used by training | server | relay | strangers | Mbit/s both ways |")
+        print("|---|---|---|---|---|---|---|---|---|---|")
+        for case in ("alone", *SERVERS, "synchronous"):
+            found = self.known.get(case)
+            if not found:
+                continue
+            tokens = [one["tokens"] for one in found]
+            middle = statistics.median(tokens)
+            guesses = [f"{guess / middle - 1:+.1%}" for guess in self.predict(case)]
+            shares = [statistics.median(one[key] for one in found) for key in ("training", "server", "relay", "strangers", "mbits")]
+            print(f"| {case} | {middle:.0f} ({min(tokens):.0f}, {max(tokens):.0f}) | {middle / alone:.3f} | {guesses[0]} | "
+                  f"{guesses[1]} | " + " | ".join(f"{share:.3f}" for share in shares[:4]) + f" | {shares[4]:.1f} |")
+        ratios = [b["tokens"] / a["tokens"] for a, b in zip(self.known["alone"], self.known.get("default", []))]
+        if ratios:
+            print(f"default against the alone before it: {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
+
+
+def busy_seconds():
+    """Of all cores so far, stolen time included."""
+    with open("/proc/stat") as file:
+        user, nice, system, _, _, irq, soft, steal = map(int, file.readline().split()[1:9])
+    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def seconds_of(process):
+    """Of a process and its children that run."""
+    total = apart.seconds_of(process)
+    for path in glob.glob(f"/proc/{process}/task/*/children"):
+        with open(path) as file:
+            total += sum(map(seconds_of, file.read().split()))
+    return total
+
+
+class Store:
+    """Where ranks of an island over both sites meet; as runtime/lib/transport/StoreServer.cpp,
+    which listens on loopback alone when an agent starts it."""
+
+    def __init__(self, listener, host):
+        listener.bind((host, 0))
+        listener.listen()
+        self.address = f"{host}:{listener.getsockname()[1]}"
+        self.values = {}
+        threading.Thread(target=self._listen, args=(listener,), daemon=True).start()
+
+    def _listen(self, listener):
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=self._serve, args=(connection.makefile("rwb"),), daemon=True).start()
+
+    def _serve(self, stream):
+        while head := stream.read(9):
+            operation, key, value = struct.unpack("<BII", head)
+            name, given = stream.read(key), stream.read(value)
+            if operation == 1:
+                self.values[name] = given
+            found = self.values.get(name, b"") if operation == 2 else b""
+            stream.write(struct.pack("<BI", operation == 1 or name in self.values, len(found)) + found)
+            stream.flush()
+
+
+def main():
+    if reason := distance.why_not():
+        sys.exit(reason)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or temporary
+        os.makedirs(folder, exist_ok=True)
+        bench = Bench(folder)
+        for part in options.parts or PARTS:
+            if part == "pairs":
+                bench.series(["alone", "default"], options.pairs)
+            elif part == "others":
+                bench.series(["chosen", "blocking", "synchronous"], 1)
+            else:
+                getattr(bench, part)()
+
+
+if __name__ == "__main__":
+    main()
