@@ -99,7 +99,9 @@ public:
                            : server.bind_to_port(options.host, port);
     if (!bound)
       throw Error("--metrics-port ", *options.port, ": cannot listen at ",
-                  options.host, "; port 0 takes any free one");
+                  options.host,
+                  "; expected an address of this machine and a free port (0 "
+                  "takes any)");
     thread = std::thread([this] {
       server.listen_after_bind();
       hasEnded = true;
@@ -127,7 +129,9 @@ RunWatch::RunWatch(RunState given, const WatchOptions &options,
       draws(mayDraw && terminal.isTerminal) {
   if (options.port) {
     http = std::make_unique<Http>(*this, options);
-    say("metrics at http://" + options.host + ":" + std::to_string(http->port) +
+    bool isV6 = options.host.find(':') != std::string::npos;
+    std::string host = isV6 ? "[" + options.host + "]" : options.host;
+    say("metrics at http://" + host + ":" + std::to_string(http->port) +
         "/metrics");
   }
   if (draws)

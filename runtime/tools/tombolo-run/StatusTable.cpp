@@ -105,7 +105,7 @@ Row rowOf(const json &island, std::uint64_t steps) {
                     ? format("%.4f", loss->get<double>())
                     : "");
   row.push_back(knows && state != "starting"
-                    ? scaled(value("tokens_per_second"), "")
+                    ? scaled(std::max(0.0, value("tokens_per_second")), "")
                     : "");
   double line = value("line_bytes_per_second");
   row.push_back(line > 0 ? scaled(line, "B/s") : "");
