@@ -6,9 +6,11 @@ TOMBOLO_EXECUTOR=torch has all other tests here run by PyTorch, too."""
 import hashlib
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
+import time
 import unittest
 
 import models
@@ -185,6 +187,55 @@ class Islands(support.TomboloTest):
                 for tensor in shard["tensors"] if "/" not in tensor["name"]}
 
 
+class Killed(support.TomboloTest):
+    def test_a_killed_torch_rank_is_started_again_and_sites_are_told_to_end(self):
+        model, folder = self.path("m.onnx"), self.path("checkpoints")
+        reference.export_onnx(reference.GPT(layers=2, mask="tril"), model, 17, True)
+        self.tokens()
+        plan = self.plan(model, support.topology({"east": 2, "west": 1}), support.strategy(
+            [support.island("east", 8, 4, [2, 2]), support.island("west", 4, 4, [4])],
+            {**test_islands.SERVER, "inner_steps": 4}), 12)
+        metrics = self.path("metrics.jsonl")
+        process = subprocess.Popen(
+            [os.path.join(support.BIN, "tombolo-run"), "local", plan, "--model", model, "--data",
+             self.path("tokens.bin"), "--steps", "1000000", "--metrics", metrics, "--executor",
+             "east=torch", "--checkpoint-dir", folder, "--checkpoint-every", "4", "--restarts", "1"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        self.addCleanup(process.kill)
+
+        def wait_for(words, after=0):
+            deadline = time.monotonic() + 120
+            while True:
+                if os.path.exists(metrics):
+                    with open(metrics) as file:
+                        lines = file.read()[after:]
+                    if words in lines:
+                        return after + lines.index(words) + len(words)
+                self.assertIsNone(process.poll(), "the run ended by itself")
+                self.assertLess(time.monotonic(), deadline, f"no {words} in two minutes")
+                time.sleep(0.05)
+        saved = wait_for("checkpoints/island-0/step-")
+        ranks = [pid for pid in filter(str.isdigit, os.listdir("/proc"))
+                 if self.is_rank(pid, plan)]
+        self.assertEqual(len(ranks), 2)
+        os.kill(int(ranks[0]), signal.SIGKILL)
+        back = wait_for('"incarnation":1', saved)
+        wait_for("checkpoints/island-0/step-", back)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 0, errors)
+        self.assertIn("island 0 is started again from step ", errors)
+        self.assertIn("told to end: the checkpoint of step ", errors)
+
+    def is_rank(self, pid, plan):
+        """A Python process with a rank of the plan."""
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                return f"-m\0tombolo_torch\0rank\0{plan}".encode() in file.read()
+        except OSError:
+            return False
+
+
 class Refusals(support.TomboloTest):
     """What cannot run is refused at once, by all ranks, with what differs."""
 
@@ -265,6 +316,16 @@ class Refusals(support.TomboloTest):
         self.assertEqual(result.returncode, 3, result.stderr)
         self.assertNotIn("Traceback", result.stderr)
         self.assertIn("does not lie in the arena of 4096 bytes", result.stderr)
+
+    def test_random_faults_end_with_errors(self):
+        result = subprocess.run(
+            [os.environ.get("TOMBOLO_PYTHON", sys.executable), "-W", "ignore", os.path.join(
+                os.path.dirname(__file__), "../../runtime/torch/test/mutate_plans.py"),
+             self.make([4]), self.onnx, self.path("tokens.bin"), "0", "60"],
+            capture_output=True, text=True, timeout=support.TIMEOUT_SECONDS,
+            env={**os.environ, "PYTHONPATH": PACKAGES})
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertRegex(result.stdout, r"refused: [1-9].*trained: [1-9]")
 
     def test_what_it_does_not_do_is_named(self):
         plan = self.make([4])
