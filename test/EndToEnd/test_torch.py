@@ -6,6 +6,7 @@ TOMBOLO_EXECUTOR=torch has all other tests here run by PyTorch, too."""
 import hashlib
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -367,6 +368,27 @@ os.execv({os.path.join(support.BIN, "tombolo-run")!r}, ["tombolo-run"] + words)
                                          'else words[1]')
         self.refused(result, "expected all ranks of the island to run the same: rank ",
                      " has plan ", " on 2 ranks")
+
+    def test_versions_that_differ_between_ranks(self):
+        plan = self.make([2, 2])
+        with open(plan, "rb") as file:
+            checksum = file.read()[-32:].hex()
+        other = self.path("packages")
+        shutil.copytree(PACKAGES, other)
+        links = os.path.join(other, "tombolo_torch", "links.py")
+        with open(links) as file:
+            text = file.read()
+        self.assertIn("\nVERSION = 1\n", text)
+        with open(links, "w") as file:
+            file.write(text.replace("\nVERSION = 1\n", "\nVERSION = 2\n"))
+        result = self.with_changed_ranks(plan, f"""\
+if words[rank] == "1":
+    words = [word for word in words if word not in ("--executor", "torch")]
+    os.environ["PYTHONPATH"] = {other!r}
+    os.execvp(os.environ.get("TOMBOLO_PYTHON", "python3"), ["python3", "-m", "tombolo_torch"]
+              + words + ["--validated", {checksum!r}])
+""")
+        self.refused(result, "with version 1 of the torch executor", "with version 2 of the")
 
     def test_an_island_of_both_executors(self):
         plan = self.plan(self.onnx, support.topology({"east": 1, "west": 1}), support.strategy(

@@ -22,6 +22,8 @@ from .schema import plan_pb2 as pb
 from .segment import ELEMENT_BYTES
 from .store import IslandStore, StoreClient, TorchStore, call_the_roll
 
+# What the ranks of an island say to each other; another one may be misunderstood.
+VERSION = 1
 _CONNECT_SECONDS = 120.0
 _SIOCGIFADDR = 0x8915
 _FORWARD = {pb.LANE_SEND_FORWARD, pb.LANE_RECEIVE_FORWARD}

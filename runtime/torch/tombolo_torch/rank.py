@@ -16,7 +16,7 @@ from .engine import LaneRunner
 from .errors import Error, PeerError, FAILED, USAGE
 from .exchange import Exchange
 from .layout import Layout, expand_parameters, first_sample, leased_samples, state_part
-from .links import Links
+from .links import VERSION, Links
 from .model import OnnxModel
 from .planfile import all_instructions, check_ops
 from .schema import plan_pb2 as pb
@@ -333,7 +333,7 @@ class Rank:
 
     def _run(self):
         identity = (f"plan {self.plan.checksum.hex()[:16]} on {len(self.layout.ranks)} ranks with "
-                    f"the torch executor, backend {self.device.backend}")
+                    f"version {VERSION} of the torch executor, backend {self.device.backend}")
         self.links = Links(self.plan, self.layout, self.options, self.device, identity)
         self._start_exchange()
         self._note_stop(self.first_step)
