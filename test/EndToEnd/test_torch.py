@@ -331,7 +331,7 @@ class Refusals(support.TomboloTest):
     def test_what_it_does_not_do_is_named(self):
         plan = self.make([4])
         for flags, status, words in [
-                (["--check-numerics"], 2, "--check-numerics: the torch executor does not"),
+                (["--check-numerics"], 1, "--check-numerics: the torch executor does not"),
                 (["--device", "nonsense"], 1, "--device nonsense: PyTorch "),
                 (["--rank", "3"], 1, "rank 3 does not exist: the island has 1 ranks")]:
             with self.subTest(flags):

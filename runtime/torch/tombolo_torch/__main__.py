@@ -61,7 +61,7 @@ def tls_files(options):
 def train(options, tell, told):
     if options.check_numerics:
         raise Error("--check-numerics: the torch executor does not look at every op; train with "
-                    "the cpu executor to learn which op made a loss not finite", USAGE)
+                    "--executor native to learn which op made a loss not finite")
     options.tls = tls_files(options) if options.server else None
     try:
         validated = bytes.fromhex(options.validated)

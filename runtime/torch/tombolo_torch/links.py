@@ -118,8 +118,8 @@ class Links:
         members = self.members.get(id(collective))
         if members is None:
             members = self.members[id(collective)] = self.layout.group(self.me, collective)
-        if len(members) == 1:
-            return
+        if len(members) == 1 or self.rank not in members:
+            return  # stages that share a program need not share all of a parameter's copies
         group = self.groups[members]
         size = collective.elements * ELEMENT_BYTES[collective.dtype]
         kind = pb.Collective

@@ -264,8 +264,8 @@ class Rank:
         loss, weight = self._stats()
         value = loss / weight if weight else loss
         if not math.isfinite(value):
-            raise Error(f"step {self.current_step}: the loss is {value}; train with the cpu "
-                        "executor and --check-numerics to learn which op made it so", FAILED)
+            raise Error(f"step {self.current_step}: the loss is {value}; train with --executor "
+                        "native and --check-numerics to learn which op made it so", FAILED)
 
     def _evaluate_held_out(self, steps_done):
         """The loss of all held-out samples, batch by batch."""
