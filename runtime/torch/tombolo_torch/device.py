@@ -6,7 +6,6 @@ import importlib
 import torch
 
 from .errors import Error
-from .schema import plan_pb2 as pb
 
 # What torch.distributed has for each; `--backend` names others.
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "ccl", "npu": "hccl", "musa": "mccl",

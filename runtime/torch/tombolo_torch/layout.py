@@ -29,10 +29,6 @@ class Deal:
                 self.starts.append(self.starts[-1] + group.share)
 
     @property
-    def replicas(self):
-        return len(self.starts) - 1
-
-    @property
     def turn(self):
         return self.starts[-1]
 

@@ -13,7 +13,7 @@ from .checkpoint import Checkpoint
 from .data import open_dataset
 from .device import Device
 from .engine import LaneRunner
-from .errors import Error, PeerError, FAILED, USAGE
+from .errors import Error, FAILED, USAGE
 from .exchange import Exchange
 from .layout import Layout, expand_parameters, first_sample, leased_samples, state_part
 from .links import VERSION, Links
