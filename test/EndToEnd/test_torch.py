@@ -135,6 +135,21 @@ class Training(test_training.TrainingTest):
         self.assertLessEqual(reference.largest_relative_difference(*losses), TOLERANCE)
 
 
+class Skeletons(support.TomboloTest):
+    def test_torch_draws_the_same_weights(self):
+        path = self.path("m.onnx")
+        support.run("tombolo-model", "llama", "--layers", 2, "--hidden", 32, "--heads", 4,
+                    "--kv-heads", 2, "--vocab", 64, "--seq", 16, "--no-weights", "-o", path)
+        self.tokens()
+        plan = self.plan(path, support.topology({"here": 1}), support.strategy(
+            [support.island("here", 8, 4, [4])]), 8)
+        losses = []
+        for self.executor in ("native", "torch"):
+            losses.append(self.losses(plan, path, 4, "--init", 5))
+        self.assertLessEqual(reference.largest_relative_difference(*losses), TOLERANCE)
+        self.assertIn("give --init SEED", self.train(plan, path, 1, check=False).stderr)
+
+
 class Islands(support.TomboloTest):
     make_model = test_islands.Islands.make_model
     export = test_islands.Islands.export
