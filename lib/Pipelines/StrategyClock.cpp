@@ -39,29 +39,45 @@ StrategyClock::StrategyClock(LoweringPipelineOptions options)
     : options(std::move(options)) {}
 
 std::optional<double> StrategyClock::run(OwningOpRef<ModuleOp> module) {
-  std::optional<planning::Strategy> strategy;
-  for (auto op : module->getOps<dist::StrategyOp>())
-    strategy = dist::toStrategy(op);
-  PassManager manager(module->getContext());
+  MLIRContext *context = module->getContext();
+  Lowered one;
+  ScopedDiagnosticHandler later(context, [&](Diagnostic &diagnostic) {
+    one.diagnostics.push_back(std::move(diagnostic));
+    return success();
+  });
+  bool isThere = false;
+  for (auto op : module->getOps<dist::StrategyOp>()) {
+    one.strategy = dist::toStrategy(op);
+    isThere = true;
+  }
+  PassManager manager(context);
   // The strategy that is taken is proved once more, with all there is.
   manager.enableVerifier(false);
   addDistPasses(manager, options);
   addSchedulePasses(manager);
   // The clock checks the message, and runs the programs itself.
   manager.addPass(plan::createPlanVerify({/*message=*/false}));
-  if (!strategy || failed(manager.run(*module)))
+  if (!isThere || failed(manager.run(*module)))
     return std::nullopt;
   std::optional<double> seconds = simulatePlan(*module);
-  if (seconds)
-    lowered.emplace_back(std::move(*strategy), std::move(module));
+  if (seconds) {
+    one.module = std::move(module);
+    lowered.push_back(std::move(one));
+  }
   return seconds;
 }
 
 OwningOpRef<ModuleOp>
 StrategyClock::takeLowered(const planning::Strategy &strategy) {
-  for (auto &[known, module] : lowered)
-    if (known == strategy)
-      return std::move(module);
+  for (Lowered &one : lowered)
+    if (one.strategy == strategy) {
+      DiagnosticEngine &engine = one.module->getContext()->getDiagEngine();
+      for (Diagnostic &diagnostic : one.diagnostics)
+        engine.emit(std::move(diagnostic));
+      OwningOpRef<ModuleOp> module = std::move(one.module);
+      lowered.clear(); // nobody takes another one
+      return module;
+    }
   return nullptr;
 }
 

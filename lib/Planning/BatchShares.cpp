@@ -22,16 +22,17 @@ double BatchShares::hope(double ratio) {
 }
 
 /// The smallest unit of the batch that cuts it into few enough parts; into
-/// more where that would leave hardly any choice.
+/// more where that would leave hardly any choice; and where no divisor does
+/// either, one that leaves a rest.
 static uint64_t unitOf(uint64_t batch) {
   for (uint64_t most : {kMaxUnits, kMaxUnits * 32})
     for (uint64_t parts = std::min(batch, most); parts > 0; --parts)
       if (batch % parts == 0) {
-        if (parts * 4 >= std::min(batch, kMaxUnits) || most > kMaxUnits)
+        if (parts * 4 >= std::min(batch, kMaxUnits))
           return batch / parts;
         break;
       }
-  return batch;
+  return batch / kMaxUnits; // of small ones each sample is a part
 }
 
 std::vector<uint64_t>
@@ -53,16 +54,19 @@ BatchShares::share(const std::vector<IslandSearch *> &islands, double ceiling) {
   }
   if (open.empty())
     return shares;
+  if (rest < open.size())
+    return {};
   std::vector<IslandSearch *> searches;
   for (size_t i : open)
     searches.push_back(islands[i]);
   uint64_t unit = unitOf(rest);
   isExact &= unit == 1;
-  std::vector<uint64_t> own = shareUnits(searches, unit, rest / unit, ceiling);
+  std::vector<uint64_t> own = shareUnits(searches, unit, rest, ceiling);
   if (own.empty())
     return {};
   for (size_t i = 0; i < open.size(); ++i)
     shares[open[i]] = own[i] * unit;
+  shares[open.back()] += rest % unit;
   return shares;
 }
 
@@ -71,33 +75,34 @@ BatchShares::share(const std::vector<IslandSearch *> &islands, double ceiling) {
 /// alone it is final.
 std::vector<uint64_t>
 BatchShares::shareUnits(const std::vector<IslandSearch *> &islands,
-                        uint64_t unit, size_t units, double ceiling) {
+                        uint64_t unit, uint64_t batch, double ceiling) {
   constexpr size_t kMostRounds = 64;
-  size_t count = islands.size();
+  size_t count = islands.size(), units = batch / unit;
+  // What no unit holds is the last one's.
+  auto samplesOf = [&](size_t i, size_t n) {
+    return n * unit + (i + 1 == count ? batch % unit : 0);
+  };
+  // A bound of an island of which everything is tried is below what it takes,
+  // and stays as it is, so that the answer is exact.
+  auto hopeOf = [&](size_t i, double ratio) {
+    return islands[i]->isExact() ? 1 : hope(ratio);
+  };
   std::vector<std::vector<double>> bounds(count), times(count);
   std::vector<std::vector<bool>> isFound(count,
                                          std::vector<bool>(units + 1, false));
-  inParallel(count, [&](size_t i) {
-    for (size_t n = 1; n <= units && islands[i]->isExact(); ++n)
-      islands[i]->best(n * unit);
-  });
+  size_t rounds = kMostRounds;
   for (size_t i = 0; i < count; ++i) {
     bounds[i].assign(units + 1, kInfinity);
     times[i].assign(1, kInfinity);
-    IslandSearch &island = *islands[i];
     for (size_t n = 1; n <= units; ++n) {
-      if (!island.isExact()) {
-        bounds[i][n] = island.bound(n * unit);
-        times[i].push_back(bounds[i][n] * hope());
-        continue;
-      }
-      isFound[i][n] = true;
-      const auto &list = island.best(n * unit);
-      times[i].push_back(list.empty() ? kInfinity : list[0].seconds);
+      bounds[i][n] = islands[i]->bound(samplesOf(i, n));
+      times[i].push_back(bounds[i][n] * hopeOf(i, leastRatio));
     }
+    if (islands[i]->isExact())
+      rounds += units;
   }
   std::vector<uint64_t> shares;
-  for (size_t round = 0; round < kMostRounds; ++round) {
+  for (size_t round = 0; round < rounds; ++round) {
     shares = shareBatch(times, units);
     double slowest = 0;
     for (size_t i = 0; i < shares.size(); ++i)
@@ -105,15 +110,16 @@ BatchShares::shareUnits(const std::vector<IslandSearch *> &islands,
     if (shares.empty() || slowest > ceiling)
       return {};
     // What is known already costs nothing.
-    inParallel(count,
-               [&](size_t i) { islands[i]->best(shares[i] * unit, ceiling); });
+    inParallel(count, [&](size_t i) {
+      islands[i]->best(samplesOf(i, shares[i]), ceiling);
+    });
     bool isNew = false;
     for (size_t i = 0; i < count; ++i) {
       size_t n = shares[i];
       if (isFound[i][n])
         continue;
       isNew = isFound[i][n] = true;
-      const auto &list = islands[i]->best(n * unit, ceiling);
+      const auto &list = islands[i]->best(samplesOf(i, n), ceiling);
       times[i][n] = list.empty() ? kInfinity : list[0].seconds;
       double ratio = kInfinity; // of what was found to the bound
       for (size_t m = 1; m <= units; ++m)
@@ -121,10 +127,11 @@ BatchShares::shareUnits(const std::vector<IslandSearch *> &islands,
           ratio = std::min(ratio, times[i][m] / bounds[i][m]);
       if (!std::isfinite(ratio))
         continue; // none is below the ceiling yet
-      leastRatio = std::min(leastRatio, ratio);
+      if (!islands[i]->isExact())
+        leastRatio = std::min(leastRatio, ratio);
       for (size_t m = 1; m <= units; ++m)
         if (!isFound[i][m])
-          times[i][m] = bounds[i][m] * hope(ratio);
+          times[i][m] = bounds[i][m] * hopeOf(i, ratio);
     }
     if (!isNew)
       return shares;
@@ -132,6 +139,7 @@ BatchShares::shareUnits(const std::vector<IslandSearch *> &islands,
       break;
   }
   // Out of rounds: what was found is all there is.
+  isExact = false;
   for (size_t i = 0; i < count; ++i)
     for (size_t n = 1; n <= units; ++n)
       if (!isFound[i][n])

@@ -41,7 +41,8 @@ private:
 
   static double hope(double ratio);
   std::vector<uint64_t> shareUnits(const std::vector<IslandSearch *> &islands,
-                                   uint64_t unit, size_t units, double ceiling);
+                                   uint64_t unit, uint64_t batch,
+                                   double ceiling);
 };
 
 } // namespace tombolo::planning

@@ -145,12 +145,19 @@ private:
     uint64_t chips = island.stages[s].replicas[g].tensorParallel;
     double whole = (problem.model.kinds[kind].*tensor).at(microbatch);
     double local = (figuresOf(problem, kind, chips).*tensor).at(microbatch);
+    // Stages that deal microbatches out alike send from group to group.
+    bool isDealtAlike = std::ranges::equal(
+        island.stages[s].replicas, island.stages[other].replicas,
+        [](const ReplicaGroup &one, const ReplicaGroup &two) {
+          return one.count == two.count && one.share == two.share;
+        });
     double slowest = 0;
     for (size_t h = 0; h < places[other].size(); ++h)
-      slowest = std::max(
-          slowest, boundarySeconds(transferBetween(topology, places[s][g],
-                                                   places[other][h]),
-                                   whole, local, chips, chipsOf(other, h)));
+      if (h == g || !isDealtAlike)
+        slowest = std::max(
+            slowest, boundarySeconds(transferBetween(topology, places[s][g],
+                                                     places[other][h]),
+                                     whole, local, chips, chipsOf(other, h)));
     return slowest;
   }
 

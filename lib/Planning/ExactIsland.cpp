@@ -37,10 +37,13 @@ public:
               const SearchHooks &hooks);
 
   bool isExact() const override { return true; }
+  double bound(uint64_t batch) override {
+    return busySeconds(problem, islandPools, batch);
+  }
 
 private:
   /// Stages opened for one batch, where nobody says.
-  static constexpr uint64_t kDefaultNodes = 200000;
+  static constexpr uint64_t kDefaultNodes = 20000;
 
   struct PoolState : IslandPool {
     uint64_t left;               // chips
@@ -54,9 +57,10 @@ private:
 
   const Problem &problem;
   IslandPins pins;
-  Choices choices;
+  bool isUnequal;                     // whether degrees of a stage may differ
   size_t wanted;                      // islands to find
   std::unique_ptr<IslandSearch> rows; // where to begin
+  std::vector<IslandPool> islandPools;
   std::vector<PoolState> pools;
   std::vector<size_t> kindOf; // by block
   std::vector<double> before; // least seconds of the blocks before one
@@ -66,13 +70,14 @@ private:
   uint64_t microbatches = 1;
   std::vector<Placed> placed; // from the last stage to the first
   std::vector<FoundIsland> found;
+  bool hasEnded = false; // a limit, for the batch that is looked at
 
   std::vector<FoundIsland> find(uint64_t batch, double ceiling) override;
   void placeBefore(uint64_t block);
   void placeStage(uint64_t block, std::vector<ReplicaGroup> groups);
   bool place(uint64_t first, uint64_t block,
              const std::vector<ReplicaGroup> &groups);
-  double bound(uint64_t block) const;
+  double leastWith(uint64_t block) const;
   double worst() const {
     return found.size() < wanted ? kInfinity : found.back().seconds;
   }
@@ -98,16 +103,20 @@ private:
 ExactIsland::ExactIsland(const Problem &problem, const IslandPins &given,
                          const SearchHooks &hooks)
     : IslandSearch(SearchLimits(problem.bounds, hooks, kDefaultNodes)),
-      problem(problem), pins(given), choices(problem.bounds),
+      problem(problem), pins(given),
+      isUnequal(allowsUnequalDegrees(problem.bounds)),
       wanted(std::min<uint64_t>(
           kFinalists,
-          std::max<uint64_t>({1, problem.bounds.candidates,
-                              hooks.simulate ? problem.bounds.simulated : 0}))),
+          std::max<uint64_t>(
+              {1, problem.bounds.candidates,
+               // One more, for one that cannot be run.
+               hooks.simulate ? problem.bounds.simulated + 1 : 0}))),
       rows(makeRowIsland(problem, given, limits)) {
   for (const BlockRun &run : problem.model.runs)
     kindOf.insert(kindOf.end(), run.count, run.kind);
-  for (IslandPool &pool : poolsOf(problem, pins))
-    pools.push_back({std::move(pool), pool.pool->chips(), {}});
+  islandPools = poolsOf(problem, pins);
+  for (const IslandPool &pool : islandPools)
+    pools.push_back({pool, pool.pool->chips(), {}});
 }
 
 bool ExactIsland::hasTwin(size_t pool) const {
@@ -130,11 +139,17 @@ std::vector<FoundIsland> ExactIsland::find(uint64_t batch, double) {
   if (pools.empty() || (pins.batch && *pins.batch != batch))
     return {};
   found.clear();
-  for (const FoundIsland &one : rows->best(batch)) {
-    island = one.island;
-    placed.clear();
-    keep();
-  }
+  hasEnded = false;
+  // Every order of what rows found: where a limit ends what follows, it stays.
+  for (const FoundIsland &one : rows->best(batch))
+    for (auto [schedule, chunks] : ordersOf(problem.bounds, pins)) {
+      island = one.island;
+      island.schedule = schedule;
+      island.chunks = chunks;
+      placed.clear();
+      if (chunks == 1)
+        keep();
+    }
   for (uint64_t microbatch : divisorsOf(batch)) {
     if (pins.microbatch && *pins.microbatch != microbatch)
       continue;
@@ -158,7 +173,7 @@ std::vector<FoundIsland> ExactIsland::find(uint64_t batch, double) {
         fastest = std::min(fastest, pool.seconds[kind]);
       before.push_back(before.back() + fastest);
     }
-    for (auto [schedule, chunks] : choices.orders(problem.bounds, pins)) {
+    for (auto [schedule, chunks] : ordersOf(problem.bounds, pins)) {
       island = Island();
       island.sites = pins.sites;
       island.batch = batch;
@@ -173,7 +188,7 @@ std::vector<FoundIsland> ExactIsland::find(uint64_t batch, double) {
   return found;
 }
 
-double ExactIsland::bound(uint64_t block) const {
+double ExactIsland::leastWith(uint64_t block) const {
   // Which blocks are in the chunks of a stage is only known with all stages.
   if (island.chunks > 1)
     return before.back() * (1 - 1e-9);
@@ -209,9 +224,10 @@ void ExactIsland::placeBefore(uint64_t block) {
     keep();
     return;
   }
-  if (!isComplete || bound(block) >= worst())
+  if (hasEnded || leastWith(block) >= worst())
     return;
   if (!limits.spend()) {
+    hasEnded = true;
     isComplete = false;
     return;
   }
@@ -227,10 +243,10 @@ void ExactIsland::placeBefore(uint64_t block) {
     groupsOf(a, microbatches, [&](ReplicaGroup one) {
       if (microbatches % one.count == 0)
         placeStage(block, {one});
-      if (!choices.severalPools)
-        return;
       for (size_t b = a + 1; b < pools.size(); ++b)
         groupsOf(b, microbatches, [&](ReplicaGroup other) {
+          if (other.tensorParallel != one.tensorParallel && !isUnequal)
+            return;
           for (one.share = 1; one.share <= kMostShare; ++one.share)
             for (other.share = 1; other.share <= kMostShare; ++other.share) {
               uint64_t turn = one.count * one.share + other.count * other.share;
@@ -341,8 +357,6 @@ bool ExactIsland::place(uint64_t first, uint64_t block,
   uint64_t count = block - first;
   bool some = false;
   for (uint64_t n = 0; n <= count; ++n) {
-    if (n > 0 && n < count && !choices.someBlocksAgain)
-      continue;
     Recompute recompute{n == 0       ? Recompute::None
                         : n == count ? Recompute::Full
                                      : Recompute::Blocks,

@@ -345,6 +345,15 @@ const std::vector<Split> &PinnedIsland::splitsOf(const Layout &layout,
   if (!isNew)
     return entry->second;
   request.stages = chipsOf(shape);
+  for (const auto &groups : replicasOf(shape)) {
+    double least = kInfinity;
+    for (const ReplicaGroup &group : groups)
+      least = std::min(
+          least,
+          availableBytes(problem, problem.topology.chipOf(
+                                      *problem.topology.findPool(group.pool))));
+    request.available.push_back(least);
+  }
   request.ranks = ranksOf(shape);
   request.replicas = replicaChipsOf(shape);
   auto &table = tables[layout.microbatch];

@@ -50,7 +50,6 @@ private:
 
   const Problem &problem;
   IslandPins pins;
-  Choices choices;
   std::vector<Schedule> schedules;
   RowMixes mixTable;
   std::map<uint64_t, std::unique_ptr<SplitTable>> tables; // by microbatch
@@ -62,10 +61,9 @@ private:
   double tailOf(const Mix &mix, const SplitTable &table,
                 const RowSolution &solution) const;
   RowRequest requestFor(const Mix &mix, bool isFirst) const;
-  void solve(const Mix &mix, uint64_t batch, double below, bool isFirst,
+  void solve(const Mix &mix, double below, bool isFirst,
              std::vector<Found> &found);
-  static bool flows(const Mix &mix, const RowSolution &solution,
-                    uint64_t microbatches);
+  static bool flows(const Mix &mix, const RowSolution &solution);
   const SplitTable &tableOf(uint64_t microbatch);
   Island islandOf(const Found &found, uint64_t batch);
 };
@@ -73,8 +71,8 @@ private:
 RowIsland::RowIsland(const Problem &problem, const IslandPins &given,
                      const SearchLimits &limits)
     : IslandSearch(limits), problem(problem), pins(given),
-      choices(problem.bounds), schedules(choices.schedules),
-      mixTable(problem, given, choices) {
+      schedules({Schedule::OneFOneB, Schedule::GPipe}),
+      mixTable(problem, given) {
   // Orders with other places for microbatches are tried on what 1F1B finds.
   if (auto pinned = pins.schedule ? pins.schedule : problem.bounds.schedule)
     schedules = {*pinned == Schedule::GPipe ? Schedule::GPipe
@@ -128,18 +126,18 @@ double RowIsland::tailOf(const Mix &mix, const SplitTable &table,
 /// has more replicas than the next one, and many stages behind it, would send
 /// more before its first backward than the next one takes before its own, and
 /// both would wait for ever. Cautious: buffers hold a little more.
-bool RowIsland::flows(const Mix &mix, const RowSolution &solution,
-                      uint64_t microbatches) {
+bool RowIsland::flows(const Mix &mix, const RowSolution &solution) {
   size_t count = solution.stages.size();
-  auto turnOf = [&](size_t s) {
-    return mix.parts[solution.stages[s].segment]->turn();
+  auto partOf = [&](size_t s) -> const MixPart & {
+    return *mix.parts[solution.stages[s].segment];
   };
+  // Of each replica.
   auto aheadOf = [&](size_t s) {
-    return std::min<uint64_t>(microbatches / turnOf(s), count - 1 - s);
+    return std::min<uint64_t>(partOf(s).groups.front().own, count - 1 - s);
   };
   for (size_t s = 0; s + 1 < count; ++s)
-    if (aheadOf(s) > 1 &&
-        (aheadOf(s) - 1) * turnOf(s) > (aheadOf(s + 1) + 1) * turnOf(s + 1))
+    if (aheadOf(s) > 1 && (aheadOf(s) - 1) * partOf(s).replicas() >
+                              (aheadOf(s + 1) + 1) * partOf(s + 1).replicas())
       return false;
   return true;
 }
@@ -148,7 +146,6 @@ bool RowIsland::flows(const Mix &mix, const RowSolution &solution,
 /// first mix, so that there is an answer.
 RowRequest RowIsland::requestFor(const Mix &mix, bool isFirst) const {
   RowRequest request;
-  request.someBlocksAgain = choices.someBlocksAgain;
   request.limits = isFirst ? nullptr : &limits;
   for (const MixPart *part : mix.parts) {
     Segment &segment = request.segments.emplace_back();
@@ -166,8 +163,8 @@ RowRequest RowIsland::requestFor(const Mix &mix, bool isFirst) const {
 }
 
 /// Solutions of less than `below`, as far as they can be among the best.
-void RowIsland::solve(const Mix &mix, uint64_t batch, double below,
-                      bool isFirst, std::vector<Found> &found) {
+void RowIsland::solve(const Mix &mix, double below, bool isFirst,
+                      std::vector<Found> &found) {
   const SplitTable &table = tableOf(mix.microbatch);
   for (const std::vector<size_t> &order : mixTable.ordersOf(mix)) {
     double ceiling = below;
@@ -184,15 +181,16 @@ void RowIsland::solve(const Mix &mix, uint64_t batch, double below,
     RowRequest request = requestFor(ordered, isFirst);
     for (Schedule schedule : schedules) {
       request.schedule = schedule;
-      std::vector<RowSolution> solutions =
-          RowSolver(problem, table, request).solve(ceiling);
+      RowSolver solver(problem, table, request);
+      std::vector<RowSolution> solutions = solver.solve(ceiling);
       size_t kept = 0;
-      bool waits = false; // for what 1F1B keeps in flight
+      // Whether GPipe may be faster: it sends all ahead, and never waits.
+      bool waits = solver.paceDecides();
       for (RowSolution &solution : solutions) {
-        waits |= solution.seconds > (solution.sum + solution.peak) * (1 + 1e-9);
-        if (schedule == Schedule::OneFOneB &&
-            !flows(ordered, solution, batch / mix.microbatch))
+        if (schedule == Schedule::OneFOneB && !flows(ordered, solution)) {
+          waits = true;
           continue;
+        }
         if (kept++ == kOfOneMix)
           break;
         double seconds = solution.seconds + tailOf(ordered, table, solution);
@@ -232,6 +230,7 @@ std::vector<FoundIsland> RowIsland::find(uint64_t batch, double ceiling) {
   std::make_heap(heap.begin(), heap.end(), later);
   std::vector<Found> found;
   // What was best for another batch is a good start.
+  size_t done = mixes.size();
   if (last)
     for (const Mix &mix : mixes) {
       bool same = mix.microbatch == last->microbatch &&
@@ -241,7 +240,8 @@ std::vector<FoundIsland> RowIsland::find(uint64_t batch, double ceiling) {
                  return part->liesLike(*other);
                });
       if (same) {
-        solve(mix, batch, ceiling, true, found);
+        solve(mix, ceiling, true, found);
+        done = static_cast<size_t>(&mix - mixes.data());
         break;
       }
     }
@@ -264,12 +264,15 @@ std::vector<FoundIsland> RowIsland::find(uint64_t batch, double ceiling) {
         heap.pop_back();
       continue;
     }
+    bool isDone = heap.back() == done;
     heap.pop_back();
+    if (isDone)
+      continue;
     if (!limits.spend() && tried > 0) {
       isComplete = false;
       break;
     }
-    solve(mix, batch, ceiling, tried++ == 0, found);
+    solve(mix, ceiling, tried++ == 0, found);
   }
   std::vector<FoundIsland> result;
   for (const Found &one : found)

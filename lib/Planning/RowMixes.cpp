@@ -27,14 +27,10 @@ uint64_t MixPart::turn() const {
   return all;
 }
 
-RowMixes::RowMixes(const Problem &problem, const IslandPins &given,
-                   const Choices &choices)
-    : problem(problem), pins(given), isSideBySide(choices.severalPools),
-      islandPools(poolsOf(problem, given)) {
+RowMixes::RowMixes(const Problem &problem, const IslandPins &given)
+    : problem(problem), pins(given), islandPools(poolsOf(problem, given)) {
   auto pinned = pins.schedule ? pins.schedule : problem.bounds.schedule;
-  waitsForRounds = pinned
-                       ? *pinned != Schedule::GPipe
-                       : choices.schedules == std::vector{Schedule::OneFOneB};
+  waitsForRounds = pinned && *pinned != Schedule::GPipe;
   counts.assign(problem.model.kinds.size(), 0);
   for (const BlockRun &run : problem.model.runs)
     counts[run.kind] += static_cast<double>(run.count);
@@ -105,7 +101,7 @@ std::vector<std::vector<RowMixes::Lane>> RowMixes::laneSets() const {
     std::vector<Lane> &alone = sets.emplace_back();
     for (uint32_t pool : set)
       alone.push_back({pool});
-    for (size_t a = 0; isSideBySide && a < set.size(); ++a)
+    for (size_t a = 0; a < set.size(); ++a)
       for (size_t b = a + 1; b < set.size(); ++b) {
         const std::string &one = islandPools[set[a]].name;
         const std::string &other = islandPools[set[b]].name;
@@ -156,12 +152,14 @@ void RowMixes::addParts(std::vector<MixPart::Group> groups, uint64_t degree,
                 {degree, shardsOptimizer(problem, replicas) ? replicas : 1});
   double kept = use.parameters + use.gradients + use.optimizerState;
   double most = 1e6;
+  double exposed = 1; // part of the reduction, at least
   std::vector<ChipRange> ranges;
   for (const MixPart::Group &group : part.groups) {
     const IslandPool &pool = islandPools[group.pool];
     most = std::min(most,
                     availableBytes(problem, *pool.chip) / std::max(1.0, kept));
     ranges.push_back({pool.name, 0, group.replicas * degree});
+    exposed = std::min(exposed, pool.chip->overheads.exposedReduction);
   }
   part.most = static_cast<uint64_t>(most);
   if (part.most == 0)
@@ -170,7 +168,7 @@ void RowMixes::addParts(std::vector<MixPart::Group> groups, uint64_t degree,
   uint64_t needed = problem.model.blocks() / part.most + 1;
   part.stages = std::min(part.stages, kMostPerStage * std::max(needed, least));
   auto reduction = [&](double bytes) {
-    return allReduceSeconds(problem.topology, ranges, bytes, degree);
+    return exposed * allReduceSeconds(problem.topology, ranges, bytes, degree);
   };
   part.tailLatency = reduction(0);
   part.tailPerByte = (reduction(1e9) - part.tailLatency) / 1e9;
@@ -196,6 +194,8 @@ void RowMixes::addSideBySide(const Lane &lane, uint64_t degree,
   auto isUsed = [](uint64_t chips, uint64_t of) {
     return static_cast<double>(chips) >= kLeastUsed * static_cast<double>(of);
   };
+  double chips =
+      static_cast<double>(secondMost) / static_cast<double>(firstMost);
   for (uint64_t a = 1; a <= kMostShare; ++a)
     for (uint64_t b = 1; b <= kMostShare; ++b) {
       double one = static_cast<double>(a) * first;
@@ -203,8 +203,17 @@ void RowMixes::addSideBySide(const Lane &lane, uint64_t degree,
       if (std::gcd(a, b) != 1 || one > kNearlyEqual * other ||
           other > kNearlyEqual * one)
         continue;
-      for (uint64_t turn : turns)
-        for (uint64_t n = 1; n * a < turn && n <= firstMost; ++n) {
+      for (uint64_t turn : turns) {
+        if (turn > kMaxPeriod)
+          break;
+        // Around as many of each as the pools have chips; of solutions every
+        // b-th number is one.
+        auto even = static_cast<uint64_t>(
+            static_cast<double>(turn) /
+            (static_cast<double>(a) + static_cast<double>(b) * chips));
+        uint64_t reach = kMostNearby * b;
+        for (uint64_t n = even > reach ? even - reach : 1;
+             n <= even + reach && n * a < turn && n <= firstMost; ++n) {
           uint64_t m = (turn - n * a) / b;
           if (turn != n * a + m * b || m > secondMost)
             continue;
@@ -214,10 +223,12 @@ void RowMixes::addSideBySide(const Lane &lane, uint64_t degree,
             addParts({{lane[0], n, a, 1, {}}, {lane[1], m, b, 1, {}}}, degree,
                      microbatch, turns.back(), parts);
         }
+      }
     }
 }
 
-/// `turns`: the divisors of the island's microbatches.
+/// `turns`: the divisors of the island's microbatches. Of turns no longer than
+/// a schedule may have.
 const std::vector<MixPart> &
 RowMixes::partsOn(const Lane &lane, uint64_t microbatch,
                   const std::vector<uint64_t> &turns) {
@@ -230,7 +241,7 @@ RowMixes::partsOn(const Lane &lane, uint64_t microbatch,
   for (uint64_t degree : first.degrees) {
     if (lane.size() == 1) {
       for (uint64_t replicas : turns)
-        if (replicas <= first.pool->chips() / degree)
+        if (replicas <= kMaxPeriod && replicas <= first.pool->chips() / degree)
           addParts({{lane[0], replicas, 1, 1, {}}}, degree, microbatch,
                    turns.back(), parts);
     } else if (std::ranges::count(islandPools[lane[1]].degrees, degree)) {
@@ -238,6 +249,17 @@ RowMixes::partsOn(const Lane &lane, uint64_t microbatch,
     }
   }
   return parts;
+}
+
+/// Whether the turns of all stages end together soon enough.
+static bool hasPeriod(const Mix &mix) {
+  uint64_t period = 1;
+  for (const MixPart *part : mix.parts) {
+    period = std::lcm(period, part->turn()); // at most kMaxPeriod squared
+    if (period > kMaxPeriod)
+      return false;
+  }
+  return true;
 }
 
 uint64_t RowMixes::add(uint64_t batch, uint64_t microbatch, double below,
@@ -269,6 +291,8 @@ uint64_t RowMixes::add(uint64_t batch, uint64_t microbatch, double below,
     mix.microbatch = microbatch;
     auto choose = [&](auto &self, size_t n) -> void {
       if (n == choices.size()) {
+        if (!hasPeriod(mix))
+          return;
         mix.bound = boundOf(mix, batch, false);
         ++scored;
         if (mix.bound < below)

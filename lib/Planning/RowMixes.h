@@ -9,6 +9,8 @@
 
 #include "IslandSearch.h"
 
+#include "tombolo/Planning/PipelineTime.h"
+
 namespace tombolo::planning {
 
 /// How some stages lie: each on one pool, or on two side by side whose replicas
@@ -57,8 +59,7 @@ struct Mix {
 /// rates and memory alone. Not for several threads at once.
 class RowMixes {
 public:
-  RowMixes(const Problem &problem, const IslandPins &pins,
-           const Choices &choices);
+  RowMixes(const Problem &problem, const IslandPins &pins);
 
   const std::vector<IslandPool> &pools() const { return islandPools; }
 
@@ -89,14 +90,15 @@ private:
   /// and the least part of each pool that is used.
   static constexpr double kNearlyEqual = 1.25;
   static constexpr double kLeastUsed = 0.75;
+  /// Numbers of replicas that are tried on either side of the even one.
+  static constexpr uint64_t kMostNearby = 8;
 
   /// The pools that a part lies on: one, or two side by side.
   using Lane = std::vector<uint32_t>;
 
   const Problem &problem;
   IslandPins pins;
-  bool isSideBySide;   // stages on several pools
-  bool waitsForRounds; // 1F1B alone may be used
+  bool waitsForRounds; // GPipe may not be used
   std::vector<IslandPool> islandPools;
   std::vector<double> counts; // blocks of each kind
   size_t mainKind = 0;        // the one with most work

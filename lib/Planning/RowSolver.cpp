@@ -26,6 +26,7 @@
 #include "Infinity.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace tombolo::planning {
 
@@ -176,11 +177,8 @@ RowSolver::Cost RowSolver::costOf(size_t segment, uint64_t after, size_t i,
   };
   size_t again = i;
   if (!fits(i)) {
-    if (request.someBlocksAgain)
-      for (++again; again < j && !fits(again);)
-        ++again;
-    else
-      again = j;
+    for (++again; again < j && !fits(again);)
+      ++again;
     if (again == j && !fits(j)) {
       cost.fill = cost.peak = kInfinity;
       return cost;
@@ -370,6 +368,7 @@ std::vector<RowSolution> RowSolver::solve(double ceiling) {
   double best = ceiling;
   auto keep = [&](std::vector<RowSolution> &solutions) {
     for (RowSolution &one : solutions) {
+      waits |= one.seconds > (one.sum + one.peak) * (1 + 1e-9);
       best = std::min(best, one.seconds);
       if (std::none_of(found.begin(), found.end(), [&](const auto &other) {
             return other.stages == one.stages;
@@ -389,7 +388,10 @@ std::vector<RowSolution> RowSolver::solve(double ceiling) {
     even += static_cast<double>(
                 std::min<uint64_t>(request.segments[e].mostStages, last)) /
             std::max(1e-300, parts[e].load(0, last, 0).peak);
-  double guess = std::min(most, 1.2 / even);
+  // A part whose replicas have one microbatch each has no peak.
+  double guess = std::isfinite(1 / even) && even < 1e200
+                     ? std::min(most, 1.2 / even)
+                     : most;
   std::vector<RowSolution> solutions;
   for (;;) {
     solutions = pass(true, guess);

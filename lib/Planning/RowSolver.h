@@ -37,7 +37,6 @@ struct Segment {
 struct RowRequest {
   std::vector<Segment> segments; // from the first stage to the last
   Schedule schedule = Schedule::OneFOneB;
-  bool someBlocksAgain = false; // whether part of a stage may run again
   /// Null, or what ends it early: then with what was found by then.
   const SearchLimits *limits = nullptr;
 };
@@ -67,12 +66,13 @@ public:
   RowSolver(const Problem &problem, const SplitTable &table,
             RowRequest request);
 
-  /// No solution has a smaller sum, in seconds.
-  double leastSum() const { return least; }
-
   /// Solutions below `ceiling` seconds of closed form, with the best one if
   /// there is any, and the best of other numbers of stages and of other peaks.
   std::vector<RowSolution> solve(double ceiling);
+
+  /// Whether some solution that was found waits for what 1F1B keeps in flight,
+  /// also where the ceiling is below it.
+  bool paceDecides() const { return waits; }
 
 private:
   static constexpr uint32_t kNone = ~uint32_t(0);
@@ -100,6 +100,7 @@ private:
   RowRequest request;
   size_t last; // the last cut
   double least = 0;
+  bool waits = false;
   /// What follows from the best solution so far: no more than this, in seconds.
   double enough = std::numeric_limits<double>::infinity();
   struct Group {

@@ -95,9 +95,8 @@ class Searcher {
 public:
   Searcher(const Problem &problem, const StrategyPins &pins,
            const SearchHooks &hooks)
-      : problem(problem), pins(pins), choices(problem.bounds),
-        limits(problem.bounds, hooks, 1), hooks(hooks),
-        shares(problem, pins, limits) {}
+      : problem(problem), pins(pins), limits(problem.bounds, hooks, 1),
+        hooks(hooks), shares(problem, pins, limits) {}
 
   SearchResult run() {
     SearchResult result;
@@ -143,11 +142,16 @@ public:
       isExact &= search.second->isExact() && search.second->complete();
     if (isExact)
       result.lowerBound = least;
-    if (result.strategies.empty())
-      result.faults =
-          faults.empty() ? whyNothingFits(problem) : std::move(faults);
+    if (!result.strategies.empty())
+      // The clock may have taken another one than the fastest by the model.
+      result.optimal = result.strategies[0].prediction.stepSeconds <=
+                       result.lowerBound * (1 + 1e-9);
+    else if (!faults.empty())
+      result.faults = std::move(faults);
+    else if (std::isfinite(leastWanGbits))
+      result.faults = {tooMuchBetweenSites(problem, leastWanGbits)};
     else
-      result.optimal = least <= result.lowerBound * (1 + 1e-9);
+      result.faults = whyNothingFits(problem);
     return result;
   }
 
@@ -160,7 +164,6 @@ private:
 
   const Problem &problem;
   const StrategyPins &pins;
-  Choices choices;
   SearchLimits limits;
   const SearchHooks &hooks;
   BatchShares shares;
@@ -175,6 +178,7 @@ private:
   /// Whether every set of islands was tried.
   bool triedAll = true;
   Faults faults;
+  double leastWanGbits = kInfinity; // of what is above the bound
 
   IslandSearch *add(const IslandPins &island) {
     // Pinned islands are all their own.
@@ -237,7 +241,7 @@ private:
             shares.hope() >
         ceiling())
       return;
-    if (choices.severalSites && sites.size() <= kMaxJoinedSites) {
+    if (sites.size() <= kMaxJoinedSites) {
       std::vector<IslandPins> islands;
       partition(unitsOf(sites), 0, 0, 1, islands);
       return;
@@ -245,10 +249,8 @@ private:
     std::vector<std::vector<std::string>> islands;
     for (const std::string &site : sites)
       islands.push_back({site});
-    if (choices.severalSites) {
-      triedAll = false;
-      joinSmallSites(islands);
-    }
+    triedAll = false;
+    joinSmallSites(islands);
     std::vector<IslandPins> members;
     for (const auto &island : islands)
       members.push_back(over(island));
@@ -390,9 +392,9 @@ private:
         own = (*pins.islands)[i];
       for (const FoundIsland &one : islands[i]->best(batches[i], ceiling())) {
         // Where everything was tried, that is it.
-        std::vector<Choices::Order> orders;
+        std::vector<Order> orders;
         if (!islands[i]->isExact())
-          orders = choices.orders(problem.bounds, own);
+          orders = ordersOf(problem.bounds, own);
         if (orders.empty())
           orders = {{one.island.schedule, one.island.chunks}};
         for (auto [schedule, chunks] : orders) {
@@ -448,8 +450,7 @@ private:
   /// With the server where it is fastest; its own settings come last.
   void keep(const std::vector<IslandPins> &members, Strategy strategy,
             const std::vector<IslandPrediction> &predictions) {
-    strategy.server =
-        fastestServer(problem, pins, choices, strategy, predictions);
+    strategy.server = fastestServer(problem, pins, strategy, predictions);
     Faults wrong = refuse(problem, strategy);
     if (!wrong.empty()) {
       if (faults.empty() && pins.islands)
@@ -458,6 +459,11 @@ private:
     }
     Scored scored;
     scored.candidate = {strategy, evaluate(problem, strategy, predictions)};
+    double gbits = wanGbits(strategy, scored.candidate.prediction);
+    if (gbits > problem.bounds.wanGbits.value_or(kInfinity)) {
+      leastWanGbits = std::min(leastWanGbits, gbits);
+      return;
+    }
     scored.score = scoreOf(problem, scored.candidate);
     scored.islands = members;
     best = std::min(best, scored.score);
@@ -514,9 +520,8 @@ private:
   }
 
   void finish(Candidate &candidate) {
-    candidate.strategy.server =
-        mildestServer(problem, pins, choices, candidate.strategy,
-                      candidate.prediction.islands);
+    candidate.strategy.server = mildestServer(problem, pins, candidate.strategy,
+                                              candidate.prediction.islands);
     candidate.prediction =
         evaluate(problem, candidate.strategy, candidate.prediction.islands);
     addShardings(problem, candidate.strategy);
@@ -563,12 +568,16 @@ SearchResult whole(const Problem &problem, const StrategyPins &pins) {
   std::vector<IslandPrediction> predictions;
   for (size_t i = 0; i < strategy.islands.size(); ++i)
     predictions.push_back(evaluateIsland(problem, strategy, i));
-  strategy.server = mildestServer(problem, pins, Choices(problem.bounds),
-                                  strategy, predictions);
+  strategy.server = mildestServer(problem, pins, strategy, predictions);
   result.faults = refuse(problem, strategy);
   if (!result.faults.empty())
     return result;
   Prediction prediction = evaluate(problem, strategy, predictions);
+  double gbits = wanGbits(strategy, prediction);
+  if (gbits > problem.bounds.wanGbits.value_or(kInfinity)) {
+    result.faults = {tooMuchBetweenSites(problem, gbits)};
+    return result;
+  }
   addShardings(problem, strategy);
   result.strategies.push_back({std::move(strategy), std::move(prediction)});
   return result;
@@ -584,7 +593,13 @@ SearchResult search(const Problem &problem, const StrategyPins &pins,
     return result;
   if (pins.isWhole())
     return whole(problem, pins);
-  return Searcher(problem, pins, hooks).run();
+  SearchHooks limited = hooks;
+  if (problem.bounds.searchSeconds && !hooks.deadline)
+    limited.deadline =
+        std::chrono::steady_clock::now() +
+        std::chrono::duration_cast<std::chrono::nanoseconds>(
+            std::chrono::duration<double>(*problem.bounds.searchSeconds));
+  return Searcher(problem, pins, limited).run();
 }
 
 } // namespace tombolo::planning

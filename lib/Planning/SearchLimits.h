@@ -19,12 +19,7 @@ public:
   /// `nodes`: as many may be opened between two calls of `refill`.
   SearchLimits(const Bounds &bounds, const SearchHooks &hooks, uint64_t nodes)
       : most(bounds.searchNodes ? bounds.searchNodes : nodes), left(most),
-        interrupted(hooks.interrupted) {
-    if (bounds.searchSeconds)
-      deadline = std::chrono::steady_clock::now() +
-                 std::chrono::duration_cast<std::chrono::nanoseconds>(
-                     std::chrono::duration<double>(*bounds.searchSeconds));
-  }
+        interrupted(hooks.interrupted), deadline(hooks.deadline) {}
 
   /// Whether one more node may be opened, which then is.
   bool spend() {
@@ -48,28 +43,15 @@ private:
   std::optional<std::chrono::steady_clock::time_point> deadline;
 };
 
-/// Kinds of decision that may be taken: all in `Bounds::unsupported`, else
-/// those that `supportedBySlice` lets through. The only place where the search
-/// asks.
-struct Choices {
-  bool severalSites = true; // an island over several sites
-  bool severalPools = true; // a stage on several pools
-  bool someBlocksAgain = true;
-  bool fragments = true;
-  bool overlap = true;
-  bool compression = true;
-  std::vector<Schedule> schedules; // gpipe and 1f1b
-  bool zeroBubble = true;
-  bool interleaved = true;
+/// Whether replicas of one stage may have unequal `tensor_parallel`: what
+/// `supportedBySlice` refuses, the search tries in `Bounds::unsupported` alone.
+bool allowsUnequalDegrees(const Bounds &bounds);
 
-  explicit Choices(const Bounds &bounds);
-
-  /// An order of microbatches, with chunks of the model in each stage.
-  using Order = std::pair<Schedule, uint64_t>;
-  /// All orders that are tried, those with one chunk first; or those that pins
-  /// and bounds leave.
-  std::vector<Order> orders(const Bounds &bounds, const IslandPins &pins) const;
-};
+/// An order of microbatches, with chunks of the model in each stage.
+using Order = std::pair<Schedule, uint64_t>;
+/// All orders that are tried, those with one chunk first; or those that pins
+/// and bounds leave.
+std::vector<Order> ordersOf(const Bounds &bounds, const IslandPins &pins);
 
 /// Whether every rank has the memory that it was foretold to need.
 bool fitsMemory(const IslandPrediction &prediction);

@@ -91,6 +91,17 @@ static std::string gibText(double bytes) {
   return text;
 }
 
+Fault tooMuchBetweenSites(const Problem &problem, double gbits) {
+  char text[200];
+  std::snprintf(
+      text, sizeof text,
+      "no strategy keeps the bound of %.4g Gbit/s between sites: %.4g "
+      "are needed at least; allow more (--max-wan-gbits), more inner "
+      "steps, or a coarser compression",
+      *problem.bounds.wanGbits, gbits);
+  return {"islands", text};
+}
+
 Faults whyNothingFits(const Problem &problem) {
   const ModelProfile &model = problem.model;
   double state =

@@ -19,6 +19,9 @@ Faults checkPins(const Problem &problem, const StrategyPins &pins);
 /// it would take.
 Faults whyNothingFits(const Problem &problem);
 
+/// That all strategies send more than `Bounds::wanGbits`, this much at least.
+Fault tooMuchBetweenSites(const Problem &problem, double gbits);
+
 } // namespace tombolo::planning
 
 #endif // TOMBOLO_LIB_PLANNING_SEARCHPINS_H

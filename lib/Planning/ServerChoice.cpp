@@ -5,10 +5,12 @@
 //===----------------------------------------------------------------------===//
 
 #include "ServerChoice.h"
+#include "Infinity.h"
 
 #include "tombolo/Planning/ServerPlaces.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace tombolo::planning {
@@ -23,10 +25,8 @@ constexpr double kNear = 1.01;
 /// Settings that bounds and pins allow.
 class Settings {
 public:
-  Settings(const Problem &problem, const StrategyPins &pins,
-           const Choices &choices)
-      : bounds(problem.bounds), given(pins.server.value_or(ServerPins())),
-        choices(choices) {}
+  Settings(const Problem &problem, const StrategyPins &pins)
+      : bounds(problem.bounds), given(pins.server.value_or(ServerPins())) {}
 
   /// Rising.
   std::vector<uint64_t> innerSteps() const {
@@ -45,21 +45,18 @@ public:
     if (given.compression)
       return {*given.compression};
     std::vector<Compression> result = {Compression::None};
-    if (choices.compression)
-      for (Compression one :
-           {Compression::BF16, Compression::Int8, Compression::Int4})
-        if (one <= bounds.mostCompression())
-          result.push_back(one);
+    for (Compression one :
+         {Compression::BF16, Compression::Int8, Compression::Int4})
+      if (one <= bounds.mostCompression())
+        result.push_back(one);
     return result;
   }
   std::vector<uint64_t> overlaps(uint64_t innerSteps) const {
     if (given.overlapSteps)
       return {*given.overlapSteps};
     std::vector<uint64_t> result = {0};
-    if (choices.overlap)
-      for (uint64_t v = 1; v <= bounds.mostOverlapSteps() && v < innerSteps;
-           ++v)
-        result.push_back(v);
+    for (uint64_t v = 1; v <= bounds.mostOverlapSteps() && v < innerSteps; ++v)
+      result.push_back(v);
     return result;
   }
   /// A fragment for each inner step at most.
@@ -68,7 +65,8 @@ public:
       return {*given.fragments};
     std::vector<uint64_t> result = {1};
     constexpr uint64_t kMost = 64;
-    if (choices.fragments)
+    // Whoever allows no overlap wants exchanges that training waits for.
+    if (bounds.mostOverlapSteps() > 0)
       for (uint64_t f = 2; f <= std::min(innerSteps, kMost); f *= 2)
         result.push_back(f);
     return result;
@@ -91,7 +89,6 @@ public:
 private:
   const Bounds &bounds;
   ServerPins given;
-  const Choices &choices;
 };
 
 /// The site with the shortest synchronisation that all islands can reach.
@@ -148,19 +145,19 @@ ServerPlaces placesOf(const Problem &problem, const Strategy &strategy,
 class Chooser {
 public:
   Chooser(const Problem &problem, const StrategyPins &pins,
-          const Choices &choices, const Strategy &strategy,
+          const Strategy &strategy,
           const std::vector<IslandPrediction> &islands)
-      : problem(problem), settings(problem, pins, choices), trial(strategy),
+      : problem(problem), settings(problem, pins), trial(strategy),
         islands(islands), base(settings.base()),
         places(placesOf(problem, strategy, base)) {}
 
   Server fastest() {
-    double best = -1;
+    double best = -kInfinity;
     Server result = base;
-    // Nothing is slower with more inner steps.
+    // Nothing is slower with more inner steps, or sends more.
     everyAt(settings.innerSteps().back(), [&](const Server &server) {
       double tokens = tokensWith(server);
-      if (tokens > best * (1 + 1e-12)) {
+      if (tokens > best + 1e-12 * std::abs(best) || best == -kInfinity) {
         best = tokens;
         result = server;
       }
@@ -215,16 +212,13 @@ private:
     return false;
   }
 
-  /// Negative where the lines may not carry as much.
+  /// Negative, and by how much, where the lines may not carry as much.
   double tokensWith(const Server &server) {
     trial.server = server;
     Prediction prediction = evaluate(problem, trial, islands);
-    double round =
-        prediction.stepSeconds * static_cast<double>(server.innerSteps);
-    if (problem.bounds.wanGbits && prediction.wanBytesPerRound * 8 >
-                                       *problem.bounds.wanGbits * 1e9 * round)
-      return -1;
-    return prediction.tokensPerSecond;
+    double excess = wanGbits(trial, prediction) /
+                    problem.bounds.wanGbits.value_or(kInfinity);
+    return excess > 1 ? -excess : prediction.tokensPerSecond;
   }
 };
 
@@ -234,22 +228,29 @@ bool needsServer(const StrategyPins &pins, const Strategy &strategy) {
 
 } // namespace
 
+double wanGbits(const Strategy &strategy, const Prediction &prediction) {
+  double steps =
+      strategy.server ? static_cast<double>(strategy.server->innerSteps) : 1;
+  return prediction.wanBytesPerRound * 8 /
+         (1e9 * steps * std::max(1e-300, prediction.stepSeconds));
+}
+
 std::optional<Server>
 fastestServer(const Problem &problem, const StrategyPins &pins,
-              const Choices &choices, const Strategy &strategy,
+              const Strategy &strategy,
               const std::vector<IslandPrediction> &islands) {
   if (!needsServer(pins, strategy))
     return std::nullopt;
-  return Chooser(problem, pins, choices, strategy, islands).fastest();
+  return Chooser(problem, pins, strategy, islands).fastest();
 }
 
 std::optional<Server>
 mildestServer(const Problem &problem, const StrategyPins &pins,
-              const Choices &choices, const Strategy &strategy,
+              const Strategy &strategy,
               const std::vector<IslandPrediction> &islands) {
   if (!needsServer(pins, strategy))
     return std::nullopt;
-  return Chooser(problem, pins, choices, strategy, islands).mildest();
+  return Chooser(problem, pins, strategy, islands).mildest();
 }
 
 Faults checkServerPins(const Problem &problem, const StrategyPins &pins) {

@@ -11,11 +11,15 @@
 
 namespace tombolo::planning {
 
+/// The mean rate of all that crosses between sites, in Gbit/s.
+double wanGbits(const Strategy &strategy, const Prediction &prediction);
+
 /// Settings inside the bounds and pins with which a strategy of such islands is
-/// fastest. Nothing: it needs no server.
+/// fastest; where none keeps `Bounds::wanGbits`, those that send least.
+/// Nothing: it needs no server.
 std::optional<Server>
 fastestServer(const Problem &problem, const StrategyPins &pins,
-              const Choices &choices, const Strategy &strategy,
+              const Strategy &strategy,
               const std::vector<IslandPrediction> &islands);
 
 /// Of all settings inside the bounds and pins whose tokens/s are within 1 % of
@@ -23,7 +27,7 @@ fastestServer(const Problem &problem, const StrategyPins &pins,
 /// overlap, then the fewest fragments.
 std::optional<Server>
 mildestServer(const Problem &problem, const StrategyPins &pins,
-              const Choices &choices, const Strategy &strategy,
+              const Strategy &strategy,
               const std::vector<IslandPrediction> &islands);
 
 /// Bounds and pins that no settings satisfy together, as a pair; empty: some

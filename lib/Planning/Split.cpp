@@ -187,7 +187,8 @@ std::vector<Split> splitBlocks(const Problem &problem, const SplitTable &table,
     StageRanks ranks = request.ranks.empty() ? StageRanks() : request.ranks[s];
     ReplicaChips replica =
         request.replicas.empty() ? ReplicaChips() : request.replicas[s];
-    double available = availableBytes(problem, chip);
+    double available = request.available.empty() ? availableBytes(problem, chip)
+                                                 : request.available[s];
     const SplitTable::Times &times = table.timesOf(chip, replica);
     SplitTable::Memory &memory = table.memoryOf(ranks);
     uint64_t inFlight =

@@ -152,6 +152,12 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
                  "folder for the IR after each pass");
   for (CLI::Option *option : needed)
     saved->excludes(option);
+  // They stand in it.
+  for (const char *bound :
+       {"--objective", "--max-inner-steps", "--max-overlap",
+        "--max-compression", "--max-wan-gbits", "--simulate", "--search-nodes",
+        "--search-seconds", "--precision", "--optimizer"})
+    saved->excludes(app.get_option(bound));
   try {
     app.parse(argc, argv);
     for (CLI::Option *option : needed)

@@ -10,10 +10,10 @@
 #include "tombolo/Pipelines/Pipelines.h"
 #include "tombolo/Planning/Strategy.h"
 
+#include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/OwningOpRef.h"
 
 #include <optional>
-#include <utility>
 #include <vector>
 
 namespace tombolo {
@@ -24,19 +24,25 @@ public:
   explicit StrategyClock(LoweringPipelineOptions options);
 
   /// Seconds per inner step of a module with differentiated blocks, a topology
-  /// and one strategy. Nothing where it cannot be lowered or run; diagnostics
-  /// say why.
+  /// and one strategy. Nothing where it cannot be lowered or run. What is wrong
+  /// with it is told when it is taken.
   std::optional<double> run(mlir::OwningOpRef<mlir::ModuleOp> module);
 
   /// The module that was lowered for a strategy, as `addDistPasses` and
-  /// `addSchedulePasses` leave it; null where there is none.
+  /// `addSchedulePasses` leave it, with their diagnostics; null where there is
+  /// none.
   mlir::OwningOpRef<mlir::ModuleOp>
   takeLowered(const planning::Strategy &strategy);
 
 private:
+  struct Lowered {
+    planning::Strategy strategy;
+    mlir::OwningOpRef<mlir::ModuleOp> module;
+    std::vector<mlir::Diagnostic> diagnostics;
+  };
+
   LoweringPipelineOptions options;
-  std::vector<std::pair<planning::Strategy, mlir::OwningOpRef<mlir::ModuleOp>>>
-      lowered;
+  std::vector<Lowered> lowered;
 };
 
 } // namespace tombolo

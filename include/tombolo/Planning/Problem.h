@@ -36,7 +36,7 @@ struct Bounds {
   Compression mostCompression() const {
     return compression.value_or(Compression::Int8);
   }
-  std::optional<double> wanGbits; // of synchronisation on any line, at most
+  std::optional<double> wanGbits; // mean rate between all sites, at most
   /// Where it is not pinned; nothing: the search chooses.
   std::optional<Schedule> schedule;
   uint64_t candidates = 1;  // how many strategies to return, best first

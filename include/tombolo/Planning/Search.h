@@ -9,6 +9,7 @@
 
 #include "tombolo/Planning/CostModel.h"
 
+#include <chrono>
 #include <functional>
 #include <map>
 
@@ -21,6 +22,9 @@ struct SplitRequest {
   /// state; empty or one entry per stage.
   std::vector<StageRanks> ranks;
   std::vector<ReplicaChips> replicas;
+  /// Bytes of each stage's ranks, where replicas are on several chips; empty:
+  /// what the chip has.
+  std::vector<double> available;
   uint64_t microbatch = 1;   // samples
   uint64_t microbatches = 1; // of one replica and step
   Schedule schedule = Schedule::OneFOneB;
@@ -96,6 +100,9 @@ struct SearchResult {
 struct SearchHooks {
   /// Asked now and then; true: return the best found so far.
   std::function<bool()> interrupted;
+  /// When it returns the best found so far; `search` sets it where it is
+  /// missing and `Bounds::searchSeconds` is there.
+  std::optional<std::chrono::steady_clock::time_point> deadline;
   /// Seconds per inner step of a candidate on a virtual clock; nothing where it
   /// cannot be run. Asked of the `Bounds::simulated` best by the cost model,
   /// whose order these seconds then decide.

@@ -103,7 +103,7 @@ findEliminationOrder(const ShardingVariables &variables,
       for (uint32_t a : touched)
         scores[a] = score(a);
     }
-    if (total < least) {
+    if (order.empty() || total < least) {
       least = total;
       order = std::move(found);
       tooWide = wide;

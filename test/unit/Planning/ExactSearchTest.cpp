@@ -175,6 +175,17 @@ private:
       }
       return;
     }
+    // Pools side by side stand as they are declared.
+    auto placeOf = [&](const std::string &pool) {
+      size_t place = 0;
+      for (const Site &site : problem.topology.sites)
+        for (const Pool &one : site.pools) {
+          if (site.name + "/" + one.name == pool)
+            return place;
+          ++place;
+        }
+      return place;
+    };
     std::vector<std::vector<ReplicaGroup>> all;
     for (const auto &[name, chips] : left)
       for (uint64_t k : degreesOf(name))
@@ -182,7 +193,8 @@ private:
           all.push_back({{name, d, k, 1}});
           for (const auto &[other, more] : left)
             for (uint64_t k2 : degreesOf(other))
-              for (uint64_t d2 = 1; other > name && d2 * k2 <= more; ++d2)
+              for (uint64_t d2 = 1;
+                   placeOf(other) > placeOf(name) && d2 * k2 <= more; ++d2)
                 for (uint64_t share = 1; share <= 8; ++share)
                   for (uint64_t share2 = 1; share2 <= 8; ++share2)
                     if (std::gcd(share, share2) == 1)

@@ -75,11 +75,14 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
       problem->bounds.candidates =
           std::max<uint64_t>(candidates, 1 + planning::kAlternatives);
 
+    auto placeOfOp = [&](const std::string &path) -> Location {
+      return file ? placeOf(path) : module.getLoc();
+    };
     planning::SearchHooks hooks;
     hooks.interrupted = wasInterrupted;
     if (simulator)
       hooks.simulate = [&](const planning::Candidate &candidate) {
-        return simulateCandidate(candidate);
+        return simulateCandidate(candidate, placeOfOp);
       };
     planning::SearchResult result = planning::search(*problem, pins, hooks);
     if (!result.faults.empty()) {
@@ -108,9 +111,6 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
                                             *problem, pins, result)));
     result.alternatives = planning::alternatives(result);
     result.strategies.resize(kept);
-    auto placeOfOp = [&](const std::string &path) -> Location {
-      return file ? placeOf(path) : module.getLoc();
-    };
     for (planning::Candidate &candidate : result.strategies)
       setFigures(
           buildStrategy(builder, placeOfOp, candidate.strategy, globalBatch),
@@ -118,20 +118,14 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
     return success();
   }
 
-  /// Lowers a candidate in a copy of the module. What is wrong with it is told
-  /// when it is taken.
+  /// Lowers a candidate in a copy of the module.
   std::optional<double>
-  simulateCandidate(const planning::Candidate &candidate) {
-    ModuleOp module = getOperation();
-    OwningOpRef<ModuleOp> copy = module.clone();
+  simulateCandidate(const planning::Candidate &candidate,
+                    llvm::function_ref<Location(const std::string &)> placeOf) {
+    OwningOpRef<ModuleOp> copy = getOperation().clone();
     OpBuilder builder = OpBuilder::atBlockEnd(copy->getBody());
-    setFigures(buildStrategy(
-                   builder,
-                   [&](const std::string &) { return module.getLoc(); },
-                   candidate.strategy, globalBatch),
+    setFigures(buildStrategy(builder, placeOf, candidate.strategy, globalBatch),
                candidate.prediction, planning::SearchResult());
-    ScopedDiagnosticHandler quiet(&getContext(),
-                                  [](Diagnostic &) { return success(); });
     return simulator(std::move(copy));
   }
 
