@@ -98,8 +98,8 @@ private:
         server &&
         (server.getOverlapSteps() > 0 ||
          server.getQuorum() <
-             llvm::range_size(
-                 program->getParentOfType<ModuleOp>().getOps<IslandOp>()));
+             static_cast<int64_t>(llvm::range_size(
+                 program->getParentOfType<ModuleOp>().getOps<IslandOp>())));
     if (server)
       for (ParametersOp family : program.getOps<ParametersOp>()) {
         if (family.getFrozen())
