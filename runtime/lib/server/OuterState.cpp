@@ -241,10 +241,16 @@ bool OuterState::isFinished(double now) const {
 
 /// Who has pushed for the open round r trains on until it is told how that has
 /// ended, which is before its push of round r + 1: so all hear in time of the
-/// end after the steps before round r + 2.
+/// end after the steps before round r + 2. Fragments may be some rounds apart
+/// when rounds of one were closed without an island: the furthest counts, since
+/// whoever joins passes over all steps that do.
 std::optional<std::uint64_t> OuterState::stop() {
-  if (endRound == 0 && current(0))
-    endRound = current(0)->number + 2;
+  if (endRound == 0 && current(0)) {
+    for (std::uint32_t f = 0; f < settings.fragments; ++f)
+      if (auto version = current(f))
+        endRound = std::max(endRound, version->number);
+    endRound += 2;
+  }
   return endRound ? std::optional(endRound) : std::nullopt;
 }
 

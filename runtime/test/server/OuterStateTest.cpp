@@ -347,6 +347,31 @@ TEST(OuterState, TakesNothingInWhileARoundCloses) {
 
 /// Without a first version those who wait are told what is missing, after a
 /// while.
+/// Rounds of one fragment may be closed without an island that another one has
+/// to wait for. Whoever joins then is not beyond the end.
+TEST(OuterState, EndsBehindTheFurthestFragment) {
+  OuterConfig config;
+  config.fragments = 2;
+  config.tensors = {{"b", 4, 0}, {"w", 12, 1}};
+  OuterState state(config);
+  EXPECT_EQ(state.stop(), std::nullopt) << "nothing has begun";
+  auto push = [&](PushPart part, std::uint32_t fragment) {
+    part.fragment = fragment;
+    std::vector<float> data(fragment ? 12 : 4);
+    Pushed result = pushNow(state, part, data, 0);
+    ASSERT_EQ(result.outcome, Outcome::Accepted) << result.message;
+  };
+  const TensorSlice b = {"b", {{0, 4, 1, 4}}}, w = {"w", {{0, 12, 1, 12}}};
+  push(startPart({b}), 0);
+  push(startPart({w}), 1);
+  for (std::uint64_t round = 0; round < 3; ++round)
+    push(deltaPart(0, round, {w}), 1);
+  EXPECT_EQ(state.stop(), 5u);
+  push(deltaPart(0, 0, {b}), 0);
+  push(deltaPart(0, 3, {w}), 1);
+  EXPECT_EQ(state.stop(), 5u) << "once told it stays";
+}
+
 TEST(OuterState, TellsWhenTheStartIsOverdue) {
   OuterConfig config = smallConfig(3);
   config.startSeconds = 100;
