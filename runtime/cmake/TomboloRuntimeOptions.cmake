@@ -21,6 +21,28 @@ function(tombolo_runtime_library name)
   target_link_libraries(tombolo-rt-${name} PUBLIC ${ARG_LINK_LIBS})
 endfunction()
 
+# tombolo_command_files(<program>): its manual pages and completions, made of what
+# it tells about its options, in share/<program> of the build folder.
+find_package(Python3 COMPONENTS Interpreter)
+set(TOMBOLO_ZSH_FOLDER share/zsh/site-functions CACHE STRING
+  "where completions for zsh are installed; a package of Debian has them in share/zsh/vendor-completions")
+function(tombolo_command_files program)
+  if(NOT Python3_EXECUTABLE)
+    message(STATUS "no manual pages and completions of ${program}: python3 is missing")
+    return()
+  endif()
+  set(script ${TOMBOLO_RUNTIME_DIR}/tools/command-files.py)
+  set(stamp ${CMAKE_CURRENT_BINARY_DIR}/${program}.command-files)
+  add_custom_command(OUTPUT ${stamp}
+    COMMAND ${Python3_EXECUTABLE} ${script} $<TARGET_FILE:${program}> ${CMAKE_BINARY_DIR}/share/${program}
+    COMMAND ${CMAKE_COMMAND} -E touch ${stamp}
+    DEPENDS ${program} ${script} COMMENT "" VERBATIM)
+  add_custom_target(${program}-command-files ALL DEPENDS ${stamp})
+  set(made ${CMAKE_BINARY_DIR}/share/${program})
+  install(DIRECTORY ${made}/man ${made}/bash-completion DESTINATION share)
+  install(DIRECTORY ${made}/zsh/site-functions/ DESTINATION ${TOMBOLO_ZSH_FOLDER})
+endfunction()
+
 option(TOMBOLO_BUILD_FUZZERS "build the libFuzzer targets (needs clang)" OFF)
 if(TOMBOLO_BUILD_FUZZERS)
   add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize=vptr,function

@@ -101,9 +101,9 @@ class Package(PythonTest):
                 (tombolo.plan, ["tombolo-plan"], "model", {"emit", "problem"}),
                 (tombolo.simulate, ["tombolo-sim"], "plan", set()),
                 (tombolo.run, ["tombolo-run", "local"], "plan", set())):
-            text = support.run(*command, "--help").stdout
-            options = {name.replace("-", "_")
-                       for name in re.findall(r"^  (?:-\w,)?--([a-z0-9-]+)", text, re.M)}
+            told = json.loads(support.run(*command, "--describe-options").stdout)
+            options = {option["names"][-1].removeprefix("--").replace("-", "_")
+                       for option in told["options"] if option["names"]}
             self.assertGreater(len(options), 10)
             keywords = set(inspect.signature(function).parameters) - {operand}
             self.assertEqual(options - other - {"help"}, keywords, command)

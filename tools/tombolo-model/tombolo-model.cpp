@@ -8,8 +8,7 @@
 
 #include "tombolo/Models/Gpt.h"
 #include "tombolo/Models/Llama.h"
-
-#include <CLI/CLI.hpp>
+#include "tombolo/runtime/CommandLine.h"
 
 #include <iostream>
 
@@ -80,9 +79,12 @@ std::string write(const Request &request) {
 } // namespace
 
 int main(int argc, char **argv) {
-  CLI::App app(
+  tombolo::runtime::CommandLine app(
       "writes a GPT or Llama as ONNX, batch free and sequence length constant",
-      "tombolo-model");
+      "tombolo-model",
+      {"tombolo-model gpt --layers 4 --hidden 128 --heads 4 --vocab 256 "
+       "--seq 64 -o m.onnx",
+       "tombolo-model llama-7b --no-weights -o llama.onnx"});
   Request request;
   std::string presets = "one of:";
   addSummaries(namedGpts(), presets);
@@ -104,11 +106,9 @@ int main(int argc, char **argv) {
                "a skeleton: enough to plan and simulate");
   app.add_option("-o,--output", request.output, "the file to write")
       ->required();
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError &error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
+  int status = 0;
+  if (!app.parseArguments(argc, argv, status))
+    return status;
 
   if (std::string error = write(request); !error.empty()) {
     std::cerr << "tombolo-model: error: " << error << "\n";

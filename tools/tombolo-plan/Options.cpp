@@ -8,8 +8,6 @@
 
 #include "tombolo/runtime/CommandLine.h"
 
-#include <CLI/CLI.hpp>
-
 #include <cmath>
 #include <iostream>
 
@@ -17,8 +15,11 @@ namespace tombolo {
 std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
   PlanOptions options;
   std::string emit;
-  CLI::App app("plans the training of an ONNX model on the sites of a topology",
-               "tombolo-plan");
+  runtime::CommandLine app(
+      "plans the training of an ONNX model on the sites of a topology",
+      "tombolo-plan",
+      {"tombolo-plan m.onnx --topology sites.yaml --global-batch 24 --lr 1e-3 "
+       "-o p.plan --json plan.json"});
   // Needed but with a saved problem; CLI11 says so itself.
   std::vector<CLI::Option *> needed = {
       app.add_option("model", options.model, "the ONNX file"),
@@ -158,15 +159,13 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
         "--max-compression", "--max-wan-gbits", "--simulate", "--search-nodes",
         "--search-seconds", "--precision", "--optimizer"})
     saved->excludes(app.get_option(bound));
-  try {
-    app.parse(argc, argv);
+  app.callback([&] {
     for (CLI::Option *option : needed)
       if (saved->count() == 0 && option->count() == 0)
         throw CLI::RequiredError(option->get_name());
-  } catch (const CLI::ParseError &error) {
-    status = app.exit(error) == 0 ? 0 : 2;
+  });
+  if (!app.parseArguments(argc, argv, status))
     return std::nullopt;
-  }
   if (!options.problem.empty() && !(emit.empty() && options.output.empty())) {
     std::cerr << "tombolo-plan: error: a saved problem has no model to make a "
                  "plan of; leave out -o and --emit\n";

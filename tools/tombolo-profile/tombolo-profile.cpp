@@ -10,8 +10,6 @@
 #include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 
-#include <CLI/CLI.hpp>
-
 #include <iostream>
 
 using namespace tombolo;
@@ -22,16 +20,14 @@ int main(int argc, char **argv) {
     return runWorker(argc - 1, argv + 1);
   FitOptions fitting;
   MeasureOptions measuring;
-  CLI::App app("measures what a plan uses of this machine, or fits constants "
-               "to measured iterations, and writes a chip profile "
-               "(docs/Profiles.md)",
-               "tombolo-profile");
-  app.footer("examples:\n"
-             "  tombolo-profile --for p.plan -o core.yaml\n"
-             "  tombolo-profile -o core.yaml\n"
-             "  tombolo-profile --fit runs.csv --topology sites.yaml -o "
-             "a100.yaml\n"
-             "a chip of sites.yaml names it: profile: {file: core.yaml}");
+  runtime::CommandLine app(
+      "measures what a plan uses of this machine, or fits constants to "
+      "measured iterations, and writes a chip profile, which a chip of "
+      "sites.yaml names: profile: {file: core.yaml} (docs/Profiles.md)",
+      "tombolo-profile",
+      {"tombolo-profile --for p.plan --chip core -o core.yaml",
+       "tombolo-profile -o core.yaml",
+       "tombolo-profile --fit runs.csv --topology sites.yaml -o a100.yaml"});
   CLI::Option *table =
       app.add_option("--fit", fitting.table,
                      "table of measured iterations, CSV, to fit constants to");
@@ -78,13 +74,13 @@ int main(int argc, char **argv) {
                          "write measured and held-out predicted times, CSV"));
   app.add_option("-o,--output", fitting.output, "the chip profile to write")
       ->required();
-  try {
-    app.parse(argc, argv);
+  app.callback([&] {
     if (table->count() && !topology->count())
       throw CLI::RequiredError("--topology");
-  } catch (const CLI::ParseError &error) {
-    return app.exit(error) ? 2 : 0;
-  }
+  });
+  int status = 0;
+  if (!app.parseArguments(argc, argv, status))
+    return status;
   if (table->count())
     return fit(fitting);
   measuring.chip = fitting.chip;

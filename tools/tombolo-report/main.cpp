@@ -9,12 +9,11 @@
 #include "Round.h"
 #include "Timeline.h"
 
+#include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/sim/Json.h"
 #include "tombolo/runtime/sim/Simulate.h"
-
-#include <CLI/CLI.hpp>
 
 #include <filesystem>
 #include <iostream>
@@ -106,12 +105,12 @@ Json readEntry(const Files &files, std::size_t i) {
 }
 
 int run(int argc, char **argv) {
-  CLI::App app("Writes one page about plans, simulations and runs, which a "
-               "browser opens from disk.",
-               "tombolo-report");
-  app.footer("example:\n"
-             "  tombolo-report p.plan --json plan.json --metrics m.jsonl "
-             "-o report.html");
+  runtime::CommandLine app(
+      "writes one page about plans, simulations and runs, which a browser "
+      "opens from disk",
+      "tombolo-report",
+      {"tombolo-report p.plan --json plan.json --metrics metrics.jsonl "
+       "-o report.html"});
   Files files;
   std::string output, title;
   app.add_option("plan", files.plans,
@@ -135,8 +134,7 @@ int run(int argc, char **argv) {
   perPlan("--metrics", files.metrics, "what tombolo-run --metrics wrote");
   app.add_option("--title", title, "the page's title");
   app.add_option("-o,--output", output, "the page")->required();
-  try {
-    app.parse(argc, argv);
+  app.callback([&] {
     for (auto [name, given] : {std::pair("--json", &files.planFigures),
                                {"--sim", &files.simFigures},
                                {"--trace", &files.traces},
@@ -145,11 +143,10 @@ int run(int argc, char **argv) {
         throw CLI::ValidationError(
             name, "expected at most one for each of " +
                       std::to_string(files.plans.size()) + " plans");
-  } catch (const CLI::ParseError &error) {
-    bool help = error.get_exit_code() == 0;
-    app.exit(error);
-    return help ? 0 : static_cast<int>(Status::Usage);
-  }
+  });
+  int status = 0;
+  if (!app.parseArguments(argc, argv, status))
+    return status;
   Json plans = Json::array();
   for (std::size_t i = 0; i < files.plans.size(); ++i)
     plans.push_back(readEntry(files, i));

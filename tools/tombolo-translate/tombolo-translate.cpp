@@ -6,6 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "../LlvmHelp.h"
+
 #include "tombolo/Dialect/Graph/IR/GraphDialect.h"
 #include "tombolo/Dialect/Graph/IR/GraphInterfaces.h"
 #include "tombolo/Import/ONNX.h"
@@ -34,10 +36,26 @@ static void registerListing() {
 }
 
 int main(int argc, char **argv) {
+  tombolo::LlvmHelp help("tombolo-translate",
+                         "reads and writes one level of IR at a time",
+                         {"tombolo-translate --import-onnx m.onnx -o m.mlir",
+                          "tombolo-translate --print-plan p.plan"});
   tombolo::registerOnnxImport();
   tombolo::registerImportTopology();
   tombolo::registerPlanTranslations();
   registerListing();
+  if (help.describes(argc, argv)) {
+    // The registry is read by the parser of such an option alone.
+    llvm::cl::opt<const Translation *, false, TranslationParser> translation(
+        "", llvm::cl::desc("translation to perform"));
+    llvm::StringMap<std::string> texts;
+    for (unsigned i = 0; i < translation.getParser().getNumOptions(); ++i)
+      texts[translation.getParser().getOption(i)] =
+          translation.getParser().getDescription(i).str();
+    help.describe([&](llvm::StringRef name) { return texts.lookup(name); });
+    return 0;
+  }
+  help.open(argc, argv);
   return failed(mlirTranslateMain(
       argc, argv, "Tombolo: read and write one level at a time\n"));
 }

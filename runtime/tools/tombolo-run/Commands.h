@@ -31,10 +31,6 @@ int runServer(int argc, char **argv);
 int runRank(int argc, char **argv);
 int runStatus(int argc, char **argv);
 
-/// Runs CLI11's parser. True: go on; false: `status` is what to return (help
-/// has been printed, or the usage error, status 2).
-bool parseArguments(CLI::App &app, int argc, char **argv, int &status);
-
 /// What a rank is told, whoever starts it: the same options on `local`, `site`
 /// and `rank`.
 struct RankOptions {

@@ -566,8 +566,11 @@ int run(LocalOptions &options) {
 } // namespace
 
 int tombolo::runtime::runLocal(int argc, char **argv) {
-  CLI::App app("trains a plan on this machine: server, site agents and ranks",
-               "tombolo-run local");
+  CommandLine app(
+      "trains a plan on this machine: server, site agents and ranks",
+      "tombolo-run local",
+      {"tombolo-run local p.plan --model m.onnx --data tokens.bin --steps 100 "
+       "--metrics metrics.jsonl --export-onnx trained.onnx"});
   LocalOptions options;
   addRankOptions(app, options.rank);
   addSiteExecutors(app, options.executors);
@@ -584,7 +587,7 @@ int tombolo::runtime::runLocal(int argc, char **argv) {
       ->check(positiveNumber(/*zero=*/true));
   app.add_option("--rank-program", options.rankProgram)->group("");
   int status = 0;
-  if (!parseArguments(app, argc, argv, status))
+  if (!app.parseArguments(argc, argv, status))
     return status;
   if (options.rank.resume && options.rank.checkpointDir.empty())
     throw Error(Status::Usage,

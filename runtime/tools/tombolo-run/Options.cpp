@@ -20,19 +20,6 @@
 
 using namespace tombolo::runtime;
 
-bool tombolo::runtime::parseArguments(CLI::App &app, int argc, char **argv,
-                                      int &status) {
-  try {
-    app.parse(argc, argv);
-    return true;
-  } catch (const CLI::ParseError &error) {
-    bool help = error.get_exit_code() == 0;
-    app.exit(error);
-    status = help ? 0 : static_cast<int>(Status::Usage);
-    return false;
-  }
-}
-
 void tombolo::runtime::addRankOptions(CLI::App &app, RankOptions &options) {
   app.add_option("plan", options.plan, "the plan, from tombolo-plan")
       ->required();

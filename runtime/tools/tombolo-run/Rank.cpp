@@ -10,14 +10,13 @@
 #include "Events.h"
 #include "Executor.h"
 
+#include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/Rank.h"
 #include "tombolo/runtime/engine/Progress.h"
 #include "tombolo/runtime/launch/Cores.h"
 #include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
-
-#include <CLI/CLI.hpp>
 
 #include <cerrno>
 #include <cmath>
@@ -239,7 +238,10 @@ void train(const Options &options, Output &output) {
 
 int tombolo::runtime::runRank(int argc, char **argv) {
   Options options;
-  CLI::App app("runs one rank of an island", "tombolo-run rank");
+  CommandLine app("runs one rank of an island", "tombolo-run rank",
+                  {"tombolo-run rank p.plan --model m.onnx --data tokens.bin "
+                   "--steps 100 --island 0 --rank 1 --rendezvous "
+                   "10.1.0.1:40123 --host 10.1.0.2"});
   addRankOptions(app, options.common);
   addResumeStep(app, options.common);
   app.add_option("--island", options.island, "the island's number")->required();
@@ -258,7 +260,7 @@ int tombolo::runtime::runRank(int argc, char **argv) {
   app.add_option("--events-fd", options.eventsFd,
                  "write events as lines of JSON to this descriptor");
   int status = 0;
-  if (!parseArguments(app, argc, argv, status))
+  if (!app.parseArguments(argc, argv, status))
     return status;
   std::signal(SIGPIPE, SIG_IGN);
   Output output(options.eventsFd);

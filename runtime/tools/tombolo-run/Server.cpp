@@ -10,13 +10,12 @@
 #include "Events.h"
 #include "ServerLaunch.h"
 
+#include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/launch/Supervisor.h"
 #include "tombolo/runtime/plan/PlanFile.h"
 #include "tombolo/runtime/server/ParameterServer.h"
-
-#include <CLI/CLI.hpp>
 
 #include <csignal>
 #include <iostream>
@@ -145,8 +144,13 @@ static void serve(const Options &given, EventWriter &events, bool toPerson) {
 }
 
 int tombolo::runtime::runServer(int argc, char **argv) {
-  CLI::App app("serves the parameters of a plan until it is told to end",
-               "tombolo-run server");
+  CommandLine app(
+      "serves the parameters of a plan until it is told to end",
+      "tombolo-run server",
+      {"tombolo-run server p.plan --site east --address 10.3.0.1:7000 "
+       "--peer north=10.1.0.1:7000 --peer south=10.2.0.1:7000 --cert "
+       "certs/server.crt --key certs/server.key --ca certs/ca.crt --run-id R "
+       "--state-dir saved --until-finished"});
   Options options;
   app.add_option("plan", options.plan, "the plan, from tombolo-plan")
       ->required();
@@ -168,7 +172,7 @@ int tombolo::runtime::runServer(int argc, char **argv) {
   app.add_option("--events-fd", options.eventsFd,
                  "write events as JSON lines to this file descriptor");
   int status = 0;
-  if (!parseArguments(app, argc, argv, status))
+  if (!app.parseArguments(argc, argv, status))
     return status;
 
   checkTls(options.tls);

@@ -269,8 +269,11 @@ int run(SiteOptions &options) {
 } // namespace
 
 int tombolo::runtime::runSite(int argc, char **argv) {
-  CLI::App app("starts and watches the ranks of one site of a plan",
-               "tombolo-run site");
+  CommandLine app(
+      "starts and watches the ranks of one site of a plan", "tombolo-run site",
+      {"tombolo-run site p.plan --site north --address 10.1.0.1:7000 "
+       "--peer south=10.2.0.1:7000 --certs certs --run-id R --model m.onnx "
+       "--data tokens.bin --steps 10000 --checkpoint-dir saved --restarts 3"});
   SiteOptions options;
   addRankOptions(app, options.rank);
   addResumeStep(app, options.rank);
@@ -309,7 +312,7 @@ int tombolo::runtime::runSite(int argc, char **argv) {
                  "write events as JSON lines to this file descriptor");
   app.add_option("--rank-program", options.rankProgram)->group("");
   int status = 0;
-  if (!parseArguments(app, argc, argv, status))
+  if (!app.parseArguments(argc, argv, status))
     return status;
   if (options.eventsFd < 0)
     return run(options);

@@ -10,9 +10,9 @@
 #include "Events.h"
 #include "StatusTable.h"
 
+#include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 
-#include <CLI/CLI.hpp>
 #include <httplib.h>
 
 #include <iostream>
@@ -57,8 +57,9 @@ json ask(const std::string &address) {
 } // namespace
 
 int tombolo::runtime::runStatus(int argc, char **argv) {
-  CLI::App app("shows how a run is doing that was started with --metrics-port",
-               "tombolo-run status");
+  CommandLine app(
+      "shows how a run is doing that was started with --metrics-port",
+      "tombolo-run status", {"tombolo-run status 127.0.0.1:9090"});
   std::vector<std::string> addresses;
   bool asJson = false;
   app.add_option("address", addresses,
@@ -66,7 +67,7 @@ int tombolo::runtime::runStatus(int argc, char **argv) {
       ->required();
   app.add_flag("--json", asJson, "as JSON, one line for each address");
   int status = 0;
-  if (!parseArguments(app, argc, argv, status))
+  if (!app.parseArguments(argc, argv, status))
     return status;
   std::vector<json> answers;
   for (const std::string &address : addresses)

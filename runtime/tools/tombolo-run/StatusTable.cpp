@@ -12,12 +12,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <map>
 #include <utility>
-
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 using namespace tombolo::runtime;
 using nlohmann::json;
@@ -209,21 +205,4 @@ tombolo::runtime::statusTable(const std::vector<json> &all, std::size_t width,
   if (!server.empty())
     lines.push_back(server);
   return lines;
-}
-
-Terminal::Terminal(std::FILE *stream) {
-  int fd = fileno(stream);
-  const char *kind = std::getenv("TERM");
-  isTerminal = isatty(fd) == 1 && kind && *kind && std::string(kind) != "dumb";
-  if (!isTerminal)
-    return;
-  const char *without = std::getenv("NO_COLOR");
-  colour = !without || !*without;
-  winsize size{};
-  if (ioctl(fd, TIOCGWINSZ, &size) != 0)
-    return;
-  if (size.ws_col > 1)
-    columns = size.ws_col;
-  if (size.ws_row > 1)
-    rows = size.ws_row;
 }

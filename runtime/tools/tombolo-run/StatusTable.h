@@ -9,10 +9,11 @@
 #ifndef TOMBOLO_TOOLS_TOMBOLORUN_STATUSTABLE_H
 #define TOMBOLO_TOOLS_TOMBOLORUN_STATUSTABLE_H
 
+#include "tombolo/runtime/Terminal.h"
+
 #include <nlohmann/json.hpp>
 
 #include <cstddef>
-#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -24,16 +25,6 @@ namespace tombolo::runtime {
 /// escape sequences.
 std::vector<std::string> statusTable(const std::vector<nlohmann::json> &status,
                                      std::size_t width, bool colour);
-
-/// How wide a terminal is, how high, and whether it is one that shows colours
-/// and lines that are written over.
-struct Terminal {
-  explicit Terminal(std::FILE *stream);
-
-  bool isTerminal = false;
-  bool colour = false; ///< not where NO_COLOR is set
-  std::size_t columns = 80, rows = 24;
-};
 
 } // namespace tombolo::runtime
 

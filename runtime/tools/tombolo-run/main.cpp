@@ -8,9 +8,9 @@
 
 #include "Commands.h"
 
+#include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 
-#include <cstring>
 #include <exception>
 #include <iostream>
 #include <new>
@@ -33,27 +33,23 @@ constexpr Command kCommands[] = {
     {"status", runStatus, "show how a run is doing"},
 };
 
-void printUsage(std::ostream &out) {
-  out << "usage: tombolo-run COMMAND PLAN [OPTIONS]\n\n";
-  for (const Command &command : kCommands)
-    out << "  " << command.name
-        << std::string(10 - std::strlen(command.name), ' ')
-        << command.description << "\n";
-  out << "\ntombolo-run COMMAND --help lists a command's options\n";
-}
-
 } // namespace
 
 int main(int argc, char **argv) {
+  CommandLine app("runs a plan; COMMAND --help lists a command's options",
+                  "tombolo-run",
+                  {"tombolo-run local p.plan --model m.onnx --data tokens.bin "
+                   "--steps 100 --metrics metrics.jsonl"});
+  for (const Command &command : kCommands)
+    app.add_subcommand(command.name, command.description);
   if (argc < 2) {
-    printUsage(std::cerr);
+    std::cerr << app.help();
     return static_cast<int>(Status::Usage);
   }
   std::string name = argv[1];
-  if (name == "--help" || name == "-h") {
-    printUsage(std::cout);
-    return 0;
-  }
+  int status = 0;
+  if (name.starts_with("-") && !app.parseArguments(argc, argv, status))
+    return status;
   for (const Command &command : kCommands) {
     if (name != command.name)
       continue;

@@ -8,12 +8,11 @@
 
 #include "Report.h"
 
+#include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/sim/Json.h"
 #include "tombolo/runtime/sim/Trace.h"
-
-#include <CLI/CLI.hpp>
 
 #include <iostream>
 
@@ -22,11 +21,10 @@ using namespace tombolo::runtime;
 namespace {
 
 int run(int argc, char **argv) {
-  CLI::App app("Runs a plan on a virtual clock and tells where its time goes.",
-               "tombolo-sim");
-  app.footer("example:\n"
-             "  tombolo-sim p.plan --rounds 100 --fail jinan@600+120 "
-             "--json s.json");
+  CommandLine app(
+      "runs a plan on a virtual clock and tells where its time goes",
+      "tombolo-sim",
+      {"tombolo-sim p.plan --rounds 100 --fail north@600+120 --json s.json"});
   std::string planFile, traceFile, jsonFile, lineTrace;
   std::uint64_t rounds = 0, steps = 0;
   std::vector<std::string> fails, slow;
@@ -74,13 +72,9 @@ int run(int argc, char **argv) {
                "simulate every rank, also where one stands for many (slow)");
   app.add_flag("--no-replay", noReplay,
                "simulate every step, also where one is like another (slow)");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError &error) {
-    bool help = error.get_exit_code() == 0;
-    app.exit(error);
-    return help ? 0 : static_cast<int>(Status::Usage);
-  }
+  int status = 0;
+  if (!app.parseArguments(argc, argv, status))
+    return status;
   for (const std::string &text : fails)
     options.faults.push_back(sim::parseFault(text));
   for (const std::string &text : slow)

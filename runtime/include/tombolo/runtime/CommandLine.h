@@ -1,4 +1,4 @@
-//===- CommandLine.h - checks of options ------------------------*- C++ -*-===//
+//===- CommandLine.h - the command line of a program ------------*- C++ -*-===//
 //
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
@@ -10,11 +10,42 @@
 #define TOMBOLO_RUNTIME_COMMANDLINE_H
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include <cmath>
 #include <string>
+#include <vector>
 
 namespace tombolo::runtime {
+
+/// The command line of a program, or of a command of one (`tombolo-run local`).
+class CommandLine : public CLI::App {
+public:
+  /// `--help` opens with the examples, which tests try.
+  CommandLine(std::string description, std::string name,
+              std::vector<std::string> examples);
+
+  /// Reads the arguments. True: go on; false: `status` is what to return: help
+  /// has been printed, or an error, status 2. `--describe-options` as the only
+  /// argument prints describe(), of which completions and manual pages are made
+  /// (tools/command-files.py).
+  bool parseArguments(int argc, char **argv, int &status);
+
+  /// Examples, options and commands; without what is hidden.
+  nlohmann::ordered_json describe() const;
+
+private:
+  std::vector<std::string> examples;
+};
+
+/// `text` in lines of at most `width` characters, where its words are not
+/// longer, each with `indent` spaces before it. Lines of its own stay.
+std::string wrapped(const std::string &text, std::size_t width,
+                    std::size_t indent);
+
+/// The same of a shell's command, with a backslash at the ends of lines.
+std::string wrappedCommand(const std::string &command, std::size_t width,
+                           std::size_t indent);
 
 /// A finite number above 0, or with `zero` not below it. CLI11's own checks
 /// name the largest double in full, all 309 digits, as what they expect.
