@@ -196,6 +196,11 @@ void RowMixes::addSideBySide(const Lane &lane, uint64_t degree,
   };
   double chips =
       static_cast<double>(secondMost) / static_cast<double>(firstMost);
+  struct Way {
+    double rate; // microbatches per second through a block of a stage
+    std::vector<MixPart::Group> groups;
+  };
+  std::map<uint64_t, std::vector<Way>> ways; // by stages, the fastest first
   for (uint64_t a = 1; a <= kMostShare; ++a)
     for (uint64_t b = 1; b <= kMostShare; ++b) {
       double one = static_cast<double>(a) * first;
@@ -219,12 +224,22 @@ void RowMixes::addSideBySide(const Lane &lane, uint64_t degree,
             continue;
           uint64_t stages =
               std::min({firstMost / n, secondMost / m, problem.model.blocks()});
-          if (isUsed(n * stages, firstMost) && isUsed(m * stages, secondMost))
-            addParts({{lane[0], n, a, 1, {}}, {lane[1], m, b, 1, {}}}, degree,
-                     microbatch, turns.back(), parts);
+          if (!isUsed(n * stages, firstMost) || !isUsed(m * stages, secondMost))
+            continue;
+          std::vector<Way> &alike = ways[stages];
+          Way way{static_cast<double>(turn) / std::max(one, other),
+                  {{lane[0], n, a, 1, {}}, {lane[1], m, b, 1, {}}}};
+          alike.insert(std::ranges::upper_bound(alike, way.rate,
+                                                std::greater<>(), &Way::rate),
+                       std::move(way));
+          if (alike.size() > kMostAlike)
+            alike.pop_back();
         }
       }
     }
+  for (auto &[stages, alike] : ways)
+    for (Way &way : alike)
+      addParts(std::move(way.groups), degree, microbatch, turns.back(), parts);
 }
 
 /// `turns`: the divisors of the island's microbatches. Of turns no longer than

@@ -92,6 +92,8 @@ private:
   static constexpr double kLeastUsed = 0.75;
   /// Numbers of replicas that are tried on either side of the even one.
   static constexpr uint64_t kMostNearby = 8;
+  /// Ways that make as many stages.
+  static constexpr size_t kMostAlike = 4;
 
   /// The pools that a part lies on: one, or two side by side.
   using Lane = std::vector<uint32_t>;
