@@ -2,6 +2,7 @@
 """Small problems planned by the search and run on this machine, against the even
 split of the same chips, measured alternately:
   utils/build && benchmarks/small_searches.py [CASE ...]
+The chip's figures are a profile of this machine, of no model in particular.
 The even split: one pipeline with the same number of blocks in each stage (a rest goes
 to the first ones), of microbatches what the cost model likes best; of two sites half
 of the batch each. A ratio above 1: the search's plan is faster."""
@@ -29,15 +30,13 @@ CASES = {
 }
 TOPOLOGY = """\
 chips:
-  - {{name: core, tflops: {{f32: 0.09, bf16: 0.09}}, memory_gib: {memory}, memory_gbytes_per_second: 12,
-      efficiency: {{matmul: 0.8, memory: 0.7}}}}
+  - {{name: core, memory_gib: {memory}, profile: {{file: core.yaml}}}}
 sites:
 """
 SITE = """\
   - name: s{n}
     pools:
-      - {{name: cpu, chip: core, nodes: 1, chips_per_node: {chips}, nics_per_node: 1,
-         intra_node: {{gbits_per_second: 10, latency_us: 50}}, inter_node: {{gbits_per_second: 10, latency_us: 50}}}}
+      - {{name: cpu, chip: core, nodes: 1, chips_per_node: {chips}}}
 """
 LINK = "links: [{sites: [s0, s1], gbits_per_second: 5, rtt_ms: 1}]\n"
 
@@ -137,6 +136,7 @@ def main():
     arguments.add_argument("--steps", type=int, default=24)
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        run("tombolo-profile", "--ranks", 2, "--threads", 1, "--chip", "core", "-o", os.path.join(folder, "core.yaml"))
         for name in options.cases:
             case = Case(name, folder)
             pairs = [(case.seconds(case.even, options.steps), case.seconds(case.found, options.steps))
