@@ -43,7 +43,7 @@ public:
 
 private:
   /// Stages opened for one batch, where nobody says.
-  static constexpr uint64_t kDefaultNodes = 20000;
+  static constexpr uint64_t kDefaultNodes = 5000;
 
   struct PoolState : IslandPool {
     uint64_t left;               // chips
