@@ -146,11 +146,8 @@ private:
     double whole = (problem.model.kinds[kind].*tensor).at(microbatch);
     double local = (figuresOf(problem, kind, chips).*tensor).at(microbatch);
     // Stages that deal microbatches out alike send from group to group.
-    bool isDealtAlike = std::ranges::equal(
-        island.stages[s].replicas, island.stages[other].replicas,
-        [](const ReplicaGroup &one, const ReplicaGroup &two) {
-          return one.count == two.count && one.share == two.share;
-        });
+    bool isDealtAlike =
+        dealAlike(island.stages[s].replicas, island.stages[other].replicas);
     double slowest = 0;
     for (size_t h = 0; h < places[other].size(); ++h)
       if (h == g || !isDealtAlike)

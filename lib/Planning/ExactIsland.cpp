@@ -262,27 +262,18 @@ void ExactIsland::placeBefore(uint64_t block) {
 
 /// Opens all stages of such groups that end before `block`.
 void ExactIsland::placeStage(uint64_t block, std::vector<ReplicaGroup> groups) {
-  auto joined = [&](const std::string &from, const std::string &to) {
-    std::string fromSite = splitPool(from).first, toSite = splitPool(to).first;
-    return from == to ||
-           (fromSite == toSite
-                ? problem.topology.wireBetween(from, to).has_value()
-                : problem.topology.route(fromSite, toSite).has_value());
-  };
+  const Topology &topology = problem.topology;
   for (const ReplicaGroup &from : groups) {
-    if (!joined(groups[0].pool, from.pool))
+    if (!topology.joined(groups[0].pool, from.pool))
       return;
     if (!placed.empty())
       for (const ReplicaGroup &to : placed.back().stage.replicas)
-        if (!joined(from.pool, to.pool))
+        if (!topology.joined(from.pool, to.pool))
           return;
   }
   // As `Problem::verify` asks for.
-  auto alike = [](const ReplicaGroup &a, const ReplicaGroup &b) {
-    return a.count == b.count && a.share == b.share;
-  };
   if (island.chunks > 1 && !placed.empty() &&
-      !std::ranges::equal(groups, placed.back().stage.replicas, alike))
+      !dealAlike(groups, placed.back().stage.replicas))
     return;
   for (const ReplicaGroup &group : groups)
     stateOf(group.pool).left -= group.count * group.tensorParallel;

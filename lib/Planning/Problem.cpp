@@ -203,12 +203,7 @@ private:
                   " chunks needs as many blocks or more, got " +
                   number(stage.blocks));
       // Else groups of microbatches would differ from stage to stage.
-      const std::vector<ReplicaGroup> &first = island.stages[0].replicas;
-      auto alike = [](const ReplicaGroup &a, const ReplicaGroup &b) {
-        return a.count == b.count && a.share == b.share;
-      };
-      if (!std::equal(stage.replicas.begin(), stage.replicas.end(),
-                      first.begin(), first.end(), alike))
+      if (!dealAlike(stage.replicas, island.stages[0].replicas))
         fault(in(place, "replicas"),
               "with several chunks every stage needs as many replicas, with "
               "the same shares, as the first one");
@@ -360,16 +355,16 @@ private:
 
   void way(const std::string &path, const std::string &from,
            const std::string &to) {
+    if (problem.topology.joined(from, to))
+      return;
     std::string fromSite = splitPool(from).first;
     std::string toSite = splitPool(to).first;
-    if (fromSite != toSite) {
-      if (!problem.topology.route(fromSite, toSite))
-        fault(path, "no route from site '" + fromSite + "' to site '" + toSite +
-                        "'; add a link between them");
-    } else if (from != to && !problem.topology.wireBetween(from, to)) {
+    if (fromSite != toSite)
+      fault(path, "no route from site '" + fromSite + "' to site '" + toSite +
+                      "'; add a link between them");
+    else
       fault(path, "pools '" + from + "' and '" + to +
                       "' are not joined; give the site a 'fabric'");
-    }
   }
 
   void routes(const Island &island, const std::string &path) {

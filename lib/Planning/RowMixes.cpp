@@ -268,13 +268,10 @@ RowMixes::partsOn(const Lane &lane, uint64_t microbatch,
 
 /// Whether the turns of all stages end together soon enough.
 static bool hasPeriod(const Mix &mix) {
-  uint64_t period = 1;
-  for (const MixPart *part : mix.parts) {
-    period = std::lcm(period, part->turn()); // at most kMaxPeriod squared
-    if (period > kMaxPeriod)
-      return false;
-  }
-  return true;
+  std::vector<uint64_t> turns;
+  for (const MixPart *part : mix.parts)
+    turns.push_back(part->turn());
+  return periodOf(turns).has_value();
 }
 
 uint64_t RowMixes::add(uint64_t batch, uint64_t microbatch, double below,
@@ -459,15 +456,10 @@ double RowMixes::priceOf(const Mix &mix) const {
 
 bool RowMixes::joined(const MixPart &from, const MixPart &to) const {
   for (const MixPart::Group &a : from.groups)
-    for (const MixPart::Group &b : to.groups) {
-      const std::string &one = islandPools[a.pool].name;
-      const std::string &other = islandPools[b.pool].name;
-      std::string oneSite = splitPool(one).first;
-      std::string otherSite = splitPool(other).first;
-      if (oneSite == otherSite ? !problem.topology.wireBetween(one, other)
-                               : !problem.topology.route(oneSite, otherSite))
+    for (const MixPart::Group &b : to.groups)
+      if (!problem.topology.joined(islandPools[a.pool].name,
+                                   islandPools[b.pool].name))
         return false;
-    }
   return true;
 }
 

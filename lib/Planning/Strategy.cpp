@@ -65,6 +65,14 @@ std::string Recompute::text() const {
   return kind == None ? "none" : kind == Full ? "full" : std::to_string(blocks);
 }
 
+bool dealAlike(const std::vector<ReplicaGroup> &one,
+               const std::vector<ReplicaGroup> &other) {
+  return std::ranges::equal(one, other,
+                            [](const ReplicaGroup &a, const ReplicaGroup &b) {
+                              return a.count == b.count && a.share == b.share;
+                            });
+}
+
 uint64_t Stage::replicaCount() const {
   uint64_t total = 0;
   for (const ReplicaGroup &group : replicas)

@@ -408,6 +408,13 @@ std::optional<Wire> Topology::wireBetween(const std::string &from,
   return wire;
 }
 
+bool Topology::joined(const std::string &from, const std::string &to) const {
+  std::string fromSite = splitPool(from).first, toSite = splitPool(to).first;
+  return from == to ||
+         (fromSite == toSite ? wireBetween(from, to).has_value()
+                             : route(fromSite, toSite).has_value());
+}
+
 //===----------------------------------------------------------------------===//
 // Canonical form
 //===----------------------------------------------------------------------===//

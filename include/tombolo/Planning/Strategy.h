@@ -49,6 +49,10 @@ struct ReplicaGroup {
   bool operator==(const ReplicaGroup &) const = default;
 };
 
+/// Whether two stages give each microbatch to replicas of the same number.
+bool dealAlike(const std::vector<ReplicaGroup> &one,
+               const std::vector<ReplicaGroup> &other);
+
 struct Stage {
   uint64_t blocks = 0;
   Recompute recompute;

@@ -186,6 +186,10 @@ public:
   std::optional<Wire> wireBetween(const std::string &from,
                                   const std::string &to) const;
 
+  /// Whether two pools `site/pool` are one, or have a wire or a route between
+  /// them.
+  bool joined(const std::string &from, const std::string &to) const;
+
   /// The text whose SHA-256 is the plan's topology_hash: every figure in a
   /// fixed order and notation, independent of layout and comments of the file.
   std::string canonicalForm() const;
