@@ -12,7 +12,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const build = process.env.TOMBOLO_BUILD ?? join(root, "build/dev");
-const { chromium } = createRequire(join(build, "tools/tombolo-report/web/package.json"))("playwright-core");
+const { chromium } = createRequire(join(build, "runtime/lib/report/web/package.json"))("playwright-core");
 const folder = mkdtempSync(join(tmpdir(), "report-"));
 const run = (program, ...args) => execFileSync(join(build, "bin", program), args, { cwd: folder, stdio: "ignore" });
 const seconds = (since) => (performance.now() - since) / 1000;

@@ -7,13 +7,9 @@
 #ifndef TOMBOLO_REPORT_PLANJSON_H
 #define TOMBOLO_REPORT_PLANJSON_H
 
-#include "tombolo/runtime/plan/PlanFile.h"
-
-#include <nlohmann/json.hpp>
+#include "tombolo/runtime/report/Report.h"
 
 namespace tombolo::report {
-
-using Json = nlohmann::ordered_json;
 
 /// What a validated plan says by itself: the training, sites and lines, islands
 /// with their stages and each one's memory by region, the server, what the

@@ -4,7 +4,7 @@
 // Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
-#include "Page.h"
+#include "tombolo/runtime/report/Report.h"
 
 #include "tombolo/runtime/Error.h"
 
@@ -52,6 +52,8 @@ static void cleanTexts(Json &value) {
     for (Json &part : value)
       cleanTexts(part);
 }
+
+bool hasPage() { return kPageBytes > 0; }
 
 std::string makePage(Json data) {
   cleanTexts(data);

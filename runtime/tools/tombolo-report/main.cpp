@@ -4,16 +4,10 @@
 // Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
-#include "Inputs.h"
-#include "Page.h"
-#include "Round.h"
-#include "Timeline.h"
-
 #include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
-#include "tombolo/runtime/sim/Json.h"
-#include "tombolo/runtime/sim/Simulate.h"
+#include "tombolo/runtime/report/Report.h"
 
 #include <filesystem>
 #include <iostream>
@@ -25,10 +19,8 @@ using runtime::Status;
 
 namespace {
 
-/// Rounds of more steps are not simulated here: some seconds.
-constexpr std::uint64_t kMostSteps = 100'000;
-
-struct Files {
+/// By plan.
+struct FileLists {
   std::vector<std::string> plans, planFigures, simFigures, traces, metrics;
 };
 
@@ -37,71 +29,14 @@ std::string fileOf(const std::vector<std::string> &files, std::size_t i) {
   return i < files.size() ? files[i] : "";
 }
 
-/// One step, one round, and their figures, as far as they are not `given` by a
-/// file; or why there are none.
-void simulate(const runtime::Plan &plan, bool stepGiven, bool figuresGiven,
-              Json &entry, Json &missing) {
-  if (!plan.has_topology()) {
-    missing["timeline"] = missing["round"] = missing["simulation"] =
-        "the plan has no topology, so it cannot be simulated; plans that "
-        "tombolo-plan writes have one";
-    return;
-  }
-  std::uint64_t steps = plan.has_server() ? plan.server().inner_steps() : 1;
-  try {
-    if (!stepGiven)
-      entry["timeline"] = timelineJson(plan);
-    if (steps > kMostSteps) {
-      missing["round"] = missing["simulation"] =
-          "a round has " + std::to_string(steps) +
-          " inner steps, which would take long; give figures of tombolo-sim "
-          "--json with --sim";
-      return;
-    }
-    entry["round"] = roundJson(plan);
-    if (!figuresGiven)
-      entry["simulation"] =
-          runtime::sim::toJson(plan, runtime::sim::simulate(plan, {}));
-  } catch (const Error &error) {
-    missing["timeline"] = missing["round"] = missing["simulation"] =
-        std::string("it cannot be simulated: ") + error.what();
-    return;
-  }
-  if (entry["round"].is_null())
-    missing["round"] = plan.has_server()
-                           ? "there is no line between sites"
-                           : "one island trains alone: nothing is exchanged";
-}
-
-/// What the page shows of plan `i`, and what it says about what is not there.
-Json readEntry(const Files &files, std::size_t i) {
+Json readEntry(const FileLists &files, std::size_t i) {
   const std::string &path = files.plans[i];
-  runtime::Plan plan = runtime::readPlan(path);
-  Json entry = {{"name", std::filesystem::path(path).filename().string()},
-                {"plan", planJson(plan)}};
-  for (const char *part : {"timeline", "round", "simulation", "search", "run"})
-    entry[part] = nullptr;
-  Json missing = Json::object();
-
-  std::string sim = fileOf(files.simFigures, i);
-  std::string trace = fileOf(files.traces, i);
-  simulate(plan, !trace.empty(), !sim.empty(), entry, missing);
-  if (!sim.empty())
-    entry["simulation"] = readSimFigures(sim, plan);
-  if (!trace.empty())
-    entry["timeline"] = readTrace(trace, plan);
-  if (std::string file = fileOf(files.planFigures, i); !file.empty())
-    entry["search"] = readPlanFigures(file, plan);
-  else
-    missing["search"] = "give the file that tombolo-plan --json wrote: "
-                        "tombolo-report p.plan --json plan.json";
-  if (std::string file = fileOf(files.metrics, i); !file.empty())
-    entry["run"] = readMetrics(file, plan);
-  else
-    missing["run"] = "give the file that tombolo-run --metrics wrote: "
-                     "tombolo-report p.plan --metrics metrics.jsonl";
-  entry["missing"] = std::move(missing);
-  return entry;
+  return makeEntry(std::filesystem::path(path).filename().string(),
+                   runtime::readPlan(path),
+                   {.planFigures = fileOf(files.planFigures, i),
+                    .simFigures = fileOf(files.simFigures, i),
+                    .trace = fileOf(files.traces, i),
+                    .metrics = fileOf(files.metrics, i)});
 }
 
 int run(int argc, char **argv) {
@@ -111,7 +46,7 @@ int run(int argc, char **argv) {
       "tombolo-report",
       {"tombolo-report p.plan --json plan.json --metrics metrics.jsonl "
        "-o report.html"});
-  Files files;
+  FileLists files;
   std::string output, title;
   app.add_option("plan", files.plans,
                  "plans, from tombolo-plan; several stand side by side")

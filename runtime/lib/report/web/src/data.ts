@@ -1,5 +1,5 @@
-// What tombolo-report puts into the page; tools/tombolo-report/*.cpp write it
-// and have checked the types of everything that came from a file.
+// What makeEntry (runtime/lib/report) puts into the page; its readers
+// have checked the types of everything that came from a file.
 
 export interface Wire {
   bytes_per_second: number | null;
