@@ -6,6 +6,7 @@
 
 #include "tombolo/Planning/Problem.h"
 #include "tombolo/Planning/CostModel.h"
+#include "tombolo/Planning/Range.h"
 
 #include <algorithm>
 #include <cmath>
@@ -17,9 +18,9 @@ namespace tombolo::planning {
 
 namespace {
 /// Numbers up to these can be multiplied and added without overflow.
-constexpr uint64_t kMaxBatch = uint64_t(1) << 40;
-constexpr uint64_t kMaxCount = uint64_t(1) << 20;
-constexpr uint64_t kMaxFragments = uint64_t(1) << 16;
+constexpr uint64_t kMaxBatch = static_cast<uint64_t>(kSampleCounts.most);
+constexpr uint64_t kMaxCount = static_cast<uint64_t>(kPartCounts.most);
+constexpr uint64_t kMaxFragments = static_cast<uint64_t>(kFragmentCounts.most);
 
 std::string number(uint64_t value) { return std::to_string(value); }
 

@@ -29,6 +29,11 @@ std::optional<Enum> parse(const char *const (&words)[size],
 }
 } // namespace
 
+std::span<const char *const> words(Schedule) { return kSchedules; }
+std::span<const char *const> words(Compression) { return kCompressions; }
+std::span<const char *const> words(OuterOptimizer) { return kOuterOptimizers; }
+std::span<const char *const> words(OpSeed::Function) { return kFunctions; }
+
 const char *name(Schedule schedule) {
   return kSchedules[static_cast<size_t>(schedule)];
 }
@@ -51,10 +56,6 @@ std::optional<OuterOptimizer> parseOuterOptimizer(const std::string &text) {
 const char *name(OpSeed::Function function) {
   return kFunctions[static_cast<size_t>(function)];
 }
-std::optional<OpSeed::Function> parseFunction(const std::string &text) {
-  return parse<OpSeed::Function>(kFunctions, text);
-}
-
 uint64_t Recompute::of(uint64_t stageBlocks) const {
   return kind == None   ? 0
          : kind == Full ? stageBlocks

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/Topology.h"
+#include "tombolo/Planning/Range.h"
 
 #include <algorithm>
 #include <charconv>
@@ -72,18 +73,8 @@ std::pair<std::string, std::string> splitPool(const std::string &qualified) {
 
 namespace {
 
-/// Figures above this cannot be added up or multiplied without care; nothing
-/// real comes near.
-constexpr double kAbsurdRate = 1e15;
-constexpr uint64_t kAbsurdCount = 1u << 24;
 /// Of all pools together: the search looks at every number of replicas.
 constexpr uint64_t kMaxChips = 1u << 18;
-
-std::string text(double value) {
-  char buffer[40];
-  std::snprintf(buffer, sizeof(buffer), "%g", value);
-  return buffer;
-}
 
 class Checker {
 public:
@@ -92,36 +83,19 @@ public:
   void fault(const std::string &path, const std::string &message) {
     faults.push_back({path, message});
   }
+  void figure(const std::string &path, const std::string &key, double value,
+              const Range &range) {
+    if (auto wrong = range.fault(key, value))
+      fault(in(path, key), *wrong);
+  }
   void positive(const std::string &path, const std::string &key, double value) {
-    if (!(value > 0) || !std::isfinite(value))
-      fault(in(path, key),
-            "'" + key + "' must be positive, got " + text(value));
-    else if (value > kAbsurdRate)
-      fault(in(path, key), "'" + key + "' must be at most " +
-                               text(kAbsurdRate) + ", got " + text(value));
+    figure(path, key, value, kAbove0);
   }
   void count(const std::string &path, const std::string &key, uint64_t value) {
-    if (value == 0)
-      fault(in(path, key), "'" + key + "' must be positive, got 0");
-    else if (value > kAbsurdCount)
-      fault(in(path, key), "'" + key + "' must be at most " +
-                               std::to_string(kAbsurdCount) + ", got " +
-                               std::to_string(value));
+    figure(path, key, static_cast<double>(value), kCounts);
   }
   void latency(const std::string &path, const std::string &key, double value) {
-    if (!(value >= 0) || !std::isfinite(value))
-      fault(in(path, key),
-            "'" + key + "' must not be negative, got " + text(value));
-    else if (value > kAbsurdRate)
-      fault(in(path, key), "'" + key + "' must be at most " +
-                               text(kAbsurdRate) + ", got " + text(value));
-  }
-  void efficiency(const std::string &path, const std::string &key,
-                  double value) {
-    if (!(value > 0 && value <= 1))
-      fault(in(path, key), "efficiency '" + key +
-                               "' must be above 0 and at most 1, got " +
-                               text(value));
+    figure(path, key, value, kFrom0);
   }
   void overheads(const std::string &path, const Overheads &over) {
     latency(path, "launch_us", over.launchUs);
@@ -129,18 +103,16 @@ public:
     latency(path, "score_bytes", over.scoreBytes);
     latency(path, "transfer_us", over.transferUs);
     latency(path, "step_ms", over.stepMs);
-    if (!(over.exposedReduction >= 0 && over.exposedReduction <= 1))
-      fault(in(path, "exposed_reduction"),
-            "'exposed_reduction' must be from 0 to 1, got " +
-                text(over.exposedReduction));
+    figure(path, "exposed_reduction", over.exposedReduction, kFrom0To1);
     positive(path, "ring_rate", over.ringRate);
     positive(path, "ring_latency", over.ringLatency);
-    for (const Overheads::Correction &seen : over.corrections)
-      if (!(seen.gflops > 0 && seen.mbytes > 0 && seen.ratio >= 0.1 &&
-            seen.ratio <= 10))
-        fault(path, "a correction needs positive figures and a ratio from 0.1 "
-                    "to 10, got ratio " +
-                        text(seen.ratio));
+    for (size_t i = 0; i < over.corrections.size(); ++i) {
+      const Overheads::Correction &seen = over.corrections[i];
+      std::string place = at(in(path, "corrections"), i);
+      positive(place, "gflops", seen.gflops);
+      positive(place, "mbytes", seen.mbytes);
+      figure(place, "ratio", seen.ratio, kCorrections);
+    }
   }
   void wire(const std::string &path, const Wire &wire) {
     positive(path, "gbits_per_second", wire.gbitsPerSecond);
@@ -257,9 +229,10 @@ Faults Topology::check() const {
     checker.positive(path, "memory_gib", chip.memoryGib);
     checker.positive(path, "memory_gbytes_per_second",
                      chip.memoryGbytesPerSecond);
-    checker.efficiency(in(path, "efficiency"), "matmul", chip.matmulEfficiency);
-    checker.efficiency(in(path, "efficiency"), "memory", chip.memoryEfficiency);
-    checker.overheads(in(path, "efficiency"), chip.overheads);
+    std::string efficiency = in(path, "efficiency");
+    checker.figure(efficiency, "matmul", chip.matmulEfficiency, kAbove0To1);
+    checker.figure(efficiency, "memory", chip.memoryEfficiency, kAbove0To1);
+    checker.overheads(efficiency, chip.overheads);
     if (chip.pricePerHour)
       checker.positive(path, "price_per_hour", *chip.pricePerHour);
     for (Fault &fault : checkLayerTimes(chip.layerTimes, in(path, "profile")))
@@ -305,10 +278,7 @@ Faults Topology::check() const {
                                            "' and '" + link.second + "'");
     checker.positive(path, "gbits_per_second", link.gbitsPerSecond);
     checker.latency(path, "rtt_ms", link.rttMs);
-    if (!(link.loss >= 0 && link.loss < 1))
-      checker.fault(in(path, "loss"),
-                    "'loss' must be at least 0 and below 1, got " +
-                        text(link.loss));
+    checker.figure(path, "loss", link.loss, kFrom0Below1);
   }
   return std::move(checker.faults);
 }

@@ -96,9 +96,9 @@ class Package(PythonTest):
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
 
     def test_keywords_are_the_options_of_the_programs(self):
-        # `--emit` and `--problem` make no plan.
+        # `--emit`, `--problem` and `--print-schema` make no plan.
         for function, command, operand, other in (
-                (tombolo.plan, ["tombolo-plan"], "model", {"emit", "problem"}),
+                (tombolo.plan, ["tombolo-plan"], "model", {"emit", "problem", "print_schema"}),
                 (tombolo.simulate, ["tombolo-sim"], "plan", set()),
                 (tombolo.run, ["tombolo-run", "local"], "plan", set())):
             told = json.loads(support.run(*command, "--describe-options").stdout)

@@ -151,8 +151,16 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
       ->check(CLI::IsMember({"graph", "topo", "dist", "plan"}));
   app.add_option("--dump-phases-to", options.dumpPhasesTo,
                  "folder for the IR after each pass");
-  for (CLI::Option *option : needed)
+  CLI::Option *schema =
+      app.add_option("--print-schema", options.printSchema,
+                     "print the JSON Schema of a file, for editors: sites "
+                     "(sites.yaml) or strategy (strategy.yaml)")
+          ->check(CLI::IsMember({"sites", "strategy"}));
+  for (CLI::Option *option : needed) {
     saved->excludes(option);
+    schema->excludes(option);
+  }
+  schema->excludes(saved);
   // They stand in it.
   for (const char *bound :
        {"--objective", "--max-inner-steps", "--max-overlap",
@@ -161,11 +169,13 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
     saved->excludes(app.get_option(bound));
   app.callback([&] {
     for (CLI::Option *option : needed)
-      if (saved->count() == 0 && option->count() == 0)
+      if (saved->count() + schema->count() + option->count() == 0)
         throw CLI::RequiredError(option->get_name());
   });
   if (!app.parseArguments(argc, argv, status))
     return std::nullopt;
+  if (!options.printSchema.empty())
+    return options;
   if (!options.problem.empty() && !(emit.empty() && options.output.empty())) {
     std::cerr << "tombolo-plan: error: a saved problem has no model to make a "
                  "plan of; leave out -o and --emit\n";

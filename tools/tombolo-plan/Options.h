@@ -23,6 +23,7 @@ struct PlanOptions {
   std::string model;
   std::string topology;
   std::string problem; // a saved one, in place of model and topology
+  std::string printSchema; // of which file, in place of planning
   std::string output;
   std::string json;
   std::string dumpPhasesTo;

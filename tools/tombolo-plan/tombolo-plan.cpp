@@ -9,6 +9,7 @@
 
 #include "tombolo/Dialect/Dist/IR/Dist.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
+#include "tombolo/Import/Strategy.h"
 #include "tombolo/Import/Topology.h"
 #include "tombolo/Import/YamlPlaces.h"
 #include "tombolo/InitAll.h"
@@ -305,22 +306,8 @@ private:
 
 } // namespace
 
-int main(int argc, char **argv) {
-  int status = 0;
-  std::optional<PlanOptions> options = parseOptions(argc, argv, status);
-  if (!options)
-    return status;
-  if (!options->problem.empty())
-    return planSavedProblem(*options);
-  DialectRegistry registry;
-  registerAllDialects(registry);
-  MLIRContext context(registry, MLIRContext::Threading::DISABLED);
-  context.loadAllAvailableDialects();
-  context.printOpOnDiagnostic(false);
-  context.getDiagEngine().registerHandler([&](Diagnostic &diagnostic) {
-    printDiagnostic(diagnostic, options->model);
-  });
-  status = Planner(*options, context).run();
+/// The status of a program whose last words could be written.
+static int ended(int status) {
   llvm::outs().flush();
   if (std::error_code error = llvm::outs().error()) {
     llvm::outs().clear_error(); // else its end is that of the program
@@ -329,4 +316,29 @@ int main(int argc, char **argv) {
     return 1;
   }
   return status;
+}
+
+int main(int argc, char **argv) {
+  int status = 0;
+  std::optional<PlanOptions> options = parseOptions(argc, argv, status);
+  if (!options)
+    return status;
+  if (!options->printSchema.empty()) {
+    if (options->printSchema == "sites")
+      writeTopologySchema(llvm::outs());
+    else
+      writeStrategySchema(llvm::outs());
+    return ended(0);
+  }
+  if (!options->problem.empty())
+    return ended(planSavedProblem(*options));
+  DialectRegistry registry;
+  registerAllDialects(registry);
+  MLIRContext context(registry, MLIRContext::Threading::DISABLED);
+  context.loadAllAvailableDialects();
+  context.printOpOnDiagnostic(false);
+  context.getDiagEngine().registerHandler([&](Diagnostic &diagnostic) {
+    printDiagnostic(diagnostic, options->model);
+  });
+  return ended(Planner(*options, context).run());
 }

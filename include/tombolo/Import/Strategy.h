@@ -25,6 +25,11 @@ std::optional<StrategyFile> readStrategy(YamlFile file,
 std::optional<StrategyFile> readStrategyFile(llvm::StringRef path,
                                              llvm::raw_ostream &errors);
 
+/// The JSON Schema of such files, from what the reader goes by: it accepts and
+/// refuses the same, but for what only several places of the file, or other
+/// files, tell together.
+void writeStrategySchema(llvm::raw_ostream &out);
+
 } // namespace tombolo
 
 #endif // TOMBOLO_IMPORT_STRATEGY_H

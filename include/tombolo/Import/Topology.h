@@ -24,6 +24,9 @@ std::optional<TopologyFile> readTopology(YamlFile file,
 std::optional<TopologyFile> readTopologyFile(llvm::StringRef path,
                                              llvm::raw_ostream &errors);
 
+/// The JSON Schema of such files, as `writeStrategySchema`.
+void writeTopologySchema(llvm::raw_ostream &out);
+
 /// Registers `tombolo-translate --import-topology`.
 void registerImportTopology();
 

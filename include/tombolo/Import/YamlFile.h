@@ -16,8 +16,11 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace tombolo {
+
+struct YamlNode;
 
 /// The text of a YAML file with the line and column of everything in it, so
 /// that a fault found long after parsing still points at its place.
@@ -44,20 +47,20 @@ public:
               const llvm::Twine &message) const;
   void report(llvm::raw_ostream &errors, const planning::Fault &fault) const;
 
-  /// Refuses texts that would exhaust the parser (too large, nested too
-  /// deeply) and reports why.
-  bool isSane(llvm::raw_ostream &errors) const;
-
-  /// Whether there is nothing but comments and marks of documents.
-  bool isEmpty() const;
-
-  /// Finds the places of everything; the text must have been parsed before
-  /// without a fault. Until then `locate` only knows the beginning.
-  void findPlaces();
+  /// The file's one document. What is no YAML, or YAML that no file here needs
+  /// (aliases, several documents), is reported; then there is nothing. From now
+  /// on `locate` knows every place.
+  std::optional<YamlNode> parse(llvm::raw_ostream &errors);
 
 private:
+  /// Refuses texts that would exhaust the parser (too large, nested too
+  /// deeply) or have nothing to parse, and reports why.
+  bool isSane(llvm::raw_ostream &errors) const;
+  bool isEmpty() const;
+
   std::string name;
   std::string text;
+  std::vector<size_t> lines;                        // where each begins
   std::map<std::string, Place, std::less<>> places; // by path
 };
 

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,11 @@ enum class Schedule { GPipe, OneFOneB, Interleaved, ZeroBubble };
 enum class Compression { None, BF16, Int8, Int4 };
 enum class OuterOptimizer { SGD, Nesterov };
 
-/// The words of `strategy.yaml`: `gpipe`, `1f1b`, `int8`, `nesterov` ...
+/// The words of `strategy.yaml`: `gpipe`, `1f1b`, `int8`, `nesterov` ...; all
+/// of a kind in the order of its values.
+std::span<const char *const> words(Schedule);
+std::span<const char *const> words(Compression);
+std::span<const char *const> words(OuterOptimizer);
 const char *name(Schedule schedule);
 const char *name(Compression compression);
 const char *name(OuterOptimizer optimizer);
@@ -137,8 +142,8 @@ struct Sharding {
 };
 
 /// `forward`, `backward_input`, `backward_weight`.
+std::span<const char *const> words(OpSeed::Function);
 const char *name(OpSeed::Function function);
-std::optional<OpSeed::Function> parseFunction(const std::string &text);
 
 /// `strategy.yaml` in its long form. Without `server` there is one island and
 /// no outer synchronisation.

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "ChipProfile.h"
+#include "ReadYaml.h"
 
 #include "llvm/ADT/StringExtras.h"
 
@@ -70,150 +71,81 @@ struct ProfileEntry {
   std::vector<ModelEntryUs> models;
 };
 
+template <typename Fields> void fields(Fields &io, FitNote &fit) {
+  io.required("precision", fit.precision, "of the iterations");
+  io.required("runs", fit.runs, "iterations");
+  io.required("shapes", fit.shapes, "different blocks");
+  io.required("error_percent", fit.error, "mean");
+  io.optional("held_out_error_percent", fit.heldOut, "mean of the others");
+}
+
+template <typename Fields> void fields(Fields &io, MachineNote &machine) {
+  io.required("processor", machine.processor, "its name");
+  io.required("cores", machine.cores, "of the machine");
+  io.required("memory_gib", machine.memoryGib, "of the machine");
+  io.required("system", machine.system, "its name");
+  io.required("device", machine.device, "the runtime's");
+  io.required("ranks", machine.ranks, "that ran together");
+  io.required("threads", machine.threads, "of each rank");
+}
+
+template <typename Fields> void fields(Fields &io, Peak &peak) {
+  io.required("tflops", peak.tflops, "1e12 FLOP/s");
+  io.required("memory_gbytes_per_second", peak.memoryGbytesPerSecond,
+              planning::kAbove0, "of its memory");
+}
+
+template <typename Fields> void fields(Fields &io, TimeEntry &time) {
+  io.required("us", time.us, "median");
+  io.required("quartiles_us", time.quartiles, "how the times spread");
+  io.required("runs", time.runs, "how often");
+}
+
+template <typename Fields> void fields(Fields &io, LinkEntryUs &link) {
+  io.required("bytes", link.bytes, "sent");
+  fields(io, link.time);
+}
+
+template <typename Fields> void fields(Fields &io, LinksEntry &links) {
+  io.required("messages", links.messages, "from rank to rank");
+  io.required("all_reduces", links.allReduces, "of all ranks");
+}
+
+template <typename Fields> void fields(Fields &io, FunctionEntry &function) {
+  io.required("block", function.block, "its name");
+  io.required("function", function.function, "of the block");
+  io.required("microbatch", function.microbatch, "samples");
+  io.required("tensor_parallel", function.tensorParallel, "chips");
+  io.required("parts", function.parts, "between collectives");
+}
+
+template <typename Fields> void fields(Fields &io, UpdateEntry &update) {
+  io.required("optimizer", update.optimizer, "its name");
+  io.required("parameters", update.parameters, "elements");
+  fields(io, update.time);
+}
+
+template <typename Fields> void fields(Fields &io, ModelEntryUs &model) {
+  io.required("hash", model.hash, "of graph, names and shapes");
+  io.required("precision", model.precision, "f32 or bf16");
+  io.required("functions", model.functions, "of its blocks");
+  io.optional("updates", model.updates, "of its parameters");
+}
+
+template <typename Fields> void fields(Fields &io, ProfileEntry &entry) {
+  io.required("tombolo_profile", entry.version, "of the format");
+  io.required("chip", entry.profile.chip, "its name");
+  io.optional("fit", entry.fit, "how constants were fitted");
+  io.optional("machine", entry.machine, "what was measured on");
+  io.optional("peak", entry.profile.peak, "rates of the chip");
+  io.required("efficiency", entry.profile.efficiency, "parts of them");
+  io.optional("intra_node", entry.profile.intraNode, "between its chips");
+  io.optional("inter_node", entry.profile.interNode, "between its nodes");
+  io.optional("links", entry.links, "what was measured of wires");
+  io.optional("models", entry.models, "what was measured of models");
+}
+
 } // namespace tombolo::yamlio
-
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::planning::Overheads::Correction)
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::TimeEntry)
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::LinkEntryUs)
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::FunctionEntry)
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::UpdateEntry)
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::ModelEntryUs)
-
-namespace llvm::yaml {
-
-using namespace tombolo::yamlio;
-
-template <> struct MappingTraits<tombolo::planning::Overheads::Correction> {
-  static void mapping(IO &io,
-                      tombolo::planning::Overheads::Correction &correction) {
-    required(io, "tensor_parallel", correction.tensorParallel);
-    need(io, "gflops", correction.gflops);
-    need(io, "mbytes", correction.mbytes);
-    need(io, "ratio", correction.ratio);
-  }
-};
-
-void MappingTraits<Efficiency>::mapping(IO &io, Efficiency &efficiency) {
-  need(io, "matmul", efficiency.matmul);
-  need(io, "memory", efficiency.memory);
-  tombolo::planning::Overheads &over = efficiency.overheads;
-  io.mapOptional("launch_us", over.launchUs);
-  io.mapOptional("kernel_us", over.kernelUs);
-  io.mapOptional("score_bytes", over.scoreBytes);
-  io.mapOptional("transfer_us", over.transferUs);
-  io.mapOptional("step_ms", over.stepMs);
-  io.mapOptional("exposed_reduction", over.exposedReduction);
-  io.mapOptional("ring_rate", over.ringRate);
-  io.mapOptional("ring_latency", over.ringLatency);
-  io.mapOptional("corrections", over.corrections);
-}
-
-void MappingTraits<tombolo::planning::Wire>::mapping(
-    IO &io, tombolo::planning::Wire &wire) {
-  need(io, "gbits_per_second", wire.gbitsPerSecond);
-  need(io, "latency_us", wire.latencyUs);
-}
-
-template <> struct MappingTraits<FitNote> {
-  static void mapping(IO &io, FitNote &fit) {
-    need(io, "precision", fit.precision);
-    required(io, "runs", fit.runs);
-    required(io, "shapes", fit.shapes);
-    need(io, "error_percent", fit.error);
-    io.mapOptional("held_out_error_percent", fit.heldOut);
-  }
-};
-
-template <> struct MappingTraits<MachineNote> {
-  static void mapping(IO &io, MachineNote &machine) {
-    need(io, "processor", machine.processor);
-    required(io, "cores", machine.cores);
-    need(io, "memory_gib", machine.memoryGib);
-    need(io, "system", machine.system);
-    need(io, "device", machine.device);
-    required(io, "ranks", machine.ranks);
-    required(io, "threads", machine.threads);
-  }
-};
-
-void MappingTraits<Tflops>::mapping(IO &io, Tflops &tflops) {
-  io.mapOptional("f32", tflops.f32);
-  io.mapOptional("bf16", tflops.bf16);
-}
-
-template <> struct MappingTraits<Peak> {
-  static void mapping(IO &io, Peak &peak) {
-    need(io, "tflops", peak.tflops);
-    need(io, "memory_gbytes_per_second", peak.memoryGbytesPerSecond);
-  }
-};
-
-static void mapTime(IO &io, TimeEntry &time) {
-  need(io, "us", time.us);
-  need(io, "quartiles_us", time.quartiles);
-  required(io, "runs", time.runs);
-}
-template <> struct MappingTraits<TimeEntry> {
-  static void mapping(IO &io, TimeEntry &time) { mapTime(io, time); }
-};
-
-template <> struct MappingTraits<LinkEntryUs> {
-  static void mapping(IO &io, LinkEntryUs &link) {
-    required(io, "bytes", link.bytes);
-    mapTime(io, link.time);
-  }
-};
-
-template <> struct MappingTraits<LinksEntry> {
-  static void mapping(IO &io, LinksEntry &links) {
-    need(io, "messages", links.messages);
-    need(io, "all_reduces", links.allReduces);
-  }
-};
-
-template <> struct MappingTraits<FunctionEntry> {
-  static void mapping(IO &io, FunctionEntry &function) {
-    need(io, "block", function.block);
-    need(io, "function", function.function);
-    required(io, "microbatch", function.microbatch);
-    required(io, "tensor_parallel", function.tensorParallel);
-    need(io, "parts", function.parts);
-  }
-};
-
-template <> struct MappingTraits<UpdateEntry> {
-  static void mapping(IO &io, UpdateEntry &update) {
-    need(io, "optimizer", update.optimizer);
-    required(io, "parameters", update.parameters);
-    mapTime(io, update.time);
-  }
-};
-
-template <> struct MappingTraits<ModelEntryUs> {
-  static void mapping(IO &io, ModelEntryUs &model) {
-    need(io, "hash", model.hash);
-    need(io, "precision", model.precision);
-    need(io, "functions", model.functions);
-    io.mapOptional("updates", model.updates);
-  }
-};
-
-template <> struct MappingTraits<ProfileEntry> {
-  static void mapping(IO &io, ProfileEntry &entry) {
-    required(io, "tombolo_profile", entry.version);
-    need(io, "chip", entry.profile.chip);
-    io.mapOptional("fit", entry.fit);
-    io.mapOptional("machine", entry.machine);
-    io.mapOptional("peak", entry.profile.peak);
-    need(io, "efficiency", entry.profile.efficiency);
-    io.mapOptional("intra_node", entry.profile.intraNode);
-    io.mapOptional("inter_node", entry.profile.interNode);
-    io.mapOptional("links", entry.links);
-    io.mapOptional("models", entry.models);
-  }
-};
-
-} // namespace llvm::yaml
 
 namespace {
 
@@ -224,13 +156,6 @@ public:
   explicit Measurements(yamlio::ProfileEntry &entry) : entry(entry) {}
 
   planning::Faults run() {
-    if (const auto &peak = entry.profile.peak) {
-      for (const std::optional<double> &rate :
-           {peak->tflops.f32, peak->tflops.bf16,
-            std::optional<double>(peak->memoryGbytesPerSecond)})
-        if (rate && !(*rate > 0 && std::isfinite(*rate)))
-          fault("peak", "expected positive rates");
-    }
     if (entry.links) {
       links("links.messages", entry.links->messages);
       links("links.all_reduces", entry.links->allReduces);
@@ -338,15 +263,6 @@ yamlio::readChipProfile(StringRef path, StringRef chip, raw_ostream &errors) {
   if (entry.profile.chip != chip)
     faults.push_back({"chip", "the profile is of chip '" + entry.profile.chip +
                                   "', expected '" + chip.str() + "'"});
-  auto wire = [&](const char *name, const std::optional<planning::Wire> &wire) {
-    if (wire && !(wire->gbitsPerSecond > 0 && wire->latencyUs >= 0 &&
-                  std::isfinite(wire->gbitsPerSecond) &&
-                  std::isfinite(wire->latencyUs)))
-      faults.push_back({name, "expected a positive rate and a latency that is "
-                              "not negative"});
-  };
-  wire("intra_node", entry.profile.intraNode);
-  wire("inter_node", entry.profile.interNode);
   planning::Faults measured = Measurements(entry).run();
   faults.insert(faults.end(), measured.begin(), measured.end());
   for (const planning::Fault &fault : faults)

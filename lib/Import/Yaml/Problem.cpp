@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Import/Problem.h"
+#include "ReadYaml.h"
 #include "TopologyYaml.h"
 
 #include "tombolo/Planning/ProblemFormat.h"
@@ -66,101 +67,76 @@ struct ProblemEntry {
   BoundsEntry bounds;
 };
 
+// No schema is written of problems, which a program writes: docs/Planning.md
+// says what the keys mean.
+
+template <typename Fields> void fields(Fields &io, WorkEntry &work) {
+  for (size_t i = 0; i < std::size(work.affines); ++i)
+    io.required(planning::kWorkAffines[i].name, work.affines[i], "");
+  for (size_t c = 0; c < planning::kCollectives; ++c)
+    io.optional(planning::kCollectiveKeys[c], work.exchanges[c], "");
+}
+
+template <typename Fields> void fields(Fields &io, MeasuredEntry &measured) {
+  io.required("chip", measured.chip, "");
+  io.required("scale", measured.scale, "");
+  io.optional("cells", measured.cells, "");
+}
+
+template <typename Fields> void fields(Fields &io, KindEntry &kind) {
+  io.required("name", kind.name, "");
+  for (size_t i = 0; i < std::size(kind.counts); ++i)
+    io.required(planning::kKindCounts[i].name, kind.counts[i], "");
+  for (size_t i = 0; i < std::size(kind.works); ++i)
+    io.required(planning::kKindWorks[i].name, kind.works[i], "");
+  for (size_t i = 0; i < std::size(kind.affines); ++i)
+    io.required(planning::kKindAffines[i].name, kind.affines[i], "");
+  io.optional("measured", kind.measured, "");
+  io.optional("sharded", kind.sharded, "");
+}
+
+template <typename Fields> void fields(Fields &io, TieEntry &tie) {
+  io.required("name", tie.name, "");
+  io.required("elements", tie.elements, "");
+  io.required("blocks", tie.blocks, "");
+}
+
+template <typename Fields> void fields(Fields &io, ModelEntry &model) {
+  io.required("precision", model.precision, "");
+  io.required("tokens_per_sample", model.tokensPerSample, "");
+  io.required("runs", model.runs, "");
+  io.required("kinds", model.kinds, "");
+  io.optional("ties", model.ties, "");
+}
+
+template <typename Fields> void fields(Fields &io, TrainingEntry &training) {
+  io.required("global_batch", training.globalBatch, "");
+  io.required("optimizer_state_bytes_per_parameter", training.stateBytes, "");
+}
+
+template <typename Fields> void fields(Fields &io, BoundsEntry &bounds) {
+  for (size_t i = 0; i < std::size(bounds.reals); ++i)
+    io.optional(planning::kBoundReals[i].name, bounds.reals[i], "");
+  io.optional("ties_across_stages", bounds.tiesAcrossStages, "");
+  io.optional("candidates", bounds.candidates, "");
+  io.optional("search_nodes", bounds.searchNodes, "");
+  io.optional("inner_steps", bounds.innerSteps, "");
+  io.optional("overlap_steps", bounds.overlapSteps, "");
+  io.optional("objective", bounds.objective, "");
+  io.optional("compression", bounds.compression, "");
+  io.optional("schedule", bounds.schedule, "");
+  io.optional("wan_gbits", bounds.wanGbits, "");
+}
+
+template <typename Fields> void fields(Fields &io, ProblemEntry &problem) {
+  io.required("version", problem.version, "");
+  io.required("topology", problem.topology, "");
+  io.required("model", problem.model, "");
+  io.required("training", problem.training, "");
+  io.optional("bounds", problem.bounds, "");
+}
+
 } // namespace tombolo::yamlio
-
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::MeasuredEntry)
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::KindEntry)
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::TieEntry)
-LLVM_YAML_IS_SEQUENCE_VECTOR(std::vector<double>)
-LLVM_YAML_IS_SEQUENCE_VECTOR(std::vector<uint64_t>)
-
-namespace llvm::yaml {
-
-namespace planning = tombolo::planning;
-
-template <> struct MappingTraits<WorkEntry> {
-  static void mapping(IO &io, WorkEntry &work) {
-    for (size_t i = 0; i < std::size(work.affines); ++i)
-      need(io, planning::kWorkAffines[i].name, work.affines[i]);
-    for (size_t c = 0; c < planning::kCollectives; ++c)
-      io.mapOptional(planning::kCollectiveKeys[c], work.exchanges[c]);
-  }
-};
-
-template <> struct MappingTraits<MeasuredEntry> {
-  static void mapping(IO &io, MeasuredEntry &measured) {
-    need(io, "chip", measured.chip);
-    need(io, "scale", measured.scale);
-    io.mapOptional("cells", measured.cells);
-  }
-};
-
-template <> struct MappingTraits<KindEntry> {
-  static void mapping(IO &io, KindEntry &kind) {
-    need(io, "name", kind.name);
-    for (size_t i = 0; i < std::size(kind.counts); ++i)
-      required(io, planning::kKindCounts[i].name, kind.counts[i]);
-    for (size_t i = 0; i < std::size(kind.works); ++i)
-      need(io, planning::kKindWorks[i].name, kind.works[i]);
-    for (size_t i = 0; i < std::size(kind.affines); ++i)
-      need(io, planning::kKindAffines[i].name, kind.affines[i]);
-    io.mapOptional("measured", kind.measured);
-    io.mapOptional("sharded", kind.sharded);
-  }
-};
-
-template <> struct MappingTraits<TieEntry> {
-  static void mapping(IO &io, TieEntry &tie) {
-    need(io, "name", tie.name);
-    required(io, "elements", tie.elements);
-    need(io, "blocks", tie.blocks);
-  }
-};
-
-template <> struct MappingTraits<ModelEntry> {
-  static void mapping(IO &io, ModelEntry &model) {
-    need(io, "precision", model.precision);
-    required(io, "tokens_per_sample", model.tokensPerSample);
-    need(io, "runs", model.runs);
-    need(io, "kinds", model.kinds);
-    io.mapOptional("ties", model.ties);
-  }
-};
-
-template <> struct MappingTraits<TrainingEntry> {
-  static void mapping(IO &io, TrainingEntry &training) {
-    required(io, "global_batch", training.globalBatch);
-    required(io, "optimizer_state_bytes_per_parameter", training.stateBytes);
-  }
-};
-
-template <> struct MappingTraits<BoundsEntry> {
-  static void mapping(IO &io, BoundsEntry &bounds) {
-    for (size_t i = 0; i < std::size(bounds.reals); ++i)
-      io.mapOptional(planning::kBoundReals[i].name, bounds.reals[i]);
-    io.mapOptional("ties_across_stages", bounds.tiesAcrossStages);
-    optional(io, "candidates", bounds.candidates);
-    optional(io, "search_nodes", bounds.searchNodes);
-    optional(io, "inner_steps", bounds.innerSteps);
-    optional(io, "overlap_steps", bounds.overlapSteps);
-    io.mapOptional("objective", bounds.objective);
-    io.mapOptional("compression", bounds.compression);
-    io.mapOptional("schedule", bounds.schedule);
-    io.mapOptional("wan_gbits", bounds.wanGbits);
-  }
-};
-
-template <> struct MappingTraits<ProblemEntry> {
-  static void mapping(IO &io, ProblemEntry &problem) {
-    required(io, "version", problem.version);
-    need(io, "topology", problem.topology);
-    need(io, "model", problem.model);
-    need(io, "training", problem.training);
-    io.mapOptional("bounds", problem.bounds);
-  }
-};
-
-} // namespace llvm::yaml
 
 namespace {
 

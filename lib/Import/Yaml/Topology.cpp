@@ -12,7 +12,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Import/Topology.h"
-#include "ChipProfile.h"
+#include "ReadYaml.h"
+#include "Schema.h"
 #include "TopologyYaml.h"
 #include "tombolo/Import/LayerTimes.h"
 
@@ -27,17 +28,6 @@ using planning::Fault;
 using planning::Faults;
 
 namespace {
-
-/// The two names of a fabric or link; a fault when there are not two.
-std::pair<std::string, std::string>
-twoNames(const std::vector<std::string> &names, const std::string &path,
-         const char *what, Faults &faults) {
-  if (names.size() == 2)
-    return {names[0], names[1]};
-  faults.push_back({path, std::string("expected two ") + what + ", got " +
-                              std::to_string(names.size())});
-  return {};
-}
 
 /// What a file beside the topology says of a chip: a chip profile, or with
 /// `model` a table of measured layer times.
@@ -135,17 +125,11 @@ planning::Topology yamlio::toTopology(TopologyEntry &entry, StringRef name,
     if (chip.profile)
       measured = readProfile(chip, name, planning::in(path, "profile"), faults,
                              errors);
-    else if (!chip.efficiency)
-      faults.push_back({path, "chip '" + chip.name +
-                                  "' needs 'efficiency: {matmul, memory}' or "
-                                  "'profile: {file, model}'"});
     topology.chips.push_back(toChip(chip, measured, path, faults));
     if (measured.profile)
       profiles[chip.name] = *measured.profile;
   }
-  for (size_t i = 0; i < entry.sites.size(); ++i) {
-    yamlio::SiteEntry &site = entry.sites[i];
-    std::string path = planning::at("sites", i);
+  for (yamlio::SiteEntry &site : entry.sites) {
     planning::Site result;
     result.name = std::move(site.name);
     result.hosts = std::move(site.hosts);
@@ -159,22 +143,13 @@ planning::Topology yamlio::toTopology(TopologyEntry &entry, StringRef name,
           pool.interNode = found->second.interNode;
       }
     result.fabric = site.fabric;
-    for (size_t f = 0; f < site.fabrics.size(); ++f) {
-      auto [first, second] =
-          twoNames(site.fabrics[f].pools,
-                   planning::at(planning::in(path, "fabrics"), f) + ".pools",
-                   "pools", faults);
-      result.fabrics.push_back({first, second, site.fabrics[f].wire});
-    }
+    for (const yamlio::FabricEntry &fabric : site.fabrics)
+      result.fabrics.push_back({fabric.pools[0], fabric.pools[1], fabric.wire});
     topology.sites.push_back(std::move(result));
   }
-  for (size_t i = 0; i < entry.links.size(); ++i) {
-    yamlio::LinkEntry &link = entry.links[i];
-    auto [first, second] = twoNames(
-        link.sites, planning::at("links", i) + ".sites", "sites", faults);
-    topology.links.push_back(
-        {first, second, link.gbitsPerSecond, link.rttMs, link.loss});
-  }
+  for (const yamlio::LinkEntry &link : entry.links)
+    topology.links.push_back({link.sites[0], link.sites[1], link.gbitsPerSecond,
+                              link.rttMs, link.loss});
   return topology;
 }
 
@@ -202,4 +177,12 @@ std::optional<TopologyFile> tombolo::readTopologyFile(StringRef path,
   if (!file)
     return std::nullopt;
   return readTopology(std::move(*file), errors);
+}
+
+void tombolo::writeTopologySchema(raw_ostream &out) {
+  yamlio::writeSchema<yamlio::TopologyEntry>(
+      "Tombolo: sites.yaml",
+      "Where a model can be trained: chips, the sites that have them, and the "
+      "lines between sites.",
+      out);
 }

@@ -8,8 +8,6 @@
 #define TOMBOLO_LIB_IMPORT_YAML_TOPOLOGYYAML_H
 
 #include "ChipProfile.h"
-#include "ReadYaml.h"
-
 #include "tombolo/Planning/Topology.h"
 
 namespace tombolo::yamlio {
@@ -49,98 +47,84 @@ struct TopologyEntry {
   std::vector<LinkEntry> links;
 };
 
-} // namespace tombolo::yamlio
+template <typename Fields> void fields(Fields &io, Profile &profile) {
+  io.required("file", profile.file, "the profile, beside this file");
+  io.optional("model", profile.model,
+              "of a table of layer times: the name in its first column");
+}
 
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::ChipEntry)
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::FabricEntry)
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::SiteEntry)
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::yamlio::LinkEntry)
-LLVM_YAML_IS_SEQUENCE_VECTOR(tombolo::planning::Pool)
+template <typename Fields> void fields(Fields &io, ChipEntry &chip) {
+  io.required("name", chip.name, kName, "what pools call this type of chip");
+  io.optional("tflops", chip.tflops, "peak rates, 1e12 FLOP/s");
+  io.required("memory_gib", chip.memoryGib, planning::kAbove0,
+              "memory of one chip");
+  io.optional("memory_gbytes_per_second", chip.memoryGbytesPerSecond,
+              planning::kAbove0, "peak rate of its memory");
+  io.optional("efficiency", chip.efficiency, "parts of the peaks reached");
+  io.optional("profile", chip.profile, "what was measured of it");
+  io.optional("price_per_hour", chip.pricePerHour, planning::kAbove0,
+              "of one chip, for tombolo-plan --objective cost");
+  // Figures of a profile stand in for those that are left out.
+  io.atLeastOne("a chip", {"efficiency", "profile"});
+  io.atLeastOne("a chip", {"tflops", "profile"});
+  io.atLeastOne("a chip", {"memory_gbytes_per_second", "profile"});
+}
 
-namespace llvm::yaml {
+template <typename Fields> void fields(Fields &io, planning::Pool &pool) {
+  io.required("name", pool.name, kName, "what stages call it, as SITE/NAME");
+  io.required("chip", pool.chip, kName, "its type of chip");
+  io.required("nodes", pool.nodes, planning::kCounts, "number of nodes");
+  io.required("chips_per_node", pool.chipsPerNode, planning::kCounts,
+              "chips in each node");
+  io.optional("nics_per_node", pool.nicsPerNode, planning::kCounts,
+              "network cards of each node, shared by its chips");
+  io.optional("intra_node", pool.intraNode,
+              "between chips of a node, per chip and direction; needed when a "
+              "node has several");
+  io.optional("inter_node", pool.interNode,
+              "between nodes, per network card and direction; needed when "
+              "there are several");
+}
 
-using namespace tombolo::yamlio;
+template <typename Fields> void fields(Fields &io, planning::Hosts &hosts) {
+  io.required("count", hosts.count, planning::kCounts, "number of hosts");
+  io.required("memory_gib", hosts.memoryGib, planning::kAbove0,
+              "memory of one host");
+  io.optional("disk_gbytes_per_second", hosts.diskGbytesPerSecond,
+              planning::kAbove0, "rate of one host's disk");
+  io.optional("address", hosts.address, kAddress,
+              "HOST:PORT where other sites reach this one");
+}
 
-template <> struct MappingTraits<Profile> {
-  static void mapping(IO &io, Profile &profile) {
-    need(io, "file", profile.file);
-    io.mapOptional("model", profile.model);
-  }
-};
+template <typename Fields> void fields(Fields &io, FabricEntry &fabric) {
+  io.required("pools", fabric.pools, kTwo, "two pools of this site");
+  fields(io, fabric.wire);
+}
 
-template <> struct MappingTraits<ChipEntry> {
-  static void mapping(IO &io, ChipEntry &chip) {
-    need(io, "name", chip.name);
-    io.mapOptional("tflops", chip.tflops);
-    need(io, "memory_gib", chip.memoryGib);
-    io.mapOptional("memory_gbytes_per_second", chip.memoryGbytesPerSecond);
-    io.mapOptional("efficiency", chip.efficiency);
-    io.mapOptional("profile", chip.profile);
-    io.mapOptional("price_per_hour", chip.pricePerHour);
-  }
-};
+template <typename Fields> void fields(Fields &io, SiteEntry &site) {
+  io.required("name", site.name, kName, "what links and islands call it");
+  io.optional("hosts", site.hosts,
+              "machines without chips, where servers and gateway may live");
+  io.required("pools", site.pools, kSome, "its chips, like with like");
+  io.optional("fabric", site.fabric,
+              "between pools, per network card and direction");
+  io.optional("fabrics", site.fabrics, "pairs of pools where that differs");
+}
 
-template <> struct MappingTraits<tombolo::planning::Pool> {
-  static void mapping(IO &io, tombolo::planning::Pool &pool) {
-    need(io, "name", pool.name);
-    need(io, "chip", pool.chip);
-    required(io, "nodes", pool.nodes);
-    required(io, "chips_per_node", pool.chipsPerNode);
-    std::optional<uint64_t> nics;
-    optional(io, "nics_per_node", nics);
-    pool.nicsPerNode = nics.value_or(1);
-    io.mapOptional("intra_node", pool.intraNode);
-    io.mapOptional("inter_node", pool.interNode);
-  }
-};
+template <typename Fields> void fields(Fields &io, LinkEntry &link) {
+  io.required("sites", link.sites, kTwo, "the two sites that it joins");
+  io.required("gbits_per_second", link.gbitsPerSecond, planning::kAbove0,
+              "each direction, shared by all flows between the two");
+  io.required("rtt_ms", link.rttMs, planning::kFrom0, "there and back");
+  io.optional("loss", link.loss, planning::kFrom0Below1,
+              "part of the packets that is lost");
+}
 
-template <> struct MappingTraits<tombolo::planning::Hosts> {
-  static void mapping(IO &io, tombolo::planning::Hosts &hosts) {
-    required(io, "count", hosts.count);
-    need(io, "memory_gib", hosts.memoryGib);
-    io.mapOptional("disk_gbytes_per_second", hosts.diskGbytesPerSecond);
-    io.mapOptional("address", hosts.address);
-  }
-};
-
-template <> struct MappingTraits<FabricEntry> {
-  static void mapping(IO &io, FabricEntry &fabric) {
-    need(io, "pools", fabric.pools);
-    need(io, "gbits_per_second", fabric.wire.gbitsPerSecond);
-    need(io, "latency_us", fabric.wire.latencyUs);
-  }
-};
-
-template <> struct MappingTraits<SiteEntry> {
-  static void mapping(IO &io, SiteEntry &site) {
-    need(io, "name", site.name);
-    io.mapOptional("hosts", site.hosts);
-    need(io, "pools", site.pools);
-    io.mapOptional("fabric", site.fabric);
-    io.mapOptional("fabrics", site.fabrics);
-  }
-};
-
-template <> struct MappingTraits<LinkEntry> {
-  static void mapping(IO &io, LinkEntry &link) {
-    need(io, "sites", link.sites);
-    need(io, "gbits_per_second", link.gbitsPerSecond);
-    need(io, "rtt_ms", link.rttMs);
-    io.mapOptional("loss", link.loss);
-  }
-};
-
-template <> struct MappingTraits<TopologyEntry> {
-  static void mapping(IO &io, TopologyEntry &topology) {
-    need(io, "chips", topology.chips);
-    need(io, "sites", topology.sites);
-    io.mapOptional("links", topology.links);
-  }
-};
-
-} // namespace llvm::yaml
-
-namespace tombolo::yamlio {
+template <typename Fields> void fields(Fields &io, TopologyEntry &topology) {
+  io.required("chips", topology.chips, kSome, "the types of chip");
+  io.required("sites", topology.sites, kSome, "the data centres");
+  io.optional("links", topology.links, "the lines between sites");
+}
 
 /// The planner's topology of a parsed one, unchecked. Measured layer times are
 /// read from beside `file`; what is wrong with them is written to `errors`.

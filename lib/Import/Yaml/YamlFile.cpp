@@ -5,10 +5,13 @@
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Import/YamlFile.h"
-#include "ReadYaml.h"
+#include "YamlNode.h"
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/SourceMgr.h"
 #include "llvm/Support/YAMLParser.h"
@@ -21,74 +24,212 @@ static constexpr size_t kMaxYamlBytes = 4 << 20;
 static constexpr unsigned kMaxDepth = 64;
 
 YamlFile::YamlFile(StringRef name, StringRef text)
-    : name(name.str()), text(text.str()) {}
+    : name(name.str()), text(text.str()), lines{0} {
+  for (size_t i = 0; i < text.size(); ++i)
+    if (text[i] == '\n')
+      lines.push_back(i + 1);
+}
 
 YamlFile::Place YamlFile::placeOf(const char *pointer) const {
-  Place place;
-  size_t end = pointer >= text.data() ? pointer - text.data() : 0;
-  for (char c : StringRef(text).take_front(end)) {
-    ++place.column;
-    if (c == '\n') {
-      ++place.line;
-      place.column = 1;
-    }
-  }
-  return place;
+  size_t offset = pointer >= text.data() ? pointer - text.data() : 0;
+  size_t line = llvm::upper_bound(lines, offset) - lines.begin();
+  return {static_cast<unsigned>(line),
+          static_cast<unsigned>(offset - lines[line - 1] + 1)};
 }
+
+//===----------------------------------------------------------------------===//
+// Nodes
+//===----------------------------------------------------------------------===//
+
+std::optional<double> YamlNode::asNumber() const {
+  if (kind != Scalar || isQuoted)
+    return std::nullopt;
+  StringRef digits = text;
+  if (digits.consume_front("0x") || digits.consume_front("0o")) {
+    uint64_t whole = 0;
+    if (digits.empty() || digits.getAsInteger(text[1] == 'x' ? 16 : 8, whole))
+      return std::nullopt;
+    return static_cast<double>(whole);
+  }
+  // What more strtod would take: hexadecimal fractions, "inf", "nan".
+  double value = 0;
+  if (text.find_first_not_of("+-.0123456789eE") != std::string::npos ||
+      !to_float(text, value))
+    return std::nullopt;
+  return value;
+}
+
+std::optional<bool> YamlNode::asBoolean() const {
+  if (kind != Scalar || isQuoted)
+    return std::nullopt;
+  return StringSwitch<std::optional<bool>>(text)
+      .Cases("true", "True", "TRUE", true)
+      .Cases("false", "False", "FALSE", false)
+      .Default(std::nullopt);
+}
+
+bool YamlNode::isNull() const {
+  return kind == Nothing ||
+         (kind == Scalar && !isQuoted &&
+          is_contained({"", "~", "null", "Null", "NULL"}, text));
+}
+
+std::string YamlNode::describe() const {
+  switch (kind) {
+  case Nothing:
+    return "nothing";
+  case List:
+    return "a list";
+  case Mapping:
+    return "a mapping";
+  case Scalar:
+    break;
+  }
+  return (isQuoted ? "the text '" : "'") + text + "'";
+}
+
+//===----------------------------------------------------------------------===//
+// Parsing
+//===----------------------------------------------------------------------===//
 
 namespace {
 
-/// Writes down where every node of a document begins.
-class Walker {
-public:
-  Walker(const YamlFile &file,
-         std::map<std::string, YamlFile::Place, std::less<>> &places)
-      : file(file), places(places) {}
+/// The first thing that is wrong with a text as YAML; what follows is an echo.
+struct SyntaxError {
+  const YamlFile &file;
+  std::optional<std::pair<YamlFile::Place, std::string>> first;
 
-  void walk(yaml::Node *node, const std::string &path) {
-    if (!node)
-      return;
-    const char *start = node->getSourceRange().Start.getPointer();
-    // The parser lets a flow collection begin behind its bracket.
-    if (isa<yaml::MappingNode, yaml::SequenceNode>(node)) {
-      const char *before = start;
-      while (before > file.getText().data() && isspace(before[-1]))
-        --before;
-      if (before > file.getText().data() &&
-          (before[-1] == '{' || before[-1] == '['))
-        start = before - 1;
+  void add(YamlFile::Place place, std::string message) {
+    if (!first)
+      first.emplace(place, std::move(message));
+  }
+
+  /// For llvm::SourceMgr.
+  static void handle(const SMDiagnostic &diagnostic, void *opaque) {
+    YamlFile::Place place;
+    if (diagnostic.getLineNo() > 0) {
+      place.line = diagnostic.getLineNo();
+      place.column = std::max(diagnostic.getColumnNo() + 1, 1);
     }
-    places[path] = file.placeOf(start);
-    if (auto *mapping = dyn_cast<yaml::MappingNode>(node)) {
-      for (yaml::KeyValueNode &entry : *mapping) {
-        auto *key = dyn_cast_or_null<yaml::ScalarNode>(entry.getKey());
-        if (!key)
-          continue;
-        SmallString<32> storage;
-        walk(entry.getValue(),
-             planning::in(path, key->getValue(storage).str()));
+    // The parser's messages in the style of ours.
+    std::string message = diagnostic.getMessage().rtrim("!.").str();
+    if (!message.empty())
+      message[0] = toLower(message[0]);
+    static_cast<SyntaxError *>(opaque)->add(place, std::move(message));
+  }
+};
+
+/// Copies the parser's nodes, which it forgets as it goes on.
+class Copier {
+public:
+  Copier(SyntaxError &error,
+         std::map<std::string, YamlFile::Place, std::less<>> &places)
+      : error(error), places(places) {}
+
+  YamlNode copy(yaml::Node *from, const std::string &path) {
+    YamlNode node;
+    if (!from) {
+      error.add({}, "not a valid YAML file");
+      return node;
+    }
+    node.place = placeOf(from);
+    places[path] = node.place;
+    if (auto *scalar = dyn_cast<yaml::ScalarNode>(from)) {
+      SmallString<32> storage;
+      node.kind = YamlNode::Scalar;
+      node.text = scalar->getValue(storage).str();
+      node.isQuoted = scalar->getRawValue().starts_with("'") ||
+                      scalar->getRawValue().starts_with("\"");
+    } else if (auto *block = dyn_cast<yaml::BlockScalarNode>(from)) {
+      node.kind = YamlNode::Scalar;
+      node.text = block->getValue().str();
+      node.isQuoted = true;
+    } else if (auto *mapping = dyn_cast<yaml::MappingNode>(from)) {
+      node.kind = YamlNode::Mapping;
+      copyEntries(*mapping, path, node);
+    } else if (auto *sequence = dyn_cast<yaml::SequenceNode>(from)) {
+      node.kind = YamlNode::List;
+      for (yaml::Node &element : *sequence) {
+        if (error.first)
+          break;
+        node.children.push_back(
+            copy(&element, planning::at(path, node.children.size())));
       }
-    } else if (auto *sequence = dyn_cast<yaml::SequenceNode>(node)) {
-      size_t index = 0;
-      for (yaml::Node &entry : *sequence)
-        walk(&entry, planning::at(path, index++));
+    } else if (isa<yaml::AliasNode>(from)) {
+      error.add(node.place, "aliases are not read; write out what is meant");
     }
+    return node;
   }
 
 private:
-  const YamlFile &file;
+  SyntaxError &error;
   std::map<std::string, YamlFile::Place, std::less<>> &places;
+
+  void copyEntries(yaml::MappingNode &mapping, const std::string &path,
+                   YamlNode &node) {
+    StringSet<> seen;
+    for (yaml::KeyValueNode &entry : mapping) {
+      if (error.first)
+        break;
+      yaml::Node *from = entry.getKey();
+      auto *key = dyn_cast_or_null<yaml::ScalarNode>(from);
+      if (!key) {
+        error.add(from ? placeOf(from) : node.place, "expected a key");
+        break;
+      }
+      SmallString<32> storage;
+      std::string name = key->getValue(storage).str();
+      YamlFile::Place place = placeOf(key);
+      if (!seen.insert(name).second)
+        error.add(place, "duplicated mapping key '" + name + "'");
+      YamlNode value = copy(entry.getValue(), planning::in(path, name));
+      value.key = name;
+      value.keyPlace = place;
+      if (value.kind == YamlNode::Nothing)
+        value.place = places[planning::in(path, name)] = place;
+      node.children.push_back(std::move(value));
+    }
+  }
+
+  YamlFile::Place placeOf(yaml::Node *node) {
+    const char *start = node->getSourceRange().Start.getPointer();
+    const char *text = error.file.getText().data();
+    // The parser lets an alias begin behind its end.
+    while (isa<yaml::AliasNode>(node) && start > text && *start != '*')
+      --start;
+    // And a flow collection behind its bracket.
+    if (isa<yaml::MappingNode, yaml::SequenceNode>(node)) {
+      const char *before = start;
+      while (before > text && isspace(before[-1]))
+        --before;
+      if (before > text && (before[-1] == '{' || before[-1] == '['))
+        start = before - 1;
+    }
+    return error.file.placeOf(start);
+  }
 };
 
 } // namespace
 
-void YamlFile::findPlaces() {
+std::optional<YamlNode> YamlFile::parse(raw_ostream &errors) {
+  if (!isSane(errors))
+    return std::nullopt;
+  SyntaxError error{*this, std::nullopt};
   SourceMgr sources;
-  sources.setDiagHandler([](const SMDiagnostic &, void *) {});
+  sources.setDiagHandler(SyntaxError::handle, &error);
   yaml::Stream stream(text, sources, /*ShowColors=*/false);
   auto document = stream.begin();
+  YamlNode root;
   if (document != stream.end())
-    Walker(*this, places).walk(document->getRoot(), "");
+    root = Copier(error, places).copy(document->getRoot(), "");
+  if (!error.first && stream.failed())
+    error.add({}, "not a valid YAML file");
+  if (!error.first && document != stream.end() && ++document != stream.end())
+    error.add({}, "expected one YAML document");
+  if (!error.first)
+    return root;
+  report(errors, error.first->first, error.first->second);
+  return std::nullopt;
 }
 
 YamlFile::Place YamlFile::locate(StringRef path) const {
@@ -138,6 +279,10 @@ void YamlFile::report(raw_ostream &errors, const planning::Fault &fault) const {
 }
 
 bool YamlFile::isSane(raw_ostream &errors) const {
+  if (isEmpty()) { // the parser would run past the end
+    report(errors, Place(), "the file is empty");
+    return false;
+  }
   if (text.size() > kMaxYamlBytes) {
     report(errors, Place(), "the file is larger than 4 MiB");
     return false;
@@ -194,37 +339,4 @@ std::optional<YamlFile> tombolo::openYaml(StringRef path, raw_ostream &errors) {
     return std::nullopt;
   }
   return YamlFile(path, (*buffer)->getBuffer());
-}
-
-void yamlio::FirstFault::handle(const SMDiagnostic &diagnostic, void *opaque) {
-  auto *fault = static_cast<FirstFault *>(opaque);
-  if (fault->failed) // what follows is an echo
-    return;
-  fault->failed = true;
-  YamlFile::Place place;
-  if (diagnostic.getLineNo() > 0) {
-    place.line = diagnostic.getLineNo();
-    place.column = std::max(diagnostic.getColumnNo() + 1, 1);
-  }
-  // The parser's messages in the style of ours.
-  std::string message = diagnostic.getMessage().rtrim("!.").str();
-  if (message == "invalid floating point number")
-    message = "expected a number";
-  if (message == "invalid boolean")
-    message = "expected true or false";
-  if (!message.empty())
-    message[0] = toLower(message[0]);
-  if (StringRef(message).starts_with("expected ") && place.column > 0) {
-    StringRef found =
-        diagnostic.getLineContents()
-            .drop_front(std::min<size_t>(place.column - 1,
-                                         diagnostic.getLineContents().size()))
-            .take_until([](char c) {
-              return c == ',' || c == '}' || c == ']' || c == '#';
-            })
-            .trim();
-    if (!found.empty())
-      message += ", got '" + found.str() + "'";
-  }
-  fault->file->report(*fault->errors, place, message);
 }

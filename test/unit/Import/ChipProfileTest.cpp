@@ -159,7 +159,7 @@ TEST_F(ChipProfile, PointsAtWhatWasMeasuredWrongly) {
       {"us: 100,", "us: -100,", "a time above 0 us"},
       {"us: 100,", "seconds: 100,",
        "a.yaml:24:14: error: unknown key 'seconds'"},
-      {"{us: 100, ", "{", "a.yaml:24:14: error: missing required key 'us'"},
+      {"{us: 100, ", "{", "a.yaml:24:13: error: missing required key 'us'"},
       {"us: 100,", "us: 100ms,", "a.yaml:24:18: error: "},
       {"us: 300", "us: 30", "a.yaml:26:9: error: times must grow with the"},
       {"us: 32,", "us: 3,", "a.yaml:12:25: error: times must grow with the"},
@@ -172,7 +172,7 @@ TEST_F(ChipProfile, PointsAtWhatWasMeasuredWrongly) {
       {"precision: f32", "precision: f16", "expected f32 or bf16, got 'f16'"},
       {"adamw", "adam", "expected adamw, sgd or momentum, got 'adam'"},
       {"parameters: 1000", "parameters: 0", "an update needs parameters"},
-      {"{f32: 0.5}", "{f32: -0.5}", "expected positive rates"},
+      {"{f32: 0.5}", "{f32: -0.5}", "'f32' must be positive"},
       {"ring_rate: 0.4", "ring_rate: 0", "'ring_rate'"},
       {"\"a\"", "\"b\"", "the profile is of chip 'b', expected 'a'"},
   };
@@ -205,10 +205,11 @@ TEST_F(ChipProfile, NamesWhatIsWrong) {
       {"profile: 1", "profile: 3", "expected version 1 or 2, got 3"},
       {"launch_us", "launch", "unknown key 'launch'"},
       {"gbits_per_second: 40, ", "", "missing required key"},
-      {"latency_us: 7", "latency_us: -7", "a latency that is not negative"},
-      {"matmul: 0.5", "matmul: 5", "efficiency 'matmul' must be above 0"},
+      {"latency_us: 7", "latency_us: -7", "'latency_us' must not be negative"},
+      {"matmul: 0.5", "matmul: 5", "'matmul' must be above 0"},
       {"launch_us: 3", "launch_us: -3", "'launch_us' must not be negative"},
-      {"ratio: 0.75", "ratio: 0", "ratio from 0.1 to 10, got ratio 0"},
+      {"ratio: 0.75", "ratio: 0",
+       "'ratio' must be at least 0.1 and at most 10, got 0"},
   };
   for (auto [piece, other, expected] : cases) {
     EXPECT_FALSE(read(with(piece, other)));

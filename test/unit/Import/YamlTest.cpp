@@ -106,14 +106,14 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"[north, south]", "[north, west]",
               "sites.yaml:22:13: error: link to a site 'west'"},
         Fault{"[north, south]", "[north]",
-              "sites.yaml:22:13: error: expected two sites, got 1"},
+              "sites.yaml:22:13: error: 'sites': expected 2 entries, got 1"},
         Fault{"gbits_per_second: 10,", "gbits_per_second: 0,",
               "sites.yaml:22:47: error: 'gbits_per_second' must be positive"},
         Fault{"nodes: 16", "nodes: 0",
               "sites.yaml:12:35: error: 'nodes' must be positive, got 0"},
         Fault{"nodes: 16", "nodes: -3",
-              "sites.yaml:12:35: error: expected a number that is not "
-              "negative"},
+              "sites.yaml:12:35: error: 'nodes' must be positive, got "
+              "-3"},
         Fault{"nodes: 16", "nodes: 1.5",
               "sites.yaml:12:35: error: expected a whole number, got '1.5'"},
         Fault{"nodes: 16", "nodes: 99999999999",
@@ -125,15 +125,15 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"loss: 0.0001", "loss: 1",
               "sites.yaml:22:69: error: 'loss' must be at least 0 and below 1"},
         Fault{"loss: 0.0001", "loss: nan",
-              "sites.yaml:22:69: error: 'loss' must be at least 0"},
+              "sites.yaml:22:69: error: expected a number, got 'nan'"},
         Fault{"f32: 19.5", "f32: -1",
               "sites.yaml:3:19: error: 'f32' must be positive"},
         Fault{"f32: 19.5", "f32: fast",
               "sites.yaml:3:19: error: expected a number, got 'fast'"},
         Fault{"matmul: 0.62", "matmul: 62",
-              "sites.yaml:6:26: error: efficiency 'matmul' must be above 0"},
+              "sites.yaml:6:26: error: 'matmul' must be above 0"},
         Fault{"    efficiency: {matmul: 0.62, memory: 0.8}\n", "",
-              "sites.yaml:2:5: error: chip 'a' needs 'efficiency"},
+              "sites.yaml:2:5: error: a chip needs 'efficiency' or 'profile'"},
         Fault{"efficiency: {matmul: 0.62, memory: 0.8}",
               "profile: {file: a.csv, model: m}",
               "a.csv: error: there is no such file\nsites.yaml:6:14: error: "
@@ -144,7 +144,38 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"sites:\n  - name: north", "sites: {\n  - name: north",
               "sites.yaml:"}));
 
+TEST(TopologyFileTest, TellsAllThatIsWrong) {
+  EXPECT_EQ(
+      topologyErrors(replaced("nodes: 16", "nodes: 0",
+                              replaced("memory_gib: 80", "memory_gib: {}",
+                                       replaced("rtt_ms", "rtt", kSites)))),
+      "sites.yaml:4:17: error: expected a number, got a mapping\n"
+      "sites.yaml:12:35: error: 'nodes' must be positive, got 0\n"
+      "sites.yaml:22:51: error: unknown key 'rtt'\n");
+  std::string many = kSites;
+  for (int i = 0; i < 30; ++i)
+    many += "x" + std::to_string(i) + ": 1\n";
+  EXPECT_NE(topologyErrors(many).find("here and further on 10 more faults"),
+            std::string::npos);
+}
+
+TEST(TopologyFileTest, TakesNumbersAsYamlHasThem) {
+  for (const char *nodes : {"16.0", "1.6e1", "0x10", "0o20", "+16"})
+    EXPECT_EQ(
+        topologyErrors(replaced("nodes: 16", std::string("nodes: ") + nodes)),
+        "");
+  for (const char *nodes :
+       {"'16'", "\"16\"", "1_6", "true", "0x", "[16]", "", "~"})
+    EXPECT_NE(
+        topologyErrors(replaced("nodes: 16", std::string("nodes: ") + nodes)),
+        "");
+}
+
 TEST(TopologyFileTest, RefusesWhatIsNoTopology) {
+  EXPECT_EQ(topologyErrors(replaced("name: south", "name: &a south")), "");
+  EXPECT_EQ(topologyErrors(replaced("name: south", "name: *a")),
+            "sites.yaml:18:11: error: aliases are not read; write out what is "
+            "meant\n");
   EXPECT_EQ(topologyErrors(""), "sites.yaml:1:1: error: the file is empty\n");
   for (const char *text : {"# nothing\n", "---\n", "--- # no\n...\n"})
     EXPECT_EQ(topologyErrors(text),
@@ -277,11 +308,12 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"data_parallel: 2", "data_parallel: 0",
               "s.yaml:8:40: error: 'data_parallel' must be positive, got 0"},
         Fault{"pool: north/x, data_parallel: 2, ", "",
-              "s.yaml:8:9: error: a stage needs a 'pool' or 'replicas'"},
+              "s.yaml:8:9: error: a stage needs 'pool' or 'replicas'"},
         Fault{"        optimizer_sharding: true", "        pool: north/x",
               "s.yaml:11:15: error: 'pool' and 'replicas' exclude each other"},
         Fault{"{0: {", "{first: {",
-              "s.yaml:23:22: error: expected the number of a fragment"},
+              "s.yaml:23:15: error: 'placement' must be the number of a "
+              "fragment, got 'first'"},
         Fault{"witness: north", "sharding: {}",
               "s.yaml:24:3: error: unknown key 'sharding'"}));
 

@@ -85,13 +85,13 @@ TEST(StrategyYamlTest, ReadsBackTheSame) {
 
 TEST(StrategyYamlTest, FaultsOfShardingsNameTheirPlace) {
   for (auto [text, fault] :
-       {std::pair("sharding:\n  - {block: 0}\n", "2:6: error: missing required "
-                                                "key 'tensor_parallel'"),
+       {std::pair("sharding:\n  - {block: 0}\n", "2:5: error: missing required "
+                                                 "key 'tensor_parallel'"),
         {"sharding:\n  - {block: 0, tensor_parallel: 1}\n",
-         "2:33: error: expected 'tensor_parallel' of at least 2, got 1"},
+         "2:33: error: 'tensor_parallel' must be at least 2, got 1"},
         {"sharding:\n  - block: 0\n    tensor_parallel: 2\n    parameters:\n"
          "      a.b.c: {outer: 3}\n",
-         "5:22: error: 'outer' needs a 'dim'"},
+         "5:22: error: 'outer' needs 'dim'"},
         {"sharding:\n  - {block: 0, tensor_parallel: 2, ops: [{function: up, "
          "op: 0}]}\n",
          "expected forward, backward_input or backward_weight"},

@@ -106,7 +106,7 @@ TEST(ProblemTextTest, NamesThePlaceOfAFault) {
        "error: expected f32 or bf16, got 'f16'"},
       {"- [0, 3]", "- [0, 3, 1]", "error: expected 2 numbers, got 3"},
       {"- [0, 3]", "- [7, 3]", "refers to block kind 7 of 1"},
-      {"flops: [0, 1e+12]", "flops: [0, nan]",
+      {"flops: [0, 1e+12]", "flops: [0, -1]",
        "a cost that is negative or absurdly large"},
       {"global_batch: 8", "global_batch: 0", "the global batch must be"},
       {"candidates:", "candidate:", "candidate"}};
