@@ -137,6 +137,8 @@ def run(
     metrics: StrPath | None = None,
     metrics_port: int | None = None,
     metrics_host: str | None = None,
+    dashboard: int | None = None,
+    dashboard_host: str | None = None,
     init: int | None = None,
     checkpoint_dir: StrPath | None = None,
     checkpoint_every: int | None = None,

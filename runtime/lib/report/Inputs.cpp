@@ -6,102 +6,19 @@
 
 #include "Inputs.h"
 
-#include "tombolo/runtime/Error.h"
-#include "tombolo/runtime/File.h"
+#include "Value.h"
 
-#include <algorithm>
-#include <cmath>
+#include "tombolo/runtime/File.h"
+#include "tombolo/runtime/report/RunHistory.h"
+
+#include <string_view>
 #include <vector>
 
 namespace tombolo::report {
 
-using runtime::Error;
-
 static constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 30;
-static constexpr std::size_t kMostPoints = 20'000; // of an island's steps
+static constexpr std::size_t kMostPoints = 20'000; // of an island
 static constexpr std::size_t kMostEvents = 20'000;
-
-namespace {
-
-/// A value of a JSON file with its place, for messages.
-class Value {
-public:
-  Value(const Json &json, const std::string &file, std::string path = "")
-      : json(json), file(file), path(std::move(path)) {}
-
-  bool has(const char *key) const {
-    return json.is_object() && json.contains(key) && !json[key].is_null();
-  }
-  Value operator[](const char *key) const {
-    if (!json.is_object())
-      fail("an object");
-    auto entry = json.find(key);
-    if (entry == json.end())
-      throw Error("'", file, "': expected '", within(key), "', found none");
-    return {*entry, file, within(key)};
-  }
-  std::vector<Value> elements() const {
-    if (!json.is_array())
-      fail("a list");
-    std::vector<Value> all;
-    for (std::size_t i = 0; i < json.size(); ++i)
-      all.push_back({json[i], file, path + "[" + std::to_string(i) + "]"});
-    return all;
-  }
-  Json number() const {
-    if (!json.is_number())
-      fail("a number");
-    return json;
-  }
-  Json numberOrNull() const {
-    if (!json.is_number() && !json.is_null())
-      fail("a number or null");
-    return json;
-  }
-  /// Bytes, seconds, parts: what charts can be drawn of.
-  Json amount() const {
-    double value = number();
-    if (!(value >= 0 && value <= 1e18))
-      throw Error("'", file, "': ", path,
-                  ": expected a number from 0 to 1e18, "
-                  "got ",
-                  value);
-    return json;
-  }
-  /// JSON has no infinity: null is what there is none of.
-  Json amountOrNull() const { return json.is_null() ? json : amount(); }
-  std::uint64_t index() const {
-    if (!json.is_number_unsigned())
-      fail("a whole number of at least 0");
-    return json.get<std::uint64_t>();
-  }
-  Json flag() const {
-    if (!json.is_boolean())
-      fail("true or false");
-    return json;
-  }
-  Json text() const {
-    if (!json.is_string())
-      fail("a text");
-    return json;
-  }
-  Json amountOrText() const { return json.is_string() ? json : amount(); }
-
-  [[noreturn]] void fail(const char *expected) const {
-    throw Error("'", file, "': ", path.empty() ? "" : path + ": ", "expected ",
-                expected, ", got ", json.type_name());
-  }
-
-private:
-  std::string within(const char *key) const {
-    return path.empty() ? key : path + "." + key;
-  }
-  const Json &json;
-  const std::string &file;
-  std::string path;
-};
-
-} // namespace
 
 static Json parseFile(const std::string &path) {
   std::string text = runtime::readFile(path, kMostBytes);
@@ -259,73 +176,11 @@ Json readSimFigures(const std::string &path, const runtime::Plan &plan) {
             {"log", std::move(log)}}}};
 }
 
-//===----------------------------------------------------------------------===//
-// Metrics
-//===----------------------------------------------------------------------===//
-
-namespace {
-
-struct IslandSteps {
-  std::vector<std::uint64_t> step;
-  std::vector<double> loss, seconds, tokens, clock; // loss: NaN for none
-  double now = 0;
-};
-
-/// A column of `all` for the page: `each` values are told as one.
-template <typename Get>
-Json column(std::size_t size, std::size_t each, Get get) {
-  Json values = Json::array();
-  for (std::size_t begin = 0; begin < size; begin += each) {
-    double value = get(begin, std::min(begin + each, size));
-    values.push_back(std::isfinite(value) ? Json(value) : Json(nullptr));
-  }
-  return values;
-}
-
-Json stepsJson(const IslandSteps &all) {
-  std::size_t each = std::max<std::size_t>(
-      1, (all.step.size() + kMostPoints - 1) / kMostPoints);
-  auto last = [&](const auto &values) {
-    return column(values.size(), each, [&](std::size_t, std::size_t end) {
-      return static_cast<double>(values[end - 1]);
-    });
-  };
-  auto sum = [&](const std::vector<double> &values) {
-    return column(values.size(), each, [&](std::size_t begin, std::size_t end) {
-      double total = 0;
-      for (std::size_t i = begin; i < end; ++i)
-        total += values[i];
-      return total;
-    });
-  };
-  Json loss =
-      column(all.loss.size(), each, [&](std::size_t begin, std::size_t end) {
-        double total = 0;
-        for (std::size_t i = begin; i < end; ++i)
-          total += all.loss[i]; // one that is not finite shows as a gap
-        return total / static_cast<double>(end - begin);
-      });
-  return {{"steps_per_point", each},     {"step", last(all.step)},
-          {"clock", last(all.clock)},    {"loss", std::move(loss)},
-          {"seconds", sum(all.seconds)}, {"tokens", sum(all.tokens)}};
-}
-
-} // namespace
-
 Json readMetrics(const std::string &path, const runtime::Plan &plan) {
   std::string text = runtime::readFile(path, kMostBytes);
-  std::vector<IslandSteps> islands(
-      static_cast<std::size_t>(plan.islands_size()));
-  Json events = Json::array();
-  std::size_t eventsLeftOut = 0, number = 0;
-  auto islandOf = [&](const Value &value) {
-    std::uint64_t island = value["island"].index();
-    if (island >= islands.size())
-      throw Error("'", path, ":", number,
-                  "' is of another plan: it has island ", island,
-                  ", the plan has ", islands.size(), " islands");
-    return island;
-  };
+  RunHistory run(static_cast<std::size_t>(plan.islands_size()), kMostPoints,
+                 kMostEvents);
+  std::size_t number = 0;
   for (std::size_t begin = 0; begin < text.size();) {
     std::size_t end = text.find('\n', begin);
     if (end == std::string::npos)
@@ -335,67 +190,14 @@ Json readMetrics(const std::string &path, const runtime::Plan &plan) {
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos)
       continue;
-    Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    std::string where = path + ":" + std::to_string(number);
-    if (!json.is_object())
-      throw Error("'", path, ":", number,
-                  "': expected an object, as in metrics.jsonl of tombolo-run");
-    Value value(json, where);
-    if (!value.has("event")) {
-      IslandSteps &to = islands[islandOf(value)];
-      double seconds = value["seconds"].amount(),
-             tokens = value["tokens"].amount();
-      Json loss = value["loss"].numberOrNull();
-      to.step.push_back(value["step"].index());
-      to.loss.push_back(loss.is_null() ? std::nan("") : loss.get<double>());
-      to.seconds.push_back(seconds);
-      to.tokens.push_back(tokens);
-      to.clock.push_back(to.now += seconds);
-      continue;
-    }
-    if (events.size() == kMostEvents) {
-      ++eventsLeftOut;
-      continue;
-    }
-    Json event = {{"event", value["event"].text()}};
-    double now = 0;
-    for (const IslandSteps &island : islands)
-      now = std::max(now, island.now);
-    if (value.has("island")) {
-      std::uint64_t island = islandOf(value);
-      event["island"] = island;
-      now = islands[island].now;
-    }
-    event["clock"] = now;
-    for (const char *key : {"step", "fragment", "round", "version"})
-      if (value.has(key))
-        event[key] = value[key].index();
-    for (const char *key : {"site", "message", "part"})
-      if (value.has(key))
-        event[key] = value[key].text();
-    if (value.has("loss"))
-      event["loss"] = value["loss"].number();
-    if (value.has("islands")) {
-      Json members = Json::array();
-      for (const Value &member : value["islands"].elements())
-        members.push_back(member.index());
-      event["islands"] = std::move(members);
-    }
-    events.push_back(std::move(event));
+    run.note(Json::parse(line, nullptr, /*allow_exceptions=*/false),
+             path + ":" + std::to_string(number));
   }
-  Json steps = Json::array();
-  bool any = false;
-  for (const IslandSteps &island : islands) {
-    any |= !island.step.empty();
-    steps.push_back(stepsJson(island));
-  }
-  if (!any && events.empty())
+  if (run.isEmpty())
     throw Error("'", path,
                 "': expected the metrics of tombolo-run, found no "
                 "step and no event");
-  return {{"islands", std::move(steps)},
-          {"events", std::move(events)},
-          {"events_left_out", eventsLeftOut}};
+  return run.toJson();
 }
 
 } // namespace tombolo::report

@@ -24,10 +24,8 @@ Json readPlanFigures(const std::string &path, const runtime::Plan &plan);
 /// Of `tombolo-sim --json`: `predicted` and `simulated`.
 Json readSimFigures(const std::string &path, const runtime::Plan &plan);
 
-/// `metrics.jsonl`: steps by island in columns, events in order. There are no
-/// times in it: `seconds` of an island counts its steps' own, and that of an
-/// event is of its island, or of the island that has come furthest. A last line
-/// without its end (a run that goes on, or was killed) is passed over.
+/// `metrics.jsonl` (RunHistory.h). A last line without its end (a run that goes
+/// on, or was killed) is passed over.
 Json readMetrics(const std::string &path, const runtime::Plan &plan);
 
 } // namespace tombolo::report

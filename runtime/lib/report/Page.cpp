@@ -45,7 +45,7 @@ static std::string withoutControls(const std::string &text) {
   return out;
 }
 
-static void cleanTexts(Json &value) {
+void cleanTexts(Json &value) {
   if (value.is_string())
     value = withoutControls(value.get_ref<const std::string &>());
   else if (value.is_structured())
@@ -55,35 +55,46 @@ static void cleanTexts(Json &value) {
 
 bool hasPage() { return kPageBytes > 0; }
 
-std::string makePage(Json data) {
-  cleanTexts(data);
-  std::string_view page(reinterpret_cast<const char *>(kPage), kPageBytes);
-  static constexpr std::string_view place = "@TOMBOLO_REPORT_DATA@";
+/// Replaces `place`, which the page has once.
+static std::string filled(std::string_view page, std::string_view place,
+                          std::string_view with) {
   std::size_t at = page.find(place);
   if (at == std::string_view::npos)
-    throw runtime::Error("the page that this program was built with has no "
-                         "place for data");
+    throw runtime::Error("the page that this program was built with has no '",
+                         std::string(place), "'");
+  std::string result(page.substr(0, at));
+  result += with;
+  result += page.substr(at + place.size());
+  return result;
+}
+
+std::string makePage(Json data) {
+  cleanTexts(data);
+  bool isLive = data.contains("live");
   // Bytes that are no UTF-8 (in a file's name) are replaced.
   std::string text = data.dump(-1, ' ', false, Json::error_handler_t::replace);
-  std::string result(page.substr(0, at));
-  result.reserve(page.size() + text.size() + text.size() / 64);
+  std::string escaped;
+  escaped.reserve(text.size() + text.size() / 64);
   // In JSON these stand in strings alone, where escapes mean the same.
   for (char c : text)
     switch (c) {
     case '<':
-      result += "\\u003c";
+      escaped += "\\u003c";
       break;
     case '>':
-      result += "\\u003e";
+      escaped += "\\u003e";
       break;
     case '&':
-      result += "\\u0026";
+      escaped += "\\u0026";
       break;
     default:
-      result += c;
+      escaped += c;
     }
-  result += page.substr(at + place.size());
-  return result;
+  std::string_view page(reinterpret_cast<const char *>(kPage), kPageBytes);
+  // Only a page that is served may ask for something: for its run.
+  return filled(filled(page, "@TOMBOLO_REPORT_CONNECT@",
+                       isLive ? "connect-src 'self'; " : ""),
+                "@TOMBOLO_REPORT_DATA@", escaped);
 }
 
 } // namespace tombolo::report

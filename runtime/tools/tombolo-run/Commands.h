@@ -74,6 +74,9 @@ void checkTls(const TlsOptions &options);
 /// max(1, cores / ranks).
 std::uint32_t threadsPerRank(std::uint64_t ranks);
 
+/// 16 bytes that nobody can guess.
+std::string randomHex();
+
 /// The path of this program, to start it again.
 std::string thisProgram();
 

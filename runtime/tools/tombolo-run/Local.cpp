@@ -43,7 +43,6 @@
 #include <memory>
 #include <set>
 
-#include <sys/random.h>
 #include <unistd.h>
 
 using namespace tombolo::runtime;
@@ -65,13 +64,6 @@ struct LocalOptions {
   std::string rankProgram; // for tests
 };
 
-std::string randomRunId() {
-  unsigned char bytes[16];
-  if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
-    throw Error(Status::Failed, "no random numbers from the system");
-  return toHex({reinterpret_cast<const char *>(bytes), sizeof bytes});
-}
-
 /// A signal that ends the run; what is half-written goes on the way out.
 struct Interrupted {
   int signal;
@@ -85,7 +77,7 @@ public:
            Supervisor &supervisor, MetricsFile &metrics, std::string stateDir,
            std::string certificates)
       : options(options), plan(plan), supervisor(supervisor), metrics(metrics),
-        watch(RunState(plan, options.rank.steps), options.watch,
+        watch({plan, options.rank.plan, options.rank.steps, ""}, options.watch,
               "tombolo-run local", /*mayDraw=*/true),
         stateDir(std::move(stateDir)), certificates(std::move(certificates)) {
     if (plan.has_server())
@@ -339,7 +331,7 @@ bool LocalRun::startAgain(Service &service, const std::string &what) {
 }
 
 void LocalRun::startServers() {
-  runId = randomRunId();
+  runId = randomHex();
   for (std::size_t i = 0; i < group.sites.size(); ++i) {
     Service server;
     server.name = "the parameter server";

@@ -10,12 +10,14 @@
 
 #include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/File.h"
 
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <thread>
 
+#include <sys/random.h>
 #include <unistd.h>
 
 using namespace tombolo::runtime;
@@ -150,6 +152,13 @@ std::uint32_t tombolo::runtime::threadsPerRank(std::uint64_t ranks) {
   std::uint64_t cores = std::max(1u, std::thread::hardware_concurrency());
   return static_cast<std::uint32_t>(
       std::max<std::uint64_t>(1, cores / std::max<std::uint64_t>(1, ranks)));
+}
+
+std::string tombolo::runtime::randomHex() {
+  unsigned char bytes[16];
+  if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+    throw Error(Status::Failed, "no random numbers from the system");
+  return toHex({reinterpret_cast<const char *>(bytes), sizeof bytes});
 }
 
 std::string tombolo::runtime::thisProgram() {

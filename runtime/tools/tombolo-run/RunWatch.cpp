@@ -13,15 +13,12 @@
 #include "tombolo/runtime/Error.h"
 
 #include <CLI/CLI.hpp>
-#include <httplib.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <ctime>
-
-#include <unistd.h>
+#include <filesystem>
 
 using namespace tombolo::runtime;
 using nlohmann::json;
@@ -30,9 +27,6 @@ namespace {
 
 /// Ages grow while nothing comes.
 constexpr std::chrono::milliseconds kRedraw(500);
-/// Who asks gets an answer of some kB, and has so long to ask.
-constexpr int kReadSeconds = 5;
-constexpr std::size_t kThreads = 4;
 
 double nowSeconds() {
   using Clock = std::chrono::steady_clock;
@@ -70,72 +64,38 @@ void tombolo::runtime::addWatchOptions(CLI::App &app, WatchOptions &options) {
                  "read them")
       ->capture_default_str()
       ->needs(port);
+  CLI::Option *page =
+      app.add_option("--dashboard", options.dashboardPort,
+                     "serve the report page at this port, with the run as it "
+                     "goes on; 0: any free one")
+          ->check(CLI::Range(0, 65535));
+  app.add_option("--dashboard-host", options.dashboardHost,
+                 "the address to serve it at; where others can reach it, only "
+                 "who knows the token that is printed may read it")
+      ->capture_default_str()
+      ->needs(page);
 }
 
-class RunWatch::Http {
-public:
-  Http(RunWatch &watch, const WatchOptions &options) {
-    server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
-    server.set_read_timeout(kReadSeconds);
-    server.set_write_timeout(kReadSeconds);
-    server.set_keep_alive_timeout(1); // or who asks twice holds a thread
-    server.set_payload_max_length(0);
-    server.Get("/metrics",
-               [&watch](const httplib::Request &, httplib::Response &response) {
-                 response.set_content(prometheusText(watch.status()),
-                                      "text/plain; version=0.0.4");
-               });
-    server.Get("/status", [&watch](const httplib::Request &,
-                                   httplib::Response &response) {
-      response.set_content(toLine(watch.status()) + "\n", "application/json");
-    });
-    // Two runs on one port would each get some of the questions.
-    server.set_socket_options([](int socket) {
-      int yes = 1;
-      setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    });
-    port = *options.port;
-    bool bound = port == 0 ? (port = server.bind_to_any_port(options.host)) > 0
-                           : server.bind_to_port(options.host, port);
-    if (!bound)
-      throw Error("--metrics-port ", *options.port, ": cannot listen at ",
-                  options.host,
-                  "; expected an address of this machine and a free port (0 "
-                  "takes any)");
-    thread = std::thread([this] {
-      server.listen_after_bind();
-      hasEnded = true;
-    });
-    // What does not listen yet cannot be told to stop.
-    while (!server.is_running() && !hasEnded)
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  ~Http() {
-    server.stop();
-    thread.join();
-  }
-
-  int port = 0;
-
-private:
-  httplib::Server server;
-  std::atomic<bool> hasEnded = false;
-  std::thread thread;
-};
-
-RunWatch::RunWatch(RunState given, const WatchOptions &options,
+RunWatch::RunWatch(const WatchedRun &run, const WatchOptions &options,
                    std::string name, bool mayDraw)
-    : state(std::move(given)), command(std::move(name)), terminal(stderr),
-      draws(mayDraw && terminal.isTerminal) {
+    : state(run.plan, run.steps, run.site), command(std::move(name)),
+      terminal(stderr), draws(mayDraw && terminal.isTerminal) {
   if (options.port) {
-    http = std::make_unique<Http>(*this, options);
-    bool isV6 = options.host.find(':') != std::string::npos;
-    std::string host = isV6 ? "[" + options.host + "]" : options.host;
-    say("metrics at http://" + host + ":" + std::to_string(http->port) +
-        "/metrics");
+    http = std::make_unique<HttpServer>(
+        "--metrics-port", options.host, *options.port,
+        [this](const HttpRequest &request) { return answer(request); });
+    say("metrics at " + http->url() + "/metrics");
   }
-  if (draws)
-    drawer = std::thread([this] { drawNowAndThen(); });
+  if (options.dashboardPort) {
+    std::string plan = std::filesystem::path(run.planFile).filename().string();
+    dashboard = std::make_unique<Dashboard>(
+        run.plan, run.site.empty() ? plan : plan + " at " + run.site,
+        options.dashboardHost, *options.dashboardPort);
+    dashboard->showStatus(status());
+    say("dashboard at " + dashboard->url());
+  }
+  if (draws || dashboard)
+    shower = std::thread([this] { showNowAndThen(); });
 }
 
 RunWatch::~RunWatch() {
@@ -145,10 +105,22 @@ RunWatch::~RunWatch() {
     stopping = true;
     stops.notify_all();
   }
-  if (!drawer.joinable())
-    return;
-  drawer.join();
-  draw(); // the last figures stay
+  if (shower.joinable())
+    shower.join();
+  if (dashboard)
+    dashboard->showStatus(status());
+  dashboard.reset();
+  if (draws)
+    draw(); // the last figures stay
+}
+
+HttpAnswer RunWatch::answer(const HttpRequest &request) {
+  if (request.path == "/metrics")
+    return {.type = "text/plain; version=0.0.4",
+            .body = prometheusText(status())};
+  if (request.path == "/status")
+    return {.type = "application/json", .body = toLine(status()) + "\n"};
+  return {.status = 404, .body = "there are /metrics and /status\n"};
 }
 
 json RunWatch::status() {
@@ -159,8 +131,12 @@ json RunWatch::status() {
 void RunWatch::note(json &event) {
   if (event.contains("event"))
     event["time"] = timeOfDay();
-  std::lock_guard lock(mutex);
-  state.note(event, nowSeconds());
+  {
+    std::lock_guard lock(mutex);
+    state.note(event, nowSeconds());
+  }
+  if (dashboard)
+    dashboard->note(event);
 }
 
 void RunWatch::say(const std::string &text) {
@@ -169,10 +145,18 @@ void RunWatch::say(const std::string &text) {
   std::fprintf(stderr, "%s: %s\n", command.c_str(), text.c_str());
 }
 
-void RunWatch::drawNowAndThen() {
+void RunWatch::showNowAndThen() {
   std::unique_lock lock(mutex);
-  while (!stops.wait_for(lock, kRedraw, [&] { return stopping; }))
-    draw();
+  while (!stops.wait_for(lock, kRedraw, [&] { return stopping; })) {
+    if (draws)
+      draw();
+    if (!dashboard)
+      continue;
+    json now = state.toJson(nowSeconds());
+    lock.unlock();
+    dashboard->showStatus(std::move(now));
+    lock.lock();
+  }
 }
 
 void RunWatch::erase() {

@@ -7,14 +7,15 @@
 //===----------------------------------------------------------------------===//
 //
 // Takes the events of a run and shows what they come to: a table on a terminal,
-// /metrics (Prometheus) and /status (JSON) over HTTP. Whoever writes the events
-// down as well writes what `note` has put the time on.
+// /metrics (Prometheus) and /status (JSON) over HTTP, and a page. Whoever
+// writes the events down as well writes what `note` has put the time on.
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_TOOLS_TOMBOLORUN_RUNWATCH_H
 #define TOMBOLO_TOOLS_TOMBOLORUN_RUNWATCH_H
 
+#include "Dashboard.h"
 #include "RunState.h"
 #include "StatusTable.h"
 
@@ -34,6 +35,16 @@ namespace tombolo::runtime {
 struct WatchOptions {
   std::optional<std::uint16_t> port; ///< of HTTP; 0: any free one
   std::string host = "127.0.0.1";
+  std::optional<std::uint16_t> dashboardPort;
+  std::string dashboardHost = "127.0.0.1";
+};
+
+/// What is watched.
+struct WatchedRun {
+  const Plan &plan;
+  std::string planFile;
+  std::uint64_t steps = 0;
+  std::string site; ///< whose agent looks; empty: all are here
 };
 void addWatchOptions(CLI::App &app, WatchOptions &options);
 
@@ -41,8 +52,8 @@ class RunWatch {
 public:
   /// `command` names the program in messages. The table is drawn on stderr when
   /// that is a terminal and `mayDraw`. Throws Error when it cannot listen.
-  RunWatch(RunState state, const WatchOptions &options, std::string command,
-           bool mayDraw);
+  RunWatch(const WatchedRun &run, const WatchOptions &options,
+           std::string command, bool mayDraw);
   ~RunWatch();
   RunWatch(const RunWatch &) = delete;
   RunWatch &operator=(const RunWatch &) = delete;
@@ -53,10 +64,9 @@ public:
   void say(const std::string &text);
 
 private:
-  class Http;
-
+  HttpAnswer answer(const HttpRequest &request);
   nlohmann::json status();
-  void drawNowAndThen();
+  void showNowAndThen();
   void draw(); // with the mutex, like `erase`
   void erase();
 
@@ -68,8 +78,9 @@ private:
   std::size_t drawn = 0; ///< lines that stand there
   bool stopping = false;
   std::condition_variable stops;
-  std::thread drawer;
-  std::unique_ptr<Http> http;
+  std::thread shower;
+  std::unique_ptr<HttpServer> http;
+  std::unique_ptr<Dashboard> dashboard;
 };
 
 } // namespace tombolo::runtime

@@ -255,8 +255,8 @@ int run(SiteOptions &options) {
   std::unique_ptr<RunWatch> watch;
   if (options.eventsFd < 0) { // events on a terminal leave no place for a table
     watch = std::make_unique<RunWatch>(
-        RunState(plan, options.rank.steps, options.site), options.watch,
-        "tombolo-run site", /*mayDraw=*/isatty(1) == 0);
+        WatchedRun{plan, options.rank.plan, options.rank.steps, options.site},
+        options.watch, "tombolo-run site", /*mayDraw=*/isatty(1) == 0);
     agentOptions.watch = watch.get();
   }
   Agent agent(std::move(agentOptions), supervisor);

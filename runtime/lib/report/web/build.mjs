@@ -3,7 +3,9 @@ import { createHash } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { build } from "esbuild";
 
+// What Page.cpp fills in.
 const place = "@TOMBOLO_REPORT_DATA@";
+const connect = "@TOMBOLO_REPORT_CONNECT@";
 const bundle = async (entry) => {
   const result = await build({
     entryPoints: [entry],
@@ -24,14 +26,14 @@ for (const [name, text, end] of [
   ["script", script, "</script"],
   ["style", style, "</style"],
 ])
-  if (text.toLowerCase().includes(end) || text.includes(place))
-    throw new Error(`the ${name} contains '${end}' or '${place}', which would break the page`);
+  if (text.toLowerCase().includes(end) || text.includes("@TOMBOLO_REPORT"))
+    throw new Error(`the ${name} contains '${end}' or a place to be filled in, which would break the page`);
 
 // The browser runs this one script and nothing else, whatever stands in the data.
 const hash = createHash("sha256").update(script).digest("base64");
 const policy =
   `default-src 'none'; script-src 'sha256-${hash}'; style-src 'unsafe-inline'; ` +
-  "img-src data:; base-uri 'none'; form-action 'none'";
+  `img-src data:; ${connect}base-uri 'none'; form-action 'none'`;
 // Licences of what is in the bundle.
 const licences = [];
 const { dependencies } = JSON.parse(await readFile("package.json", "utf8"));

@@ -42,10 +42,14 @@ Json makeEntry(const std::string &name, const runtime::Plan &plan,
 /// Whether this program was built with the page: that takes node and npm.
 bool hasPage();
 
-/// The page with `data` in it: {format, title, plans: [entry...]}. What stands
-/// in `data` cannot end the element that it is in, whatever the names; control
-/// characters in it are replaced.
+/// The page with `data` in it: {format, title, plans: [entry...]}, and `live`
+/// where it is served and gets its run from `events` beside it. What stands in
+/// `data` cannot end the element that it is in, whatever the names.
 std::string makePage(Json data);
+
+/// Control characters in texts, and those that turn the direction of writing,
+/// are replaced; makePage has done so.
+void cleanTexts(Json &value);
 
 } // namespace tombolo::report
 

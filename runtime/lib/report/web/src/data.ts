@@ -1,6 +1,8 @@
 // What makeEntry (runtime/lib/report) puts into the page; its readers
 // have checked the types of everything that came from a file.
 
+import type { LiveRun } from "./live";
+
 export interface Wire {
   bytes_per_second: number | null;
   latency_seconds: number | null;
@@ -191,6 +193,8 @@ export interface RunEvent {
   version?: number;
   site?: string;
   message?: string;
+  /** Of day, UTC. */
+  time?: string;
   part?: string;
   loss?: number;
   islands?: number[];
@@ -209,11 +213,15 @@ export interface Entry {
   simulation: Simulation | null;
   search: Search | null;
   run: Run | null;
+  /** Where the run goes on. */
+  live?: LiveRun;
   missing: Partial<Record<"timeline" | "round" | "simulation" | "search" | "run", string>>;
 }
 export interface Report {
   format: number;
   title: string;
+  /** Served by tombolo-run: of one plan. */
+  live?: boolean;
   plans: Entry[];
 }
 

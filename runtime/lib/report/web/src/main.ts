@@ -1,10 +1,12 @@
 import { readReport, type Entry } from "./data";
 import { h, shorten } from "./dom";
+import { LiveRun } from "./live";
 import { themeSwitch } from "./theme";
 import { alternativesView } from "./views/alternatives";
 import { islandsView } from "./views/islands";
 import { mapView } from "./views/map";
 import { memoryView } from "./views/memory";
+import { nowSection } from "./views/now";
 import { roundView } from "./views/round";
 import { runView } from "./views/run";
 import { section, type View } from "./views/section";
@@ -25,6 +27,12 @@ function namesOf(entries: Entry[]): string[] {
 function draw(): void {
   const report = readReport();
   const names = namesOf(report.plans);
+  const followed = report.live ? report.plans[0] : undefined;
+  const live = followed && new LiveRun(followed.plan.islands.length);
+  if (live) {
+    followed.live = live;
+    followed.run = live.run;
+  }
   const title = report.title || names.join(" and ");
   document.title = `${shorten(title, 80)} – Tombolo report`;
   const views: View[] = [
@@ -35,8 +43,10 @@ function draw(): void {
     memoryView,
     roundView,
     alternativesView,
-    runView,
   ];
+  const show = (view: View): HTMLElement => section(view, report.plans, names);
+  const link = (id: string, title: string, short: string): HTMLElement => h("a", { href: `#${id}`, title }, short);
+  const links = (shown: View[]): HTMLElement[] => shown.map((view) => link(view.id, view.title, view.short));
   const page = document.getElementById("page");
   page?.replaceChildren(
     h(
@@ -46,13 +56,24 @@ function draw(): void {
       h(
         "nav",
         { "aria-label": "views" },
-        ...views.map((view) => h("a", { href: `#${view.id}`, title: view.title }, view.short)),
+        ...(live
+          ? [link("now", "How the run is doing", "Now"), ...links([runView, ...views])]
+          : links([...views, runView])),
       ),
       themeSwitch(),
     ),
-    h("main", {}, summary(report.plans, names), ...views.map((view) => section(view, report.plans, names))),
+    h(
+      "main",
+      {},
+      // What changes stands on top.
+      ...(live ? [nowSection(live, names[0]!), show(runView)] : []),
+      summary(report.plans, names),
+      ...views.map(show),
+      live ? null : show(runView),
+    ),
   );
   document.documentElement.dataset["drawn"] = "yes";
+  live?.start();
 }
 
 draw();

@@ -1,8 +1,8 @@
 // Plans, reports and a browser for the tests of the page. Files and screenshots lie
 // in TOMBOLO_REPORT_OUT (a folder of the build), and stay there.
 import assert from "node:assert/strict";
-import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
@@ -99,14 +99,19 @@ export const largePlan = () =>
     );
   });
 
-/** A few real steps of the demo. */
-export const demoRun = () =>
-  once("metrics.jsonl", () => {
-    demoPlan();
+const demoTokens = () =>
+  once("tokens.bin", () => {
     const text = readFileSync(example("alice.txt"));
     const tokens = Buffer.alloc(2 * text.length);
     text.forEach((byte, i) => tokens.writeUInt8(byte, 2 * i));
     writeFileSync(at("tokens.bin"), tokens);
+  });
+
+/** A few real steps of the demo. */
+export const demoRun = () =>
+  once("metrics.jsonl", () => {
+    demoPlan();
+    demoTokens();
     tool(
       "tombolo-run",
       "local",
@@ -122,6 +127,68 @@ export const demoRun = () =>
     );
   });
 
+/** Gives what `find` finds, as soon as it finds something. */
+export async function eventually(find, what) {
+  const until = Date.now() + 120_000;
+  for (;;) {
+    const found = await find();
+    if (found) return found;
+    if (Date.now() > until) assert.fail(`${what} does not come`);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+}
+
+/** Processes of the run whose command line has all of these words. */
+export function processes(run, ...words) {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        const line = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+        // Where a run started in this folder is told by its plan.
+        return line.includes(run.plan) && words.every((word) => line.includes(word));
+      } catch {
+        return false; // it has just ended
+      }
+    })
+    .map(Number);
+}
+
+/**
+ * A run of `tombolo-run local` with a dashboard, of which the first rank of `site` stands still until
+ * `go`, so that nobody comes too late. `ended` tells its status and what it wrote to stderr.
+ */
+export async function startRun(plan, site, ...args) {
+  demoTokens();
+  const run = { plan: at(plan), url: "" };
+  const dashboard = args.includes("--dashboard") ? [] : ["--dashboard", "0"];
+  const child = spawn(
+    join(bin, "tombolo-run"),
+    ["local", run.plan, "--model", at("gpt.onnx"), "--data", at("tokens.bin"), ...dashboard, ...args],
+    { cwd: out, stdio: ["ignore", "ignore", "pipe"] },
+  );
+  let stderr = "";
+  child.stderr.on("data", (text) => (stderr += text));
+  let status;
+  run.ended = new Promise((done) => child.on("close", (code) => done({ status: (status = code), stderr })));
+  run.url = await eventually(() => {
+    assert.equal(status, undefined, stderr);
+    return /dashboard at (\S+)/.exec(stderr)?.[1];
+  }, "the dashboard");
+  const agent = ["site", "--site", site];
+  await eventually(() => processes(run, ...agent)[0], `the agent of ${site}`);
+  const children = () =>
+    processes(run, ...agent).flatMap((pid) =>
+      readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number),
+    );
+  const [rank] = await eventually(() => (children().length > 0 ? children() : null), `a rank of ${site}`);
+  process.kill(rank, "SIGSTOP");
+  run.go = () => process.kill(rank, "SIGCONT");
+  run.killAgent = () => process.kill(processes(run, ...agent)[0], "SIGKILL");
+  run.end = () => child.kill("SIGKILL");
+  return run;
+}
+
 export const launch = () =>
   chromium.launch({
     executablePath: need("TOMBOLO_CHROMIUM"),
@@ -130,7 +197,13 @@ export const launch = () =>
   });
 
 /** Opens a report from disk; what it says on the console, and what it asks the network for, fails the test in `close`. */
-export async function open(browser, file, options = {}) {
+export const open = (browser, file, options = {}) => visit(browser, pathToFileURL(file).href, /^(file|data):/, options);
+
+/** The page of a run, which may ask for its events. */
+export const follow = (browser, { url }, options = {}) =>
+  visit(browser, url, { test: (asked) => asked === url || asked === url.replace(/\/(\?|$)/, "/events$1") }, options);
+
+async function visit(browser, url, allowed, options) {
   const context = await browser.newContext({
     viewport: { width: 1400, height: 900 },
     colorScheme: "light",
@@ -147,9 +220,9 @@ export async function open(browser, file, options = {}) {
   });
   page.on("pageerror", (error) => faults.push(error.message));
   page.on("request", (request) => {
-    if (!/^(file|data):/.test(request.url())) faults.push(`asks for ${request.url()}`);
+    if (!allowed.test(request.url())) faults.push(`asks for ${request.url()}`);
   });
-  await page.goto(pathToFileURL(file).href);
+  await page.goto(url);
   await page.waitForFunction(() => document.documentElement.dataset.drawn === "yes");
   return {
     page,

@@ -19,9 +19,14 @@ export interface Mark {
   title: string;
   rows: Rows;
 }
+export interface Curves {
+  series: Series[];
+  marks: Mark[];
+}
 export interface LinesOptions {
   title: string;
-  series: Series[];
+  /** Asked again when the range grows. */
+  curves: () => Curves;
   range: Range;
   formatX: (value: number) => string;
   ticksX: (ticks: number[]) => string[];
@@ -29,7 +34,6 @@ export interface LinesOptions {
   ticksY: (ticks: number[]) => string[];
   /** Values are whole numbers. */
   whole?: boolean;
-  marks?: Mark[];
   /** Values hold until the next. */
   steps?: boolean;
   limit?: { value: number; title: string };
@@ -49,10 +53,14 @@ const behind = bisector((point: [number, number | null]) => point[0]).right;
 export function lineChart(options: LinesOptions): HTMLElement {
   const { range } = options;
   // What is larger than any axis is a gap, as what is no number.
-  const series = options.series.map((one) => ({
-    ...one,
-    points: one.points.map(([at, y]): [number, number | null] => [at, y !== null && Math.abs(y) < 1e100 ? y : null]),
-  }));
+  const read = (): Curves => {
+    const { series, marks } = options.curves();
+    for (const one of series)
+      one.points = one.points.map(([at, y]) => [at, y !== null && Math.abs(y) < 1e100 ? y : null]);
+    return { series, marks };
+  };
+  let { series, marks } = read();
+  range.onGrowth(() => ({ series, marks } = read()));
   const clip = newId("clip"),
     status = h("p", { class: "hidden", role: "status" });
   const chart = svg("svg", {
@@ -165,7 +173,7 @@ export function lineChart(options: LinesOptions): HTMLElement {
           svg("circle", { r: 3, cx: scaleX(last[0]), cy: y(last[1]), style: `fill:${seriesColour(one.index)}` }),
         );
     }
-    for (const mark of options.marks ?? []) {
+    for (const mark of marks) {
       if (mark.x < range.begin || mark.x > range.end) continue;
       const at = scaleX(mark.x);
       if (mark.kind === "version")
@@ -233,7 +241,7 @@ export function lineChart(options: LinesOptions): HTMLElement {
     });
     if (options.limit) rows.push([options.limit.title, options.formatY(options.limit.value)]);
     const near = (range.end - range.begin) / 120;
-    for (const mark of (options.marks ?? []).filter((one) => Math.abs(one.x - at) <= near).slice(0, 5))
+    for (const mark of marks.filter((one) => Math.abs(one.x - at) <= near).slice(0, 5))
       rows.push([mark.title, mark.rows.map(([name, value]) => `${name} ${value}`).join(", ")]);
     return rows;
   };

@@ -4,13 +4,28 @@ export class Range {
   begin = 0;
   end: number;
   private listeners: (() => void)[] = [];
+  private growth: (() => void)[] = [];
 
-  constructor(readonly full: number) {
+  constructor(public full: number) {
     this.end = full;
   }
 
   onChange(listener: () => void): void {
     this.listeners.push(listener);
+  }
+
+  /** Called before the listeners when there is more on the axis. */
+  onGrowth(listener: () => void): void {
+    this.growth.push(listener);
+  }
+
+  /** The whole is now `full`; what shows all of it goes on to do so. */
+  grow(full: number): void {
+    const all = !this.zoomed;
+    this.full = full;
+    this.growth.forEach((listener) => listener());
+    if (all) this.fit();
+    else this.show(this.begin, this.end);
   }
 
   get zoomed(): boolean {

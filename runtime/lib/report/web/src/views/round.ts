@@ -49,9 +49,8 @@ export const roundView: View = {
           {},
           lineChart({
             title: `${pair[0]!.from} – ${pair[0]!.to}, ${unit.name}`,
-            series,
+            curves: () => ({ series, marks }),
             range,
-            marks,
             steps: true,
             fromZero: true,
             filled: true,

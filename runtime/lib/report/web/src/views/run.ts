@@ -4,7 +4,7 @@ import { seriesLegend } from "../charts/palette";
 import { Range } from "../charts/range";
 import { h, newId, type Rows } from "../dom";
 import * as format from "../format";
-import { sortableTable, type Column } from "../table";
+import { growingTable, type Column } from "../table";
 import type { View } from "./section";
 
 type Axis = "time" | "step";
@@ -27,6 +27,7 @@ function tellEvent(event: RunEvent): Rows {
   if (event.version !== undefined) rows.push(["version", String(event.version)]);
   if (event.islands !== undefined) rows.push(["islands", event.islands.join(", ")]);
   if (event.loss !== undefined) rows.push(["loss", format.fixed(event.loss, 4)]);
+  if (event.time !== undefined) rows.push(["at", event.time]);
   if (event.message !== undefined) rows.push(["message", event.message]);
   return rows;
 }
@@ -79,28 +80,50 @@ function staleness(run: Run, place: (event: RunEvent) => number): [number, numbe
   return islands;
 }
 
-function charts(entry: Entry, run: Run, axis: Axis): HTMLElement[] {
-  const place = placer(run, axis);
-  const xs = run.islands.map((island) => (axis === "time" ? island.clock : island.step));
-  const largest = Math.max(1e-9, ...xs.map((values) => values.at(-1) ?? 0));
-  const range = new Range(largest);
+/** Which charts there are, and of which islands. */
+const shapeOf = (run: Run): string =>
+  JSON.stringify([
+    run.islands.map((island) => island.step.length > 0),
+    run.events.some((event) => event.event === "outer_step"),
+  ]);
+
+const along = (run: Run, axis: Axis): number[][] =>
+  run.islands.map((island) => (axis === "time" ? island.clock : island.step));
+const lengthOf = (run: Run, axis: Axis): number =>
+  Math.max(1e-9, ...along(run, axis).map((values) => values.at(-1) ?? 0));
+
+interface Charts {
+  elements: HTMLElement[];
+  /** Grows with the run. */
+  range: Range;
+}
+
+function charts(entry: Entry, run: Run, axis: Axis): Charts {
+  const range = new Range(lengthOf(run, axis));
   const names = entry.plan.islands.map((island, i) => `island ${i} (${island.sites.join(" and ")})`);
-  const all = run.islands.map((_, i) => i).filter((i) => run.islands[i]!.step.length > 0);
-  const series = (values: (i: number) => (number | null)[]): Series[] =>
-    all.map((i) => ({
-      name: names[i]!,
-      index: i,
-      points: values(i).map((value, k): [number, number | null] => [xs[i]![k]!, value]),
+  // The run may grow: what is drawn is read again each time.
+  const series = (values: (i: number) => (number | null)[]): Series[] => {
+    const xs = along(run, axis);
+    return run.islands
+      .map((island, i) => ({ island, i }))
+      .filter(({ island }) => island.step.length > 0)
+      .map(({ i }) => ({
+        name: names[i]!,
+        index: i,
+        points: values(i).map((value, k): [number, number | null] => [xs[i]![k]!, value]),
+      }));
+  };
+  const marks = (): Mark[] => {
+    const place = placer(run, axis);
+    return run.events.map((event) => ({
+      x: place(event),
+      kind: kindOf(event),
+      title: format.words(event.event),
+      rows: tellEvent(event),
     }));
-  const marks: Mark[] = run.events.map((event) => ({
-    x: place(event),
-    kind: kindOf(event),
-    title: format.words(event.event),
-    rows: tellEvent(event),
-  }));
+  };
   const common = {
     range,
-    marks,
     formatX: axis === "time" ? format.seconds : (value: number) => `step ${format.count(Math.round(value))}`,
     ticksX:
       axis === "time"
@@ -108,37 +131,40 @@ function charts(entry: Entry, run: Run, axis: Axis): HTMLElement[] {
         : (ticks: number[]) => format.plainTicks(ticks).map((text) => `step ${text}`),
     ticksY: format.plainTicks,
   };
-  const stale = staleness(run, place);
-  const result = [
+  const stale = (): Series[] =>
+    staleness(run, placer(run, axis)).map((points, i) => ({ name: names[i]!, index: i, points: [[0, 0], ...points] }));
+  const elements = [
     linesLegend(seriesLegend(names)),
     lineChart({
       ...common,
       title: "Loss of each island",
-      series: series((i) => run.islands[i]!.loss),
+      curves: () => ({ series: series((i) => run.islands[i]!.loss), marks: marks() }),
       formatY: (value) => format.fixed(value, 4),
     }),
     lineChart({
       ...common,
       title: "Tokens per second",
-      series: series((i) => throughput(run.islands[i]!)),
+      curves: () => ({ series: series((i) => throughput(run.islands[i]!)), marks: marks() }),
       formatY: (value) => format.count(Math.round(value)),
       fromZero: true,
     }),
   ];
-  if (stale.some((points) => points.length > 0))
-    result.push(
+  if (run.events.some((event) => event.event === "outer_step"))
+    elements.push(
       lineChart({
         ...common,
         title: "Staleness: versions since the last that an island had a part in",
-        series: stale.map((points, i) => ({ name: names[i]!, index: i, points: [[0, 0], ...points] })),
+        curves: () => ({ series: stale(), marks: marks() }),
         formatY: format.figure,
         whole: true,
         steps: true,
         fromZero: true,
       }),
     );
-  return result;
+  return { elements, range };
 }
+
+const mostRows = 1000;
 
 interface EventRow {
   event: RunEvent;
@@ -157,21 +183,34 @@ export const runView: View = {
     if (!run) return null;
     const holder = h("div", { class: "charts" });
     const name = newId("axis");
-    const choose = (axis: Axis): void => holder.replaceChildren(...charts(entry, run, axis));
+    let axis: Axis = "time";
+    let drawn = charts(entry, run, axis);
+    let shape = shapeOf(run);
+    const choose = (next: Axis): void => {
+      axis = next;
+      shape = shapeOf(run);
+      drawn = charts(entry, run, axis);
+      holder.replaceChildren(...drawn.elements);
+    };
     choose("time");
-    const choice = (axis: Axis, label: string): HTMLElement =>
+    const choice = (to: Axis, label: string): HTMLElement =>
       h(
         "label",
         {},
-        h("input", { type: "radio", name, value: axis, checked: axis === "time", change: () => choose(axis) }),
+        h("input", { type: "radio", name, value: to, checked: to === "time", change: () => choose(to) }),
         ` ${label}`,
       );
-    const rows = run.events.filter((event) => kindOf(event) !== "version").map((event): EventRow => ({ event }));
+    const rows = (): EventRow[] =>
+      run.events
+        .filter((event) => kindOf(event) !== "version")
+        .slice(-mostRows)
+        .map((event) => ({ event }));
     const columns: Column<EventRow>[] = [
       { title: "Time", value: ({ event }) => event.clock, show: ({ event }) => format.seconds(event.clock) },
-      { title: "Event", value: ({ event }) => format.words(event.event) },
+      { title: "Event", text: true, value: ({ event }) => format.words(event.event) },
       {
         title: "Where",
+        text: true,
         value: ({ event }) =>
           event.island !== undefined ? `island ${event.island}` : (event.site ?? event.part ?? ""),
       },
@@ -186,7 +225,32 @@ export const runView: View = {
             .join(", "),
       },
     ];
-    const perPoint = Math.max(1, ...run.islands.map((island) => island.steps_per_point));
+    const events = h("div");
+    const table = growingTable(`Events of ${entry.name}`, columns, rows());
+    const notes = h("p", { class: "note" });
+    let told = "";
+    const tellRest = (): void => {
+      const now = JSON.stringify(rows());
+      if (now !== told) table.show(rows());
+      told = now;
+      if (rows().length > 0 && !table.element.isConnected) events.replaceChildren(table.element);
+      const perPoint = Math.max(1, ...run.islands.map((island) => island.steps_per_point));
+      const all = run.events.filter((event) => kindOf(event) !== "version").length;
+      notes.textContent = [
+        perPoint > 1 && `A point is the mean of ${perPoint} steps.`,
+        all > mostRows && `${format.count(all - mostRows)} earlier events are not in the table.`,
+        run.events_left_out > 0 && `${format.count(run.events_left_out)} events from before are left out.`,
+      ]
+        .filter(Boolean)
+        .join(" ");
+    };
+    tellRest();
+    entry.live?.onChange(() => {
+      // Other charts only where there are others: what is zoomed and read stays.
+      if (shapeOf(run) !== shape) choose(axis);
+      else drawn.range.grow(lengthOf(run, axis));
+      tellRest();
+    });
     return h(
       "div",
       {},
@@ -198,10 +262,8 @@ export const runView: View = {
         choice("step", "by step"),
       ),
       holder,
-      perPoint > 1 && h("p", { class: "note" }, `A point is the mean of ${perPoint} steps.`),
-      rows.length > 0 && sortableTable(`Events of ${entry.name}`, columns, rows.slice(0, 1000)),
-      rows.length > 1000 && h("p", { class: "note" }, `${format.count(rows.length - 1000)} more events.`),
-      run.events_left_out > 0 && h("p", { class: "note" }, `${format.count(run.events_left_out)} events left out.`),
+      events,
+      notes,
     );
   },
 };
