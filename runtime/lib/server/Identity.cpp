@@ -8,6 +8,8 @@
 
 #include "Identity.h"
 
+#include "tombolo/runtime/File.h"
+
 #include <algorithm>
 
 using namespace tombolo::runtime;
@@ -19,15 +21,39 @@ static std::string nameOf(const grpc::ServerContext &context) {
   return names.empty() ? "" : std::string(names[0].data(), names[0].size());
 }
 
+/// What tells somebody from those this server serves; empty when nothing does.
+static std::string difference(const ParameterServerOptions &options,
+                              const std::string &runId,
+                              const std::string &checksum,
+                              std::uint32_t protocol) {
+  auto of = [](const char *what, const std::string &expected,
+               const std::string &found) {
+    std::string shown = found.substr(0, 64);
+    std::replace_if(
+        shown.begin(), shown.end(), [](char c) { return c < ' ' || c > '~'; },
+        '?');
+    return std::string("expected ") + what + " '" + expected + "', got '" +
+           shown + "'";
+  };
+  if (protocol != kServerProtocol)
+    return of("a runtime with protocol", std::to_string(kServerProtocol),
+              std::to_string(protocol));
+  if (runId != options.runId)
+    return of("the run", options.runId, runId);
+  if (checksum != options.planChecksum)
+    return of("the plan", toHex(options.planChecksum).substr(0, 16),
+              toHex(checksum.substr(0, 32)).substr(0, 16));
+  return "";
+}
+
 Outcome tombolo::runtime::checkIdentity(const ParameterServerOptions &options,
                                         const grpc::ServerContext &context,
                                         const wire::Sender &sender,
                                         std::string &message) {
-  if (sender.run_id() != options.runId ||
-      sender.plan_checksum() != options.planChecksum) {
-    message = "this server serves another run or plan";
+  message = difference(options, sender.run_id(), sender.plan_checksum(),
+                       sender.protocol());
+  if (!message.empty())
     return Outcome::WrongRun;
-  }
   if (sender.island() >= options.ranks.size()) {
     message = "the plan has " + std::to_string(options.ranks.size()) +
               " islands, got island " + std::to_string(sender.island());
@@ -58,11 +84,10 @@ bool tombolo::runtime::checkPeer(const ParameterServerOptions &options,
                                  const grpc::ServerContext &context,
                                  const wire::PeerMessage &message,
                                  std::string &why) {
-  if (message.run_id() != options.runId ||
-      message.plan_checksum() != options.planChecksum) {
-    why = "a server of another run or plan";
+  why = difference(options, message.run_id(), message.plan_checksum(),
+                   message.protocol());
+  if (!why.empty())
     return false;
-  }
   if (message.from() >= options.group.votes.size() ||
       message.from() == options.self) {
     why = "expected another server of the run, got server " +

@@ -107,6 +107,7 @@ void Peers::send(std::uint32_t peer) {
       }
       message->set_run_id(options.runId);
       message->set_plan_checksum(options.planChecksum);
+      message->set_protocol(kServerProtocol);
       lock.unlock();
       {
         Watchdog::Watch watch(watchdog, [&] { context.TryCancel(); });

@@ -11,6 +11,7 @@
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/Transport.h"
+#include "tombolo/runtime/server/ParameterServer.h"
 
 #include <grpcpp/channel.h>
 
@@ -92,6 +93,7 @@ void ServerClient::fill(wire::Sender &sender) const {
   sender.set_incarnation(options.incarnation);
   sender.set_rank(options.rank);
   sender.set_epoch(epoch);
+  sender.set_protocol(kServerProtocol);
 }
 
 template <typename Attempt>

@@ -25,7 +25,8 @@
 
 namespace tombolo::runtime {
 
-// A request: u8 operation (1 set, 2 get), u32 key bytes, u32 value bytes, key,
+// A request: u8 operation (1 set, 2 get, 3 claim: set what is not set, and
+// answer as a get before it would have), u32 key bytes, u32 value bytes, key,
 // value. A reply: u8 found, u32 value bytes, value. Little-endian, as all
 // machines of one site here are.
 namespace {
@@ -95,7 +96,7 @@ struct StoreServer::State {
       auto operation = static_cast<unsigned char>(in[used]);
       std::uint32_t key = numberAt(in, used + 1);
       std::uint32_t value = numberAt(in, used + 5);
-      if (key > kMaxKey || value > kMaxValue || operation < 1 || operation > 2)
+      if (key > kMaxKey || value > kMaxValue || operation < 1 || operation > 3)
         return false;
       if (in.size() - used < kHead + key + value)
         break;
@@ -109,6 +110,8 @@ struct StoreServer::State {
         ok = entry != values.end();
         if (ok)
           found = entry->second;
+        else if (operation == 3)
+          values[name] = in.substr(used + kHead + key, value);
       }
       auto bytes = static_cast<std::uint32_t>(found.size());
       connection.out += ok;
@@ -186,18 +189,21 @@ struct StoreServer::State {
   }
 };
 
-StoreServer::StoreServer(const std::string &host)
+StoreServer::StoreServer(const std::string &host, std::uint16_t port)
     : state(std::make_unique<State>()) {
   auto fail = [&](const char *what) {
-    throw Error(Status::Failed, "store on '", host, "': cannot ", what, ": ",
+    throw Error(Status::Failed, "store on '", host, "': cannot ", what,
+                port ? " at port " + std::to_string(port) : "", ": ",
                 std::strerror(errno));
   };
   sockaddr_in bound = parseAddress(host + ":1");
-  bound.sin_port = 0;
+  bound.sin_port = htons(port);
   state->wake = ::eventfd(0, EFD_CLOEXEC);
   state->listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (state->wake < 0 || state->listener < 0)
     fail("open a socket");
+  int one = 1; // connections of the run before may linger at a fixed port
+  ::setsockopt(state->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   if (::bind(state->listener, reinterpret_cast<sockaddr *>(&bound),
              sizeof bound) != 0 ||
       ::listen(state->listener, 1024) != 0)
@@ -209,8 +215,8 @@ StoreServer::StoreServer(const std::string &host)
 }
 
 StoreServer::~StoreServer() {
-  std::uint64_t one = 1;
-  (void)!::write(state->wake, &one, sizeof one);
+  std::uint64_t wake = 1;
+  (void)!::write(state->wake, &wake, sizeof wake);
   state->thread.join();
 }
 
@@ -261,12 +267,14 @@ void StoreClient::transfer(bool sending, char *data, std::size_t bytes) {
   }
 }
 
-bool StoreClient::ask(const std::string &key, std::vector<char> &value) {
-  // An empty value asks, any other is set: addresses are never empty.
+bool StoreClient::ask(char operation, const std::string &key,
+                      std::vector<char> &value) {
+  if (key.size() > kMaxKey || value.size() > kMaxValue)
+    throw Error("store: unusable size of key or value");
   std::string request;
   auto keyBytes = static_cast<std::uint32_t>(key.size());
   auto valueBytes = static_cast<std::uint32_t>(value.size());
-  request += static_cast<char>(value.empty() ? 2 : 1);
+  request += operation;
   request.append(reinterpret_cast<char *>(&keyBytes), sizeof keyBytes);
   request.append(reinterpret_cast<char *>(&valueBytes), sizeof valueBytes);
   request += key;
@@ -285,10 +293,21 @@ bool StoreClient::ask(const std::string &key, std::vector<char> &value) {
 }
 
 void StoreClient::set(const std::string &key, const std::vector<char> &value) {
-  if (value.empty() || key.size() > kMaxKey || value.size() > kMaxValue)
-    throw Error("store: unusable size of key or value");
   std::vector<char> data = value;
-  ask(key, data);
+  ask(1, key, data);
+}
+
+bool StoreClient::claim(const std::string &key,
+                        const std::vector<char> &value) {
+  std::vector<char> data = value;
+  return !ask(3, key, data);
+}
+
+std::optional<std::vector<char>> StoreClient::look(const std::string &key) {
+  std::vector<char> value;
+  if (!ask(2, key, value))
+    return std::nullopt;
+  return value;
 }
 
 std::vector<char> StoreClient::get(const std::string &key,
@@ -296,9 +315,8 @@ std::vector<char> StoreClient::get(const std::string &key,
   auto deadline = std::chrono::steady_clock::now() + timeout;
   auto pause = std::chrono::milliseconds(1);
   for (;;) {
-    std::vector<char> value;
-    if (ask(key, value))
-      return value;
+    if (std::optional<std::vector<char>> value = look(key))
+      return *value;
     if (std::chrono::steady_clock::now() >= deadline)
       throw PeerError("store at ", address, ": nobody set '", key, "' within ",
                       timeout.count() / 1000.0, " seconds");

@@ -356,6 +356,9 @@ TEST(Service, HostileMessagesDoNotHarmTheJob) {
   foreign.mutable_header()->mutable_sender()->set_plan_checksum("other");
   EXPECT_EQ(outcome({foreign, dataOf(ones)}), wire::OUTCOME_WRONG_RUN);
   foreign = start;
+  foreign.mutable_header()->mutable_sender()->set_protocol(kServerProtocol + 1);
+  EXPECT_EQ(outcome({foreign, dataOf(ones)}), wire::OUTCOME_WRONG_RUN);
+  foreign = start;
   foreign.mutable_header()->mutable_sender()->set_rank(1);
   EXPECT_EQ(outcome({foreign, dataOf(ones)}), wire::OUTCOME_UNKNOWN_SENDER);
   foreign.mutable_header()->mutable_sender()->set_island(4000000000u);

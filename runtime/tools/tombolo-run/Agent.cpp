@@ -46,6 +46,7 @@ void Agent::emit(json event) {
 
 void Agent::start(std::uint32_t number, const RankOptions &rank) {
   const Island &island = islands.at(number);
+  std::uint64_t local = island.firstLocalRank;
   for (std::uint64_t which : island.ranks) {
     ProcessSpec spec;
     spec.program =
@@ -59,6 +60,9 @@ void Agent::start(std::uint32_t number, const RankOptions &rank) {
                           {"--incarnation", std::to_string(island.incarnation),
                            "--island", std::to_string(number), "--rank",
                            std::to_string(which)});
+    if (options.firstLocalRank)
+      spec.arguments.insert(spec.arguments.end(),
+                            {"--local-rank", std::to_string(local++)});
     supervisor.start(spec);
     Process process;
     process.island = number;
@@ -84,8 +88,27 @@ void Agent::fail(Cause cause, int status, std::string message) {
     end = Clock::now() + kGrace;
 }
 
+/// As the site's first agent has decided. False: it has not yet.
+bool Agent::beginAsTold() {
+  std::map<std::uint32_t, RankOptions> ranks;
+  for (auto &[number, island] : islands) {
+    std::optional<IslandStart> told = options.follow(number);
+    if (!told)
+      return false;
+    island.incarnation = told->incarnation;
+    RankOptions &rank = ranks[number] = options.rank;
+    rank.resume = told->resumeStep.has_value();
+    rank.resumeStep = told->resumeStep;
+  }
+  for (const auto &[number, rank] : ranks)
+    start(number, rank);
+  return true;
+}
+
 /// Starts all islands. False: it is not known yet how often they have been.
 bool Agent::begin() {
+  if (options.follow)
+    return beginAsTold();
   for (auto &[number, island] : islands) {
     if (!options.ask)
       break;
@@ -118,6 +141,8 @@ bool Agent::begin() {
             {"island", number},
             {"incarnation", island.incarnation},
             {"step", rank->resumeStep.value_or(0)}});
+    if (options.tell)
+      options.tell(number, {island.incarnation, rank->resumeStep});
     start(number, *rank);
   }
   return true;
@@ -331,7 +356,8 @@ void Agent::endGraces() {
 /// The first time, where ranks can: they finish the step, save and end. Rank 0
 /// decides for its island.
 bool Agent::endGently() {
-  if (told || !begun || options.rank.checkpointDir.empty())
+  if (told || !begun || options.leavesOnSigterm ||
+      options.rank.checkpointDir.empty())
     return false;
   told = true;
   for (std::size_t i = 0; i < processes.size(); ++i)
@@ -342,9 +368,12 @@ bool Agent::endGently() {
 
 int Agent::run(
     const std::map<std::uint32_t, std::vector<std::uint64_t>> &ranks) {
+  std::uint64_t local = options.firstLocalRank.value_or(0);
   for (const auto &[number, list] : ranks) {
     Island &island = islands[number];
     island.ranks = list;
+    island.firstLocalRank = local;
+    local += list.size();
     island.incarnation = options.incarnation;
     island.restartsLeft = options.restarts;
   }

@@ -36,6 +36,12 @@
 
 namespace tombolo::runtime {
 
+/// How an island is started.
+struct IslandStart {
+  std::uint64_t incarnation = 0;
+  std::optional<std::uint64_t> resumeStep; ///< nothing: from no checkpoint
+};
+
 struct AgentOptions {
   RankOptions rank;                ///< of every rank
   std::vector<std::string> common; ///< further arguments of every rank
@@ -54,6 +60,13 @@ struct AgentOptions {
   /// Nothing while they do not answer.
   std::function<std::optional<std::uint64_t>(std::uint32_t island)> ask;
   std::string where;
+  /// Of several agents at a site the first decides how an island is started and
+  /// tells the others, who follow. Nothing while it has not been told.
+  std::function<void(std::uint32_t island, const IslandStart &)> tell;
+  std::function<std::optional<IslandStart>(std::uint32_t island)> follow;
+  /// The number among the ranks of this machine of the first one here.
+  std::optional<std::uint64_t> firstLocalRank;
+  bool leavesOnSigterm = false; ///< else it ends the run
 };
 
 class Agent {
@@ -71,6 +84,7 @@ private:
 
   struct Island {
     std::vector<std::uint64_t> ranks;
+    std::uint64_t firstLocalRank = 0;
     std::uint64_t incarnation = 0;
     std::uint64_t restartsLeft = 0;
     /// Of the incarnation that ends; told only when it is the last one.
@@ -89,6 +103,7 @@ private:
   };
 
   bool begin();
+  bool beginAsTold();
   void startServer();
   void serverEnded(const SupervisorEvent &event);
   void fail(Cause cause, int status, std::string message);

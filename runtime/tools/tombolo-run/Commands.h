@@ -57,6 +57,10 @@ struct RankOptions {
 void addRankOptions(CLI::App &app, RankOptions &options);
 /// On `site` and `rank`, where somebody may have chosen the generation already.
 void addResumeStep(CLI::App &app, RankOptions &options);
+/// On `site` and `rank`: what SIGTERM does. A scheduler sends it to take a
+/// site's machines away, a person to end the run.
+inline constexpr const char *kEndRun = "end-run", *kLeaveRun = "leave-run";
+void addSigtermOption(CLI::App &app, std::string &sigterm);
 /// The options as arguments, the plan first. `threads` is written when set.
 std::vector<std::string> rankArguments(const RankOptions &options);
 

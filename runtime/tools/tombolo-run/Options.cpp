@@ -82,6 +82,15 @@ void tombolo::runtime::addResumeStep(CLI::App &app, RankOptions &options) {
       ->needs("--resume");
 }
 
+void tombolo::runtime::addSigtermOption(CLI::App &app, std::string &sigterm) {
+  app.add_option("--sigterm", sigterm,
+                 "what SIGTERM does: end-run saves and, under a server, ends "
+                 "all islands; leave-run ends what runs here at once, and the "
+                 "other sites go on")
+      ->check(CLI::IsMember({kEndRun, kLeaveRun}))
+      ->capture_default_str();
+}
+
 std::vector<std::string>
 tombolo::runtime::rankArguments(const RankOptions &options) {
   std::vector<std::string> words = {options.plan};

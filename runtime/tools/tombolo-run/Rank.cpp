@@ -9,6 +9,7 @@
 #include "Commands.h"
 #include "Events.h"
 #include "Executor.h"
+#include "Meeting.h"
 
 #include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
@@ -31,11 +32,15 @@ namespace {
 
 struct Options {
   RankOptions common;
-  std::uint32_t island = 0;
-  std::uint64_t rank = 0;
+  std::optional<std::uint32_t> island;
+  std::optional<std::uint64_t> rank;
+  std::string site;
+  std::string launcher = "auto";
+  std::optional<std::uint64_t> localRank;
   std::string rendezvous;
-  std::string host = "127.0.0.1";
+  std::string host;
   ExecutorOptions executor;
+  std::string sigterm = kEndRun;
   std::string server;
   std::string runId;
   TlsOptions tls;
@@ -72,6 +77,12 @@ private:
 
 volatile std::sig_atomic_t told = 0;
 
+/// What stands before an island's names in the store.
+std::string scopeOf(const Options &options) {
+  return "island-" + std::to_string(options.island.value_or(0)) + "." +
+         std::to_string(options.incarnation) + "/";
+}
+
 /// For the torch executor, which has the same ones.
 std::vector<std::string> argumentsOf(const Options &options) {
   std::vector<std::string> words = rankArguments(options.common);
@@ -79,10 +90,13 @@ std::vector<std::string> argumentsOf(const Options &options) {
     if (!value.empty())
       words.insert(words.end(), {name, value});
   };
-  add("--island", std::to_string(options.island));
-  add("--rank", std::to_string(options.rank));
+  add("--island", std::to_string(*options.island));
+  add("--rank", std::to_string(*options.rank));
+  if (options.localRank)
+    add("--local-rank", std::to_string(*options.localRank));
   add("--rendezvous", options.rendezvous);
   add("--host", options.host);
+  add("--sigterm", options.sigterm);
   add("--device", options.executor.device);
   add("--backend", options.executor.backend);
   add("--server", options.server);
@@ -98,8 +112,80 @@ std::vector<std::string> argumentsOf(const Options &options) {
   return words;
 }
 
-void train(const Options &options, Output &output) {
-  Plan plan = readPlan(options.common.plan);
+/// Which rank this process is, where it is not told: that of its number among
+/// the processes that were launched together.
+void takeSeat(const Plan &plan, const Launch &launch, Options &options) {
+  std::vector<Seat> seats = seatsOf(plan, options.island, options.site);
+  if (launch.count != seats.size()) {
+    std::string which = "the plan";
+    if (options.island)
+      which = "island " + std::to_string(*options.island);
+    if (!options.site.empty())
+      which += (options.island ? " at site " : "'s site ") + options.site;
+    throw Error("expected ", seats.size(), " processes, one for each rank of ",
+                which, ", got ", launch.count, " (", launch.launcher, ")");
+  }
+  options.island = seats[launch.number].island;
+  options.rank = seats[launch.number].rank;
+  if (!options.localRank)
+    options.localRank = launch.localNumber;
+}
+
+/// Finds out which rank this is and meets the others, who are then known to run
+/// the same. `meeting` must stay until the rank ends.
+Plan meet(Options &options, std::unique_ptr<Meeting> &meeting) {
+  std::optional<Launch> launch;
+  if (!options.rank) {
+    launch = findLaunch(options.launcher);
+    if (!launch)
+      throw Error(Status::Usage,
+                  "--rank: expected it, or to be started by torchrun, mpirun, "
+                  "srun or as a pod of an Indexed Job; the environment has "
+                  "none of their variables");
+    if (launch->count > 1) {
+      meeting =
+          std::make_unique<Meeting>(*launch, options.rendezvous, options.host);
+      options.rendezvous = meeting->store();
+      options.host = meeting->host();
+    }
+  }
+  if (options.host.empty())
+    options.host = "127.0.0.1";
+  std::unique_ptr<RollCall> own;
+  auto refuse = [&](const char *why) {
+    if (meeting)
+      return meeting->refuse(why);
+    if (own)
+      own->refuse(why);
+  };
+  try {
+    Plan plan = readPlan(options.common.plan);
+    if (launch)
+      takeSeat(plan, *launch, options);
+    if (!options.island && plan.islands_size() > 1)
+      throw Error(Status::Usage, "--island: expected it, the plan has ",
+                  plan.islands_size(), " islands");
+    options.island = options.island.value_or(0);
+    std::uint64_t ranks = seatsOf(plan, options.island, "").size();
+    if (meeting)
+      meeting->roll().call("process", launch->number, launch->count,
+                           sameness(plan, launch->count, "gloo"));
+    else if (ranks > 1 && !options.rendezvous.empty() &&
+             !options.executor.isTorch()) { // which does the same later
+      own = std::make_unique<RollCall>(options.rendezvous, scopeOf(options),
+                                       TransportOptions().connectTimeout);
+      own->call("rank", *options.rank, ranks, sameness(plan, ranks, "gloo"));
+    }
+    return plan;
+  } catch (const std::exception &error) {
+    refuse(error.what());
+    throw;
+  }
+}
+
+void train(Options &options, Output &output) {
+  std::unique_ptr<Meeting> meeting;
+  Plan plan = meet(options, meeting);
   if (output.toPerson()) // else whoever started this rank has looked
     checkProgress(plan);
   if (!options.server.empty())
@@ -108,8 +194,8 @@ void train(const Options &options, Output &output) {
   if (options.executor.isTorch())
     becomeTorchRank(plan, threads, argumentsOf(options));
   RankConfig config;
-  config.island = options.island;
-  config.rank = options.rank;
+  config.island = *options.island;
+  config.rank = *options.rank;
   config.steps = options.common.steps;
   config.model = options.common.model;
   config.data.path = options.common.data;
@@ -124,7 +210,7 @@ void train(const Options &options, Output &output) {
   config.resume = options.common.resume;
   config.resumeStep = options.common.resumeStep;
   config.checkNumerics = options.common.checkNumerics;
-  if (!config.checkpointDir.empty()) {
+  if (!config.checkpointDir.empty() && options.sigterm == kEndRun) {
     config.endRequested = [] { return told != 0; };
     // Every rank: whoever ends a run tells whole groups of processes.
     std::signal(SIGTERM, [](int) { told = 1; });
@@ -133,10 +219,10 @@ void train(const Options &options, Output &output) {
   if (options.common.pin) {
     std::uint64_t before = 0; // ranks of earlier islands
     int islands =
-        std::min(static_cast<int>(options.island), plan.islands_size());
+        std::min(static_cast<int>(*options.island), plan.islands_size());
     for (int i = 0; i < islands; ++i)
       before += IslandLayout(plan.islands(i)).rankCount();
-    pinRank(before + options.rank, threads);
+    pinRank(options.localRank.value_or(before + *options.rank), threads);
   }
   DeviceOptions deviceOptions;
   deviceOptions.checkNumerics = options.common.checkNumerics;
@@ -147,23 +233,22 @@ void train(const Options &options, Output &output) {
   TransportOptions transportOptions;
   transportOptions.timeout = std::chrono::milliseconds(
       static_cast<std::int64_t>(options.common.timeoutSeconds * 1000));
-  transportOptions.scope = "island-" + std::to_string(options.island) + "." +
-                           std::to_string(options.incarnation) + "/";
+  transportOptions.scope = scopeOf(options);
   std::unique_ptr<Transport> transport;
   if (!options.rendezvous.empty()) {
-    transport = createGlooTransport(options.rank, options.rendezvous,
+    transport = createGlooTransport(*options.rank, options.rendezvous,
                                     options.host, transportOptions);
   }
   // Alone it needs nobody; with peers and no store, connecting says so.
-  InprocHub alone(options.rank + 1);
+  InprocHub alone(*options.rank + 1);
   if (!transport)
-    transport = alone.transport(options.rank);
+    transport = alone.transport(*options.rank);
 
   RankEvents events;
   events.ready = [&] {
     output.write({{"event", "ready"},
-                  {"island", options.island},
-                  {"rank", options.rank}});
+                  {"island", *options.island},
+                  {"rank", *options.rank}});
   };
   if (options.pauseAt)
     events.begin = [&](std::uint64_t step) {
@@ -200,18 +285,18 @@ void train(const Options &options, Output &output) {
   events.checkpoint = [&](std::uint64_t step, const std::string &folder) {
     output.write({{"event", "checkpoint"},
                   {"step", step},
-                  {"island", options.island},
+                  {"island", *options.island},
                   {"path", folder}});
   };
   events.stopped = [&](std::uint64_t step) {
     output.write(
-        {{"event", "stopped"}, {"island", options.island}, {"step", step}});
+        {{"event", "stopped"}, {"island", *options.island}, {"step", step}});
   };
   ExchangeFactory exchange;
   if (!options.server.empty()) {
     exchange = [&](std::vector<ExchangeTensor> tensors, ArenaAccess access) {
       ExchangeOptions client = exchangeOptions(
-          plan, options.island, static_cast<std::uint32_t>(options.rank));
+          plan, *options.island, static_cast<std::uint32_t>(*options.rank));
       client.server = options.server;
       client.runId = options.runId;
       client.tls = options.tls.files;
@@ -221,12 +306,12 @@ void train(const Options &options, Output &output) {
     };
   }
   if (options.rendezvous.empty() &&
-      options.island < static_cast<unsigned>(plan.islands_size())) {
+      *options.island < static_cast<unsigned>(plan.islands_size())) {
     std::uint64_t ranks =
-        IslandLayout(plan.islands(static_cast<int>(options.island)))
+        IslandLayout(plan.islands(static_cast<int>(*options.island)))
             .rankCount();
     if (ranks > 1)
-      throw Error(Status::Usage, "island ", options.island, " has ", ranks,
+      throw Error(Status::Usage, "island ", *options.island, " has ", ranks,
                   " ranks; give --rendezvous ADDRESS so that they meet");
   }
   Rank rank(plan, config, *device, *transport, std::move(events),
@@ -244,13 +329,27 @@ int tombolo::runtime::runRank(int argc, char **argv) {
                    "10.1.0.1:40123 --host 10.1.0.2"});
   addRankOptions(app, options.common);
   addResumeStep(app, options.common);
-  app.add_option("--island", options.island, "the island's number")->required();
-  app.add_option("--rank", options.rank, "the rank's number in its island")
-      ->required();
+  app.add_option("--island", options.island,
+                 "the island's number (default: as the launcher has it)");
+  CLI::Option *rank = app.add_option(
+      "--rank", options.rank,
+      "the rank's number in its island (default: as the launcher has it, "
+      "counted over the plan's islands in order, or over --island or --site)");
+  app.add_option("--site", options.site,
+                 "the launcher has started the ranks at this site alone")
+      ->excludes(rank);
+  addLauncherOption(app, options.launcher);
+  app.add_option("--local-rank", options.localRank,
+                 "the rank's number among those of this machine");
   app.add_option("--rendezvous", options.rendezvous,
-                 "address of the store where the island's ranks meet");
-  app.add_option("--host", options.host, "address peers reach this rank at");
+                 "address of the store where the island's ranks meet; process "
+                 "0 of a launcher keeps it there");
+  app.add_option("--host", options.host,
+                 "address peers reach this rank at (default: this machine's "
+                 "on the way to where a launcher's processes meet, else "
+                 "loopback)");
   addExecutorOptions(app, options.executor);
+  addSigtermOption(app, options.sigterm);
   app.add_option("--server", options.server, "address of the parameter server");
   addTlsOptions(app, options.tls);
   app.add_option("--run-id", options.runId, "the run, as the server knows it");

@@ -15,6 +15,7 @@
 #include "Commands.h"
 #include "Events.h"
 #include "Executor.h"
+#include "Meeting.h"
 
 #include "tombolo/runtime/Checkpoint.h"
 #include "tombolo/runtime/CommandLine.h"
@@ -44,6 +45,9 @@ struct SiteOptions {
   RankOptions rank;
   ExecutorOptions executor;
   std::string site;
+  std::string launcher = "auto";
+  std::string sigterm = kEndRun;
+  std::string host;
   std::string rendezvous;
   std::string server;
   std::string address;
@@ -86,6 +90,53 @@ Ranks ranksOf(const Plan &plan, const std::string &site, bool &wholeIslands) {
                 list);
   }
   return ranks;
+}
+
+/// Of several processes of a site, each on its own machine or for each rank,
+/// the ranks that are started by this one.
+Ranks shareOf(const Ranks &all, const Launch &launch, const std::string &site) {
+  std::uint64_t count = 0;
+  for (const auto &[island, list] : all)
+    count += list.size();
+  if (count % launch.count != 0)
+    throw Error("expected as many processes as the ", count, " ranks at site ",
+                site, ", or a number by which these can be divided, got ",
+                launch.count, " (", launch.launcher, ")");
+  std::uint64_t share = count / launch.count, at = 0;
+  Ranks own;
+  for (const auto &[island, list] : all)
+    for (std::uint64_t rank : list)
+      if (at++ / share == launch.number)
+        own[island].push_back(rank);
+  return own;
+}
+
+/// What the first of several agents has decided, as text in the store.
+void shareStarts(AgentOptions &agent, Meeting &meeting, bool isFirst) {
+  auto key = [](std::uint32_t island) {
+    return "start-of-island-" + std::to_string(island);
+  };
+  RollCall *roll = &meeting.roll();
+  if (isFirst) {
+    agent.tell = [=](std::uint32_t island, const IslandStart &start) {
+      json text = {{"incarnation", start.incarnation}};
+      if (start.resumeStep)
+        text["resume_step"] = *start.resumeStep;
+      roll->set(key(island), text.dump());
+    };
+    return;
+  }
+  agent.follow = [=](std::uint32_t island) -> std::optional<IslandStart> {
+    std::optional<std::string> text = roll->look(key(island));
+    if (!text)
+      return std::nullopt;
+    json said = parseEvent(*text);
+    IslandStart start;
+    start.incarnation = field<std::uint64_t>(said, "incarnation", 0);
+    if (said.contains("resume_step"))
+      start.resumeStep = field<std::uint64_t>(said, "resume_step", 0);
+    return start;
+  };
 }
 
 /// Of an agent that was started by hand: `local` chooses for all of its sites.
@@ -170,18 +221,71 @@ std::string findServers(SiteOptions &options, const Plan &plan,
   return addresses[0] + "," + addresses[1];
 }
 
-int run(SiteOptions &options) {
-  Plan plan = readPlan(options.rank.plan);
+/// What is known of the site when all of its agents have met.
+struct Site {
+  Plan plan;
+  Ranks ranks; ///< that are started here
   bool wholeIslands = false;
-  Ranks ranks = ranksOf(plan, options.site, wholeIslands);
+  AgentOptions agent;
+  std::string servers;
+};
+
+Site look(SiteOptions &options, const Launch *launch, Meeting *meeting) {
+  Site site;
+  site.plan = readPlan(options.rank.plan);
+  const Plan &plan = site.plan;
+  site.ranks = ranksOf(plan, options.site, site.wholeIslands);
   // Else whoever started this agent has looked.
   if (options.eventsFd < 0)
     checkProgress(plan);
-  if (!wholeIslands && options.restarts > 0)
+  if (!site.wholeIslands && options.restarts > 0)
     throw Error("--restarts ", options.restarts, ": an island of site '",
                 options.site,
                 "' has ranks at other sites too, and is not "
                 "restarted by this version; expected 0");
+  if (launch)
+    site.ranks = shareOf(site.ranks, *launch, options.site);
+  if (meeting && options.restarts > 0)
+    throw Error("--restarts ", options.restarts, ": site '", options.site,
+                "' has several processes, which are started again together by "
+                "their job; expected 0");
+  if (plan.has_server())
+    site.servers = findServers(options, plan, site.agent);
+  if (launch && launch->number > 0)
+    site.agent.server.reset(); // it runs beside the first
+  if (meeting)
+    meeting->roll().call(
+        "process", launch->number, launch->count,
+        sameness(plan, seatsOf(plan, {}, options.site).size(), "gloo") +
+            ", site " + options.site);
+  return site;
+}
+
+int run(SiteOptions &options) {
+  std::optional<Launch> launch;
+  std::unique_ptr<Meeting> meeting;
+  if (options.eventsFd < 0)
+    launch = findLaunch(options.launcher);
+  if (launch && launch->count > 1) {
+    meeting =
+        std::make_unique<Meeting>(*launch, options.rendezvous, options.host);
+    options.rendezvous = meeting->store();
+    options.host = meeting->host();
+  }
+  bool isFirst = !launch || launch->number == 0;
+  Site site;
+  try {
+    site = look(options, launch ? &*launch : nullptr, meeting.get());
+  } catch (const std::exception &error) {
+    if (meeting)
+      meeting->refuse(error.what());
+    throw;
+  }
+  const Plan &plan = site.plan;
+  const Ranks &ranks = site.ranks;
+  bool wholeIslands = site.wholeIslands;
+  AgentOptions &agentOptions = site.agent;
+  const std::string &servers = site.servers;
   std::uint64_t count = 0;
   std::set<std::uint32_t> islands;
   for (const auto &[island, list] : ranks) {
@@ -190,10 +294,6 @@ int run(SiteOptions &options) {
   }
   if (options.rank.threads == 0)
     options.rank.threads = threadsPerRank(count);
-  AgentOptions agentOptions;
-  std::string servers;
-  if (plan.has_server())
-    servers = findServers(options, plan, agentOptions);
 
   Supervisor supervisor;
   std::unique_ptr<StoreServer> store;
@@ -207,7 +307,10 @@ int run(SiteOptions &options) {
     options.rendezvous = store->address();
   }
   std::vector<std::string> common = executorArguments(options.executor);
-  common.insert(common.end(), {"--rendezvous", options.rendezvous});
+  common.insert(common.end(), {"--rendezvous", options.rendezvous, "--sigterm",
+                               options.sigterm});
+  if (!options.host.empty())
+    common.insert(common.end(), {"--host", options.host});
   if (plan.has_server()) {
     common.insert(common.end(), {"--server", servers});
     for (std::string &word : tlsArguments(options.tls))
@@ -218,13 +321,13 @@ int run(SiteOptions &options) {
   // No rank saves before all of its island have started, nor after it has lost
   // one, so whatever is unfinished now, or when a run has failed, stays so.
   auto clean = [&] {
-    if (!options.rank.checkpointDir.empty())
+    if (isFirst && !options.rank.checkpointDir.empty())
       for (std::uint32_t island : islands)
         discardUnfinished(options.rank.checkpointDir, island);
   };
   clean();
   // An agent in the place of one that fell takes what its ranks saved last.
-  bool first = options.incarnation.value_or(0) == 0;
+  bool first = isFirst && options.incarnation.value_or(0) == 0;
   if (first && options.rank.resume && !options.rank.resumeStep)
     options.rank.resumeStep = findResumeStep(options, islands);
   if (first && options.rank.resumeStep)
@@ -241,7 +344,7 @@ int run(SiteOptions &options) {
   // Else whoever started this agent keeps count; islands that have ranks
   // elsewhere are not restarted.
   if (plan.has_server() && options.eventsFd < 0 && !options.incarnation &&
-      wholeIslands) {
+      wholeIslands && isFirst) {
     agentOptions.where = servers;
     agentOptions.ask = [&](std::uint32_t island) {
       ExchangeOptions client = exchangeOptions(plan, island, /*rank=*/0);
@@ -252,6 +355,11 @@ int run(SiteOptions &options) {
     };
   }
   agentOptions.restarts = options.restarts;
+  agentOptions.leavesOnSigterm = options.sigterm == kLeaveRun;
+  if (meeting) {
+    shareStarts(agentOptions, *meeting, isFirst);
+    agentOptions.firstLocalRank = launch->localNumber * count;
+  }
   std::unique_ptr<RunWatch> watch;
   if (options.eventsFd < 0) { // events on a terminal leave no place for a table
     watch = std::make_unique<RunWatch>(
@@ -280,8 +388,14 @@ int tombolo::runtime::runSite(int argc, char **argv) {
   addExecutorOptions(app, options.executor);
   app.add_option("--site", options.site, "the site's name in the topology")
       ->required();
+  addLauncherOption(app, options.launcher);
+  addSigtermOption(app, options.sigterm);
+  app.add_option("--host", options.host,
+                 "address peers reach the ranks here at (default: of several "
+                 "processes, this machine's on the way to where they meet)");
   app.add_option("--rendezvous", options.rendezvous,
-                 "where the ranks of an island meet (default: at this agent)");
+                 "where the ranks of an island meet (default: at this agent, "
+                 "or where the launcher says)");
   app.add_option("--server", options.server,
                  "the parameter server's address; with a backup those of both, "
                  "with a comma between");

@@ -33,7 +33,7 @@ def parse(arguments):
         parser.add_argument(f"--{name}", required=True)
     for name in ("steps", "island", "rank"):
         parser.add_argument(f"--{name}", type=count, required=True)
-    for name in ("init", "shuffle", "resume-step", "pause-at"):
+    for name in ("init", "shuffle", "resume-step", "pause-at", "local-rank"):
         parser.add_argument(f"--{name}", type=count)
     for name in ("checkpoint-every", "seed", "eval-every", "incarnation", "threads"):
         parser.add_argument(f"--{name}", type=count, default=0)
@@ -44,6 +44,7 @@ def parse(arguments):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--token-bytes", type=int, choices=[2, 4], default=2)
     parser.add_argument("--timeout-seconds", type=float, default=600.0)
+    parser.add_argument("--sigterm", choices=["end-run", "leave-run"], default="end-run")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--events-fd", type=int, default=-1)
@@ -81,7 +82,7 @@ def train(options, tell, told):
 def main(arguments):
     options = parse(arguments)
     was_told = []
-    if options.checkpoint_dir:
+    if options.checkpoint_dir and options.sigterm == "end-run":
         # Every rank: whoever ends a run tells whole groups of processes.
         signal.signal(signal.SIGTERM, lambda number, frame: was_told.append(number))
     to_person = options.events_fd < 0

@@ -8,7 +8,7 @@ import torch
 
 from . import codec
 from .checkpoint import FragmentPoint
-from .client import ServerClient
+from .client import PROTOCOL, ServerClient
 from .elements import take
 from .errors import Error, FAILED
 from .schema import server_pb2 as wire
@@ -112,7 +112,7 @@ class Exchange:
         self.ended = threading.Event()
         self.client = ServerClient(options.server, options.tls, wire.Sender(
             run_id=options.run_id.encode(), plan_checksum=plan.checksum, island=options.island,
-            incarnation=options.incarnation, rank=options.rank))
+            incarnation=options.incarnation, rank=options.rank, protocol=PROTOCOL))
 
     def abort(self):
         self.ended.set()

@@ -64,8 +64,7 @@ class Links:
     def _connect(self, options, backend, identity):
         store = IslandStore(StoreClient(options.rendezvous, _CONNECT_SECONDS),
                             f"island-{options.island}.{options.incarnation}/", _CONNECT_SECONDS)
-        call_the_roll(store, self.rank, self.ranks,
-                      f"{socket.gethostname()}:{os.getpid()}:{os.urandom(8).hex()}", identity)
+        call_the_roll(store, self.rank, self.ranks, identity)
         interface = _interface_of(options.host)
         if interface:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)

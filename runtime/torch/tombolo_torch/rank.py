@@ -53,8 +53,10 @@ class Rank:
         self.stage_owns = {parameter.name for parameter in expand_parameters(
             plan.programs[first.program], 0) if parameter.owner}
         before = sum(len(Layout(plan.islands[i]).ranks) for i in range(options.island))
-        self._set_threads(before + options.rank)
-        self.device = Device(options.device, options.rank, options.backend)
+        told = options.local_rank is not None
+        self._set_threads(options.local_rank if told else before + options.rank)
+        self.device = Device(options.device, options.local_rank if told else options.rank,
+                             options.backend)
         self.steps = options.steps
         self.first_step = self.loaded_step = self.current_step = 0
         self.samples_before = 0

@@ -32,6 +32,10 @@ class StoreClient:
     def set(self, key, value):
         self._ask(1, key, value)
 
+    def claim(self, key, value):
+        """Sets what nobody has set before; False when somebody has."""
+        return self._ask(3, key, value) is None
+
     def look(self, key):
         """The bytes, or None when nobody has set them."""
         return self._ask(2, key, b"")
@@ -70,6 +74,9 @@ class IslandStore:
     def set(self, key, value):
         self.client.set(self.scope + key, value)
 
+    def claim(self, key, value):
+        return self.client.claim(self.scope + key, value)
+
     def look(self, key):
         return self.client.look(self.scope + key)
 
@@ -93,28 +100,20 @@ class IslandStore:
         raise Error(message)
 
 
-def call_the_roll(store, rank, ranks, own, shared):
-    """All ranks of an island say who they are before anything starts, and each looks at what
-    the others say. `own`: a word of this process alone; `shared`: what is the same on all.
-    """
-    def is_another():
+def call_the_roll(store, rank, ranks, shared):
+    """All ranks of an island say who they are before anything starts, and the first looks at
+    what the others say: `shared` is the same on all. As RollCall of the native runtime."""
+    if not store.claim(f"roll-call/{rank}", shared.encode()):
         store.refuse(f"rank {rank} of the island was started twice: two processes claim to be it; "
                      "give each a --rank of its own")
-    mine, said = f"roll-call/{rank}", f"{own} {shared}".encode()
-    if store.look(mine) is not None:
-        is_another()
-    store.set(mine, said)
-    for other in range(ranks):
-        theirs = store.get(f"roll-call/{other}").decode().partition(" ")[2]
-        if theirs != shared:
-            store.refuse(f"expected all ranks of the island to run the same: rank {rank} has "
-                         f"{shared}, rank {other} has {theirs}")
-    # Two that came at the same moment: one has overwritten what the other said.
-    if store.get(mine) != said:
-        is_another()
-    store.set(f"present/{rank}", b"yes")
-    for other in range(ranks):
-        store.get(f"present/{other}")
+    if rank == 0:
+        for other in range(1, ranks):
+            theirs = store.get(f"roll-call/{other}").decode()
+            if theirs != shared:
+                store.refuse("expected all ranks of the island to run the same: rank 0 has "
+                             f"{shared}, rank {other} has {theirs}")
+        store.set("begin", b"yes")
+    store.get("begin")
 
 
 class TorchStore(dist.Store):

@@ -17,8 +17,10 @@
 #define TOMBOLO_RUNTIME_STORESERVER_H
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,8 +28,10 @@ namespace tombolo::runtime {
 
 class StoreServer {
 public:
-  /// Listens on `host` at a free port; serves from a thread of its own.
-  explicit StoreServer(const std::string &host = "127.0.0.1");
+  /// Listens on `host` at `port`, 0: a free one; serves from a thread of its
+  /// own.
+  explicit StoreServer(const std::string &host = "127.0.0.1",
+                       std::uint16_t port = 0);
   ~StoreServer();
   StoreServer(const StoreServer &) = delete;
   StoreServer &operator=(const StoreServer &) = delete;
@@ -49,12 +53,16 @@ public:
   StoreClient &operator=(const StoreClient &) = delete;
 
   void set(const std::string &key, const std::vector<char> &value);
+  /// Sets what nobody has set before; false when somebody has.
+  bool claim(const std::string &key, const std::vector<char> &value);
+  /// Nothing when nobody has set it.
+  std::optional<std::vector<char>> look(const std::string &key);
   /// Waits until the key is there. Throws PeerError after `timeout`.
   std::vector<char> get(const std::string &key,
                         std::chrono::milliseconds timeout);
 
 private:
-  bool ask(const std::string &key, std::vector<char> &value);
+  bool ask(char operation, const std::string &key, std::vector<char> &value);
   void transfer(bool sending, char *data, std::size_t bytes);
   std::mutex mutex;
   std::string address;

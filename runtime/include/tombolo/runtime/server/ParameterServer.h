@@ -39,6 +39,10 @@ struct EpochEvent {
   std::string backup;  ///< empty: the primary is alone
 };
 
+/// Of the talk in server.proto: one that has another may mean something else by
+/// the same messages, and is refused.
+inline constexpr std::uint32_t kServerProtocol = 0;
+
 struct ParameterServerOptions {
   OuterConfig outer;
   /// Requests must carry both; see server.proto.
