@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Time and memory of finding plans for a 103 B Llama, import and lowering
 included, on one core:
-  utils/build && benchmarks/search_time.py [CASE ...]
+  utils/build release && benchmarks/search_time.py [CASE ...]
 Cases: 4x256 (4 types of chip x 256 in 2 sites), 3x256, 2x256, 128 (like chips),
 16384 (4 types in 6 sites)."""
 import json
@@ -13,7 +13,7 @@ import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BIN = os.environ.get("TOMBOLO_BIN", os.path.join(ROOT, "build/dev/bin"))
+BIN = os.environ.get("TOMBOLO_BIN", os.path.join(ROOT, "build/release/bin"))
 CHIPS = {  # bf16 TFLOP/s, GiB, GB/s
     "a": (312, 80, 2039),
     "b": (256, 64, 1200),

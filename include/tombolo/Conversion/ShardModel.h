@@ -26,6 +26,13 @@ struct ShardingReport {
   double seconds = 0; // of one microbatch through the model, with memory
 };
 
+enum class ShardingSource {
+  Search, ///< what pins leave open is searched
+  /// Pins say all that is said; where a kind of block has them, what follows
+  /// from them by propagation, as the lowering has it, is taken unsearched.
+  Strategy,
+};
+
 /// Adds to a profile of this module (`profileModel`) the figures of its blocks
 /// over the chips of each demand, and to `profile.shardings` the seeds from
 /// which `dist-propagate-shardings` finds the cheapest sharding again. What
@@ -38,6 +45,7 @@ mlir::FailureOr<planning::Faults>
 shardModel(mlir::ModuleOp module, planning::ModelProfile &profile,
            llvm::ArrayRef<planning::ShardingDemand> demands,
            llvm::ArrayRef<planning::Sharding> pins,
+           ShardingSource source = ShardingSource::Search,
            std::vector<ShardingReport> *reports = nullptr);
 
 } // namespace tombolo

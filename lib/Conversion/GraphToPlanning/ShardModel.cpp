@@ -159,6 +159,32 @@ static planning::Sharding toSeeds(const ChainKind &kind, uint64_t chips,
   return seeds;
 }
 
+static graph::ShardingSeeds toSeeds(const ChainKind &kind,
+                                    const planning::Sharding &stated) {
+  auto toGraph = [](const planning::ShardingState &state) {
+    return state.dim ? ShardingState::split(static_cast<int64_t>(*state.dim),
+                                            static_cast<int64_t>(state.outer))
+                     : ShardingState::whole();
+  };
+  graph::ShardingSeeds seeds;
+  for (const planning::ShardingState &state : stated.inputs)
+    seeds.data.push_back(toGraph(state));
+  for (StringRef name : kind.parameters) {
+    auto state = stated.parameters.find(name.str());
+    seeds.parameters.push_back(state == stated.parameters.end()
+                                   ? ShardingState::whole()
+                                   : toGraph(state->second));
+  }
+  for (const planning::ShardingState &state : stated.outputs)
+    seeds.outputs.push_back(toGraph(state));
+  for (const planning::OpSeed &seed : stated.ops)
+    seeds.ops.push_back({static_cast<graph::BlockFunction>(seed.function),
+                         static_cast<unsigned>(seed.op),
+                         graph::OpSharding::fromCode(
+                             seed.choice, static_cast<int64_t>(seed.outer))});
+  return seeds;
+}
+
 namespace {
 
 /// The seeds from which propagation finds a sharding of least cost.
@@ -271,6 +297,27 @@ LogicalResult SeedFinder::run() {
   return success();
 }
 
+/// What follows from a strategy that states a sharding of every kind over the
+/// demand's chips: no shardings when it does not, or not one that can be.
+static FailureOr<std::vector<graph::BlockSharding>>
+propagateStated(ArrayRef<ChainKind> kinds, const ShardingBuilder &builder,
+                ArrayRef<const planning::Sharding *> stated) {
+  std::vector<graph::BlockSharding> found;
+  for (auto [k, kind] : llvm::enumerate(kinds)) {
+    if (!stated[k])
+      return std::vector<graph::BlockSharding>();
+    auto sharding = graph::propagateShardings(builder.getGraph(k),
+                                              toSeeds(kind, *stated[k]));
+    if (failed(sharding))
+      return failure();
+    found.push_back(std::move(*sharding));
+  }
+  auto chosen = builder.getChosen(found);
+  if (!chosen || !builder.getProblem().evaluate(*chosen))
+    found.clear();
+  return found;
+}
+
 //===----------------------------------------------------------------------===//
 // The whole
 //===----------------------------------------------------------------------===//
@@ -278,7 +325,7 @@ LogicalResult SeedFinder::run() {
 FailureOr<planning::Faults>
 tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
                     ArrayRef<planning::ShardingDemand> demands,
-                    ArrayRef<planning::Sharding> pins,
+                    ArrayRef<planning::Sharding> pins, ShardingSource source,
                     std::vector<ShardingReport> *reports) {
   planning::Faults faults;
   if (demands.empty())
@@ -316,6 +363,30 @@ tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
     for (const planning::Fault &fault : problem.check())
       return module.emitError("sharding problem: ")
              << fault.path << ": " << fault.message;
+    auto addFigures = [&](ArrayRef<graph::BlockSharding> found) {
+      for (auto [k, kind] : llvm::enumerate(*kinds))
+        profile.kinds[k].sharded.push_back(shardFigures(
+            profile.kinds[k], kind, builder.getGraph(k), found[k]));
+    };
+    if (source == ShardingSource::Strategy) {
+      std::vector<const planning::Sharding *> stated;
+      for (const ChainKind &kind : *kinds) {
+        auto own = llvm::find_if(pins, [&](const planning::Sharding &pin) {
+          return pin.block == kind.first &&
+                 pin.tensorParallel == demand.tensorParallel;
+        });
+        stated.push_back(own == pins.end() ? nullptr : own);
+      }
+      auto found = propagateStated(*kinds, builder, stated);
+      if (failed(found))
+        return failure();
+      if (!found->empty()) {
+        addFigures(*found);
+        for (const planning::Sharding *own : stated)
+          profile.shardings.push_back(*own);
+        continue;
+      }
+    }
     std::optional<std::vector<size_t>> guess;
     if (!before.empty())
       guess = builder.getChosen(before);
@@ -336,9 +407,8 @@ tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
     auto ops = finder.ops();
     before = finder.found;
     uint64_t opSeeds = 0;
+    addFigures(finder.found);
     for (auto [k, kind] : llvm::enumerate(*kinds)) {
-      profile.kinds[k].sharded.push_back(shardFigures(
-          profile.kinds[k], kind, builder.getGraph(k), finder.found[k]));
       profile.shardings.push_back(
           toSeeds(kind, demand.tensorParallel, finder.found[k], ops[k]));
       opSeeds += ops[k].size();

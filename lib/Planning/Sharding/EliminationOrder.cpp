@@ -6,8 +6,6 @@
 
 #include "Elimination.h"
 
-#include <set>
-
 namespace tombolo::planning {
 
 /// Of each variable the values that the first of its tables has.
@@ -33,6 +31,49 @@ static std::vector<size_t> countValues(const ShardingVariables &variables,
   return counts;
 }
 
+namespace {
+
+/// Which variables stand in a table together: as lists, and as bits.
+class Neighbours {
+public:
+  Neighbours(size_t count, const std::vector<Table> &tables)
+      : count(count), lists(count), bits(count * count, false) {
+    for (const Table &table : tables)
+      for (uint32_t a : table.variables)
+        for (uint32_t b : table.variables)
+          if (a != b)
+            add(a, b);
+  }
+  const std::vector<uint32_t> &of(uint32_t variable) const {
+    return lists[variable];
+  }
+  bool are(uint32_t a, uint32_t b) const { return bits[a * count + b]; }
+  /// Takes a variable out; those around it become neighbours of each other.
+  void eliminate(uint32_t variable) {
+    std::vector<uint32_t> around = std::move(lists[variable]);
+    for (uint32_t a : around) {
+      std::erase(lists[a], variable);
+      for (uint32_t b : around)
+        if (a != b)
+          add(a, b);
+    }
+  }
+
+private:
+  size_t count;
+  std::vector<std::vector<uint32_t>> lists;
+  std::vector<bool> bits; // of a and of b; stay when one is eliminated
+
+  void add(uint32_t a, uint32_t b) {
+    if (are(a, b))
+      return;
+    bits[a * count + b] = true;
+    lists[a].push_back(b);
+  }
+};
+
+} // namespace
+
 // Greedy, by two rules: the variable whose elimination leaves the smallest
 // table, or the one that joins the fewest choices of variables not joined yet.
 // The order with less work is taken, as far as sizes of variables tell.
@@ -44,15 +85,10 @@ findEliminationOrder(const ShardingVariables &variables,
   std::vector<uint32_t> order;
   bool tooWide = false;
   size_t count = sizes.size();
-  std::vector<std::set<uint32_t>> start(count);
-  for (const Table &table : tables)
-    for (uint32_t a : table.variables)
-      for (uint32_t b : table.variables)
-        if (a != b)
-          start[a].insert(b);
+  const Neighbours start(count, tables);
   double least = std::numeric_limits<double>::infinity();
   for (bool byFill : {true, false}) {
-    auto neighbours = start;
+    Neighbours neighbours = start;
     std::vector<uint32_t> found;
     std::vector<bool> gone(count, false);
     bool wide = false;
@@ -60,7 +96,7 @@ findEliminationOrder(const ShardingVariables &variables,
     auto size = [&](uint32_t v) { return static_cast<double>(sizes[v]); };
     auto left = [&](uint32_t v) {
       double product = 1;
-      for (uint32_t other : neighbours[v])
+      for (uint32_t other : neighbours.of(v))
         product *= size(other);
       return product;
     };
@@ -68,15 +104,18 @@ findEliminationOrder(const ShardingVariables &variables,
       if (!byFill)
         return left(v);
       double fill = 0;
-      for (uint32_t a : neighbours[v])
-        for (uint32_t b : neighbours[v])
-          if (a < b && !neighbours[a].count(b))
-            fill += size(a) * size(b);
+      const std::vector<uint32_t> &around = neighbours.of(v);
+      for (size_t i = 0; i < around.size(); ++i)
+        for (size_t j = 0; j < i; ++j)
+          if (!neighbours.are(around[i], around[j]))
+            fill += size(around[i]) * size(around[j]);
       return fill;
     };
     std::vector<double> scores(count);
     for (uint32_t v = 0; v < count; ++v)
       scores[v] = score(v);
+    std::vector<uint32_t> touched;
+    std::vector<size_t> touchedIn(count, count); // the last step that did
     for (size_t step = 0; step < count; ++step) {
       uint32_t best = 0;
       bool first = true;
@@ -88,20 +127,24 @@ findEliminationOrder(const ShardingVariables &variables,
       gone[best] = true;
       found.push_back(best);
       total += left(best) * size(best);
-      std::vector<uint32_t> around(neighbours[best].begin(),
-                                   neighbours[best].end());
+      std::vector<uint32_t> around = neighbours.of(best);
       wide |= widths.of(around) + widths.of(best) > 128;
-      std::set<uint32_t> touched(around.begin(), around.end());
+      neighbours.eliminate(best);
+      touched.clear();
+      auto touch = [&](uint32_t v) {
+        if (touchedIn[v] != step) {
+          touchedIn[v] = step;
+          touched.push_back(v);
+        }
+      };
       for (uint32_t a : around) {
-        neighbours[a].erase(best);
-        for (uint32_t b : around)
-          if (a != b)
-            neighbours[a].insert(b);
+        touch(a);
         if (byFill)
-          touched.insert(neighbours[a].begin(), neighbours[a].end());
+          for (uint32_t other : neighbours.of(a))
+            touch(other);
       }
-      for (uint32_t a : touched)
-        scores[a] = score(a);
+      for (uint32_t v : touched)
+        scores[v] = score(v);
     }
     if (order.empty() || total < least) {
       least = total;

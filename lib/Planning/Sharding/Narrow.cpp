@@ -42,67 +42,93 @@ static void condition(std::vector<Table> &tables,
   }
 }
 
+namespace {
+
+/// A table's rows with the numbers of the values that each has, one number for
+/// each of its variables.
+struct Numbered {
+  Table *table;
+  size_t width;
+  std::vector<uint32_t> numbers; // rows x width
+
+  const uint32_t *of(size_t row) const { return &numbers[row * width]; }
+
+  /// Keeps the rows for which `keep(row)` holds; whether any is gone.
+  template <typename Keep> bool filter(Keep keep) {
+    std::vector<Row> &rows = table->rows;
+    size_t kept = 0;
+    for (size_t row = 0; row < rows.size(); ++row) {
+      if (!keep(row))
+        continue;
+      if (kept != row) {
+        rows[kept] = rows[row];
+        std::copy_n(of(row), width, &numbers[kept * width]);
+      }
+      ++kept;
+    }
+    bool changed = kept < rows.size();
+    rows.resize(kept);
+    return changed;
+  }
+};
+
+} // namespace
+
 void narrow(std::vector<Table> &tables, const ShardingVariables &variables,
             int64_t bound) {
-  const Widths &widths = variables.getWidths();
-  // How many tables have a row with the value, by variable and value.
-  std::vector<std::vector<uint32_t>> present;
-  std::vector<std::vector<size_t>> lastSeen;
-  std::vector<uint32_t> tablesOf(variables.getSizes().size(), 0);
-  for (const Table &table : tables)
-    for (uint32_t variable : table.variables)
-      ++tablesOf[variable];
-  std::vector<Selector> selectors; // of each table's variables, in order
-  for (const Table &table : tables)
-    for (uint32_t variable : table.variables)
-      selectors.emplace_back(widths, table.variables,
-                             std::vector<uint32_t>{variable});
-  auto forValues = [&](const Table &table, size_t first, const Row &row,
-                       auto visit) {
-    for (size_t i = 0; i < table.variables.size(); ++i)
-      if (!visit(table.variables[i],
-                 static_cast<size_t>(selectors[first + i](row.key))))
-        return false;
-    return true;
-  };
+  // Values are numbered over all variables.
+  std::vector<uint32_t> firstOf;
+  uint32_t count = 0;
+  for (size_t size : variables.getSizes()) {
+    firstOf.push_back(count);
+    count += static_cast<uint32_t>(size);
+  }
+  std::vector<uint32_t> tablesOf(count, 0); // that have the variable, by value
+  std::vector<Numbered> all;
+  for (Table &table : tables) {
+    Numbered one{&table, table.variables.size(), {}};
+    one.numbers.resize(table.rows.size() * one.width);
+    for (size_t i = 0; i < one.width; ++i) {
+      uint32_t variable = table.variables[i];
+      Selector own(variables.getWidths(), table.variables, {variable});
+      for (size_t row = 0; row < table.rows.size(); ++row)
+        one.numbers[row * one.width + i] =
+            firstOf[variable] + static_cast<uint32_t>(own(table.rows[row].key));
+      for (size_t v = 0; v < variables.getSizes()[variable]; ++v)
+        ++tablesOf[firstOf[variable] + v];
+    }
+    all.push_back(std::move(one));
+  }
+  std::vector<uint32_t> present(count); // tables with a row that has the value
+  std::vector<size_t> lastSeen(count);
   for (bool changed = true; changed;) {
     changed = false;
     int64_t total = 0;
     for (const Table &table : tables)
       total += leastTime(table);
-    present.clear();
-    lastSeen.clear();
-    for (size_t size : variables.getSizes()) {
-      present.emplace_back(size, 0);
-      lastSeen.emplace_back(size, tables.size());
-    }
-    size_t first = 0;
-    for (size_t t = 0; t < tables.size(); ++t) {
-      Table &table = tables[t];
-      int64_t most = bound - total + leastTime(table);
-      changed |= std::erase_if(table.rows, [&](const Row &row) {
-                   return row.cost.time > most;
-                 }) > 0;
-      for (const Row &row : table.rows)
-        forValues(table, first, row, [&](uint32_t variable, size_t value) {
-          if (lastSeen[variable][value] != t) {
-            lastSeen[variable][value] = t;
-            ++present[variable][value];
+    std::fill(present.begin(), present.end(), 0);
+    std::fill(lastSeen.begin(), lastSeen.end(), tables.size());
+    for (size_t t = 0; t < all.size(); ++t) {
+      const std::vector<Row> &rows = tables[t].rows;
+      int64_t most = bound - total + leastTime(tables[t]);
+      changed |= all[t].filter(
+          [&](size_t row) { return rows[row].cost.time <= most; });
+      for (size_t row = 0; row < rows.size(); ++row)
+        for (size_t i = 0; i < all[t].width; ++i) {
+          uint32_t value = all[t].of(row)[i];
+          if (lastSeen[value] != t) {
+            lastSeen[value] = t;
+            ++present[value];
           }
-          return true;
+        }
+    }
+    for (Numbered &one : all)
+      changed |= one.filter([&](size_t row) {
+        const uint32_t *values = one.of(row);
+        return std::all_of(values, values + one.width, [&](uint32_t value) {
+          return present[value] == tablesOf[value];
         });
-      first += table.variables.size();
-    }
-    first = 0;
-    for (Table &table : tables) {
-      changed |= std::erase_if(table.rows, [&](const Row &row) {
-                   return !forValues(
-                       table, first, row, [&](uint32_t variable, size_t value) {
-                         return present[variable][value] == tablesOf[variable];
-                       });
-                 }) > 0;
-      first += table.variables.size();
-    }
+      });
   }
   condition(tables, variables);
 }

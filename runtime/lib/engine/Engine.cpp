@@ -17,14 +17,6 @@ namespace tombolo::runtime {
 using namespace plan::v1;
 using Code = CompiledProgram::Code;
 
-namespace {
-
-std::size_t indexOf(Lane lane) {
-  return static_cast<std::size_t>(lane) - LANE_COMPUTE;
-}
-
-} // namespace
-
 Lane counterpart(Lane lane) {
   switch (lane) {
   case LANE_SEND_FORWARD:
@@ -108,17 +100,15 @@ void Engine::begin(Phase newPhase, std::uint64_t newStep) {
   step = newStep;
   std::fill(semaphores.begin(), semaphores.end(), 0);
   for (Lane lane : kLanes) {
-    cursors[indexOf(lane)].at = 0;
-    settle(lane);
+    Cursor &cursor = cursors[indexOf(lane)];
+    cursor.code = &compiled.code(phase, lane);
+    cursor.at = 0;
+    settle(cursor, step);
   }
 }
 
-const std::vector<Code> &Engine::code(Lane lane) const {
-  return compiled.code(phase, lane);
-}
-
 bool Engine::anyActive(const std::vector<Code> &code, std::uint32_t begin,
-                       std::uint32_t end) const {
+                       std::uint32_t end, std::uint64_t step) {
   for (std::uint32_t i = begin; i < end; ++i)
     if (code[i].kind == Code::Run && isActive(*code[i].instruction, step))
       return true;
@@ -130,18 +120,21 @@ std::int64_t Engine::firstOf(const Code &loop, const Cursor &cursor) {
 }
 
 /// Moves the lane to its next instruction that is to run.
-void Engine::settle(Lane lane) {
-  Cursor &cursor = cursors[indexOf(lane)];
-  const std::vector<Code> &code = this->code(lane);
+void Engine::settle(Cursor &cursor, std::uint64_t step) {
+  const std::vector<Code> &code = *cursor.code;
+  cursor.waits.clear();
+  cursor.met = 0;
   while (cursor.at < code.size()) {
     const Code &here = code[cursor.at];
     switch (here.kind) {
     case Code::Run:
       if (isActive(*here.instruction, step)) {
         // Asked for often, and the same until the lane moves on.
-        cursor.needed.clear();
         for (const Wait &wait : here.instruction->waits())
-          cursor.needed.push_back(evaluate(wait.value(), cursor.variables));
+          if (std::int64_t needed = evaluate(wait.value(), cursor.variables);
+              needed > 0)
+            cursor.waits.push_back(
+                {wait.semaphore(), static_cast<std::uint64_t>(needed)});
         return;
       }
       ++cursor.at;
@@ -149,7 +142,7 @@ void Engine::settle(Lane lane) {
     case Code::LoopBegin:
       cursor.variables[here.variable] = firstOf(here, cursor);
       // A loop in which nothing runs is not counted through.
-      if (here.guarded && !anyActive(code, cursor.at, here.other))
+      if (here.guarded && !anyActive(code, cursor.at, here.other, step))
         cursor.at = here.other + 1;
       else
         ++cursor.at;
@@ -167,40 +160,33 @@ void Engine::settle(Lane lane) {
 
 Engine::Next Engine::next(Lane lane) const {
   const Cursor &cursor = cursors[indexOf(lane)];
-  const std::vector<Code> &code = this->code(lane);
   Next next;
-  if (cursor.at >= code.size())
+  if (cursor.at >= cursor.code->size())
     return next;
-  next.instruction = code[cursor.at].instruction;
+  next.instruction = (*cursor.code)[cursor.at].instruction;
+  next.position = cursor.at;
   next.variables = cursor.variables;
-  for (int i = 0; i < next.instruction->waits_size(); ++i) {
-    std::uint32_t semaphore = next.instruction->waits(i).semaphore();
-    std::int64_t needed = cursor.needed[static_cast<std::size_t>(i)];
-    if (needed > 0 &&
-        semaphores[semaphore] < static_cast<std::uint64_t>(needed)) {
-      next.state = Next::Blocked;
-      next.semaphore = semaphore;
-      next.needed = needed;
-      return next;
-    }
-  }
   next.state = Next::Ready;
+  if (!ready(lane)) {
+    next.state = Next::Blocked;
+    next.semaphore = cursor.waits[cursor.met].semaphore;
+    next.needed = static_cast<std::int64_t>(cursor.waits[cursor.met].needed);
+  }
   return next;
 }
 
 void Engine::complete(Lane lane) {
   Cursor &cursor = cursors[indexOf(lane)];
-  for (std::uint32_t signal : code(lane)[cursor.at].instruction->signals())
+  for (std::uint32_t signal : (*cursor.code)[cursor.at].instruction->signals())
     ++semaphores[signal];
   ++cursor.at;
-  settle(lane);
+  settle(cursor, step);
 }
 
 bool Engine::done() const {
-  for (Lane lane : kLanes)
-    if (cursors[indexOf(lane)].at < code(lane).size())
-      return false;
-  return true;
+  return std::all_of(cursors.begin(), cursors.end(), [](const Cursor &cursor) {
+    return cursor.at >= cursor.code->size();
+  });
 }
 
 } // namespace tombolo::runtime

@@ -20,7 +20,6 @@
 #include <memory>
 #include <numeric>
 #include <set>
-#include <unordered_map>
 
 namespace tombolo::runtime {
 
@@ -224,7 +223,11 @@ public:
                                       : "step " + std::to_string(step);
     queue.clear();
     for (std::size_t w = 0; w < workers.size(); ++w) {
-      workers[w].engine->begin(phase, step);
+      Worker &worker = workers[w];
+      worker.engine->begin(phase, step);
+      worker.groups.assign(
+          compiled.at(worker.at.program)->code(phase, LANE_COLLECTIVE).size(),
+          nullptr);
       push(w);
     }
     while (!queue.empty()) {
@@ -279,9 +282,9 @@ private:
     std::uint64_t rank;
     RankCoordinates at;
     std::unique_ptr<Engine> engine;
-    /// By its own collectives, among the ranks that are run.
-    std::unordered_map<const Collective *, const std::vector<std::size_t> *>
-        groups;
+    /// By position of the phase's collectives, among the ranks that are run;
+    /// null: not asked for yet.
+    std::vector<const std::vector<std::size_t> *> groups;
     bool queued = false;
   };
 
@@ -331,10 +334,8 @@ private:
     Engine &engine = *workers[w].engine;
     bool moved = false;
     for (Lane lane : kLanes) {
-      for (;;) {
+      while (engine.ready(lane)) {
         Engine::Next next = engine.next(lane);
-        if (next.state != Engine::Next::Ready)
-          break;
         if (work == 0)
           fail("more than ", kMaxProgressWork,
                " instructions until it is known whether the plan can run");
@@ -344,7 +345,7 @@ private:
           if (!transfer(w, lane, next))
             break;
         } else if (instruction.has_collective()) {
-          if (!collective(w, instruction.collective()))
+          if (!collective(w, next))
             break;
         } else {
           engine.complete(lane);
@@ -358,9 +359,9 @@ private:
   bool transfer(std::size_t w, Lane lane, const Engine::Next &next) {
     Meeting other = meet(w, lane, next);
     Engine &engine = *workers[other.worker].engine;
-    Engine::Next reply = engine.next(other.lane);
-    if (reply.state != Engine::Next::Ready)
+    if (!engine.ready(other.lane))
       return false;
+    Engine::Next reply = engine.next(other.lane);
     Meeting back = meet(other.worker, other.lane, reply);
     if (back.worker != w)
       return false; // it deals with another rank first
@@ -384,10 +385,11 @@ private:
   /// The members of the collective among the ranks that are run; of equal
   /// groups the same list.
   const std::vector<std::size_t> &members(std::size_t w,
-                                          const Collective &collective) {
-    const std::vector<std::size_t> *&list = workers[w].groups[&collective];
+                                          const Engine::Next &next) {
+    const std::vector<std::size_t> *&list = workers[w].groups[next.position];
     if (list)
       return *list;
+    const Collective &collective = next.instruction->collective();
     GroupKey key = groupKey(workers[w].at, collective);
     auto [entry, fresh] = groups.try_emplace(key);
     if (fresh)
@@ -398,17 +400,18 @@ private:
     return *list;
   }
 
-  /// Whether worker `i` is about to enter the collective that `w` is in.
-  bool enters(std::size_t i, std::size_t w, const Collective &own) {
-    Engine::Next next = workers[i].engine->next(LANE_COLLECTIVE);
-    return next.state == Engine::Next::Ready &&
-           &members(i, next.instruction->collective()) == &members(w, own);
+  /// Whether worker `i` is about to enter a collective of these members.
+  bool enters(std::size_t i, const std::vector<std::size_t> &all) {
+    const Engine &engine = *workers[i].engine;
+    return engine.ready(LANE_COLLECTIVE) &&
+           &members(i, engine.next(LANE_COLLECTIVE)) == &all;
   }
 
-  bool collective(std::size_t w, const Collective &own) {
-    const std::vector<std::size_t> &all = members(w, own);
+  bool collective(std::size_t w, const Engine::Next &next) {
+    const Collective &own = next.instruction->collective();
+    const std::vector<std::size_t> &all = members(w, next);
     for (std::size_t i : all)
-      if (!enters(i, w, own))
+      if (!enters(i, all))
         return false;
     for (std::size_t i : all) {
       const Collective &other =
@@ -453,14 +456,15 @@ private:
       text += " waits in a collective over the ";
       text += groupName(instruction.collective().group());
       std::vector<Node> on;
-      for (std::size_t i : members(w, instruction.collective())) {
+      const std::vector<std::size_t> &all = members(w, next);
+      for (std::size_t i : all) {
         Engine::Next other = workers[i].engine->next(LANE_COLLECTIVE);
         if (other.state == Engine::Next::Done) {
           text += ", which rank " + std::to_string(workers[i].rank) +
                   " never enters";
           return {text, {}};
         }
-        if (i != w && !enters(i, w, instruction.collective()))
+        if (i != w && !enters(i, all))
           on.push_back({i, LANE_COLLECTIVE});
       }
       return {text, on};

@@ -61,6 +61,23 @@ std::pair<Wide, Wide> termExtremes(const std::vector<const Term *> &terms,
   return {low, high};
 }
 
+/// Where an instruction stands. Most plans have no fault: their places are not
+/// put together.
+class Place {
+public:
+  Place(std::string text, bool isNamed)
+      : text(std::move(text)), isNamed(isNamed) {}
+  Place operator+(std::string_view part) const {
+    return isNamed ? Place(text + std::string(part), true) : Place({}, false);
+  }
+  operator const std::string &() const { return text; }
+  operator std::string_view() const { return text; }
+
+private:
+  std::string text;
+  bool isNamed;
+};
+
 class ProgramCheck {
 public:
   ProgramCheck(const Plan &plan, const Program &program,
@@ -70,7 +87,7 @@ public:
     ranks.replica = replicas(uses);
   }
 
-  void run(const std::string &place) {
+  void run(const Place &place) {
     body(program.step(), place + ": step", 0, 1);
     work = 0;
     body(program.finish(), place + ": finish", 0, 1);
@@ -81,7 +98,7 @@ public:
 private:
   using Body = google::protobuf::RepeatedPtrField<Instruction>;
 
-  void body(const Body &instructions, const std::string &place, int depth,
+  void body(const Body &instructions, const Place &place, int depth,
             std::uint64_t iterations) {
     if (depth > kMaxDepth)
       throw Error(place, ": loops are nested more than ", kMaxDepth, " deep");
@@ -97,7 +114,7 @@ private:
                   iterations);
   }
 
-  void instruction(const Instruction &step, const std::string &place, int depth,
+  void instruction(const Instruction &step, const Place &place, int depth,
                    std::uint64_t iterations) {
     if (step.has_guard()) {
       const Guard &guard = step.guard();
@@ -155,7 +172,7 @@ private:
     }
   }
 
-  void loop(const Instruction &step, const std::string &place, int depth,
+  void loop(const Instruction &step, const Place &place, int depth,
             std::uint64_t iterations) {
     const Loop &loop = step.loop();
     if (step.waits_size() || step.signals_size() || step.has_guard())
@@ -188,13 +205,13 @@ private:
   /// What is the same on all ranks of the class: when things happen.
   Scope here() const { return {ranks.loops, std::nullopt, std::nullopt}; }
 
-  void semaphore(std::uint32_t index, const std::string &place) const {
+  void semaphore(std::uint32_t index, const Place &place) const {
     if (index >= program.semaphores())
       throw Error(place, ": semaphore ", index, " does not exist, there are ",
                   program.semaphores());
   }
 
-  void lane(const Instruction &step, const std::string &place) const {
+  void lane(const Instruction &step, const Place &place) const {
     bool fits = false;
     switch (step.action_case()) {
     case Instruction::kCall:
@@ -227,7 +244,7 @@ private:
   }
 
   void range(const Expr &address, std::uint64_t bytes, std::uint64_t alignment,
-             const std::string &place) const {
+             const Place &place) const {
     Extremes e = extremes(address, ranks, place);
     std::uint64_t arena = program.arena_bytes();
     if (e.low < 0 || static_cast<std::uint64_t>(e.high) > arena ||
@@ -238,7 +255,7 @@ private:
       throw Error(place, ": is not always a multiple of ", alignment);
   }
 
-  void call(const Call &call, const std::string &place) {
+  void call(const Call &call, const Place &place) {
     if (call.segment() >= static_cast<unsigned>(plan.segments_size()))
       throw Error(place, ": segment ", call.segment(),
                   " does not exist, there are ", plan.segments_size());
@@ -262,7 +279,7 @@ private:
   /// Decided where the two addresses differ by a constant; the compiler's own
   /// verification covers the rest.
   void aliases(const Call &call, const Segment &segment,
-               const std::string &place) const {
+               const Place &place) const {
     auto overlap = [](const Expr &a, std::uint64_t bytesA, const Expr &b,
                       std::uint64_t bytesB) {
       if (a.terms_size() != b.terms_size() || a.divisor() != b.divisor())
@@ -299,7 +316,7 @@ private:
     }
   }
 
-  void microbatch(const Expr &number, const std::string &place) const {
+  void microbatch(const Expr &number, const Place &place) const {
     Extremes e = extremes(number, here(), place + ": microbatch");
     for (const ProgramUse &use : uses)
       if (e.low < 0 ||
@@ -310,7 +327,7 @@ private:
                     use.minMicrobatches);
   }
 
-  void load(const Load &load, const std::string &place) const {
+  void load(const Load &load, const Place &place) const {
     const Model &model = plan.model();
     unsigned known =
         static_cast<unsigned>(model.inputs_size()) + model.has_label();
@@ -330,7 +347,7 @@ private:
     microbatch(load.microbatch(), place);
   }
 
-  void stamp(const Stamp &stamp, const std::string &place) const {
+  void stamp(const Stamp &stamp, const Place &place) const {
     range(stamp.address(), 32, 8, place);
     microbatch(stamp.microbatch(), place);
     Extremes e = extremes(stamp.block(), here(), place + ": block");
@@ -339,7 +356,7 @@ private:
                   " is out of reach");
   }
 
-  void transfer(const Transfer &transfer, const std::string &place) const {
+  void transfer(const Transfer &transfer, const Place &place) const {
     if (transfer.bytes() == 0 || transfer.bytes() > kMaxBytes)
       throw Error(place, ": unusable size ", transfer.bytes());
     range(transfer.address(), transfer.bytes(), 2, place);
@@ -375,8 +392,7 @@ private:
     }
   }
 
-  void collective(const Collective &collective,
-                  const std::string &place) const {
+  void collective(const Collective &collective, const Place &place) const {
     bool sums = false, parts = true;
     switch (collective.kind()) {
     case Collective::KIND_ALL_REDUCE_SUM:
@@ -415,8 +431,7 @@ private:
 
   /// The ranks of the stages that share something with the program's.
   static std::uint64_t sharersOf(const Collective &collective,
-                                 const ProgramUse &use,
-                                 const std::string &place) {
+                                 const ProgramUse &use, const Place &place) {
     if (collective.stages_size() < 2)
       throw Error(place, ": expected two stages or more, got ",
                   collective.stages_size());
@@ -445,8 +460,7 @@ private:
   }
 
   static std::uint64_t groupSize(const Collective &collective,
-                                 const ProgramUse &use,
-                                 const std::string &place) {
+                                 const ProgramUse &use, const Place &place) {
     std::uint64_t size = 0;
     if (collective.group() == Collective::GROUP_STAGES) {
       if (collective.kind() != Collective::KIND_ALL_REDUCE_SUM)
@@ -507,6 +521,10 @@ private:
 
 Extremes extremes(const Expr &expr, const Scope &scope,
                   const std::string &place) {
+  if (std::int64_t value = expr.constant();
+      expr.terms().empty() && expr.divisor() <= 1 && value >= 0 &&
+      value <= static_cast<std::int64_t>(kMaxBytes))
+    return {value, value};
   // A coordinate is one variable, a loop's another.
   using Variable = std::pair<Coordinate, std::uint32_t>;
   std::map<Variable, std::vector<const Term *>> byVariable;
@@ -617,7 +635,12 @@ void validateProgram(const Plan &plan, const Program &program,
        program.gradient_squares_address() % 4 != 0))
     throw Error(place, ": gradient_squares_address ",
                 program.gradient_squares_address(), " is no place for an f32");
-  ProgramCheck(plan, program, uses).run(place);
+  try {
+    ProgramCheck(plan, program, uses).run(Place({}, /*isNamed=*/false));
+  } catch (const Error &) {
+    ProgramCheck(plan, program, uses).run(Place(place, /*isNamed=*/true));
+    throw;
+  }
 }
 
 } // namespace tombolo::runtime::detail

@@ -318,6 +318,7 @@ double Fold::stepSeconds(std::uint32_t of) const {
 GroupClass
 Fold::makeGroup(const std::vector<std::vector<std::uint64_t>> &alike) {
   GroupClass result;
+  result.number = madeGroups++;
   double ringPart = 1e30; // of wires inside nodes; the least counts
   const std::vector<std::uint64_t> &first = alike.front();
   result.ranks = first.size();

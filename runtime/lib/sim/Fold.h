@@ -45,6 +45,7 @@ struct TransferPath {
 
 /// One group of ranks that meet in collectives, for all like it.
 struct GroupClass {
+  std::uint32_t number = 0;           ///< below groupCount()
   std::vector<std::uint32_t> members; ///< classes in it, each once
   std::uint64_t ranks = 0;            ///< in one group
   std::uint64_t perNode = 1;          ///< members on a node, the fewest
@@ -87,6 +88,8 @@ public:
   /// The group of a class for a collective.
   const GroupClass &group(std::uint32_t of,
                           const plan::v1::Collective &collective);
+  /// Groups that have been asked for.
+  std::uint32_t groupCount() const { return madeGroups; }
 
 private:
   using Colours = std::vector<std::uint64_t>;
@@ -121,7 +124,7 @@ private:
   std::vector<std::uint32_t> classIndex;
   std::unordered_map<std::uint64_t, std::vector<std::uint64_t>> cards; // ranks
   std::unordered_map<std::uint64_t, std::uint32_t> cardResource; // of the send
-  std::uint32_t resources = 0, lineResource = 0;
+  std::uint32_t resources = 0, lineResource = 0, madeGroups = 0;
   bool crossesLines = false;
   std::vector<std::unordered_map<std::uint64_t, TransferPath>> paths;
   std::vector<std::unordered_map<const plan::v1::Collective *,

@@ -169,12 +169,16 @@ void StepRun::begin(Phase phase, std::uint64_t number,
     Worker &worker = workers[w];
     worker.engine->begin(phase, step);
     worker.states.fill(State::Idle);
+    if (phase != ofPhase || worker.groups.empty())
+      worker.groups.assign(worker.program->code(phase, LANE_COLLECTIVE).size(),
+                           nullptr);
     worker.idleSince = starts[w];
     worker.calls = 0;
     worker.meetings.clear();
     worker.completesCall = worker.done = worker.begun = false;
     schedule(starts[w], kBegin, w);
   }
+  ofPhase = phase;
 }
 
 void StepRun::schedule(double time, std::uint32_t kind, std::uint32_t flow,
@@ -239,10 +243,8 @@ void StepRun::poll(std::uint32_t w, const Cause &cause) {
 bool StepRun::pollLane(std::uint32_t w, Lane lane, const Cause &cause) {
   Worker &worker = workers[w];
   bool signalled = false;
-  for (;;) {
+  while (worker.engine->ready(lane)) {
     Engine::Next next = worker.engine->next(lane);
-    if (next.state != Engine::Next::Ready)
-      return signalled;
     const Instruction &instruction = *next.instruction;
     switch (instruction.action_case()) {
     case Instruction::kCall:
@@ -254,7 +256,7 @@ bool StepRun::pollLane(std::uint32_t w, Lane lane, const Cause &cause) {
       return signalled;
     case Instruction::kCollective:
       worker.states[lane] = State::Posted;
-      enter(w, instruction);
+      enter(w, next);
       return signalled;
     case Instruction::kPush:
       // An island's ranks all push before its next version can come.
@@ -276,6 +278,7 @@ bool StepRun::pollLane(std::uint32_t w, Lane lane, const Cause &cause) {
     signalled |= instruction.signals_size() > 0;
     worker.engine->complete(lane);
   }
+  return signalled;
 }
 
 double StepRun::secondsOf(Worker &worker, std::uint32_t w,
@@ -336,9 +339,9 @@ void StepRun::compute(std::uint32_t w, Engine::Next next, const Cause &cause) {
       break;
     }
     worker.engine->complete(LANE_COMPUTE);
-    next = worker.engine->next(LANE_COMPUTE);
-    if (next.state != Engine::Next::Ready)
+    if (!worker.engine->ready(LANE_COMPUTE))
       break;
+    next = worker.engine->next(LANE_COMPUTE);
   }
   counted.busy[w] += end - now;
   worker.idleSince = end;
@@ -385,13 +388,18 @@ void StepRun::post(std::uint32_t w, Lane lane, const Engine::Next &next) {
             moving);
 }
 
-void StepRun::enter(std::uint32_t w, const Instruction &instruction) {
-  const GroupClass &group = fold.group(w, instruction.collective());
-  std::vector<std::uint32_t> &in = entered[&group];
-  in.push_back(w);
-  if (in.size() < group.members.size())
+void StepRun::enter(std::uint32_t w, const Engine::Next &next) {
+  const Instruction &instruction = *next.instruction;
+  const GroupClass *&known = workers[w].groups[next.position];
+  if (!known)
+    known = &fold.group(w, instruction.collective());
+  const GroupClass &group = *known;
+  if (entered.size() < fold.groupCount())
+    entered.resize(fold.groupCount(), 0);
+  std::uint32_t &in = entered[group.number];
+  if (++in < group.members.size())
     return;
-  in.clear();
+  in = 0;
   for (std::uint32_t member : group.members)
     workers[member].states[LANE_COLLECTIVE] = State::Busy;
   startCollective(group, instruction);

@@ -117,6 +117,8 @@ private:
     double alike = 1;        // ranks of its replica that it stands for
     bool done = false;
     bool begun = false;
+    /// Of the collective at each position of its lane; null: not asked for yet.
+    std::vector<const GroupClass *> groups;
     /// Collectives since the compute lane has had nothing to do.
     std::vector<std::pair<Cause, double>> meetings;
   };
@@ -146,7 +148,7 @@ private:
   void compute(std::uint32_t w, Engine::Next next, const Cause &cause);
   double secondsOf(Worker &worker, std::uint32_t w, std::uint32_t segment);
   void post(std::uint32_t w, plan::v1::Lane lane, const Engine::Next &next);
-  void enter(std::uint32_t w, const plan::v1::Instruction &instruction);
+  void enter(std::uint32_t w, const Engine::Next &next);
   void startCollective(const GroupClass &group,
                        const plan::v1::Instruction &instruction);
   void startFlow(const Path &path, double bytes, double latency,
@@ -161,13 +163,14 @@ private:
   std::uint32_t island;
   Fold &fold;
   StepOptions options;
+  Phase ofPhase = Phase::Step; // of the workers' groups
   std::unordered_map<std::uint32_t, std::unique_ptr<CompiledProgram>> compiled;
   std::unordered_map<std::uint32_t, std::vector<double>> segmentSeconds;
   std::vector<Worker> workers;
   Network network;
   std::vector<Moving> moving;
   std::vector<Path> background; // of other flows on lines
-  std::unordered_map<const GroupClass *, std::vector<std::uint32_t>> entered;
+  std::vector<std::uint32_t> entered; // by number of the group
   std::priority_queue<Event, std::vector<Event>, std::greater<>> queue;
   std::vector<bool> received;
   std::vector<double> startTimes, endTimes;

@@ -106,7 +106,8 @@ protected:
   }
   planning::Faults shard(std::vector<planning::ShardingDemand> demands,
                          std::vector<planning::Sharding> pins = {}) {
-    auto faults = shardModel(*module, profile, demands, pins, &reports);
+    auto faults = shardModel(*module, profile, demands, pins,
+                             ShardingSource::Search, &reports);
     EXPECT_TRUE(mlir::succeeded(faults));
     return mlir::succeeded(faults) ? *faults : planning::Faults();
   }

@@ -57,8 +57,8 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
     auto placeOf = [&](StringRef path) -> Location {
       return file ? placeIn(file->file, path, &getContext()) : sites;
     };
-    auto problem =
-        loadProblem(module, precision, globalBatch, stateBytes, pins, placeOf);
+    auto problem = loadProblem(module, precision, globalBatch, stateBytes, pins,
+                               ShardingSource::Search, placeOf);
     if (failed(problem))
       return failure();
     if (failed(setBounds(problem->bounds)))

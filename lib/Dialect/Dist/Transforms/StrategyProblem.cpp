@@ -7,7 +7,6 @@
 #include "StrategyProblem.h"
 
 #include "tombolo/Conversion/GraphToPlanning.h"
-#include "tombolo/Conversion/ShardModel.h"
 #include "tombolo/Dialect/Graph/IR/GraphDialect.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 
@@ -17,6 +16,7 @@ using namespace tombolo;
 FailureOr<planning::Problem>
 dist::loadProblem(ModuleOp module, StringRef precision, uint64_t globalBatch,
                   uint64_t stateBytes, const planning::StrategyPins &pins,
+                  ShardingSource source,
                   function_ref<Location(StringRef)> placeOf) {
   if (precision != "f32" && precision != "bf16")
     return module.emitError("expected precision f32 or bf16, got '")
@@ -40,8 +40,9 @@ dist::loadProblem(ModuleOp module, StringRef precision, uint64_t globalBatch,
     emitError(topo::locate(topology, fault.path), fault.message);
   if (!faults.empty())
     return failure();
-  auto shardings = shardModel(module, problem.model,
-                              shardingDemands(problem, pins), pins.shardings);
+  auto shardings =
+      shardModel(module, problem.model, shardingDemands(problem, pins),
+                 pins.shardings, source);
   if (failed(shardings))
     return failure();
   for (const planning::Fault &fault : *shardings)

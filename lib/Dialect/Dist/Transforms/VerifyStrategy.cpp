@@ -31,7 +31,7 @@ struct DistVerify : impl::DistVerifyBase<DistVerify> {
       planning::Strategy strategy = toStrategy(op);
       auto problem = loadProblem(
           getOperation(), precision, op.getGlobalBatch(), stateBytes,
-          planning::pinsOf(strategy),
+          planning::pinsOf(strategy), ShardingSource::Strategy,
           [&](StringRef path) { return locate(op, path.str()); });
       if (failed(problem))
         return signalPassFailure();

@@ -25,11 +25,9 @@ namespace tombolo::graph {
 /// B (count - 1) / count per chip, an all-reduce twice that, an all-to-all of
 /// B / count local bytes the count-th part. Nothing when there is no direct
 /// way.
-static std::optional<int64_t> getDirectCost(RankedTensorType type,
-                                            ShardingState from,
-                                            ShardingState to, int64_t count,
-                                            int64_t batch) {
-  int64_t part = getNumBytes(type, batch) * (count - 1);
+static std::optional<int64_t> getDirectCost(int64_t bytes, ShardingState from,
+                                            ShardingState to, int64_t count) {
+  int64_t part = bytes * (count - 1);
   if (from == to || (from.isWhole() && to.isSplit()))
     return 0;
   if (from.isPartial())
@@ -41,9 +39,8 @@ static std::optional<int64_t> getDirectCost(RankedTensorType type,
   return std::nullopt;
 }
 
-Conversions planConversions(RankedTensorType type, ShardingState from,
-                            ArrayRef<ShardingState> wanted, int64_t count,
-                            int64_t batch) {
+Conversions planConversions(int64_t bytes, ShardingState from,
+                            ArrayRef<ShardingState> wanted, int64_t count) {
   Conversions plan;
   bool whole = false;
   std::optional<int64_t> direct = 0;
@@ -52,14 +49,14 @@ Conversions planConversions(RankedTensorType type, ShardingState from,
       continue;
     plan.wanted.push_back(state);
     whole |= state.isWhole();
-    auto cost = getDirectCost(type, from, state, count, batch);
+    auto cost = getDirectCost(bytes, from, state, count);
     direct = direct && cost ? std::optional(*direct + *cost) : std::nullopt;
     plan.starts += cost.value_or(0) > 0;
   }
   if (plan.wanted.empty())
     return plan;
   int64_t throughWhole =
-      *getDirectCost(type, from, ShardingState::whole(), count, batch);
+      *getDirectCost(bytes, from, ShardingState::whole(), count);
   plan.throughWhole = whole || !direct || throughWhole <= *direct;
   plan.cost = plan.throughWhole ? throughWhole : *direct;
   if (plan.throughWhole)
@@ -116,6 +113,7 @@ BlockGraph::get(BlockFunctions block, int64_t count, int64_t batch,
     auto add = [&](Value value) {
       numbers[value] = graph.values.size();
       graph.values.push_back(value);
+      graph.bytes.push_back(getNumBytes(value.getType(), batch));
       return numbers[value];
     };
     auto find = [&](ValueRange values) {
@@ -264,6 +262,8 @@ BlockStates::BlockStates(const BlockGraph &graph, const BlockSharding &sharding)
   for (auto [f, function] : llvm::enumerate(graph.getFunctions())) {
     effective[f].resize(function.nodes.size());
     returned[f].resize(function.returned.size());
+    openNodes[f].resize(function.nodes.size());
+    openValues[f].resize(graph.getNumValues());
     for (auto [value, port] :
          llvm::zip(function.arguments, graph.getArguments(f))) {
       if (port.role == Role::Data)
@@ -272,11 +272,12 @@ BlockStates::BlockStates(const BlockGraph &graph, const BlockSharding &sharding)
         states[value] = sharding.parameters[port.index];
       else if (port.role == Role::Output)
         states[value] = sharding.outputs[port.index];
-      openValues[f].insert(value);
+      openValues[f].set(value);
     }
     for (auto [n, node] : llvm::enumerate(function.nodes)) {
-      openNodes[f].insert(n);
-      openValues[f].insert(node.results.begin(), node.results.end());
+      openNodes[f].set(n);
+      for (unsigned result : node.results)
+        openValues[f].set(result);
     }
   }
   follow();
@@ -284,18 +285,22 @@ BlockStates::BlockStates(const BlockGraph &graph, const BlockSharding &sharding)
 }
 
 void BlockStates::update(unsigned function, unsigned node) {
-  openNodes[function].insert(node);
+  openNodes[function].set(node);
   follow();
 }
 
 /// Functions in the order they run; in each first the ops, then what is wanted
 /// of values and what becomes of them at the end.
 void BlockStates::follow() {
+  auto forEach = [](llvm::BitVector &open, auto visit) {
+    for (int next = open.find_first(); next >= 0; next = open.find_first()) {
+      open.reset(next);
+      visit(next);
+    }
+  };
   for (unsigned f = 0; f < kBlockFunctions; ++f) {
-    while (!openNodes[f].empty())
-      followNode(f, openNodes[f].extract(openNodes[f].begin()).value());
-    while (!openValues[f].empty())
-      followValue(f, openValues[f].extract(openValues[f].begin()).value());
+    forEach(openNodes[f], [&](unsigned node) { followNode(f, node); });
+    forEach(openValues[f], [&](unsigned value) { followValue(f, value); });
   }
 }
 
@@ -313,7 +318,8 @@ void BlockStates::followNode(unsigned f, unsigned n) {
     cost -= costOfNode(f, n);
   effective[f][n] = does;
   cost += costOfNode(f, n);
-  openValues[f].insert(node.operands.begin(), node.operands.end());
+  for (unsigned operand : node.operands)
+    openValues[f].set(operand);
   for (auto [i, value] : llvm::enumerate(node.results)) {
     if (does.linear >= 0)
       setState(f, value, ShardingState::partial());
@@ -328,10 +334,10 @@ void BlockStates::setState(unsigned f, unsigned value, ShardingState state) {
   if (states[value] == state)
     return;
   states[value] = state;
-  openValues[f].insert(value);
+  openValues[f].set(value);
   for (unsigned reader : graph.getReaders(value))
     if (sharding.ops[f][reader].linear >= 0)
-      openNodes[f].insert(reader);
+      openNodes[f].set(reader);
 }
 
 ShardingCost BlockStates::costOfNode(unsigned f, unsigned n) const {
@@ -394,8 +400,8 @@ ShardingCost BlockStates::costOfValue(unsigned f, unsigned value) const {
     const BlockGraph::Port &port = graph.getResults(f)[result];
     if (port.role == BlockGraph::Role::Parameter &&
         sharding.parameters[port.index].isWhole() && states[value].isPartial())
-      cost.step += 2 * (graph.getCount() - 1) * graph.getCount() *
-                   getNumBytes(graph.getType(value), graph.getBatch());
+      cost.step +=
+          2 * (graph.getCount() - 1) * graph.getCount() * graph.getBytes(value);
   }
   return cost;
 }
@@ -432,8 +438,8 @@ ShardingState BlockStates::stateOfReturned(unsigned f, unsigned result) const {
 }
 
 Conversions BlockStates::getConversions(unsigned value) const {
-  return planConversions(graph.getType(value), states[value], wanted[value],
-                         graph.getCount(), graph.getBatch());
+  return planConversions(graph.getBytes(value), states[value], wanted[value],
+                         graph.getCount());
 }
 
 ShardingState BlockStates::getOperandState(unsigned function, unsigned node,

@@ -270,9 +270,9 @@ OpSharding Propagation::choose(const BlockStates &states, unsigned f,
                  : ShardingState::whole();
       else
         to = getOperandState(*node.rule, candidate.choice, i);
-      int64_t cost = planConversions(graph.getType(value), from, {to},
-                                     graph.getCount(), graph.getBatch())
-                         .cost;
+      int64_t cost =
+          planConversions(graph.getBytes(value), from, {to}, graph.getCount())
+              .cost;
       // What is scattered and not wanted so will be gathered again.
       if (from.isPartial() && to.isSplit() && !wantedSplit)
         cost *= 2;
@@ -337,10 +337,12 @@ FailureOr<BlockSharding> Propagation::run() {
   findHints();
   BlockSharding start = sharding;
   walk(/*stayPartial=*/true);
+  auto walked = sharding.ops;
   ShardingCost cost = improve();
   std::swap(start, sharding);
   walk(/*stayPartial=*/false);
-  if (!(improve() < cost))
+  // From where both walks lead to, the changes are the same.
+  if (sharding.ops == walked || !(improve() < cost))
     sharding = std::move(start);
   BlockStates states(graph, sharding);
   for (unsigned f = 0; f < kBlockFunctions; ++f)

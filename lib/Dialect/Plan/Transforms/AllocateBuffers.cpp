@@ -122,6 +122,14 @@ private:
   AddressAttr rewrite(AddressAttr address) {
     if (!address.getBuffer())
       return address;
+    // Calls of a block, forward and backward, share most of theirs.
+    auto [known, isNew] = rewritten.try_emplace(address);
+    if (isNew)
+      known->second = placed(address);
+    return known->second;
+  }
+
+  AddressAttr placed(AddressAttr address) const {
     const Place &place = places.find(address.getBuffer().getAttr())->second;
     FailureOr<ExprAttr> slot = address.getSlot().mod(place.slots);
     if (failed(slot))
@@ -132,19 +140,22 @@ private:
   }
 
   LogicalResult rewrite(Operation *op) {
-    for (NamedAttribute entry : op->getAttrs()) {
-      Attribute value = entry.getValue();
+    // One by one: a dictionary of them would be made anew for each op.
+    for (StringAttr name : op->getName().getAttributeNames()) {
+      Attribute value = op->getInherentAttr(name).value_or(Attribute());
       Attribute result;
+      if (!value)
+        continue;
       if (auto address = dyn_cast<AddressAttr>(value)) {
         result = rewrite(address);
       } else if (isa<CallOp>(op) && isa<ArrayAttr>(value) &&
-                 entry.getName() == "addresses") {
+                 name == "addresses") {
         SmallVector<Attribute> all;
         for (auto address : cast<ArrayAttr>(value).getAsRange<AddressAttr>()) {
-          AddressAttr rewritten = rewrite(address);
-          if (!rewritten)
+          AddressAttr inArena = rewrite(address);
+          if (!inArena)
             return op->emitOpError() << "has a slot that is no microbatch";
-          all.push_back(rewritten);
+          all.push_back(inArena);
         }
         result = ArrayAttr::get(context, all);
       } else {
@@ -152,7 +163,7 @@ private:
       }
       if (!result)
         return op->emitOpError() << "has a slot that is no microbatch";
-      op->setAttr(entry.getName(), result);
+      op->setInherentAttr(name, result);
     }
     return success();
   }
@@ -162,6 +173,7 @@ private:
   ServerOp server;
   MLIRContext *context;
   llvm::DenseMap<StringAttr, Place> places;
+  llvm::DenseMap<AddressAttr, AddressAttr> rewritten;
 };
 
 class AllocateBuffers : public impl::PlanAllocateBuffersBase<AllocateBuffers> {

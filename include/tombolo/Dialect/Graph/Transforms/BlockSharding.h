@@ -19,8 +19,9 @@
 #include "tombolo/Dialect/Graph/IR/GraphSharding.h"
 #include "tombolo/Dialect/Graph/Transforms/Specialize.h"
 
+#include "llvm/ADT/BitVector.h"
+
 #include <array>
-#include <set>
 
 namespace tombolo::graph {
 
@@ -117,9 +118,10 @@ struct Conversions {
   llvm::SmallVector<ShardingState, 2> wanted;
   int64_t cost = 0, starts = 0; // as in ShardingCost
 };
-Conversions planConversions(mlir::RankedTensorType type, ShardingState from,
-                            llvm::ArrayRef<ShardingState> wanted, int64_t count,
-                            int64_t batch);
+/// `bytes`: of the whole value.
+Conversions planConversions(int64_t bytes, ShardingState from,
+                            llvm::ArrayRef<ShardingState> wanted,
+                            int64_t count);
 
 /// The values and ops of a block's three functions, with what connects them.
 class BlockGraph {
@@ -157,6 +159,8 @@ public:
   mlir::RankedTensorType getType(unsigned value) const {
     return llvm::cast<mlir::RankedTensorType>(values[value].getType());
   }
+  /// Of the whole value, with the batch.
+  int64_t getBytes(unsigned value) const { return bytes[value]; }
   llvm::ArrayRef<Port> getArguments(unsigned function) const {
     return arguments[function];
   }
@@ -194,6 +198,7 @@ private:
   unsigned dataCount = 0, parameterCount = 0, outputCount = 0, carriedCount = 0;
   llvm::SmallVector<Function> functions;
   std::vector<mlir::Value> values;
+  std::vector<int64_t> bytes; // by value
   std::vector<bool> parameterLike;
   std::array<llvm::SmallVector<Port>, kBlockFunctions> arguments, results;
   std::vector<llvm::SmallVector<unsigned, 2>> readers, returns; // by value
@@ -255,7 +260,7 @@ private:
   std::vector<ShardingCost> paid; // by value, part of the cost
 
   /// What is still to be followed, in order.
-  std::array<std::set<unsigned>, kBlockFunctions> openNodes, openValues;
+  std::array<llvm::BitVector, kBlockFunctions> openNodes, openValues;
   bool isFirst = true; // everything is
 };
 

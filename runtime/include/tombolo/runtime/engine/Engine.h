@@ -31,6 +31,10 @@ inline constexpr std::array kLanes = {
     plan::v1::LANE_RECEIVE_BACKWARD, plan::v1::LANE_COLLECTIVE,
     plan::v1::LANE_EXCHANGE};
 
+inline std::size_t indexOf(plan::v1::Lane lane) {
+  return static_cast<std::size_t>(lane) - plan::v1::LANE_COMPUTE;
+}
+
 /// The lane on which the other side of a transfer is.
 plan::v1::Lane counterpart(plan::v1::Lane lane);
 
@@ -84,12 +88,23 @@ public:
       Done,    ///< the lane has no more to do in this phase
     } state = Done;
     const plan::v1::Instruction *instruction = nullptr; // unless Done
+    /// Of the instruction in the lane's code of the phase.
+    std::uint32_t position = 0;
     /// The loop variables around the instruction, by number; valid until
     /// `complete(lane)`.
     std::span<const std::int64_t> variables;
     std::uint32_t semaphore = 0; // Blocked: one of the waits that do not hold
     std::int64_t needed = 0;
   };
+  /// Whether the lane's next instruction may start now.
+  bool ready(plan::v1::Lane lane) const {
+    const Cursor &cursor = cursors[indexOf(lane)];
+    for (; cursor.met < cursor.waits.size(); ++cursor.met)
+      if (semaphores[cursor.waits[cursor.met].semaphore] <
+          cursor.waits[cursor.met].needed)
+        return false;
+    return cursor.at < cursor.code->size();
+  }
   /// What the lane does next. Asking changes nothing; after Ready the caller
   /// runs the instruction and calls `complete`.
   Next next(plan::v1::Lane lane) const;
@@ -107,17 +122,25 @@ public:
 
 private:
   struct Cursor {
+    const std::vector<CompiledProgram::Code> *code = nullptr; // of the phase
     std::uint32_t at = 0;
     std::vector<std::int64_t> variables;
     /// What the semaphores that the instruction waits for must reach.
-    std::vector<std::int64_t> needed;
+    struct Wait {
+      std::uint32_t semaphore;
+      std::uint64_t needed;
+    };
+    std::vector<Wait> waits; // none at the end
+    /// So many of the waits have been seen to hold; semaphores only grow, so
+    /// they are not looked at again.
+    mutable std::uint32_t met = 0;
   };
-  const std::vector<CompiledProgram::Code> &code(plan::v1::Lane lane) const;
-  void settle(plan::v1::Lane lane);
+  static void settle(Cursor &cursor, std::uint64_t step);
   static std::int64_t firstOf(const CompiledProgram::Code &loop,
                               const Cursor &cursor);
-  bool anyActive(const std::vector<CompiledProgram::Code> &code,
-                 std::uint32_t begin, std::uint32_t end) const;
+  static bool anyActive(const std::vector<CompiledProgram::Code> &code,
+                        std::uint32_t begin, std::uint32_t end,
+                        std::uint64_t step);
 
   const CompiledProgram &compiled;
   Phase phase = Phase::Step;
