@@ -11,6 +11,9 @@ find_package(Protobuf REQUIRED)  # before ONNX
 find_package(ONNX REQUIRED)
 find_package(CLI11 REQUIRED)
 
+# Debian's MLIR is in no folder where programs look by themselves.
+list(APPEND CMAKE_INSTALL_RPATH ${LLVM_LIBRARY_DIR})
+
 set(MLIR_BINARY_DIR ${CMAKE_BINARY_DIR})
 set(TOMBOLO_INCLUDE_DIR ${CMAKE_SOURCE_DIR}/include)
 set(TOMBOLO_GENERATED_INCLUDE_DIR ${CMAKE_BINARY_DIR}/include)

@@ -24,8 +24,6 @@ endfunction()
 # tombolo_command_files(<program>): its manual pages and completions, made of what
 # it tells about its options, in share/<program> of the build folder.
 find_package(Python3 COMPONENTS Interpreter)
-set(TOMBOLO_ZSH_FOLDER share/zsh/site-functions CACHE STRING
-  "where completions for zsh are installed; a package of Debian has them in share/zsh/vendor-completions")
 function(tombolo_command_files program)
   if(NOT Python3_EXECUTABLE)
     message(STATUS "no manual pages and completions of ${program}: python3 is missing")
@@ -40,7 +38,13 @@ function(tombolo_command_files program)
   add_custom_target(${program}-command-files ALL DEPENDS ${stamp})
   set(made ${CMAKE_BINARY_DIR}/share/${program})
   install(DIRECTORY ${made}/man ${made}/bash-completion DESTINATION share)
-  install(DIRECTORY ${made}/zsh/site-functions/ DESTINATION ${TOMBOLO_ZSH_FOLDER})
+  # Debian's zsh looks elsewhere for those of packages.
+  install(CODE "
+    set(TOMBOLO_ZSH_FOLDER share/zsh/site-functions)
+    if(CMAKE_INSTALL_PREFIX STREQUAL \"/usr\")
+      set(TOMBOLO_ZSH_FOLDER share/zsh/vendor-completions)
+    endif()")
+  install(DIRECTORY ${made}/zsh/site-functions/ DESTINATION "\${TOMBOLO_ZSH_FOLDER}")
 endfunction()
 
 option(TOMBOLO_BUILD_FUZZERS "build the libFuzzer targets (needs clang)" OFF)

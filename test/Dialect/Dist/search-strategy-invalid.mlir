@@ -1,6 +1,7 @@
 // RUN: not tombolo-opt %s -graph-differentiate -dist-search-strategy="global-batch=0" 2>&1 | FileCheck %s --check-prefix=BATCH
 // RUN: not tombolo-opt %s -graph-differentiate -dist-search-strategy="global-batch=8 precision=bf16" 2>&1 | FileCheck %s --check-prefix=PRECISION
 // RUN: not tombolo-opt %s -graph-differentiate -dist-search-strategy="global-batch=8 schedule=fast" 2>&1 | FileCheck %s --check-prefix=SCHEDULE
+// RUN: not tombolo-opt %s -graph-differentiate -dist-search-strategy="global-batch=8 solver=quick" 2>&1 | FileCheck %s --check-prefix=SOLVER
 // RUN: not tombolo-opt %s -dist-search-strategy="global-batch=8" 2>&1 | FileCheck %s --check-prefix=BLOCKS
 // RUN: echo 'islands: [{sites: [north], batch: 8, microbatch: 2, stages: [{pool: north/a, data_parallel: 1, blocks: 5, recompute: none}]}]' > %t.yaml
 // RUN: not tombolo-opt %s -graph-differentiate -dist-search-strategy="global-batch=8 strategy=%t.yaml" 2>&1 | FileCheck %s --check-prefix=GIVEN
@@ -11,6 +12,7 @@
 // BATCH: error: the global batch must be from 1 to {{[0-9]+}}, got 0
 // PRECISION: error: chip 'slow' states no tflops for precision bf16
 // SCHEDULE: error: expected schedule 1f1b or gpipe, got 'fast'
+// SOLVER: error: there is no solver 'quick'; there are: search
 // BLOCKS: error: {{.*}}differentiate
 // GIVEN: .yaml:1:{{[0-9]+}}: error: the stages of island 0 hold 5 blocks, but the model has 4
 // SITE: .yaml:1:20: error: unknown site 'east'

@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 //
-// Only translates: the search itself is planning::search.
+// Only translates: the search itself is planning::search, or another solver.
 //
 //===----------------------------------------------------------------------===//
 
@@ -17,7 +17,7 @@
 #include "tombolo/Import/Strategy.h"
 #include "tombolo/Import/YamlPlaces.h"
 #include "tombolo/Planning/Explain.h"
-#include "tombolo/Planning/Search.h"
+#include "tombolo/Planning/Solver.h"
 #include "tombolo/Support/Interrupt.h"
 #include "tombolo/Target/ProblemText.h"
 
@@ -84,7 +84,8 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
       hooks.simulate = [&](const planning::Candidate &candidate) {
         return simulateCandidate(candidate, placeOfOp);
       };
-    planning::SearchResult result = planning::search(*problem, pins, hooks);
+    planning::SearchResult result =
+        planning::solve(solver, *problem, pins, hooks);
     if (!result.faults.empty()) {
       for (const planning::Fault &fault : ArrayRef(result.faults).drop_back())
         emitError(placeOf(fault.path), fault.message);

@@ -164,6 +164,9 @@ def DistSearchStrategy : Pass<"dist-search-strategy", "::mlir::ModuleOp"> {
     Option<"precision", "precision", "std::string", "\"f32\"", "f32 or bf16">,
     Option<"stateBytes", "state-bytes", "uint64_t", "8",
            "optimizer state of a parameter in bytes (AdamW 8)">,
+    Option<"solver", "solver", "std::string", "\"search\"",
+           "what finds strategies: Tombolo's own search, or the name of a "
+           "plugin's">,
     Option<"objective", "objective", "std::string", "\"throughput\"",
            "throughput, or cost: seconds x price per hour of the chips used">,
     Option<"maxInnerSteps", "max-inner-steps", "uint64_t", "0",
