@@ -135,8 +135,10 @@ void RunState::note(const json &event, double now) {
     island->state = "stopped";
   } else if (part == "agent") { // restart, part_lost
     for (Island &each : islands)
-      if (isAt(each, where) && each.state != "done")
+      if (isAt(each, where) && each.state != "done") {
         each.state = kind == "restart" ? "restarting" : "lost";
+        each.incarnation = field(event, "incarnation", each.incarnation);
+      }
   }
 }
 

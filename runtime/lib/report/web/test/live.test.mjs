@@ -104,7 +104,10 @@ test("a page shows that a site was killed and has come back", async () => {
   await connection(page).getByText("The run is over: all its steps are done.").waitFor();
   const { status, stderr } = await run.ended;
   assert.equal(status, 0, stderr);
-  for (const island of [0, 1]) assert.equal((await now(page, island)).Step, "60 of 60");
+  for (const island of [0, 1]) {
+    const told = await now(page, island);
+    assert.deepEqual([told.Step, told.Restarts], ["60 of 60", String(island)]);
+  }
   // Steps that were done again stand there once.
   await page.getByRole("radio", { name: "by step" }).check();
   const written = lastLine("killed.jsonl").filter((line) => line.island === 1 && !line.event);

@@ -94,7 +94,8 @@ export function lineChart(options: LinesOptions): HTMLElement {
     if (high <= low) [low, high] = [low - (Math.abs(low) * 0.1 || 0.5), high + (Math.abs(high) * 0.1 || 0.5)];
     const y = options.log
       ? scaleLog([Math.max(low, 1e-30), high], [height - bottom, top]).nice()
-      : scaleLinear([low, high], [height - bottom, top]).nice(5);
+      : // What counts things often is 0, and shall not lie on the axis.
+        scaleLinear([low, high], [height - bottom - (options.whole ? 5 : 0), top]).nice(5);
     const parts: Element[] = [
       svg(
         "defs",
