@@ -76,6 +76,20 @@ void tombolo::runtime::addWatchOptions(CLI::App &app, WatchOptions &options) {
       ->needs(page);
 }
 
+std::vector<std::string>
+tombolo::runtime::watchArguments(const WatchOptions &options) {
+  std::vector<std::string> words;
+  auto add = [&](const char *which, const std::optional<std::uint16_t> &port,
+                 const std::string &host, const char *hostName) {
+    if (port)
+      words.insert(words.end(), {which, std::to_string(*port), hostName, host});
+  };
+  add("--metrics-port", options.port, options.host, "--metrics-host");
+  add("--dashboard", options.dashboardPort, options.dashboardHost,
+      "--dashboard-host");
+  return words;
+}
+
 RunWatch::RunWatch(const WatchedRun &run, const WatchOptions &options,
                    std::string name, bool mayDraw)
     : state(run.plan, run.steps, run.site), command(std::move(name)),

@@ -25,6 +25,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace CLI {
 class App;
@@ -47,6 +48,8 @@ struct WatchedRun {
   std::string site; ///< whose agent looks; empty: all are here
 };
 void addWatchOptions(CLI::App &app, WatchOptions &options);
+/// These as words, those that are not as by default.
+std::vector<std::string> watchArguments(const WatchOptions &options);
 
 class RunWatch {
 public:

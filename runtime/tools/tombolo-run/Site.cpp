@@ -15,6 +15,7 @@
 #include "Commands.h"
 #include "Events.h"
 #include "Executor.h"
+#include "JobFiles.h"
 #include "Meeting.h"
 
 #include "tombolo/runtime/Checkpoint.h"
@@ -59,6 +60,7 @@ struct SiteOptions {
   WatchOptions watch;
   std::optional<std::uint64_t> incarnation;
   std::uint64_t restarts = 0;
+  JobFileOptions jobs;
   std::string rankProgram; // for tests
   int eventsFd = -1;
 };
@@ -261,7 +263,34 @@ Site look(SiteOptions &options, const Launch *launch, Meeting *meeting) {
   return site;
 }
 
+/// Instead of running it: what is given is said in job files.
+void emit(const SiteOptions &options) {
+  if (!options.server.empty() || !options.address.empty())
+    throw Error(Status::Usage, "--server, --address: a job's are made of "
+                               "--peer SITE=ADDRESS of each server");
+  Plan plan = readPlan(options.rank.plan);
+  checkProgress(plan);
+  writeJobFiles({.plan = plan,
+                 .rank = options.rank,
+                 .executor = options.executor,
+                 .watch = watchArguments(options.watch),
+                 .servers = options.peers,
+                 .site = options.site,
+                 .rendezvous = options.rendezvous,
+                 .runId = options.runId,
+                 .certificates = options.certificates,
+                 .plaintext = options.tls.plaintext,
+                 .restarts = options.restarts},
+                options.jobs);
+}
+
 int run(SiteOptions &options) {
+  if (options.jobs.isAsked()) {
+    emit(options);
+    return 0;
+  }
+  if (options.site.empty())
+    throw Error(Status::Usage, "--site: expected the site's name, or --emit");
   std::optional<Launch> launch;
   std::unique_ptr<Meeting> meeting;
   if (options.eventsFd < 0)
@@ -361,7 +390,10 @@ int run(SiteOptions &options) {
     agentOptions.firstLocalRank = launch->localNumber * count;
   }
   std::unique_ptr<RunWatch> watch;
-  if (options.eventsFd < 0) { // events on a terminal leave no place for a table
+  // One of the processes of a machine listens at its port.
+  bool watches = !launch || launch->localNumber == 0;
+  if (options.eventsFd < 0 &&
+      watches) { // events on a terminal leave no place for a table
     watch = std::make_unique<RunWatch>(
         WatchedRun{plan, options.rank.plan, options.rank.steps, options.site},
         options.watch, "tombolo-run site", /*mayDraw=*/isatty(1) == 0);
@@ -381,13 +413,15 @@ int tombolo::runtime::runSite(int argc, char **argv) {
       "starts and watches the ranks of one site of a plan", "tombolo-run site",
       {"tombolo-run site p.plan --site north --address 10.1.0.1:7000 "
        "--peer south=10.2.0.1:7000 --certs certs --run-id R --model m.onnx "
-       "--data tokens.bin --steps 10000 --checkpoint-dir saved --restarts 3"});
+       "--data tokens.bin --steps 10000 --checkpoint-dir saved --restarts 3",
+       "tombolo-run site p.plan --emit slurm --output jobs --peer "
+       "north=10.1.0.1:7000 --certs certs --run-id R --model m.onnx --data "
+       "tokens.bin --steps 10000 --checkpoint-dir saved --restarts 3"});
   SiteOptions options;
   addRankOptions(app, options.rank);
   addResumeStep(app, options.rank);
   addExecutorOptions(app, options.executor);
-  app.add_option("--site", options.site, "the site's name in the topology")
-      ->required();
+  app.add_option("--site", options.site, "the site's name in the topology");
   addLauncherOption(app, options.launcher);
   addSigtermOption(app, options.sigterm);
   app.add_option("--host", options.host,
@@ -424,6 +458,7 @@ int tombolo::runtime::runSite(int argc, char **argv) {
       ->check(positiveNumber(/*zero=*/true));
   app.add_option("--events-fd", options.eventsFd,
                  "write events as JSON lines to this file descriptor");
+  addJobFileOptions(app, options.jobs);
   app.add_option("--rank-program", options.rankProgram)->group("");
   int status = 0;
   if (!app.parseArguments(argc, argv, status))
