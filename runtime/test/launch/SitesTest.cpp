@@ -8,7 +8,10 @@
 
 #include "LocalFixture.h"
 
+#include <httplib.h>
+
 #include <map>
+#include <regex>
 
 using namespace tombolo::runtime;
 using namespace tombolo::runtime::test;
@@ -116,6 +119,48 @@ TEST_F(Sites, TrainAsInOneCommand) {
   EXPECT_EQ(finish(south).status, 0) << log();
   EXPECT_EQ(finish(north).status, 0) << log();
   EXPECT_EQ(lossesOf(log()), expected);
+  expectNothingLeft();
+}
+
+/// A site's page has the whole plan, and of the run what its agent knows.
+TEST_F(Sites, APageShowsWhatItsSiteKnows) {
+  if (!TOMBOLO_HAS_PAGE)
+    GTEST_SKIP() << "built without node and npm";
+  pid_t south =
+      start(site("south", {"--server", address("north"), "--dashboard", "0"}));
+  std::smatch found;
+  std::string text;
+  ASSERT_TRUE(eventually([&] {
+    text = log();
+    return std::regex_search(
+        text, found, std::regex("site: dashboard at http://([0-9.:]+)/\n"));
+  })) << text;
+  httplib::Client client("http://" + found[1].str());
+  auto page = client.Get("/");
+  ASSERT_TRUE(page);
+  EXPECT_NE(page->body.find("\"title\":\"p.plan at south\""),
+            std::string::npos);
+  std::string events;
+  bool started = false;
+  pid_t north = 0;
+  auto whole = client.Get("/events", [&](const char *data, std::size_t size) {
+    events.append(data, size);
+    if (!std::exchange(started, true)) // nothing is missed
+      north = start(site("north", {"--address", address("north")}));
+    return true;
+  });
+  ASSERT_TRUE(whole);
+  EXPECT_EQ(finish(south).status, 0) << log();
+  EXPECT_EQ(finish(north).status, 0) << log();
+  EXPECT_TRUE(events.ends_with("event: end\ndata: {}\n\n")) << events;
+  auto count = [&](const std::string &what) {
+    std::regex pattern(what);
+    return std::distance(
+        std::sregex_iterator(events.begin(), events.end(), pattern),
+        std::sregex_iterator());
+  };
+  EXPECT_EQ(count("event: point\n"), kSteps);
+  EXPECT_EQ(count("event: point\ndata: \\{.*\"island\":1,"), kSteps);
   expectNothingLeft();
 }
 
