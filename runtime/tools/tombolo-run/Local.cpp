@@ -480,6 +480,7 @@ void LocalRun::run(const std::string &store, const RankOptions &ranks) {
   if (failures.empty())
     return;
   const Failure &first = culprit(failures);
+  publish({{"event", "run_failed"}, {"message", first.message}});
   throw Error(static_cast<Status>(first.status), first.message);
 }
 

@@ -119,6 +119,20 @@ test("a page shows that a site was killed and has come back", async () => {
   await close();
 });
 
+test("a page shows why a run has failed", async () => {
+  const run = await start("demo.plan", "south", "--steps", "1000");
+  const { page, close } = await follow(browser, run);
+  await connection(page).getByText("Live").waitFor();
+  run.killAgent();
+  await connection(page).getByText("The run has ended before all its steps were done.").waitFor();
+  const { status, stderr } = await run.ended;
+  assert.equal(status, 3);
+  const message = /the agent of site south \(pid \d+\) was killed by signal 9 \(Killed\)/;
+  assert.match(stderr, message);
+  await page.getByRole("row", { name: /run failed/ }).getByText(message).waitFor();
+  await close();
+});
+
 test("who has lost the run says so, and finds it again", async () => {
   const run = await start("demo.plan", "south", "--steps", "1000");
   const { page, close } = await follow(browser, run);
