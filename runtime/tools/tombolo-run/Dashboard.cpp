@@ -13,9 +13,7 @@
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/report/Report.h"
 
-#include <algorithm>
 #include <chrono>
-#include <thread>
 
 #include <arpa/inet.h>
 #include <openssl/crypto.h>
@@ -79,10 +77,10 @@ Dashboard::Dashboard(const Plan &plan, const std::string &name,
         "--dashboard: this tombolo-run was built without the page, for "
         "want of node and npm; install them and build again, or give "
         "cmake the page of a build elsewhere with -DTOMBOLO_REPORT_PAGE");
+  std::lock_guard lock(mutex); // who asks already waits for what is below
   server = std::make_unique<HttpServer>(
       "--dashboard", host, port,
       [this](const HttpRequest &request) { return answer(request); });
-  std::lock_guard lock(mutex);
   if (!server->isLoopback())
     token = randomHex();
   // Beside the start of the run: a large plan takes some seconds.
@@ -99,11 +97,9 @@ Dashboard::~Dashboard() {
   }
   for (const auto &viewer : last)
     viewer->end();
-  auto until = std::chrono::steady_clock::now() + kFarewell;
-  while (std::chrono::steady_clock::now() < until &&
-         !std::all_of(last.begin(), last.end(),
-                      [](const auto &viewer) { return viewer->isOver(); }))
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  auto time = std::chrono::steady_clock::now() + kFarewell;
+  for (const auto &viewer : last)
+    viewer->isOverBy(time);
 }
 
 std::string Dashboard::url() const {

@@ -131,6 +131,11 @@ bool HttpStream::isOver() {
   return over;
 }
 
+bool HttpStream::isOverBy(std::chrono::steady_clock::time_point time) {
+  std::unique_lock lock(mutex);
+  return changed.wait_until(lock, time, [&] { return over; });
+}
+
 std::int64_t HttpStream::read(char *to, std::size_t most) {
   std::lock_guard lock(mutex);
   std::size_t size = std::min(most, pending.size() - taken);
@@ -168,6 +173,7 @@ struct HttpServer::Callbacks {
     {
       std::lock_guard lock((*held)->mutex);
       (*held)->over = true;
+      (*held)->changed.notify_all();
     }
     delete held;
   }
@@ -198,8 +204,9 @@ HttpServer::HttpServer(const std::string &option, const std::string &host,
 
 HttpServer::~HttpServer() {
   {
-    // A sleeping connection cannot be closed.
+    // A sleeping connection cannot be closed, so none sleeps from here on.
     std::lock_guard lock(mutex);
+    stopping = true;
     for (const auto &each : streams)
       if (auto stream = each.lock())
         stream->end();
@@ -220,8 +227,10 @@ int HttpServer::queue(MHD_Connection *connection, HttpAnswer answer) {
       std::lock_guard lock(mutex);
       std::erase_if(streams, [](const auto &each) { return each.expired(); });
       streams.push_back(answer.stream);
+      answer.stream->connection = connection;
+      if (stopping)
+        answer.stream->end();
     }
-    answer.stream->connection = connection;
     constexpr std::size_t blockBytes = 32 << 10;
     response = MHD_create_response_from_callback(
         MHD_SIZE_UNKNOWN, blockBytes, &Callbacks::read,

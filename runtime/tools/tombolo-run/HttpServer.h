@@ -17,6 +17,8 @@
 #ifndef TOMBOLO_TOOLS_TOMBOLORUN_HTTPSERVER_H
 #define TOMBOLO_TOOLS_TOMBOLORUN_HTTPSERVER_H
 
+#include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -40,6 +42,8 @@ public:
   void end();
   /// Whether the client has got the end, or is gone.
   bool isOver();
+  /// The same, but waits for it.
+  bool isOverBy(std::chrono::steady_clock::time_point time);
 
 private:
   friend class HttpServer;
@@ -48,6 +52,7 @@ private:
   void wake(); // with the mutex
 
   std::mutex mutex;
+  std::condition_variable changed; ///< `over`
   std::string pending;
   std::size_t taken = 0; ///< bytes of `pending` that are on their way
   bool ended = false, over = false;
@@ -100,6 +105,7 @@ private:
   const Handler handler;
   std::mutex mutex;
   std::vector<std::weak_ptr<HttpStream>> streams;
+  bool stopping = false;
   MHD_Daemon *daemon = nullptr;
 };
 
