@@ -11,6 +11,8 @@
 #include "Identity.h"
 #include "Wire.h"
 
+#include <grpcpp/channel.h>
+
 #include <chrono>
 #include <tuple>
 
