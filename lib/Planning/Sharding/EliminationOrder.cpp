@@ -6,6 +6,8 @@
 
 #include "Elimination.h"
 
+#include <numeric>
+
 namespace tombolo::planning {
 
 /// Of each variable the values that the first of its tables has.
@@ -89,8 +91,8 @@ findEliminationOrder(const ShardingVariables &variables,
   double least = std::numeric_limits<double>::infinity();
   for (bool byFill : {true, false}) {
     Neighbours neighbours = start;
-    std::vector<uint32_t> found;
-    std::vector<bool> gone(count, false);
+    std::vector<uint32_t> found, open(count);
+    std::iota(open.begin(), open.end(), 0);
     bool wide = false;
     double total = 0;
     auto size = [&](uint32_t v) { return static_cast<double>(sizes[v]); };
@@ -117,14 +119,11 @@ findEliminationOrder(const ShardingVariables &variables,
     std::vector<uint32_t> touched;
     std::vector<size_t> touchedIn(count, count); // the last step that did
     for (size_t step = 0; step < count; ++step) {
-      uint32_t best = 0;
-      bool first = true;
-      for (uint32_t v = 0; v < count; ++v)
-        if (!gone[v] && (first || scores[v] < scores[best])) {
-          best = v;
-          first = false;
-        }
-      gone[best] = true;
+      auto next = std::min_element(
+          open.begin(), open.end(),
+          [&](uint32_t a, uint32_t b) { return scores[a] < scores[b]; });
+      uint32_t best = *next;
+      open.erase(next);
       found.push_back(best);
       total += left(best) * size(best);
       std::vector<uint32_t> around = neighbours.of(best);

@@ -231,10 +231,11 @@ void StepRun::advance() {
 
 /// Starts whatever may start on the lanes that do nothing.
 void StepRun::poll(std::uint32_t w, const Cause &cause) {
+  const Worker &worker = workers[w];
   for (bool moved = true; moved;) {
     moved = false;
-    for (Lane lane : workers[w].lanes)
-      if (workers[w].states[lane] == State::Idle)
+    for (Lane lane : worker.lanes)
+      if (worker.states[lane] == State::Idle && worker.engine->ready(lane))
         moved |= pollLane(w, lane, cause);
   }
 }

@@ -64,7 +64,8 @@ private:
                 ArrayRef<Operation *> inside,
                 SmallVectorImpl<Operation *> &into);
   SmallVector<unsigned> cutInside(unsigned begin, unsigned end);
-  SmallVector<Segment> toSegments(ArrayRef<unsigned> bounds, Value given);
+  SmallVector<Segment> toSegments(ArrayRef<unsigned> bounds, Value given,
+                                  unsigned stays);
   void refineCuts();
   void handOn(std::vector<Unit> &units);
   bool isActive(Value value) const {
@@ -92,6 +93,8 @@ private:
   llvm::DenseMap<Operation *, unsigned> position;
   /// Segment i is order[starts[i], starts[i + 1]).
   SmallVector<unsigned> starts;
+  /// By begin and end: what many segments in front look at.
+  std::map<std::pair<unsigned, unsigned>, Unit> knownUnits;
 };
 
 /// Whether an op of inputs alone is better done again in each block than handed
@@ -224,18 +227,30 @@ void BlockFinder::findCuts() {
 }
 
 /// What lies between successive bounds. Segments of one kind have one number,
-/// in order of appearance.
+/// in order of appearance. From `stays` on the order of ops does not change any
+/// more.
 SmallVector<Segment> BlockFinder::toSegments(ArrayRef<unsigned> bounds,
-                                             Value given) {
+                                             Value given, unsigned stays) {
   std::map<Signature, unsigned> kinds;
   SmallVector<Segment> segments;
   for (unsigned i = 0; i + 1 < bounds.size(); ++i) {
-    Unit unit = collectUnit(bounds[i], bounds[i + 1]);
+    unsigned begin = bounds[i], end = bounds[i + 1];
+    std::optional<Unit> own;
+    const Unit *known = nullptr;
+    if (begin >= stays) {
+      auto [entry, isNew] = knownUnits.try_emplace({begin, end});
+      if (isNew)
+        entry->second = collectUnit(begin, end);
+      known = &entry->second;
+    } else {
+      known = &own.emplace(collectUnit(begin, end));
+    }
+    const Unit &unit = *known;
     Segment segment;
     segment.readsGiven = !given || llvm::is_contained(unit.data, given);
-    segment.kind = kinds.try_emplace(std::move(unit.signature), kinds.size())
-                       .first->second;
-    segment.size = bounds[i + 1] - bounds[i];
+    segment.kind =
+        kinds.try_emplace(unit.signature, kinds.size()).first->second;
+    segment.size = end - begin;
     segment.hasParameters = !unit.parameters.empty();
     segment.hasMatrices = llvm::any_of(unit.parameters, [](Value value) {
       return cast<RankedTensorType>(value.getType()).getRank() > 1;
@@ -282,7 +297,7 @@ void BlockFinder::refineCuts() {
     for (unsigned next = i + 1;
          next < starts.size() && next <= i + 1 + inner.size(); ++next)
       bounds.push_back(starts[next]);
-    if (!inner.empty() && repeats(toSegments(bounds, given)))
+    if (!inner.empty() && repeats(toSegments(bounds, given, high)))
       llvm::append_range(refined, inner);
     else
       place(old);
@@ -548,7 +563,7 @@ LogicalResult BlockFinder::run() {
   refineCuts();
   std::vector<Unit> units;
   unsigned begin = 0;
-  for (unsigned end : groupSegments(toSegments(starts, {}))) {
+  for (unsigned end : groupSegments(toSegments(starts, {}, 0))) {
     units.push_back(collectUnit(starts[begin], starts[end]));
     begin = end;
   }
