@@ -144,7 +144,8 @@ void PinnedIsland::findShapes() {
 std::vector<PinnedIsland::Layout> PinnedIsland::layouts(uint64_t batch) {
   std::vector<Layout> result;
   for (uint64_t microbatch : divisorsOf(batch)) {
-    if (pins.microbatch && *pins.microbatch != microbatch)
+    if ((pins.microbatch && *pins.microbatch != microbatch) ||
+        batch / microbatch > kMostStageMicrobatches / stages())
       continue;
     for (const auto &[period, members] : shapesByPeriod) {
       if (batch / microbatch % period != 0)

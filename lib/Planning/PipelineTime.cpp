@@ -46,8 +46,6 @@ std::optional<uint64_t> periodOf(const std::vector<uint64_t> &turns) {
 
 namespace {
 
-constexpr double kUnknown = -1;
-
 /// One replica.
 struct Lane {
   std::vector<ChunkTimes> times; // by chunk
@@ -80,73 +78,109 @@ struct StageLanes {
   std::vector<Lane> lanes;
 };
 
+/// When the input of each microbatch of the island has come to each place, and
+/// who waits for it: each is for one lane.
+class Arrivals {
+public:
+  Arrivals(size_t places, uint64_t microbatches)
+      : microbatches(microbatches), times(places * microbatches, kUnknown) {}
+
+  /// Nullopt where it has not come: the lane is then told when it does.
+  std::optional<double> get(size_t place, uint64_t microbatch, size_t lane) {
+    double &time = times[place * microbatches + microbatch];
+    if (time >= 0)
+      return time;
+    time = kUnknown - 1 - static_cast<double>(lane);
+    return std::nullopt;
+  }
+  /// Appends the lane that waits for it to `ready`.
+  void set(size_t place, uint64_t microbatch, double when,
+           std::vector<size_t> &ready) {
+    double &time = times[place * microbatches + microbatch];
+    if (time < kUnknown)
+      ready.push_back(static_cast<size_t>(kUnknown - 1 - time));
+    time = when;
+  }
+
+private:
+  static constexpr double kUnknown = -1; // and nobody waits
+  uint64_t microbatches;
+  std::vector<double> times;
+};
+
 /// Runs all calls of `microbatches` microbatches (of the island). Chunk c of
 /// stage s is place c S + s of the model; a forward goes on to the place
-/// behind, a backward by input to the place before.
+/// behind, a backward by input to the place before. What each call waits for
+/// decides its time, not the order in which lanes are looked at.
 PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches,
                  uint64_t chunks) {
   size_t count = stages.size(), places = count * chunks;
-  // When the input of microbatch j has come to a place.
-  std::vector<std::vector<double>> forwardCame(
-      places, std::vector<double>(microbatches, kUnknown));
-  std::vector<std::vector<double>> backwardCame = forwardCame;
-  std::fill(forwardCame.front().begin(), forwardCame.front().end(), 0.0);
+  Arrivals forwards(places, microbatches), backwards(places, microbatches);
+  struct Place {
+    size_t stage;
+    Lane *lane;
+  };
+  std::vector<Place> lanes;
+  for (size_t stage = 0; stage < count; ++stage)
+    for (Lane &lane : stages[stage].lanes)
+      lanes.push_back({stage, &lane});
+  std::vector<size_t> ready; // lanes that may go on
+  for (uint64_t j = 0; j < microbatches; ++j)
+    forwards.set(0, j, 0, ready);
 
-  auto runWhatCan = [&](size_t stage) {
-    bool moved = false;
-    for (Lane &lane : stages[stage].lanes) {
-      for (; !lane.done(); ++*lane.next) {
-        ChunkCall call = **lane.next;
-        uint64_t own = call.microbatch;
-        uint64_t j = own / lane.share * stages[stage].turn + lane.start +
-                     own % lane.share;
-        size_t place = call.chunk * count + stage;
-        const ChunkTimes &times =
-            lane.times[std::min<size_t>(call.chunk, lane.times.size() - 1)];
-        // Nothing comes for a backward by weight: all it needs is here.
-        double came = call.pass == Pass::Forward ? forwardCame[place][j]
-                      : call.pass == Pass::BackwardWeight
-                          ? 0
-                          : backwardCame[place][j];
-        if (came == kUnknown)
-          break;
-        moved = true;
-        double begin = std::max(lane.free, came);
-        switch (call.pass) {
-        case Pass::Forward:
-          lane.free = begin + times.forward;
-          if (place + 1 == places) {
-            backwardCame[place][j] = lane.free; // the loss is here
-            break;
-          }
-          lane.sendForwardFree =
-              std::max(lane.sendForwardFree, lane.free) + times.sendForward;
-          forwardCame[place + 1][j] = lane.sendForwardFree;
-          break;
-        case Pass::BackwardWeight:
-          lane.free = begin + times.backwardWeight;
-          break;
-        case Pass::Backward:
-        case Pass::BackwardInput:
-          lane.free = begin + times.backward -
-                      (call.pass == Pass::Backward ? 0 : times.backwardWeight);
-          if (place == 0)
-            break;
-          lane.sendBackwardFree =
-              std::max(lane.sendBackwardFree, lane.free) + times.sendBackward;
-          backwardCame[place - 1][j] = lane.sendBackwardFree;
+  auto runWhatCan = [&](size_t number) {
+    auto [stage, running] = lanes[number];
+    Lane &lane = *running;
+    for (; !lane.done(); ++*lane.next) {
+      ChunkCall call = **lane.next;
+      uint64_t own = call.microbatch;
+      uint64_t j =
+          own / lane.share * stages[stage].turn + lane.start + own % lane.share;
+      size_t place = call.chunk * count + stage;
+      const ChunkTimes &times =
+          lane.times[std::min<size_t>(call.chunk, lane.times.size() - 1)];
+      // Nothing comes for a backward by weight: all it needs is here.
+      std::optional<double> came = 0;
+      if (call.pass == Pass::Forward)
+        came = forwards.get(place, j, number);
+      else if (call.pass != Pass::BackwardWeight)
+        came = backwards.get(place, j, number);
+      if (!came)
+        return;
+      double begin = std::max(lane.free, *came);
+      switch (call.pass) {
+      case Pass::Forward:
+        lane.free = begin + times.forward;
+        if (place + 1 == places) {
+          backwards.set(place, j, lane.free, ready); // the loss is here
           break;
         }
+        lane.sendForwardFree =
+            std::max(lane.sendForwardFree, lane.free) + times.sendForward;
+        forwards.set(place + 1, j, lane.sendForwardFree, ready);
+        break;
+      case Pass::BackwardWeight:
+        lane.free = begin + times.backwardWeight;
+        break;
+      case Pass::Backward:
+      case Pass::BackwardInput:
+        lane.free = begin + times.backward -
+                    (call.pass == Pass::Backward ? 0 : times.backwardWeight);
+        if (place == 0)
+          break;
+        lane.sendBackwardFree =
+            std::max(lane.sendBackwardFree, lane.free) + times.sendBackward;
+        backwards.set(place - 1, j, lane.sendBackwardFree, ready);
+        break;
       }
     }
-    return moved;
   };
-  for (bool moved = true; moved;) {
-    moved = false;
-    for (size_t stage = 0; stage < count; ++stage)
-      moved |= runWhatCan(stage);
-    for (size_t stage = count; stage-- > 0;)
-      moved |= runWhatCan(stage);
+  for (size_t number = 0; number < lanes.size(); ++number)
+    ready.push_back(number);
+  while (!ready.empty()) {
+    size_t number = ready.back();
+    ready.pop_back();
+    runWhatCan(number);
   }
 
   PipelineTime result;
@@ -164,7 +198,7 @@ PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches,
   return result;
 }
 
-/// Runs `microbatches`, a multiple of `unit`; of more than about 2^19 calls
+/// Runs `microbatches`, a multiple of `unit`; of more than about 2^16 calls
 /// only the beginning and the end, with the pace of the middle for what lies
 /// between.
 template <typename Build>
@@ -172,7 +206,7 @@ PipelineTime runFolded(Build build, uint64_t stages, uint64_t chunks,
                        uint64_t microbatches, uint64_t unit) {
   uint64_t places = stages * chunks;
   uint64_t lag = unit * std::max<uint64_t>(2 * places / unit, 1);
-  uint64_t enough = std::max<uint64_t>((uint64_t(1) << 19) / places, 4 * lag);
+  uint64_t enough = std::max<uint64_t>((uint64_t(1) << 16) / places, 4 * lag);
   enough = (enough + unit - 1) / unit * unit;
   if (microbatches <= enough + lag)
     return run(build(microbatches), microbatches, chunks);

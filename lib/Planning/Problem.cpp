@@ -111,6 +111,14 @@ private:
     }
     if (island.stages.empty())
       fault(in(path, "stages"), "an island needs at least one stage");
+    else if (dealt && island.batch / island.microbatch >
+                          kMostStageMicrobatches / island.stages.size())
+      fault(in(path, "microbatch"),
+            number(island.batch / island.microbatch) + " microbatches in " +
+                number(island.stages.size()) +
+                " stages are too many, expected a product of at most " +
+                number(kMostStageMicrobatches) +
+                "; choose a larger microbatch");
     uint64_t blocks = 0;
     std::vector<uint64_t> turns;
     for (size_t s = 0; s < island.stages.size(); ++s) {

@@ -61,7 +61,7 @@ private:
   double tailOf(const Mix &mix, const SplitTable &table,
                 const RowSolution &solution) const;
   RowRequest requestFor(const Mix &mix, bool isFirst) const;
-  void solve(const Mix &mix, double below, bool isFirst,
+  void solve(const Mix &mix, uint64_t batch, double below, bool isFirst,
              std::vector<Found> &found);
   static bool flows(const Mix &mix, const RowSolution &solution);
   const SplitTable &tableOf(uint64_t microbatch);
@@ -163,8 +163,8 @@ RowRequest RowIsland::requestFor(const Mix &mix, bool isFirst) const {
 }
 
 /// Solutions of less than `below`, as far as they can be among the best.
-void RowIsland::solve(const Mix &mix, double below, bool isFirst,
-                      std::vector<Found> &found) {
+void RowIsland::solve(const Mix &mix, uint64_t batch, double below,
+                      bool isFirst, std::vector<Found> &found) {
   const SplitTable &table = tableOf(mix.microbatch);
   for (const std::vector<size_t> &order : mixTable.ordersOf(mix)) {
     double ceiling = below;
@@ -191,6 +191,9 @@ void RowIsland::solve(const Mix &mix, double below, bool isFirst,
           waits = true;
           continue;
         }
+        if (batch / mix.microbatch >
+            kMostStageMicrobatches / solution.stages.size())
+          continue;
         if (kept++ == kOfOneMix)
           break;
         double seconds = solution.seconds + tailOf(ordered, table, solution);
@@ -219,6 +222,7 @@ std::vector<FoundIsland> RowIsland::find(uint64_t batch, double ceiling) {
   std::vector<Mix> mixes;
   for (uint64_t microbatch : divisorsOf(batch))
     if ((!pins.microbatch || *pins.microbatch == microbatch) &&
+        batch / microbatch <= kMostStageMicrobatches &&
         (mixes.empty() || !limits.hasEnded()))
       scored += mixTable.add(batch, microbatch, ceiling, mixes);
   std::vector<size_t> heap(mixes.size());
@@ -240,7 +244,7 @@ std::vector<FoundIsland> RowIsland::find(uint64_t batch, double ceiling) {
                  return part->liesLike(*other);
                });
       if (same) {
-        solve(mix, ceiling, true, found);
+        solve(mix, batch, ceiling, true, found);
         done = static_cast<size_t>(&mix - mixes.data());
         break;
       }
@@ -272,7 +276,7 @@ std::vector<FoundIsland> RowIsland::find(uint64_t batch, double ceiling) {
       isComplete = false;
       break;
     }
-    solve(mix, ceiling, tried++ == 0, found);
+    solve(mix, batch, ceiling, tried++ == 0, found);
   }
   std::vector<FoundIsland> result;
   for (const Found &one : found)

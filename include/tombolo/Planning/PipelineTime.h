@@ -20,6 +20,10 @@ namespace tombolo::planning {
 uint64_t microbatchesPerStep(const Island &island);
 uint64_t microbatchesOf(const Island &island, size_t stage, size_t group);
 
+/// An island's microbatches in a step, times its stages, at most: what reads a
+/// plan goes through each (docs/PlanFormat.md).
+inline constexpr uint64_t kMostStageMicrobatches = uint64_t(1) << 24;
+
 /// Longer periods than this are refused: the time of one is computed call by
 /// call.
 inline constexpr uint64_t kMaxPeriod = uint64_t(1) << 16;

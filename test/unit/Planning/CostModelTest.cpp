@@ -323,6 +323,12 @@ INSTANTIATE_TEST_SUITE_P(
                   [](Problem &, Strategy &s) { s.islands[0].sites = {"x"}; }},
         FaultCase{"islands[0].batch", "not a multiple of the microbatch 3",
                   [](Problem &, Strategy &s) { s.islands[0].microbatch = 3; }},
+        FaultCase{"islands[0].microbatch", "are too many, expected a product",
+                  [](Problem &p, Strategy &s) {
+                    p.training.globalBatch = 16777216;
+                    s.islands[0].batch = 16777216;
+                    s.islands[0].microbatch = 1;
+                  }},
         FaultCase{"islands[0].batch", "cannot share in turns of 2",
                   [](Problem &p, Strategy &s) {
                     s.islands[0].batch = p.training.globalBatch = 6;
