@@ -15,7 +15,7 @@ if(TOMBOLO_BUILD_COMPILER)
   install(DIRECTORY include/tombolo ${CMAKE_BINARY_DIR}/include/tombolo DESTINATION include
     FILES_MATCHING PATTERN "*.h" PATTERN "*.inc" PATTERN "*.td" PATTERN CMakeFiles EXCLUDE)
   install(DIRECTORY examples DESTINATION share/tombolo)
-  install(DIRECTORY docs/ DESTINATION share/doc/tombolo FILES_MATCHING PATTERN "*.md")
+  install(DIRECTORY docs/ DESTINATION share/doc/tombolo FILES_MATCHING PATTERN "*.md" PATTERN "*.png")
   install(FILES README.md CHANGELOG.md DESTINATION share/doc/tombolo)
   install(FILES LICENSE DESTINATION share/doc/tombolo RENAME copyright)
 

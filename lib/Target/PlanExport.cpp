@@ -11,6 +11,7 @@
 
 #include "tombolo/Target/PlanExport.h"
 
+#include "PlanPipeline.h"
 #include "PlanTimes.h"
 
 #include "tombolo/Dialect/Plan/IR/Plan.h"
@@ -555,6 +556,8 @@ private:
     to.set_batch(island.getBatch());
     to.set_microbatch(island.getMicrobatch());
     to.set_inner_steps(island.getInnerSteps().value_or(0));
+    if (failed(exportPipeline(island, to)))
+      return failure();
     for (auto stage : island.getBody().getOps<StageOp>()) {
       v1::Stage &toStage = *to.add_stages();
       for (auto group : stage.getBody().getOps<ReplicasOp>()) {

@@ -8,9 +8,11 @@
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 #include "tombolo/Target/PlanExport.h"
+#include "tombolo/Target/PlanToEngines.h"
 #include "tombolo/schema/plan.pb.h"
 
 #include "mlir/Tools/mlir-translate/Translation.h"
+#include "llvm/Support/CommandLine.h"
 #include "llvm/Support/SourceMgr.h"
 
 #include <google/protobuf/text_format.h>
@@ -18,6 +20,17 @@
 using namespace mlir;
 
 namespace tombolo {
+
+static StringRef bytesOf(const llvm::SourceMgr &sources) {
+  return sources.getMemoryBuffer(sources.getMainFileID())->getBuffer();
+}
+
+static Location placeOf(const llvm::SourceMgr &sources, MLIRContext *context) {
+  return FileLineColLoc::get(
+      context,
+      sources.getMemoryBuffer(sources.getMainFileID())->getBufferIdentifier(),
+      0, 0);
+}
 
 void registerPlanTranslations() {
   static TranslateFromMLIRRegistration exporting(
@@ -60,16 +73,35 @@ void registerPlanTranslations() {
       "print-plan", "print a plan file in protobuf's text format",
       [](const std::shared_ptr<llvm::SourceMgr> &sources,
          llvm::raw_ostream &out, MLIRContext *context) -> LogicalResult {
-        const llvm::MemoryBuffer *buffer =
-            sources->getMemoryBuffer(sources->getMainFileID());
-        FailureOr<std::string> text = printPlan(
-            buffer->getBuffer(),
-            FileLineColLoc::get(context, buffer->getBufferIdentifier(), 0, 0));
+        FailureOr<std::string> text =
+            printPlan(bytesOf(*sources), placeOf(*sources, context));
         if (failed(text))
           return failure();
         out << *text;
         return success();
       });
+  static llvm::cl::opt<unsigned> island(
+      "island", llvm::cl::desc("of the plan, for --plan-to-megatron and "
+                               "--plan-to-torchtitan (default: all)"));
+  auto exportTo = [](auto write) {
+    return [write](const std::shared_ptr<llvm::SourceMgr> &sources,
+                   llvm::raw_ostream &out,
+                   MLIRContext *context) -> LogicalResult {
+      Location place = placeOf(*sources, context);
+      std::unique_ptr<plan::v1::Plan> plan = readPlan(bytesOf(*sources), place);
+      std::optional<unsigned> chosen;
+      if (island.getNumOccurrences() > 0)
+        chosen = island;
+      return success(plan && succeeded(write(*plan, chosen, place, out)));
+    };
+  };
+  static TranslateRegistration megatron(
+      "plan-to-megatron", "write a plan file as arguments of Megatron-LM",
+      exportTo(writeMegatron));
+  static TranslateRegistration torchTitan(
+      "plan-to-torchtitan",
+      "write an island of a plan file as a configuration of TorchTitan",
+      exportTo(writeTorchTitan));
 }
 
 } // namespace tombolo

@@ -61,14 +61,21 @@ LogicalResult writeFiles(ArrayRef<std::pair<StringRef, StringRef>> files,
   return success();
 }
 
-FailureOr<std::string> printPlan(StringRef bytes, Location loc) {
+std::unique_ptr<plan::v1::Plan> readPlan(StringRef bytes, Location loc) {
   try {
-    return runtime::parsePlan(std::string_view(bytes.data(), bytes.size()),
-                              "plan")
-        .DebugString();
+    return std::make_unique<plan::v1::Plan>(runtime::parsePlan(
+        std::string_view(bytes.data(), bytes.size()), "plan"));
   } catch (const std::exception &error) {
-    return FailureOr<std::string>(emitError(loc) << error.what());
+    emitError(loc) << error.what();
+    return nullptr;
   }
+}
+
+FailureOr<std::string> printPlan(StringRef bytes, Location loc) {
+  std::unique_ptr<plan::v1::Plan> plan = readPlan(bytes, loc);
+  if (!plan)
+    return failure();
+  return plan->DebugString();
 }
 
 } // namespace tombolo

@@ -50,13 +50,24 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
                            "that is not there") from None
 
 
+def _schedule(island: plan_pb2.Island) -> str | None:
+    """The word of strategy.yaml."""
+    if not island.HasField("pipeline"):
+        return None
+    name: str = plan_pb2.Pipeline.Schedule.Name(island.pipeline.schedule)
+    return name.removeprefix("SCHEDULE_").lower().replace("_", "-")
+
+
 def _plan(path: pathlib.Path, message: plan_pb2.Plan) -> Plan:
     islands, stages = [], []
     for number, island in enumerate(message.islands):
         foretold = message.prediction.islands[number]
         islands.append(PlannedIsland(tuple(island.sites), island.batch, island.microbatch,
-                                     foretold.step_seconds))
+                                     foretold.step_seconds, _schedule(island)))
+        made_from = island.pipeline.stages  # empty where the plan does not say it
         for place, stage in enumerate(island.stages):
+            said = made_from[place] if place < len(made_from) else None
+            blocks = said and sum(run.count for chunk in said.chunks for run in chunk.runs)
             for group in stage.groups:
                 program = message.programs[group.program]
                 memory: dict[str, int] = {}
@@ -67,7 +78,9 @@ def _plan(path: pathlib.Path, message: plan_pb2.Plan) -> Plan:
                     replicas=group.count, tensor_parallel=group.tensor_parallel,
                     share=group.share, ranks=group.count * group.tensor_parallel,
                     arena_bytes=program.arena_bytes, memory_bytes=memory,
-                    host_bytes=program.host_bytes))
+                    host_bytes=program.host_bytes, blocks=blocks,
+                    recomputed_blocks=said and said.recomputed_blocks,
+                    optimizer_sharding=said and said.optimizer_sharding))
 
     def most(number: int, bytes_of: str) -> tuple[int, ...]:
         peaks = [0] * len(message.islands[number].stages)

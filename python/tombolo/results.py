@@ -146,6 +146,7 @@ class PlannedIsland:
     batch: int
     microbatch: int
     step_seconds: float
+    schedule: str | None  # None: a plan made before plans said it
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,10 @@ class PlannedStage:
     arena_bytes: int
     memory_bytes: collections.abc.Mapping[str, int]  # the arena, by kind
     host_bytes: int
+    # None: a plan made before plans said it
+    blocks: int | None
+    recomputed_blocks: int | None
+    optimizer_sharding: bool | None
 
 
 @dataclass(frozen=True)

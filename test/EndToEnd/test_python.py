@@ -125,6 +125,11 @@ class Use(PythonTest):
         self.assertEqual(plan.search.candidates, told["search"]["candidates"])
         self.assertIn("tokens/s", plan.text)
         self.assertEqual([stage.pool for stage in plan.stages], ["here/cpu", "here/cpu"])
+        given = told["strategy"]["islands"][0]
+        self.assertEqual(plan.islands[0].schedule, given["schedule"])
+        self.assertEqual([stage.blocks for stage in plan.stages], [stage["blocks"] for stage in given["stages"]])
+        self.assertEqual([stage.optimizer_sharding for stage in plan.stages],
+                         [stage["optimizer_sharding"] for stage in given["stages"]])
         memory = self.memory()
         self.assertEqual(plan.stages[0].arena_bytes, memory.pop("arena"))
         self.assertEqual(plan.stages[0].memory_bytes, memory)

@@ -39,7 +39,9 @@ int main(int argc, char **argv) {
   tombolo::LlvmHelp help("tombolo-translate",
                          "reads and writes one level of IR at a time",
                          {"tombolo-translate --import-onnx m.onnx -o m.mlir",
-                          "tombolo-translate --print-plan p.plan"});
+                          "tombolo-translate --print-plan p.plan",
+                          "tombolo-translate --plan-to-megatron p.plan -o "
+                          "megatron.sh"});
   tombolo::registerOnnxImport();
   tombolo::registerImportTopology();
   tombolo::registerPlanTranslations();

@@ -74,6 +74,11 @@ mlir::LogicalResult
 writeFiles(llvm::ArrayRef<std::pair<llvm::StringRef, llvm::StringRef>> files,
            mlir::Location loc);
 
+/// The message of a plan file's bytes; null, and said why, when they are no
+/// valid plan.
+std::unique_ptr<plan::v1::Plan> readPlan(llvm::StringRef bytes,
+                                         mlir::Location loc);
+
 /// The message in protobuf's text format, for reading. Fails when the bytes
 /// are no valid plan.
 mlir::FailureOr<std::string> printPlan(llvm::StringRef bytes,

@@ -109,6 +109,44 @@ void validateTraining(const Plan &plan) {
                 static_cast<int>(training.precision()));
 }
 
+/// What nobody runs, but what is exported must make sense all the same.
+void validatePipeline(const Island &island, const std::string &place) {
+  const Pipeline &pipeline = island.pipeline();
+  if (!Pipeline::Schedule_IsValid(pipeline.schedule()) ||
+      pipeline.schedule() == Pipeline::SCHEDULE_UNSPECIFIED)
+    throw Error(place, ": unknown schedule ",
+                static_cast<int>(pipeline.schedule()));
+  if (pipeline.stages_size() != island.stages_size())
+    throw Error(place, ": has ", pipeline.stages_size(),
+                " stages, expected those of the island, ",
+                island.stages_size());
+  constexpr std::uint64_t kMaxBlocks = std::uint64_t{1} << 20; // of the model
+  std::uint64_t total = 0;
+  for (int s = 0; s < pipeline.stages_size(); ++s) {
+    const PipelineStage &stage = pipeline.stages(s);
+    std::string at = place + ": stage " + std::to_string(s);
+    if (stage.chunks_size() == 0 ||
+        stage.chunks_size() != pipeline.stages(0).chunks_size())
+      throw Error(at, ": has ", stage.chunks_size(),
+                  " chunks, expected as many as all stages, and one or more");
+    std::uint64_t blocks = 0;
+    for (const PipelineChunk &chunk : stage.chunks()) {
+      for (const BlockRun &run : chunk.runs()) {
+        checkName(run.block(), at + ": block");
+        if (run.count() == 0 || run.count() > kMaxBlocks - total)
+          throw Error(at, ": unusable number of blocks ", run.count());
+        blocks += run.count();
+        total += run.count();
+      }
+      if (chunk.runs_size() == 0)
+        throw Error(at, ": a chunk has no blocks");
+    }
+    if (stage.recomputed_blocks() > blocks)
+      throw Error(at, ": recomputes ", stage.recomputed_blocks(), " of ",
+                  blocks, " blocks");
+  }
+}
+
 void validateIsland(const Plan &plan, const Island &island,
                     const std::string &place) {
   for (const std::string &site : island.sites())
@@ -130,6 +168,8 @@ void validateIsland(const Plan &plan, const Island &island,
                 " microbatches in ", island.stages_size(),
                 " stages are too many, expected a product of at most ",
                 kMaxWork);
+  if (island.has_pipeline())
+    validatePipeline(island, place + ": pipeline");
   std::uint64_t ranks = 0;
   for (int s = 0; s < island.stages_size(); ++s) {
     const Stage &stage = island.stages(s);

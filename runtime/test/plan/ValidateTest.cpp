@@ -585,6 +585,64 @@ TEST_P(ValidateFault, IsFound) {
 INSTANTIATE_TEST_SUITE_P(All, ValidateFault, testing::ValuesIn(kFaults),
                          [](const auto &info) { return info.param.name; });
 
+/// Two stages of two chunks each, as a compiler would say it.
+Plan saidPlan() {
+  Plan plan = tinyPlan(twoStages());
+  Pipeline &pipeline = *plan.mutable_islands(0)->mutable_pipeline();
+  pipeline.set_schedule(Pipeline::SCHEDULE_INTERLEAVED);
+  for (int s = 0; s < 2; ++s) {
+    PipelineStage &stage = *pipeline.add_stages();
+    stage.set_recomputed_blocks(3);
+    for (int c = 0; c < 2; ++c) {
+      BlockRun &run = *stage.add_chunks()->add_runs();
+      run.set_block("layer");
+      run.set_count(2);
+    }
+  }
+  return plan;
+}
+
+// No executor goes by it, but who exports a plan does.
+TEST(Validate, ChecksWhatProgramsWereMadeFrom) {
+  EXPECT_NO_THROW(validatePlan(saidPlan()));
+  using Damage = std::function<void(Pipeline &)>;
+  const std::pair<Damage, const char *> faults[] = {
+      {[](Pipeline &p) { p.clear_schedule(); }, "unknown schedule 0"},
+      {[](Pipeline &p) { p.set_schedule(Pipeline::Schedule(9)); },
+       "unknown schedule 9"},
+      {[](Pipeline &p) { p.mutable_stages()->RemoveLast(); },
+       "has 1 stages, expected those of the island, 2"},
+      {[](Pipeline &p) { p.mutable_stages(1)->mutable_chunks()->RemoveLast(); },
+       "stage 1: has 1 chunks"},
+      {[](Pipeline &p) {
+         for (PipelineStage &stage : *p.mutable_stages())
+           stage.clear_chunks();
+       },
+       "stage 0: has 0 chunks"},
+      {[](Pipeline &p) {
+         p.mutable_stages(0)->mutable_chunks(1)->clear_runs();
+       },
+       "stage 0: a chunk has no blocks"},
+      {[](Pipeline &p) {
+         // Each could be; all together are too many.
+         for (PipelineStage &stage : *p.mutable_stages())
+           stage.mutable_chunks(1)->mutable_runs(0)->set_count(1 << 19);
+       },
+       "unusable number of blocks"},
+      {[](Pipeline &p) {
+         p.mutable_stages(0)->mutable_chunks(1)->mutable_runs(0)->set_block(
+             "a\nb");
+       },
+       "control character"},
+      {[](Pipeline &p) { p.mutable_stages(1)->set_recomputed_blocks(5); },
+       "stage 1: recomputes 5 of 4 blocks"}};
+  for (const auto &[damage, message] : faults) {
+    Plan plan = saidPlan();
+    damage(*plan.mutable_islands(0)->mutable_pipeline());
+    expectError([&] { validatePlan(plan); }, message);
+  }
+}
+
 // Deep nesting is refused before it exhausts the stack.
 TEST(Validate, RefusesDeepNesting) {
   Plan plan = tinyPlan({});

@@ -267,7 +267,8 @@ private:
     auto islandOp = builder.create<IslandOp>(
         island.getLoc(), island.getSites(),
         builder.getI64IntegerAttr(island.getBatch()),
-        builder.getI64IntegerAttr(island.getMicrobatch()), ownSteps);
+        builder.getI64IntegerAttr(island.getMicrobatch()), ownSteps,
+        island.getScheduleAttr());
     builder.createBlock(&islandOp.getBody());
     OpBuilder inIsland = OpBuilder::atBlockEnd(&islandOp.getBody().front());
     builder.setInsertionPointAfter(islandOp);
@@ -276,7 +277,10 @@ private:
       task.op = stage;
       task.stage = s;
       task.replicas = common.replicasOf[s];
-      auto stageOp = inIsland.create<StageOp>(stage.getLoc());
+      auto stageOp = inIsland.create<StageOp>(
+          stage.getLoc(), blocksOf(builder, *places, s, stages.size()),
+          builder.getI64IntegerAttr(stage.getRecomputedBlocks()),
+          stage.getOptimizerShardingAttr());
       OpBuilder::InsertionGuard guard(inIsland);
       inIsland.createBlock(&stageOp.getBody());
       if (failed(writeGroups(builder, inIsland, task,
@@ -288,6 +292,22 @@ private:
         return failure();
     }
     return success();
+  }
+
+  /// The blocks of a stage, by chunk.
+  static ArrayAttr blocksOf(Builder &builder,
+                            ArrayRef<std::vector<RunBlocks>> places,
+                            size_t stage, size_t stages) {
+    SmallVector<Attribute> chunks;
+    for (size_t place = stage; place < places.size(); place += stages) {
+      SmallVector<Attribute> runs;
+      for (const RunBlocks &run : places[place])
+        runs.push_back(BlocksAttr::get(
+            builder.getContext(),
+            builder.getStringAttr(dist::RunOp(run.op).getBlock()), run.count));
+      chunks.push_back(builder.getArrayAttr(runs));
+    }
+    return builder.getArrayAttr(chunks);
   }
 
   /// A program for each group of a stage's replicas.

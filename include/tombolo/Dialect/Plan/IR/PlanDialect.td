@@ -132,6 +132,12 @@ def Plan_GuardAttr : Plan_Attr<"Guard", "guard"> {
   let genVerifyDecl = 1;
 }
 
+def Plan_BlocksAttr : Plan_Attr<"Blocks", "blocks"> {
+  let summary = "consecutive blocks of the model that are calls of one function";
+  let parameters = (ins "::mlir::StringAttr":$block, "uint64_t":$count);
+  let assemblyFormat = "`<` $block `,` $count `>`";
+}
+
 def Plan_NamesAttr : Plan_Attr<"Names", "names"> {
   let summary = "prefix + (first + i * step) + suffix";
   let parameters = (ins "::mlir::StringAttr":$prefix, "::mlir::StringAttr":$suffix,

@@ -360,8 +360,12 @@ def Plan_TrainingOp : Plan_Op<"training"> {
 
 def Plan_IslandOp : Plan_Container<"island"> {
   let summary = "one island; holds its `plan.stage` ops";
+  let description = [{
+    `schedule`, and what a `plan.stage` says of its blocks, is what the programs
+    were made from: for export to other engines, no executor goes by it.
+  }];
   let arguments = (ins StrArrayAttr:$sites, Plan_I64:$batch, Plan_I64:$microbatch,
-                       OptionalAttr<Plan_I64>:$inner_steps);
+                       OptionalAttr<Plan_I64>:$inner_steps, OptionalAttr<StrAttr>:$schedule);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     $sites `batch` $batch `microbatch` $microbatch (`inner_steps` $inner_steps^)?
@@ -369,8 +373,14 @@ def Plan_IslandOp : Plan_Container<"island"> {
   }];
 }
 
+def Plan_Chunks : TypedArrayAttrBase<
+    TypedArrayAttrBase<Plan_BlocksAttr, "runs of blocks">, "chunks of the model">;
+
 def Plan_StageOp : Plan_Container<"stage", [HasParent<"IslandOp">]> {
   let summary = "a stage; holds its `plan.replicas` ops";
+  let arguments = (ins OptionalAttr<Plan_Chunks>:$chunks,
+                       OptionalAttr<Plan_I64>:$recomputed_blocks,
+                       UnitAttr:$optimizer_sharding);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = "attr-dict-with-keyword $body";
 }
