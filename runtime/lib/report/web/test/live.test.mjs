@@ -2,7 +2,19 @@
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { at, demoPlan, eventually, example, follow, frame, launch, screenshot, startRun, tool } from "./support.mjs";
+import {
+  at,
+  demoPlan,
+  eventually,
+  example,
+  follow,
+  frame,
+  launch,
+  processes,
+  screenshot,
+  startRun,
+  tool,
+} from "./support.mjs";
 import { renamed } from "./planfile.mjs";
 import { seriousViolations } from "./axe.mjs";
 
@@ -129,7 +141,10 @@ test("a page shows why a run has failed", async () => {
   assert.equal(status, 3);
   const message = /the agent of site south \(pid \d+\) was killed by signal 9 \(Killed\)/;
   assert.match(stderr, message);
-  await page.getByRole("row", { name: /run failed/ }).getByText(message).waitFor();
+  await page
+    .getByRole("row", { name: /run failed/ })
+    .getByText(message)
+    .waitFor();
   await close();
 });
 
@@ -139,6 +154,7 @@ test("who has lost the run says so, and finds it again", async () => {
   await connection(page).getByText("Live").waitFor();
   run.end();
   await run.ended;
+  await eventually(() => processes(run).length === 0, "the end of all that the run had started");
   await connection(page).getByText("The run does not answer. Trying again").waitFor();
   const port = new URL(run.url).port;
   const again = await start("demo.plan", "south", "--steps", "1000", "--dashboard", port);
