@@ -7,6 +7,8 @@ import socket
 import subprocess
 import time
 
+import support
+
 _PROGRAMS = ["munged", "slurmctld", "slurmd", "srun", "sbatch", "scancel", "squeue", "scontrol",
              "sinfo"]
 _PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
@@ -18,16 +20,6 @@ def why_not():
         return "Slurm's daemons need root"
     lacking = [name for name in _PROGRAMS if not shutil.which(name, path=_PATH)]
     return f"{', '.join(lacking)} missing: utils/install-dependencies" if lacking else None
-
-
-def _free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Cluster:
@@ -43,7 +35,7 @@ class Cluster:
         with open(self.path("munge/key"), "wb") as file:
             file.write(os.urandom(1024))
         os.chmod(self.path("munge/key"), 0o600)
-        controller, *ports = _free_ports(1 + nodes)
+        controller, *ports = (support.free_port() for _ in range(1 + nodes))
         machine = socket.gethostname().partition(".")[0]
         with open(self.path("slurm.conf"), "w") as file:
             file.write(f"""\

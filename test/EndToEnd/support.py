@@ -2,7 +2,9 @@
 
 import json
 import os
+import random
 import re
+import socket
 import struct
 import subprocess
 import tempfile
@@ -24,6 +26,19 @@ def run(program, *args, check=True, env=None, **kwargs):
         raise AssertionError(
             f"{' '.join(command)}\nexit status {result.returncode}\n{result.stdout}{result.stderr}")
     return result
+
+
+def free_port():
+    """Of loopback, and none that the system gives to outgoing connections (32768 on), as one
+    of these may take it before it is used."""
+    while True:
+        with socket.socket() as any_socket:
+            port = random.randrange(10000, 20000)
+            try:
+                any_socket.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 def topology(sites, memory_gib=4, eager=False):

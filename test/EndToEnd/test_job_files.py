@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import re
-import socket
 import stat
 import subprocess
 import unittest
@@ -23,12 +22,6 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 KINDS = {"Job": "io.k8s.api.batch.v1.Job", "Service": "io.k8s.api.core.v1.Service",
          "Secret": "io.k8s.api.core.v1.Secret"}
 STEPS = 8
-
-
-def free_port():
-    with socket.socket() as any_socket:
-        any_socket.bind(("127.0.0.1", 0))
-        return any_socket.getsockname()[1]
 
 
 class JobFiles(support.TomboloTest):
@@ -163,8 +156,8 @@ class Shell(JobFiles):
         expected = {island: [entry["loss"] for entry in entries]
                     for island, entries in self.train(self.plan_file, self.onnx, STEPS).items()}
         north, south = self.emit("shell", *self.certificates("north", "south"), "--peer",
-                                 f"north=127.0.0.1:{free_port()}", "--rendezvous",
-                                 f"127.0.0.1:{free_port()}", "--checkpoint-dir", self.path("saved"))
+                                 f"north=127.0.0.1:{support.free_port()}", "--rendezvous",
+                                 f"127.0.0.1:{support.free_port()}", "--checkpoint-dir", self.path("saved"))
         started = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                     stdin=subprocess.DEVNULL)
                    for words in ([south], [north, "1"], [north, "0"])]
@@ -232,6 +225,8 @@ class Refused(JobFiles):
         self.refused(1, "expected a number by which the 1 ranks at site south can be divided, got 2",
                      *certificates, *peer, "--processes", 2)
         self.refused(2, "--rendezvous: site north has 2 processes", *certificates, *peer, kind="shell")
+        self.refused(2, "--transport mpi: expected job files of slurm", *certificates, *peer,
+                     "--transport", "mpi", kind="kubernetes")
         self.refused(2, "--image: expected", *certificates, *peer, kind="kubernetes")
         image = [*certificates, *peer, "--image", "i"]
         self.refused(2, "expected CLAIM=/PATH, got 'claim'", *image, "--volume", "claim",

@@ -22,12 +22,6 @@ CLEAN = {name: value for name, value in os.environ.items() if not FOREIGN.match(
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
 
 
-def free_port():
-    with socket.socket() as any_socket:
-        any_socket.bind(("127.0.0.1", 0))
-        return any_socket.getsockname()[1]
-
-
 class Launchers(support.TomboloTest):
     def setUp(self):
         super().setUp()
@@ -65,14 +59,14 @@ class Launchers(support.TomboloTest):
 import sys
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 elastic_launch(LaunchConfig(1, 1, {count}, rdzv_backend="c10d", max_restarts=0,
-                            rdzv_endpoint="127.0.0.1:{free_port()}"),
+                            rdzv_endpoint="127.0.0.1:{support.free_port()}"),
                sys.argv[1])(*sys.argv[2:])
 """, *words])
 
     def pods(self, count, words, meeting=None, change=lambda number, words, env: None):
         """Processes with the environment of the pods of an Indexed Job. Gives how each ended,
         and after how many seconds."""
-        meeting = meeting or f"127.0.0.1:{free_port()}"
+        meeting = meeting or f"127.0.0.1:{support.free_port()}"
         begin, started = time.monotonic(), []
         for number in range(count):
             env = {**CLEAN, "JOB_COMPLETION_INDEX": str(number), "TOMBOLO_PROCESSES": str(count),
@@ -136,7 +130,7 @@ class Trained(Launchers):
     def test_what_is_said_wins_over_the_environment(self):
         # A stray environment, which would be refused.
         stray = {"RANK": "7", "WORLD_SIZE": "9"}
-        store = f"127.0.0.1:{free_port()}"
+        store = f"127.0.0.1:{support.free_port()}"
         one = self.plan(self.onnx, support.topology({"east": 1}), support.strategy(
             [support.island("east", 8, 2, [4])]), 8)
         result = self.launch(self.words("--island", 0, "--rank", 0, plan=one), **stray)
@@ -151,6 +145,90 @@ class Trained(Launchers):
     def replan(self):
         return self.plan(self.onnx, support.topology({"east": 4}), support.strategy(
             [support.island("east", 8, 2, [2, 2], data_parallel=2)]), 8)
+
+
+@unittest.skipUnless(os.path.exists(os.path.join(os.path.dirname(support.BIN),
+                                                 "lib/tombolo/libtombolo-mpi.so")),
+                     "built without MPI")
+class Mpi(Launchers):
+    """Ranks that talk by MPI."""
+
+    def test_ranks(self):
+        result = self.launch([*MPIRUN, "-n", "4", *self.words("--transport", "mpi")])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.same(result.stdout)
+
+    def test_all_collectives(self):
+        """Tensor parallelism and a sharded optimizer: sums in parts, gathers."""
+        plan = self.plan(self.onnx, support.topology({"east": 4}), support.strategy(
+            [support.island("east", 8, 2, [4], data_parallel=2, tensor_parallel=2,
+                            optimizer_sharding=True)]), 8)
+        expected = self.losses(plan, self.onnx, STEPS)
+        result = self.launch([*MPIRUN, "-n", "4", *self.words("--transport", "mpi", plan=plan)])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        found = self.losses_of(result.stdout)
+        self.assertEqual([found[0, step] for step in range(STEPS)], expected)
+
+    def two_islands(self, steps=8):
+        plan = self.plan(self.onnx, support.topology({"north": 2, "south": 2}), support.strategy(
+            [support.island("north", 8, 4, [2, 2]), support.island("south", 8, 4, [4], data_parallel=2)],
+            {"inner_steps": 4, "fragments": 2, "overlap_steps": 1, "compression": "int8"}), 16)
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        subprocess.run([os.path.join(root, "utils/make-certs"), self.path("certs"), "north", "south"],
+                       check=True, stderr=subprocess.DEVNULL)
+        server = f"127.0.0.1:{support.free_port()}"
+        words = {}
+        for site in ("north", "south"):
+            words[site] = self.words("--site", site, "--certs", self.path("certs"), "--run-id", "R",
+                                     "--server" if site == "south" else "--address", server,
+                                     plan=plan, what="site")
+            words[site][words[site].index("--steps") + 1] = str(steps)
+        return plan, words
+
+    def test_sites_use_mpi_inside_and_meet_over_grpc(self):
+        """Both islands by MPI, and one beside an island by Gloo: the bits of `local`."""
+        plan, words = self.two_islands()
+        expected = {(island, entry["step"]): entry["loss"] for island, entries in
+                    self.train(plan, self.onnx, 8).items() for entry in entries}
+        for transports in ({"north", "south"}, {"north"}):
+            started = []
+            for site in ("south", "north"):
+                mpi = [*MPIRUN, "-n", "2", *words[site], "--transport", "mpi"]
+                started.append(subprocess.Popen(
+                    mpi if site in transports else words[site], env=CLEAN, text=True,
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL))
+            found = {}
+            for process in reversed(started):  # without the server the other waits long
+                self.addCleanup(process.kill)
+                out, errors = process.communicate(timeout=support.TIMEOUT_SECONDS)
+                self.assertEqual(process.returncode, 0, errors)
+                found.update(self.losses_of(out))
+            self.assertEqual(found, expected)
+
+    def test_what_mpi_cannot_do_is_refused(self):
+        def refused(command, told, status=2):
+            result = self.launch(command)
+            self.assertEqual(result.returncode, status, result.stderr)
+            self.assertIn(told, result.stderr)
+        refused(self.words("--transport", "mpi", "--executor", "torch", "--rank", "0"),
+                "those of PyTorch talk by --backend")
+        refused(self.words("--transport", "mpi", "--rank", "0"),
+                "MPI has started 1 processes; expected one for rank 3 of the island, too")
+        plan, words = self.two_islands()
+        refused([*words["north"], "--transport", "mpi"],
+                "--transport mpi: expected a process for each of the 2 ranks at site north "
+                "(mpirun -n 2 tombolo-run site ...), got 1")
+        refused([*MPIRUN, "-n", "2", *words["north"], "--transport", "mpi", "--restarts", "1"],
+                "--restarts 1: ")
+
+    def test_one_rank_by_mpi_and_one_not(self):
+        def change(number, words, env):
+            if number == 2:
+                words += ["--transport", "mpi"]
+        for status, _, errors, seconds in self.pods(4, self.words(), change=change):
+            self.assertNotEqual(status, 0)
+            self.assertRegex(errors, "process 0 has .* transport gloo, process 2 has .* transport mpi")
+            self.assertLess(seconds, REFUSAL_SECONDS)
 
 
 class Refused(Launchers):
@@ -228,7 +306,7 @@ class Refused(Launchers):
     def test_another_version(self):
         """Process 3 is not ours: it says the same as the others, but for the version."""
         packages = os.path.join(os.path.dirname(support.BIN), "lib/tombolo/python")
-        meeting = f"127.0.0.1:{free_port()}"
+        meeting = f"127.0.0.1:{support.free_port()}"
 
         def change(number, words, env):
             if number == 3:

@@ -3,7 +3,6 @@ Needs root; reported as skipped without."""
 
 import json
 import os
-import socket
 import subprocess
 import time
 import unittest
@@ -13,12 +12,6 @@ import support
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WAIT_SECONDS = 200
-
-
-def free_port():
-    with socket.socket() as any_socket:
-        any_socket.bind(("127.0.0.1", 0))
-        return any_socket.getsockname()[1]
 
 
 class Slurm(support.TomboloTest):
@@ -47,16 +40,16 @@ class Slurm(support.TomboloTest):
         os.mkdir(self.path("cluster"))
         return slurm.Cluster(self.path("cluster"), nodes=3)
 
-    def emit(self, steps):
+    def emit(self, steps, *more):
         """Machines have no names here, so north is told where its processes meet."""
         words = ["site", self.plan_file, "--model", self.onnx, "--data", self.path("tokens.bin"),
                  "--steps", steps, "--threads", 1, "--certs", self.path("certs"), "--run-id", "R",
                  "--checkpoint-dir", self.path("saved"), "--checkpoint-every", 50, "--restarts", 1,
-                 "--peer", f"north=127.0.0.1:{free_port()}", "--emit", "slurm", "-o",
+                 "--peer", f"north=127.0.0.1:{support.free_port()}", "--emit", "slurm", "-o",
                  self.path("jobs")]
         support.run("tombolo-run", *words, "--site", "south")
-        support.run("tombolo-run", *words, "--site", "north", "--rendezvous",
-                    f"127.0.0.1:{free_port()}")
+        support.run("tombolo-run", *words, *more, "--site", "north", "--rendezvous",
+                    f"127.0.0.1:{support.free_port()}")
         return {site: self.path(f"jobs/tombolo-r-{site}.sbatch") for site in ("north", "south")}
 
     def lines(self, site):
@@ -93,13 +86,23 @@ class Slurm(support.TomboloTest):
         return [entry["islands"] for entry in self.lines("north") if entry.get("event") == "outer_step"]
 
     def test_two_jobs_train_as_one_command_does(self):
+        self.train_as_one_command_does()
+
+    @unittest.skipUnless(os.path.exists(os.path.join(os.path.dirname(support.BIN),
+                                                     "lib/tombolo/libtombolo-mpi.so")),
+                         "built without MPI")
+    def test_one_site_by_mpi(self):
+        self.train_as_one_command_does("--transport", "mpi", "--job-option=--nodes=1")
+
+    def train_as_one_command_does(self, *more):
         steps = 12
         expected = {island: [entry["loss"] for entry in entries]
                     for island, entries in self.train(self.plan_file, self.onnx, steps).items()}
-        files = self.emit(steps)
+        files = self.emit(steps, *more)
         with self.cluster() as cluster:
+            cluster.env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
             jobs = [cluster.submit(files[site]) for site in ("south", "north")]
-            for job in jobs:
+            for job in reversed(jobs):  # without the server the other waits long
                 self.assertEqual(cluster.wait(job, ("COMPLETED", "FAILED", "CANCELLED")),
                                  ("COMPLETED", "0:0"), self.told())
         for island, site in enumerate(("north", "south")):

@@ -10,57 +10,67 @@
 #include "tombolo/runtime/Transport.h"
 
 #include "Expect.h"
+#include "Temporary.h"
 
-#include <atomic>
 #include <cmath>
+#include <csignal>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <functional>
-#include <latch>
 #include <numeric>
 #include <optional>
 #include <thread>
+
+#include <unistd.h>
 
 using namespace tombolo::runtime;
 using namespace tombolo::runtime::test;
 
 namespace {
 
-/// Makes the transports of some ranks that run as threads of the test.
-class Ranks {
-public:
-  Ranks(const std::string &kind, std::uint64_t count, TransportOptions options)
-      : kind(kind), options(options) {
-    if (kind == "inproc")
-      hub = std::make_unique<InprocHub>(count, options);
-    else
-      store = std::make_unique<StoreServer>();
-  }
-  std::unique_ptr<Transport> make(std::uint64_t rank) {
-    if (hub)
-      return hub->transport(rank);
-    return createGlooTransport(rank, store->address(), "127.0.0.1", options);
-  }
+// In a rank that mpirun has started: which `onRanks` of its test it is for, and
+// the store of the process that runs the test.
+constexpr const char *kCall = "TOMBOLO_TEST_CALL";
+constexpr const char *kStore = "TOMBOLO_TEST_STORE";
 
-private:
-  std::string kind;
-  TransportOptions options;
-  std::unique_ptr<InprocHub> hub;
-  std::unique_ptr<StoreServer> store;
-};
-
+/// Ranks are threads of the test; those of MPI are processes: the test starts
+/// itself by mpirun, once for each `onRanks`.
 class Conformance : public testing::TestWithParam<const char *> {
 protected:
   TransportOptions options{std::chrono::seconds(30), std::chrono::seconds(30)};
+  bool endsBadly = false; ///< a rank gives up, which ends all of a launch
+
+  void SetUp() override {
+    const char *address = std::getenv(kStore);
+    if (isMpi() && !address && std::system("mpirun --version >/dev/null 2>&1"))
+      GTEST_SKIP() << "mpirun is missing (Debian: openmpi-bin)";
+    if (!address)
+      store = std::make_unique<StoreServer>();
+    beside = std::make_unique<StoreClient>(address ? address : store->address(),
+                                           std::chrono::seconds(30));
+  }
+
+  bool isMpi() const { return std::string(GetParam()) == "mpi"; }
 
   /// Runs `body` on every rank; what it throws fails the test.
   void onRanks(std::uint64_t count,
                const std::function<void(Transport &, std::uint64_t)> &body) {
-    Ranks ranks(GetParam(), count, options);
+    call = calls++;
+    if (isMpi())
+      return std::getenv(kCall) ? asProcess(body) : byMpirun(count);
+    std::unique_ptr<InprocHub> hub;
+    if (std::string(GetParam()) == "inproc")
+      hub = std::make_unique<InprocHub>(count, options);
+    StoreServer meeting;
     std::vector<std::thread> threads;
     for (std::uint64_t rank = 0; rank < count; ++rank)
       threads.emplace_back([&, rank] {
         try {
-          std::unique_ptr<Transport> transport = ranks.make(rank);
+          std::unique_ptr<Transport> transport =
+              hub ? hub->transport(rank)
+                  : createGlooTransport(rank, meeting.address(), "127.0.0.1",
+                                        options);
           body(*transport, rank);
         } catch (const std::exception &error) {
           ADD_FAILURE() << "rank " << rank << ": " << error.what();
@@ -69,6 +79,31 @@ protected:
     for (std::thread &thread : threads)
       thread.join();
   }
+
+  /// What ranks tell each other beside the transport.
+  void tell(const std::string &what, const std::vector<char> &data = {1}) {
+    beside->set(key(what), data);
+  }
+  std::vector<char> hear(const std::string &what) {
+    return beside->get(key(what), std::chrono::seconds(60));
+  }
+  bool isTold(const std::string &what) {
+    return beside->look(key(what)).has_value();
+  }
+
+  /// Starts the ranks of this call as processes; what mpirun ends with.
+  int launch(std::uint64_t count, const std::string &log) {
+    auto *test = testing::UnitTest::GetInstance()->current_test_info();
+    return std::system(
+        (std::string(kCall) + "=" + std::to_string(call) + " " + kStore + "=" +
+         store->address() +
+         " mpirun --allow-run-as-root --oversubscribe --bind-to none -n " +
+         std::to_string(count) + " /proc/" + std::to_string(getpid()) +
+         "/exe --gtest_filter=" + test->test_suite_name() + "." + test->name() +
+         " >" + log + " 2>&1")
+            .c_str());
+  }
+
   static std::unique_ptr<Communicator> all(Transport &transport,
                                            std::uint64_t count) {
     std::vector<std::uint64_t> ranks(count);
@@ -78,10 +113,46 @@ protected:
   static std::span<std::byte> bytes(auto &data) {
     return std::as_writable_bytes(std::span(data));
   }
+
+private:
+  std::string key(const std::string &what) const {
+    return std::to_string(call) + "/" + what;
+  }
+
+  void byMpirun(std::uint64_t count) {
+    test::TemporaryFolder folder;
+    int status = launch(count, folder / "log");
+    bool passed = endsBadly || status == 0;
+    for (std::uint64_t rank = 0; rank < count; ++rank)
+      passed &= isTold("passed/" + std::to_string(rank));
+    if (passed)
+      return;
+    std::ifstream in(folder / "log");
+    ADD_FAILURE() << "call " << call << " on " << count
+                  << " ranks, mpirun ended with " << status << ":\n"
+                  << std::string(std::istreambuf_iterator<char>(in), {});
+  }
+
+  void asProcess(const std::function<void(Transport &, std::uint64_t)> &body) {
+    if (std::to_string(call) != std::getenv(kCall))
+      return;
+    std::uint64_t rank = std::stoull(std::getenv("OMPI_COMM_WORLD_RANK"));
+    std::unique_ptr<Transport> transport = createMpiTransport(rank, options);
+    body(*transport, rank);
+    if (!HasFailure())
+      tell("passed/" + std::to_string(rank));
+  }
+
+  std::unique_ptr<StoreServer> store;
+  std::unique_ptr<StoreClient> beside;
+  int call = 0, calls = 0;
 };
 
 INSTANTIATE_TEST_SUITE_P(Transports, Conformance,
                          testing::Values("inproc", "gloo"));
+#if TOMBOLO_TEST_MPI
+INSTANTIATE_TEST_SUITE_P(Mpi, Conformance, testing::Values("mpi"));
+#endif
 
 // Messages of one tag arrive in order, whole, also large and empty ones.
 TEST_P(Conformance, DeliversInOrder) {
@@ -154,7 +225,6 @@ TEST_P(Conformance, ServesLanesSideBySide) {
 // are exact for whole numbers and the same bits everywhere.
 TEST_P(Conformance, SumsOverAllRanks) {
   for (std::uint64_t count : {1, 2, 3, 5}) {
-    std::vector<std::vector<float>> results(count);
     onRanks(count, [&](Transport &transport, std::uint64_t rank) {
       auto ring = all(transport, count);
       for (std::size_t n : {1u, 2u, 7u, 1000u, 700001u}) {
@@ -170,12 +240,14 @@ TEST_P(Conformance, SumsOverAllRanks) {
       for (std::size_t i = 0; i < rough.size(); ++i)
         rough[i] = std::sin(static_cast<float>(i * (rank + 1)));
       ring->allReduceSum(rough);
-      results[rank] = rough;
+      auto chars = [](const std::vector<float> &data) {
+        auto *first = reinterpret_cast<const char *>(data.data());
+        return std::vector<char>(first, first + data.size() * sizeof(float));
+      };
+      tell("rough/" + std::to_string(rank), chars(rough));
+      for (std::uint64_t other = 0; other < count; ++other)
+        EXPECT_EQ(hear("rough/" + std::to_string(other)), chars(rough));
     });
-    for (const std::vector<float> &result : results)
-      EXPECT_EQ(std::memcmp(result.data(), results[0].data(),
-                            result.size() * sizeof(float)),
-                0);
   }
 }
 
@@ -264,13 +336,16 @@ TEST_P(Conformance, SumsAlikeInPartsAndAtOnce) {
 
 // Nobody leaves a barrier before the last has come.
 TEST_P(Conformance, Barrier) {
-  std::atomic<int> come = 0;
   onRanks(5, [&](Transport &transport, std::uint64_t rank) {
     auto ring = all(transport, 5);
+    auto come = [](int round, std::uint64_t who) {
+      return std::to_string(round) + "/" + std::to_string(who);
+    };
     for (int round = 1; round <= 20; ++round) {
-      ++come;
+      tell(come(round, rank));
       ring->barrier();
-      EXPECT_GE(come.load(), 5 * round);
+      for (std::uint64_t other = 0; other < 5; ++other)
+        EXPECT_TRUE(isTold(come(round, other)));
     }
   });
 }
@@ -292,45 +367,51 @@ TEST_P(Conformance, SeparatesCommunicators) {
 }
 
 TEST_P(Conformance, RefusesStrangers) {
-  Ranks ranks(GetParam(), 3, options);
-  std::unique_ptr<Transport> transport = ranks.make(2);
-  std::vector<std::uint64_t> others{0, 1};
-  expectError([&] { transport->connect("x", others); }, "is no member");
+  onRanks(3, [&](Transport &transport, std::uint64_t rank) {
+    std::vector<std::uint64_t> others{0, 1};
+    if (rank == 2)
+      expectError([&] { transport.connect("x", others); }, "is no member");
+  });
 }
 
 /// Lets the other rank go, whatever happens to this one.
 struct Release {
-  explicit Release(std::latch &latch) : latch(latch) {}
-  ~Release() { latch.count_down(); }
-  std::latch &latch;
+  ~Release() { go(); }
+  std::function<void()> go;
 };
 
 // A wait for a peer that stays silent ends by its timeout.
 TEST_P(Conformance, TimesOut) {
   options.timeout = std::chrono::milliseconds(300);
-  std::latch done(1); // the peer is there, and silent, until the wait has ended
+  endsBadly = true;
   onRanks(2, [&](Transport &transport, std::uint64_t rank) {
+    // The peer is there, and silent, until this rank's waits have ended.
     std::optional<Release> release;
     if (rank == 0)
-      release.emplace(done);
+      release.emplace([&] { tell("done"); });
     auto pair = all(transport, 2);
     std::vector<int> data(1);
-    if (rank == 1)
-      return done.wait();
+    if (rank == 1) {
+      hear("done");
+      return;
+    }
     EXPECT_THROW(pair->receive(1, 0, bytes(data)), PeerError);
   });
 }
 
 // `abort` ends a wait in another thread, and every later one.
 TEST_P(Conformance, AbortWakesEveryone) {
-  std::latch done(1); // the peer is not lost before
+  endsBadly = true;
   onRanks(2, [&](Transport &transport, std::uint64_t rank) {
+    // The peer is there, and silent, until this rank's waits have ended.
     std::optional<Release> release;
     if (rank == 0)
-      release.emplace(done);
+      release.emplace([&] { tell("done"); });
     auto pair = all(transport, 2);
-    if (rank == 1)
-      return done.wait();
+    if (rank == 1) {
+      hear("done");
+      return;
+    }
     std::thread killer([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
       transport.abort("somebody gave up");
@@ -341,5 +422,50 @@ TEST_P(Conformance, AbortWakesEveryone) {
     killer.join();
   });
 }
+
+#if TOMBOLO_TEST_MPI
+// Of four processes in a ring one is killed: mpirun ends the other three.
+class MpiDeadPeer : public Conformance {};
+INSTANTIATE_TEST_SUITE_P(Mpi, MpiDeadPeer, testing::Values("mpi"));
+
+TEST_P(MpiDeadPeer, EndsEveryRank) {
+  constexpr std::uint64_t kRanks = 4;
+  if (const char *rank = std::getenv("OMPI_COMM_WORLD_RANK")) {
+    options.timeout = std::chrono::minutes(5);
+    auto transport = createMpiTransport(std::stoull(rank), options);
+    auto ring = all(*transport, kRanks);
+    std::vector<float> data(10000);
+    for (int round = 0;; ++round) {
+      ring->allReduceSum(data);
+      std::string pid = std::to_string(getpid());
+      if (round == 3)
+        tell(std::string("pid/") + rank, {pid.begin(), pid.end()});
+    }
+  }
+  test::TemporaryFolder folder;
+  int status = 0;
+  std::thread launched([&] { status = launch(kRanks, folder / "log"); });
+  std::vector<pid_t> ranks;
+  for (std::uint64_t rank = 0; rank < kRanks; ++rank) {
+    std::vector<char> pid = hear("pid/" + std::to_string(rank));
+    ranks.push_back(std::stoi(std::string(pid.begin(), pid.end())));
+  }
+  kill(ranks[2], SIGKILL);
+  launched.join();
+  EXPECT_NE(status, 0);
+  for (pid_t rank : ranks) {
+    // One that nobody has waited for yet has ended, too.
+    auto runs = [&] {
+      std::ifstream in("/proc/" + std::to_string(rank) + "/stat");
+      std::string stat;
+      return std::getline(in, stat) && stat.find(") Z") == stat.npos;
+    };
+    auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (runs() && std::chrono::steady_clock::now() < end)
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    EXPECT_FALSE(runs()) << rank;
+  }
+}
+#endif
 
 } // namespace

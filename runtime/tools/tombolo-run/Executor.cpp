@@ -73,6 +73,17 @@ void tombolo::runtime::addExecutorOptions(CLI::App &app,
       ->capture_default_str();
   app.add_option("--backend", options.backend,
                  "torch: of torch.distributed (default: the device's)");
+  app.add_option("--transport", options.transport,
+                 "native: how the ranks of an island talk, gloo or mpi; with "
+                 "mpi an MPI launcher starts a process for each rank")
+      ->check(CLI::IsMember({kGloo, kMpi}))
+      ->capture_default_str();
+}
+
+void ExecutorOptions::check() const {
+  if (isTorch() && isMpi())
+    throw Error(Status::Usage, "--transport mpi: it is of native ranks; those "
+                               "of PyTorch talk by --backend");
 }
 
 std::vector<std::string>
@@ -87,6 +98,7 @@ tombolo::runtime::executorArguments(const ExecutorOptions &options) {
   add("--executor", options.executor, usual.executor);
   add("--device", options.device, usual.device);
   add("--backend", options.backend, usual.backend);
+  add("--transport", options.transport, usual.transport);
   return words;
 }
 

@@ -27,15 +27,21 @@ class App;
 
 namespace tombolo::runtime {
 
+inline constexpr const char *kGloo = "gloo", *kMpi = "mpi";
+
 struct ExecutorOptions {
   std::string executor = "native"; ///< or "torch"
   std::string device = "cpu";
   std::string backend; ///< of torch.distributed; empty: the device's
+  std::string transport = kGloo; ///< of native ranks
 
   bool isTorch() const { return executor == "torch"; }
+  bool isMpi() const { return transport == kMpi; }
+  /// Throws Error (status 2) for what does not go together.
+  void check() const;
 };
 
-/// --executor, --device and --backend of `rank` and `site`.
+/// --executor, --device, --backend and --transport of `rank` and `site`.
 void addExecutorOptions(CLI::App &app, ExecutorOptions &options);
 /// These as words, those that are not as by default.
 std::vector<std::string> executorArguments(const ExecutorOptions &options);

@@ -44,6 +44,7 @@ struct Job {
   std::uint64_t processes = 1;    ///< each on a machine, or for a rank
   std::uint64_t ranks = 0;        ///< 0: a server alone, a witness
   bool isOneEach = false;         ///< a process for each rank
+  bool restartsItself = false;    ///< one process, with --restarts
   std::vector<std::string> words; ///< of tombolo-run
   std::string server;             ///< HOST:PORT of the one that runs here
 };
@@ -107,7 +108,7 @@ std::string loop(const Job &job, const Context &context,
          "  case $status in\n"
          "  0|1|2|129|130|143) exit $status;; # done, wrong input, told to "
          "end\n" +
-         (job.processes == 1 && job.ranks > 0
+         (job.restartsItself
               ? "  3) exit $status;; # it has restarted what it could\n"
               : "") +
          "  esac\n"
@@ -131,8 +132,17 @@ std::vector<File> writeSlurm(const Job &job, const Context &context) {
   directive("--open-mode=append");
   for (const std::string &option : context.options.options)
     directive(option);
-  text += "set -u\n" +
-          loop(job, context, "srun --kill-on-bad-exit=1 " + command(job.words));
+  std::string start = "srun --kill-on-bad-exit=1 " + command(job.words);
+  if (context.run.executor.isMpi() && job.ranks > 0) {
+    start =
+        "mpirun -n " + std::to_string(job.processes) + " " + command(job.words);
+    // This runs on the job's first machine, as process 0 will.
+    if (context.run.rendezvous.empty())
+      start +=
+          " \\\n    --rendezvous \"$(hostname):$((20000 + SLURM_JOB_ID * 16 "
+          "% 10000))\"";
+  }
+  text += "set -u\n" + loop(job, context, start);
   return {{job.name + ".sbatch", text, 0755}};
 }
 
@@ -560,8 +570,17 @@ void tombolo::runtime::writeJobFiles(JobRun run,
       continue;
     }
     job.ranks = seatsOf(plan, {}, site).size();
+    bool isMpi = run.executor.isMpi();
+    if (isMpi && options.kind != "slurm")
+      throw Error(Status::Usage, "--transport mpi: expected job files of "
+                                 "slurm, in which mpirun finds its machines");
     job.processes = options.processes ? options.processes
+                    : isMpi           ? job.ranks
                                       : processesOf(plan, site, job.ranks);
+    if (isMpi && job.processes != job.ranks)
+      throw Error(Status::Usage, "--processes: MPI needs one for each of the ",
+                  job.ranks, " ranks at site ", site, ", got ", job.processes);
+    job.restartsItself = job.processes == 1 && !isMpi;
     if (job.ranks % job.processes != 0)
       throw Error("--processes: expected a number by which the ", job.ranks,
                   " ranks at site ", site, " can be divided, got ",
@@ -583,11 +602,12 @@ void tombolo::runtime::writeJobFiles(JobRun run,
     add("--run-id", run.runId);
     if (!scheduler.hasOwnFiles && std::string(scheduler.name) != "shell")
       add("--rendezvous", run.rendezvous);
-    add("--launcher", job.processes > 1 || scheduler.hasOwnFiles
+    add("--launcher", isMpi ? "openmpi"
+                      : job.processes > 1 || scheduler.hasOwnFiles
                           ? scheduler.launcher
                           : "none");
     add("--sigterm", kLeaveRun);
-    if (job.processes == 1)
+    if (job.restartsItself)
       add("--restarts", std::to_string(run.restarts));
     job.words.insert(job.words.end(), run.watch.begin(), run.watch.end());
     for (File &file : scheduler.write(job, context))

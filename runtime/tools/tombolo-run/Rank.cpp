@@ -134,6 +134,7 @@ void takeSeat(const Plan &plan, const Launch &launch, Options &options) {
 /// Finds out which rank this is and meets the others, who are then known to run
 /// the same. `meeting` must stay until the rank ends.
 Plan meet(Options &options, std::unique_ptr<Meeting> &meeting) {
+  options.executor.check();
   std::optional<Launch> launch;
   if (!options.rank) {
     launch = findLaunch(options.launcher);
@@ -168,13 +169,15 @@ Plan meet(Options &options, std::unique_ptr<Meeting> &meeting) {
     options.island = options.island.value_or(0);
     std::uint64_t ranks = seatsOf(plan, options.island, "").size();
     if (meeting)
-      meeting->roll().call("process", launch->number, launch->count,
-                           sameness(plan, launch->count, "gloo"));
+      meeting->roll().call(
+          "process", launch->number, launch->count,
+          sameness(plan, launch->count, options.executor.transport));
     else if (ranks > 1 && !options.rendezvous.empty() &&
              !options.executor.isTorch()) { // which does the same later
       own = std::make_unique<RollCall>(options.rendezvous, scopeOf(options),
                                        TransportOptions().connectTimeout);
-      own->call("rank", *options.rank, ranks, sameness(plan, ranks, "gloo"));
+      own->call("rank", *options.rank, ranks,
+                sameness(plan, ranks, options.executor.transport));
     }
     return plan;
   } catch (const std::exception &error) {
@@ -235,7 +238,9 @@ void train(Options &options, Output &output) {
       static_cast<std::int64_t>(options.common.timeoutSeconds * 1000));
   transportOptions.scope = scopeOf(options);
   std::unique_ptr<Transport> transport;
-  if (!options.rendezvous.empty()) {
+  if (options.executor.isMpi()) {
+    transport = createMpiTransport(*options.rank, transportOptions);
+  } else if (!options.rendezvous.empty()) {
     transport = createGlooTransport(*options.rank, options.rendezvous,
                                     options.host, transportOptions);
   }
@@ -305,7 +310,7 @@ void train(Options &options, Output &output) {
                              std::move(access));
     };
   }
-  if (options.rendezvous.empty() &&
+  if (options.rendezvous.empty() && !options.executor.isMpi() &&
       *options.island < static_cast<unsigned>(plan.islands_size())) {
     std::uint64_t ranks =
         IslandLayout(plan.islands(static_cast<int>(*options.island)))

@@ -232,6 +232,29 @@ struct Site {
   std::string servers;
 };
 
+/// MPI's launcher has to have started a process for each rank, which none can
+/// do again.
+void checkMpi(const SiteOptions &options, const Site &site,
+              const Launch *launch) {
+  std::uint64_t ranks = seatsOf(site.plan, {}, options.site).size();
+  std::uint64_t count = launch ? launch->count : 1;
+  if (count != ranks)
+    throw Error(Status::Usage,
+                "--transport mpi: expected a process for each of "
+                "the ",
+                ranks, " ranks at site ", options.site, " (mpirun -n ", ranks,
+                " tombolo-run site ...), got ", count);
+  if (!site.wholeIslands)
+    throw Error(Status::Usage, "--transport mpi: an island of site ",
+                options.site,
+                " has ranks at other sites too, where MPI has not started "
+                "them; expected gloo");
+  if (options.restarts > 0)
+    throw Error(Status::Usage, "--restarts ", options.restarts,
+                ": MPI ends with the first process that ends; expected 0, and "
+                "to be started again by whoever has started mpirun");
+}
+
 Site look(SiteOptions &options, const Launch *launch, Meeting *meeting) {
   Site site;
   site.plan = readPlan(options.rank.plan);
@@ -245,6 +268,8 @@ Site look(SiteOptions &options, const Launch *launch, Meeting *meeting) {
                 options.site,
                 "' has ranks at other sites too, and is not "
                 "restarted by this version; expected 0");
+  if (options.executor.isMpi())
+    checkMpi(options, site, launch);
   if (launch)
     site.ranks = shareOf(site.ranks, *launch, options.site);
   if (meeting && options.restarts > 0)
@@ -291,6 +316,7 @@ int run(SiteOptions &options) {
   }
   if (options.site.empty())
     throw Error(Status::Usage, "--site: expected the site's name, or --emit");
+  options.executor.check();
   std::optional<Launch> launch;
   std::unique_ptr<Meeting> meeting;
   if (options.eventsFd < 0)

@@ -82,9 +82,10 @@ public:
                            std::span<std::byte> in, std::uint32_t tag) = 0;
 
   // Collectives work in place and use at most 1 MiB of scratch. The order of
-  // additions depends on position only, so repeated runs agree to the bit. All
-  // but the first take as many equal parts as there are members; part i is
-  // that of member i.
+  // additions depends on position only, so repeated runs agree to the bit: sums
+  // are this class's rings whatever the transport, while one that only moves
+  // data may be the transport's own. All but the first take as many equal parts
+  // as there are members; part i is that of member i.
 
   /// data := sum over all members, the same bits on every member
   /// (MPI_Allreduce, ncclAllReduce). A ring.
@@ -100,13 +101,13 @@ public:
 
   /// Every part comes from its member to all (MPI_Allgather, ncclAllGather). A
   /// ring.
-  void allGather(std::span<std::byte> data);
+  virtual void allGather(std::span<std::byte> data);
 
   /// Part j of member i becomes part i of member j (MPI_Alltoall). Pairwise.
-  void allToAll(std::span<std::byte> data);
+  virtual void allToAll(std::span<std::byte> data);
 
   /// Returns when all members have come (MPI_Barrier).
-  void barrier();
+  virtual void barrier();
 
 protected:
   Communicator(int self, int members) : self(self), members(members) {}
@@ -162,6 +163,12 @@ std::unique_ptr<Transport> createGlooTransport(std::uint64_t rank,
                                                const std::string &store,
                                                const std::string &host,
                                                TransportOptions options = {});
+
+/// MPI, whose launcher has started this process; rank r of the island is as
+/// many processes from this one as r is from `rank`. At most once in a process.
+/// The library is loaded now: Error (status 2) where Tombolo was built without.
+std::unique_ptr<Transport> createMpiTransport(std::uint64_t rank,
+                                              TransportOptions options = {});
 
 } // namespace tombolo::runtime
 
