@@ -33,6 +33,9 @@ public:
         examples(std::move(examples)) {
     for (const auto &entry : llvm::cl::getRegisteredOptions())
       before.insert(entry.getKey());
+    llvm::cl::SetVersionPrinter([own = this->name](llvm::raw_ostream &os) {
+      os << own << " " << TOMBOLO_VERSION << "\n";
+    });
   }
 
   /// Before LLVM reads the arguments, and prints its part of the help.

@@ -60,6 +60,12 @@ class Examples(support.TomboloTest):
                 for example in told(command)["examples"]:
                     self.assertIn(" ".join(command), example)
 
+    def test_every_program_tells_its_version(self):
+        for command in COMMANDS:
+            with self.subTest(command):
+                text = support.run(*command, "--version").stdout
+                self.assertRegex(text, "^" + " ".join(command) + r" \d+\.\d+\.\d+\n$")
+
     def test_the_examples_work(self):
         self.write("sites.yaml", (ROOT / "examples" / "two-sites.yaml").read_text())
         self.tokens(vocab=256)
@@ -176,7 +182,7 @@ class CommandFiles(support.TomboloTest):
         self.assertEqual(offered("tombolo-plan a"), {"a file.onnx"})
         self.assertEqual(offered("tombolo-plan --topology a"), {"a file.onnx"})
         self.assertEqual(offered("tombolo-plan --lr "), set())
-        self.assertEqual(offered("tombolo-run "), {*RUN, "-h", "--help"})
+        self.assertEqual(offered("tombolo-run "), {*RUN, "-h", "--help", "--version"})
         self.assertEqual(offered("tombolo-run local --export"), {"--export-onnx"})
         self.assertIn("--state-dir", offered("tombolo-run server --"))
         self.assertIn("--graph-find-blocks", offered("tombolo-opt --graph-f"))

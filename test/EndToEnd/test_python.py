@@ -106,7 +106,7 @@ class Package(PythonTest):
                        for option in told["options"] if option["names"]}
             self.assertGreater(len(options), 10)
             keywords = set(inspect.signature(function).parameters) - {operand}
-            self.assertEqual(options - other - {"help"}, keywords, command)
+            self.assertEqual(options - other - {"help", "version"}, keywords, command)
 
     def test_everything_public_is_documented(self):
         for name in tombolo.__all__:

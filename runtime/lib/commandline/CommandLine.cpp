@@ -23,7 +23,11 @@ CommandLine::CommandLine(std::string description, std::string name,
   formatter(std::make_shared<HelpFormatter>(this->examples));
 }
 
+const char *tombolo::runtime::version() { return TOMBOLO_VERSION; }
+
 bool CommandLine::parseArguments(int argc, char **argv, int &status) {
+  set_version_flag("--version", get_name() + " " + runtime::version(),
+                   "print the version and exit");
   if (argc == 2 && std::string(argv[1]) == "--describe-options") {
     std::cout << describe().dump(2) << "\n";
     status = 0;

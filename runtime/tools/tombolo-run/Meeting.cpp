@@ -8,6 +8,7 @@
 
 #include "Meeting.h"
 
+#include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/plan/Layout.h"
@@ -75,7 +76,7 @@ std::vector<Seat> tombolo::runtime::seatsOf(const Plan &plan,
 std::string tombolo::runtime::sameness(const Plan &plan, std::uint64_t ranks,
                                        const std::string &transport) {
   return "plan " + toHex(plan.checksum()).substr(0, 16) + " on " +
-         std::to_string(ranks) + " ranks with version " TOMBOLO_VERSION "-" +
+         std::to_string(ranks) + " ranks with version " + version() + "-" +
          std::to_string(kVersion) + " of tombolo-run, transport " + transport;
 }
 

@@ -18,6 +18,9 @@
 
 namespace tombolo::runtime {
 
+/// Of Tombolo: "0.1.0".
+const char *version();
+
 /// The command line of a program, or of a command of one (`tombolo-run local`).
 class CommandLine : public CLI::App {
 public:
