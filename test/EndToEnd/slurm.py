@@ -125,8 +125,8 @@ MinJobAge=3600
                     text += f"--- {name}\n{file.read()[-3000:]}\n"
         return text
 
-    def call(self, *words):
-        result = subprocess.run(words, env=self.env, capture_output=True, text=True, timeout=60,
+    def call(self, *words, timeout=60):
+        result = subprocess.run(words, env=self.env, capture_output=True, text=True, timeout=timeout,
                                 stdin=subprocess.DEVNULL, cwd=self.folder)
         if result.returncode != 0:
             raise AssertionError(f"{words}: {result.stderr}\n{self.logs()}")
