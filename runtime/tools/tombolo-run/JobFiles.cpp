@@ -10,6 +10,7 @@
 
 #include "Meeting.h"
 #include "ServerLaunch.h"
+#include "SiteJob.h"
 
 #include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
@@ -18,7 +19,6 @@
 #include "tombolo/runtime/server/ParameterServer.h"
 
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <filesystem>
@@ -29,37 +29,12 @@
 #include <sys/stat.h>
 
 using namespace tombolo::runtime;
-using json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 namespace {
 
-/// Where process 0 of a pod's site listens for the others.
-constexpr int kMeetingPort = 7100;
-
-/// One site's.
-struct Job {
-  std::string site;
-  std::string name;               ///< tombolo-RUN-SITE, as labels may be
-  std::uint64_t processes = 1;    ///< each on a machine, or for a rank
-  std::uint64_t ranks = 0;        ///< 0: a server alone, a witness
-  bool isOneEach = false;         ///< a process for each rank
-  bool restartsItself = false;    ///< one process, with --restarts
-  std::vector<std::string> words; ///< of tombolo-run
-  std::string server;             ///< HOST:PORT of the one that runs here
-};
-
-struct Context {
-  const JobRun &run;
-  const JobFileOptions &options;
-};
-
-/// File names and what stands in them; secrets are for their owner alone.
-struct File {
-  std::string name, text;
-  ::mode_t mode;
-};
-using Write = std::vector<File> (*)(const Job &job, const Context &context);
+using Write = std::vector<JobFile> (*)(const SiteJob &job,
+                                       const JobContext &context);
 
 /// As a word of a shell.
 std::string quoted(const std::string &word) {
@@ -82,7 +57,7 @@ std::string command(const std::vector<std::string> &words) {
   return line;
 }
 
-std::string title(const Job &job, const Context &context) {
+std::string title(const SiteJob &job, const JobContext &context) {
   return "site " + job.site + " of plan " +
          toHex(context.run.plan.checksum()).substr(0, 16) +
          ", written by tombolo-run site --emit " + context.options.kind;
@@ -92,7 +67,7 @@ std::string title(const Job &job, const Context &context) {
 /// or has been started again as often as allowed. Several processes are started
 /// again together; one restarts its islands itself, so that only its own death
 /// is a reason. Without a server the newest checkpoint is gone on from.
-std::string loop(const Job &job, const Context &context,
+std::string loop(const SiteJob &job, const JobContext &context,
                  const std::string &start) {
   std::string resume;
   if (!context.run.plan.has_server() && !context.run.rank.checkpointDir.empty())
@@ -117,7 +92,7 @@ std::string loop(const Job &job, const Context &context,
          "done\n";
 }
 
-std::vector<File> writeSlurm(const Job &job, const Context &context) {
+std::vector<JobFile> writeSlurm(const SiteJob &job, const JobContext &context) {
   std::string text = "#!/bin/bash\n# " + title(job, context) + "\n";
   auto directive = [&](const std::string &words) {
     text += "#SBATCH " + words + "\n";
@@ -146,7 +121,7 @@ std::vector<File> writeSlurm(const Job &job, const Context &context) {
   return {{job.name + ".sbatch", text, 0755}};
 }
 
-std::vector<File> writeShell(const Job &job, const Context &context) {
+std::vector<JobFile> writeShell(const SiteJob &job, const JobContext &context) {
   if (!context.options.options.empty())
     throw Error(Status::Usage, "--job-option: a shell has none");
   std::string text = "#!/bin/bash\n# " + title(job, context) + "\n";
@@ -176,164 +151,6 @@ std::vector<File> writeShell(const Job &job, const Context &context) {
   return {{job.name + ".sh", text, 0755}};
 }
 
-std::string base64(const std::string &data) {
-  const char *digits =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  for (std::size_t i = 0; i < data.size(); i += 3) {
-    std::uint32_t bits = 0;
-    for (std::size_t j = 0; j < 3; ++j)
-      bits =
-          bits << 8 |
-          (i + j < data.size() ? static_cast<unsigned char>(data[i + j]) : 0u);
-    for (std::size_t j = 0; j < 4; ++j)
-      text += i + j > data.size() ? '=' : digits[bits >> (18 - 6 * j) & 63];
-  }
-  return text;
-}
-
-std::vector<File> writeKubernetes(const Job &job, const Context &context) {
-  const JobFileOptions &options = context.options;
-  if (options.image.empty())
-    throw Error(Status::Usage, "--image: expected the container image that has "
-                               "tombolo-run");
-  if (job.name.size() > 52) // with "-" and an index at most 63
-    throw Error("the name '", job.name,
-                "' is too long for a job of Kubernetes: expected at most 52 "
-                "characters; give a shorter --run-id");
-  json labels = {{"app.kubernetes.io/name", "tombolo"},
-                 {"tombolo/job", job.name}};
-  auto metadata = [&](const std::string &name) {
-    return json{{"name", name}, {"labels", labels}};
-  };
-  json items = json::array();
-  json volumes = json::array(), mounts = json::array();
-  std::vector<File> files;
-  if (!context.run.certificates.empty()) {
-    json data;
-    std::vector<std::string> names = {"ca.crt"};
-    std::vector<std::string> owners;
-    if (job.ranks > 0)
-      owners.push_back(job.site);
-    if (!job.server.empty())
-      owners.push_back("server");
-    for (const std::string &owner : owners)
-      for (const char *end : {".crt", ".key"})
-        names.push_back(owner + end);
-    for (const std::string &name : names)
-      data[name] =
-          base64(readFile((fs::path(context.run.certificates) / name).string(),
-                          std::uint64_t{1} << 20));
-    json secret = {{"apiVersion", "v1"},
-                   {"kind", "Secret"},
-                   {"metadata", metadata(job.name + "-certs")},
-                   {"type", "Opaque"},
-                   {"data", data}};
-    files.push_back({job.name + "-certs.json", secret.dump(2) + "\n", 0600});
-    volumes.push_back(
-        {{"name", "certs"},
-         {"secret",
-          {{"secretName", job.name + "-certs"}, {"defaultMode", 0440}}}});
-    mounts.push_back(
-        {{"name", "certs"}, {"mountPath", "/certs"}, {"readOnly", true}});
-  }
-  if (!options.volume.empty()) {
-    std::size_t equals = options.volume.find('=');
-    if (equals == std::string::npos || equals == 0 ||
-        options.volume.compare(equals, 2, "=/") != 0)
-      throw Error(Status::Usage, "--volume: expected CLAIM=/PATH, got '",
-                  options.volume, "'");
-    volumes.push_back({{"name", "data"},
-                       {"persistentVolumeClaim",
-                        {{"claimName", options.volume.substr(0, equals)}}}});
-    mounts.push_back(
-        {{"name", "data"}, {"mountPath", options.volume.substr(equals + 1)}});
-  }
-  // Names of the pods, before they are ready: they have to meet to become so.
-  items.push_back({{"apiVersion", "v1"},
-                   {"kind", "Service"},
-                   {"metadata", metadata(job.name)},
-                   {"spec",
-                    {{"clusterIP", "None"},
-                     {"publishNotReadyAddresses", true},
-                     {"selector", {{"tombolo/job", job.name}}}}}});
-  if (!job.server.empty()) {
-    int port = std::atoi(job.server.substr(job.server.rfind(':') + 1).c_str());
-    items.push_back(
-        {{"apiVersion", "v1"},
-         {"kind", "Service"},
-         {"metadata", metadata(job.name + "-server")},
-         {"spec",
-          {{"type", "LoadBalancer"},
-           {"publishNotReadyAddresses", true},
-           {"selector",
-            {{"tombolo/job", job.name},
-             {"batch.kubernetes.io/job-completion-index", "0"}}},
-           {"ports",
-            {{{"name", "grpc"}, {"port", port}, {"targetPort", port}}}}}}});
-  }
-  json arguments = json::array();
-  for (const std::string &word : job.words)
-    arguments.push_back(word);
-  json container = {{"name", "tombolo"},
-                    {"image", options.image},
-                    {"command", {"tombolo-run"}},
-                    {"args", arguments},
-                    {"env",
-                     {{{"name", "TOMBOLO_PROCESSES"},
-                       {"value", std::to_string(job.processes)}},
-                      {{"name", "TOMBOLO_MEETING"},
-                       {"value", job.name + "-0." + job.name + ":" +
-                                     std::to_string(kMeetingPort)}}}},
-                    {"volumeMounts", mounts}};
-  json resources;
-  for (const std::string &option : options.options) {
-    std::size_t equals = option.find('=');
-    if (equals == std::string::npos || equals == 0 ||
-        equals + 1 == option.size())
-      throw Error(Status::Usage,
-                  "--job-option: expected NAME=QUANTITY of a "
-                  "resource of each pod, got '",
-                  option, "'");
-    resources[option.substr(0, equals)] = option.substr(equals + 1);
-  }
-  if (!resources.is_null())
-    container["resources"] = {{"requests", resources}, {"limits", resources}};
-  // Each pod that fails counts, and all fail together. Wrong usage is never
-  // tried again; other wrong input may be that of a pod that came while those
-  // before it were still going.
-  // The empty list: up to release 1.27 the schema wants one.
-  json spec = {{"completionMode", "Indexed"},
-               {"completions", job.processes},
-               {"parallelism", job.processes},
-               {"backoffLimit", context.run.restarts * job.processes},
-               {"podFailurePolicy",
-                {{"rules",
-                  {{{"action", "FailJob"},
-                    {"onExitCodes",
-                     {{"containerName", "tombolo"},
-                      {"operator", "In"},
-                      {"values", {2}}}},
-                    {"onPodConditions", json::array()}},
-                   {{"action", "Ignore"},
-                    {"onPodConditions",
-                     {{{"type", "DisruptionTarget"}, {"status", "True"}}}}}}}}},
-               {"template",
-                {{"metadata", {{"labels", labels}}},
-                 {"spec",
-                  {{"subdomain", job.name},
-                   {"restartPolicy", "Never"},
-                   {"containers", {container}},
-                   {"volumes", volumes}}}}}};
-  items.push_back({{"apiVersion", "batch/v1"},
-                   {"kind", "Job"},
-                   {"metadata", metadata(job.name)},
-                   {"spec", spec}});
-  json list = {{"apiVersion", "v1"}, {"kind", "List"}, {"items", items}};
-  files.push_back({job.name + ".json", list.dump(2) + "\n", 0644});
-  return files;
-}
-
 struct Scheduler {
   const char *name;
   Write write;
@@ -343,7 +160,7 @@ struct Scheduler {
 
 constexpr Scheduler kSchedulers[] = {
     {"slurm", writeSlurm, "slurm", false},
-    {"kubernetes", writeKubernetes, "kubernetes", true},
+    {"kubernetes", writeKubernetesJob, "kubernetes", true},
     {"shell", writeShell, "torchrun", false},
 };
 
@@ -387,7 +204,7 @@ std::string labelOf(const std::string &text) {
 }
 
 /// Adds what of the servers `site` has to know.
-void addServers(Job &job, const JobRun &run, const ServerGroup &group,
+void addServers(SiteJob &job, const JobRun &run, const ServerGroup &group,
                 const std::map<std::string, std::string> &addresses,
                 const Scheduler &scheduler) {
   auto add = [&](const std::string &name, const std::string &value) {
@@ -530,11 +347,11 @@ void tombolo::runtime::writeJobFiles(JobRun run,
       seatsOf(plan, {}, run.site); // says so
     sites = {run.site};
   }
-  Context context{run, options};
+  JobContext context{run, options};
   std::set<std::string> names;
-  std::vector<File> files;
+  std::vector<JobFile> files;
   for (const std::string &site : sites) {
-    Job job;
+    SiteJob job;
     job.site = site;
     job.name = "tombolo-" +
                (run.runId.empty() ? "" : labelOf(run.runId) + "-") +
@@ -565,7 +382,7 @@ void tombolo::runtime::writeJobFiles(JobRun run,
       if (!run.plaintext)
         add("--ca", certificates + "/ca.crt");
       add("--run-id", run.runId);
-      for (File &file : scheduler.write(job, context))
+      for (JobFile &file : scheduler.write(job, context))
         files.push_back(std::move(file));
       continue;
     }
@@ -610,12 +427,12 @@ void tombolo::runtime::writeJobFiles(JobRun run,
     if (job.restartsItself)
       add("--restarts", std::to_string(run.restarts));
     job.words.insert(job.words.end(), run.watch.begin(), run.watch.end());
-    for (File &file : scheduler.write(job, context))
+    for (JobFile &file : scheduler.write(job, context))
       files.push_back(std::move(file));
   }
   std::error_code error;
   fs::create_directories(options.folder, error);
-  for (const File &file : files) {
+  for (const JobFile &file : files) {
     std::string path = (fs::path(options.folder) / file.name).string();
     ::mode_t before = ::umask(0777 & ~file.mode);
     fs::remove(path, error);
