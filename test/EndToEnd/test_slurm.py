@@ -3,6 +3,7 @@ Needs root; reported as skipped without."""
 
 import json
 import os
+import signal
 import subprocess
 import time
 import unittest
@@ -130,6 +131,37 @@ class Slurm(support.TomboloTest):
             self.assertEqual([entry["incarnation"] for entry in begins], [0, 1])
             self.assertGreater(begins[1]["step"], 0)  # from its checkpoint
             for job in (north, again):
+                self.assertEqual(cluster.state(job)[0], "RUNNING", self.told())
+
+    def rank_of(self, island):
+        """A process of this test's run."""
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    words = file.read().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+            if words[1:3] == ["rank", self.plan_file] and words[words.index("--island") + 1] == island:
+                return int(pid)
+        return None
+
+    def test_a_rank_that_dies_has_its_site_started_again(self):
+        """North has two processes and the server: its script starts all of them again."""
+        files = self.emit(1000000)
+        with self.cluster() as cluster:
+            jobs = [cluster.submit(files[site]) for site in ("north", "south")]
+            self.until(lambda: [0, 1] in self.members(), "both islands in one version")
+            self.until(lambda: any(entry.get("event") == "checkpoint" for entry in
+                                   self.lines("north")), "a checkpoint of the north")
+            os.kill(self.rank_of("0"), signal.SIGKILL)
+            begins = lambda: [entry for entry in self.lines("north")  # noqa: E731
+                              if entry.get("event") == "begin"]
+            self.until(lambda: len(begins()) == 2, "the north begins again")
+            self.assertEqual([entry["incarnation"] for entry in begins()], [0, 1], self.told())
+            self.assertGreater(begins()[1]["step"], 0)
+            before = len(self.members())
+            self.until(lambda: self.members()[before:].count([0, 1]) >= 2, "both go on")
+            for job in jobs:
                 self.assertEqual(cluster.state(job)[0], "RUNNING", self.told())
 
     def test_another_number_of_tasks_is_refused(self):

@@ -67,8 +67,10 @@ std::string title(const SiteJob &job, const JobContext &context) {
 /// or has been started again as often as allowed. Several processes are started
 /// again together; one restarts its islands itself, so that only its own death
 /// is a reason. Without a server the newest checkpoint is gone on from.
+/// `endsOthers`: when one of several processes has failed `start` tells the
+/// others to end, and may have their status; who ends the job ends this, too.
 std::string loop(const SiteJob &job, const JobContext &context,
-                 const std::string &start) {
+                 const std::string &start, bool endsOthers) {
   std::string resume;
   if (!context.run.plan.has_server() && !context.run.rank.checkpointDir.empty())
     resume = "  resume=()\n"
@@ -81,14 +83,19 @@ std::string loop(const SiteJob &job, const JobContext &context,
          (resume.empty() ? "" : " \"${resume[@]}\"") +
          "\n  status=$?\n"
          "  case $status in\n"
-         "  0|1|2|129|130|143) exit $status;; # done, wrong input, told to "
-         "end\n" +
+         "  0|1|2" +
+         (endsOthers ? "" : "|129|130|143") +
+         ") exit $status;; # done, wrong input, told to end\n" +
          (job.restartsItself
               ? "  3) exit $status;; # it has restarted what it could\n"
               : "") +
          "  esac\n"
          "  [ $((attempts--)) -gt 0 ] || exit $status\n"
-         "  echo \"status $status, starting again; $attempts left\" >&2\n"
+         "  echo \"status $status, starting again; $attempts left\" >&2\n" +
+         // Else one may meet what is left of the launch before.
+         (job.processes > 1 && !endsOthers
+              ? "  sleep 5 # until those on other machines have ended, too\n"
+              : "") +
          "done\n";
 }
 
@@ -117,7 +124,7 @@ std::vector<JobFile> writeSlurm(const SiteJob &job, const JobContext &context) {
           " \\\n    --rendezvous \"$(hostname):$((20000 + SLURM_JOB_ID * 16 "
           "% 10000))\"";
   }
-  text += "set -u\n" + loop(job, context, start);
+  text += "set -u\n" + loop(job, context, start, job.processes > 1);
   return {{job.name + ".sbatch", text, 0755}};
 }
 
@@ -147,7 +154,7 @@ std::vector<JobFile> writeShell(const SiteJob &job, const JobContext &context) {
           "run() { \"$@\" & pid=$!; wait $pid; local status=$?\n"
           "  while kill -0 $pid 2>/dev/null; do wait $pid; status=$?; done\n"
           "  return $status; }\n" +
-          loop(job, context, "run " + command(job.words));
+          loop(job, context, "run " + command(job.words), false);
   return {{job.name + ".sh", text, 0755}};
 }
 
