@@ -218,7 +218,7 @@ void Agent::giveUp(Island &island) {
 bool Agent::isRunning(std::uint32_t number) const {
   for (std::size_t i = 0; i < processes.size(); ++i)
     if (!processes[i].isServer && processes[i].island == number &&
-        supervisor.running(i))
+        !processes[i].hasEnded)
       return true;
   return false;
 }
@@ -285,7 +285,8 @@ void Agent::serverEnded(const SupervisorEvent &event) {
 }
 
 void Agent::ended(const SupervisorEvent &event) {
-  const Process &rank = processes[event.process];
+  Process &rank = processes[event.process];
+  rank.hasEnded = true;
   if (rank.isServer)
     return serverEnded(event);
   Island &island = islands.at(rank.island);

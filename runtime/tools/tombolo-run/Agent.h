@@ -96,6 +96,9 @@ private:
     bool isServer = false; ///< else a rank
     std::uint32_t island = 0;
     std::uint64_t rank = 0;
+    /// Its end has been heard of; of several that end at once the supervisor
+    /// tells one after the other.
+    bool hasEnded = false;
     // What it said of its own failure.
     int status = 0;
     bool peer = false;
