@@ -17,18 +17,22 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.environ.get("TOMBOLO_BIN", os.path.join(ROOT, "build/dev/bin"))
 MODEL = ["gpt", "--layers", 4, "--hidden", 256, "--heads", 4, "--vocab", 2048, "--seq", 128]
-INNER_STEPS = 8
+INNER_STEPS = 16
 # (batch, microbatch) of the native island and of PyTorch's.
-FITTED = [((4, 1), (4, 1)), ((8, 4), (8, 4)), ((16, 8), (16, 8))]
+FITTED = [((4, 1), (4, 1)), ((4, 4), (4, 4)), ((16, 2), (16, 2)), ((16, 8), (16, 8))]
 FORETOLD = [((8, 2), (8, 2)), ((12, 4), (4, 2)), ((16, 4), (8, 8))]
 SITES = ("native", "torch")
 TOPOLOGY = """\
 chips:
-  - {{name: native, tflops: {{f32: 0.3}}, memory_gib: 6, memory_gbytes_per_second: 40, {native}}}
-  - {{name: torch, tflops: {{f32: 0.3}}, memory_gib: 6, memory_gbytes_per_second: 40, {torch}}}
+  - {{name: core-native, tflops: {{f32: 0.3}}, memory_gib: 6, memory_gbytes_per_second: 40, {native}}}
+  - {{name: core-torch, tflops: {{f32: 0.3}}, memory_gib: 6, memory_gbytes_per_second: 40, {torch}}}
 sites:
-  - {{name: native, pools: [{{name: core, chip: native, nodes: 1, chips_per_node: 1, {wire}}}]}}
-  - {{name: torch, pools: [{{name: core, chip: torch, nodes: 1, chips_per_node: 1, {wire}}}]}}
+  - name: native
+    pools: [{{name: core, chip: core-native, nodes: 1, chips_per_node: 1, {wire}}}]
+    hosts: {{count: 1, memory_gib: 8}}
+  - name: torch
+    pools: [{{name: core, chip: core-torch, nodes: 1, chips_per_node: 1, {wire}}}]
+    hosts: {{count: 1, memory_gib: 8}}
 links: [{{sites: [native, torch], gbits_per_second: 5, rtt_ms: 0.1}}]
 """
 WIRE = "intra_node: {gbits_per_second: 10, latency_us: 50}"
@@ -68,7 +72,8 @@ class Bench:
         lines.append(f"server: {{inner_steps: {INNER_STEPS}, fragments: 1, overlap_steps: 0, compression: none, quorum: 2}}")
         strategy = self.write("strategy.yaml", "\n".join(lines) + "\n")
         run("tombolo-plan", self.model, "--topology", sites, "--strategy", strategy, "--global-batch",
-            sum(batch for batch, _ in shares), "--simulate", 0, "-o", self.path("p.plan"))
+            sum(batch for batch, _ in shares), "--simulate", 0, "-o", self.path("p.plan"), "--json",
+            self.path("plan.json"))
 
     def measure(self):
         """By island the median inner step, and the mean inner step of the median round of the slower one."""
@@ -91,7 +96,7 @@ class Bench:
         lines = ["model,global_batch,microbatch,data_parallel,tensor_parallel,pipeline_parallel,pool,seconds"]
         lines += [f"model.onnx,{batch},{microbatch},1,1,1,{site}/core,{seconds}" for (batch, microbatch), seconds in runs]
         run("tombolo-profile", "--fit", self.write(f"{site}.csv", "\n".join(lines) + "\n"), "--topology",
-            self.path("sites.yaml"), "--precision", "f32", "--folds", 1, "-o", self.path(f"{site}.yaml"))
+            self.path("sites.yaml"), "--chip", f"core-{site}", "--precision", "f32", "--folds", 1, "-o", self.path(f"{site}.yaml"))
         return f"profile: {{file: {site}.yaml}}"
 
 
@@ -115,6 +120,9 @@ def main():
                 else:
                     for island, site in enumerate(SITES):
                         runs[site].append((shares[island], inner[island]))
+        for site in SITES:
+            print(f"{site}: fitted to " + ", ".join(f"batch {batch} by {microbatch}: {seconds * 1e3:.1f} ms"
+                                                    for (batch, microbatch), seconds in runs[site]))
         chips = {site: bench.fit(site, runs[site]) for site in SITES}
         worst = 0
         for shares, times in measured.items():
@@ -122,11 +130,14 @@ def main():
             run("tombolo-sim", bench.path("p.plan"), "--json", bench.path("sim.json"))
             with open(bench.path("sim.json")) as file:
                 foretold = json.load(file)["predicted"]["step_seconds"]
+            with open(bench.path("plan.json")) as file:
+                planned = json.load(file)["predicted"]["step_seconds"]
             seconds = statistics.median(times)
             worst = max(worst, abs(foretold / seconds - 1))
             print(f"native {shares[0]}, torch {shares[1]}: foretold {foretold * 1e3:.1f} ms, measured "
                   f"{seconds * 1e3:.1f} ms ({min(times) * 1e3:.1f} to {max(times) * 1e3:.1f}), off "
-                  f"{100 * (foretold / seconds - 1):+.1f} %", flush=True)
+                  f"{100 * (foretold / seconds - 1):+.1f} % (planner {planned * 1e3:.1f} ms, "
+                  f"{100 * (planned / seconds - 1):+.1f} %)", flush=True)
         print(f"off at most {100 * worst:.1f} %")
 
 
