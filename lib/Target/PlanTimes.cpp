@@ -80,19 +80,29 @@ SmallVector<StringRef> PlanTimes::chipsOf(plan::ProgramOp program) const {
 
 planning::Work PlanTimes::workOf(plan::SegmentOp segment) {
   planning::Work work;
-  if (auto known = segment.getWork()) {
-    work.flops.constant = (*known)[0];
-    work.bytes.constant = (*known)[1];
+  if (plan::WorkAttr known = segment.getWorkAttr()) {
+    plan::WorkFigures figures = known.getFigures();
+    work.flops.constant = figures.flops;
+    work.bytes.constant = figures.bytes;
+    work.streamed.constant = figures.streamed;
+    work.scores.constant = figures.scores;
+    work.ops = figures.ops;
     return work;
   }
   for (BlockArgument argument : segment.getBody().getArguments()) {
     bool both =
         segment.getAccess(argument.getArgNumber()) == plan::Access::ReadWrite;
-    work.bytes.constant += (both ? 2.0 : 1.0) *
-                           static_cast<double>(plan::storageBytes(
-                               cast<MemRefType>(argument.getType())));
+    work.streamed.constant +=
+        (both ? 2.0 : 1.0) * static_cast<double>(plan::storageBytes(
+                                 cast<MemRefType>(argument.getType())));
   }
   return work;
+}
+
+double PlanTimes::computedSeconds(const planning::Chip &chip,
+                                  size_t number) const {
+  return planning::functionSeconds(chip, precision, works[number], 1,
+                                   /*exchangeSeconds=*/0);
 }
 
 std::optional<double> PlanTimes::measuredSeconds(const planning::Chip &chip,
@@ -114,12 +124,9 @@ std::optional<double> PlanTimes::measuredSeconds(const planning::Chip &chip,
     double whole = 0, computed = 0;
     for (double part : *parts)
       whole += part;
-    auto roofline = [&](size_t part) {
-      return planning::seconds(chip, precision, works[part], 1);
-    };
     for (size_t part : all)
-      computed += roofline(part);
-    return computed > 0 ? whole * roofline(number) / computed : 0;
+      computed += computedSeconds(chip, part);
+    return computed > 0 ? whole * computedSeconds(chip, number) / computed : 0;
   }
   // An update: weight and count, then parameters, gradients and states alike.
   auto ops = segment.getBody().getOps<plan::ComputeOp>();
@@ -155,9 +162,8 @@ void PlanTimes::exportSeconds(StringRef name, plan::v1::Program &program) const 
   for (uint32_t segment : called) {
     plan::v1::SegmentSeconds &to = *program.add_segment_seconds();
     to.set_segment(segment);
-    to.set_seconds(
-        measuredSeconds(chip, segment)
-            .value_or(planning::seconds(chip, precision, works[segment], 1)));
+    to.set_seconds(measuredSeconds(chip, segment)
+                       .value_or(computedSeconds(chip, segment)));
   }
 }
 

@@ -43,6 +43,8 @@ public:
 private:
   /// What one call of a segment does.
   static planning::Work workOf(plan::SegmentOp segment);
+  /// What a segment takes on a chip by the cost model.
+  double computedSeconds(const planning::Chip &chip, size_t segment) const;
   /// What was measured of a segment on a chip; nothing where nothing was.
   std::optional<double> measuredSeconds(const planning::Chip &chip,
                                         size_t segment) const;

@@ -24,50 +24,17 @@ Affine tombolo::lineThrough(double one, double two) {
   return {std::max(one - slope, 0.0), slope};
 }
 
-/// Scores of attention: one for each row of queries and of keys of a head;
-/// backward takes each twice.
-static double getScores(Operation *op, int64_t batch) {
-  auto of = [&](Value query, Value key) {
-    graph::Dims k = graph::getDims(key);
-    return graph::getNumElements(query.getType(), batch) /
-           graph::getDims(query).back().at(batch) *
-           static_cast<double>(k[k.size() - 2].at(batch));
-  };
-  if (auto attention = dyn_cast<graph::AttentionOp>(op))
-    return of(attention.getQuery(), attention.getKey());
-  if (auto backward = dyn_cast<graph::AttentionBackwardOp>(op))
-    return 2 * of(backward.getQuery(), backward.getKey());
-  return 0;
-}
-
-void WorkSum::add(Operation *op, const graph::OpCost &one,
-                  const graph::OpCost &two, double chips) {
-  // Products move their operands while they compute; all others stream.
-  bool contracts =
-      isa<graph::MatmulOp, graph::AttentionOp, graph::AttentionBackwardOp,
-          graph::ConvOp, graph::ConvBackwardInputOp,
-          graph::ConvBackwardWeightOp>(op);
-  sums[0][contracts] += one;
-  sums[1][contracts] += two;
-  scores[0] += getScores(op, 1) / chips;
-  scores[1] += getScores(op, 2) / chips;
-  if (one.bytesRead + one.bytesWritten > 0)
-    ops += 1; // a view takes nothing
-}
-
-planning::Work WorkSum::get() const {
-  auto line = [&](auto figure) {
-    return lineThrough(figure(sums[0]), figure(sums[1]));
-  };
-  auto moved = [](const graph::OpCost &cost) {
-    return cost.bytesRead + cost.bytesWritten;
+planning::Work tombolo::lineThrough(const graph::WorkCost &one,
+                                    const graph::WorkCost &two) {
+  auto line = [&](double graph::WorkCost::*figure) {
+    return lineThrough(one.*figure, two.*figure);
   };
   planning::Work work;
-  work.flops = line([](auto &sum) { return sum[0].flops + sum[1].flops; });
-  work.bytes = line([&](auto &sum) { return moved(sum[1]); });
-  work.streamed = line([&](auto &sum) { return moved(sum[0]); });
-  work.scores = lineThrough(scores[0], scores[1]);
-  work.ops = ops;
+  work.flops = line(&graph::WorkCost::flops);
+  work.bytes = line(&graph::WorkCost::contractedBytes);
+  work.streamed = line(&graph::WorkCost::streamedBytes);
+  work.scores = line(&graph::WorkCost::scores);
+  work.ops = one.ops;
   return work;
 }
 
@@ -168,7 +135,7 @@ void Figures::exchange(planning::Work &work, Collective collective, Type type,
 planning::Work Figures::work(unsigned f) const {
   const BlockGraph::Function &function = graph.getFunctions()[f];
   planning::Work work;
-  WorkSum sum;
+  graph::WorkCost one, two; // on so many samples
   auto convert = [&](unsigned value) {
     graph::Conversions plan = states.getConversions(value);
     if (plan.wanted.empty())
@@ -188,9 +155,10 @@ planning::Work Figures::work(unsigned f) const {
     convert(value);
   for (auto [i, node] : llvm::enumerate(function.nodes)) {
     graph::OpSharding does = states.getSharding(f, i);
-    sum.add(node.op, getLocalCost(node, does, graph.getCount(), 1),
-            getLocalCost(node, does, graph.getCount(), 2),
-            does.choice.factor >= 0 ? chips : 1);
+    if (auto priced = dyn_cast<graph::CostOpInterface>(node.op)) {
+      one.add(priced, getLocalCost(node, does, graph.getCount(), 1));
+      two.add(priced, getLocalCost(node, does, graph.getCount(), 2));
+    }
     if (does.choice.factor >= 0) {
       const graph::ShardingFactor &factor =
           node.rule->factors[does.choice.factor];
@@ -202,7 +170,7 @@ planning::Work Figures::work(unsigned f) const {
     for (unsigned value : node.results)
       convert(value);
   }
-  planning::Work all = sum.get();
+  planning::Work all = lineThrough(one, two);
   all.exchanges = work.exchanges;
   return all;
 }

@@ -14,22 +14,9 @@ namespace tombolo {
 /// The line through a figure at one and at two samples.
 planning::Affine lineThrough(double one, double two);
 
-/// What the ops of a function cost together on each chip.
-class WorkSum {
-public:
-  /// `one`, `two`: what the op costs on one and on two samples; `chips`: over
-  /// how many it is split.
-  void add(mlir::Operation *op, const graph::OpCost &one,
-           const graph::OpCost &two, double chips = 1);
-  planning::Work get() const;
-
-private:
-  /// On one and on two samples; first of ops that stream, then of those that
-  /// contract.
-  graph::OpCost sums[2][2];
-  double scores[2] = {0, 0};
-  double ops = 0;
-};
+/// What ops cost on any number of samples, from what they do on one and on two.
+planning::Work lineThrough(const graph::WorkCost &one,
+                           const graph::WorkCost &two);
 
 /// The most bytes of inner values that live at once in a function. Results and
 /// arguments are the caller's; constants are part of the program. `bytesOf`:

@@ -26,11 +26,12 @@ static Affine bytesOf(Type type) {
 }
 
 static planning::Work workOf(func::FuncOp function) {
-  WorkSum sum;
+  graph::WorkCost one, two; // on so many samples
   function.walk([&](graph::CostOpInterface op) {
-    sum.add(op, op.getCost(1), op.getCost(2));
+    one.add(op, op.getCost(1));
+    two.add(op, op.getCost(2));
   });
-  return sum.get();
+  return lineThrough(one, two);
 }
 
 static double workspaceBytes(func::FuncOp function, int64_t batch) {

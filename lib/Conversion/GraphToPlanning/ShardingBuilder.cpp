@@ -57,6 +57,7 @@ graph::OpCost tombolo::getLocalCost(const BlockGraph::Node &node,
   if (does.choice.factor < 0)
     return cost;
   cost.flops /= static_cast<double>(count);
+  cost.scores /= static_cast<double>(count);
   // What is read and written shrinks as the tensors that are split do.
   auto shrink = [&](double &bytes, ValueRange values, auto stateOf) {
     double whole = 0, local = 0;

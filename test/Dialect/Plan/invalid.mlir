@@ -46,6 +46,13 @@ plan.segment @f(%x: memref<2x4xf32> read "x") workspace 64 {
 
 // -----
 
+// Work is said in figures that can be added up.
+// expected-error@+1 {{expected streamed as a finite figure of at least 0, got -3}}
+plan.segment @f(%x: memref<2x4xf32> read "x") attributes {work = #plan.work<flops 1.0, bytes 0.0, streamed -3.0, scores 0.0, ops 1.0>} {
+}
+
+// -----
+
 // A setting has one of the types of the message.
 plan.segment @f(%x: memref<2x4xf32> write "x") {
   // expected-error@+1 {{setting 'value': expected i64, f64, bool, string or array<i64>, got 1.000000e+00 : f32}}

@@ -1,14 +1,14 @@
 // RUN: tombolo-opt %s | tombolo-opt | FileCheck %s
 
 // A segment with a view, workspace, a constant and settings of every kind.
-// CHECK-LABEL: plan.segment @f(%{{.*}}: memref<2x4xf32> read "x", %{{.*}}: memref<4x2xf32> write "y") workspace 64
+// CHECK-LABEL: plan.segment @f(%{{.*}}: memref<2x4xf32> read "x", %{{.*}}: memref<4x2xf32> write "y") workspace 64 attributes {work = #plan.work<flops 1.200000e+09, bytes 1.002000e+02, streamed 3.000000e+00, scores 6.400000e+01, ops 2.000000e+00>}
 // CHECK: plan.view %{{.*}}[0] : memref<2x4xf32> to memref<4x2xf32, strided<[1, 4]>>
 // CHECK: plan.view %{{.*}}[0] : memref<2x4xf32> to memref<3x2x4xf32, #plan.strided<[0, 4, 1]>>
 // CHECK: plan.workspace[0] : memref<4x2xf32>
 // CHECK: plan.constant dense<1.000000e+00> : tensor<2xf32> : memref<2xf32>
 // CHECK: plan.compute "add" ins(%{{.*}}, %{{.*}} : memref<4x2xf32, strided<[1, 4]>>, memref<2xf32>) outs(%{{.*}} : memref<4x2xf32>)
 // CHECK: plan.compute "matmul" {{.*}} accumulate with {axes = array<i64: 0, 1>, causal = true, n = 3 : i64, scale = 5.000000e-01 : f64, text = "none"}
-plan.segment @f(%x: memref<2x4xf32> read "x", %y: memref<4x2xf32> write "y") workspace 64 {
+plan.segment @f(%x: memref<2x4xf32> read "x", %y: memref<4x2xf32> write "y") workspace 64 attributes {work = #plan.work<flops 1.2e9, bytes 100.2, streamed 3.0, scores 64.0, ops 2.0>} {
   %0 = plan.view %x[0] : memref<2x4xf32> to memref<4x2xf32, strided<[1, 4]>>
   %b = plan.view %x[0] : memref<2x4xf32> to memref<3x2x4xf32, #plan.strided<[0, 4, 1]>>
   %1 = plan.workspace[0] : memref<4x2xf32>

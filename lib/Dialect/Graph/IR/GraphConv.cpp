@@ -241,12 +241,15 @@ static double convFlops(Value output, Value weight, int64_t batch) {
   window /= getDims(weight)[0].size;
   return 2 * window * getNumElements(output.getType(), batch);
 }
+bool ConvOp::isContraction() { return true; }
 OpCost ConvOp::getCost(int64_t batch) {
   return getCostOf(*this, batch, convFlops(getResult(), getWeight(), batch));
 }
+bool ConvBackwardInputOp::isContraction() { return true; }
 OpCost ConvBackwardInputOp::getCost(int64_t batch) {
   return getCostOf(*this, batch, convFlops(getGradient(), getWeight(), batch));
 }
+bool ConvBackwardWeightOp::isContraction() { return true; }
 OpCost ConvBackwardWeightOp::getCost(int64_t batch) {
   return getCostOf(*this, batch, convFlops(getGradient(), getResult(), batch));
 }

@@ -112,6 +112,7 @@ OpCost CrossEntropyMergeOp::getCost(int64_t batch) {
   return getRowCost(*this, batch, 4);
 }
 
+bool MatmulOp::isContraction() { return true; }
 OpCost MatmulOp::getCost(int64_t batch) {
   OpCost cost = getTraffic(*this, batch);
   Dims lhs = getDims(getLhs());
@@ -121,33 +122,50 @@ OpCost MatmulOp::getCost(int64_t batch) {
   return cost;
 }
 
+/// Scores of a call: each row of queries meets each row of keys of its head.
+static double getScores(Value query, Value key, int64_t batch) {
+  Dims k = getDims(key);
+  double rows = elements(query, batch) / getDims(query).back().at(batch);
+  return rows * k[k.size() - 2].at(batch);
+}
+
 /// FLOPs of one product of queries with keys or of scores with values; a
 /// causal mask leaves half of it.
 static double getScoreProduct(Value query, Value key, Value depth, bool causal,
                               int64_t batch) {
-  Dims k = getDims(key);
-  double rows = elements(query, batch) / getDims(query).back().at(batch);
   double flops =
-      2 * rows * k[k.size() - 2].at(batch) * getDims(depth).back().at(batch);
+      2 * getScores(query, key, batch) * getDims(depth).back().at(batch);
   return causal ? flops / 2 : flops;
 }
 
+bool AttentionOp::isContraction() { return true; }
 OpCost AttentionOp::getCost(int64_t batch) {
   OpCost cost = getTraffic(*this, batch);
+  cost.scores = getScores(getQuery(), getKey(), batch);
   cost.flops =
       getScoreProduct(getQuery(), getKey(), getQuery(), getCausal(), batch) +
       getScoreProduct(getQuery(), getKey(), getValue(), getCausal(), batch);
   return cost;
 }
 
+bool AttentionBackwardOp::isContraction() { return true; }
 OpCost AttentionBackwardOp::getCost(int64_t batch) {
   // Scores again, then dq and dk from them; dv and the gradient of the scores.
   OpCost cost = getTraffic(*this, batch);
+  cost.scores = 2 * getScores(getQuery(), getKey(), batch);
   cost.flops =
       3 * getScoreProduct(getQuery(), getKey(), getQuery(), getCausal(),
                           batch) +
       2 * getScoreProduct(getQuery(), getKey(), getValue(), getCausal(), batch);
   return cost;
+}
+
+void WorkCost::add(CostOpInterface op, const OpCost &cost) {
+  double moved = cost.bytesRead + cost.bytesWritten;
+  flops += cost.flops;
+  (op.isContraction() ? contractedBytes : streamedBytes) += moved;
+  scores += cost.scores;
+  ops += moved > 0;
 }
 
 } // namespace tombolo::graph

@@ -289,6 +289,56 @@ void WaitAttr::print(AsmPrinter &printer) const {
   printer << ">";
 }
 
+//===----------------------------------------------------------------------===//
+// Figures and ranges
+//===----------------------------------------------------------------------===//
+
+/// Their words, in the order in which they are written.
+static const std::pair<StringRef, double WorkFigures::*> kWorkFigures[] = {
+    {"flops", &WorkFigures::flops},
+    {"bytes", &WorkFigures::bytes},
+    {"streamed", &WorkFigures::streamed},
+    {"scores", &WorkFigures::scores},
+    {"ops", &WorkFigures::ops}};
+
+Attribute WorkAttr::parse(AsmParser &parser, Type) {
+  WorkFigures figures;
+  SMLoc loc = parser.getCurrentLocation();
+  if (parser.parseLess())
+    return {};
+  for (auto [i, word] : llvm::enumerate(kWorkFigures)) {
+    llvm::APFloat figure(0.0);
+    if ((i > 0 && parser.parseComma()) || parser.parseKeyword(word.first) ||
+        parser.parseFloat(figure.getSemantics(), figure))
+      return {};
+    figures.*word.second = figure.convertToDouble();
+  }
+  if (parser.parseGreater())
+    return {};
+  return getChecked([&] { return parser.emitError(loc); }, parser.getContext(),
+                    figures);
+}
+
+void WorkAttr::print(AsmPrinter &printer) const {
+  WorkFigures figures = getFigures();
+  printer << '<';
+  llvm::interleaveComma(kWorkFigures, printer, [&](auto &word) {
+    printer << word.first << ' ';
+    printer.printFloat(llvm::APFloat(figures.*word.second));
+  });
+  printer << '>';
+}
+
+LogicalResult WorkAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                               WorkFigures figures) {
+  for (auto [word, member] : kWorkFigures)
+    if (!std::isfinite(figures.*member) || figures.*member < 0)
+      return emitError() << "expected " << word
+                         << " as a finite figure of at least 0, got "
+                         << figures.*member;
+  return success();
+}
+
 LogicalResult GuardAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                 uint64_t modulus, uint64_t remainder) {
   if (modulus == 0 || remainder >= modulus)

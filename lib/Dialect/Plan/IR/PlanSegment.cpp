@@ -176,12 +176,6 @@ LogicalResult SegmentOp::verify() {
     return emitOpError() << "expected a name and an access for each of "
                          << count << " arguments, got " << getArgNames().size()
                          << " and " << getArgAccess().size();
-  if (auto work = getWork())
-    if (work->size() != 2 || !llvm::all_of(*work, [](double figure) {
-          return std::isfinite(figure) && figure >= 0;
-        }))
-      return emitOpError("expected work as FLOPs and bytes, two finite numbers "
-                         "of at least 0");
   if (getWorkspaceBytes() < 0)
     return emitOpError("expected a workspace of no negative size");
   for (BlockArgument argument : getBody().getArguments()) {

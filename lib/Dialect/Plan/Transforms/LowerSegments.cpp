@@ -89,7 +89,7 @@ private:
       return FailureOr<SegmentOp>(call.emitOpError() << "unknown segment "
                                                      << call.getSegmentAttr());
     OpBuilder builder(function);
-    DenseF64ArrayAttr work = workOf(function, builder);
+    WorkAttr work = workOf(function);
     FailureOr<SegmentOp> segment =
         convertToSegment(function, builder, name.getValue());
     if (failed(segment))
@@ -103,13 +103,14 @@ private:
   }
 
   /// Counted as for the search, on the ops that it saw.
-  static DenseF64ArrayAttr workOf(func::FuncOp function, OpBuilder &builder) {
-    graph::OpCost cost;
+  static WorkAttr workOf(func::FuncOp function) {
+    graph::WorkCost work;
     function.walk([&](graph::CostOpInterface op) {
-      cost += op.getCost(1); // shapes are static, there is no batch left
+      work.add(op, op.getCost(1)); // shapes are static, there is no batch left
     });
-    return builder.getDenseF64ArrayAttr(
-        {cost.flops, cost.bytesRead + cost.bytesWritten});
+    return WorkAttr::get(function.getContext(),
+                         {work.flops, work.contractedBytes, work.streamedBytes,
+                          work.scores, work.ops});
   }
 
   SymbolTable *symbols = nullptr;

@@ -14,13 +14,13 @@
 #ifndef TOMBOLO_DIALECT_GRAPH_IR_GRAPHCONVOPS_TD
 #define TOMBOLO_DIALECT_GRAPH_IR_GRAPHCONVOPS_TD
 
-class Graph_WindowOp<string mnemonic, list<Trait> traits>
-    : Graph_Op<mnemonic, !listconcat(traits, [Graph_OwnCost])> {
+class Graph_WindowOp<string mnemonic, list<Trait> traits> : Graph_Op<mnemonic, traits> {
   let assemblyFormat = "operands attr-dict `:` type(operands) `to` type(results)";
   let hasVerifier = 1;
 }
 
-class Graph_ConvBase<string mnemonic, list<Trait> traits> : Graph_WindowOp<mnemonic, traits> {
+class Graph_ConvBase<string mnemonic, list<Trait> traits>
+    : Graph_WindowOp<mnemonic, !listconcat(traits, [Graph_ContractionCost])> {
   dag window = (ins DenseI64ArrayAttr:$strides, DenseI64ArrayAttr:$dilations,
                     DenseI64ArrayAttr:$low, DenseI64ArrayAttr:$high, I64Attr:$groups);
 }
@@ -42,7 +42,8 @@ def Graph_ConvBackwardWeightOp : Graph_ConvBase<"conv_backward_weight", [Graph_S
 
 // `average`: the mean of a window, of what lies inside the input alone unless
 // `count_padding`; else its maximum.
-class Graph_PoolBase<string mnemonic, list<Trait> traits> : Graph_WindowOp<mnemonic, traits> {
+class Graph_PoolBase<string mnemonic, list<Trait> traits>
+    : Graph_WindowOp<mnemonic, !listconcat(traits, [Graph_OwnCost])> {
   dag window = (ins DenseI64ArrayAttr:$kernel, DenseI64ArrayAttr:$strides,
                     DenseI64ArrayAttr:$dilations, DenseI64ArrayAttr:$low,
                     DenseI64ArrayAttr:$high, DefaultValuedAttr<BoolAttr, "false">:$average,

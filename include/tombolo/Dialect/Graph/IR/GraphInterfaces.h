@@ -22,13 +22,9 @@ struct OpCost {
   double flops = 0;
   double bytesRead = 0;
   double bytesWritten = 0;
-
-  OpCost &operator+=(const OpCost &other) {
-    flops += other.flops;
-    bytesRead += other.bytesRead;
-    bytesWritten += other.bytesWritten;
-    return *this;
-  }
+  /// Of attention: one for each row of queries and of keys of a head; backward
+  /// takes each twice.
+  double scores = 0;
 };
 
 /// One operation per result element; operands read and results written once.
@@ -98,5 +94,21 @@ buildShardByClone(mlir::Operation *op, mlir::OpBuilder &builder,
 } // namespace tombolo::graph
 
 #include "tombolo/Dialect/Graph/IR/GraphInterfaces.h.inc"
+
+namespace tombolo::graph {
+
+/// What ops cost a chip together, by what bounds their time.
+struct WorkCost {
+  double flops = 0;
+  double contractedBytes = 0; // moved by contractions while they compute
+  double streamedBytes = 0;   // moved by all other ops
+  double scores = 0;          // of attention
+  double ops = 0;             // that are run: a view is none
+
+  /// `cost`: what `op` costs on one chip.
+  void add(CostOpInterface op, const OpCost &cost);
+};
+
+} // namespace tombolo::graph
 
 #endif // TOMBOLO_DIALECT_GRAPH_IR_GRAPHINTERFACES_H

@@ -21,7 +21,11 @@ def Graph_CostOpInterface : OpInterface<"CostOpInterface"> {
   let methods = [InterfaceMethod<
     "FLOPs, bytes read and bytes written at this batch size",
     "::tombolo::graph::OpCost", "getCost", (ins "int64_t":$batch), "",
-    "return ::tombolo::graph::getElementwiseCost($_op, batch);">];
+    "return ::tombolo::graph::getElementwiseCost($_op, batch);">,
+    InterfaceMethod<
+    [{whether it moves its operands while it computes, as products do; all
+      other ops take the time of their bytes}],
+    "bool", "isContraction", (ins), "", "return false;">];
 }
 
 def Graph_GradientOpInterface : OpInterface<"GradientOpInterface"> {

@@ -59,6 +59,8 @@ class Graph_Segment<list<string> own = []>
 // The default cost.
 def Graph_PlainCost : DeclareOpInterfaceMethods<Graph_CostOpInterface>;
 def Graph_OwnCost : DeclareOpInterfaceMethods<Graph_CostOpInterface, ["getCost"]>;
+def Graph_ContractionCost
+    : DeclareOpInterfaceMethods<Graph_CostOpInterface, ["getCost", "isContraction"]>;
 
 //===----------------------------------------------------------------------===//
 // Parameters and constants
@@ -415,7 +417,7 @@ def Graph_CrossEntropyMergeOp : Graph_InferredOp<"cross_entropy_merge", [Graph_O
 // Contractions
 //===----------------------------------------------------------------------===//
 
-def Graph_MatmulOp : Graph_Op<"matmul", [Graph_Differentiable, Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canAccumulate", "canWriteView"]>], Graph_OwnShard> {
+def Graph_MatmulOp : Graph_Op<"matmul", [Graph_Differentiable, Graph_ContractionCost, Graph_KeepsFloat32, Graph_Segment<["canAccumulate", "canWriteView"]>], Graph_OwnShard> {
   let summary = "batched matrix product with optional bias";
   let description = [{
     The result's element type is f32 or that of the operands (a bf16 product
@@ -430,14 +432,14 @@ def Graph_MatmulOp : Graph_Op<"matmul", [Graph_Differentiable, Graph_OwnCost, Gr
   let hasVerifier = 1;
 }
 
-def Graph_AttentionOp : Graph_InferredOp<"attention", [Graph_Differentiable, Graph_OwnCost, Graph_Segment<["canWriteView"]>]> {
+def Graph_AttentionOp : Graph_InferredOp<"attention", [Graph_Differentiable, Graph_ContractionCost, Graph_Segment<["canWriteView"]>]> {
   let summary = "softmax(scale q k^T) v, optionally causal";
   let arguments = (ins Graph_FloatTensor:$query, Graph_FloatTensor:$key, Graph_FloatTensor:$value,
                        BoolAttr:$causal, F64Attr:$scale);
   let results = (outs Graph_FloatTensor:$result, Graph_F32Tensor:$lse);
   let assemblyFormat = "$query `,` $key `,` $value attr-dict `:` type($query) `,` type($key) `,` type($value) `to` type($result) `,` type($lse)";
 }
-def Graph_AttentionBackwardOp : Graph_InferredOp<"attention_backward", [Graph_OwnCost, Graph_KeepsFloat32, Graph_Segment<["canWriteView"]>]> {
+def Graph_AttentionBackwardOp : Graph_InferredOp<"attention_backward", [Graph_ContractionCost, Graph_KeepsFloat32, Graph_Segment<["canWriteView"]>]> {
   let summary = "gradients of attention";
   let arguments = (ins Graph_FloatTensor:$gradient, Graph_FloatTensor:$query, Graph_FloatTensor:$key,
                        Graph_FloatTensor:$value, Graph_FloatTensor:$output, Graph_F32Tensor:$lse,

@@ -40,6 +40,24 @@ inline llvm::hash_code hash_value(const Term &term) {
                             term.modulus, term.coordinate);
 }
 
+/// What one call of a segment does.
+struct WorkFigures {
+  double flops = 0;
+  double bytes = 0;    // moved by contractions, which do so while they compute
+  double streamed = 0; // moved by all other ops
+  double scores = 0;   // of attention, backward counting twice
+  double ops = 0;      // that a chip is told to run
+
+  bool operator==(const WorkFigures &) const = default;
+};
+
+inline llvm::hash_code hash_value(const WorkFigures &work) {
+  auto bits = [](double figure) { return llvm::bit_cast<uint64_t>(figure); };
+  return llvm::hash_combine(bits(work.flops), bits(work.bytes),
+                            bits(work.streamed), bits(work.scores),
+                            bits(work.ops));
+}
+
 /// Arena and slot addresses are multiples of this many bytes.
 constexpr int64_t alignment = 64;
 inline int64_t alignUp(int64_t bytes) {

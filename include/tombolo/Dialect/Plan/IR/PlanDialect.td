@@ -132,6 +132,17 @@ def Plan_GuardAttr : Plan_Attr<"Guard", "guard"> {
   let genVerifyDecl = 1;
 }
 
+def Plan_WorkAttr : Plan_Attr<"Work", "work"> {
+  let summary = "what one call of a segment does, as the planner counts it";
+  let description = [{
+    `#plan.work<flops 1.2e9, bytes 4096.0, streamed 1024.0, scores 64.0, ops 3.0>`;
+    each figure is finite and at least 0.
+  }];
+  let parameters = (ins "::tombolo::plan::WorkFigures":$figures);
+  let hasCustomAssemblyFormat = 1;
+  let genVerifyDecl = 1;
+}
+
 def Plan_BlocksAttr : Plan_Attr<"Blocks", "blocks"> {
   let summary = "consecutive blocks of the model that are calls of one function";
   let parameters = (ins "::mlir::StringAttr":$block, "uint64_t":$count);

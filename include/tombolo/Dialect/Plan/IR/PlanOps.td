@@ -32,8 +32,8 @@ def Plan_SegmentOp : Plan_Container<"segment", [Symbol, IsolatedFromAbove]> {
     The block's arguments are the memory that the caller passes in, as row-major
     memrefs; an i1 element is a byte. `arg_access` tells what becomes of each.
     Scratch memory is `workspace_bytes` long and read through `plan.workspace`.
-    `work` says what one call does, as the planner counts it: FLOPs, and bytes
-    read and written. Without it, every argument is read and written once.
+    `work` says what one call does, as the planner counts it. Without it, the
+    bytes of every argument are streamed.
 
     ```mlir
     plan.segment @f(%x: memref<2x4xf32> read "x", %y: memref<4x2xf32> write "y")
@@ -45,7 +45,7 @@ def Plan_SegmentOp : Plan_Container<"segment", [Symbol, IsolatedFromAbove]> {
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, StrArrayAttr:$arg_names,
                        Plan_AccessArrayAttr:$arg_access, Plan_I64:$workspace_bytes,
-                       OptionalAttr<DenseF64ArrayAttr>:$work);
+                       OptionalAttr<Plan_WorkAttr>:$work);
   let regions = (region SizedRegion<1>:$body);
   let hasCustomAssemblyFormat = 1;
   let hasVerifier = 1;
