@@ -24,17 +24,6 @@ namespace {
 constexpr std::uint64_t kPiece = 1 << 16;
 static_assert(kPiece % kCodecBlock == 0);
 
-/// The inverse of `firstVersion`: the inner steps after which the fragment was
-/// pushed for the version.
-std::uint64_t stepsBefore(const ExchangeOptions &options,
-                          std::uint32_t fragment, std::uint64_t version) {
-  std::uint64_t offset =
-      pushOffset(fragment, options.fragments, options.innerSteps);
-  if (version == 0 || offset == 0)
-    return version * options.innerSteps;
-  return (version - 1) * options.innerSteps + offset;
-}
-
 } // namespace
 
 RankExchange::RankExchange(ExchangeOptions given,
@@ -180,7 +169,10 @@ wire::WaitReply RankExchange::join(std::uint32_t number,
 }
 
 std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
-  if (!resumed.empty() && begun)
+  if (begun &&
+      (!resumed.empty() ||
+       std::any_of(fragments.begin(), fragments.end(),
+                   [](const Fragment &fragment) { return !!fragment.flight; })))
     throw Error(Status::Failed, "island ", options.island,
                 ": its ranks were told to go on from different versions");
   if (options.island == 0 && !begun)
@@ -189,9 +181,8 @@ std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
   for (std::uint32_t f = 0; f < fragments.size(); ++f)
     replies.push_back(join(f, stepsDone));
   // A restarted island goes on no earlier than where it, or the others, pushed
-  // what counts: steps that count are not done again, it takes the samples of
-  // their round, and all islands push fragments in the same order. Else they
-  // might wait for each other until a deadline.
+  // what counts: steps that count are not done again, and it takes the samples
+  // of their round.
   std::uint64_t before = stepsDone;
   for (std::uint32_t f = 0; f < fragments.size() && options.incarnation > 0;
        ++f)
@@ -214,6 +205,7 @@ std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
       fragments[f].stepsDone = stepsDone;
     }
   }
+  pushPassedOver(stepsDone);
   if (std::exchange(begun, true) || options.rank != 0)
     return stepsDone;
   heart = std::thread([this] {
@@ -238,17 +230,20 @@ std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
 // ------------------------------------------------------------------- a round
 
 void RankExchange::startPush(std::uint32_t number, std::uint64_t stepsDone,
-                             bool trainsOn,
-                             std::vector<std::vector<float>> saved,
-                             bool sends) {
+                             PushManner manner) {
   Fragment &fragment = fragments[number];
   auto flight = std::make_unique<InFlight>();
   flight->base = fragment.version;
   flight->step = stepsDone;
-  flight->innerSteps = stepsDone - fragment.stepsDone;
+  flight->asksAtOnce = manner.asksAtOnce;
+  // None when it only clears the way for other fragments: such a push is all
+  // zero, its island weighs nothing in the round and keeps its error feedback.
+  flight->innerSteps =
+      std::max(stepsDone, fragment.stepsDone) - fragment.stepsDone;
+  const bool delta = manner.sends && flight->innerSteps > 0;
   std::size_t size = 0;
   for (HeldTensor *held : fragment.tensors)
-    if (held->tensor.owner && sends)
+    if (held->tensor.owner && manner.sends)
       size += encodedBytes(options.compression, held->elements);
   flight->encoded.resize(size);
   std::span<std::byte> encoded = flight->encoded;
@@ -256,9 +251,9 @@ void RankExchange::startPush(std::uint32_t number, std::uint64_t stepsDone,
     HeldTensor *held = fragment.tensors[i];
     std::vector<float> &error = flight->errorBefore.emplace_back();
     std::vector<float> &atPush = flight->atPush.emplace_back();
-    if (!saved.empty())
-      atPush = std::move(saved[i]);
-    else if (trainsOn)
+    if (!manner.saved.empty())
+      atPush = std::move(manner.saved[i]);
+    else if (manner.trainsOn)
       atPush.resize(held->elements);
     else if (!held->tensor.owner)
       continue;
@@ -267,13 +262,13 @@ void RankExchange::startPush(std::uint32_t number, std::uint64_t stepsDone,
     for (std::uint64_t at = 0; at < held->elements; at += kPiece) {
       std::span piece =
           std::span(local).first(std::min(kPiece, held->elements - at));
-      if (!saved.empty())
+      if (!manner.saved.empty())
         piece = std::span(atPush).subspan(at, piece.size());
       else
         readArena(*held, at, piece);
-      if (saved.empty() && trainsOn)
+      if (manner.saved.empty() && manner.trainsOn)
         std::copy(piece.begin(), piece.end(), atPush.begin() + at);
-      if (!held->tensor.owner || !sends)
+      if (!held->tensor.owner || !delta)
         continue;
       std::size_t bytes = encodedBytes(options.compression, piece.size());
       held->encodeDelta(at, piece, std::span(encoded).first(bytes));
@@ -318,6 +313,11 @@ void RankExchange::follow(std::uint32_t number, InFlight &flight) {
     }
     discard(flight.encoded);
   }
+  if (flight.asksAtOnce)
+    askReceipt(number, flight);
+}
+
+void RankExchange::askReceipt(std::uint32_t number, InFlight &flight) {
   wire::WaitRequest request;
   request.set_fragment(number);
   request.set_round(flight.base);
@@ -430,9 +430,12 @@ void RankExchange::advance(HeldTensor &held, std::size_t index,
 
 void RankExchange::beginPush(std::uint32_t number, std::uint64_t stepsDone) {
   Fragment &fragment = known(number, "push");
-  // A push that came too late was made once more: it goes first.
-  if (fragment.flight)
+  if (fragment.flight) {
+    // A push that came too late was made once more, for the round of now.
+    if (turnOf(number, fragment.flight->base).first == stepsDone)
+      return;
     fragment.reset |= apply(number, stepsDone) == Applied::Reset;
+  }
   if (stepsDone < fragment.stepsDone)
     throw Error(Status::Failed, "push after ", stepsDone,
                 " steps, but the last was after ", fragment.stepsDone);
@@ -440,7 +443,8 @@ void RankExchange::beginPush(std::uint32_t number, std::uint64_t stepsDone) {
   // by its momentum alone.
   if (fragment.flight || stepsDone == fragment.stepsDone)
     return;
-  startPush(number, stepsDone, options.overlapSteps > 0);
+  startPush(number, stepsDone,
+            {.trainsOn = options.overlapSteps > 0, .asksAtOnce = true});
 }
 
 Exchange::Applied RankExchange::apply(std::uint32_t number,
@@ -449,10 +453,16 @@ Exchange::Applied RankExchange::apply(std::uint32_t number,
   bool reset = std::exchange(fragment.reset, false);
   if (!fragment.flight)
     return reset ? Applied::Reset : Applied::Nothing;
+  if (!pushEarlierOnes(number, stepsDone)) {
+    fragment.reset = reset;
+    return Applied::Nothing;
+  }
   fragment.flight->thread.join();
   std::unique_ptr<InFlight> flight = std::move(fragment.flight);
   if (flight->failure)
     std::rethrow_exception(flight->failure);
+  if (!flight->asksAtOnce)
+    askReceipt(number, *flight);
   bool moved = stepsDone != flight->step;
   std::vector<float> reference;
   for (std::size_t i = 0; i < fragment.tensors.size(); ++i) {
@@ -476,7 +486,8 @@ Exchange::Applied RankExchange::apply(std::uint32_t number,
   fragment.version = flight->receipt.version;
   switch (flight->receipt.kind) {
   case Receipt::Kind::Late:
-    startPush(number, stepsDone, /*trainsOn=*/true);
+    if (stepsDone > fragment.stepsDone)
+      startPush(number, stepsDone, {});
     break;
   case Receipt::Kind::Discarded:
     fragment.stepsDone = stepsDone;
@@ -488,15 +499,6 @@ Exchange::Applied RankExchange::apply(std::uint32_t number,
 }
 
 // ------------------------------------------------------------------- the end
-
-void RankExchange::settle(std::uint32_t number, std::uint64_t stepsDone) {
-  Fragment &fragment = fragments[number];
-  while (fragment.flight || fragment.stepsDone != stepsDone) {
-    if (!fragment.flight)
-      startPush(number, stepsDone, /*trainsOn=*/false);
-    apply(number, stepsDone);
-  }
-}
 
 wire::WaitReply RankExchange::wait(const wire::WaitRequest &request) {
   wire::WaitReply reply = client.wait(request);
@@ -525,8 +527,7 @@ std::uint64_t RankExchange::newestVersion(std::uint32_t number) {
 
 void RankExchange::end(std::uint64_t stepsDone) {
   known(0, "end");
-  for (std::uint32_t f = 0; f < fragments.size(); ++f)
-    settle(f, stepsDone);
+  settle(stepsDone);
   while (!client.heartbeat(/*done=*/true).finished())
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   for (std::uint32_t f = 0; f < fragments.size(); ++f) {
@@ -534,15 +535,6 @@ void RankExchange::end(std::uint64_t stepsDone) {
     install(f, newest, fetch(f, fragments[f].version, newest));
   }
   isOver = true;
-}
-
-std::uint64_t tombolo::runtime::firstVersion(const ExchangeOptions &options,
-                                             std::uint32_t fragment,
-                                             std::uint64_t stepsDone) {
-  std::uint64_t offset =
-      pushOffset(fragment, options.fragments, options.innerSteps);
-  return (stepsDone + (options.innerSteps - offset) % options.innerSteps) /
-         options.innerSteps;
 }
 
 std::optional<std::uint64_t>

@@ -52,6 +52,17 @@ bool FragmentState::isMember(std::uint32_t island, std::uint64_t round) const {
          closed[round - firstRound][island];
 }
 
+bool FragmentState::isOwed(std::uint64_t version) const {
+  for (std::uint32_t island = 0; island < contributions.size(); ++island) {
+    std::uint64_t round = openRound;
+    while (round > version && !isMember(island, round - 1))
+      --round;
+    if (round == version && isMember(island, version - 1))
+      return true;
+  }
+  return false;
+}
+
 bool FragmentState::isCommitted(std::uint32_t island) const {
   const Contribution &contribution = contributions[island];
   return contribution.coverage.complete() && !contribution.parts.empty();
@@ -337,8 +348,6 @@ void FragmentState::publish(const RoundClosing &made) {
     openRound = firstRound;
   } else {
     updates.push_back(made.made);
-    if (updates.size() > config.keptUpdates)
-      updates.pop_front();
     std::vector<bool> who(contributions.size());
     for (std::uint32_t island : made.happened.members)
       who[island] = true;
@@ -346,6 +355,10 @@ void FragmentState::publish(const RoundClosing &made) {
     for (Contribution &c : contributions)
       c.reset(c.incarnation);
     ++openRound;
+    std::erase_if(updates, [&](const std::shared_ptr<const Update> &update) {
+      return update->version + config.keptUpdates <= openRound &&
+             !isOwed(update->version);
+    });
   }
   firstPartSeconds.reset();
   firstCommitSeconds.reset();

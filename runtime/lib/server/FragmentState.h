@@ -143,6 +143,9 @@ private:
                                               : Compression::None;
   }
   bool isMember(std::uint32_t island, std::uint64_t round) const;
+  /// An island's last push that counts is in this version: it may yet ask what
+  /// became of it.
+  bool isOwed(std::uint64_t version) const;
   /// Receipt::counted.
   std::uint64_t countedRounds(std::uint32_t island) const;
   bool isCommitted(std::uint32_t island) const;
@@ -168,7 +171,7 @@ private:
 
   std::shared_ptr<const Version> newest;             ///< null: not started
   OuterEvent last;                                   ///< that made it
-  std::deque<std::shared_ptr<const Update>> updates; ///< the newest ones
+  std::deque<std::shared_ptr<const Update>> updates; ///< ascending
   bool closing = false;               ///< a version is being computed
   std::optional<double> askedSeconds; ///< when somebody first waited in vain
 

@@ -6,8 +6,10 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// ExchangeClient.cpp has rounds from the first to the last, RankSnapshot.cpp
-// what a snapshot holds of them and how a rank goes on from one.
+// ExchangeClient.cpp has rounds from the first to the last, PushOrder.cpp the
+// order in which an island pushes fragments and waits for them,
+// RankSnapshot.cpp what a snapshot holds of them and how a rank goes on from
+// one.
 //
 //===----------------------------------------------------------------------===//
 
@@ -35,24 +37,45 @@ struct Fetched {
   std::vector<std::byte> state;                ///< or the version as a whole
 };
 
+/// How a push is made.
+struct PushManner {
+  /// Local goes on changing, so what it is now has to be kept.
+  bool trainsOn = true;
+  /// Its thread asks how it has ended as soon as it is there; else `apply`
+  /// does. The server remembers one thing that it has told an island of a
+  /// fragment until it tells the next. So who has just been told something may
+  /// push, but not ask, before the other ranks of the island have been told the
+  /// same.
+  bool asksAtOnce = false;
+  bool sends = true; ///< false: the server has it
+  /// What local was when the push was made, by tensor; empty: as it is now.
+  std::vector<std::vector<float>> saved = {};
+};
+
 /// A push that is on its way, and what comes back.
 struct InFlight {
   // Set before the thread starts.
   std::uint64_t base = 0; ///< version and round
   std::uint64_t step = 0; ///< inner steps done
   std::uint64_t innerSteps = 0;
+  bool asksAtOnce = false;
   std::vector<std::byte> encoded;
   /// By tensor of the fragment. `atPush`: local then, when training goes on
   /// meanwhile; `errorBefore`: the error feedback, should the push not count.
   std::vector<std::vector<float>> atPush, errorBefore;
 
-  // Set by the thread.
+  // Set by who asks.
   Receipt receipt;
   Fetched fetched; ///< from `base` to the receipt's version
   std::exception_ptr failure;
 
   std::thread thread;
 };
+
+/// The inverse of `firstVersion`: the inner steps after which the fragment is
+/// pushed for the version.
+std::uint64_t stepsBefore(const ExchangeOptions &options,
+                          std::uint32_t fragment, std::uint64_t version);
 
 class RankExchange final : public Exchange {
 public:
@@ -104,12 +127,12 @@ private:
             std::uint64_t stepsDone);
   /// local := base + (local - reference).
   void moveOn(HeldTensor &held, std::span<const float> reference);
-  /// `saved`: what local was when the push was made, by tensor; empty: as it is
-  /// now. Not `sends`: the server has it.
-  void startPush(std::uint32_t number, std::uint64_t stepsDone, bool trainsOn,
-                 std::vector<std::vector<float>> saved = {}, bool sends = true);
+  void startPush(std::uint32_t number, std::uint64_t stepsDone,
+                 PushManner manner);
   /// The life of a push's thread.
   void follow(std::uint32_t number, InFlight &flight);
+  /// How the push has ended, and what leads on from there.
+  void askReceipt(std::uint32_t number, InFlight &flight);
   /// Fetches what leads from `from` to `to`: updates, or the whole state.
   Fetched fetch(std::uint32_t number, std::uint64_t from, std::uint64_t to);
   /// The same from nothing.
@@ -122,7 +145,19 @@ private:
   std::uint64_t newestVersion(std::uint32_t number);
   /// Every reply says whether the run is to end.
   server::v1::WaitReply wait(const server::v1::WaitRequest &request);
-  void settle(std::uint32_t number, std::uint64_t stepsDone);
+
+  /// When a round of a fragment has its turn: after which step the plan pushes
+  /// it, and the fragment.
+  using Turn = std::pair<std::uint64_t, std::uint32_t>;
+  Turn turnOf(std::uint32_t fragment, std::uint64_t round) const;
+  /// Pushes what else has had its turn before the push of `number` that is
+  /// under way. False: some of that cannot be pushed yet, and so nobody may
+  /// wait for this one.
+  bool pushEarlierOnes(std::uint32_t number, std::uint64_t stepsDone);
+  /// Of an island that has passed over steps.
+  void pushPassedOver(std::uint64_t stepsDone);
+  /// Pushes all there is and waits until it counts.
+  void settle(std::uint64_t stepsDone);
 
   void readArena(const HeldTensor &held, std::uint64_t first,
                  std::span<float> to) {

@@ -166,7 +166,7 @@ void RankExchange::goOn(std::uint32_t number, const FragmentPoint &from,
     std::vector<std::vector<float>> saved;
     for (HeldTensor *held : fragment.tensors)
       saved.push_back(std::move(held->pushed));
-    startPush(number, *from.pushedStep, /*trainsOn=*/true, std::move(saved));
+    startPush(number, *from.pushedStep, {.saved = std::move(saved)});
     return;
   }
   // A later push than the snapshot's contained all there is of it; it may be in
@@ -182,7 +182,8 @@ void RankExchange::goOn(std::uint32_t number, const FragmentPoint &from,
   std::vector<std::vector<float>> locals;
   for (std::size_t i = 0; i < fragment.tensors.size(); ++i) {
     HeldTensor *held = fragment.tensors[i];
-    if (pushCounts && !held->error.empty()) {
+    if (pushCounts && !held->error.empty() &&
+        *from.pushedStep != from.stepsDone) {
       std::vector<std::byte> sent(
           encodedBytes(options.compression, held->elements));
       held->encodeDelta(0, held->pushed, sent);
@@ -202,6 +203,5 @@ void RankExchange::goOn(std::uint32_t number, const FragmentPoint &from,
       readArena(*held, 0, locals.emplace_back(held->elements));
   }
   if (isOpen)
-    startPush(number, stepsDone, /*trainsOn=*/true, std::move(locals),
-              /*sends=*/false);
+    startPush(number, stepsDone, {.sends = false, .saved = std::move(locals)});
 }
