@@ -22,6 +22,8 @@ arguments = argparse.ArgumentParser(description=__doc__,
 arguments.add_argument("--bin", default=os.path.join(ROOT, "build", "dev", "bin"))
 arguments.add_argument("--faults", type=int, default=200)
 arguments.add_argument("--seed", type=int, default=1)
+arguments.add_argument("--kinds", nargs="*", help="only these: rank, agent, server, site, line, checkpoint, log")
+arguments.add_argument("--keep", action="store_true", help="the files, also when all is well")
 options = arguments.parse_args()
 os.environ["TOMBOLO_BIN"] = options.bin
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -35,9 +37,10 @@ import support  # noqa: E402
 class Run(support.TomboloTest):
     def runTest(self):
         it = soak.Soak(self, options.seed, tell=lambda line: print(line, flush=True))
-        it.run(options.faults)
+        it.run(options.faults, options.kinds)
         print(it.report())
-        shutil.rmtree(self.dir)
+        if not options.keep:
+            shutil.rmtree(self.dir)
 
 
 if reason := distance.why_not():

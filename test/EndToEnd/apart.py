@@ -23,7 +23,7 @@ def seconds_of(process):
 
 class Process:
     """A program at a site that writes events as lines of JSON to stdout. A thread notes when
-    each has come."""
+    each has come, also in a file beside that of its errors, whose name ends in .out."""
 
     def __init__(self, command, errors):
         self.errors = errors
@@ -38,8 +38,16 @@ class Process:
         self.thread.start()
 
     def _read(self):
+        with open(os.path.splitext(self.errors)[0] + ".out", "w") as file:
+            self._read_into(file)
+        with self.changed:
+            self.is_read = True
+            self.changed.notify_all()
+
+    def _read_into(self, file):
         for line in self.process.stdout:
             now = time.monotonic()
+            file.write(f"{now:.3f} {line}")
             try:
                 entry = json.loads(line)
             except ValueError:
@@ -50,9 +58,6 @@ class Process:
                 else:
                     self.words.append(line.strip())
                 self.changed.notify_all()
-        with self.changed:
-            self.is_read = True
-            self.changed.notify_all()
 
     def wait_for(self, condition, seconds=120):
         """Until condition(self) holds, or the process ends; gives what it gives."""

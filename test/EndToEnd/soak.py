@@ -34,10 +34,11 @@ SERVER = {
 
 
 class Soak:
-    """`test` gives the folder and plans; `tell` prints."""
+    """`test` gives the folder; `tell` prints. `detection`: seconds after which servers count
+    somebody as lost, None for what they do by themselves."""
 
-    def __init__(self, test, seed, tell=lambda line: None):
-        self.test, self.random, self.tell = test, random.Random(seed), tell
+    def __init__(self, test, seed, tell=lambda line: None, detection=0.8):
+        self.test, self.random, self.tell, self.detection = test, random.Random(seed), tell, detection
         self.agents, self.servers = {}, {}
         self.incarnation = collections.Counter()  # of the next agent of a site
         self.kept = {site: [] for site in SITES}  # by server: generations of {name: inode}
@@ -45,17 +46,36 @@ class Soak:
 
     # ---------------------------------------------------------------- the run's parts
 
-    def run(self, faults, kinds=None):
+    def make_plan(self):
         test = self.test
         self.model = test.path("m.onnx")
         reference.export_onnx(reference.GPT(layers=2, hidden=16, vocab=32, mask="tril"), self.model, 17, True)
         test.tokens(vocab=32)
-        plan = test.plan(self.model, support.topology({"north": 2, "south": 1, "east": 1}), support.strategy(
+        return test.plan(self.model, support.topology({"north": 2, "south": 1, "east": 1}), support.strategy(
             [support.island("north", 64, 8, [4], data_parallel=2), support.island("south", 48, 8, [4])],
             SERVER), 112)
+
+    def line(self):
+        return Line(rtt_ms=20, mbits=100)
+
+    def place(self, site):
+        """Words before each command there."""
+        return []
+
+    def agent_flags(self):
+        return ["--steps", 10**9]
+
+    def break_it(self, faults=10, kinds=None):
+        choices = kinds or list(self.kinds())
+        for number in range(faults):
+            self.strike(number, self.random.choice(choices) if number >= len(choices) else choices[number])
+
+    def run(self, *what):
+        """`what`: of `break_it`."""
+        plan = self.make_plan()
         ends = [(a, b) for i, a in enumerate(SITES) for b in SITES[i + 1:]]
-        with Laboratory(SITES, {pair: Line(rtt_ms=20, mbits=100) for pair in ends}) as self.lab, \
-                apart.Job(self.lab, plan, test.dir) as self.job:
+        with Laboratory(SITES, {pair: self.line() for pair in ends}) as self.lab, \
+                apart.Job(self.lab, plan, self.test.dir, self.place) as self.job:
             for site in SITES:
                 self.start_server(site, wait=False)
             for site in ISLANDS:
@@ -63,10 +83,7 @@ class Soak:
             self.wait_for_both(time.monotonic())
             self.keep_logs()
             self.tensors = server_log.tensors_of(self.folder("north"))
-            choices = kinds or list(self.kinds())
-            for number in range(faults):
-                self.strike(number, self.random.choice(choices) if number >= len(choices)
-                            else choices[number])
+            self.break_it(*what)
             self.finish()
         self.check()
 
@@ -76,12 +93,14 @@ class Soak:
     def start_server(self, site, wait=True):
         peers = [word for other in SITES if other != site
                  for word in ("--peer", f"{other}={self.lab.address(other)}:{apart.PORT}")]
-        self.servers[site] = self.job.server(site, "--site", site, "--state-dir", self.folder(site), *peers)
+        detection = ["--detection-seconds", self.detection] if self.detection else []
+        self.servers[site] = self.job.server(site, "--site", site, "--state-dir", self.folder(site), *peers,
+                                             *detection)
 
     def start_agent(self, site):
         self.agents[site] = self.job.agent(
             site, ["north", "south"], "--model", self.model, "--data", self.test.path("tokens.bin"),
-            "--steps", 10**9, "--threads", 1, "--checkpoint-dir", self.checkpoints(site),
+            *self.agent_flags(), "--threads", 1, "--checkpoint-dir", self.checkpoints(site),
             "--checkpoint-every", 8, "--restarts", 10**6, "--incarnation", self.incarnation[site])
 
     def checkpoints(self, site):
@@ -94,20 +113,23 @@ class Soak:
         return sorted(glob.glob(os.path.join(self.checkpoints(site), "island-*/step-*/manifest.json")),
                       key=lambda path: int(path.split("step-")[1].split("/")[0]))
 
-    def wait_for_both(self, since, seconds=120):
-        """Until a version has members of both islands whose delta is of after `since`; gives when."""
+    def wait_for_both(self, since):
+        return self.wait_for_version([0, 1], since)
+
+    def wait_for_version(self, islands, since, seconds=120):
+        """Until a version that is made after `since` has just these members; gives when."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for site, server in self.servers.items():
                 with server.changed:
                     found = [when for when, event in server.events if event.get("event") == "outer_step"
-                             and event["islands"] == [0, 1] and when > since]
+                             and event["islands"] == islands and when > since]
                 if found:
                     return min(found)
             for process in (*self.servers.values(), *self.agents.values()):
                 require(process.process.poll() is None, "a part has ended by itself:", process.told())
             time.sleep(0.02)
-        raise AssertionError("no version of both islands for " + str(seconds) + " s\n" + "\n".join(
+        raise AssertionError(f"no version of islands {islands} for " + str(seconds) + " s\n" + "\n".join(
             process.told() for process in (*self.servers.values(), *self.agents.values())))
 
     # -------------------------------------------------------------------------- faults
@@ -127,10 +149,11 @@ class Soak:
         self.keep_logs()
         took = self.wait_for_both(repaired) - repaired
         self.recovery[kind].append(took)
-        self.tell(f"{number + 1}: {what}; both train again {took:.1f} s after it was repaired")
+        self.tell(f"{number + 1}: {what}; both train again {took:.1f} s after it was repaired, at {repaired:.1f}")
 
     def pause(self, most):
-        time.sleep(self.random.uniform(0, most))
+        """At most so many seconds with the default times."""
+        time.sleep(self.random.uniform(0, most) * (self.detection or 4) / 4)
 
     def ranks(self, site):
         agent = self.agents[site].process.pid

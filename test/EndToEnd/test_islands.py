@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 import reference
 import support
+from evaluate import OnnxModel
 
 TOLERANCE = 1e-5
 BATCHES = [8, 4]
@@ -108,6 +109,21 @@ class Islands(support.TomboloTest):
     def test_compression(self):
         self.check_settings(12, [(4, 1, 0, "bf16"), (5, 2, 1, "int8"), (4, 3, 2, "int4")],
                             blocks=[4])
+
+    def test_the_last_evaluation_is_of_what_is_exported(self):
+        path, trained = self.export(), self.path("trained.onnx")
+        held = reference.Samples(self.tokens(16 * 12 + 1, seed=9, name="held.bin"), self.samples.length)
+        settings = {**SERVER, "fragments": 2, "overlap_steps": 2}
+        plan = self.plan(path, support.topology({"east": 2, "west": 1}), support.strategy(
+            [support.island("east", 8, 2, [2, 2]), support.island("west", 4, 2, [4])], settings), sum(BATCHES))
+        self.train(plan, path, 13, "--export-onnx", trained, "--eval-data", self.path("held.bin"), "--eval-every", 8)
+        found = {(event["island"], event["step"]): event["loss"] for event in self.events("eval")}
+        self.assertEqual(set(found), {(0, 8), (0, 13), (1, 8), (1, 13)})
+        inputs, labels = held.batch(0, 12)
+        with torch.no_grad():
+            expected = reference.token_losses(OnnxModel(trained), inputs, labels).item() / labels.numel()
+        for island in range(2):
+            self.assertAlmostEqual(found[island, 13] / expected, 1, delta=1e-5)
 
     def test_resumes_from_the_middle_of_exchanges(self):
         # Checkpoints are due every 7 steps and wait for one without a push under way.

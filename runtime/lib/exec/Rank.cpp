@@ -177,7 +177,9 @@ void Rank::Impl::startExchange() {
   do
     begun = exchange->begin(firstStep);
   while (!links->agree(begun));
-  firstStep = std::min(begun, options.steps);
+  // What the others have synchronised at the end counts as another round.
+  firstStep = std::min(
+      {begun, options.steps, exchange->stopStep().value_or(options.steps)});
 }
 
 // ------------------------------------------------------------ one instruction
@@ -417,11 +419,11 @@ void Rank::Impl::run() {
       report(currentStep, took.count());
       checkLoss(currentStep);
       std::uint64_t stepsDone = currentStep + 1;
-      if (isEvaluationStep(stepsDone))
-        evaluateHeldOut(lanes, stepsDone);
       noteStop(stepsDone);
       if (stepsDone == options.steps)
         continue;
+      if (isEvaluationStep(stepsDone))
+        evaluateHeldOut(lanes, stepsDone);
       bool end = options.endRequested && !exchange &&
                  links->fromFirst(options.endRequested());
       if (isCheckpointStep(stepsDone) ||
@@ -441,6 +443,9 @@ void Rank::Impl::run() {
       exchange->end(currentStep);
     if (isCheckpointStep(options.steps) && loadedStep < options.steps)
       saveCheckpoint(options.steps);
+    // What is saved and exported: islands have come to the last version.
+    if (isEvaluationStep(options.steps) && firstStep < options.steps)
+      evaluateHeldOut(lanes, options.steps);
     // Nobody closes its connections while another still waits on them.
     links->barrier();
     if (isStopped && options.rank == 0 && events.stopped)

@@ -209,7 +209,8 @@ std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
   if (std::exchange(begun, true) || options.rank != 0)
     return stepsDone;
   heart = std::thread([this] {
-    auto pause = std::chrono::duration<double>(options.heartbeatSeconds);
+    // The first one at once: its answer says how often.
+    std::chrono::duration<double> pause(0);
     std::unique_lock lock(heartMutex);
     bool asked = false;
     while (!stopping) {
@@ -221,6 +222,7 @@ std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
       asked = wantsStop;
       lock.unlock();
       client.tryHeartbeat(wantsStop);
+      pause = std::chrono::duration<double>(client.beatSeconds());
       lock.lock();
     }
   });

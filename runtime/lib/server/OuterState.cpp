@@ -215,7 +215,8 @@ std::vector<bool> OuterState::liveIslands(double now) const {
 
 std::vector<std::shared_ptr<RoundClosing>> OuterState::tick(double now) {
   // When nobody has looked for a while, it was not the islands that slept.
-  if (lastTickSeconds && now - *lastTickSeconds > 1)
+  double asleep = std::min(1.0, settings.livenessSeconds / 4);
+  if (lastTickSeconds && now - *lastTickSeconds > asleep)
     for (Presence &presence : islands)
       if (presence.heardSeconds)
         presence.heardSeconds =

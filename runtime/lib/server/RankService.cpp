@@ -114,6 +114,8 @@ grpc::Status RankService::heartbeat(grpc::ServerContext &context,
   Outcome outcome = checkSender(context, request.sender(), message);
   reply.set_outcome(toWire(outcome));
   reply.set_message(message);
+  reply.set_beat_milliseconds(
+      static_cast<std::uint32_t>(core.options.detectionSeconds * 1000 / 4));
   if (outcome != Outcome::Accepted)
     return grpc::Status::OK;
   auto refuse = [&] {

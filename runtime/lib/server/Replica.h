@@ -34,10 +34,10 @@ struct ReplicaOptions {
   /// By server; of several the first two keep the state. More than half of all
   /// votes decide.
   std::vector<std::uint32_t> votes = {1};
-  /// How often the primary is heard of.
-  double beatSeconds = 0.5;
   /// Who has not been heard of for so long is lost.
   double suspectSeconds = 3;
+  /// How often the primary is heard of.
+  double beatSeconds = 0.5;
   /// How long an epoch is asked for; how often each is asked again.
   double campaignSeconds = 2, askSeconds = 0.5;
   /// Of what was sent and not received, after which it is sent again.
@@ -47,6 +47,14 @@ struct ReplicaOptions {
   std::uint64_t heldBytes = std::uint64_t(64) << 20;
   /// Called by `work`, with the lock, when the primary waits for an answer.
   std::function<void()> onStored;
+
+  /// Sets `suspectSeconds`, and all other times in proportion.
+  void detectWithin(double seconds) {
+    for (double *other :
+         {&beatSeconds, &campaignSeconds, &askSeconds, &resendSeconds})
+      *other *= seconds / suspectSeconds;
+    suspectSeconds = seconds;
+  }
 };
 
 class Replica {

@@ -31,8 +31,10 @@ bool isTransient(grpc::StatusCode code) {
          code == grpc::StatusCode::CANCELLED; // by a watchdog, of either side
 }
 
-std::chrono::system_clock::time_point inSeconds(int seconds) {
-  return std::chrono::system_clock::now() + std::chrono::seconds(seconds);
+std::chrono::system_clock::time_point inSeconds(double seconds) {
+  return std::chrono::system_clock::now() +
+         std::chrono::duration_cast<std::chrono::system_clock::duration>(
+             std::chrono::duration<double>(seconds));
 }
 
 } // namespace
@@ -210,9 +212,11 @@ void ServerClient::tryHeartbeat(bool stop, bool gone) {
   wire::HeartbeatReply reply;
   attemptOnce([&](Stub &stub) {
     Call call(*this);
-    call.context.set_deadline(inSeconds(2));
+    call.context.set_deadline(inSeconds(2 * beat));
     return settle(stub.Heartbeat(&call.context, request, &reply), reply);
   });
+  if (reply.beat_milliseconds() > 0)
+    beat = std::clamp(reply.beat_milliseconds() / 1e3, 0.05, 60.0);
 }
 
 std::optional<std::uint64_t> ServerClient::tryGreet() {

@@ -47,6 +47,8 @@ public:
   /// One try, whatever comes of it. `stop`: asks that the run ends. `gone`:
   /// nothing more is needed.
   void tryHeartbeat(bool stop, bool gone = false);
+  /// How often: as the server has said last.
+  double beatSeconds() const { return beat; }
   /// Asks each server once; nothing when none is there as primary.
   std::optional<std::uint64_t> tryGreet();
 
@@ -94,6 +96,7 @@ private:
   std::vector<std::unique_ptr<Stub>> stubs; // by server
   std::atomic<std::size_t> current = 0;
   std::atomic<std::uint64_t> epoch = 0; // the newest that a server told of
+  std::atomic<double> beat = 1;
   Watchdog watchdog;
   std::mutex mutex; // guards the two below
   std::set<grpc::ClientContext *> running;

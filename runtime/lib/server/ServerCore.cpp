@@ -28,6 +28,13 @@ ReplicaOptions replicaOptions(const ParameterServerOptions &options,
   result.onStored = [&outgoing] { outgoing.notify_all(); };
   result.self = options.self;
   result.votes = options.group.votes;
+  result.detectWithin(0.75 * options.detectionSeconds);
+  return result;
+}
+
+OuterConfig outerConfig(const ParameterServerOptions &options) {
+  OuterConfig result = options.outer;
+  result.livenessSeconds = options.detectionSeconds;
   return result;
 }
 
@@ -40,7 +47,7 @@ double tombolo::runtime::nowSeconds() {
 
 ServerCore::ServerCore(const ParameterServerOptions &given)
     : options(given),
-      replica(options.outer, durableOptions(options),
+      replica(outerConfig(options), durableOptions(options),
               replicaOptions(options, outgoing),
               options.stateDir.empty()
                   ? nullptr

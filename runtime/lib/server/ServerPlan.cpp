@@ -64,9 +64,6 @@ std::map<std::string, Parameter> parametersOf(const Plan &plan,
   return parameters;
 }
 
-/// Of an island that sends a heartbeat every second.
-constexpr double kLivenessSeconds = 4;
-
 Compression compressionOf(const Server &server) {
   switch (server.compression()) {
   case Server::COMPRESSION_BF16:
@@ -163,7 +160,6 @@ ParameterServerOptions tombolo::runtime::serverOptions(const Plan &plan,
   options.outer.compression = compressionOf(server);
   options.outer.quorum = server.quorum();
   options.outer.deadlineSeconds = server.deadline_seconds();
-  options.outer.livenessSeconds = kLivenessSeconds;
 
   std::map<std::string, Parameter> first;
   for (int island = 0; island < plan.islands_size(); ++island) {

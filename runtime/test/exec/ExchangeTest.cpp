@@ -29,6 +29,7 @@ struct Calls {
   std::vector<float> momentum, base;
   std::vector<FragmentPoint> points;
   std::optional<std::uint64_t> stop; ///< after so many steps, once asked
+  std::uint64_t others = 0;          ///< steps that count already
 };
 
 class RecordingExchange : public tombolo::runtime::Exchange {
@@ -40,7 +41,7 @@ public:
   }
   std::uint64_t begin(std::uint64_t stepsDone) override {
     calls.list.push_back("begin " + std::to_string(stepsDone));
-    return stepsDone;
+    return std::max(stepsDone, calls.others);
   }
   void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) override {
     calls.list.push_back("push " + std::to_string(fragment) + " after " +
@@ -110,8 +111,7 @@ protected:
   }
 
   Calls train(std::uint64_t steps, bool resume,
-              std::function<bool()> endRequested = nullptr) {
-    Calls calls;
+              std::function<bool()> endRequested = nullptr, Calls calls = {}) {
     RankConfig config = run.config;
     config.endRequested = std::move(endRequested);
     config.steps = steps;
@@ -150,6 +150,18 @@ TEST_F(ExchangeTest, EndsWhereTheServerSays) {
   EXPECT_EQ(has("end after 6"), 1);
   EXPECT_EQ(has("checkpoint 6"), 1);
   EXPECT_EQ(calls.list.back(), "stopped 6");
+}
+
+// An island that comes back when the others have ended early, and made one more
+// version at their end, has no step to do.
+TEST_F(ExchangeTest, ComesBackToAnEarlyEnd) {
+  Calls calls;
+  calls.stop = 6;
+  calls.others = 8;
+  calls = train(100, false, nullptr, calls);
+  EXPECT_EQ(calls.list,
+            (std::vector<std::string>{"begin 0", "end after 6", "checkpoint 6",
+                                      "stopped 6"}));
 }
 
 // A push and its apply end every round, and the run.

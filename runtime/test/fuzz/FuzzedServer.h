@@ -60,6 +60,7 @@ enum class Event : std::uint8_t {
   Time,     ///< goes by: so many bytes, so many seconds
   Versions, ///< that are due are made
   Restart,  ///< the server is killed and started again
+  Greet,
 };
 
 /// What PeerFuzz does with a piece.
@@ -68,6 +69,7 @@ enum class PeerEvent : std::uint8_t {
   Records, ///< an Append whose data are records as below, to be framed
   Time,
   Work,
+  Over, ///< this server, if it is the primary, has nobody to serve any more
 };
 
 /// Files of LogFuzz: the kind of a piece is the number of its name here. They

@@ -46,6 +46,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *bytes,
         std::unique_lock lock(mutex);
         while (replica.work(lock, now)) {
         }
+      } else if (event == PeerEvent::Over) {
+        if (replica.isPrimary())
+          replica.setOver();
       } else {
         wire::PeerMessage message;
         if (!message.ParseFromArray(piece.bytes.data(),

@@ -200,6 +200,13 @@ void seedServers() {
   heart.set_done(true);
   run += piece(Event::Heartbeat, heart) + event(Event::Restart);
   write("server-fuzz", "late-and-stop", run);
+  wire::GreetRequest greeting;
+  *greeting.mutable_sender() = sender(1);
+  run += piece(Event::Greet, greeting);
+  heart.set_gone(true);
+  run += piece(Event::Heartbeat, heart) + piece(Event::Greet, greeting) +
+         event(Event::Time, 25) + event(Event::Restart);
+  write("server-fuzz", "greeting-and-gone", run);
 }
 
 /// Records of a file, without their frames.
@@ -286,7 +293,9 @@ void seedPeers() {
   };
   std::mutex mutex;
   bool started = false;
-  for (double now = 0; now < 6; now += 0.25) {
+  for (double now = 0; now < 7; now += 0.25) {
+    if (now == 6)
+      replicas[0]->setOver(); // it tells the others
     if (replicas[0]->isPrimary() && !std::exchange(started, true)) {
       takeAll(replicas[0]->state(), PushContent::StartParameters, 0, 0);
       takeAll(replicas[0]->state(), PushContent::Delta, 0, 0);

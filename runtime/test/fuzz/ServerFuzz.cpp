@@ -61,7 +61,16 @@ public:
                           request.sender().incarnation(), request.done(), now);
             if (request.stop())
               server->stop();
+            if (request.gone())
+              server->gone(request.sender().island(),
+                           request.sender().incarnation());
             server->state().isFinished(now);
+            server->state().isDeserted(now);
+          });
+    case Event::Greet:
+      return ask<wire::GreetRequest>(
+          piece, [&](const wire::GreetRequest &request) {
+            server->state().nextIncarnation(request.sender().island());
           });
     case Event::Time:
       now += static_cast<double>(piece.bytes.size());

@@ -75,6 +75,11 @@ std::vector<std::string> tlsArguments(const TlsOptions &options);
 /// Throws Error (status 2) when neither is given, or both.
 void checkTls(const TlsOptions &options);
 
+/// How long who says nothing is not yet lost: the servers' `detectionSeconds`.
+void addDetectionOption(CLI::App &app, double &seconds);
+/// The option as arguments; none for the default.
+std::vector<std::string> detectionArguments(double seconds);
+
 /// max(1, cores / ranks).
 std::uint32_t threadsPerRank(std::uint64_t ranks);
 

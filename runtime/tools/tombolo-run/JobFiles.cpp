@@ -234,6 +234,8 @@ void addServers(SiteJob &job, const JobRun &run, const ServerGroup &group,
   for (const auto &[site, address] : addresses)
     if (site != job.site)
       add("--peer", site + "=" + address);
+  for (std::string &word : detectionArguments(run.detectionSeconds))
+    job.words.push_back(std::move(word));
   if (!run.rank.checkpointDir.empty())
     add("--state-dir", run.rank.checkpointDir + "/server-" + job.site);
   else if (group.isReplicated())

@@ -21,6 +21,7 @@
 #include "RunWatch.h"
 
 #include "tombolo/runtime/plan/PlanFile.h"
+#include "tombolo/runtime/server/ParameterServer.h"
 
 #include <map>
 #include <string>
@@ -51,6 +52,7 @@ struct JobRun {
   std::string rendezvous, runId, certificates;
   bool plaintext = false;
   std::uint64_t restarts = 0;
+  double detectionSeconds = kDetectionSeconds;
 };
 
 /// Writes the files and says which on stdout. Throws Error.

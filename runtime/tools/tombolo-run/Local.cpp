@@ -61,6 +61,7 @@ struct LocalOptions {
   std::string exportOnnx;
   WatchOptions watch;
   std::uint64_t restarts = 0;
+  double detectionSeconds = kDetectionSeconds;
   std::string rankProgram; // for tests
 };
 
@@ -363,6 +364,7 @@ void LocalRun::startServer(Service &server) {
   launch.tls = server.tls;
   launch.address = server.address; // where everybody looks for it
   launch.stateDir = stateDir;
+  launch.detectionSeconds = options.detectionSeconds;
   if (group.isReplicated()) {
     launch.site = server.site;
     for (const auto &peer : servers)
@@ -578,6 +580,7 @@ int tombolo::runtime::runLocal(int argc, char **argv) {
                  "when they are killed")
       ->capture_default_str()
       ->check(positiveNumber(/*zero=*/true));
+  addDetectionOption(app, options.detectionSeconds);
   app.add_option("--rank-program", options.rankProgram)->group("");
   int status = 0;
   if (!app.parseArguments(argc, argv, status))

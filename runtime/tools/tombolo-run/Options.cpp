@@ -11,8 +11,10 @@
 #include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
+#include "tombolo/runtime/server/ParameterServer.h"
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <thread>
@@ -66,7 +68,7 @@ void tombolo::runtime::addRankOptions(CLI::App &app, RankOptions &options) {
       "--eval-data", options.evaluationData,
       "held-out samples, in a file like --data: their loss under "
       "the current parameters, without dropout, is reported "
-      "after the last step and every --eval-every steps");
+      "every --eval-every steps, and at the end under those that are saved");
   app.add_option("--eval-every", options.evaluateEvery,
                  "steps between evaluations, e.g. 100 (0: only at the end)")
       ->check(positiveNumber(/*zero=*/true))
@@ -155,6 +157,21 @@ void tombolo::runtime::checkTls(const TlsOptions &options) {
     throw Error(Status::Usage, "--cert, --key and --ca: expected all three, or "
                                "--plaintext where everything is on this "
                                "machine");
+}
+
+void tombolo::runtime::addDetectionOption(CLI::App &app, double &seconds) {
+  app.add_option("--detection-seconds", seconds,
+                 "an island that its server has not heard of for so long is "
+                 "not waited for, and a lost server is replaced in three "
+                 "quarters of it; the same at all servers of a run")
+      ->capture_default_str()
+      ->check(CLI::Range(0.4, 600.0));
+}
+
+std::vector<std::string> tombolo::runtime::detectionArguments(double seconds) {
+  if (seconds == kDetectionSeconds)
+    return {};
+  return {"--detection-seconds", nlohmann::json(seconds).dump()};
 }
 
 std::uint32_t tombolo::runtime::threadsPerRank(std::uint64_t ranks) {

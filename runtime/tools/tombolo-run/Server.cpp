@@ -56,6 +56,7 @@ struct Options {
   std::vector<std::string> peers; // SITE=ADDRESS
   TlsOptions tls;
   bool untilFinished = false;
+  double detectionSeconds = kDetectionSeconds;
   int eventsFd = -1;
 };
 
@@ -91,6 +92,7 @@ static void serve(const Options &given, EventWriter &events, bool toPerson) {
   options.address = given.address;
   options.stateDir = given.stateDir;
   options.tls = given.tls.files;
+  options.detectionSeconds = given.detectionSeconds;
   findPlace(given, options);
   options.onEpoch = [&](const EpochEvent &event) {
     json line = {{"event", "epoch"},
@@ -168,6 +170,7 @@ int tombolo::runtime::runServer(int argc, char **argv) {
   app.add_flag("--until-finished", options.untilFinished,
                "end when the islands have done all their steps and need "
                "nothing more");
+  addDetectionOption(app, options.detectionSeconds);
   addTlsOptions(app, options.tls);
   app.add_option("--events-fd", options.eventsFd,
                  "write events as JSON lines to this file descriptor");

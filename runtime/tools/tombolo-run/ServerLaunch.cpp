@@ -30,6 +30,8 @@ ProcessSpec ServerLaunch::process() const {
   for (const std::string &peer : peers)
     add("--peer", peer);
   add("--state-dir", stateDir);
+  for (std::string &word : detectionArguments(detectionSeconds))
+    spec.arguments.push_back(std::move(word));
   if (untilFinished)
     spec.arguments.push_back("--until-finished");
   return spec;

@@ -27,6 +27,7 @@ struct ServerLaunch {
   std::vector<std::string> peers; ///< SITE=ADDRESS of the others
   std::string stateDir;           ///< empty: in memory only
   bool untilFinished = false;
+  double detectionSeconds = kDetectionSeconds;
 
   ProcessSpec process() const;
 };

@@ -60,6 +60,7 @@ struct SiteOptions {
   WatchOptions watch;
   std::optional<std::uint64_t> incarnation;
   std::uint64_t restarts = 0;
+  double detectionSeconds = kDetectionSeconds;
   JobFileOptions jobs;
   std::string rankProgram; // for tests
   int eventsFd = -1;
@@ -198,6 +199,7 @@ std::string findServers(SiteOptions &options, const Plan &plan,
   server.runId = options.runId;
   server.address = options.address;
   server.untilFinished = true;
+  server.detectionSeconds = options.detectionSeconds;
   server.stateDir = options.stateDir;
   if (server.stateDir.empty() && !options.rank.checkpointDir.empty())
     server.stateDir = options.rank.checkpointDir + "/server";
@@ -305,7 +307,8 @@ void emit(const SiteOptions &options) {
                  .runId = options.runId,
                  .certificates = options.certificates,
                  .plaintext = options.tls.plaintext,
-                 .restarts = options.restarts},
+                 .restarts = options.restarts,
+                 .detectionSeconds = options.detectionSeconds},
                 options.jobs);
 }
 
@@ -482,6 +485,7 @@ int tombolo::runtime::runSite(int argc, char **argv) {
                  "how often each island is started again when it fails")
       ->capture_default_str()
       ->check(positiveNumber(/*zero=*/true));
+  addDetectionOption(app, options.detectionSeconds);
   app.add_option("--events-fd", options.eventsFd,
                  "write events as JSON lines to this file descriptor");
   addJobFileOptions(app, options.jobs);

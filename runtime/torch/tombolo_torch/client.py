@@ -100,6 +100,7 @@ class ServerClient:
             raise Error("server address: expected one, got none")
         self.stubs = [_Stub(_connect(server, tls, len(servers) > 1)) for server in servers]
         self.current, self.epoch = 0, 0
+        self.beat_seconds = 1.0  # how often to send a heartbeat: as the server has said last
         self.lock, self.running, self.aborted = threading.Lock(), set(), False
 
     def abort(self):
@@ -220,8 +221,10 @@ class ServerClient:
     def try_heartbeat(self, stop):
         """One try, whatever comes of it."""
         try:
-            self._unary("heartbeat", wire.HeartbeatRequest(stop=stop), 2.0)(
+            reply = self._unary("heartbeat", wire.HeartbeatRequest(stop=stop), 2 * self.beat_seconds)(
                 self.stubs[self.current])
+            if reply.beat_milliseconds:
+                self.beat_seconds = min(max(reply.beat_milliseconds / 1e3, 0.05), 60.0)
         except (grpc.RpcError, _Refused):
             pass
 

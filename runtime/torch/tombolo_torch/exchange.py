@@ -13,7 +13,6 @@ from .elements import take
 from .errors import Error, FAILED
 from .schema import server_pb2 as wire
 
-_HEARTBEAT_SECONDS = 1.0
 _WAIT_MILLISECONDS = 5000
 _NO_PUSH = 2**64 - 1
 
@@ -260,10 +259,11 @@ class Exchange:
             self._start_push(number, steps_done, True, saved, sends=False)
 
     def _beat(self):
-        asked = False
+        asked, pause = False, 0  # the first one at once: its answer says how often
         while not self.ended.is_set():
             # At once when there is something to ask for.
-            (self.ended if asked else self.wants_stop).wait(_HEARTBEAT_SECONDS)
+            (self.ended if asked else self.wants_stop).wait(pause)
+            pause = self.client.beat_seconds
             asked = self.wants_stop.is_set()
             self.client.try_heartbeat(asked)
 

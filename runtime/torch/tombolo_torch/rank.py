@@ -323,7 +323,8 @@ class Rank:
             begun = self.exchange.begin(self.first_step)
             if self.links.agree(begun):
                 break
-        self.first_step = min(begun, self.steps)
+        # What the others have synchronised at the end counts as another round.
+        self.first_step = min(begun, self.steps, self.exchange.stop_step() or self.steps)
 
     def run(self):
         self.tell({"event": "ready", "island": self.options.island, "rank": self.options.rank})
@@ -358,6 +359,9 @@ class Rank:
             self.exchange.end(self.current_step)
         if self._is_checkpoint_step(self.steps) and self.loaded_step < self.steps:
             self.save_checkpoint(self.steps)
+        # What is saved and exported: islands have come to the last version.
+        if self._is_evaluation_step(self.steps) and self.first_step < self.steps:
+            self._evaluate_held_out(self.steps)
         # Nobody closes its connections while another still waits on them.
         self.links.barrier()
         if self.is_stopped and self.options.rank == 0:
@@ -365,11 +369,11 @@ class Rank:
 
     def _end_of_step(self, steps_done):
         """Evaluates and saves, where that is due. Returns whether the run ends here."""
-        if self._is_evaluation_step(steps_done):
-            self._evaluate_held_out(steps_done)
         self._note_stop(steps_done)
         if steps_done == self.steps:
             return False
+        if self._is_evaluation_step(steps_done):
+            self._evaluate_held_out(steps_done)
         gently = bool(self.options.checkpoint_dir) and self.exchange is None
         ends = gently and self.links.from_first(self.told())
         if ends or self._is_checkpoint_step(steps_done):

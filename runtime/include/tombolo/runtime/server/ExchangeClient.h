@@ -44,8 +44,6 @@ struct ExchangeOptions {
   double retrySeconds = 30;
   /// A call in which nothing moves for so long is tried again.
   double idleSeconds = 60;
-  /// How often rank 0 of an island says that it is there.
-  double heartbeatSeconds = 1;
 };
 
 /// The number of the version that a fragment has after so many inner steps of a

@@ -43,6 +43,9 @@ struct EpochEvent {
 /// the same messages, and is refused.
 inline constexpr std::uint32_t kServerProtocol = 0;
 
+/// Who has not been heard of for so long is lost, unless told otherwise.
+inline constexpr double kDetectionSeconds = 4;
+
 struct ParameterServerOptions {
   OuterConfig outer;
   /// Requests must carry both; see server.proto.
@@ -67,6 +70,8 @@ struct ParameterServerOptions {
   /// This server has become primary, or it has got or lost its backup. From any
   /// thread.
   std::function<void(const EpochEvent &)> onEpoch;
+  /// Of islands; of other servers, which have to have the same, three quarters.
+  double detectionSeconds = kDetectionSeconds;
   /// A push in which nothing comes for so long is given up.
   double idleSeconds = 60;
   /// Where the state is kept (docs/Server.md, Durability), and taken up from by
