@@ -94,6 +94,7 @@ Receipt DurableState::logTold(const Receipt &receipt, std::uint32_t fragment,
     asked.set_receipt(static_cast<wire::Receipt>(receipt.kind));
     asked.set_version(receipt.version);
     asked.set_counted(receipt.counted);
+    asked.set_counted_steps(receipt.countedSteps);
     append(RecordType::Told, asked);
   }
   return receipt;

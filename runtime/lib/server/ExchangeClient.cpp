@@ -187,9 +187,10 @@ std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
   for (std::uint32_t f = 0; f < fragments.size() && options.incarnation > 0;
        ++f)
     stepsDone =
-        std::max(stepsDone, stepsBefore(options, f,
-                                        std::max(replies[f].go_on_from(),
-                                                 replies[f].counted_rounds())));
+        std::max({stepsDone, replies[f].counted_steps(),
+                  stepsBefore(options, f,
+                              std::max(replies[f].go_on_from(),
+                                       replies[f].counted_rounds()))});
   for (FragmentPoint &point : resumed) { // as if it had done all of these
     point.stepsDone += stepsDone - before;
     if (point.pushedStep)

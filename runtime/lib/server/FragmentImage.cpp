@@ -187,6 +187,7 @@ FragmentImage FragmentState::capture() const {
       told->set_receipt(static_cast<wire::Receipt>(one->kind));
       told->set_version(one->version->number);
       told->set_counted(one->counted);
+      told->set_counted_steps(one->countedSteps);
       if (one->next) {
         auto *next = directive->mutable_next();
         next->set_round(one->next->first);
@@ -198,6 +199,8 @@ FragmentImage FragmentState::capture() const {
       }
     }
   }
+  fields.mutable_counted_steps()->Assign(memberSteps.begin(),
+                                         memberSteps.end());
   for (const std::vector<bool> &members : closed) {
     std::string bits((members.size() + 7) / 8, '\0');
     for (std::size_t island = 0; island < members.size(); ++island)
@@ -291,11 +294,15 @@ void FragmentState::restore(FragmentImage image, double now) {
                   static_cast<Receipt::Kind>(told.receipt()),
                   directive.has_version() ? image.told.at(next++) : newest,
                   told.counted(),
+                  told.counted_steps(),
                   /*next=*/std::nullopt};
     if (directive.has_next())
       directives[told.island()]->next = {directive.next().round(),
                                          directive.next().step()};
   }
+  check(fields.counted_steps_size() == static_cast<int>(islands));
+  memberSteps.assign(fields.counted_steps().begin(),
+                     fields.counted_steps().end());
   closed.clear();
   for (const std::string &bits : fields.closed()) {
     check(bits.size() == (islands + 7) / 8);

@@ -45,6 +45,7 @@ FragmentState::FragmentState(const OuterConfig &config, std::uint32_t number)
   contributions.assign(config.islands, Contribution(total));
   refused.resize(config.islands);
   directives.resize(config.islands);
+  memberSteps.resize(config.islands);
 }
 
 bool FragmentState::isMember(std::uint32_t island, std::uint64_t round) const {
@@ -145,6 +146,7 @@ Receipt FragmentState::receipt(std::uint32_t island, std::uint64_t round,
                     forGood ? Receipt::Kind::Discarded : Receipt::Kind::Late,
                     newest,
                     /*counted=*/0,
+                    /*countedSteps=*/0,
                     /*next=*/std::nullopt};
   return {known->kind, known->version->number, /*fresh=*/true};
 }
@@ -157,7 +159,7 @@ Receipt FragmentState::join(std::uint32_t island, std::uint64_t incarnation) {
   if (known && known->incarnation == incarnation &&
       known->round == Directive::kJoin)
     return {known->kind, known->version->number, /*fresh=*/false,
-            known->counted};
+            known->counted, known->countedSteps};
   if (closing) // as above
     return {};
   // What the old ranks had pushed of the open round goes, unless it is whole.
@@ -166,11 +168,16 @@ Receipt FragmentState::join(std::uint32_t island, std::uint64_t incarnation) {
       contribution.reset(incarnation);
     contribution.incarnation = incarnation;
   }
-  known = Directive{
-      incarnation,          Directive::kJoin,
-      /*step=*/0,           Receipt::Kind::Late, newest, countedRounds(island),
-      /*next=*/std::nullopt};
-  return {known->kind, known->version->number, /*fresh=*/true, known->counted};
+  known = Directive{incarnation,
+                    Directive::kJoin,
+                    /*step=*/0,
+                    Receipt::Kind::Late,
+                    newest,
+                    countedRounds(island),
+                    countedSteps(island),
+                    /*next=*/std::nullopt};
+  return {known->kind, known->version->number, /*fresh=*/true, known->counted,
+          known->countedSteps};
 }
 
 std::uint64_t FragmentState::countedRounds(std::uint32_t island) const {
@@ -180,6 +187,12 @@ std::uint64_t FragmentState::countedRounds(std::uint32_t island) const {
   while (round > firstRound && !isMember(island, round - 1))
     --round;
   return round > firstRound ? round : 0;
+}
+
+std::uint64_t FragmentState::countedSteps(std::uint32_t island) const {
+  return isCommitted(island)
+             ? std::max(contributions[island].step, memberSteps[island])
+             : memberSteps[island];
 }
 
 std::shared_ptr<RoundClosing>
@@ -349,8 +362,11 @@ void FragmentState::publish(const RoundClosing &made) {
   } else {
     updates.push_back(made.made);
     std::vector<bool> who(contributions.size());
-    for (std::uint32_t island : made.happened.members)
+    for (std::uint32_t island : made.happened.members) {
       who[island] = true;
+      memberSteps[island] =
+          std::max(memberSteps[island], contributions[island].step);
+    }
     closed.push_back(std::move(who));
     for (Contribution &c : contributions)
       c.reset(c.incarnation);

@@ -48,7 +48,8 @@ struct Directive {
   std::uint64_t step = 0;  ///< likewise
   Receipt::Kind kind = Receipt::Kind::Late;
   std::shared_ptr<const Version> version;
-  std::uint64_t counted = 0; ///< Receipt::counted of a start
+  /// Of a start, as in Receipt.
+  std::uint64_t counted = 0, countedSteps = 0;
   /// Round and step of the island's first push since. A rank may send it while
   /// another has not asked yet; the push after that only when all have.
   std::optional<std::pair<std::uint64_t, std::uint64_t>> next;
@@ -146,8 +147,9 @@ private:
   /// An island's last push that counts is in this version: it may yet ask what
   /// became of it.
   bool isOwed(std::uint64_t version) const;
-  /// Receipt::counted.
+  /// As in Receipt.
   std::uint64_t countedRounds(std::uint32_t island) const;
+  std::uint64_t countedSteps(std::uint32_t island) const;
   bool isCommitted(std::uint32_t island) const;
   bool isStartWhole() const;
   /// The island's push of the open round has been refused for good.
@@ -190,6 +192,7 @@ private:
   /// Per closed round since firstRound, the members by island: which push of
   /// the past is a repeat.
   std::vector<std::vector<bool>> closed;
+  std::vector<std::uint64_t> memberSteps; ///< by island, of all closed rounds
 };
 
 } // namespace tombolo::runtime

@@ -247,6 +247,7 @@ grpc::Status RankService::wait(grpc::ServerContext &context,
     reply.set_receipt(static_cast<wire::Receipt>(receipt.kind));
     reply.set_go_on_from(receipt.version);
     reply.set_counted_rounds(receipt.counted);
+    reply.set_counted_steps(receipt.countedSteps);
     return receipt.kind != Receipt::Kind::Open;
   };
   auto refuse = [&] {

@@ -95,7 +95,8 @@ void Replay::applyTold(const Record &record, const std::string &place) {
       told.join() ? fragment.join(told.island(), told.incarnation())
                   : fragment.receipt(told.island(), told.round(), told.step());
   if (static_cast<int>(receipt.kind) != told.receipt() ||
-      receipt.version != told.version() || receipt.counted != told.counted())
+      receipt.version != told.version() || receipt.counted != told.counted() ||
+      receipt.countedSteps != told.counted_steps())
     throw Error(place, ": island ", told.island(), " was told of version ",
                 told.version(), ", and would be told of ", receipt.version,
                 " now");

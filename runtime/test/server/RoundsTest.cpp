@@ -234,6 +234,31 @@ TEST_F(Rounds, AnIslandThatComesBackJoins) {
   EXPECT_EQ(pushNow(*state, late, kOnes, now).outcome, Outcome::ClosedRound);
 }
 
+/// It also learns after which step it last pushed what counts. The number of the
+/// round does not tell: who was late has missed one.
+TEST_F(Rounds, AnIslandThatComesBackLearnsWhichOfItsStepsCount) {
+  begin(2, 1);
+  push(0, 0);
+  pass(11, {0, 1});
+  ASSERT_EQ(version(), 1u);
+  EXPECT_EQ(state->join(0, 1, 0).countedSteps, 0u);
+  PushPart late = deltaPart(1, 1);
+  late.step = 12;
+  EXPECT_EQ(pushNow(*state, late, kOnes, now).outcome, Outcome::Accepted);
+  push(0, 1);
+  ASSERT_EQ(version(), 2u);
+  Receipt receipt = state->join(0, 1, 1);
+  EXPECT_EQ(receipt.counted, 2u);
+  EXPECT_EQ(receipt.countedSteps, 12u);
+  // One of the open round counts too when it is whole.
+  PushPart open = deltaPart(1, 2);
+  open.incarnation = 1;
+  open.step = 17;
+  EXPECT_EQ(pushNow(*state, open, kOnes, now).outcome, Outcome::Accepted);
+  EXPECT_EQ(state->join(0, 1, 2).countedSteps, 17u);
+  EXPECT_EQ(state->join(0, 1, 2).countedSteps, 17u); // another rank of it
+}
+
 /// Who has done all of its steps is not waited for; the run is finished when
 /// nobody trains and nothing is open.
 TEST_F(Rounds, EndWhenAllHaveLeft) {

@@ -197,7 +197,8 @@ class Exchange:
         before = steps_done
         if self.incarnation > 0:
             steps_done = max([steps_done] + [
-                self._steps_before(number, max(reply.go_on_from, reply.counted_rounds))
+                max(self._steps_before(number, max(reply.go_on_from, reply.counted_rounds)),
+                    reply.counted_steps)
                 for number, reply in enumerate(replies)])
         for point in self.resumed:  # as if it had done all of these
             point.steps_done += steps_done - before

@@ -189,6 +189,9 @@ struct Receipt {
   /// Of a join: one more than the last round in which a push of the island
   /// counts, 0 for none. What it did until then must not be pushed again.
   std::uint64_t counted = 0;
+  /// The inner steps after which the last such push was made. Rounds do not
+  /// tell: an island that is late or lost has fewer of them than the plan.
+  std::uint64_t countedSteps = 0;
 };
 
 class RoundClosing;
