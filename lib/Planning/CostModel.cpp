@@ -67,8 +67,7 @@ class IslandModel {
 public:
   IslandModel(const Problem &problem, const Strategy &strategy, size_t index)
       : problem(problem), topology(problem.topology),
-        island(strategy.islands[index]), islands(strategy.islands.size()),
-        server(strategy.server), places(placeRanks(strategy)[index]),
+        island(strategy.islands[index]), places(placeRanks(strategy)[index]),
         microbatch(static_cast<double>(island.microbatch)) {}
 
   IslandPrediction run() {
@@ -109,8 +108,6 @@ private:
   const Problem &problem;
   const Topology &topology;
   const Island &island;
-  size_t islands;
-  const std::optional<Server> &server;
   std::vector<std::vector<ChipRange>> places; // by stage and group
   double microbatch;
 
@@ -247,15 +244,10 @@ private:
     p.sendForwardSeconds = all.sendForward;
     p.sendBackwardSeconds = all.sendBackward;
     p.microbatchesInFlight = order.inFlight;
-    p.memory = memoryUse(problem, uses, microbatch, stage.recompute,
-                         {group.tensorParallel, parts});
-    // f32, as the gradients: as plan-allocate-buffers has it.
-    if (server) {
-      bool trainsOn = server->overlapSteps > 0 || server->quorum < islands;
-      p.memory.host =
-          p.memory.gradients *
-          (2 + trainsOn + (server->compression == Compression::None ? 0 : 2));
-    }
+    p.memory =
+        memoryUse(problem, uses, microbatch, stage.recompute,
+                  {group.tensorParallel, parts,
+                   repeatedElements(problem.model, chunkRanges(island, s))});
     p.availableBytes = availableBytes(problem, chip);
     p.allReduceSeconds =
         chip.overheads.exposedReduction *
@@ -280,19 +272,59 @@ IslandPrediction evaluateIsland(const Problem &problem,
   return IslandModel(problem, strategy, island).run();
 }
 
-std::vector<std::vector<BlockRun>>
-chunkRuns(const ModelProfile &model, const Island &island, size_t stage) {
-  std::vector<std::vector<BlockRun>> result;
+std::vector<BlockRange> chunkRanges(const Island &island, size_t stage) {
+  std::vector<BlockRange> result;
   uint64_t first = 0;
   for (uint64_t c = 0; c < island.chunks; ++c)
     for (size_t s = 0; s < island.stages.size(); ++s) {
       uint64_t blocks =
           blocksOfChunk(island.stages[s].blocks, island.chunks, c);
       if (s == stage)
-        result.push_back(slice(model.runs, first, blocks));
+        result.push_back({first, blocks});
       first += blocks;
     }
   return result;
+}
+
+std::vector<std::vector<BlockRun>>
+chunkRuns(const ModelProfile &model, const Island &island, size_t stage) {
+  std::vector<std::vector<BlockRun>> result;
+  for (BlockRange blocks : chunkRanges(island, stage))
+    result.push_back(slice(model.runs, blocks.first, blocks.count));
+  return result;
+}
+
+/// What ranks keep on their hosts to talk to the server, which is chosen when
+/// the islands are foretold already: as plan-allocate-buffers has it.
+static void addHostBytes(const Problem &problem, const Strategy &strategy,
+                         size_t index, IslandPrediction &prediction) {
+  const Server &server = *strategy.server;
+  const Island &island = strategy.islands[index];
+  bool trainsOn =
+      server.overlapSteps > 0 || server.quorum < strategy.islands.size();
+  bool isCompressed = server.compression != Compression::None;
+  std::vector<bool> isOwned(problem.model.ties.size()); // by a stage before
+  for (size_t s = 0; s < island.stages.size(); ++s) {
+    std::vector<BlockRange> blocks = chunkRanges(island, s);
+    double borrowed = 0;
+    for (size_t t = 0; t < isOwned.size(); ++t) {
+      const TiedParameter &tie = problem.model.ties[t];
+      if (usersIn(tie, blocks) == 0)
+        continue;
+      if (isOwned[t])
+        borrowed += static_cast<double>(tie.count);
+      isOwned[t] = true;
+    }
+    for (size_t g = 0; g < island.stages[s].replicas.size(); ++g) {
+      MemoryUse &memory = prediction.stages[s][g].memory;
+      double chips =
+          static_cast<double>(island.stages[s].replicas[g].tensorParallel);
+      double elements = memory.gradients / 4; // f32, as all of these
+      memory.host = elements * (trainsOn ? 12 : 8);
+      if (isCompressed)
+        memory.host += 8 * (elements - borrowed / chips);
+    }
+  }
 }
 
 Prediction evaluate(const Problem &problem, const Strategy &strategy) {
@@ -311,6 +343,8 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy,
   for (size_t i = 0; i < strategy.islands.size(); ++i) {
     const Island &island = strategy.islands[i];
     result.islands.push_back(islands[i]);
+    if (strategy.server)
+      addHostBytes(problem, strategy, i, result.islands.back());
     const IslandPrediction &prediction = result.islands.back();
     double own = strategy.server && island.innerSteps
                      ? static_cast<double>(*island.innerSteps)

@@ -311,9 +311,11 @@ bool ExactIsland::place(uint64_t first, uint64_t block,
                   : 1;
       uint64_t parts =
           next.stage.optimizerSharding ? next.stage.replicaCount() : 1;
-      MemoryUse use =
-          memoryUse(problem, runs, samples, flying, recompute, first == 0,
-                    block == kindOf.size(), {group.tensorParallel, parts});
+      MemoryUse use = memoryUse(
+          problem, runs, samples, flying, recompute, first == 0,
+          block == kindOf.size(),
+          {group.tensorParallel, parts,
+           repeatedElements(problem.model, {{first, block - first}})});
       double needed = isPlain
                           ? use.total()
                           : use.parameters + use.gradients + use.optimizerState;

@@ -20,11 +20,12 @@ MemoryUse memoryUse(const Problem &problem, const std::vector<ChunkUse> &chunks,
     for (const BlockRun &run : chunk.runs)
       blocks += run.count;
   uint64_t again = recompute.of(blocks);
-  double inner = 0, carried = 0, workspace = 0, handedOn = 0;
+  double inner = 0, carried = 0, workspace = 0, crossing = 0, handedOn = 0;
   for (const ChunkUse &chunk : chunks) {
     if (chunk.runs.empty())
       continue;
     double flying = static_cast<double>(chunk.inFlight), waiting = 0;
+    double widest = 0, mostCarried = 0;
     for (const BlockRun &run : chunk.runs) {
       const BlockKind &kind =
           figuresOf(problem, run.kind, ranks.tensorParallel);
@@ -46,29 +47,44 @@ MemoryUse memoryUse(const Problem &problem, const std::vector<ChunkUse> &chunks,
       if (repeated > 0)
         use.recomputed =
             std::max(use.recomputed, saved + kind.outputBytes.at(microbatch));
-      use.feeds += (flying + 1) * count * kind.feedBytes.at(microbatch);
-      if (blocks > 1)
-        inner = std::max(inner, kind.inputBytes.at(microbatch));
-      carried = std::max(carried, kind.carriedBytes.at(microbatch));
+      use.feeds += flying * count * kind.feedBytes.at(microbatch);
+      if (inputs > 0)
+        widest = std::max(widest, kind.inputBytes.at(microbatch));
+      mostCarried = std::max(mostCarried, kind.carriedBytes.at(microbatch));
       workspace = std::max(workspace, kind.workspaceBytes.at(microbatch));
-      // For a backward by weight that waits: what is handed to it, the
-      // gradient of the block's output, and what a block that ran again saved.
-      waiting += count * (kind.carriedBytes.at(microbatch) +
-                          kind.outputBytes.at(microbatch)) +
-                 repeated * saved;
+      crossing = std::max(crossing, kind.crossingBytes.at(microbatch));
+      // For a backward by weight that waits: what is handed to it, gradients
+      // between blocks, and what a block that ran again saved.
+      waiting += count * kind.carriedBytes.at(microbatch) +
+                 inputs * kind.inputBytes.at(microbatch) + repeated * saved;
     }
-    handedOn += static_cast<double>(chunk.handedOn) * waiting;
+    if (chunk.handedOn > 0) {
+      handedOn += static_cast<double>(chunk.handedOn) * waiting;
+    } else {
+      inner = std::max(inner, widest);
+      carried = std::max(carried, mostCarried);
+    }
     // What comes in stays for the backward pass, and the next is under way;
-    // everything else passes through two buffers in turn.
+    // everything else passes through two buffers in turn, but for gradients
+    // that a backward by weight waits for.
     if (!chunk.first)
       use.boundary += (flying + 3) * figuresOf(problem, chunk.runs.front().kind,
                                                ranks.tensorParallel)
                                          .inputBytes.at(microbatch);
     if (!chunk.last)
       use.boundary +=
-          4 * figuresOf(problem, chunk.runs.back().kind, ranks.tensorParallel)
-                  .outputBytes.at(microbatch);
+          static_cast<double>(3 + std::max<uint64_t>(1, chunk.handedOn)) *
+          figuresOf(problem, chunk.runs.back().kind, ranks.tensorParallel)
+              .outputBytes.at(microbatch);
   }
+  // A tied parameter counts once.
+  double repeated = static_cast<double>(ranks.repeatedElements) /
+                    static_cast<double>(ranks.tensorParallel);
+  use.parameters -= 4 * repeated;
+  use.gradients -= 4 * repeated;
+  use.optimizerState -=
+      static_cast<double>(problem.training.optimizerStateBytesPerParameter) *
+      repeated;
   if (ranks.optimizerParts > 1) {
     // Parts are equal and multiples of 64 bytes; what is cut is padded.
     double parts = static_cast<double>(ranks.optimizerParts);
@@ -78,11 +94,7 @@ MemoryUse memoryUse(const Problem &problem, const std::vector<ChunkUse> &chunks,
     use.parameters += padded - use.gradients;
     use.gradients = padded;
   }
-  // A function that is cut at its collectives has, beside the scratch of its
-  // parts, places for what crosses the cuts.
-  if (ranks.tensorParallel > 1)
-    workspace *= 2;
-  use.scratch = 2 * inner + carried + workspace + handedOn;
+  use.scratch = 2 * inner + carried + workspace + crossing + handedOn;
   return use;
 }
 

@@ -95,7 +95,8 @@ Faults ModelProfile::check() const {
   auto figures = [&](const BlockKind &kind, const std::string &path) {
     std::vector<Affine> all = {kind.savedBytes,   kind.inputBytes,
                                kind.outputBytes,  kind.feedBytes,
-                               kind.carriedBytes, kind.workspaceBytes};
+                               kind.carriedBytes, kind.workspaceBytes,
+                               kind.crossingBytes};
     for (const Work *work :
          {&kind.forward, &kind.backwardInput, &kind.backwardWeight}) {
       all.push_back(work->flops);
@@ -176,6 +177,27 @@ std::vector<BlockRun> slice(const std::vector<BlockRun> &runs, uint64_t first,
     count -= taken;
   }
   return result;
+}
+
+uint64_t usersIn(const TiedParameter &tie,
+                 const std::vector<BlockRange> &blocks) {
+  const auto &users = tie.blockNumbers;
+  uint64_t count = 0;
+  for (BlockRange range : blocks)
+    count += static_cast<uint64_t>(
+        std::lower_bound(users.begin(), users.end(),
+                         range.first + range.count) -
+        std::lower_bound(users.begin(), users.end(), range.first));
+  return count;
+}
+
+uint64_t repeatedElements(const ModelProfile &model,
+                          const std::vector<BlockRange> &blocks) {
+  uint64_t elements = 0;
+  for (const TiedParameter &tie : model.ties)
+    if (uint64_t users = usersIn(tie, blocks); users > 1)
+      elements += (users - 1) * tie.count;
+  return elements;
 }
 
 } // namespace tombolo::planning

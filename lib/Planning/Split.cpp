@@ -69,10 +69,13 @@ double SplitTable::Memory::use(size_t i, size_t j, size_t again,
     recompute = again == j
                     ? Recompute{Recompute::Full, 0}
                     : Recompute{Recompute::Blocks, cuts[again] - cuts[i]};
+  BlockRange blocks{cuts[i], cuts[j] - cuts[i]};
+  StageRanks holders = ranks;
+  holders.repeatedElements = repeatedElements(table.problem.model, {blocks});
   return memoryUse(table.problem,
-                   slice(table.problem.model.runs, cuts[i], cuts[j] - cuts[i]),
+                   slice(table.problem.model.runs, blocks.first, blocks.count),
                    table.microbatch, inFlight, recompute, i == 0,
-                   j + 1 == cuts.size(), ranks)
+                   j + 1 == cuts.size(), holders)
       .total();
 }
 

@@ -24,8 +24,8 @@ struct MemoryUse {
   double feeds = 0;      // model inputs and labels
   double scratch = 0;    // gradients inside the stage, workspace
   /// On the host and not on the chip, so not in the total: what a rank that
-  /// talks to the parameter server keeps of the last global version, and of what
-  /// compression has lost.
+  /// talks to the parameter server keeps of the last global version, and of
+  /// what compression has lost. Known once there is a server.
   double host = 0;
 
   double total() const {
@@ -134,10 +134,14 @@ struct StageRanks {
   uint64_t tensorParallel = 1;
   /// Replicas that share the optimizer's state; 1: each has all of it.
   uint64_t optimizerParts = 1;
+  /// Of tied parameters that several of the stage's blocks use: what counting
+  /// block by block counts too much.
+  uint64_t repeatedElements = 0;
 };
 
 /// The blocks of each chunk of a stage: chunk c of stage s of S is place
 /// c S + s of the model.
+std::vector<BlockRange> chunkRanges(const Island &island, size_t stage);
 std::vector<std::vector<BlockRun>>
 chunkRuns(const ModelProfile &model, const Island &island, size_t stage);
 

@@ -86,6 +86,7 @@ struct BlockKind {
   Affine feedBytes;            // model inputs and labels it reads
   Affine carriedBytes;         // from backward-input to backward-weight
   Affine workspaceBytes;       // scratch of the largest of its functions
+  Affine crossingBytes;        // what crosses the cuts at its collectives
   /// Bytes of gradients of parameters that every chip has whole, as partial
   /// sums: summed over the chips once a step.
   uint64_t partialGradientBytes = 0;
@@ -141,6 +142,21 @@ struct ModelProfile {
 /// The part of the runs between blocks `first` and `first + count`.
 std::vector<BlockRun> slice(const std::vector<BlockRun> &runs, uint64_t first,
                             uint64_t count);
+
+/// `count` consecutive blocks of a model.
+struct BlockRange {
+  uint64_t first = 0, count = 0;
+  bool operator==(const BlockRange &) const = default;
+};
+
+/// How many of the blocks use a tied parameter.
+uint64_t usersIn(const TiedParameter &tie,
+                 const std::vector<BlockRange> &blocks);
+
+/// Elements of tied parameters that figures of these blocks count more than
+/// once.
+uint64_t repeatedElements(const ModelProfile &model,
+                          const std::vector<BlockRange> &blocks);
 
 } // namespace tombolo::planning
 

@@ -35,6 +35,10 @@ inline constexpr Key<BlockKind, Affine> kKindAffines[] = {
     {"carried_bytes", &BlockKind::carriedBytes},
     {"workspace_bytes", &BlockKind::workspaceBytes}};
 
+/// The same, only where there is any.
+inline constexpr Key<BlockKind, Affine> kKindCrossing = {
+    "crossing_bytes", &BlockKind::crossingBytes};
+
 inline constexpr Key<BlockKind, uint64_t> kKindCounts[] = {
     {"tensor_parallel", &BlockKind::tensorParallel},
     {"parameters", &BlockKind::parameterCount},

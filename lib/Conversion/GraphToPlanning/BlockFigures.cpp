@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "BlockFigures.h"
+#include "PartsMemory.h"
 
 #include "tombolo/Dialect/Graph/IR/GraphDialect.h"
 #include "tombolo/Dialect/Graph/IR/GraphInterfaces.h"
@@ -102,7 +103,6 @@ public:
         chips(static_cast<double>(graph.getCount())) {}
 
   planning::Work work(unsigned function) const;
-  double workspace(unsigned function, int64_t batch) const;
 
   double local(Type type, ShardingState state, int64_t batch) const {
     double bytes = static_cast<double>(graph::getNumBytes(type, batch));
@@ -175,35 +175,6 @@ planning::Work Figures::work(unsigned f) const {
   return all;
 }
 
-/// What a value is converted to lives as long as the value; conversions of
-/// arguments all the time.
-double Figures::workspace(unsigned f, int64_t batch) const {
-  const BlockGraph::Function &function = graph.getFunctions()[f];
-  auto converted = [&](unsigned value) {
-    graph::Conversions plan = states.getConversions(value);
-    double bytes = 0;
-    bool whole = plan.throughWhole;
-    for (ShardingState to : plan.wanted) {
-      bytes += local(graph.getType(value), to, batch);
-      whole &= !to.isWhole();
-    }
-    return whole ? bytes + local(graph.getType(value), {}, batch) : bytes;
-  };
-  DenseMap<Value, unsigned> numbers;
-  double arguments = 0;
-  for (unsigned value : function.arguments)
-    arguments += converted(value);
-  for (const BlockGraph::Node &node : function.nodes)
-    for (unsigned value : node.results)
-      numbers[graph.getValue(value)] = value;
-  return arguments +
-         getWorkspaceBytes(function.function, [&](Value value) {
-           unsigned number = numbers.lookup(value);
-           return local(value.getType(), states.getState(number), batch) +
-                  converted(number);
-         });
-}
-
 planning::BlockKind tombolo::shardFigures(const planning::BlockKind &whole,
                                           const ChainKind &chain,
                                           const BlockGraph &graph,
@@ -259,11 +230,16 @@ planning::BlockKind tombolo::shardFigures(const planning::BlockKind &whole,
             static_cast<uint64_t>(graph::getNumBytes(type, 1));
     }
   }
-  double one = 0, two = 0;
-  for (unsigned f = 0; f < graph::kBlockFunctions; ++f) {
-    one = std::max(one, figures.workspace(f, 1));
-    two = std::max(two, figures.workspace(f, 2));
-  }
-  kind.workspaceBytes = lineThrough(one, two);
+  // Of the function that needs most of it.
+  PartsMemory most[2];
+  for (int64_t batch : {1, 2})
+    for (unsigned f = 0; f < graph::kBlockFunctions; ++f) {
+      PartsMemory one = getPartsMemory(graph, figures.states, f, batch);
+      PartsMemory &all = most[batch - 1];
+      all.inner = std::max(all.inner, one.inner);
+      all.crossing = std::max(all.crossing, one.crossing);
+    }
+  kind.workspaceBytes = lineThrough(most[0].inner, most[1].inner);
+  kind.crossingBytes = lineThrough(most[0].crossing, most[1].crossing);
   return kind;
 }

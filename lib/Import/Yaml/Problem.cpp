@@ -33,6 +33,7 @@ struct KindEntry {
   std::string name;
   uint64_t counts[std::size(planning::kKindCounts)] = {};
   Numbers affines[std::size(planning::kKindAffines)];
+  std::optional<Numbers> crossing;
   WorkEntry works[std::size(planning::kKindWorks)];
   std::vector<MeasuredEntry> measured;
   std::vector<KindEntry> sharded;
@@ -91,6 +92,7 @@ template <typename Fields> void fields(Fields &io, KindEntry &kind) {
     io.required(planning::kKindWorks[i].name, kind.works[i], "");
   for (size_t i = 0; i < std::size(kind.affines); ++i)
     io.required(planning::kKindAffines[i].name, kind.affines[i], "");
+  io.optional(planning::kKindCrossing.name, kind.crossing, "");
   io.optional("measured", kind.measured, "");
   io.optional("sharded", kind.sharded, "");
 }
@@ -223,6 +225,9 @@ private:
       kind.*key.field = entry.counts[i];
     for (auto [i, key] : enumerate(planning::kKindAffines))
       kind.*key.field = affine(entry.affines[i], planning::in(path, key.name));
+    if (entry.crossing)
+      kind.crossingBytes = affine(
+          *entry.crossing, planning::in(path, planning::kKindCrossing.name));
     for (auto [i, key] : enumerate(planning::kKindWorks))
       kind.*key.field = work(entry.works[i], planning::in(path, key.name));
     for (auto [m, measured] : enumerate(entry.measured)) {

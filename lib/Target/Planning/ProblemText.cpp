@@ -197,6 +197,11 @@ private:
       affine(kind.*field);
       os << "\n";
     }
+    if (kind.crossingBytes != Affine()) {
+      os << inner << kKindCrossing.name << ": ";
+      affine(kind.crossingBytes);
+      os << "\n";
+    }
     if (!kind.measured.empty())
       os << inner << "measured:\n";
     for (const ChipTimes &times : kind.measured) {

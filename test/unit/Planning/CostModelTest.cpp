@@ -215,7 +215,7 @@ TEST(MemoryTest, CountsWhatAStageKeeps) {
   EXPECT_EQ(use.optimizerState, 16000);
   EXPECT_EQ(use.saved, 3 * (2 * 2000 + 200));
   EXPECT_EQ(use.boundary, 6 * 200 + 4 * 200);
-  EXPECT_EQ(use.feeds, 4 * 2 * 14);
+  EXPECT_EQ(use.feeds, 3 * 2 * 14);
   EXPECT_EQ(use.scratch, 2 * 200 + 6 + 5);
   EXPECT_EQ(use.recomputed, 0);
   MemoryUse full =
@@ -223,6 +223,62 @@ TEST(MemoryTest, CountsWhatAStageKeeps) {
   EXPECT_EQ(full.saved, 3 * 200);
   EXPECT_EQ(full.recomputed, 2000 + 200);
   EXPECT_EQ(full.boundary, 0);
+}
+
+// Gradients between blocks and what backward by input hands on lie in two
+// places in turn, unless backwards by weight wait for them.
+TEST(MemoryTest, CountsWhatWaitsForBackwardByWeight) {
+  Problem problem = equalBlocks(4, 8);
+  problem.model.kinds[0].carriedBytes.perSample = 3;
+  problem.model.kinds[0].crossingBytes.constant = 11;
+  auto use = [&](uint64_t handedOn) {
+    return memoryUse(problem, {{{{0, 3}}, 3, handedOn, false, false}}, 2, {});
+  };
+  EXPECT_EQ(use(0).scratch, 2 * 200 + 6 + 11);
+  EXPECT_EQ(use(0).boundary, 6 * 200 + 4 * 200);
+  EXPECT_EQ(use(2).scratch, 2 * (3 * 6 + 2 * 200) + 11);
+  EXPECT_EQ(use(2).boundary, 6 * 200 + 5 * 200);
+}
+
+TEST(MemoryTest, CountsATiedParameterOnceInAStage) {
+  Problem problem = equalBlocks(4, 8);
+  problem.model.ties = {{"t", 100, {0, 1, 5}}};
+  EXPECT_EQ(repeatedElements(problem.model, {{0, 2}, {5, 1}}), 200u);
+  EXPECT_EQ(repeatedElements(problem.model, {{1, 4}}), 0u);
+  Problem apart = equalBlocks(4, 8);
+  Strategy strategy;
+  strategy.islands = {island(8, 1, {4, 4})};
+  auto parameters = [&](const Problem &of, size_t stage) {
+    return evaluate(of, strategy).islands[0].stages[stage][0].memory.parameters;
+  };
+  EXPECT_EQ(parameters(problem, 0), parameters(apart, 0) - 400);
+  EXPECT_EQ(parameters(problem, 1), parameters(apart, 1));
+}
+
+// A server is chosen for islands that are foretold already.
+TEST(MemoryTest, CountsWhatRanksKeepForTheServer) {
+  Problem problem = equalBlocks(4, 8);
+  problem.model.ties = {{"t", 100, {0, 5}}};
+  Strategy strategy;
+  strategy.islands = {island(8, 1, {4, 4})};
+  std::vector<IslandPrediction> islands = {
+      evaluateIsland(problem, strategy, 0)};
+  auto host = [&](size_t stage) {
+    return evaluate(problem, strategy, islands)
+        .islands[0]
+        .stages[stage][0]
+        .memory.host;
+  };
+  EXPECT_EQ(host(0), 0);
+  double elements = islands[0].stages[0][0].memory.gradients / 4;
+  strategy.server.emplace().quorum = 1;
+  EXPECT_EQ(host(0), 8 * elements);
+  strategy.server->overlapSteps = 1;
+  EXPECT_EQ(host(0), 12 * elements);
+  // The second stage does not own what the first has too.
+  strategy.server->compression = Compression::Int8;
+  EXPECT_EQ(host(0), 20 * elements);
+  EXPECT_EQ(host(1), 20 * elements - 800);
 }
 
 TEST(EvaluateTest, BubbleOfEqualStages) {

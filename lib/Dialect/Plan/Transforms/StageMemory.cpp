@@ -73,6 +73,18 @@ FlatSymbolRefAttr ProgramBuilder::define(const Twine &name, StringRef region,
   return FlatSymbolRefAttr::get(buffer.getSymNameAttr());
 }
 
+FlatSymbolRefAttr
+ProgramBuilder::defineScratch(StringRef name, StringRef region, int64_t bytes) {
+  BufferOp &buffer = scratch[name];
+  if (buffer)
+    buffer.setSlotBytes(std::max<int64_t>(buffer.getSlotBytes(), bytes));
+  else
+    buffer = builder.create<BufferOp>(
+        loc, builder.getStringAttr(name), builder.getStringAttr(region),
+        builder.getI64IntegerAttr(1), builder.getI64IntegerAttr(bytes));
+  return FlatSymbolRefAttr::get(buffer.getSymNameAttr());
+}
+
 void ProgramBuilder::defineActivations(Chunk &chunk) {
   // Inner positions: activations of every microbatch in flight, packed, and
   // their gradients: two that the blocks use in turn, or where the halves of a
@@ -91,11 +103,12 @@ void ProgramBuilder::defineActivations(Chunk &chunk) {
   }
   chunk.activations = define(nameIn(chunk, "activations"), "saved",
                              chunk.slots.inFlight, bytes);
-  std::string name = nameIn(chunk, "activation_gradients");
+  StringRef name = "activation_gradients";
   chunk.innerGradients =
       chunk.hasHalvesApart()
-          ? define(name, "saved", chunk.slots.handedOn, allGradients)
-          : define(name, "workspace", 1, 2 * chunk.gradientBytes);
+          ? define(nameIn(chunk, name), "saved", chunk.slots.handedOn,
+                   allGradients)
+          : defineScratch(name, "workspace", 2 * chunk.gradientBytes);
 }
 
 /// What forward saves and what backward by input hands to backward by weight.
@@ -123,20 +136,19 @@ void ProgramBuilder::defineSaved(Chunk &chunk) {
     chunk.saved = define(nameIn(chunk, "saved"), "saved", chunk.slots.inFlight,
                          savedBytes);
   if (chunk.recomputed > 0) {
-    chunk.savedAgain =
-        define(nameIn(chunk, "saved_again"), "saved", apart ? handedOn : 1,
-               apart ? againBytes : mostAgain);
+    chunk.savedAgain = apart ? define(nameIn(chunk, "saved_again"), "saved",
+                                      handedOn, againBytes)
+                             : defineScratch("saved_again", "saved", mostAgain);
     chunk.outputsAgain =
-        define(nameIn(chunk, "recomputed_outputs"), "workspace", 1, mostOutput);
+        defineScratch("recomputed_outputs", "workspace", mostOutput);
     // Where saved_again waits for backward by weight, a forward in between
     // must not write there.
-    chunk.unread = apart ? define(nameIn(chunk, "unread_saved"), "workspace", 1,
-                                  mostAgain)
+    chunk.unread = apart ? defineScratch("unread_saved", "workspace", mostAgain)
                          : chunk.savedAgain;
   }
   chunk.carried =
-      define(nameIn(chunk, "carried"), apart ? "saved" : "workspace",
-             apart ? handedOn : 1, apart ? carriedBytes : mostCarried);
+      apart ? define(nameIn(chunk, "carried"), "saved", handedOn, carriedBytes)
+            : defineScratch("carried", "workspace", mostCarried);
 }
 
 void ProgramBuilder::defineBoundary(Chunk &chunk) {

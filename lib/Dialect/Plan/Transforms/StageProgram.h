@@ -14,6 +14,7 @@
 #include "tombolo/Dialect/Dist/Transforms/StageLayout.h"
 
 #include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/StringMap.h"
 
 namespace tombolo::plan {
 
@@ -103,6 +104,10 @@ private:
   mlir::FlatSymbolRefAttr define(const llvm::Twine &name,
                                  llvm::StringRef region, int64_t slots,
                                  int64_t slotBytes);
+  /// A place that all chunks use, which run one after the other and leave
+  /// nothing there.
+  mlir::FlatSymbolRefAttr defineScratch(llvm::StringRef name,
+                                        llvm::StringRef region, int64_t bytes);
   void defineParameters();
   mlir::ArrayAttr slicesOf(const dist::ParameterFamily &family);
   mlir::DenseI64ArrayAttr fragmentsOf(const dist::ParameterFamily &family);
@@ -225,6 +230,7 @@ private:
   std::vector<Chunk> chunks;
   // By state; of all ranges, or with a sharded optimizer one for each.
   llvm::SmallVector<llvm::SmallVector<mlir::FlatSymbolRefAttr>> stateBuffers;
+  llvm::StringMap<BufferOp> scratch;
   mlir::FlatSymbolRefAttr parameters, frozen, gradients, stats, updates, stamp;
 };
 
