@@ -22,28 +22,47 @@ MODELS = {
     "OPT-350M": ("OPT-350", 24, 1024, 16, 50272),
     "GPT-Neo-2.7B": ("GPT-Neo-2.7", 32, 2560, 32, 128256),
 }
-# tflops f32, bytes of memory, GB/s of memory, Gbit/s inside a node.
+# tflops f32, bytes of memory, GB/s of memory, Gbit/s inside a node, chips of a node. Rates matter only where a
+# time is missing; memory and nodes are told with the times.
 CHIPS = {
-    "A100-40": (19.5, 42338615296, 1555, 2400),
-    "V100-16": (15.7, 17179869184, 900, 1200),
+    "A100-40": (19.5, 42338615296, 1555, 2400, 4),
+    "A100-80": (19.5, 85899345920, 2039, 2400, 4),
+    "V100-16": (15.7, 17179869184, 900, 1200, 4),
+    "GH-96": (67, 102625181696, 4000, 3600, 4),
+    "RTX-3090": (35.6, 25769803776, 936, 100, 8),
+    "Titan-RTX": (16.3, 25769803776, 672, 100, 8),
+    "RTX-2080": (13.4, 11811160064, 616, 100, 8),
 }
 CARD_GBITS = 100  # of each node, one card a chip
 # Published of the same times with batch 1024, iterations/s: by model and chips of a kind.
 KNOWN = {("OPT-350M", 8): "0.0435 even, 0.0445 uneven", ("OPT-350M", 16): "0.0769 even, 0.0829 uneven"}
 
 
-def topology(times, model, nodes):
+def topology(times, model, nodes, wires=True):
+    """`nodes`: how many by chip. Without `wires` nothing that is sent takes time."""
+    wire = lambda gbits, us: ("{gbits_per_second: %g, latency_us: %g}" % (gbits, us) if wires
+                              else "{gbits_per_second: 1000000000, latency_us: 0}")
     lines = ["chips:"]
-    for name, (tflops, memory, bandwidth, _) in CHIPS.items():
+    for name in nodes:
+        tflops, memory, bandwidth, _, _ = CHIPS[name]
         lines.append(f"  - {{name: {name}, tflops: {{f32: {tflops}}}, memory_gib: {memory / 2**30}, "
                      f"memory_gbytes_per_second: {bandwidth}, profile: {{file: {times}, model: {model}}}}}")
     lines += ["sites:", "  - name: s", "    pools:"]
-    for name, (_, _, _, inside) in CHIPS.items():
-        lines.append(f"      - {{name: {name}, chip: {name}, nodes: {nodes}, chips_per_node: 4, nics_per_node: 4, "
-                     f"intra_node: {{gbits_per_second: {inside}, latency_us: 5}}, "
-                     f"inter_node: {{gbits_per_second: {CARD_GBITS}, latency_us: 10}}}}")
-    lines.append(f"    fabric: {{gbits_per_second: {CARD_GBITS}, latency_us: 10}}")
+    for name, count in nodes.items():
+        _, _, _, inside, chips = CHIPS[name]
+        lines.append(f"      - {{name: {name}, chip: {name}, nodes: {count}, chips_per_node: {chips}, "
+                     f"nics_per_node: {chips}, intra_node: {wire(inside, 5)}, inter_node: {wire(CARD_GBITS, 10)}}}")
+    lines.append(f"    fabric: {wire(CARD_GBITS, 10)}")
     return "\n".join(lines) + "\n"
+
+
+def write_model(folder, name):
+    _, layers, hidden, heads, vocabulary = MODELS[name]
+    model = os.path.join(folder, f"{name}.onnx")
+    subprocess.run([f"{BIN}/tombolo-model", "gpt", "--layers", str(layers), "--hidden", str(hidden),
+                    "--heads", str(heads), "--vocab", str(vocabulary), "--seq", "2048", "--no-weights",
+                    "-o", model], check=True)
+    return model
 
 
 class Times:
@@ -66,9 +85,9 @@ class Times:
         return None
 
 
-def score(strategy, times, shape):
+def score(strategy, times, shape, wires=True):
     """Iterations per second by the published formula; None where it has no times
-    for what the strategy does."""
+    for what the strategy does. Without `wires` the ring takes nothing."""
     _, layers, hidden, _, vocabulary = shape
     (island,) = strategy["islands"]
     microbatches = island["batch"] // island["microbatch"]
@@ -94,6 +113,8 @@ def score(strategy, times, shape):
             parameters = sum(12 * hidden**2 if 0 < layer + i <= layers else vocabulary * hidden
                              for i in range(stage["blocks"]))
             size = 4 * parameters / group["tensor_parallel"]
+            if not wires:
+                continue
             ring = max(ring, 2 * (replicas - 1) / replicas * size / (CARD_GBITS * 1e9 / 8))
         total, slowest, layer = total + fill, max(slowest, pace), layer + stage["blocks"]
     return 1 / (slowest + total + update + ring)
@@ -112,17 +133,13 @@ def main():
     path = os.path.abspath(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
         for name, shape in MODELS.items():
-            measured, layers, hidden, heads, vocabulary = shape
-            model = os.path.join(folder, f"{name}.onnx")
-            subprocess.run([f"{BIN}/tombolo-model", "gpt", "--layers", str(layers), "--hidden", str(hidden),
-                            "--heads", str(heads), "--vocab", str(vocabulary), "--seq", "2048", "--no-weights",
-                            "-o", model], check=True)
+            measured, model = shape[0], write_model(folder, name)
             times = Times(path, measured)
             for nodes in (2, 4):
                 for batch in (1024, 2048):
                     sites, result = os.path.join(folder, "s.yaml"), os.path.join(folder, "s.json")
                     with open(sites, "w") as file:
-                        file.write(topology(path, measured, nodes))
+                        file.write(topology(path, measured, {"A100-40": nodes, "V100-16": nodes}))
                     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
                     subprocess.run([f"{BIN}/tombolo-plan", model, "--topology", sites, "--global-batch", str(batch),
                                     "-o", os.path.join(folder, "p.plan"), "--json", result], check=True,
@@ -139,4 +156,5 @@ def main():
                           + f"\n  {short(found['strategy']['islands'][0])}", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
