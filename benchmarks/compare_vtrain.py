@@ -12,6 +12,7 @@ import argparse
 import csv
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -92,6 +93,28 @@ def write_runs(path, runs, use=lambda run: ""):
                                    "sharding": shape(run) + ".yaml", "use": use(run)}.get(name, run.get(name)) for name in COLUMNS})
 
 
+def scatter(runs):
+    """How alike runs are that differ in data and pipeline parallelism alone. What 1F1B leaves idle is exact, so
+    seconds / ((m + p - 1) x layers of a stage) of one microbatch and layer should be nearly equal among them."""
+    groups = {}
+    for run in runs:
+        m = run["global_batch"] // run["data_parallel"] // run["microbatch"]
+        p = run["pipeline_parallel"]
+        unit = run["seconds"] / ((m + p - 1) * run["layers"] / p)
+        key = shape(run), run["tensor_parallel"], run["microbatch"]
+        groups.setdefault(key, []).append((unit, run["data_parallel"], p))
+    off = []
+    for (name, degree, microbatch), units in sorted(groups.items()):
+        if len(units) < 2:
+            continue
+        middle = statistics.median(unit for unit, _, _ in units)
+        off += [abs(unit / middle - 1) for unit, _, _ in units]
+        print(f"    {name} t {degree} microbatch {microbatch}: " + ", ".join(
+            f"d {d} p {p} {1e3 * unit:.1f} ms" for unit, d, p in sorted(units)))
+    if off:
+        print(f"    from the middle of their like: {100 * statistics.mean(off):.1f} % on average, {100 * max(off):.1f} % at most")
+
+
 def strategy(run):
     stages, per_stage = run["pipeline_parallel"], run["layers"] // run["pipeline_parallel"]
     lines = ["islands:", "  - sites: [here]", f"    batch: {run['global_batch']}",
@@ -139,6 +162,9 @@ def compare(tool, folder, name, runs, nodes, checked):
         subprocess.run([tool("tombolo-profile"), "--fit", table, "--topology", path("start.yaml"), "-o", path("a100.yaml"),
                         "--predictions", path("predictions.csv"), *more], check=True)
 
+    if nodes > 1:
+        print("-- one microbatch through one layer, of runs that differ in data and pipeline parallelism alone")
+        scatter(runs)
     write_runs(path("runs.csv"), runs)
     print("-- half of the shapes held out in turn")
     fit(path("runs.csv"))

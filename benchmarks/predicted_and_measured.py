@@ -4,10 +4,17 @@ machine, against runs on it:
 
     utils/build && benchmarks/predicted_and_measured.py --bin build/dev/bin [CASE ...]
 
-For every plan: tombolo-plan with a profile of no model in particular, tombolo-profile --for
-that plan, tombolo-plan and tombolo-sim with what was measured, tombolo-run local. Ranks are
-pinned to cores in turn, with a thread each. Needs an otherwise idle machine. With --folder
-what was measured stays there, and cases that it has are not measured again.
+For every plan: tombolo-plan with a profile of no model in particular, then, several rounds
+(--rounds) of: tombolo-profile --for that plan, tombolo-plan and tombolo-sim with what was
+just measured, tombolo-run local. Each prediction is compared with the run that follows it
+within seconds, and the middle one of the rounds' ratios counts: a machine whose speed
+changes from minute to minute changes it for both. Nothing is scaled. Ranks are pinned to
+cores in turn, with a thread each. Needs a machine that is idle, or nearly.
+
+Memory: the peak of the largest rank (VmHWM) less that of the same layout of a model so small
+that only what every process has is left, against the planner's figure and against what is
+laid out. With --folder what was measured stays there, and cases that it has are not measured
+again.
 """
 
 import argparse
@@ -17,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WARM_UP_STEPS = 4
@@ -72,12 +80,35 @@ def topology(ranks, profile):
     return text
 
 
+class RankMemory(threading.Thread):
+    """Peaks of the ranks of a plan that run while it is asked, in bytes."""
+
+    def __init__(self, plan):
+        super().__init__(daemon=True)
+        self.plan, self.peaks, self.over = plan, {}, threading.Event()
+
+    def run(self):
+        while not self.over.wait(0.05):
+            for process in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    with open(f"/proc/{process}/cmdline") as file:
+                        words = file.read().split("\0")
+                    if "rank" in words and self.plan in words:
+                        with open(f"/proc/{process}/status") as file:
+                            peak = [line for line in file if line.startswith("VmHWM")]
+                        self.peaks[process] = 1024 * int(peak[0].split()[1])
+                except (OSError, IndexError):
+                    pass  # it has ended
+
+
 class Bench:
     def __init__(self, options, folder):
         self.options, self.folder = options, folder
-        self.model = self.path("model.onnx")
+        self.model, self.tiny = self.path("model.onnx"), self.path("tiny.onnx")
         self.run("tombolo-model", "gpt", "--layers", 4, "--hidden", 256, "--heads", 4, "--vocab",
                  2048, "--seq", 128, "-o", self.model)
+        self.run("tombolo-model", "gpt", "--layers", 4, "--hidden", 16, "--heads", 4, "--vocab",
+                 2048, "--seq", 8, "-o", self.tiny)
         with open(self.path("tokens.bin"), "wb") as file:
             file.write(b"".join((i * 7919 * (i // 97) % 2048).to_bytes(2, "little")
                                 for i in range(300000)))
@@ -92,12 +123,12 @@ class Bench:
             sys.exit(f"{program} {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def plan(self, ranks, strategy, profile):
+    def plan(self, ranks, strategy, profile, model=None):
         with open(self.path("sites.yaml"), "w") as file:
             file.write(topology(ranks, profile))
         with open(self.path("strategy.yaml"), "w") as file:
             file.write(strategy)
-        self.run("tombolo-plan", self.model, "--topology", self.path("sites.yaml"), "--strategy",
+        self.run("tombolo-plan", model or self.model, "--topology", self.path("sites.yaml"), "--strategy",
                  self.path("strategy.yaml"), "--global-batch", 16, "--simulate", 0, "-o",
                  self.path("p.plan"), "--json", self.path("plan.json"))
         with open(self.path("plan.json")) as file:
@@ -111,40 +142,48 @@ class Bench:
             self.run("tombolo-profile", "--ranks", count, "--threads", 1, "--seconds", 1, "--chip",
                      "core", "-o", self.path(generic))
         strategy = "islands:\n" + "".join(islands) + (SERVER if len(islands) > 1 else "")
+        small = self.plan(ranks, strategy, generic, self.tiny)["predicted"]
+        bare = self.train(8, self.tiny) - max(self.bytes(small))
         # With the sharding that is measured: other rates could choose another.
         chosen = json.dumps(self.plan(ranks, strategy, generic)["strategy"])
-        self.run("tombolo-profile", "--for", self.path("p.plan"), "--threads", 1, "--seconds",
-                 self.options.seconds, "-o", self.path("core.yaml"))
-        planned = self.plan(ranks, chosen, "core.yaml")["predicted"]
-        self.run("tombolo-sim", self.path("p.plan"), "--json", self.path("sim.json"))
-        with open(self.path("sim.json")) as file:
-            simulated = json.load(file)["predicted"]
-        measured, spread = self.measure(len(islands))
-        return {"ranks": count, "planned": planned["step_seconds"], "simulated": simulated["step_seconds"],
-                "measured": measured, "spread": spread, "sources": planned["time_sources"],
-                "memory": self.memory(planned, simulated)}
+        rounds = []
+        for _ in range(self.options.rounds):
+            self.run("tombolo-profile", "--for", self.path("p.plan"), "--threads", 1, "--seconds",
+                     self.options.seconds, "-o", self.path("core.yaml"))
+            planned = self.plan(ranks, chosen, "core.yaml")["predicted"]
+            self.run("tombolo-sim", self.path("p.plan"), "--json", self.path("sim.json"))
+            with open(self.path("sim.json")) as file:
+                simulated = json.load(file)["predicted"]
+            measured, spread, peak = self.measure(len(islands))
+            rounds.append({"planned": planned["step_seconds"], "simulated": simulated["step_seconds"],
+                           "measured": measured, "spread": spread, "peak": peak - bare})
+        return {"ranks": count, "rounds": rounds, "sources": planned["time_sources"],
+                "memory": {"planned": self.bytes(planned), "laid_out": self.bytes(simulated)}}
 
     @staticmethod
-    def memory(planned, laid_out):
-        """How far the planner is off what the ranks' programs have, at worst."""
-        worst = 0
-        for key in planned, laid_out:
-            key["all"] = [arena + host for arenas, hosts in
-                          zip(key["peak_memory_bytes"], key["host_memory_bytes"])
-                          for arena, host in zip(arenas, hosts)]
-        for guess, exact in zip(planned["all"], laid_out["all"]):
-            if abs(guess / exact - 1) > abs(worst):
-                worst = guess / exact - 1
-        return worst
+    def bytes(predicted):
+        """Of each class of ranks, on the chip and on the host."""
+        return [arena + host for arenas, hosts in
+                zip(predicted["peak_memory_bytes"], predicted["host_memory_bytes"])
+                for arena, host in zip(arenas, hosts)]
 
-    def measure(self, islands):
-        """The median step, and how far the quartiles are apart. With a server the mean of a
-        round stands for each of its steps."""
-        steps = WARM_UP_STEPS + max(24, int(self.options.seconds * 8))
-        steps += -steps % 8
-        self.run("tombolo-run", "local", self.path("p.plan"), "--model", self.model, "--data",
+    def train(self, steps, model):
+        """Runs the plan; the peak of its largest rank."""
+        memory = RankMemory(self.path("p.plan"))
+        memory.start()
+        self.run("tombolo-run", "local", self.path("p.plan"), "--model", model, "--data",
                  self.path("tokens.bin"), "--steps", steps, "--threads", 1, "--pin", "--metrics",
                  self.path("m.jsonl"))
+        memory.over.set()
+        memory.join()
+        return max(memory.peaks.values(), default=0)
+
+    def measure(self, islands):
+        """The median step, how far the quartiles are apart, and the peak of memory. With a
+        server the mean of a round stands for each of its steps."""
+        steps = WARM_UP_STEPS + max(24, int(self.options.seconds * 8))
+        steps += -steps % 8
+        peak = self.train(steps, self.model)
         with open(self.path("m.jsonl")) as file:
             lines = [json.loads(line) for line in file]
         slowest = {}
@@ -157,7 +196,7 @@ class Bench:
         else:
             times = [slowest[i] for i in range(WARM_UP_STEPS, steps)]
         low, middle, high = statistics.quantiles(times, n=4)
-        return middle, (high - low) / middle
+        return middle, (high - low) / middle, peak
 
 
 def kendall(pairs, noise):
@@ -175,20 +214,36 @@ def kendall(pairs, noise):
 
 
 def table(results):
-    print("| plan | ranks | measured, ms | quartiles apart, % | planner, ms | off, % | simulator, ms | off, % | memory off, % |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| plan | ranks | measured, ms | quartiles apart, % | planner, ms | off, % | simulator, ms | off, % | "
+          "rounds apart, % | memory, MB | planner off, % | laid out off, % |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    errors = {"planned": [], "simulated": []}
+    pairs = {"planned": [], "simulated": []}
+    memory = []
     for name, r in results.items():
-        offs = [100 * (r[k] / r["measured"] - 1) for k in ("planned", "simulated")]
-        print(f"| {name} | {r['ranks']} | {1e3 * r['measured']:.1f} | {100 * r['spread']:.1f} | "
-              f"{1e3 * r['planned']:.1f} | {offs[0]:+.1f} | {1e3 * r['simulated']:.1f} | {offs[1]:+.1f} | "
-              f"{100 * r['memory']:+.1f} |")
-    noise = statistics.median(r["spread"] for r in results.values())
-    for key in ("planned", "simulated"):
-        errors = [abs(r[key] / r["measured"] - 1) for r in results.values()]
-        tau, pairs = kendall([(r[key], r["measured"]) for r in results.values()], noise)
-        print(f"{key}: mean absolute error {100 * statistics.mean(errors):.1f} %, largest "
-              f"{100 * max(errors):.1f} %, Kendall's tau {tau:.2f} over {pairs} pairs further apart "
+        middle = lambda key: statistics.median(one[key] for one in r["rounds"])
+        ratios = {key: [one[key] / one["measured"] for one in r["rounds"]] for key in errors}
+        for key, values in ratios.items():
+            errors[key].append(statistics.median(values) - 1)
+            pairs[key].append((middle("measured") * statistics.median(values), middle("measured")))
+        apart = max(ratios["simulated"]) - min(ratios["simulated"])
+        # The largest rank is the one whose peak is known.
+        peak = middle("peak")
+        offs = [max(r["memory"][key]) / peak - 1 for key in ("planned", "laid_out")]
+        memory.append(offs[0])
+        print(f"| {name} | {r['ranks']} | {1e3 * middle('measured'):.1f} | {100 * middle('spread'):.1f} | "
+              f"{1e3 * middle('planned'):.1f} | {100 * errors['planned'][-1]:+.1f} | "
+              f"{1e3 * middle('simulated'):.1f} | {100 * errors['simulated'][-1]:+.1f} | {100 * apart:.1f} | "
+              f"{peak / 1e6:.1f} | {100 * offs[0]:+.1f} | {100 * offs[1]:+.1f} |")
+    noise = statistics.median(one["spread"] for r in results.values() for one in r["rounds"])
+    for key, values in errors.items():
+        values = [abs(value) for value in values]
+        tau, count = kendall(pairs[key], noise)
+        print(f"{key}: mean absolute error {100 * statistics.mean(values):.1f} %, largest "
+              f"{100 * max(values):.1f} %, Kendall's tau {tau:.2f} over {count} pairs further apart "
               f"than {100 * noise:.1f} %")
+    print(f"planner's memory: off by {100 * statistics.mean(map(abs, memory)):.1f} % on average, at most "
+          f"{100 * max(map(abs, memory)):.1f} %")
 
 
 def main():
@@ -196,7 +251,8 @@ def main():
                                      formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("cases", nargs="*", default=[], help="; ".join(CASES))
     parser.add_argument("--bin", default=os.path.join(ROOT, "build", "dev", "bin"))
-    parser.add_argument("--seconds", type=float, default=4, help="to measure each plan for")
+    parser.add_argument("--seconds", type=float, default=1.5, help="to measure each plan for, in each round")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", help="where what is measured stays")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
