@@ -123,6 +123,26 @@ class Profile(unittest.TestCase):
         # Nothing but kernels is left: both say the same.
         self.assertAlmostEqual(slow / after, 1, delta=0.02)
 
+    def test_all_layouts_of_a_model(self):
+        """A profile for a model has what each microbatch and degree calls."""
+        text = open(self.path("core.yaml")).read()
+        try:
+            run("tombolo-profile", "--for", self.path("m.onnx"), "--ranks", 2, "--threads", 1,
+                "--microbatches", "1,2", "--seconds", 0.05, "--chip", "core", "-o", self.path("core.yaml"))
+            model, = self.read("core.yaml")["models"]
+            cells = {(row["microbatch"], row["tensor_parallel"]) for row in model["functions"]}
+            self.assertEqual(cells, {(1, 1), (1, 2), (2, 1), (2, 2)})
+            for microbatch in 1, 2:
+                self.write("s.yaml", "islands:\n" + island("here", 8, microbatch, [2, 2]))
+                run("tombolo-plan", self.path("m.onnx"), "--topology", self.path("sites.yaml"), "--strategy",
+                    self.path("s.yaml"), "--global-batch", 8, "--simulate", 0, "-o", self.path("q.plan"),
+                    "--json", self.path("q.json"))
+                with open(self.path("q.json")) as file:
+                    sources = json.load(file)["predicted"]["time_sources"]
+                self.assertEqual(sources, [["measured", "measured"]])
+        finally:
+            self.write("core.yaml", text)
+
     def test_other_layouts_are_flagged(self):
         self.assertEqual(self.plan(4, 2)["time_sources"], [["estimated"]])
         self.assertEqual(self.plan(2, 1)["time_sources"], [["estimated"]])

@@ -104,10 +104,20 @@ public:
   }
 
   Measured run() {
-    if (options.plans.empty())
+    // What is known of the machine decides how blocks of a model are split.
+    if (std::any_of(options.plans.begin(), options.plans.end(), isModel) ||
+        options.plans.empty())
       generic();
-    for (const std::string &path : options.plans)
-      plan(path);
+    for (const std::string &path : options.plans) {
+      if (!isModel(path)) {
+        plan(path);
+        continue;
+      }
+      TemporaryFolder folder("/tmp/tombolo-profile-");
+      for (const std::string &candidate :
+           planCandidates(path, options, result, folder.path()))
+        plan(candidate);
+    }
     finish();
     return std::move(result);
   }

@@ -20,7 +20,10 @@
 namespace tombolo {
 
 struct MeasureOptions {
-  std::vector<std::string> plans; // empty: generic figures alone
+  std::vector<std::string> plans; // or models; empty: generic figures alone
+  /// Of a model: what its layouts are measured with, and for tombolo-plan.
+  std::vector<uint64_t> microbatches = {1, 2, 4, 8};
+  std::vector<std::string> planOptions;
   std::string chip;               // empty: the only one of the plans
   std::string device = "cpu";
   std::string output;
@@ -71,6 +74,16 @@ struct Measured {
 /// Measures and writes a chip profile (docs/Profiles.md). Throws runtime::Error
 /// for plans that cannot be measured here.
 void measure(const MeasureOptions &options);
+
+/// Whether a path is that of a model, not of a plan.
+bool isModel(const std::string &path);
+
+/// Plans that together call whatever a layout of the model would on the ranks
+/// of this machine, written into `folder`. `measured`: rates and links.
+std::vector<std::string> planCandidates(const std::string &model,
+                                        const MeasureOptions &options,
+                                        const Measured &measured,
+                                        const std::string &folder);
 
 /// One of the processes that measure side by side; started by `measure`.
 int runWorker(int argc, char **argv);

@@ -11,6 +11,7 @@
 #include "tombolo/runtime/Error.h"
 
 #include <iostream>
+#include <sstream>
 
 using namespace tombolo;
 
@@ -26,6 +27,7 @@ int main(int argc, char **argv) {
       "sites.yaml names: profile: {file: core.yaml} (docs/Profiles.md)",
       "tombolo-profile",
       {"tombolo-profile --for p.plan --chip core -o core.yaml",
+       "tombolo-profile --for m.onnx --ranks 2 --chip core -o core.yaml",
        "tombolo-profile -o core.yaml",
        "tombolo-profile --fit runs.csv --topology sites.yaml -o a100.yaml"});
   CLI::Option *table =
@@ -34,7 +36,8 @@ int main(int argc, char **argv) {
   CLI::Option *plans =
       app.add_option("--for", measuring.plans,
                      "measure what the ranks of this plan call, side by side "
-                     "as they would be on this machine; may be given several "
+                     "as they would be on this machine, or what those of any "
+                     "layout of a model (.onnx) would; may be given several "
                      "times; default: rates of no model in particular")
           ->take_all();
   plans->excludes(table);
@@ -52,6 +55,15 @@ int main(int argc, char **argv) {
                              "threads per rank; default: cores divided by "
                              "ranks")
                   ->check(runtime::positiveNumber()));
+  onlyMeasure(app.add_option("--microbatches", measuring.microbatches,
+                             "of the layouts of a model")
+                  ->delimiter(',')
+                  ->check(runtime::positiveNumber())
+                  ->capture_default_str());
+  std::string planOptions;
+  onlyMeasure(app.add_option("--plan-options", planOptions,
+                             "what tombolo-plan is told of a model, e.g. "
+                             "'--precision f32 --bind T=128'"));
   onlyMeasure(app.add_option("--seconds", measuring.seconds,
                              "to measure each plan for, e.g. 10")
                   ->check(runtime::positiveNumber())
@@ -85,6 +97,9 @@ int main(int argc, char **argv) {
     return fit(fitting);
   measuring.chip = fitting.chip;
   measuring.output = fitting.output;
+  std::istringstream words(planOptions);
+  for (std::string word; words >> word;)
+    measuring.planOptions.push_back(word);
   try {
     measure(measuring);
     return 0;
