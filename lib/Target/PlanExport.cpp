@@ -475,7 +475,7 @@ public:
         programs[program.getSymName()][chip] = number;
         if (others > 0)
           to.set_name(to.name() + " on " + chip.str());
-        times->exportSeconds(chip, to);
+        times->exportSeconds(chip, program, to);
       }
     for (auto island : module.getOps<IslandOp>())
       if (failed(exportIsland(island, programs, *times)))

@@ -43,8 +43,7 @@ FailureOr<PlanTimes> PlanTimes::create(ModuleOp module) {
     times.modelHash = model.getModelHash().str();
   for (auto segment : module.getOps<plan::SegmentOp>()) {
     times.partsOf[wholeOf(segment).str()].push_back(times.segments.size());
-    times.segments.push_back(segment);
-    times.works.push_back(workOf(segment));
+    times.segments.emplace_back(segment, workOf(segment));
   }
   WalkResult result = module.walk([&](plan::ReplicasOp group) {
     StringRef chip = times.chipOf(group);
@@ -101,32 +100,42 @@ planning::Work PlanTimes::workOf(plan::SegmentOp segment) {
 
 double PlanTimes::computedSeconds(const planning::Chip &chip,
                                   size_t number) const {
-  return planning::functionSeconds(chip, precision, works[number], 1,
+  return planning::functionSeconds(chip, precision, segments[number].second, 1,
                                    /*exchangeSeconds=*/0);
 }
 
-std::optional<double> PlanTimes::measuredSeconds(const planning::Chip &chip,
-                                                 size_t number) const {
-  plan::SegmentOp segment = segments[number];
+std::optional<double>
+PlanTimes::measuredSeconds(const planning::Chip &chip, size_t number,
+                           const std::optional<LayerSeconds> &layers) const {
+  plan::SegmentOp segment = segments[number].first;
+  // The whole function, as its parts are computed.
+  auto partOf = [&](double whole) {
+    double computed = 0;
+    for (size_t part : partsOf.at(wholeOf(segment).str()))
+      computed += computedSeconds(chip, part);
+    return computed > 0 ? whole * computedSeconds(chip, number) / computed : 0;
+  };
   if (auto name = runtime::parseSegmentName(segment.getSymName())) {
+    auto function = *planning::parseBlockFunction(name->function);
+    if (layers)
+      if (auto times = layers->functions.find(name->block);
+          times != layers->functions.end())
+        return partOf(times->second[static_cast<size_t>(function)]);
     auto parts = planning::measuredParts(
         chip, {modelHash,
                name->precision == "bf16" ? planning::Precision::BF16
                                          : planning::Precision::F32,
-               name->block, *planning::parseBlockFunction(name->function),
-               name->tensorParallel, name->microbatch});
+               name->block, function, name->tensorParallel, name->microbatch});
     if (!parts)
       return std::nullopt;
     const SmallVector<size_t> &all = partsOf.at(wholeOf(segment).str());
     if (parts->size() == all.size())
       return (*parts)[name->part];
-    // Sharded otherwise than what was measured: the whole, as computed.
-    double whole = 0, computed = 0;
+    // Sharded otherwise than what was measured.
+    double whole = 0;
     for (double part : *parts)
       whole += part;
-    for (size_t part : all)
-      computed += computedSeconds(chip, part);
-    return computed > 0 ? whole * computedSeconds(chip, number) / computed : 0;
+    return partOf(whole);
   }
   // An update: weight and count, then parameters, gradients and states alike.
   auto ops = segment.getBody().getOps<plan::ComputeOp>();
@@ -135,8 +144,10 @@ std::optional<double> PlanTimes::measuredSeconds(const planning::Chip &chip,
       continue;
     auto type = cast<MemRefType>(op.getOutputs().front().getType());
     uint64_t states = op.getOutputs().size() - 1;
-    return planning::measuredUpdate(chip, 4 * states,
-                                    static_cast<double>(type.getNumElements()));
+    double elements = static_cast<double>(type.getNumElements());
+    if (layers)
+      return elements * layers->updatePerElement;
+    return planning::measuredUpdate(chip, 4 * states, elements);
   }
   return std::nullopt;
 }
@@ -151,19 +162,22 @@ static void collectCalls(
       segments.insert(instruction.call().segment());
 }
 
-void PlanTimes::exportSeconds(StringRef name, plan::v1::Program &program) const {
+void PlanTimes::exportSeconds(StringRef name, plan::ProgramOp program,
+                              plan::v1::Program &to) const {
   if (!topology || name.empty())
     return;
   const planning::Chip &chip = *topology->findChip(name.str());
+  std::optional<LayerSeconds> layers;
+  if (!chip.layerTimes.empty())
+    layers = layerSeconds(program, *topology, chip, precision, segments);
   std::set<uint32_t> called;
-  for (const auto *body :
-       {&program.step(), &program.finish(), &program.evaluate()})
+  for (const auto *body : {&to.step(), &to.finish(), &to.evaluate()})
     collectCalls(*body, called);
   for (uint32_t segment : called) {
-    plan::v1::SegmentSeconds &to = *program.add_segment_seconds();
-    to.set_segment(segment);
-    to.set_seconds(measuredSeconds(chip, segment)
-                       .value_or(computedSeconds(chip, segment)));
+    plan::v1::SegmentSeconds &one = *to.add_segment_seconds();
+    one.set_segment(segment);
+    one.set_seconds(measuredSeconds(chip, segment, layers)
+                        .value_or(computedSeconds(chip, segment)));
   }
 }
 

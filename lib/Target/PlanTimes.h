@@ -9,6 +9,8 @@
 #ifndef TOMBOLO_LIB_TARGET_PLANTIMES_H
 #define TOMBOLO_LIB_TARGET_PLANTIMES_H
 
+#include "LayerSeconds.h"
+
 #include "tombolo/Dialect/Plan/IR/Plan.h"
 #include "tombolo/Planning/Model.h"
 #include "tombolo/schema/plan.pb.h"
@@ -37,8 +39,10 @@ public:
   llvm::SmallVector<llvm::StringRef> chipsOf(plan::ProgramOp program) const;
   llvm::StringRef chipOf(plan::ReplicasOp group) const;
 
-  /// Writes what the segments that `program` calls take on a chip.
-  void exportSeconds(llvm::StringRef chip, plan::v1::Program &program) const;
+  /// Writes what the segments that a program calls take on a chip to `to`, as
+  /// which it is exported.
+  void exportSeconds(llvm::StringRef chip, plan::ProgramOp program,
+                     plan::v1::Program &to) const;
 
 private:
   /// What one call of a segment does.
@@ -46,14 +50,15 @@ private:
   /// What a segment takes on a chip by the cost model.
   double computedSeconds(const planning::Chip &chip, size_t segment) const;
   /// What was measured of a segment on a chip; nothing where nothing was.
-  std::optional<double> measuredSeconds(const planning::Chip &chip,
-                                        size_t segment) const;
+  /// `layers`: of its program.
+  std::optional<double>
+  measuredSeconds(const planning::Chip &chip, size_t segment,
+                  const std::optional<LayerSeconds> &layers) const;
 
   std::optional<planning::Topology> topology;
   planning::Precision precision = planning::Precision::F32;
   std::string modelHash;
-  std::vector<plan::SegmentOp> segments; // in the module's order
-  std::vector<planning::Work> works;     // of each
+  SegmentWorks segments; // in the module's order
   /// By a function's name: its segments.
   std::map<std::string, llvm::SmallVector<size_t>> partsOf;
   llvm::DenseMap<mlir::StringAttr, llvm::SmallVector<llvm::StringRef>> chips;
