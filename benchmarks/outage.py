@@ -85,7 +85,8 @@ class Outages(soak.Soak):
         begin = time.monotonic()
         self.servers[lost].process.kill()
         self.end_agent(lost)
-        self.servers[lost].finish()
+        self.servers.pop(lost).finish()
+        del self.agents[lost]
         survivor = self.agents[left]
         alone = self.wait_for_version([ISLANDS.index(left)], begin)
         time.sleep(max(0, begin + options.seconds - time.monotonic()))

@@ -97,7 +97,7 @@ struct Server {
   Compression compression = Compression::None;
   OuterOptimizer outer = OuterOptimizer::Nesterov;
   double outerLearningRate = 0.7;
-  double outerMomentum = 0.9;
+  double outerMomentum = 0.5; // docs/LossStudy.md
   uint64_t quorum = 1;
   double deadlineSeconds = 60;
   std::map<uint64_t, Placement> placement; // by fragment

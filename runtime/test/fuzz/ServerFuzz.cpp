@@ -138,7 +138,11 @@ private:
                                          sender.incarnation())
                           : server->receipt(request.fragment(), sender.island(),
                                             request.round(), request.step());
-    if (receipt.kind != Receipt::Kind::Open)
+    // Of a member's round long ago updates are kept at most.
+    if (receipt.kind == Receipt::Kind::Member)
+      require(receipt.version <=
+              server->state().current(request.fragment())->number);
+    else if (receipt.kind != Receipt::Kind::Open)
       require(server->state().version(request.fragment(), receipt.version) !=
               nullptr);
     server->overdue(request.fragment(), now);
