@@ -52,8 +52,8 @@ RankExchange::~RankExchange() {
   if (heart.joinable())
     heart.join();
   for (Fragment &fragment : fragments)
-    if (fragment.flight && fragment.flight->thread.joinable())
-      fragment.flight->thread.join();
+    if (fragment.flight)
+      fragment.flight->join();
 }
 
 RankExchange::Fragment &RankExchange::known(std::uint32_t fragment,
@@ -280,99 +280,135 @@ void RankExchange::startPush(std::uint32_t number, std::uint64_t stepsDone,
   }
   fragment.flight = std::move(flight);
   InFlight &running = *fragment.flight;
-  running.thread = std::thread([this, number, &running] {
+  running.pushing = std::thread([this, number, &running] {
     try {
-      follow(number, running);
+      sendPush(number, running);
     } catch (...) {
-      running.failure = std::current_exception();
+      running.pushFailure = std::current_exception();
+      running.isLost = true;
+    }
+  });
+  if (!running.asksAtOnce)
+    return;
+  running.asking = std::thread([this, number, &running] {
+    try {
+      askReceipt(number, running);
+    } catch (...) {
+      running.askFailure = std::current_exception();
     }
   });
 }
 
-void RankExchange::follow(std::uint32_t number, InFlight &flight) {
-  if (!flight.encoded.empty()) {
-    wire::PushHeader header;
-    header.set_content(wire::CONTENT_DELTA);
-    header.set_fragment(number);
-    header.set_round(flight.base);
-    header.set_base_version(flight.base);
-    header.set_step(flight.step);
-    header.set_inner_steps(flight.innerSteps);
-    header.set_tokens(flight.innerSteps * options.tokensPerStep);
-    for (HeldTensor *held : fragments[number].tensors)
-      if (held->tensor.owner)
-        toWire(TensorSlice{held->tensor.name, held->tensor.ranges},
-               *header.add_slices());
-    wire::PushReply reply = client.push(header, flight.encoded);
-    switch (reply.outcome()) {
-    case wire::OUTCOME_ACCEPTED:
-    case wire::OUTCOME_REPEATED: // of this island, if of an earlier life
-    case wire::OUTCOME_CLOSED_ROUND:
-    case wire::OUTCOME_WRONG_BASE:
-    case wire::OUTCOME_NOT_FINITE:
-      break; // the receipt tells all ranks alike
-    default:
-      client.refused("push", reply.outcome(), reply.message());
-    }
-    discard(flight.encoded);
+void RankExchange::sendPush(std::uint32_t number, InFlight &flight) {
+  if (flight.encoded.empty())
+    return;
+  wire::PushHeader header;
+  header.set_content(wire::CONTENT_DELTA);
+  header.set_fragment(number);
+  header.set_round(flight.base);
+  header.set_base_version(flight.base);
+  header.set_step(flight.step);
+  header.set_inner_steps(flight.innerSteps);
+  header.set_tokens(flight.innerSteps * options.tokensPerStep);
+  for (HeldTensor *held : fragments[number].tensors)
+    if (held->tensor.owner)
+      toWire(TensorSlice{held->tensor.name, held->tensor.ranges},
+             *header.add_slices());
+  wire::PushReply reply = client.push(header, flight.encoded);
+  switch (reply.outcome()) {
+  case wire::OUTCOME_ACCEPTED:
+  case wire::OUTCOME_REPEATED: // of this island, if of an earlier life
+  case wire::OUTCOME_CLOSED_ROUND:
+  case wire::OUTCOME_WRONG_BASE:
+  case wire::OUTCOME_NOT_FINITE:
+    break; // the receipt tells all ranks alike
+  default:
+    client.refused("push", reply.outcome(), reply.message());
   }
-  if (flight.asksAtOnce)
-    askReceipt(number, flight);
+  discard(flight.encoded);
 }
 
 void RankExchange::askReceipt(std::uint32_t number, InFlight &flight) {
-  wire::WaitRequest request;
-  request.set_fragment(number);
-  request.set_round(flight.base);
-  request.set_step(flight.step);
-  request.set_milliseconds(5000);
+  std::uint64_t bytes = 0;
+  wire::PullRequest request =
+      pullRequest(number, wire::PullRequest::UPDATE, bytes);
+  wire::WaitRequest &push = *request.mutable_push();
+  push.set_fragment(number);
+  push.set_round(flight.base);
+  push.set_step(flight.step);
+  push.set_milliseconds(5000);
   // How long another island may take is the server's decision.
-  wire::WaitReply reply;
-  while ((reply = wait(request)).receipt() == wire::RECEIPT_OPEN) {
+  wire::WaitReply ended;
+  bool kept = false;
+  do {
+    if (flight.isLost)
+      return;
+    if (bytes == 0) { // nothing of the fragment is here
+      ended = wait(push);
+      continue;
+    }
+    std::vector<std::byte> update = pullBytes(request, bytes, kept, &ended);
+    noteStop(ended);
+    kept &= ended.go_on_from() == flight.base + 1;
+    if (kept)
+      flight.fetched.updates.push_back(std::move(update));
+  } while (ended.receipt() == wire::RECEIPT_OPEN);
+  flight.receipt = {static_cast<Receipt::Kind>(ended.receipt()),
+                    ended.go_on_from()};
+  if (!kept)
+    flight.fetched = fetch(number, flight.base, ended.go_on_from());
+}
+
+wire::PullRequest RankExchange::pullRequest(std::uint32_t number,
+                                            wire::PullRequest::What what,
+                                            std::uint64_t &bytes) const {
+  wire::PullRequest request;
+  request.set_fragment(number);
+  request.set_what(what);
+  bytes = 0;
+  for (const HeldTensor *held : fragments[number].tensors) {
+    toWire(TensorSlice{held->tensor.name, held->tensor.ranges},
+           *request.add_slices());
+    bytes += what == wire::PullRequest::UPDATE ? held->updateBytes
+                                               : held->elements * sizeof(float);
   }
-  flight.receipt = {static_cast<Receipt::Kind>(reply.receipt()),
-                    reply.go_on_from()};
-  flight.fetched = fetch(number, flight.base, reply.go_on_from());
+  return request;
+}
+
+std::vector<std::byte> RankExchange::pullBytes(const wire::PullRequest &request,
+                                               std::uint64_t expected,
+                                               bool &kept,
+                                               wire::WaitReply *ended) {
+  std::vector<std::byte> bytes;
+  auto broken = [&](const char *what) {
+    throw Error(Status::Failed, "parameter server at ", options.server,
+                ": malformed answer to a pull: ", what, " data than asked for");
+  };
+  kept = client.pull(
+      request, [&] { bytes.clear(); },
+      [&](std::string_view chunk) {
+        if (chunk.size() > expected - bytes.size())
+          broken("more");
+        bytes.reserve(expected);
+        const auto *from = reinterpret_cast<const std::byte *>(chunk.data());
+        bytes.insert(bytes.end(), from, from + chunk.size());
+      },
+      ended);
+  if (kept && bytes.size() != expected)
+    broken("less");
+  return bytes;
 }
 
 std::vector<std::byte> RankExchange::pullBytes(std::uint32_t number,
                                                std::uint64_t version,
                                                wire::PullRequest::What what,
                                                bool &kept) {
-  std::vector<std::byte> bytes;
   std::uint64_t expected = 0;
-  wire::PullRequest request;
-  request.set_fragment(number);
+  wire::PullRequest request = pullRequest(number, what, expected);
   request.set_version(version);
-  request.set_what(what);
-  for (HeldTensor *held : fragments[number].tensors) {
-    toWire(TensorSlice{held->tensor.name, held->tensor.ranges},
-           *request.add_slices());
-    expected += what == wire::PullRequest::UPDATE
-                    ? held->updateBytes
-                    : held->elements * sizeof(float);
-  }
-  if (request.slices_size() == 0)
-    return bytes;
-  auto broken = [&](const char *what) {
-    throw Error(Status::Failed, "parameter server at ", options.server,
-                ": malformed answer to a pull: ", what, " data than asked for");
-  };
-  kept = client.pull(
-      request,
-      [&] {
-        bytes.clear();
-        bytes.reserve(expected);
-      },
-      [&](std::string_view chunk) {
-        if (chunk.size() > expected - bytes.size())
-          broken("more");
-        const auto *from = reinterpret_cast<const std::byte *>(chunk.data());
-        bytes.insert(bytes.end(), from, from + chunk.size());
-      });
-  if (kept && bytes.size() != expected)
-    broken("less");
-  return bytes;
+  if (expected == 0)
+    return {};
+  return pullBytes(request, expected, kept);
 }
 
 Fetched RankExchange::fetch(std::uint32_t number, std::uint64_t from,
@@ -460,10 +496,12 @@ Exchange::Applied RankExchange::apply(std::uint32_t number,
     fragment.reset = reset;
     return Applied::Nothing;
   }
-  fragment.flight->thread.join();
+  fragment.flight->join();
   std::unique_ptr<InFlight> flight = std::move(fragment.flight);
-  if (flight->failure)
-    std::rethrow_exception(flight->failure);
+  for (const std::exception_ptr &failure :
+       {flight->pushFailure, flight->askFailure})
+    if (failure)
+      std::rethrow_exception(failure);
   if (!flight->asksAtOnce)
     askReceipt(number, *flight);
   bool moved = stepsDone != flight->step;
@@ -503,10 +541,14 @@ Exchange::Applied RankExchange::apply(std::uint32_t number,
 
 // ------------------------------------------------------------------- the end
 
-wire::WaitReply RankExchange::wait(const wire::WaitRequest &request) {
-  wire::WaitReply reply = client.wait(request);
+void RankExchange::noteStop(const wire::WaitReply &reply) {
   if (reply.stop_round() > 0)
     stopRound = reply.stop_round();
+}
+
+wire::WaitReply RankExchange::wait(const wire::WaitRequest &request) {
+  wire::WaitReply reply = client.wait(request);
+  noteStop(reply);
   return reply;
 }
 

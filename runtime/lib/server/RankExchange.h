@@ -67,9 +67,17 @@ struct InFlight {
   // Set by who asks.
   Receipt receipt;
   Fetched fetched; ///< from `base` to the receipt's version
-  std::exception_ptr failure;
 
-  std::thread thread;
+  std::thread pushing, asking;
+  std::exception_ptr pushFailure, askFailure;
+  std::atomic<bool> isLost = false; ///< the push: nobody need ask any more
+
+  void join() {
+    if (pushing.joinable())
+      pushing.join();
+    if (asking.joinable())
+      asking.join();
+  }
 };
 
 /// The inverse of `firstVersion`: the inner steps after which the fragment is
@@ -129,8 +137,7 @@ private:
   void moveOn(HeldTensor &held, std::span<const float> reference);
   void startPush(std::uint32_t number, std::uint64_t stepsDone,
                  PushManner manner);
-  /// The life of a push's thread.
-  void follow(std::uint32_t number, InFlight &flight);
+  void sendPush(std::uint32_t number, InFlight &flight);
   /// How the push has ended, and what leads on from there.
   void askReceipt(std::uint32_t number, InFlight &flight);
   /// Fetches what leads from `from` to `to`: updates, or the whole state.
@@ -142,8 +149,16 @@ private:
   std::vector<std::byte> pullBytes(std::uint32_t number, std::uint64_t version,
                                    server::v1::PullRequest::What what,
                                    bool &kept);
+  /// What is asked for of a fragment, and how many bytes of it will come.
+  server::v1::PullRequest pullRequest(std::uint32_t number,
+                                      server::v1::PullRequest::What what,
+                                      std::uint64_t &bytes) const;
+  std::vector<std::byte> pullBytes(const server::v1::PullRequest &request,
+                                   std::uint64_t expected, bool &kept,
+                                   server::v1::WaitReply *ended = nullptr);
   std::uint64_t newestVersion(std::uint32_t number);
   /// Every reply says whether the run is to end.
+  void noteStop(const server::v1::WaitReply &reply);
   server::v1::WaitReply wait(const server::v1::WaitRequest &request);
 
   /// When a round of a fragment has its turn: after which step the plan pushes

@@ -294,6 +294,23 @@ grpc::Status RankService::wait(grpc::ServerContext &context,
 grpc::Status RankService::pull(grpc::ServerContext &context,
                                const wire::PullRequest &request,
                                grpc::ServerWriter<wire::PullReply> &writer) {
+  if (!request.has_push())
+    return send(context, request, writer);
+  wire::PullReply ended;
+  grpc::Status status = wait(context, request.push(), *ended.mutable_push());
+  if (!status.ok() || !writer.Write(ended) ||
+      ended.push().outcome() != wire::OUTCOME_ACCEPTED ||
+      ended.push().receipt() != wire::RECEIPT_MEMBER)
+    return status;
+  wire::PullRequest update = request;
+  update.set_version(ended.push().go_on_from());
+  update.set_what(wire::PullRequest::UPDATE);
+  return send(context, update, writer);
+}
+
+grpc::Status RankService::send(grpc::ServerContext &context,
+                               const wire::PullRequest &request,
+                               grpc::ServerWriter<wire::PullReply> &writer) {
   wire::PullReply reply;
   std::string message;
   Pulled pulled;

@@ -157,6 +157,10 @@ private:
   grpc::Status pull(grpc::ServerContext &context,
                     const server::v1::PullRequest &request,
                     grpc::ServerWriter<server::v1::PullReply> &writer);
+  /// What is there now.
+  grpc::Status send(grpc::ServerContext &context,
+                    const server::v1::PullRequest &request,
+                    grpc::ServerWriter<server::v1::PullReply> &writer);
   grpc::Status heartbeat(grpc::ServerContext &context,
                          const server::v1::HeartbeatRequest &request,
                          server::v1::HeartbeatReply &reply);

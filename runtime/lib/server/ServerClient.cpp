@@ -243,7 +243,7 @@ std::optional<std::uint64_t> ServerClient::tryGreet() {
 grpc::Status
 ServerClient::pullOnce(Stub &stub, const wire::PullRequest &request,
                        const std::function<void(std::string_view)> &sink,
-                       bool &kept) {
+                       wire::WaitReply *ended, bool &kept) {
   Call call(*this);
   auto reader = stub.Pull(&call.context, request);
   auto broken = [&](const char *why) {
@@ -254,6 +254,24 @@ ServerClient::pullOnce(Stub &stub, const wire::PullRequest &request,
   wire::PullReply reply;
   if (!reader->Read(&reply))
     return reader->Finish();
+  if (ended) {
+    if (!reply.has_push())
+      broken("expected how the push has ended first");
+    *ended = reply.push();
+    grpc::Status status = settle(grpc::Status::OK, *ended);
+    bool follows = status.ok() && ended->outcome() == wire::OUTCOME_ACCEPTED &&
+                   ended->receipt() == wire::RECEIPT_MEMBER;
+    call.touch();
+    if (!follows || !reader->Read(&reply)) {
+      grpc::Status end = reader->Finish();
+      if (status.ok() && end.ok() && follows)
+        broken("no update");
+      if (status.ok() && end.ok() && ended->outcome() != wire::OUTCOME_ACCEPTED)
+        refused("wait", ended->outcome(), ended->message());
+      kept = false;
+      return status.ok() ? end : status;
+    }
+  }
   if (!reply.has_header())
     broken("expected a header first");
   if (reply.header().outcome() != wire::OUTCOME_ACCEPTED) {
@@ -290,12 +308,16 @@ ServerClient::pullOnce(Stub &stub, const wire::PullRequest &request,
 
 bool ServerClient::pull(wire::PullRequest request,
                         const std::function<void()> &restart,
-                        const std::function<void(std::string_view)> &sink) {
+                        const std::function<void(std::string_view)> &sink,
+                        wire::WaitReply *ended) {
   bool kept = true;
   retry("pull", [&](Stub &stub) {
     restart();
+    kept = true;
     fill(*request.mutable_sender());
-    return pullOnce(stub, request, sink, kept);
+    if (ended)
+      *request.mutable_push()->mutable_sender() = request.sender();
+    return pullOnce(stub, request, sink, ended, kept);
   });
   return kept;
 }

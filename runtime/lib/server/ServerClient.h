@@ -39,10 +39,13 @@ public:
                              std::span<const std::byte> data);
   server::v1::WaitReply wait(server::v1::WaitRequest request);
   /// False: the server does not keep that version any more. The data comes in
-  /// order; after a break from its begin again, told by `restart`.
+  /// order; after a break from its begin again, told by `restart`. `ended`, for
+  /// a request that asks how a push has ended: that; false then also where
+  /// there is no update to have.
   bool pull(server::v1::PullRequest request,
             const std::function<void()> &restart,
-            const std::function<void(std::string_view)> &sink);
+            const std::function<void(std::string_view)> &sink,
+            server::v1::WaitReply *ended = nullptr);
   server::v1::HeartbeatReply heartbeat(bool done);
   /// One try, whatever comes of it. `stop`: asks that the run ends. `gone`:
   /// nothing more is needed.
@@ -90,7 +93,7 @@ private:
   [[noreturn]] void fail(const char *what, const std::string &why) const;
   grpc::Status pullOnce(Stub &stub, const server::v1::PullRequest &request,
                         const std::function<void(std::string_view)> &sink,
-                        bool &kept);
+                        server::v1::WaitReply *ended, bool &kept);
 
   const ExchangeOptions options;
   std::vector<std::unique_ptr<Stub>> stubs; // by server

@@ -470,6 +470,59 @@ TEST(Service, HostileMessagesDoNotHarmTheJob) {
 }
 
 /// A sender that stops in the middle does not block its rank for ever.
+TEST(Service, AnUpdateComesToWhoHasAskedBeforehand) {
+  OuterConfig config;
+  config.tensors = {{"w", 8, 0}};
+  ParameterServer server(serverFor(config, {1}));
+  auto stub = rawStub(server.address());
+  const std::vector<float> ones(8, 1.0f);
+  wire::PushRequest start = headerOf(wire::CONTENT_START_PARAMETERS, 8);
+  EXPECT_EQ(rawPush(*stub, {start, dataOf(ones)}).second.outcome(),
+            wire::OUTCOME_ACCEPTED);
+  wire::PullRequest request;
+  *request.mutable_sender() = senderOf(0, 0);
+  *request.add_slices() = start.header().slices(0);
+  wire::WaitRequest &push = *request.mutable_push();
+  push.set_milliseconds(1);
+
+  // A stranger may no more ask this way than another.
+  wire::PullReply reply;
+  {
+    grpc::ClientContext context;
+    auto reader = stub->Pull(&context, request);
+    ASSERT_TRUE(reader->Read(&reply));
+    EXPECT_EQ(reply.push().outcome(), wire::OUTCOME_WRONG_RUN);
+    EXPECT_FALSE(reader->Read(&reply));
+    EXPECT_TRUE(reader->Finish().ok());
+  }
+  *push.mutable_sender() = senderOf(0, 0);
+  {
+    grpc::ClientContext context;
+    auto reader = stub->Pull(&context, request);
+    ASSERT_TRUE(reader->Read(&reply));
+    EXPECT_EQ(reply.push().receipt(), wire::RECEIPT_OPEN);
+    EXPECT_FALSE(reader->Read(&reply));
+    EXPECT_TRUE(reader->Finish().ok());
+  }
+  push.set_milliseconds(10000);
+  grpc::ClientContext context;
+  auto reader = stub->Pull(&context, request);
+  wire::PushRequest delta = headerOf(wire::CONTENT_DELTA, 8);
+  EXPECT_EQ(rawPush(*stub, {delta, dataOf(ones)}).second.outcome(),
+            wire::OUTCOME_ACCEPTED);
+  ASSERT_TRUE(reader->Read(&reply));
+  EXPECT_EQ(reply.push().receipt(), wire::RECEIPT_MEMBER);
+  EXPECT_EQ(reply.push().go_on_from(), 1u);
+  ASSERT_TRUE(reader->Read(&reply));
+  EXPECT_EQ(reply.header().outcome(), wire::OUTCOME_ACCEPTED);
+  EXPECT_EQ(reply.header().version(), 1u);
+  ASSERT_TRUE(reader->Read(&reply));
+  EXPECT_EQ(reply.data().size(), 32u);
+  ASSERT_TRUE(reader->Read(&reply));
+  EXPECT_TRUE(reply.has_trailer());
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
 TEST(Service, AStalledPushIsGivenUp) {
   OuterConfig config;
   config.tensors = {{"w", 8, 0}};

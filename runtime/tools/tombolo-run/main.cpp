@@ -13,6 +13,8 @@
 
 #include <exception>
 #include <iostream>
+#include <limits>
+#include <malloc.h>
 #include <new>
 
 using namespace tombolo::runtime;
@@ -33,9 +35,23 @@ constexpr Command kCommands[] = {
     {"status", runStatus, "show how a run is doing"},
 };
 
+/// Pushes, versions and updates take buffers of many megabytes and give them
+/// back, all the time. By itself glibc returns their pages to the system at
+/// once and faults them in anew, which is most of what the system does in an
+/// exchange. One arena, so that a thread finds what another has given back.
+void keepFreedMemory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  mallopt(M_TOP_PAD, 64 << 20);
+  mallopt(M_ARENA_MAX, 1);
+#endif
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
+  keepFreedMemory();
   CommandLine app("runs a plan; COMMAND --help lists a command's options",
                   "tombolo-run",
                   {"tombolo-run local p.plan --model m.onnx --data tokens.bin "
