@@ -75,15 +75,33 @@ macro(tombolo_passes name)
   tombolo_reference_page(Passes Passes/${name}Passes -gen-pass-doc)
 endmacro()
 
+# MLIR as Debian's shared libraries, which plugins share with the program that
+# loads them; or, in a program with the property TOMBOLO_MLIR_INSIDE, the few
+# static parts that it needs: it starts without relocating 200 MB.
+add_library(TomboloMlirShared INTERFACE)
+target_link_libraries(TomboloMlirShared INTERFACE MLIR LLVM)
+# As files: Debian's targets of the parts drag in libLLVM.so.
+set(parts MLIRAnalysis MLIRAsmParser MLIRBytecodeReader MLIRControlFlowInterfaces MLIRFuncDialect
+  MLIRFunctionInterfaces MLIRIR MLIRInferTypeOpInterface MLIRPDLDialect MLIRPDLInterpDialect MLIRPDLToPDLInterp
+  MLIRParser MLIRPass MLIRRewrite MLIRRewritePDL MLIRSideEffectInterfaces MLIRSupport MLIRTransformUtils
+  MLIRTransforms MLIRTranslateLib LLVMSupport LLVMDemangle)
+list(TRANSFORM parts REPLACE "(.+)" "$<TARGET_FILE:\\1>")
+list(JOIN parts "," parts)
+add_library(TomboloMlirInside INTERFACE)
+target_link_libraries(TomboloMlirInside INTERFACE "$<LINK_GROUP:RESCAN,${parts}>" ZLIB::ZLIB zstd::libzstd_shared)
+add_library(TomboloMlir INTERFACE)
+target_link_libraries(TomboloMlir INTERFACE
+  $<IF:$<BOOL:$<TARGET_PROPERTY:TOMBOLO_MLIR_INSIDE>>,TomboloMlirInside,TomboloMlirShared>)
+
 # tombolo_library(<name> SOURCES ... [DEPENDS ...] [LINK_LIBS ...] [PLAIN] [EXCEPTIONS]):
-# the static library Tombolo<name>. Unless PLAIN it links libMLIR.so. EXCEPTIONS
+# the static library Tombolo<name>. Unless PLAIN it links MLIR. EXCEPTIONS
 # is for files that talk to libraries which throw: they catch at once.
 function(tombolo_library name)
   cmake_parse_arguments(ARG "PLAIN;EXCEPTIONS" "" "SOURCES;DEPENDS;LINK_LIBS" ${ARGN})
   add_library(Tombolo${name} STATIC ${ARG_SOURCES})
   target_compile_options(Tombolo${name} PRIVATE -Wall -Wextra -Wno-unused-parameter)
   if(NOT ARG_PLAIN)
-    target_link_libraries(Tombolo${name} PUBLIC MLIR LLVM)
+    target_link_libraries(Tombolo${name} PUBLIC TomboloMlir)
     target_compile_options(Tombolo${name} PRIVATE -Wno-comment -Wno-dangling-reference)
   endif()
   if(NOT ARG_EXCEPTIONS AND NOT ARG_PLAIN)

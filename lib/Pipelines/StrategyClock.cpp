@@ -51,7 +51,7 @@ std::optional<double> StrategyClock::run(OwningOpRef<ModuleOp> module) {
     isThere = true;
   }
   PassManager manager(context);
-  // The strategy that is taken is proved once more, with all there is.
+  // Who takes the strategy verifies it.
   manager.enableVerifier(false);
   addDistPasses(manager, options);
   addSchedulePasses(manager);

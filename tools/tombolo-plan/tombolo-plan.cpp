@@ -26,6 +26,10 @@
 #include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
 
+#ifdef TOMBOLO_MIMALLOC
+#include <mimalloc.h>
+#endif
+
 using namespace mlir;
 using namespace tombolo;
 
@@ -151,16 +155,16 @@ private:
                               : placeIn(sites->file, path, &context);
         },
         sites->topology);
-    if (failed(runPhase(addTopoPasses)))
+    endWorkOnInterrupt();
+    if (failed(runPhase([&](OpPassManager &manager) {
+          addTopoPasses(manager);
+          if (options.emit != Emit::Topo)
+            addStrategyPasses(manager, options.search, options.lowering,
+                              &clock);
+        })))
       return failure();
     if (stopAt(Emit::Topo))
       return success();
-
-    endWorkOnInterrupt();
-    if (failed(runPhase([&](OpPassManager &manager) {
-          addStrategyPasses(manager, options.search, options.lowering, &clock);
-        })))
-      return failure();
     FailureOr<planning::SearchResult> figures = dist::toSearchResult(*module);
     if (failed(figures))
       return failure();
@@ -182,12 +186,15 @@ private:
   /// To stages with functions where that is asked for, else to programs.
   LogicalResult lower() {
     // Who looks at the passes sees all of them; else what the clock ran is
-    // taken as it is, and proved.
+    // taken as it is. The clock has proved it, but for that the programs can
+    // run to their ends, and for the IR: the first is seen when the message is
+    // written, with all else that is in it, so only who prints the IR needs the
+    // second.
     if (options.dumpPhasesTo.empty() && options.emit != Emit::Dist)
       if (OwningOpRef<ModuleOp> lowered =
               clock.takeLowered(found.strategies.front().strategy)) {
         module = std::move(lowered);
-        return runPhase(addPlanProof);
+        return options.emit == Emit::Plan ? verify(*module) : success();
       }
     if (failed(runPhase([&](OpPassManager &manager) {
           addDistPasses(manager, options.lowering);
@@ -264,8 +271,9 @@ private:
   }
 
   LogicalResult write() {
+    // The last word: what is written can be run, to its end.
     FailureOr<ExportedPlan> message = exportPlan(*module);
-    if (failed(message))
+    if (failed(message) || failed(checkPlan(**message, loc())))
       return failure();
     const planning::Candidate &best = found.strategies.front();
     FailureOr<std::string> bytes = serializePlan(**message, loc());
@@ -319,6 +327,10 @@ static int ended(int status) {
 }
 
 int main(int argc, char **argv) {
+#ifdef TOMBOLO_MIMALLOC
+  // Planning takes a second or so: what is free will be wanted again.
+  mi_option_disable(mi_option_allow_decommit);
+#endif
   int status = 0;
   std::optional<PlanOptions> options = parseOptions(argc, argv, status);
   if (!options)

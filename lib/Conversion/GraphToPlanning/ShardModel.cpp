@@ -190,22 +190,27 @@ namespace {
 /// The seeds from which propagation finds a sharding of least cost.
 class SeedFinder {
 public:
+  using Ops = SmallVector<graph::ShardingSeeds::Op>;
+
+  /// `likely`: by kind, ops that had to be named over another number of chips;
+  /// or none at all.
   SeedFinder(const ShardingBuilder &builder,
              std::vector<graph::BlockSharding> best,
-             planning::ShardingCost least)
-      : builder(builder), best(std::move(best)), least(least),
+             planning::ShardingCost least, ArrayRef<Ops> likely)
+      : builder(builder), best(std::move(best)), least(least), likely(likely),
         seeds(this->best.size()) {}
 
-  /// First the boundaries and parameters alone; then, where few ops do
-  /// something else, the first of them in each function, a few times; then all.
+  /// First the boundaries and parameters alone, with the likely ops; then,
+  /// where few ops do something else, the first of them in each function, a few
+  /// times; then all.
   LogicalResult run();
 
   bool isLeast() const;
 
   /// What propagation makes of the seeds.
   std::vector<graph::BlockSharding> found;
-  std::vector<SmallVector<graph::ShardingSeeds::Op>> ops() const {
-    std::vector<SmallVector<graph::ShardingSeeds::Op>> result;
+  std::vector<Ops> ops() const {
+    std::vector<Ops> result;
     for (const graph::ShardingSeeds &one : seeds)
       result.push_back(one.ops);
     return result;
@@ -215,6 +220,7 @@ private:
   const ShardingBuilder &builder;
   std::vector<graph::BlockSharding> best;
   planning::ShardingCost least;
+  ArrayRef<Ops> likely;
   std::vector<graph::ShardingSeeds> seeds;
 
   LogicalResult propagate(size_t kind);
@@ -277,6 +283,13 @@ LogicalResult SeedFinder::run() {
     seeds[k].data = best[k].data;
     seeds[k].parameters = best[k].parameters;
     seeds[k].outputs = best[k].outputs;
+    // Whether a linear set can be asked for depends on all ops before it.
+    if (!likely.empty())
+      llvm::copy_if(likely[k], std::back_inserter(seeds[k].ops),
+                    [&](const graph::ShardingSeeds::Op &op) {
+                      return op.sharding.linear < 0 &&
+                             best[k].ops[op.function][op.op] == op.sharding;
+                    });
     if (failed(propagate(k)))
       return failure();
   }
@@ -346,6 +359,7 @@ tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
 
   // What is best over some chips is often good over others.
   std::vector<graph::BlockSharding> before;
+  std::vector<SeedFinder::Ops> opsBefore;
   for (const planning::ShardingDemand &demand : demands) {
     ShardingBuilder builder(*kinds, demand);
     planning::Faults own;
@@ -401,10 +415,10 @@ tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
       continue;
     }
     SeedFinder finder(builder, builder.getShardings(solution->chosen),
-                      solution->cost);
+                      solution->cost, opsBefore);
     if (failed(finder.run()))
       return failure();
-    auto ops = finder.ops();
+    std::vector<SeedFinder::Ops> ops = finder.ops();
     before = finder.found;
     uint64_t opSeeds = 0;
     addFigures(finder.found);
@@ -419,6 +433,7 @@ tombolo::shardModel(ModuleOp module, planning::ModelProfile &profile,
                           finder.isLeast(),
                           static_cast<double>(solution->cost.time) *
                               problem.unit()});
+    opsBefore = std::move(ops);
   }
   return faults;
 }

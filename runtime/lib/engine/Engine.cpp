@@ -37,7 +37,8 @@ bool isActive(const Instruction &instruction, std::uint64_t step) {
   return (step + 1) % guard.modulus() == guard.remainder();
 }
 
-CompiledProgram::CompiledProgram(const Program &program) : source(program) {
+CompiledProgram::CompiledProgram(const Program &program)
+    : source(program), waiting(program.semaphores(), 0) {
   for (Lane lane : kLanes) {
     add(program.step(), lane, lanes[0][indexOf(lane)]);
     add(program.finish(), lane, lanes[1][indexOf(lane)]);
@@ -56,6 +57,8 @@ bool CompiledProgram::add(
         continue;
       Code code{Code::Run};
       code.instruction = &instruction;
+      for (const Wait &wait : instruction.waits())
+        waiting.at(wait.semaphore()) |= bitOf(lane);
       to.push_back(code);
       guarded &= instruction.has_guard();
       continue;
@@ -175,12 +178,17 @@ Engine::Next Engine::next(Lane lane) const {
   return next;
 }
 
-void Engine::complete(Lane lane) {
+LaneSet Engine::complete(Lane lane) {
   Cursor &cursor = cursors[indexOf(lane)];
-  for (std::uint32_t signal : (*cursor.code)[cursor.at].instruction->signals())
+  LaneSet touched = bitOf(lane);
+  for (std::uint32_t signal :
+       (*cursor.code)[cursor.at].instruction->signals()) {
     ++semaphores[signal];
+    touched |= compiled.waitingOn(signal);
+  }
   ++cursor.at;
   settle(cursor, step);
+  return touched;
 }
 
 bool Engine::done() const {

@@ -331,27 +331,39 @@ private:
 
   /// Completes whatever `w` can complete; false when all its lanes wait.
   bool advance(std::size_t w) {
+    bool moved = false;
+    // Transfers are asked for when nothing else goes on: they have to look at
+    // another rank each time.
+    for (bool alone = true; alone; moved |= alone) {
+      alone = advance(w, LANE_COMPUTE);
+      alone |= advance(w, LANE_COLLECTIVE);
+    }
+    for (Lane lane : kLanes)
+      moved |= advance(w, lane);
+    return moved;
+  }
+
+  /// Completes what `w` can complete on a lane; false when it waits.
+  bool advance(std::size_t w, Lane lane) {
     Engine &engine = *workers[w].engine;
     bool moved = false;
-    for (Lane lane : kLanes) {
-      while (engine.ready(lane)) {
-        Engine::Next next = engine.next(lane);
-        if (work == 0)
-          fail("more than ", kMaxProgressWork,
-               " instructions until it is known whether the plan can run");
-        --work;
-        const Instruction &instruction = *next.instruction;
-        if (instruction.has_send() || instruction.has_receive()) {
-          if (!transfer(w, lane, next))
-            break;
-        } else if (instruction.has_collective()) {
-          if (!collective(w, next))
-            break;
-        } else {
-          engine.complete(lane);
-        }
-        moved = true;
+    while (engine.ready(lane)) {
+      Engine::Next next = engine.next(lane);
+      if (work == 0)
+        fail("more than ", kMaxProgressWork,
+             " instructions until it is known whether the plan can run");
+      --work;
+      const Instruction &instruction = *next.instruction;
+      if (instruction.has_send() || instruction.has_receive()) {
+        if (!transfer(w, lane, next))
+          break;
+      } else if (instruction.has_collective()) {
+        if (!collective(w, next))
+          break;
+      } else {
+        engine.complete(lane);
       }
+      moved = true;
     }
     return moved;
   }

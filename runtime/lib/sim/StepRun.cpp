@@ -13,6 +13,7 @@
 #include "Random.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 namespace tombolo::runtime::sim {
@@ -213,7 +214,7 @@ void StepRun::advance() {
   ++eventCount;
   if (event.kind == kBegin) {
     workers[event.flow].begun = true;
-    poll(event.flow, {});
+    poll(event.flow, kAllLanes, {});
     finishIfDone(event.flow, {});
     return;
   }
@@ -224,41 +225,40 @@ void StepRun::advance() {
   if (worker.completesCall)
     complete(w, LANE_COMPUTE, {});
   else {
-    poll(w, {});
+    poll(w, bitOf(LANE_COMPUTE), {});
     finishIfDone(w, {});
   }
 }
 
-/// Starts whatever may start on the lanes that do nothing.
-void StepRun::poll(std::uint32_t w, const Cause &cause) {
-  const Worker &worker = workers[w];
-  for (bool moved = true; moved;) {
-    moved = false;
-    for (Lane lane : worker.lanes)
-      if (worker.states[lane] == State::Idle && worker.engine->ready(lane))
-        moved |= pollLane(w, lane, cause);
+/// Starts whatever may start on those of the lanes that do nothing.
+void StepRun::poll(std::uint32_t w, LaneSet lanes, const Cause &cause) {
+  while (lanes != 0) {
+    auto lane = static_cast<Lane>(std::countr_zero(lanes));
+    lanes &= static_cast<LaneSet>(lanes - 1);
+    if (workers[w].states[lane] == State::Idle)
+      lanes |= pollLane(w, lane, cause);
   }
 }
 
-/// True when something was completed at once, so that other lanes may go on.
-bool StepRun::pollLane(std::uint32_t w, Lane lane, const Cause &cause) {
+/// The lanes that may go on because of what was completed at once.
+LaneSet StepRun::pollLane(std::uint32_t w, Lane lane, const Cause &cause) {
   Worker &worker = workers[w];
-  bool signalled = false;
+  LaneSet others = 0;
   while (worker.engine->ready(lane)) {
     Engine::Next next = worker.engine->next(lane);
     const Instruction &instruction = *next.instruction;
     switch (instruction.action_case()) {
     case Instruction::kCall:
       compute(w, next, cause);
-      return true; // what it went past may have signalled
+      return others;
     case Instruction::kSend:
     case Instruction::kReceive:
       post(w, lane, next);
-      return signalled;
+      return others;
     case Instruction::kCollective:
       worker.states[lane] = State::Posted;
       enter(w, next);
-      return signalled;
+      return others;
     case Instruction::kPush:
       // An island's ranks all push before its next version can come.
       received[instruction.push().fragment()] = false;
@@ -270,16 +270,15 @@ bool StepRun::pollLane(std::uint32_t w, Lane lane, const Cause &cause) {
         worker.states[lane] = State::Waiting;
         worker.waitingSince = now;
         ++waits;
-        return signalled;
+        return others;
       }
       break;
     default: // loads and stamps take no time
       break;
     }
-    signalled |= instruction.signals_size() > 0;
-    worker.engine->complete(lane);
+    others |= worker.engine->complete(lane) & ~bitOf(lane);
   }
-  return signalled;
+  return others;
 }
 
 double StepRun::secondsOf(Worker &worker, std::uint32_t w,
@@ -493,10 +492,7 @@ void StepRun::complete(std::uint32_t w, Lane lane, const Cause &cause) {
   Worker &worker = workers[w];
   worker.states[lane] = State::Idle;
   worker.completesCall &= lane != LANE_COMPUTE;
-  bool signals = worker.engine->next(lane).instruction->signals_size() > 0;
-  worker.engine->complete(lane);
-  if (signals || pollLane(w, lane, cause))
-    poll(w, cause);
+  poll(w, worker.engine->complete(lane), cause);
   finishIfDone(w, cause);
 }
 

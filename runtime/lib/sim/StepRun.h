@@ -143,8 +143,8 @@ private:
 
   void schedule(double time, std::uint32_t kind, std::uint32_t flow = 0,
                 std::uint32_t version = 0);
-  void poll(std::uint32_t w, const Cause &cause);
-  bool pollLane(std::uint32_t w, plan::v1::Lane lane, const Cause &cause);
+  void poll(std::uint32_t w, LaneSet lanes, const Cause &cause);
+  LaneSet pollLane(std::uint32_t w, plan::v1::Lane lane, const Cause &cause);
   void compute(std::uint32_t w, Engine::Next next, const Cause &cause);
   double secondsOf(Worker &worker, std::uint32_t w, std::uint32_t segment);
   void post(std::uint32_t w, plan::v1::Lane lane, const Engine::Next &next);

@@ -35,6 +35,13 @@ inline std::size_t indexOf(plan::v1::Lane lane) {
   return static_cast<std::size_t>(lane) - plan::v1::LANE_COMPUTE;
 }
 
+/// A bit for each lane, at its number.
+using LaneSet = std::uint8_t;
+inline constexpr LaneSet bitOf(plan::v1::Lane lane) {
+  return static_cast<LaneSet>(1u << lane);
+}
+inline constexpr LaneSet kAllLanes = 0xfe;
+
 /// The lane on which the other side of a transfer is.
 plan::v1::Lane counterpart(plan::v1::Lane lane);
 
@@ -60,12 +67,17 @@ public:
   };
   const std::vector<Code> &code(Phase phase, plan::v1::Lane lane) const;
   std::uint32_t variables() const { return variableCount; }
+  /// The lanes that have instructions which wait for a semaphore.
+  LaneSet waitingOn(std::uint32_t semaphore) const {
+    return waiting[semaphore];
+  }
 
 private:
   bool add(const google::protobuf::RepeatedPtrField<plan::v1::Instruction> &,
            plan::v1::Lane lane, std::vector<Code> &to);
   const plan::v1::Program &source;
   std::uint32_t variableCount = 0;
+  std::vector<LaneSet> waiting;                          // by semaphore
   std::array<std::array<std::vector<Code>, 7>, 3> lanes; // by phase
 };
 
@@ -110,8 +122,8 @@ public:
   Next next(plan::v1::Lane lane) const;
 
   /// The instruction that was Ready on `lane` is complete: counts its signals
-  /// and moves the lane on. Other lanes may have become ready.
-  void complete(plan::v1::Lane lane);
+  /// and moves the lane on. Returns the lanes that may have become ready by it.
+  LaneSet complete(plan::v1::Lane lane);
 
   /// Every lane has reached the end.
   bool done() const;
