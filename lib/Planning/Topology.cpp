@@ -246,6 +246,9 @@ Faults Topology::check() const {
   for (size_t i = 0; i < sites.size(); ++i) {
     std::string path = at("sites", i);
     checker.name(path, "site", sites[i].name, siteNames);
+    if (findChip(sites[i].name)) // one table of symbols has both
+      checker.fault(in(path, "name"), "a chip is named '" + sites[i].name +
+                                          "', too: rename one of them");
     checkSite(*this, sites[i], path, checker);
   }
   // Each product is below 2^48, so that the sum of some pools cannot overflow.

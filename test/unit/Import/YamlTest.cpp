@@ -99,6 +99,8 @@ INSTANTIATE_TEST_SUITE_P(
               "sites.yaml:7:5: error: duplicated mapping key 'name'"},
         Fault{"- name: south", "- name: north",
               "sites.yaml:18:11: error: duplicate site name 'north'"},
+        Fault{"- name: south", "- name: a",
+              "sites.yaml:18:11: error: a chip is named 'a', too: rename one"},
         Fault{"{name: y,", "{name: x,",
               "sites.yaml:15:16: error: duplicate pool name 'x'"},
         Fault{"chip: a, nodes: 16", "chip: b, nodes: 16",
