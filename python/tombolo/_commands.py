@@ -145,6 +145,7 @@ def run(
     resume: bool = False,
     export_onnx: StrPath | None = None,
     restarts: int | None = None,
+    detection_seconds: float | None = None,
     eval_data: StrPath | None = None,
     eval_every: int | None = None,
     shuffle: int | None = None,
