@@ -105,14 +105,10 @@ void addSchedulePasses(OpPassManager &manager) {
   manager.addPass(plan::createPlanAllocateBuffers());
 }
 
-void addPlanProof(OpPassManager &manager) {
-  // Changes nothing.
-  manager.addPass(plan::createPlanVerify());
-}
-
 void addPlanPasses(OpPassManager &manager) {
   addSchedulePasses(manager);
-  addPlanProof(manager);
+  // Proof: changes nothing.
+  manager.addPass(plan::createPlanVerify());
 }
 
 namespace {

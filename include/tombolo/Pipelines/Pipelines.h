@@ -83,10 +83,7 @@ void addDistPasses(mlir::OpPassManager &manager,
 /// From there to programs.
 void addSchedulePasses(mlir::OpPassManager &manager);
 
-/// The proof that they can run.
-void addPlanProof(mlir::OpPassManager &manager);
-
-/// Both.
+/// The same, and the proof that they can run.
 void addPlanPasses(mlir::OpPassManager &manager);
 
 /// Makes them reachable from tombolo-opt as `tombolo-graph-pipeline`,

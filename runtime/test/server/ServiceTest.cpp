@@ -469,7 +469,8 @@ TEST(Service, HostileMessagesDoNotHarmTheJob) {
   await(1);
 }
 
-/// A sender that stops in the middle does not block its rank for ever.
+/// Who asks for the update while its push is under way is told how the push has
+/// ended, then sent the update in the same answer; nobody else is.
 TEST(Service, AnUpdateComesToWhoHasAskedBeforehand) {
   OuterConfig config;
   config.tensors = {{"w", 8, 0}};
@@ -523,6 +524,7 @@ TEST(Service, AnUpdateComesToWhoHasAskedBeforehand) {
   EXPECT_TRUE(reader->Finish().ok());
 }
 
+/// A sender that stops in the middle does not block its rank for ever.
 TEST(Service, AStalledPushIsGivenUp) {
   OuterConfig config;
   config.tensors = {{"w", 8, 0}};
