@@ -301,6 +301,13 @@ std::vector<Place> Measuring::placesOf(const Plan &plan,
   return places;
 }
 
+static uint64_t rankCount(const Plan &plan) {
+  uint64_t count = 0;
+  for (const auto &island : plan.islands())
+    count += IslandLayout(island).rankCount();
+  return count;
+}
+
 void Measuring::plan(const std::string &path) {
   Plan plan = readPlan(path);
   std::vector<Place> places = placesOf(plan, path);
@@ -329,13 +336,20 @@ void Measuring::plan(const std::string &path) {
     for (size_t i = 0; chosen.size() % ranks != 0; ++i)
       chosen.push_back(chosen[i]);
   }
+  // Where ranks share a core one waits while another computes, and what that
+  // takes from the step would be in no call; so there all compute at once.
+  bool besidePeers = places.size() == ranks && ranks == rankCount(plan) &&
+                     ranks * result.machine.threads <= result.machine.cores;
   std::map<uint32_t, Mean> times; // by segment
   for (size_t begin = 0; begin < chosen.size(); begin += ranks) {
     std::vector<std::vector<std::string>> arguments;
-    for (size_t i = begin; i < begin + ranks; ++i)
+    for (size_t i = begin; i < begin + ranks; ++i) {
       arguments.push_back({"--plan", path, "--island",
                            std::to_string(chosen[i].island), "--rank",
                            std::to_string(chosen[i].rank)});
+      if (besidePeers)
+        arguments.back().push_back("--peers");
+    }
     bool once = first && begin == 0;
     work(arguments, once, once, [&](size_t, const json &line) {
       Spread spread{line.value("seconds", 0.0), line.value("lower", 0.0),

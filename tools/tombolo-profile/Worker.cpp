@@ -38,6 +38,7 @@ struct WorkerOptions {
   uint64_t rank = 0, slot = 0, workers = 1;
   double seconds = 1;
   bool rates = false, links = false;
+  bool peers = false; // all ranks of the plan are among the workers
   int eventsFd = -1;
 };
 
@@ -108,7 +109,15 @@ private:
 
   void program() {
     Plan plan = readPlan(options.plan);
-    ProgramTimer timer(plan, options.island, options.rank, *device);
+    std::unique_ptr<Transport> peers;
+    if (options.peers) {
+      TransportOptions how;
+      how.scope = "island-" + std::to_string(options.island) + "/";
+      peers = createGlooTransport(options.rank, options.rendezvous,
+                                  "127.0.0.1", how);
+    }
+    ProgramTimer timer(plan, options.island, options.rank, *device,
+                       peers.get());
     // The first touches memory, the second is as all others.
     timer.step();
     all->barrier();
@@ -120,7 +129,7 @@ private:
     all->barrier();
     // A step that ends when another may have stopped is not counted.
     start = Clock::now();
-    for (timer.step(); since(start) < window; timer.step())
+    for (timer.step(); timer.fromFirst(since(start) < window); timer.step())
       timer.count();
     for (const SegmentTime &time : timer.times())
       tell({{"kind", "segment"},
@@ -165,6 +174,7 @@ int tombolo::runWorker(int argc, char **argv) {
   app.add_option("--rendezvous", options.rendezvous);
   app.add_flag("--rates", options.rates);
   app.add_flag("--links", options.links);
+  app.add_flag("--peers", options.peers);
   app.add_option("--events-fd", options.eventsFd)->required();
   try {
     app.parse(argc, argv);

@@ -8,6 +8,9 @@
 
 #include "tombolo/runtime/profile/ProgramTimer.h"
 
+#include "../exec/LaneRunner.h"
+#include "../exec/Links.h"
+
 #include "tombolo/runtime/engine/Engine.h"
 #include "tombolo/runtime/plan/Instructions.h"
 #include "tombolo/runtime/plan/Layout.h"
@@ -60,7 +63,7 @@ Spread spreadOf(const std::vector<StepTimes> &steps, std::size_t segment,
 class ProgramTimer::Impl {
 public:
   Impl(const Plan &plan, std::uint32_t number, std::uint64_t rank,
-       Device &device)
+       Device &device, Transport *peers)
       : plan(plan), device(device),
         island(plan.islands(static_cast<int>(number))), layout(island),
         self(layout.coordinates(rank)),
@@ -78,14 +81,29 @@ public:
             device.prepare(plan.segments(static_cast<int>(index)));
     });
     makeUp();
+    if (peers) {
+      links = std::make_unique<detail::Links>(*peers, layout, rank, program);
+      lanes = std::make_unique<detail::LaneRunner>(
+          compiled,
+          [this](const Instruction &instruction,
+                 std::span<const std::int64_t> variables) {
+            runBesidePeers(instruction, variables);
+          },
+          [peers](const std::string &why) { peers->abort(why); });
+    }
   }
 
   void step();
+  bool fromFirst(bool mine) { return links ? links->fromFirst(mine) : mine; }
   void count() { steps.push_back(now); }
   std::vector<SegmentTime> times() const;
 
 private:
   void makeUp();
+  void stepAlone();
+  /// With links to peers; the thread of each lane has its own.
+  void runBesidePeers(const Instruction &instruction,
+                      std::span<const std::int64_t> variables);
   void run(const Instruction &instruction,
            std::span<const std::int64_t> variables);
   void call(const Call &call, std::span<const std::int64_t> variables);
@@ -119,6 +137,8 @@ private:
   std::uint64_t number = 0;
   StepTimes now;
   std::vector<StepTimes> steps;
+  std::unique_ptr<detail::Links> links; // null: peers are imagined
+  std::unique_ptr<detail::LaneRunner> lanes;
 };
 
 /// Small normal parameters; where tensors come in, numbers of the same kind
@@ -237,9 +257,43 @@ void ProgramTimer::Impl::run(const Instruction &instruction,
   }
 }
 
+void ProgramTimer::Impl::runBesidePeers(
+    const Instruction &instruction, std::span<const std::int64_t> variables) {
+  auto peerOf = [&](const Transfer &transfer) {
+    return layout.peer(self, transfer,
+                       static_cast<std::uint64_t>(
+                           evaluate(transfer.microbatch(), variables)));
+  };
+  switch (instruction.action_case()) {
+  case Instruction::kSend: {
+    const Transfer &transfer = instruction.send();
+    return links->send(peerOf(transfer), instruction.lane(),
+                       {at(transfer.address(), variables), transfer.bytes()});
+  }
+  case Instruction::kReceive: {
+    const Transfer &transfer = instruction.receive();
+    return links->receive(
+        peerOf(transfer), instruction.lane(),
+        {at(transfer.address(), variables), transfer.bytes()});
+  }
+  case Instruction::kCollective:
+    return links->collective(instruction.collective(),
+                             at(instruction.collective().address(), variables));
+  default:
+    return run(instruction, variables);
+  }
+}
+
 void ProgramTimer::Impl::step() {
   now = {std::vector<double>(segments.size(), 0), 0};
   std::fill(calls.begin(), calls.end(), 0);
+  if (lanes)
+    lanes->run(Phase::Step, number++);
+  else
+    stepAlone();
+}
+
+void ProgramTimer::Impl::stepAlone() {
   engine.begin(Phase::Step, number++);
   // Compute first: other lanes only do what it waits for.
   for (bool moved = true; moved;) {
@@ -270,10 +324,12 @@ std::vector<SegmentTime> ProgramTimer::Impl::times() const {
 }
 
 ProgramTimer::ProgramTimer(const Plan &plan, std::uint32_t island,
-                           std::uint64_t rank, Device &device)
-    : impl(std::make_unique<Impl>(plan, island, rank, device)) {}
+                           std::uint64_t rank, Device &device,
+                           Transport *peers)
+    : impl(std::make_unique<Impl>(plan, island, rank, device, peers)) {}
 ProgramTimer::~ProgramTimer() = default;
 void ProgramTimer::step() { impl->step(); }
+bool ProgramTimer::fromFirst(bool mine) { return impl->fromFirst(mine); }
 void ProgramTimer::count() { impl->count(); }
 std::vector<SegmentTime> ProgramTimer::times() const { return impl->times(); }
 

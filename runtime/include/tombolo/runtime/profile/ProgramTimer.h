@@ -8,8 +8,11 @@
 //
 // Times segments where they are used: in the order of a rank's own program, on
 // its own arena, so that each finds in the caches what its predecessors left
-// there. Peers are imagined: what they would send is made up, and as many
-// bytes are moved here as a transfer would.
+// there. With all ranks of its island beside it, it also waits where it would
+// wait in training: a core that has slept is slower for a while, and ranks that
+// share a core have it while others wait. Otherwise peers are imagined: what
+// they would send is made up, and as many bytes are moved here as a transfer
+// would.
 //
 //===----------------------------------------------------------------------===//
 
@@ -17,6 +20,7 @@
 #define TOMBOLO_RUNTIME_PROFILE_PROGRAMTIMER_H
 
 #include "tombolo/runtime/Device.h"
+#include "tombolo/runtime/Transport.h"
 #include "tombolo/runtime/plan/PlanFile.h"
 
 #include <cstdint>
@@ -44,14 +48,19 @@ struct SegmentTime {
 class ProgramTimer {
 public:
   /// Makes the program of a rank ready, with made-up parameters and data. The
-  /// plan has passed `validatePlan`; plan and device outlive this. Throws Error
-  /// where the device cannot run a segment or lacks memory.
+  /// plan has passed `validatePlan`; plan and device outlive this. `peers`: over
+  /// which all ranks of the island have a timer at the same time; null: they are
+  /// imagined. Throws Error where the device cannot run a segment or lacks
+  /// memory, PeerError where a peer is lost, here and in a step.
   ProgramTimer(const Plan &plan, std::uint32_t island, std::uint64_t rank,
-               Device &device);
+               Device &device, Transport *peers = nullptr);
   ~ProgramTimer();
 
-  /// Runs one inner step.
+  /// Runs one inner step; with peers, all ranks of the island do.
   void step();
+  /// What rank 0 of the island says, which all ask together; without peers what
+  /// this one says.
+  bool fromFirst(bool mine);
   /// Its times count; those of steps without do not.
   void count();
 
