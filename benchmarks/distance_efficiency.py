@@ -295,10 +295,11 @@ class Store:
         while head := stream.read(9):
             operation, key, value = struct.unpack("<BII", head)
             name, given = stream.read(key), stream.read(value)
-            if operation == 1:
+            there = name in self.values  # before a claim, which sets what is not set
+            found = self.values.get(name, b"") if operation != 1 else b""
+            if operation == 1 or operation == 3 and not there:
                 self.values[name] = given
-            found = self.values.get(name, b"") if operation == 2 else b""
-            stream.write(struct.pack("<BI", operation == 1 or name in self.values, len(found)) + found)
+            stream.write(struct.pack("<BI", operation == 1 or there, len(found)) + found)
             stream.flush()
 
 

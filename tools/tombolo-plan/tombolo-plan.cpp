@@ -27,6 +27,7 @@
 #include "llvm/Support/raw_ostream.h"
 
 #ifdef TOMBOLO_MIMALLOC
+#include <cstdlib>
 #include <mimalloc.h>
 #endif
 
@@ -326,11 +327,19 @@ static int ended(int status) {
   return status;
 }
 
-int main(int argc, char **argv) {
 #ifdef TOMBOLO_MIMALLOC
+/// Before the first allocation, which is that of some library's constructor.
+static void chooseMemory() {
   // Planning takes a second or so: what is free will be wanted again.
   mi_option_disable(mi_option_allow_decommit);
+  // One page fault for 2 MiB, where the system has such pages.
+  mi_option_enable(mi_option_large_os_pages);
+}
+[[gnu::section(".preinit_array"),
+  gnu::used]] static void (*const first)() = chooseMemory;
 #endif
+
+int main(int argc, char **argv) {
   int status = 0;
   std::optional<PlanOptions> options = parseOptions(argc, argv, status);
   if (!options)
@@ -352,5 +361,11 @@ int main(int argc, char **argv) {
   context.getDiagEngine().registerHandler([&](Diagnostic &diagnostic) {
     printDiagnostic(diagnostic, options->model);
   });
-  return ended(Planner(*options, context).run());
+  Planner planner(*options, context);
+  status = ended(planner.run());
+#ifdef TOMBOLO_MIMALLOC
+  // The system takes back in one piece what is here in a million.
+  std::_Exit(status);
+#endif
+  return status;
 }

@@ -51,9 +51,7 @@ public:
     if (given.group.isReplicated())
       builder.RegisterService(&peers);
     builder.SetMaxReceiveMessageSize(kMostMessageBytes);
-    builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-    builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES,
-                               kStreamWindowBytes);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, measuresWay(address));
     // Two servers on one port would each get some of the ranks.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     // A rank's machine that vanishes without a word is noticed.

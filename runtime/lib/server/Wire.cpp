@@ -182,8 +182,7 @@ tombolo::runtime::connectTo(const std::string &address, const TlsFiles &files,
   prepareGrpc();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
-  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kStreamWindowBytes);
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, measuresWay(address));
   // A server's machine that vanishes without a word is noticed.
   const int keepalive = impatient ? 3000 : 20000;
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, keepalive);

@@ -16,6 +16,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <thread>
 
 using namespace tombolo::runtime;
@@ -67,6 +68,60 @@ TEST(ProgramTimer, TimesEveryCallOfAStep) {
       }
     }
   }
+}
+
+/// With peers a step is that of training: ranks wait for one another, and what
+/// a pipeline's second stage computes on has come from the first.
+TEST(ProgramTimer, WaitsForPeersThatAreThere) {
+  TinyModel model;
+  model.stages = 2;
+  model.replicas = 2;
+  Plan plan = tinyPlan(model);
+  validatePlan(plan);
+  constexpr int kSteps = 4;
+  InprocHub hub(4);
+  std::atomic<int> begun[kSteps] = {};
+  std::vector<std::thread> threads;
+  for (std::uint64_t rank = 0; rank < 4; ++rank)
+    threads.emplace_back([&, rank] {
+      auto device = createDevice("cpu");
+      auto transport = hub.transport(rank);
+      ProgramTimer timer(plan, 0, rank, *device, transport.get());
+      for (int step = 0; step < kSteps; ++step) {
+        ++begun[step];
+        timer.step();
+        timer.count();
+        EXPECT_EQ(begun[step], 4) << "went through a step by itself";
+        // All go on as long as the first one says.
+        EXPECT_EQ(timer.fromFirst(rank == 0 && step < 2), step < 2);
+      }
+      for (const SegmentTime &time : timer.times()) {
+        EXPECT_GT(time.spread.seconds, 0);
+        EXPECT_EQ(time.spread.steps, std::uint64_t(kSteps));
+      }
+    });
+  for (std::thread &thread : threads)
+    thread.join();
+}
+
+/// A step that waits for a peer ends when the rank gives up.
+TEST(ProgramTimer, EndsWhenItsRankGivesUp) {
+  TinyModel model;
+  model.stages = 2;
+  Plan plan = tinyPlan(model);
+  validatePlan(plan);
+  InprocHub hub(2);
+  auto first = hub.transport(0), second = hub.transport(1);
+  std::unique_ptr<ProgramTimer> silent; // never begins its step
+  auto device = createDevice("cpu"), other = createDevice("cpu");
+  std::thread connecting([&] {
+    silent = std::make_unique<ProgramTimer>(plan, 0, 1, *other, second.get());
+  });
+  ProgramTimer timer(plan, 0, 0, *device, first.get());
+  connecting.join();
+  std::thread givesUp([&] { first->abort("told to end"); });
+  EXPECT_THROW(timer.step(), PeerError);
+  givesUp.join();
 }
 
 TEST(LinkTimes, AllMembersHaveOneAnswer) {
