@@ -9,7 +9,8 @@ For every plan: tombolo-plan with a profile of no model in particular, then, sev
 just measured, tombolo-run local. Each prediction is compared with the run that follows it
 within seconds, and the middle one of the rounds' ratios counts: a machine whose speed
 changes from minute to minute changes it for both. Nothing is scaled. Ranks are pinned to
-cores in turn, with a thread each. Needs a machine that is idle, or nearly.
+cores in turn, with a thread each; where they are more than the cores each site has its share
+of these (cores_per_node). Needs a machine that is idle, or nearly.
 
 Memory: the peak of the largest rank (VmHWM) less that of the same layout of a model so small
 that only what every process has is left, against the planner's figure and against what is
@@ -70,11 +71,13 @@ CASES = {
 def topology(ranks, profile):
     text = ("chips:\n  - name: core\n    memory_gib: 4\n"
             f"    profile: {{file: {profile}}}\nsites:\n")
+    share = max(1, len(os.sched_getaffinity(0)) // len(ranks))  # of cores, for a site
     for name, count in zip(("here", "there"), ranks):
         wire = ("" if sum(ranks) > 1 else
                 ", intra_node: {gbits_per_second: 10, latency_us: 50}")
+        cores = f", cores_per_node: {share}" if count > share else ""
         text += (f"  - name: {name}\n    pools:\n      - {{name: cores, chip: core, nodes: 1, "
-                 f"chips_per_node: {count}{wire}}}\n")
+                 f"chips_per_node: {count}{cores}{wire}}}\n")
     if len(ranks) > 1:
         text += "links:\n  - {sites: [here, there], gbits_per_second: 5, rtt_ms: 0.1}\n"
     return text

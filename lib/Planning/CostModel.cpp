@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <tuple>
 
 namespace tombolo::planning {
 
@@ -93,7 +94,8 @@ public:
     PipelineTime time = pipelineTime(island, times);
     result.stepSeconds = time.deadlock
                              ? kInfinity
-                             : time.seconds + stepOverhead() +
+                             : std::max(time.seconds, busiestCore(result)) +
+                                   stepOverhead() +
                                    tieSeconds(problem, island, places);
     result.bubbleFraction =
         time.computeEnd > 0 && ranks > 0
@@ -124,6 +126,32 @@ private:
             most,
             topology.chipOf(*topology.findPool(group.pool)).overheads.stepMs *
                 1e-3);
+    return most;
+  }
+  /// What the ranks compute that share a core, of the core that has most to
+  /// do: it does that one after the other.
+  double busiestCore(const IslandPrediction &foretold) const {
+    using Core = std::tuple<const Pool *, uint64_t, uint64_t>; // of a node
+    std::map<Core, double> seconds;
+    double most = 0;
+    for (size_t s = 0; s < places.size(); ++s)
+      for (size_t g = 0; g < places[s].size(); ++g) {
+        const ChipRange &chips = places[s][g];
+        const Pool *pool = topology.findPool(chips.pool);
+        if (!pool->sharesCores())
+          continue;
+        const GroupPrediction &p = foretold.stages[s][g];
+        double one = static_cast<double>(microbatchesOf(island, s, g)) *
+                         std::max(0.0, p.forwardSeconds + p.backwardSeconds -
+                                           p.exchangeSeconds) +
+                     p.updateSeconds;
+        for (uint64_t c = chips.first; c < chips.first + chips.count; ++c) {
+          double &sum = seconds[{pool, c / pool->chipsPerNode,
+                                 c % pool->chipsPerNode % *pool->coresPerNode}];
+          sum += one;
+          most = std::max(most, sum);
+        }
+      }
     return most;
   }
   size_t behind(size_t s) const { return (s + 1) % island.stages.size(); }

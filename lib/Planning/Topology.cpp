@@ -173,6 +173,16 @@ static void checkSite(const Topology &topology, const Site &site,
     checker.count(place, "nodes", pool.nodes);
     checker.count(place, "chips_per_node", pool.chipsPerNode);
     checker.count(place, "nics_per_node", pool.nicsPerNode);
+    if (pool.coresPerNode) {
+      checker.count(place, "cores_per_node", *pool.coresPerNode);
+      if (*pool.coresPerNode > pool.chipsPerNode)
+        checker.fault(
+            in(place, "cores_per_node"),
+            "'cores_per_node' is " + std::to_string(*pool.coresPerNode) +
+                ", more than the " + std::to_string(pool.chipsPerNode) +
+                " chips of a node; leave it out where each chip "
+                "computes by itself");
+    }
     if (pool.intraNode)
       checker.wire(in(place, "intra_node"), *pool.intraNode);
     else if (pool.chipsPerNode > 1)
@@ -495,7 +505,7 @@ std::string Topology::canonicalForm() const {
           .add(site.hosts->diskGbytesPerSecond)
           .add(site.hosts->address.value_or(""))
           .end();
-    for (const Pool &pool : site.pools)
+    for (const Pool &pool : site.pools) {
       form.key("pool")
           .add(pool.name)
           .add(pool.chip)
@@ -505,6 +515,9 @@ std::string Topology::canonicalForm() const {
           .add(pool.intraNode)
           .add(pool.interNode)
           .end();
+      if (pool.coresPerNode)
+        form.key("cores").add(*pool.coresPerNode).end();
+    }
     for (const PairFabric &fabric : site.fabrics)
       form.key("fabric")
           .add(fabric.first)

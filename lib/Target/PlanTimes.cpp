@@ -217,6 +217,8 @@ void PlanTimes::exportTopology(plan::v1::Plan &plan) const {
       one.set_nodes(pool.nodes);
       one.set_chips_per_node(pool.chipsPerNode);
       one.set_cards_per_node(pool.nicsPerNode);
+      if (pool.coresPerNode)
+        one.set_cores_per_node(*pool.coresPerNode);
       toWire(pool.intraNode, [&] { return one.mutable_intra_node(); });
       const planning::Overheads &over = topology->chipOf(pool).overheads;
       if (pool.intraNode && (over.ringRate != 1 || over.ringLatency != 1))

@@ -150,6 +150,7 @@ private:
 
   void plan(const std::string &path);
   std::vector<Place> placesOf(const Plan &plan, const std::string &path);
+  uint64_t sideBySide(const Plan &plan, uint64_t ranks) const;
   void keep(const Plan &plan, const std::map<uint32_t, Mean> &times);
   void finish();
 
@@ -301,6 +302,24 @@ std::vector<Place> Measuring::placesOf(const Plan &plan,
   return places;
 }
 
+/// How many ranks measure at once. Where the plan knows that they share cores
+/// it shares these out itself: what it wants is what a rank takes that has its
+/// core to itself.
+uint64_t Measuring::sideBySide(const Plan &plan, uint64_t ranks) const {
+  if (options.ranks)
+    return options.ranks;
+  for (const auto &site : plan.topology().sites())
+    for (const auto &pool : site.pools())
+      if (plan.topology().chips(static_cast<int>(pool.chip())).name() ==
+              result.chip &&
+          pool.cores_per_node() > 0 &&
+          pool.cores_per_node() < pool.chips_per_node())
+        return std::min<uint64_t>(
+            ranks, std::max<uint64_t>(1, result.machine.cores /
+                                             std::max(1u, options.threads)));
+  return ranks;
+}
+
 static uint64_t rankCount(const Plan &plan) {
   uint64_t count = 0;
   for (const auto &island : plan.islands())
@@ -311,7 +330,7 @@ static uint64_t rankCount(const Plan &plan) {
 void Measuring::plan(const std::string &path) {
   Plan plan = readPlan(path);
   std::vector<Place> places = placesOf(plan, path);
-  uint64_t ranks = options.ranks ? options.ranks : places.size();
+  uint64_t ranks = sideBySide(plan, places.size());
   if (ranks > kMostWorkers)
     throw Error("plan '", path, "': it has ", ranks, " ranks on chips '",
                 result.chip, "'; say with --ranks how many share this machine");

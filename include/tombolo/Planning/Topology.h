@@ -95,17 +95,24 @@ struct Wire {
 };
 
 /// The like chips of one site. `interNode` (and a site's fabric) is given per
-/// network card; the chips of a node share its cards equally.
+/// network card; the chips of a node share its cards equally. Chips may be
+/// shares of a processor's cores: chip i of a node computes on core i mod
+/// `coresPerNode`, as `tombolo-run --pin` deals ranks.
 struct Pool {
   std::string name;
   std::string chip;
   uint64_t nodes = 1;
   uint64_t chipsPerNode = 1;
   uint64_t nicsPerNode = 1;
+  std::optional<uint64_t> coresPerNode; // absent: each chip has its own
   std::optional<Wire> intraNode; // needed when a node has several chips
   std::optional<Wire> interNode; // needed when there are several nodes
 
   uint64_t chips() const { return nodes * chipsPerNode; }
+  /// Whether some chips compute on the same core.
+  bool sharesCores() const {
+    return coresPerNode && *coresPerNode < chipsPerNode;
+  }
   /// The part of a network card's rate that one chip has.
   double nicsPerChip() const;
   bool operator==(const Pool &) const = default;

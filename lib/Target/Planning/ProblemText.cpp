@@ -127,6 +127,8 @@ private:
          << ", chip: " << scalar(pool.chip) << ", nodes: " << pool.nodes
          << ", chips_per_node: " << pool.chipsPerNode
          << ", nics_per_node: " << pool.nicsPerNode;
+      if (pool.coresPerNode)
+        os << ", cores_per_node: " << *pool.coresPerNode;
       wire("intra_node", pool.intraNode);
       wire("inter_node", pool.interNode);
       os << "}\n";

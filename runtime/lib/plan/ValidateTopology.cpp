@@ -47,6 +47,10 @@ void checkPool(const Topology &topology, const Topology::Pool &pool,
     if (count == 0 || count > kMaxRanks)
       throw Error(place, ": expected 1 to ", kMaxRanks,
                   " nodes, chips and cards, got ", count);
+  if (pool.cores_per_node() > pool.chips_per_node())
+    throw Error(place, ": expected at most ", pool.chips_per_node(),
+                " cores in a node, as many as chips, got ",
+                pool.cores_per_node());
   if (pool.has_intra_node())
     checkWire(pool.intra_node(), place + ": intra_node");
   if (pool.has_inter_node())

@@ -39,6 +39,8 @@ static Json topologyJson(const Topology &topology) {
                   {"nodes", pool.nodes()},
                   {"chips_per_node", pool.chips_per_node()},
                   {"cards_per_node", pool.cards_per_node()}};
+      if (pool.cores_per_node() > 0)
+        one["cores_per_node"] = pool.cores_per_node();
       if (pool.has_intra_node())
         one["intra_node"] = wireJson(pool.intra_node());
       if (pool.has_inter_node())

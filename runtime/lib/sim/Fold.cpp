@@ -47,7 +47,10 @@ Fold::Fold(const Plan &plan, std::uint32_t island, const Places &places,
       ranks(plan.islands(static_cast<int>(island))) {
   for (std::uint64_t rank = 0; rank < ranks.rankCount(); ++rank) {
     coordinates.push_back(ranks.coordinates(rank));
-    cards[places.of(island, rank).card].push_back(rank);
+    const Place &place = places.of(island, rank);
+    cards[place.card].push_back(rank);
+    if (place.core != Place::kOwnCore)
+      cores[place.core].push_back(rank);
     std::uint32_t number = coordinates.back().program;
     if (transfers.contains(number))
       continue;
@@ -76,6 +79,7 @@ Fold::Fold(const Plan &plan, std::uint32_t island, const Places &places,
     forEachInstruction(program.step(), look);
     forEachInstruction(program.finish(), look);
   }
+  std::erase_if(cores, [](const auto &on) { return on.second.size() < 2; });
   refine(options);
   makeResources();
 }
@@ -123,11 +127,14 @@ std::uint64_t Fold::turnAt(std::uint64_t rank, std::uint64_t local,
 Fold::Colours Fold::refined(const Colours &colours) {
   std::uint64_t count = ranks.rankCount();
   Colours next(count);
-  // Who shares a card, in any order.
-  std::unordered_map<std::uint64_t, std::uint64_t> cardColours;
+  // Who shares a card or a core, in any order.
+  std::unordered_map<std::uint64_t, std::uint64_t> cardColours, coreColours;
   for (const auto &[card, on] : cards)
     for (std::uint64_t rank : on)
       cardColours[card] += mix(colours[rank]);
+  for (const auto &[core, on] : cores)
+    for (std::uint64_t rank : on)
+      coreColours[core] += mix(colours[rank]);
   // By kind of group and group: the members in any order, and how they lie on
   // nodes.
   std::map<std::vector<std::uint64_t>,
@@ -151,6 +158,8 @@ Fold::Colours Fold::refined(const Colours &colours) {
     const RankCoordinates &at = coordinates[rank];
     const Place &place = places.of(island, rank);
     std::uint64_t colour = join(colours[rank], cardColours[place.card]);
+    if (auto core = coreColours.find(place.core); core != coreColours.end())
+      colour = join(colour, core->second);
     auto [tell, fresh] = locals.try_emplace({at.stage, at.replica});
     if (fresh) {
       tell->second = localsToTell(at.stage, at.replica);
@@ -231,26 +240,40 @@ void Fold::makeClasses(const Colours &colours, const FoldOptions &options) {
   }
 }
 
+std::unordered_map<std::uint64_t, std::uint32_t>
+Fold::makeShared(const RanksOn &shared, std::uint32_t width) {
+  // Those with the same numbers of ranks of each class are one.
+  std::map<std::vector<std::uint32_t>, std::uint32_t> known;
+  std::vector<std::uint64_t> order;
+  for (const auto &[number, on] : shared)
+    order.push_back(number);
+  std::sort(order.begin(), order.end());
+  std::unordered_map<std::uint64_t, std::uint32_t> resourceOf;
+  for (std::uint64_t number : order) {
+    std::vector<std::uint32_t> on;
+    for (std::uint64_t rank : shared.at(number))
+      on.push_back(classIndex[rank]);
+    std::sort(on.begin(), on.end());
+    auto [entry, fresh] = known.try_emplace(std::move(on), resources);
+    if (fresh)
+      resources += width;
+    resourceOf[number] = entry->second;
+  }
+  return resourceOf;
+}
+
 void Fold::makeResources() {
   for (RankClass &one : classList) {
     one.intraSend = resources++;
     one.intraReceive = resources++;
   }
-  // Cards with the same numbers of ranks of each class are one resource.
-  std::map<std::vector<std::uint32_t>, std::uint32_t> known;
-  std::vector<std::uint64_t> order;
-  for (const auto &[card, on] : cards)
-    order.push_back(card);
-  std::sort(order.begin(), order.end());
-  for (std::uint64_t card : order) {
-    std::vector<std::uint32_t> on;
-    for (std::uint64_t rank : cards[card])
-      on.push_back(classIndex[rank]);
-    std::sort(on.begin(), on.end());
-    auto [entry, fresh] = known.try_emplace(std::move(on), resources);
-    if (fresh)
-      resources += 2;
-    cardResource[card] = entry->second;
+  cardResource = makeShared(cards, 2);
+  auto coreResource = makeShared(cores, 1);
+  for (std::uint32_t c = 0; c < classList.size(); ++c) {
+    std::uint64_t core = places.of(island, classList[c].rank).core;
+    if (auto on = cores.find(core); on != cores.end())
+      classList[c].core = {
+          {coreResource.at(core), static_cast<double>(countOf(c, on->second))}};
   }
   lineResource = resources;
   resources +=
@@ -262,9 +285,10 @@ void Fold::makeResources() {
     crossesLines |= places.of(island, rank).site != first.site;
 }
 
-std::uint64_t Fold::onCard(std::uint32_t ofClass, std::uint64_t card) const {
+std::uint64_t Fold::countOf(std::uint32_t ofClass,
+                            const std::vector<std::uint64_t> &on) const {
   std::uint64_t count = 0;
-  for (std::uint64_t rank : cards.at(card))
+  for (std::uint64_t rank : on)
     count += classIndex[rank] == ofClass;
   return count;
 }
@@ -302,9 +326,10 @@ const TransferPath &Fold::path(std::uint32_t from, std::uint64_t to) {
     if (usage.resource >= lineResource)
       usage.perByte *= static_cast<double>(self.count);
     else if (usage.resource == cardResource.at(a.card))
-      usage.perByte *= static_cast<double>(onCard(from, a.card));
+      usage.perByte *= static_cast<double>(countOf(from, cards.at(a.card)));
     else if (usage.resource == cardResource.at(b.card) + 1)
-      usage.perByte *= static_cast<double>(onCard(classIndex[to], b.card));
+      usage.perByte *=
+          static_cast<double>(countOf(classIndex[to], cards.at(b.card)));
   }
   return path;
 }

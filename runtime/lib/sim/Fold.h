@@ -9,11 +9,11 @@
 //
 // Two ranks are of one class when they run the same program at the same speed
 // and, for each of their microbatches, deal with ranks of equal classes over
-// equal ways, share cards with equal numbers of each class, and are in groups of
-// equal classes: the coarsest equitable partition, found by refining colours
-// (Weisfeiler and Leman 1968). All ranks of a class then do the same at the same
-// time, so one of each is simulated, and what it uses of a shared resource
-// counts for all that share it.
+// equal ways, share cards and cores with equal numbers of each class, and are
+// in groups of equal classes: the coarsest equitable partition, found by
+// refining colours (Weisfeiler and Leman 1968). All ranks of a class then do
+// the same at the same time, so one of each is simulated, and what it uses of a
+// shared resource counts for all that share it.
 //
 //===----------------------------------------------------------------------===//
 
@@ -35,6 +35,9 @@ struct RankClass {
   std::uint64_t count = 0; ///< ranks of the class
   double slowdown = 1;     ///< its calls take so many times their seconds
   std::uint32_t intraSend = 0, intraReceive = 0; ///< resources
+  /// The core that it shares with others, used by all of the class there, in
+  /// place of bytes by seconds of computing; empty: it has its own.
+  Path core;
 };
 
 /// A transfer between two ranks as the network sees it.
@@ -104,7 +107,12 @@ private:
                                           std::uint64_t replica) const;
   GroupClass makeGroup(const std::vector<std::vector<std::uint64_t>> &alike);
   void addEdge(std::uint64_t from, std::uint64_t to, Path &path);
-  std::uint64_t onCard(std::uint32_t ofClass, std::uint64_t card) const;
+  using RanksOn = std::unordered_map<std::uint64_t, std::vector<std::uint64_t>>;
+  /// By number of the card or core: what stands for it, `width` resources.
+  std::unordered_map<std::uint64_t, std::uint32_t>
+  makeShared(const RanksOn &shared, std::uint32_t width);
+  std::uint64_t countOf(std::uint32_t ofClass,
+                        const std::vector<std::uint64_t> &on) const;
 
   const Plan &plan;
   std::uint32_t island;
@@ -122,7 +130,7 @@ private:
       collectives;
   std::vector<RankClass> classList;
   std::vector<std::uint32_t> classIndex;
-  std::unordered_map<std::uint64_t, std::vector<std::uint64_t>> cards; // ranks
+  RanksOn cards, cores; // cores with several ranks
   std::unordered_map<std::uint64_t, std::uint32_t> cardResource; // of the send
   std::uint32_t resources = 0, lineResource = 0, madeGroups = 0;
   bool crossesLines = false;

@@ -23,17 +23,18 @@ Places::Places(const Plan &plan) : message(plan.topology()) {
     throw Error("the plan has no topology and no times to simulate it with; "
                 "make it again with this version of tombolo-plan");
   std::map<std::pair<std::string, std::string>, std::uint32_t> indices;
-  std::uint64_t nodes = 0, cards = 0;
+  std::uint64_t nodes = 0, cards = 0, cores = 0;
   for (int s = 0; s < message.sites_size(); ++s)
     for (int p = 0; p < message.sites(s).pools_size(); ++p) {
       const Topology::Pool &pool = message.sites(s).pools(p);
       indices[{message.sites(s).name(), pool.name()}] =
           static_cast<std::uint32_t>(pools.size());
       pools.push_back({&pool, static_cast<std::uint32_t>(s),
-                       static_cast<std::uint32_t>(p), nodes, cards});
+                       static_cast<std::uint32_t>(p), nodes, cards, cores});
       nodes += pool.nodes();
       cards += pool.nodes() *
                std::min(pool.cards_per_node(), pool.chips_per_node());
+      cores += pool.nodes() * pool.cores_per_node();
     }
   std::vector<std::uint64_t> used(pools.size());
   for (const Island &island : plan.islands()) {
@@ -44,13 +45,18 @@ Places::Places(const Plan &plan) : message(plan.topology()) {
         const PoolPlace &pool = pools[index];
         std::uint64_t chips = pool.message->chips_per_node();
         std::uint64_t own = std::min(pool.message->cards_per_node(), chips);
+        std::uint64_t cores = pool.message->cores_per_node();
+        bool sharesCores = cores > 0 && cores < chips;
         for (std::uint64_t r = group.count() * group.tensor_parallel(); r > 0;
              --r) {
           std::uint64_t chip = used[index]++;
           std::uint64_t node = chip / chips;
-          ranks.push_back({pool.site, index, chip, pool.firstNode + node,
-                           pool.firstCard + node * own +
-                               chip % chips * own / chips});
+          ranks.push_back(
+              {pool.site, index, chip, pool.firstNode + node,
+               pool.firstCard + node * own + chip % chips * own / chips,
+               sharesCores
+                   ? pool.firstCore + node * cores + chip % chips % cores
+                   : Place::kOwnCore});
         }
       }
   }

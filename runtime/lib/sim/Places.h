@@ -15,13 +15,18 @@
 
 namespace tombolo::runtime::sim {
 
-/// Where a rank runs. Pools, nodes and cards are numbered through the topology.
+/// Where a rank runs. Pools, nodes, cards and cores are numbered through the
+/// topology.
 struct Place {
+  static constexpr std::uint64_t kOwnCore = ~std::uint64_t{0};
+
   std::uint32_t site = 0;
   std::uint32_t pool = 0;
   std::uint64_t chip = 0; ///< in its pool
   std::uint64_t node = 0;
   std::uint64_t card = 0; ///< or the cards it has for itself
+  /// That chips of the pool share; kOwnCore: each chip computes by itself.
+  std::uint64_t core = kOwnCore;
 };
 
 /// A way between two ranks.
@@ -84,6 +89,7 @@ private:
     std::uint32_t inSite;
     std::uint64_t firstNode;
     std::uint64_t firstCard;
+    std::uint64_t firstCore;
   };
   const plan::v1::Topology &message;
   std::vector<PoolPlace> pools;

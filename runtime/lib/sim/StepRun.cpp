@@ -218,8 +218,11 @@ void StepRun::advance() {
     finishIfDone(event.flow, {});
     return;
   }
-  // A call, or several, have run.
-  std::uint32_t w = event.kind / 8;
+  computed(event.kind / 8);
+}
+
+/// A call, or several, have run.
+void StepRun::computed(std::uint32_t w) {
   Worker &worker = workers[w];
   worker.states[LANE_COMPUTE] = State::Idle;
   if (worker.completesCall)
@@ -321,16 +324,17 @@ void StepRun::compute(std::uint32_t w, Engine::Next next, const Cause &cause) {
   idle(worker, w, cause);
   worker.states[LANE_COMPUTE] = State::Busy;
   worker.completesCall = false;
+  if (!fold.classes()[w].core.empty()) {
+    computeOnSharedCore(w, next);
+    return;
+  }
   double end = now;
   for (;;) {
     if (next.instruction->has_call()) {
       const Call &call = next.instruction->call();
       double seconds = secondsOf(worker, w, call.segment());
       if (trace && seconds > 0)
-        trace->call(island + 1, laneThread(w, LANE_COMPUTE),
-                    plan.segments(static_cast<int>(call.segment())).name(),
-                    traceBase + end, traceBase + end + seconds,
-                    fold.classes()[w].rank, call, next.variables);
+        traceCall(w, next, end, end + seconds);
       end += seconds;
     }
     ++eventCount;
@@ -346,6 +350,19 @@ void StepRun::compute(std::uint32_t w, Engine::Next next, const Cause &cause) {
   counted.busy[w] += end - now;
   worker.idleSince = end;
   schedule(end, w * 8 + LANE_COMPUTE);
+}
+
+/// Runs the one call, whose end depends on what else begins meanwhile.
+void StepRun::computeOnSharedCore(std::uint32_t w, const Engine::Next &next) {
+  workers[w].completesCall = true;
+  Moving call;
+  call.computes = true;
+  call.from = w;
+  call.instruction = next.instruction;
+  call.begun = now;
+  startFlow(fold.classes()[w].core,
+            secondsOf(workers[w], w, next.instruction->call().segment()), 0,
+            call);
 }
 
 /// One side of a transfer is there; starts it when both are.
@@ -472,6 +489,15 @@ void StepRun::flowDone(std::uint32_t flow) {
     startFlow(what.group->inter, bytes, latency, what);
     return;
   }
+  if (what.computes) {
+    Worker &worker = workers[what.from];
+    if (trace && now > what.begun)
+      traceCall(what.from, worker.engine->next(LANE_COMPUTE), what.begun, now);
+    counted.busy[what.from] += now - what.begun;
+    worker.idleSince = now;
+    computed(what.from);
+    return;
+  }
   if (trace)
     traceFlow(what);
   if (what.group) {
@@ -569,6 +595,15 @@ void StepRun::receive(std::uint32_t fragment, double time) {
                    traceBase + worker.waitingSince - traceGap, traceBase + now);
     complete(w, LANE_EXCHANGE, {Exposure::Exchange, worker.waitingSince});
   }
+}
+
+void StepRun::traceCall(std::uint32_t w, const Engine::Next &next, double start,
+                        double end) {
+  const Call &call = next.instruction->call();
+  trace->call(island + 1, laneThread(w, LANE_COMPUTE),
+              plan.segments(static_cast<int>(call.segment())).name(),
+              traceBase + start, traceBase + end, fold.classes()[w].rank, call,
+              next.variables);
 }
 
 void StepRun::traceFlow(const Moving &what) {

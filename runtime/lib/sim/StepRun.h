@@ -8,9 +8,10 @@
 
 //
 // Engines say what may start on which lane; this gives everything its time. A
-// call takes its seconds. A transfer starts when both sides have come to it (a
-// send may wait for its receive), a collective when all members have. Both are
-// flows over the island's network.
+// call takes its seconds, on a core that ranks share as a flow of so many
+// seconds through it. A transfer starts when both sides have come to it (a send
+// may wait for its receive), a collective when all members have. Both are flows
+// over the island's network.
 //
 // The clock is the step's own: 0 is when the first class begins it. So equal
 // steps are equal to the last bit wherever they lie in a run, and can be played
@@ -137,6 +138,7 @@ private:
     std::uint32_t from = 0, to = 0; // transfers: classes and lanes
     plan::v1::Lane fromLane{}, toLane{};
     const plan::v1::Instruction *instruction = nullptr;
+    bool computes = false; // `from`, on a core that it shares
     double begun = 0;
     double interBytes = -1, interLatency = 0; // still to come
   };
@@ -146,6 +148,8 @@ private:
   void poll(std::uint32_t w, LaneSet lanes, const Cause &cause);
   LaneSet pollLane(std::uint32_t w, plan::v1::Lane lane, const Cause &cause);
   void compute(std::uint32_t w, Engine::Next next, const Cause &cause);
+  void computeOnSharedCore(std::uint32_t w, const Engine::Next &next);
+  void computed(std::uint32_t w);
   double secondsOf(Worker &worker, std::uint32_t w, std::uint32_t segment);
   void post(std::uint32_t w, plan::v1::Lane lane, const Engine::Next &next);
   void enter(std::uint32_t w, const Engine::Next &next);
@@ -158,6 +162,8 @@ private:
   void idle(Worker &worker, std::uint32_t w, const Cause &cause);
   void finishIfDone(std::uint32_t w, const Cause &cause);
   void traceFlow(const Moving &moving);
+  void traceCall(std::uint32_t w, const Engine::Next &next, double start,
+                 double end);
 
   const Plan &plan;
   std::uint32_t island;

@@ -89,6 +89,10 @@ TEST(Topology, FindsWhatIsWrong) {
        },
        "nodes, chips and cards, got 0"},
       {[](Plan &, Topology &t) {
+         t.mutable_sites(0)->mutable_pools(0)->set_cores_per_node(3);
+       },
+       "expected at most 2 cores in a node, as many as chips, got 3"},
+      {[](Plan &, Topology &t) {
          t.mutable_sites(0)->mutable_pools(0)->set_nodes(1);
        },
        "has 2 chips, its ranks need at least 4"},

@@ -71,10 +71,23 @@ TEST(Fold, LikeReplicasAreOne) {
   expectSame(model, "like replicas");
 }
 
-// Transfers inside nodes and between them, shared cards, replicas in different
-// numbers, parts of nodes, exchanges.
+// Ranks with a core to themselves are not like those that share one.
+TEST(Fold, WhoSharesACoreCounts) {
+  PipelineModel model;
+  model.replicas = 3;
+  model.microbatches = 6;
+  model.chipsPerNode = 3;
+  model.coresPerNode = 2;
+  SimResult result = simulate(pipelinePlan(model), {});
+  EXPECT_EQ(classesOf(result), 2u);
+  EXPECT_EQ(result.islands[0].classes[0].ranks, 2u);
+  expectSame(model, "two of three share");
+}
+
+// Transfers inside nodes and between them, shared cards and cores, replicas in
+// different numbers, parts of nodes, exchanges.
 TEST(Fold, UnfoldedIsTheSame) {
-  std::mt19937_64 random(1), degrees(2);
+  std::mt19937_64 random(1), degrees(2), cores(3);
   auto pick = [&](std::initializer_list<std::uint64_t> from) {
     return *(from.begin() + random() % from.size());
   };
@@ -95,6 +108,8 @@ TEST(Fold, UnfoldedIsTheSame) {
     model.tensorElements = pick({0, 1000000});
     model.chipsPerNode = pick({1, 2, 4, 8});
     model.cardsPerNode = pick({1, 2, 4, 8});
+    if (i % 2 == 0)
+      model.coresPerNode = 1 + cores() % model.chipsPerNode;
     model.nodes = 256 / model.chipsPerNode;
     model.intraLatency = 1e-3;
     model.interLatency = 2e-3;

@@ -210,6 +210,7 @@ Topology topologyOf(const PipelineModel &model) {
     pool.set_nodes(model.nodes);
     pool.set_chips_per_node(model.chipsPerNode);
     pool.set_cards_per_node(model.cardsPerNode);
+    pool.set_cores_per_node(model.coresPerNode);
     pool.mutable_intra_node()->set_bytes_per_second(model.intraRate);
     pool.mutable_intra_node()->set_latency_seconds(model.intraLatency);
     pool.mutable_inter_node()->set_bytes_per_second(model.interRate);

@@ -34,6 +34,7 @@ struct PipelineModel {
 
   // Where.
   std::uint64_t nodes = 1, chipsPerNode = 8, cardsPerNode = 8;
+  std::uint64_t coresPerNode = 0; ///< 0: each chip computes by itself
   double intraRate = 1e9, intraLatency = 0;
   double interRate = 1e8, interLatency = 0;
 

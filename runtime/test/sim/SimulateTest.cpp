@@ -10,10 +10,13 @@
 #include "PipelinePlan.h"
 
 #include "tombolo/runtime/sim/Simulate.h"
+#include "tombolo/runtime/sim/Trace.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <random>
 
 using namespace tombolo::runtime;
 using namespace tombolo::runtime::sim;
@@ -212,6 +215,133 @@ TEST(Simulate, OverlappedExchange) {
   SimResult late = simulated(model, 16);
   EXPECT_GT(late.seconds, 16 * 12 + 3 * (60 - 24));
   EXPECT_LT(late.seconds, 16 * 12 + 4 * (60.2 - 24));
+}
+
+/// Calls on compute lanes, by name, in the order of their ends.
+struct CallTrace : Trace {
+  struct Slice {
+    std::string name;
+    double start, end;
+  };
+  std::vector<Slice> calls;
+
+  void call(std::uint32_t, std::uint32_t, const std::string &name, double start,
+            double end, std::uint64_t, const tombolo::plan::v1::Call &,
+            std::span<const std::int64_t>) override {
+    calls.push_back({name, start, end});
+  }
+  void process(std::uint32_t, const std::string &) override {}
+  void thread(std::uint32_t, std::uint32_t, const std::string &) override {}
+  void slice(std::uint32_t, std::uint32_t, const std::string &, double,
+             double) override {}
+  void arrow(std::uint32_t, std::uint32_t, double, std::uint32_t, std::uint32_t,
+             double) override {}
+  void counter(std::uint32_t, const std::string &, double, double) override {}
+  void instant(std::uint32_t, const std::string &, double) override {}
+};
+
+// Replicas that compute at once on one core have a part of it each; the figures
+// and the trace are of what that takes.
+TEST(Simulate, ReplicasOnOneCoreTakeTheSum) {
+  for (std::uint64_t replicas : {2, 3}) {
+    PipelineModel model;
+    model.replicas = replicas;
+    model.microbatches = 6 * replicas;
+    model.update = 0.5;
+    model.chipsPerNode = replicas;
+    model.coresPerNode = 1;
+    CallTrace trace;
+    SimOptions options;
+    options.steps = 1;
+    options.trace = &trace;
+    SimResult result = simulate(pipelinePlan(model), options);
+    double n = static_cast<double>(replicas), own = 6 * 3 + 0.5;
+    // The sums of losses are two elements over rings of 1e9 bytes/s.
+    EXPECT_NEAR(result.seconds, n * own, 1e-6);
+    ASSERT_EQ(result.islands[0].classes.size(), 1u);
+    EXPECT_NEAR(result.islands[0].classes[0].busySeconds, n * own, 1e-6);
+    ASSERT_EQ(trace.calls.size(), 13u);
+    EXPECT_EQ(trace.calls[0].name, "forward");
+    EXPECT_NEAR(trace.calls[0].end - trace.calls[0].start, n, 1e-9);
+    EXPECT_EQ(trace.calls[1].name, "backward");
+    EXPECT_NEAR(trace.calls[1].start, trace.calls[0].end, 1e-9);
+    EXPECT_NEAR(trace.calls[1].end - trace.calls[1].start, 2 * n, 1e-9);
+    // As many cores as chips are one for each.
+    model.coresPerNode = replicas;
+    EXPECT_EQ(simulated(model).seconds, [&] {
+      model.coresPerNode = 0;
+      return simulated(model).seconds;
+    }());
+  }
+}
+
+// While one stage waits the others have its part of the core, so no bubble is
+// left: where transfers take no time some stage always has work.
+TEST(Simulate, StagesOnOneCoreHaveNoBubble) {
+  for (auto schedule : {PipelineModel::OneFOneB, PipelineModel::ZeroBubble})
+    for (std::uint32_t stages : {2, 4})
+      for (std::uint64_t microbatches : {1, 4, 9}) {
+        PipelineModel model;
+        model.schedule = schedule;
+        model.stages = stages;
+        model.microbatches = microbatches;
+        model.chipsPerNode = stages;
+        model.coresPerNode = 1;
+        double m = static_cast<double>(microbatches), p = stages;
+        EXPECT_NEAR(simulated(model).seconds, p * m * 3, 1e-6);
+      }
+}
+
+// Of three chips on two cores the first and the third share one.
+TEST(Simulate, ChipsAreDealtToCoresInTurn) {
+  PipelineModel model;
+  model.stages = 2;
+  model.replicasOf = {2, 1};
+  model.microbatches = 12;
+  model.chipsPerNode = 3;
+  model.coresPerNode = 2;
+  double seconds = simulated(model).seconds;
+  EXPECT_GE(seconds, 6 * 3 + 12 * 3);
+  EXPECT_LT(seconds, 6 * 3 + 12 * 3 + 6);
+}
+
+// A step takes at least what the core with most work has to do, and, where
+// transfers take no time, at most what all cores have: one of them works.
+TEST(Simulate, AStepTakesWhatTheBusiestCoreComputes) {
+  std::mt19937_64 random(7);
+  auto pick = [&](std::initializer_list<std::uint64_t> from) {
+    return *(from.begin() + random() % from.size());
+  };
+  for (int i = 0; i < 60; ++i) {
+    PipelineModel model;
+    model.stages = static_cast<std::uint32_t>(pick({1, 2, 3, 4}));
+    for (std::uint32_t s = 0; s < model.stages; ++s)
+      model.replicasOf.push_back(pick({1, 2, 3, 4}));
+    // Stages with more replicas than the ones before would wait for themselves
+    // in this order of calls.
+    std::sort(model.replicasOf.rbegin(), model.replicasOf.rend());
+    model.tensorParallel = pick({1, 2});
+    model.microbatches = 12;
+    model.update = 0.5;
+    model.chipsPerNode = pick({2, 3, 5, 8});
+    model.coresPerNode = 1 + random() % (model.chipsPerNode - 1);
+    model.nodes = 32;
+    std::vector<double> cores(model.nodes * model.coresPerNode);
+    std::uint64_t chip = 0;
+    double all = 0;
+    for (std::uint64_t replicas : model.replicasOf)
+      for (std::uint64_t r = 0; r < replicas * model.tensorParallel; ++r) {
+        double work = 12.0 / static_cast<double>(replicas) * 3 + 0.5;
+        cores[chip / model.chipsPerNode * model.coresPerNode +
+              chip % model.chipsPerNode % model.coresPerNode] += work;
+        all += work;
+        ++chip;
+      }
+    double most = *std::max_element(cores.begin(), cores.end());
+    double seconds = simulated(model).seconds;
+    EXPECT_GE(seconds, most * (1 - 1e-9)) << "case " << i;
+    EXPECT_LE(seconds, all + 1e-5) << "case " << i;
+  }
 }
 
 TEST(Simulate, StragglersHoldUpTheirStage) {

@@ -84,6 +84,16 @@ topo.topology {
 
 // -----
 
+// Cores are for several chips.
+topo.topology {
+  topo.site @s {
+    // expected-error @below {{expected at most 2 'cores_per_node', as there are chips in a node, got 3}}
+    topo.pool @p of @c nodes 1 chips_per_node 2 nics_per_node 1 {cores_per_node = 3 : i64}
+  }
+}
+
+// -----
+
 // A wire has both figures.
 topo.topology {
   topo.site @s {

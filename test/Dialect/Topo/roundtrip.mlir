@@ -19,7 +19,8 @@ topo.topology {
     topo.hosts 2 {address = "10.1.0.1:7000", memory_gib = 512.0}
     // CHECK: topo.pool @a of @"a100-80" nodes 2 chips_per_node 8 nics_per_node 4 {inter_gbits_per_second = 2.000000e+02 : f64
     topo.pool @a of @"a100-80" nodes 2 chips_per_node 8 nics_per_node 4 {inter_gbits_per_second = 200.0, inter_latency_us = 8.0, intra_gbits_per_second = 2400.0, intra_latency_us = 3.0}
-    topo.pool @b of @"a100-80" nodes 1 chips_per_node 1 nics_per_node 1
+    // CHECK: topo.pool @b of @"a100-80" nodes 1 chips_per_node 8 nics_per_node 1 {cores_per_node = 4 : i64
+    topo.pool @b of @"a100-80" nodes 1 chips_per_node 8 nics_per_node 1 {cores_per_node = 4 : i64, intra_gbits_per_second = 2400.0, intra_latency_us = 3.0}
     // CHECK: topo.fabric {gbits_per_second = 1.000000e+02 : f64, latency_us = 1.200000e+01 : f64}
     topo.fabric {gbits_per_second = 100.0, latency_us = 12.0}
     // CHECK: topo.fabric between @a, @b

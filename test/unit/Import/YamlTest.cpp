@@ -25,6 +25,7 @@ sites:
     hosts: {count: 2, memory_gib: 512, address: "10.1.0.1:7000"}
     pools:
       - {name: x, chip: a, nodes: 16, chips_per_node: 8, nics_per_node: 4,
+         cores_per_node: 2,
          intra_node: {gbits_per_second: 2400, latency_us: 3},
          inter_node: {gbits_per_second: 200, latency_us: 8}}
       - {name: y, chip: a, nodes: 1, chips_per_node: 1}
@@ -65,6 +66,8 @@ TEST(TopologyFileTest, ReadsTheFormat) {
   EXPECT_EQ(topology.sites[0].hosts->address, "10.1.0.1:7000");
   EXPECT_EQ(topology.sites[0].pools[0].nicsPerNode, 4u);
   EXPECT_EQ(topology.sites[0].pools[1].nicsPerNode, 1u);
+  EXPECT_EQ(topology.sites[0].pools[0].coresPerNode, 2u);
+  EXPECT_FALSE(topology.sites[0].pools[1].coresPerNode.has_value());
   EXPECT_EQ(topology.sites[0].pools[0].interNode->latencyUs, 8);
   EXPECT_EQ(topology.sites[0].fabrics[0].second, "y");
   EXPECT_EQ(topology.links[0].loss, 0.0001);

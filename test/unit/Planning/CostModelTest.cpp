@@ -297,6 +297,38 @@ TEST(EvaluateTest, BubbleOfEqualStages) {
   EXPECT_EQ(prediction.wanBytesPerRound, 0);
 }
 
+// Chips 0 and 2, and 1 and 3, are shares of one core each: a step is at least
+// what the ranks on one compute, whatever the pipeline would have them wait.
+TEST(EvaluateTest, RanksOnOneCoreComputeOneAfterTheOther) {
+  Problem problem = equalBlocks(4, 8);
+  problem.model.kinds[0].outputBytes = problem.model.kinds[0].inputBytes = {};
+  Pool &pool = problem.topology.sites[0].pools[0];
+  pool.nodes = 1;
+  pool.chipsPerNode = pool.nicsPerNode = 4;
+  pool.intraNode->latencyUs = 0;
+  Strategy strategy;
+  strategy.islands = {island(8, 1, {1, 3, 3, 1})};
+  auto foretold = [&] {
+    EXPECT_TRUE(problem.verify(strategy).empty());
+    return evaluate(problem, strategy).islands[0].stepSeconds;
+  };
+  double apart = foretold();
+  pool.coresPerNode = 4;
+  EXPECT_EQ(foretold(), apart);
+  // Of eight microbatches four blocks each, which take 3 s: 96 s; the pipeline
+  // of the slower stages needs less.
+  EXPECT_LT(apart, 96);
+  pool.coresPerNode = 2;
+  EXPECT_NEAR(foretold(), 96, 1e-3);
+  pool.coresPerNode = 1;
+  EXPECT_NEAR(foretold(), 192, 1e-3);
+  // All four chips are replicas, two on each core.
+  strategy.islands = {island(8, 1, {8}, 4)};
+  EXPECT_NEAR(foretold(), 192, 1e-3);
+  pool.coresPerNode = 2;
+  EXPECT_NEAR(foretold(), 96, 1e-3);
+}
+
 TEST(EvaluateTest, ARoundWaitsForTheLine) {
   Problem problem = equalBlocks(2, 8);
   Site site = problem.topology.sites[0];

@@ -330,10 +330,14 @@ private:
 };
 
 TEST(ExactSearchTest, EqualsEveryStrategyOfSmallProblems) {
-  Random pick(20241128);
+  Random pick(20241128), cores(5);
   std::map<std::string, int> seen;
   for (int round = 0; round < 600; ++round) {
     Problem problem = randomProblem(pick);
+    for (Site &site : problem.topology.sites)
+      for (Pool &pool : site.pools)
+        if (pool.chipsPerNode == 2 && cores(0, 2) == 0)
+          pool.coresPerNode = 1;
     ASSERT_TRUE(problem.check().empty()) << "round " << round;
     double expected = EveryIsland(problem).least();
     SearchResult result = search(problem, StrategyPins());
@@ -365,6 +369,8 @@ TEST(ExactSearchTest, EqualsEveryStrategyOfSmallProblems) {
         const Stage &stage = island.stages[s];
         seen["pools side by side"] += stage.replicas.size() > 1;
         seen["degree"] += stage.replicas[0].tensorParallel > 1;
+        seen["shared cores"] +=
+            problem.topology.findPool(stage.replicas[0].pool)->sharesCores();
         seen["some again"] += stage.recompute.kind == Recompute::Blocks;
         seen["all again"] += stage.recompute.kind == Recompute::Full;
         if (s == 0)
@@ -377,9 +383,9 @@ TEST(ExactSearchTest, EqualsEveryStrategyOfSmallProblems) {
     seen["unused"] += !unusedChips(problem.topology, strategy).empty();
   }
   // The cases are of all sorts.
-  for (const char *what :
-       {"infeasible", "islands", "divided site", "microbatch", "degree",
-        "some again", "all again", "unequal", "other order", "unused"})
+  for (const char *what : {"infeasible", "islands", "divided site",
+                           "microbatch", "degree", "shared cores", "some again",
+                           "all again", "unequal", "other order", "unused"})
     EXPECT_GE(seen[what], 5) << what;
 }
 
@@ -425,6 +431,24 @@ TEST(ExactSearchTest, TakesTheMildestServer) {
         << "round " << round;
   }
   EXPECT_GE(several, 20);
+}
+
+// Chips that share cores make steps longer than bounds know of: what is proved
+// stays true, and the best layout is still found.
+TEST(ExactSearchTest, BoundsHoldWhereChipsShareCores) {
+  Problem problem = equalBlocks(4, 4);
+  Pool &shared = problem.topology.sites[0].pools[0];
+  shared.nodes = 1;
+  shared.chipsPerNode = shared.nicsPerNode = 4;
+  double apart = search(problem, {}).strategies.at(0).prediction.stepSeconds;
+  shared.coresPerNode = 2;
+  SearchResult result = search(problem, {});
+  double best = result.strategies.at(0).prediction.stepSeconds;
+  EXPECT_GE(best, result.lowerBound * (1 - 1e-9));
+  // Four blocks of 3 s, eight samples, two cores.
+  EXPECT_GE(best, 4 * 3 * 8 / 2);
+  EXPECT_LT(best, 4 * 3 * 8 / 2 + 0.1);
+  EXPECT_LT(apart, best);
 }
 
 } // namespace

@@ -74,6 +74,9 @@ TEST(TopologyTest, CanonicalFormTellsAnyFigureApart) {
   topology = ring(2);
   topology.sites[0].pools[0].nicsPerNode += 1;
   EXPECT_NE(form, topology.canonicalForm());
+  topology = ring(2);
+  topology.sites[0].pools[0].coresPerNode = 1;
+  EXPECT_NE(form, topology.canonicalForm());
 }
 
 TEST(TopologyTest, EveryFaultHasItsPlace) {
@@ -95,6 +98,13 @@ TEST(TopologyTest, EveryFaultHasItsPlace) {
             "sites[1].pools[0].chip");
   EXPECT_EQ(first([](Topology &t) { t.sites[1].pools[0].nodes = 0; }),
             "sites[1].pools[0].nodes");
+  EXPECT_EQ(first([](Topology &t) { t.sites[1].pools[0].coresPerNode = 0; }),
+            "sites[1].pools[0].cores_per_node");
+  EXPECT_EQ(first([](Topology &t) {
+              Pool &pool = t.sites[1].pools[0];
+              pool.coresPerNode = pool.chipsPerNode + 1;
+            }),
+            "sites[1].pools[0].cores_per_node");
   EXPECT_EQ(first([](Topology &t) { t.sites[1].pools[0].nodes = 1 << 20; }),
             "sites[1].pools[0].nodes");
   EXPECT_EQ(first([](Topology &t) {

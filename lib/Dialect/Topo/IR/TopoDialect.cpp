@@ -199,6 +199,14 @@ LogicalResult PoolOp::verify() {
       failed(positiveCount(*this, "chips_per_node", getChipsPerNode())) ||
       failed(positiveCount(*this, "nics_per_node", getNicsPerNode())))
     return failure();
+  if (std::optional<uint64_t> cores = getCoresPerNode()) {
+    if (failed(positiveCount(*this, "cores_per_node", *cores)))
+      return failure();
+    if (*cores > getChipsPerNode())
+      return emitOpError("expected at most ")
+             << getChipsPerNode() << " 'cores_per_node', as there are chips in "
+             << "a node, got " << *cores;
+  }
   auto wire = [&](StringRef which, std::optional<llvm::APFloat> rate,
                   std::optional<llvm::APFloat> delay) -> LogicalResult {
     if (rate.has_value() != delay.has_value())

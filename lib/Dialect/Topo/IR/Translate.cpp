@@ -50,6 +50,7 @@ static planning::Site toSite(SiteOp op) {
       plain.nodes = pool.getNodes();
       plain.chipsPerNode = pool.getChipsPerNode();
       plain.nicsPerNode = pool.getNicsPerNode();
+      plain.coresPerNode = pool.getCoresPerNode();
       plain.intraNode =
           wire(pool.getIntraGbitsPerSecond(), pool.getIntraLatencyUs());
       plain.interNode =
@@ -224,12 +225,16 @@ TopologyOp topo::buildTopology(OpBuilder &builder, PlaceOf placeOf,
       builder.create<PoolOp>(
           placeWithKeys(placeOf, planning::at(planning::in(path, "pools"), p),
                         {"name", "chip", "nodes", "chips_per_node",
-                         "nics_per_node", "intra_node", "inter_node"}),
+                         "nics_per_node", "cores_per_node", "intra_node",
+                         "inter_node"}),
           builder.getStringAttr(pool.name), symbol(pool.chip),
           builder.getI64IntegerAttr(pool.nodes),
           builder.getI64IntegerAttr(pool.chipsPerNode),
-          builder.getI64IntegerAttr(pool.nicsPerNode), rate(pool.intraNode),
-          delay(pool.intraNode), rate(pool.interNode), delay(pool.interNode));
+          builder.getI64IntegerAttr(pool.nicsPerNode),
+          pool.coresPerNode ? builder.getI64IntegerAttr(*pool.coresPerNode)
+                            : IntegerAttr(),
+          rate(pool.intraNode), delay(pool.intraNode), rate(pool.interNode),
+          delay(pool.interNode));
     }
     if (site.fabric)
       builder.create<FabricOp>(placeOf(planning::in(path, "fabric")),

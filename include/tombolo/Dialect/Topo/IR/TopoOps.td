@@ -156,11 +156,14 @@ def Topo_PoolOp : Topo_Op<"pool", [Symbol, HasParent<"SiteOp">]> {
     `intra_*` is the wire between the chips of one node (per chip, each
     direction), `inter_*` the wire between nodes (per network card, each
     direction; the chips of a node share its cards equally). A rate and its
-    latency are given together.
+    latency are given together. Chip i of a node computes on core i mod
+    `cores_per_node`, and chips on one core share it equally; absent: each chip
+    has its own.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, FlatSymbolRefAttr:$chip,
                        I64Attr:$nodes, I64Attr:$chips_per_node,
                        I64Attr:$nics_per_node,
+                       OptionalAttr<I64Attr>:$cores_per_node,
                        OptionalAttr<F64Attr>:$intra_gbits_per_second,
                        OptionalAttr<F64Attr>:$intra_latency_us,
                        OptionalAttr<F64Attr>:$inter_gbits_per_second,

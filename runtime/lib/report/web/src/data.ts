@@ -14,6 +14,7 @@ export interface Pool {
   nodes: number;
   chips_per_node: number;
   cards_per_node: number;
+  cores_per_node?: number;
   intra_node?: Wire;
   inter_node?: Wire;
 }
