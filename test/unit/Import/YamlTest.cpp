@@ -25,8 +25,7 @@ sites:
     hosts: {count: 2, memory_gib: 512, address: "10.1.0.1:7000"}
     pools:
       - {name: x, chip: a, nodes: 16, chips_per_node: 8, nics_per_node: 4,
-         cores_per_node: 2,
-         intra_node: {gbits_per_second: 2400, latency_us: 3},
+         intra_node: {gbits_per_second: 2400, latency_us: 3}, cores_per_node: 2,
          inter_node: {gbits_per_second: 200, latency_us: 8}}
       - {name: y, chip: a, nodes: 1, chips_per_node: 1}
     fabric: {gbits_per_second: 100, latency_us: 12}

@@ -44,6 +44,7 @@ Problem everything() {
   other.name = "t";
   other.hosts = Hosts{3, 512.5, 1.0 / 7, "10.1.0.1:7000"};
   other.pools.push_back(test::pool("q", "1 odd: name", 2, 2));
+  other.pools.back().coresPerNode = 1;
   other.fabric = Wire{100, 0.1};
   other.fabrics = {{"p", "q", {50, 1.0 / 9}}};
   topology.sites.push_back(other);
