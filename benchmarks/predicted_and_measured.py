@@ -188,7 +188,7 @@ class Bench:
     def measure(self, islands):
         """The median step, and how far the quartiles are apart. With a server the mean of a
         round stands for each of its steps."""
-        steps = WARM_UP_STEPS + max(16, int(self.options.seconds * 8))
+        steps = WARM_UP_STEPS + int(self.options.seconds * 8)
         steps = max(32, steps + -steps % 8)  # rounds of 8
         self.train(steps, self.model)
         with open(self.path("m.jsonl")) as file:

@@ -312,8 +312,7 @@ uint64_t Measuring::sideBySide(const Plan &plan, uint64_t ranks) const {
     for (const auto &pool : site.pools())
       if (plan.topology().chips(static_cast<int>(pool.chip())).name() ==
               result.chip &&
-          pool.cores_per_node() > 0 &&
-          pool.cores_per_node() < pool.chips_per_node())
+          sharesCores(pool))
         return std::min<uint64_t>(
             ranks, std::max<uint64_t>(1, result.machine.cores /
                                              std::max(1u, options.threads)));

@@ -78,7 +78,7 @@ std::string nameOf(const GroupKey &key) {
 // by their smaller and larger rank.
 Links::Links(Transport &transport, const IslandLayout &layout,
              std::uint64_t rank, const Program &program)
-    : self(layout.coordinates(rank)) {
+    : layout(layout), self(layout.coordinates(rank)) {
   Needs needs = needsOf(program, layout, self);
   Collective whole;
   whole.set_group(Collective::GROUP_ISLAND);
@@ -100,15 +100,40 @@ Links::Links(Transport &transport, const IslandLayout &layout,
   }
 }
 
-void Links::send(std::uint64_t peer, Lane lane,
-                 std::span<const std::byte> data) {
-  const Pair &pair = pairs.at(peer);
-  pair.communicator->send(pair.other, tagOf(lane), data);
+const Links::Pair &
+Links::pairOf(const Transfer &transfer,
+              std::span<const std::int64_t> variables) const {
+  auto local =
+      static_cast<std::uint64_t>(evaluate(transfer.microbatch(), variables));
+  return pairs.at(layout.peer(self, transfer, local));
 }
 
-void Links::receive(std::uint64_t peer, Lane lane, std::span<std::byte> data) {
-  const Pair &pair = pairs.at(peer);
-  pair.communicator->receive(pair.other, tagOf(lane), data);
+bool Links::carry(const Instruction &instruction,
+                  std::span<const std::int64_t> variables, std::byte *arena) {
+  auto at = [&](const auto &action) {
+    return arena + evaluate(action.address(), variables, self);
+  };
+  switch (instruction.action_case()) {
+  case Instruction::kSend: {
+    const Transfer &transfer = instruction.send();
+    const Pair &pair = pairOf(transfer, variables);
+    pair.communicator->send(pair.other, tagOf(instruction.lane()),
+                            {at(transfer), transfer.bytes()});
+    return true;
+  }
+  case Instruction::kReceive: {
+    const Transfer &transfer = instruction.receive();
+    const Pair &pair = pairOf(transfer, variables);
+    pair.communicator->receive(pair.other, tagOf(instruction.lane()),
+                               {at(transfer), transfer.bytes()});
+    return true;
+  }
+  case Instruction::kCollective:
+    collective(instruction.collective(), at(instruction.collective()));
+    return true;
+  default:
+    return false;
+  }
 }
 
 void Links::collective(const Collective &collective, std::byte *data) {

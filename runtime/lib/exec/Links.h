@@ -21,16 +21,15 @@ namespace tombolo::runtime::detail {
 /// the rank's program, one with each rank it exchanges activations with.
 class Links {
 public:
-  /// Connects; all ranks of the island do so at the same time.
+  /// Connects; all ranks of the island do so at the same time. The layout
+  /// outlives this.
   Links(Transport &transport, const IslandLayout &layout, std::uint64_t rank,
         const plan::v1::Program &program);
 
-  void send(std::uint64_t peer, plan::v1::Lane lane,
-            std::span<const std::byte> data);
-  void receive(std::uint64_t peer, plan::v1::Lane lane,
-               std::span<std::byte> data);
-  /// In place, on the collective's elements at `data`.
-  void collective(const plan::v1::Collective &collective, std::byte *data);
+  /// Does a send, a receive or a collective, in place in the rank's arena.
+  /// False: the instruction is something else.
+  bool carry(const plan::v1::Instruction &instruction,
+             std::span<const std::int64_t> variables, std::byte *arena);
   /// Over the island.
   void barrier();
   /// What rank 0 of the island says; all call it together.
@@ -40,12 +39,17 @@ public:
   bool agree(std::uint64_t number);
 
 private:
-  Communicator *wholeIsland() const; // null: alone
-
   struct Pair {
     std::unique_ptr<Communicator> communicator;
     int other;
   };
+
+  Communicator *wholeIsland() const; // null: alone
+  const Pair &pairOf(const plan::v1::Transfer &transfer,
+                     std::span<const std::int64_t> variables) const;
+  void collective(const plan::v1::Collective &collective, std::byte *data);
+
+  const IslandLayout &layout;
   RankCoordinates self;
   std::map<GroupKey, std::unique_ptr<Communicator>> groups;
   std::map<std::uint64_t, Pair> pairs;

@@ -186,6 +186,8 @@ void Rank::Impl::startExchange() {
 
 void Rank::Impl::execute(const Instruction &instruction,
                          std::span<const std::int64_t> variables) {
+  if (links->carry(instruction, variables, arena->base()))
+    return;
   switch (instruction.action_case()) {
   case Instruction::kCall:
     return call(instruction, variables);
@@ -193,24 +195,6 @@ void Rank::Impl::execute(const Instruction &instruction,
     return load(instruction.load(), variables);
   case Instruction::kStamp:
     return stamp(instruction.stamp(), variables);
-  case Instruction::kSend: {
-    const Transfer &t = instruction.send();
-    auto local =
-        static_cast<std::uint64_t>(evaluate(t.microbatch(), variables));
-    return links->send(layout.peer(self, t, local), instruction.lane(),
-                       {at(t.address(), variables), t.bytes()});
-  }
-  case Instruction::kReceive: {
-    const Transfer &t = instruction.receive();
-    auto local =
-        static_cast<std::uint64_t>(evaluate(t.microbatch(), variables));
-    return links->receive(layout.peer(self, t, local), instruction.lane(),
-                          {at(t.address(), variables), t.bytes()});
-  }
-  case Instruction::kCollective: {
-    const Collective &c = instruction.collective();
-    return links->collective(c, at(c.address(), variables));
-  }
   case Instruction::kPush:
     return exchange->beginPush(instruction.push().fragment(),
                                finishing ? currentStep : currentStep + 1);

@@ -87,7 +87,8 @@ public:
           compiled,
           [this](const Instruction &instruction,
                  std::span<const std::int64_t> variables) {
-            runBesidePeers(instruction, variables);
+            if (!links->carry(instruction, variables, arena->base()))
+              run(instruction, variables);
           },
           [peers](const std::string &why) { peers->abort(why); });
     }
@@ -101,9 +102,6 @@ public:
 private:
   void makeUp();
   void stepAlone();
-  /// With links to peers; the thread of each lane has its own.
-  void runBesidePeers(const Instruction &instruction,
-                      std::span<const std::int64_t> variables);
   void run(const Instruction &instruction,
            std::span<const std::int64_t> variables);
   void call(const Call &call, std::span<const std::int64_t> variables);
@@ -254,33 +252,6 @@ void ProgramTimer::Impl::run(const Instruction &instruction,
   }
   default: // nothing comes, nothing goes
     return;
-  }
-}
-
-void ProgramTimer::Impl::runBesidePeers(
-    const Instruction &instruction, std::span<const std::int64_t> variables) {
-  auto peerOf = [&](const Transfer &transfer) {
-    return layout.peer(self, transfer,
-                       static_cast<std::uint64_t>(
-                           evaluate(transfer.microbatch(), variables)));
-  };
-  switch (instruction.action_case()) {
-  case Instruction::kSend: {
-    const Transfer &transfer = instruction.send();
-    return links->send(peerOf(transfer), instruction.lane(),
-                       {at(transfer.address(), variables), transfer.bytes()});
-  }
-  case Instruction::kReceive: {
-    const Transfer &transfer = instruction.receive();
-    return links->receive(
-        peerOf(transfer), instruction.lane(),
-        {at(transfer.address(), variables), transfer.bytes()});
-  }
-  case Instruction::kCollective:
-    return links->collective(instruction.collective(),
-                             at(instruction.collective().address(), variables));
-  default:
-    return run(instruction, variables);
   }
 }
 

@@ -36,12 +36,6 @@ public:
         loads.emplace_back();
       }
   }
-  void process(std::uint32_t, const std::string &) override {}
-  void thread(std::uint32_t, std::uint32_t, const std::string &) override {}
-  void slice(std::uint32_t, std::uint32_t, const std::string &, double,
-             double) override {}
-  void arrow(std::uint32_t, std::uint32_t, double, std::uint32_t, std::uint32_t,
-             double) override {}
   void counter(std::uint32_t, const std::string &name, double time,
                double value) override {
     if (auto known = directions.find(name); known != directions.end())

@@ -46,7 +46,7 @@ Places::Places(const Plan &plan) : message(plan.topology()) {
         std::uint64_t chips = pool.message->chips_per_node();
         std::uint64_t own = std::min(pool.message->cards_per_node(), chips);
         std::uint64_t cores = pool.message->cores_per_node();
-        bool sharesCores = cores > 0 && cores < chips;
+        bool shares = sharesCores(*pool.message);
         for (std::uint64_t r = group.count() * group.tensor_parallel(); r > 0;
              --r) {
           std::uint64_t chip = used[index]++;
@@ -54,9 +54,8 @@ Places::Places(const Plan &plan) : message(plan.topology()) {
           ranks.push_back(
               {pool.site, index, chip, pool.firstNode + node,
                pool.firstCard + node * own + chip % chips * own / chips,
-               sharesCores
-                   ? pool.firstCore + node * cores + chip % chips % cores
-                   : Place::kOwnCore});
+               shares ? pool.firstCore + node * cores + chip % chips % cores
+                      : Place::kOwnCore});
         }
       }
   }

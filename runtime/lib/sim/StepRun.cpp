@@ -358,7 +358,6 @@ void StepRun::computeOnSharedCore(std::uint32_t w, const Engine::Next &next) {
   Moving call;
   call.computes = true;
   call.from = w;
-  call.instruction = next.instruction;
   call.begun = now;
   startFlow(fold.classes()[w].core,
             secondsOf(workers[w], w, next.instruction->call().segment()), 0,

@@ -230,14 +230,6 @@ struct CallTrace : Trace {
             std::span<const std::int64_t>) override {
     calls.push_back({name, start, end});
   }
-  void process(std::uint32_t, const std::string &) override {}
-  void thread(std::uint32_t, std::uint32_t, const std::string &) override {}
-  void slice(std::uint32_t, std::uint32_t, const std::string &, double,
-             double) override {}
-  void arrow(std::uint32_t, std::uint32_t, double, std::uint32_t, std::uint32_t,
-             double) override {}
-  void counter(std::uint32_t, const std::string &, double, double) override {}
-  void instant(std::uint32_t, const std::string &, double) override {}
 };
 
 // Replicas that compute at once on one core have a part of it each; the figures

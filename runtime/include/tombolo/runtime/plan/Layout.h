@@ -65,6 +65,9 @@ private:
   std::vector<std::uint64_t> starts; // by replica, and the turn at the end
 };
 
+/// Whether some chips of a pool compute on the same core.
+bool sharesCores(const plan::v1::Topology::Pool &pool);
+
 /// Rank numbers of one island: by stage, group, replica, tensor-parallel index.
 class IslandLayout {
 public:

@@ -24,16 +24,19 @@
 
 namespace tombolo::runtime::sim {
 
+/// Who wants to know less leaves the rest out.
 class Trace {
 public:
   virtual ~Trace() = default;
 
   /// Names a process, and how it is ordered among them.
-  virtual void process(std::uint32_t process, const std::string &name) = 0;
-  virtual void thread(std::uint32_t process, std::uint32_t thread,
-                      const std::string &name) = 0;
-  virtual void slice(std::uint32_t process, std::uint32_t thread,
-                     const std::string &name, double start, double end) = 0;
+  virtual void process(std::uint32_t /*process*/,
+                       const std::string & /*name*/) {}
+  virtual void thread(std::uint32_t /*process*/, std::uint32_t /*thread*/,
+                      const std::string & /*name*/) {}
+  virtual void slice(std::uint32_t /*process*/, std::uint32_t /*thread*/,
+                     const std::string & /*name*/, double /*start*/,
+                     double /*end*/) {}
   /// A slice of a call of segment `name` by `rank` of the island (and those
   /// like it); the values of the loops' variables around it say which of its
   /// calls.
@@ -44,13 +47,14 @@ public:
     slice(process, thread, name, start, end);
   }
   /// An arrow between two slices that contain these times.
-  virtual void arrow(std::uint32_t fromProcess, std::uint32_t fromThread,
-                     double fromTime, std::uint32_t toProcess,
-                     std::uint32_t toThread, double toTime) = 0;
-  virtual void counter(std::uint32_t process, const std::string &name,
-                       double time, double value) = 0;
-  virtual void instant(std::uint32_t process, const std::string &name,
-                       double time) = 0;
+  virtual void arrow(std::uint32_t /*fromProcess*/,
+                     std::uint32_t /*fromThread*/, double /*fromTime*/,
+                     std::uint32_t /*toProcess*/, std::uint32_t /*toThread*/,
+                     double /*toTime*/) {}
+  virtual void counter(std::uint32_t /*process*/, const std::string & /*name*/,
+                       double /*time*/, double /*value*/) {}
+  virtual void instant(std::uint32_t /*process*/, const std::string & /*name*/,
+                       double /*time*/) {}
 };
 
 /// Writes the file at `path` when it is closed: all of it or nothing. Throws
