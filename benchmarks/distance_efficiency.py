@@ -105,7 +105,7 @@ class Bench:
         text = ("chips:\n  - name: core\n    memory_gib: 4\n"
                 f"    profile: {{file: {self.path(profile)}}}\nsites:\n")
         for site in sites:
-            text += (f"  - name: {site}\n    pools:\n      - {{name: core, chip: core, nodes: 1, chips_per_node: 1}}\n"
+            text += (f"  - name: {site}\n    pools:\n      - {{name: core, chip: core, nodes: 1, chips_per_node: 1, cores_per_node: 1}}\n"
                      "    fabric: {gbits_per_second: 10, latency_us: 30}\n")
         if len(sites) > 1:
             gbits = self.known.get("mbits", 100) / 1e3

@@ -128,8 +128,9 @@ private:
                 1e-3);
     return most;
   }
-  /// What the ranks compute that share a core, of the core that has most to
-  /// do: it does that one after the other.
+  /// What the core that has most to do takes for the ranks on it, one after the
+  /// other: their calls, and their messages and sums, which the host's cores
+  /// move themselves.
   double busiestCore(const IslandPrediction &foretold) const {
     using Core = std::tuple<const Pool *, uint64_t, uint64_t>; // of a node
     std::map<Core, double> seconds;
@@ -138,13 +139,14 @@ private:
       for (size_t g = 0; g < places[s].size(); ++g) {
         const ChipRange &chips = places[s][g];
         const Pool *pool = topology.findPool(chips.pool);
-        if (!pool->sharesCores())
+        if (!pool->onHostCores())
           continue;
         const GroupPrediction &p = foretold.stages[s][g];
-        double one = static_cast<double>(microbatchesOf(island, s, g)) *
-                         std::max(0.0, p.forwardSeconds + p.backwardSeconds -
-                                           p.exchangeSeconds) +
-                     p.updateSeconds;
+        double one =
+            static_cast<double>(microbatchesOf(island, s, g)) *
+                (p.forwardSeconds + p.backwardSeconds + p.sendForwardSeconds +
+                 p.sendBackwardSeconds + receiveSeconds(foretold, s)) +
+            p.allReduceSeconds + p.updateSeconds;
         for (uint64_t c = chips.first; c < chips.first + chips.count; ++c) {
           double &sum = seconds[{pool, c / pool->chipsPerNode,
                                  c % pool->chipsPerNode % *pool->coresPerNode}];
@@ -153,6 +155,11 @@ private:
         }
       }
     return most;
+  }
+  /// Of what comes from both neighbours for a microbatch.
+  double receiveSeconds(const IslandPrediction &foretold, size_t s) const {
+    return foretold.stages[before(s)].front().sendForwardSeconds +
+           foretold.stages[behind(s)].front().sendBackwardSeconds;
   }
   size_t behind(size_t s) const { return (s + 1) % island.stages.size(); }
   size_t before(size_t s) const {
@@ -365,6 +372,10 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy) {
 Prediction evaluate(const Problem &problem, const Strategy &strategy,
                     const std::vector<IslandPrediction> &islands) {
   Prediction result;
+  Synchronisation sync;
+  if (strategy.server)
+    sync = synchronisation(problem, strategy);
+  double training = 0; // of a round, without what exchanges take
   double round = 0, samples = 0, chipSeconds = 0, idle = 0, crossed = 0;
   double steps =
       strategy.server ? static_cast<double>(strategy.server->innerSteps) : 1;
@@ -377,7 +388,10 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy,
     double own = strategy.server && island.innerSteps
                      ? static_cast<double>(*island.innerSteps)
                      : steps;
-    round = std::max(round, own * prediction.stepSeconds);
+    double seconds = own * prediction.stepSeconds;
+    training = std::max(training, seconds);
+    round = std::max(round,
+                     strategy.server ? seconds + sync.coreSeconds[i] : seconds);
     samples += own * static_cast<double>(island.batch);
     crossed += own * prediction.wanBytesPerStep;
     double weight =
@@ -386,11 +400,10 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy,
     idle += weight * prediction.bubbleFraction;
   }
   if (strategy.server) {
-    Synchronisation sync = synchronisation(problem, strategy);
-    result.synchronisationSeconds =
-        exposedSeconds(*strategy.server, sync, round / steps);
+    double exposed = exposedSeconds(*strategy.server, sync, round / steps);
+    result.synchronisationSeconds = round - training + exposed;
     result.connections = sync.connections;
-    round += result.synchronisationSeconds;
+    round += exposed;
     crossed += sync.wanBytes;
   }
   result.stepSeconds = round / steps;

@@ -248,6 +248,12 @@ private:
                 secondsText(sync.seconds).c_str(), secondsText(lines).c_str(),
                 secondsText(latency).c_str(), secondsText(work).c_str(),
                 secondsText(ranks).c_str(), sync.connections));
+    double cores =
+        *std::max_element(sync.coreSeconds.begin(), sync.coreSeconds.end());
+    if (cores > 0)
+      line(format("  encoding, encryption and the server take %s of a round "
+                  "from the cores that train ('cores_per_node')",
+                  secondsText(cores).c_str()));
   }
 
   /// Of all blocks of all islands, those that run again, in percent.

@@ -37,13 +37,13 @@ double bytesPerElement(Compression compression) {
 
 namespace {
 
-/// A CPU core encrypts or decrypts a gigabyte in 1.25 s.
-constexpr double kTlsSecondsPerByte = 1.25e-9;
-
 /// One island's part in all exchanges.
 struct Member {
   std::map<std::string, double> shares; // of the parameters, by site
   double largestRank = 0;               // the most elements a rank answers for
+  bool onHostCores = false;             // ranks are on cores of their hosts
+  /// Of a node of those, by site; the server's work is dealt to them.
+  std::map<std::string, double> cores;
 };
 
 /// Which site holds which share of an island's parameters, and the most that
@@ -63,7 +63,13 @@ Member memberOf(const Problem &problem, const Island &island) {
     double owners =
         stage.optimizerSharding ? static_cast<double>(stage.replicaCount()) : 1;
     const ReplicaGroup &group = stage.replicas.front();
-    member.shares[splitPool(group.pool).first] += elements;
+    std::string site = splitPool(group.pool).first;
+    member.shares[site] += elements;
+    const Pool &pool = *problem.topology.findPool(group.pool);
+    if (pool.onHostCores()) {
+      member.onHostCores = true;
+      member.cores[site] = static_cast<double>(*pool.coresPerNode);
+    }
     member.largestRank =
         std::max(member.largestRank,
                  elements / owners / static_cast<double>(group.tensorParallel));
@@ -91,7 +97,7 @@ public:
   Synchronisation run() {
     Synchronisation result;
     // Fragments at one place cost alike.
-    std::map<std::pair<std::string, std::string>, double> places;
+    Places places;
     for (const auto &[index, place] : server.placement)
       ++places[{place.primary, place.backup}];
     double unplaced = fragments - static_cast<double>(server.placement.size());
@@ -104,6 +110,8 @@ public:
       result.wanBytes += count * one.wanBytes;
       result.exchanges.push_back(one);
     }
+    for (const Member &member : members)
+      result.coreSeconds.push_back(coreSeconds(member, places));
     for (size_t link : used)
       result.connections = std::max(
           result.connections,
@@ -119,6 +127,44 @@ private:
   std::vector<Member> members;
   double fragments = 1, elements = 0, bytes = 0;
   std::set<size_t> used; // lines
+  /// Fragments by site of primary and backup.
+  using Places = std::map<std::pair<std::string, std::string>, double>;
+
+  /// What one fragment's exchange takes of cores where its server is.
+  double serverCoreSeconds(bool isPrimary, bool hasBackup) const {
+    double count = static_cast<double>(members.size());
+    // A pass over each push, the outer step, and one to encode and hash; a
+    // backup makes every version again.
+    double passes =
+        (count + 2) * 4 * elements / problem.bounds.serverBytesPerSecond;
+    double moved = (isPrimary ? 2 * count * bytes : 0) +
+                   (hasBackup ? (count + 1) * bytes : 0);
+    return passes + moved * kWireSecondsPerByte;
+  }
+
+  /// What a round takes of the cores that an island trains on: of each rank's
+  /// own for its pushes and pulls, and of all cores of a node at its site for
+  /// the servers there.
+  double coreSeconds(const Member &member, const Places &places) const {
+    if (!member.onHostCores)
+      return 0;
+    double perElement =
+        2 * 4 / problem.bounds.codecBytesPerSecond +
+        2 * bytesPerElement(server.compression) * kWireSecondsPerByte;
+    double most = 0; // of the sites
+    for (const auto &[site, cores] : member.cores) {
+      double seconds = 0;
+      for (const auto &[place, count] : places) {
+        bool hasBackup = !place.second.empty() && place.second != place.first;
+        if (place.first == site)
+          seconds += count * serverCoreSeconds(true, hasBackup) / cores;
+        else if (hasBackup && place.second == site)
+          seconds += count * serverCoreSeconds(false, true) / cores;
+      }
+      most = std::max(most, seconds);
+    }
+    return most + member.largestRank * perElement;
+  }
 
   /// What the servers of a site sum up: its hosts share the fragments. Without
   /// `hosts` it is no limit.
@@ -136,7 +182,7 @@ private:
     if (!found || !found->hosts)
       return std::numeric_limits<double>::infinity();
     return static_cast<double>(found->hosts->count) * problem.bounds.hostCores /
-           kTlsSecondsPerByte;
+           kWireSecondsPerByte;
   }
 
   double diskSeconds(const std::string &site, double written) const {
@@ -187,7 +233,8 @@ private:
     for (const Member &member : members) {
       for (const auto &[site, share] : member.shares)
         from[site] += share * bytes;
-      largest = std::max(largest, member.largestRank / fragments);
+      if (!member.onHostCores) // else in coreSeconds
+        largest = std::max(largest, member.largestRank / fragments);
     }
     // Encode and apply: a pass over the rank's own elements each.
     cost.rankSeconds = 2 * 4 * largest / problem.bounds.codecBytesPerSecond;

@@ -15,6 +15,7 @@
 
 #include "tombolo/Dialect/Topo/IR/Topo.h"
 #include "tombolo/Planning/CostModel.h"
+#include "tombolo/Planning/Transfers.h"
 #include "tombolo/runtime/plan/SegmentName.h"
 
 #include <set>
@@ -203,13 +204,24 @@ void PlanTimes::exportTopology(plan::v1::Plan &plan) const {
   auto chipIndex = [&](const std::string &name) {
     return topology->findChip(name) - topology->chips.data();
   };
+  const planning::Bounds bounds;
+  bool onHostCores = llvm::any_of(topology->sites, [](const auto &site) {
+    return llvm::any_of(site.pools, [](const planning::Pool &pool) {
+      return pool.onHostCores();
+    });
+  });
+  if (onHostCores) {
+    auto &work = *to.mutable_host_work();
+    work.set_seconds_per_byte(planning::kWireSecondsPerByte);
+    work.set_rank_seconds_per_element(2 * 4 / bounds.codecBytesPerSecond);
+    work.set_server_seconds_per_element(4 / bounds.serverBytesPerSecond);
+  }
   for (const planning::Site &site : topology->sites) {
     auto &toSite = *to.add_sites();
     toSite.set_name(site.name);
     if (site.hosts)
       toSite.set_server_bytes_per_second(
-          planning::Bounds().serverBytesPerSecond *
-          static_cast<double>(site.hosts->count));
+          bounds.serverBytesPerSecond * static_cast<double>(site.hosts->count));
     for (const planning::Pool &pool : site.pools) {
       auto &one = *toSite.add_pools();
       one.set_name(pool.name);

@@ -150,6 +150,7 @@ private:
 
   void plan(const std::string &path);
   std::vector<Place> placesOf(const Plan &plan, const std::string &path);
+  bool sharesOutCores(const Plan &plan) const;
   uint64_t sideBySide(const Plan &plan, uint64_t ranks) const;
   void keep(const Plan &plan, const std::map<uint32_t, Mean> &times);
   void finish();
@@ -302,21 +303,26 @@ std::vector<Place> Measuring::placesOf(const Plan &plan,
   return places;
 }
 
-/// How many ranks measure at once. Where the plan knows that they share cores
-/// it shares these out itself: what it wants is what a rank takes that has its
-/// core to itself.
-uint64_t Measuring::sideBySide(const Plan &plan, uint64_t ranks) const {
-  if (options.ranks)
-    return options.ranks;
+/// Whether the plan shares out the cores that the ranks compute on: what it
+/// wants is what a rank takes that has its core to itself.
+bool Measuring::sharesOutCores(const Plan &plan) const {
   for (const auto &site : plan.topology().sites())
     for (const auto &pool : site.pools())
       if (plan.topology().chips(static_cast<int>(pool.chip())).name() ==
               result.chip &&
-          sharesCores(pool))
-        return std::min<uint64_t>(
-            ranks, std::max<uint64_t>(1, result.machine.cores /
-                                             std::max(1u, options.threads)));
-  return ranks;
+          onHostCores(pool))
+        return true;
+  return false;
+}
+
+/// How many ranks measure at once.
+uint64_t Measuring::sideBySide(const Plan &plan, uint64_t ranks) const {
+  if (options.ranks)
+    return options.ranks;
+  if (!sharesOutCores(plan))
+    return ranks;
+  uint64_t cores = result.machine.cores / std::max(1u, options.threads);
+  return std::min(ranks, std::max<uint64_t>(1, cores));
 }
 
 static uint64_t rankCount(const Plan &plan) {
@@ -355,8 +361,10 @@ void Measuring::plan(const std::string &path) {
       chosen.push_back(chosen[i]);
   }
   // Where ranks share a core one waits while another computes, and what that
-  // takes from the step would be in no call; so there all compute at once.
+  // takes from the step would be in no call; so there all compute at once. What
+  // messages take of the cores is in the calls, or the plan knows of it.
   bool besidePeers = places.size() == ranks && ranks == rankCount(plan) &&
+                     !sharesOutCores(plan) &&
                      ranks * result.machine.threads <= result.machine.cores;
   std::map<uint32_t, Mean> times; // by segment
   for (size_t begin = 0; begin < chosen.size(); begin += ranks) {

@@ -96,8 +96,8 @@ struct Wire {
 
 /// The like chips of one site. `interNode` (and a site's fabric) is given per
 /// network card; the chips of a node share its cards equally. Chips may be
-/// shares of a processor's cores: chip i of a node computes on core i mod
-/// `coresPerNode`, as `tombolo-run --pin` deals ranks.
+/// a processor's cores, or shares of them: chip i of a node computes on core i
+/// mod `coresPerNode`, as `tombolo-run --pin` deals ranks.
 struct Pool {
   std::string name;
   std::string chip;
@@ -109,10 +109,9 @@ struct Pool {
   std::optional<Wire> interNode; // needed when there are several nodes
 
   uint64_t chips() const { return nodes * chipsPerNode; }
-  /// Whether some chips compute on the same core.
-  bool sharesCores() const {
-    return coresPerNode && *coresPerNode < chipsPerNode;
-  }
+  /// Whether chips are cores of their hosts, or shares of them, which then also
+  /// move the messages and do what else hosts do.
+  bool onHostCores() const { return coresPerNode.has_value(); }
   /// The part of a network card's rate that one chip has.
   double nicsPerChip() const;
   bool operator==(const Pool &) const = default;

@@ -68,6 +68,9 @@ Transfer insideReplicas(const Topology &topology, const ChipRange &range,
 double exchangeSeconds(const Work &work, uint64_t chips, const Transfer &wire,
                        double samples);
 
+/// A host's core encrypts or decrypts a gigabyte, and moves it, in 1.25 s.
+inline constexpr double kWireSecondsPerByte = 1.25e-9;
+
 /// What an element takes in a push or a published update: 4, 2, 1 and a scale
 /// (4 bytes) for each 256 elements, half and such a scale.
 double bytesPerElement(Compression compression);
@@ -93,6 +96,9 @@ struct Synchronisation {
   double wanBytes = 0;
   double connections = 1; // parallel ones that its worst line needs
   std::vector<FragmentExchange> exchanges;
+  /// Of a round, by island: seconds that training loses of cores that it shares
+  /// with the hosts' work (`Pool::onHostCores`); 0 elsewhere.
+  std::vector<double> coreSeconds;
 };
 Synchronisation synchronisation(const Problem &problem,
                                 const Strategy &strategy);

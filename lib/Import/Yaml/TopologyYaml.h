@@ -79,10 +79,11 @@ template <typename Fields> void fields(Fields &io, planning::Pool &pool) {
   io.optional("nics_per_node", pool.nicsPerNode, planning::kCounts,
               "network cards of each node, shared by its chips");
   io.optional("cores_per_node", pool.coresPerNode, planning::kCounts,
-              "where chips are shares of a processor's cores, at most "
+              "where chips are a processor's cores or shares of them, at most "
               "chips_per_node: chip i of a node computes on core i mod "
-              "cores_per_node, as tombolo-run --pin deals ranks, and chips on "
-              "one core share it equally; left out: each has its own");
+              "cores_per_node, as tombolo-run --pin deals ranks, and shares it "
+              "with other chips, messages and exchanges; left out: each has "
+              "its own, and nothing else runs there");
   io.optional("intra_node", pool.intraNode,
               "between chips of a node, per chip and direction; needed when a "
               "node has several");

@@ -48,9 +48,8 @@ std::uint64_t Deal::count(std::uint64_t replica, std::uint64_t total) const {
   return (total / turn()) * share(replica) + last;
 }
 
-bool sharesCores(const Topology::Pool &pool) {
-  return pool.cores_per_node() > 0 &&
-         pool.cores_per_node() < pool.chips_per_node();
+bool onHostCores(const Topology::Pool &pool) {
+  return pool.cores_per_node() > 0;
 }
 
 IslandLayout::IslandLayout(const Island &island) : island(island) {

@@ -106,6 +106,13 @@ void validateTopology(const Plan &plan) {
       throw Error(place, ": expected step_seconds of at least 0, got ",
                   seconds);
   }
+  const Topology::HostWork &work = topology.host_work();
+  for (double seconds :
+       {work.seconds_per_byte(), work.rank_seconds_per_element(),
+        work.server_seconds_per_element()})
+    if (!(seconds >= 0 && std::isfinite(seconds)))
+      throw Error("topology: expected seconds of at least 0 in host_work, got ",
+                  seconds);
   names.clear();
   Pools pools;
   for (int s = 0; s < topology.sites_size(); ++s) {

@@ -362,13 +362,14 @@ PushResult FragmentState::push(const PushPart &part,
   std::uint64_t elements = 0;
   for (const FragmentRun &run : runs)
     elements += run.length;
-  std::vector<float> values(elements);
+  auto decoded = std::make_unique_for_overwrite<float[]>(elements);
+  std::span values(decoded.get(), elements);
   std::uint64_t element = 0, byte = 0;
   for (const TensorSlice &slice : part.slices) {
     std::uint64_t count = elementsOf(slice);
     std::uint64_t bytes = encodedBytes(compressionOf(part), count);
     decode(compressionOf(part), data.subspan(byte, bytes),
-           std::span(values).subspan(element, count));
+           values.subspan(element, count));
     element += count;
     byte += bytes;
   }

@@ -281,7 +281,8 @@ void FragmentState::step(const std::vector<std::uint32_t> &islands,
     members.push_back({c.data, c.tokens, c.innerSteps});
     moves |= c.innerSteps != 0;
   }
-  std::vector<float> change(total);
+  auto changes = std::make_unique_for_overwrite<float[]>(total);
+  std::span change(changes.get(), total);
   // A round without a single inner step (the end of a run that stopped right
   // after a synchronisation) changes nothing, momentum included.
   if (moves) {
@@ -290,13 +291,15 @@ void FragmentState::step(const std::vector<std::uint32_t> &islands,
       version->secondMoment.resize(total);
     outerStep(config.outer, ++version->outerSteps, members, version->parameters,
               version->momentum, version->secondMoment, change);
+  } else {
+    std::fill(change.begin(), change.end(), 0.0f);
   }
   bool compressed = config.compression != Compression::None;
   if (compressed)
     version->error.resize(total);
   const outer::Loops &loops = outer::selectLoops();
   for (const FragmentTensor &tensor : tensors) {
-    std::span u = std::span(change).subspan(tensor.offset, tensor.elements);
+    std::span u = change.subspan(tensor.offset, tensor.elements);
     std::span q = std::span(update->data)
                       .subspan(tensor.updateOffset,
                                encodedBytes(config.compression, u.size()));

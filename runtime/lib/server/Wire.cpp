@@ -18,7 +18,6 @@
 #include <arpa/inet.h>
 
 #include <cstdlib>
-#include <malloc.h>
 #include <mutex>
 #include <set>
 
@@ -162,11 +161,6 @@ void tombolo::runtime::prepareGrpc() {
     // Held for good: gRPC 1.51 can take 10 seconds to shut down, for an idle
     // poll, when the last server or channel of a process goes.
     grpc_init();
-#ifdef M_MMAP_THRESHOLD
-    // glibc would keep freed chunks in a heap for each of gRPC's threads, about
-    // 80 MiB that differ from run to run. Chunks go back to the system instead.
-    mallopt(M_MMAP_THRESHOLD, static_cast<int>(kChunkBytes / 2));
-#endif
     return true;
   }();
   (void)done;

@@ -8,7 +8,7 @@
 
 #include "Exchange.h"
 
-#include "tombolo/runtime/plan/Parameters.h"
+#include "HostWork.h"
 
 #include <algorithm>
 #include <map>
@@ -18,20 +18,6 @@ namespace tombolo::runtime::sim {
 using namespace plan::v1;
 
 namespace {
-
-/// With the scales that blocks of 256 elements share.
-double bytesPerElement(Server::Compression compression) {
-  switch (compression) {
-  case Server::COMPRESSION_BF16:
-    return 2;
-  case Server::COMPRESSION_INT8:
-    return 1 + 4.0 / 256;
-  case Server::COMPRESSION_INT4:
-    return 0.5 + 4.0 / 256;
-  default:
-    return 4;
-  }
-}
 
 /// What a site's servers together take in and give out.
 double serverRate(const Topology::Site &site) {
@@ -79,7 +65,6 @@ Exchange::Exchange(const Plan &plan, const Places &places,
   }
   for (std::uint32_t i = 0; i < folds.size(); ++i) {
     Fold &fold = *folds[i];
-    const IslandLayout &layout = fold.layout();
     Member &member = members.emplace_back();
     member.classes.resize(count);
     member.flows.resize(count);
@@ -89,36 +74,18 @@ Exchange::Exchange(const Plan &plan, const Places &places,
     auto &out = pushed.emplace_back(fold.classes().size(),
                                     std::vector<double>(count));
     std::map<std::uint32_t, std::vector<double>> bySite;
-    // Owners are in replica 0 of each stage.
-    std::map<std::pair<std::uint32_t, std::uint64_t>, std::vector<double>> owned;
-    for (std::uint32_t s = 0; s < layout.stageCount(); ++s)
-      for (std::uint64_t t = 0;; ++t) {
-        std::uint64_t rank = layout.rankOf(s, 0, 0) + t;
-        if (rank >= layout.rankCount())
-          break;
-        RankCoordinates at = layout.coordinates(rank);
-        if (at.stage != s || at.replica != 0)
-          break;
-        auto [entry, fresh] =
-            owned.try_emplace({at.program, std::min<std::uint64_t>(t, 1)});
-        if (fresh) {
-          entry->second.resize(count);
-          for (const LocalParameter &parameter : expandParameters(
-                   plan.programs(static_cast<int>(at.program)), t))
-            if (parameter.trainable && ownsParameter(parameter, 0, t))
-              entry->second[parameter.fragment] +=
-                  static_cast<double>(parameter.localElements) * perElement;
-        }
-        std::uint32_t site = places.of(i, rank).site;
-        auto &here = bySite[site];
-        here.resize(count);
-        for (std::size_t f = 0; f < count; ++f) {
-          out[fold.classOf(rank)][f] += entry->second[f];
-          here[f] += entry->second[f];
-          if (i == 0)
-            fragments[f].bytes += entry->second[f];
-        }
-      }
+    forEachOwner(plan, fold,
+                 [&](std::uint64_t rank, const std::vector<double> &elements) {
+                   auto &here = bySite[places.of(i, rank).site];
+                   here.resize(count);
+                   for (std::size_t f = 0; f < count; ++f) {
+                     double bytes = elements[f] * perElement;
+                     out[fold.classOf(rank)][f] += bytes;
+                     here[f] += bytes;
+                     if (i == 0)
+                       fragments[f].bytes += bytes;
+                   }
+                 });
     auto &in = pulled.emplace_back();
     for (auto &[site, bytes] : bySite) {
       member.sites.push_back(site);

@@ -23,7 +23,7 @@
 namespace tombolo::runtime::sim {
 
 /// An island that is silent for so long is not waited for any more.
-inline constexpr double kLeaseSeconds = 10;
+inline constexpr double kLeaseSeconds = 4;
 
 class Exchange {
 public:

@@ -79,7 +79,6 @@ Fold::Fold(const Plan &plan, std::uint32_t island, const Places &places,
     forEachInstruction(program.step(), look);
     forEachInstruction(program.finish(), look);
   }
-  std::erase_if(cores, [](const auto &on) { return on.second.size() < 2; });
   refine(options);
   makeResources();
 }
@@ -268,12 +267,11 @@ void Fold::makeResources() {
     one.intraReceive = resources++;
   }
   cardResource = makeShared(cards, 2);
-  auto coreResource = makeShared(cores, 1);
+  coreResource = makeShared(cores, 1);
   for (std::uint32_t c = 0; c < classList.size(); ++c) {
-    std::uint64_t core = places.of(island, classList[c].rank).core;
-    if (auto on = cores.find(core); on != cores.end())
-      classList[c].core = {
-          {coreResource.at(core), static_cast<double>(countOf(c, on->second))}};
+    RankClass &one = classList[c];
+    addCore(one.rank, one.core);
+    one.coreRate = places.coreRate(places.of(island, one.rank).pool);
   }
   lineResource = resources;
   resources +=
@@ -312,6 +310,24 @@ void Fold::addEdge(std::uint64_t from, std::uint64_t to, Path &path) {
     path.push_back({lineResource + direction, 1});
 }
 
+/// What one byte per second takes of the core of a rank, if it is one of the
+/// host: all of the class there send or receive at once.
+void Fold::addCore(std::uint64_t rank, Path &path) const {
+  const Place &at = places.of(island, rank);
+  auto on = cores.find(at.core);
+  if (on == cores.end())
+    return;
+  std::uint32_t resource = coreResource.at(at.core);
+  double perByte = static_cast<double>(countOf(classIndex[rank], on->second)) /
+                   places.coreRate(at.pool);
+  for (Usage &usage : path)
+    if (usage.resource == resource) { // both ends on one core, or on like ones
+      usage.perByte += perByte;
+      return;
+    }
+  path.push_back({resource, perByte});
+}
+
 const TransferPath &Fold::path(std::uint32_t from, std::uint64_t to) {
   auto [entry, fresh] = paths[from].try_emplace(to);
   TransferPath &path = entry->second;
@@ -331,6 +347,8 @@ const TransferPath &Fold::path(std::uint32_t from, std::uint64_t to) {
       usage.perByte *=
           static_cast<double>(countOf(classIndex[to], cards.at(b.card)));
   }
+  addCore(self.rank, path.path);
+  addCore(to, path.path);
   return path;
 }
 
@@ -373,6 +391,17 @@ Fold::makeGroup(const std::vector<std::vector<std::uint64_t>> &alike) {
                         : (receives ? b.card : a.card);
       }
       Instance instance{usage.resource, of};
+      used[level][instance] += usage.perByte;
+      if (own)
+        own->push_back({instance, usage});
+    }
+    // A step of a ring is what its wire was measured with: the core sends,
+    // receives and adds.
+    const Place &sender = places.of(island, from);
+    if (auto core = coreResource.find(sender.core);
+        core != coreResource.end()) {
+      Usage usage{core->second, 1 / places.coreRate(sender.pool)};
+      Instance instance{usage.resource, sender.core};
       used[level][instance] += usage.perByte;
       if (own)
         own->push_back({instance, usage});

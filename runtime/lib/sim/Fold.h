@@ -35,9 +35,12 @@ struct RankClass {
   std::uint64_t count = 0; ///< ranks of the class
   double slowdown = 1;     ///< its calls take so many times their seconds
   std::uint32_t intraSend = 0, intraReceive = 0; ///< resources
-  /// The core that it shares with others, used by all of the class there, in
-  /// place of bytes by seconds of computing; empty: it has its own.
+  /// The core that it computes on, as flows use it, and how many bytes that
+  /// core could move inside its node in a second of computing: what computes is
+  /// such a flow too, so that it shares the core with messages. Empty: nothing
+  /// but the rank's own calls runs there.
   Path core;
+  double coreRate = 0;
 };
 
 /// A transfer between two ranks as the network sees it.
@@ -107,6 +110,7 @@ private:
                                           std::uint64_t replica) const;
   GroupClass makeGroup(const std::vector<std::vector<std::uint64_t>> &alike);
   void addEdge(std::uint64_t from, std::uint64_t to, Path &path);
+  void addCore(std::uint64_t rank, Path &path) const;
   using RanksOn = std::unordered_map<std::uint64_t, std::vector<std::uint64_t>>;
   /// By number of the card or core: what stands for it, `width` resources.
   std::unordered_map<std::uint64_t, std::uint32_t>
@@ -130,8 +134,9 @@ private:
       collectives;
   std::vector<RankClass> classList;
   std::vector<std::uint32_t> classIndex;
-  RanksOn cards, cores; // cores with several ranks
+  RanksOn cards, cores; // cores of the host alone
   std::unordered_map<std::uint64_t, std::uint32_t> cardResource; // of the send
+  std::unordered_map<std::uint64_t, std::uint32_t> coreResource;
   std::uint32_t resources = 0, lineResource = 0, madeGroups = 0;
   bool crossesLines = false;
   std::vector<std::unordered_map<std::uint64_t, TransferPath>> paths;

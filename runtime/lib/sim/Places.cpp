@@ -46,7 +46,6 @@ Places::Places(const Plan &plan) : message(plan.topology()) {
         std::uint64_t chips = pool.message->chips_per_node();
         std::uint64_t own = std::min(pool.message->cards_per_node(), chips);
         std::uint64_t cores = pool.message->cores_per_node();
-        bool shares = sharesCores(*pool.message);
         for (std::uint64_t r = group.count() * group.tensor_parallel(); r > 0;
              --r) {
           std::uint64_t chip = used[index]++;
@@ -54,8 +53,8 @@ Places::Places(const Plan &plan) : message(plan.topology()) {
           ranks.push_back(
               {pool.site, index, chip, pool.firstNode + node,
                pool.firstCard + node * own + chip % chips * own / chips,
-               shares ? pool.firstCore + node * cores + chip % chips % cores
-                      : Place::kOwnCore});
+               cores > 0 ? pool.firstCore + node * cores + chip % chips % cores
+                         : Place::kOwnCore});
         }
       }
   }
@@ -70,6 +69,15 @@ double Places::cardsOfChip(std::uint32_t index) const {
   const Topology::Pool &pool = *pools[index].message;
   return std::max(1.0, static_cast<double>(pool.cards_per_node()) /
                            static_cast<double>(pool.chips_per_node()));
+}
+
+double Places::coreRate(std::uint32_t index) const {
+  constexpr double kUnmeasured = 1e9; // what loopback takes of a core of 2020
+  const Topology::Pool &pool = *pools[index].message;
+  if (pool.has_intra_node())
+    return pool.intra_node().bytes_per_second();
+  return pool.has_inter_node() ? pool.inter_node().bytes_per_second()
+                               : kUnmeasured;
 }
 
 Way Places::way(const Place &from, const Place &to) const {

@@ -25,7 +25,7 @@ struct Place {
   std::uint64_t chip = 0; ///< in its pool
   std::uint64_t node = 0;
   std::uint64_t card = 0; ///< or the cards it has for itself
-  /// That chips of the pool share; kOwnCore: each chip computes by itself.
+  /// Of the host; kOwnCore: the chip is none of the host's cores.
   std::uint64_t core = kOwnCore;
 };
 
@@ -69,6 +69,9 @@ public:
   }
   /// Cards that a chip has for itself; 1 where it shares one.
   double cardsOfChip(std::uint32_t pool) const;
+  /// Bytes per second of messages that keep a core of the pool's hosts busy:
+  /// what they move inside a node, where the cores are the wire.
+  double coreRate(std::uint32_t pool) const;
 
   /// Throws Error where the topology has none.
   Way way(const Place &from, const Place &to) const;

@@ -175,6 +175,7 @@ void StepRun::begin(Phase phase, std::uint64_t number,
                            nullptr);
     worker.idleSince = starts[w];
     worker.calls = 0;
+    worker.exchanged = 0;
     worker.meetings.clear();
     worker.completesCall = worker.done = worker.begun = false;
     schedule(starts[w], kBegin, w);
@@ -265,6 +266,7 @@ LaneSet StepRun::pollLane(std::uint32_t w, Lane lane, const Cause &cause) {
     case Instruction::kPush:
       // An island's ranks all push before its next version can come.
       received[instruction.push().fragment()] = false;
+      worker.exchanged += exchangeSeconds[w][instruction.push().fragment()];
       if (onPush)
         onPush(instruction.push().fragment(), w, now);
       break;
@@ -359,9 +361,11 @@ void StepRun::computeOnSharedCore(std::uint32_t w, const Engine::Next &next) {
   call.computes = true;
   call.from = w;
   call.begun = now;
-  startFlow(fold.classes()[w].core,
-            secondsOf(workers[w], w, next.instruction->call().segment()), 0,
-            call);
+  const RankClass &of = fold.classes()[w];
+  startFlow(of.core,
+            of.coreRate *
+                secondsOf(workers[w], w, next.instruction->call().segment()),
+            0, call);
 }
 
 /// One side of a transfer is there; starts it when both are.
@@ -530,7 +534,9 @@ void StepRun::finishIfDone(std::uint32_t w, const Cause &cause) {
       return;
   idle(worker, w, cause);
   worker.done = true;
-  endTimes[w] = now + worker.stepSeconds;
+  endTimes[w] = now + worker.stepSeconds + worker.exchanged;
+  counted.exposed[w][static_cast<std::size_t>(Exposure::Exchange)] +=
+      worker.exchanged;
   --undone;
 }
 

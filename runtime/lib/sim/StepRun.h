@@ -59,6 +59,9 @@ public:
   std::function<void(std::uint32_t fragment, std::uint32_t ofClass,
                      double time)>
       onPush;
+  /// What an exchange takes of the cores of a class, by class and fragment; it
+  /// lengthens the step in which the push is made.
+  std::vector<std::vector<double>> exchangeSeconds;
   Trace *trace = nullptr;
   double traceBase = 0; ///< seconds of the run at the step's 0
   double traceGap = 0;  ///< that nothing moved before it was set to 0
@@ -111,6 +114,7 @@ private:
     std::vector<plan::v1::Lane> lanes;
     const std::vector<double> *seconds = nullptr; // by segment
     double stepSeconds = 0;                       // of the host, at the end
+    double exchanged = 0;       // of its core, for exchanges of this step
     bool completesCall = false; // the compute lane's last call has to be counted
     double idleSince = 0;
     double waitingSince = 0; // for a version

@@ -8,6 +8,8 @@
 
 #include "Steps.h"
 
+#include "HostWork.h"
+
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/engine/Progress.h"
 #include "tombolo/runtime/plan/Instructions.h"
@@ -53,6 +55,7 @@ Steps::Steps(const Plan &plan, std::uint32_t island, const Places &places,
              {options.fold, options.jitter > 0,
               slowdownsOf(plan, places, options)}),
       run(plan, island, folded, {options.jitter, options.seed}) {
+  run.exchangeSeconds = exchangeSeconds(plan, island, folded, places);
   std::set<std::pair<std::uint64_t, std::uint64_t>> all;
   for (const RankClass &one : folded.classes())
     forEachInstruction(

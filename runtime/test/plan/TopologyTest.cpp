@@ -74,6 +74,14 @@ TEST(Topology, FindsWhatIsWrong) {
          t.mutable_sites(0)->set_server_bytes_per_second(0);
        },
        "expected a positive server_bytes_per_second, got 0"},
+      {[](Plan &, Topology &t) {
+         t.mutable_host_work()->set_seconds_per_byte(-1);
+       },
+       "topology: expected seconds of at least 0 in host_work, got -1"},
+      {[=](Plan &, Topology &t) {
+         t.mutable_host_work()->set_server_seconds_per_element(nan);
+       },
+       "topology: expected seconds of at least 0 in host_work, got nan"},
       {[](Plan &, Topology &t) { t.mutable_chips(1)->set_name("chip"); },
        "chip 1: 'chip' stands twice"},
       {[](Plan &, Topology &t) {

@@ -38,7 +38,8 @@ constexpr Command kCommands[] = {
 /// Pushes, versions and updates take buffers of many megabytes and give them
 /// back, all the time. By itself glibc returns their pages to the system at
 /// once and faults them in anew, which is most of what the system does in an
-/// exchange. One arena, so that a thread finds what another has given back.
+/// exchange. One arena, so that a thread finds what another has given back, and
+/// none of gRPC's threads keeps a heap of its own.
 void keepFreedMemory() {
 #ifdef __GLIBC__
   mallopt(M_MMAP_THRESHOLD, 1 << 30);

@@ -370,7 +370,7 @@ TEST(ExactSearchTest, EqualsEveryStrategyOfSmallProblems) {
         seen["pools side by side"] += stage.replicas.size() > 1;
         seen["degree"] += stage.replicas[0].tensorParallel > 1;
         seen["shared cores"] +=
-            problem.topology.findPool(stage.replicas[0].pool)->sharesCores();
+            problem.topology.findPool(stage.replicas[0].pool)->onHostCores();
         seen["some again"] += stage.recompute.kind == Recompute::Blocks;
         seen["all again"] += stage.recompute.kind == Recompute::Full;
         if (s == 0)

@@ -65,8 +65,9 @@ private:
   std::vector<std::uint64_t> starts; // by replica, and the turn at the end
 };
 
-/// Whether some chips of a pool compute on the same core.
-bool sharesCores(const plan::v1::Topology::Pool &pool);
+/// Whether the chips of a pool are cores of their hosts, or shares of them,
+/// which also move the messages and do what else there is.
+bool onHostCores(const plan::v1::Topology::Pool &pool);
 
 /// Rank numbers of one island: by stage, group, replica, tensor-parallel index.
 class IslandLayout {
