@@ -201,23 +201,26 @@ class Bench:
         return max(memory.peaks.values(), default=0)
 
     def measure(self, islands):
-        """The median step, and how far the quartiles are apart. With a server the mean of a
-        round stands for each of its steps."""
+        """The median step, and how far the quartiles are apart. With a server the mean over the
+        steps of a round, each its median over the rounds: the slower island's, which all wait for."""
         steps = WARM_UP_STEPS + int(self.options.seconds * 8)
-        steps = max(32, steps + -steps % 8)  # rounds of 8
+        steps = max(32, steps + -steps % 8) * (2 if islands > 1 else 1)  # rounds of 8
         self.train(steps, self.model)
         with open(self.path("m.jsonl")) as file:
             lines = [json.loads(line) for line in file]
-        slowest = {}
+        slowest = [[0] * steps for _ in range(islands)]
         for line in lines:
             if "event" not in line:
-                slowest[line["step"]] = max(slowest.get(line["step"], 0), line["seconds"])
-        if islands > 1:
-            times = [statistics.mean(slowest[i + k] for k in range(8))
-                     for i in range(8, steps - 8, 8)]
-        else:
-            times = [slowest[i] for i in range(WARM_UP_STEPS, steps)]
-        low, middle, high = statistics.quantiles(times, n=4)
+                own = slowest[line["island"]]
+                own[line["step"]] = max(own[line["step"]], line["seconds"])
+        if islands == 1:
+            low, middle, high = statistics.quantiles(slowest[0][WARM_UP_STEPS:], n=4)
+            return middle, (high - low) / middle
+        rounds = []
+        for own in slowest:
+            places = [statistics.quantiles(own[8 + k:steps - 8:8], n=4) for k in range(8)]
+            rounds.append([statistics.mean(quartiles) for quartiles in zip(*places)])
+        low, middle, high = max(rounds, key=lambda quartiles: quartiles[1])
         return middle, (high - low) / middle
 
 

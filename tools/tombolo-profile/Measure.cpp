@@ -152,6 +152,10 @@ private:
   std::vector<Place> placesOf(const Plan &plan, const std::string &path);
   bool sharesOutCores(const Plan &plan) const;
   uint64_t sideBySide(const Plan &plan, uint64_t ranks) const;
+  /// Ranks of so many threads that have cores to themselves.
+  uint64_t coresFor(uint32_t threads) const {
+    return std::max<uint64_t>(1, result.machine.cores / threads);
+  }
   void keep(const Plan &plan, const std::map<uint32_t, Mean> &times);
   void finish();
 
@@ -315,21 +319,22 @@ bool Measuring::sharesOutCores(const Plan &plan) const {
   return false;
 }
 
-/// How many ranks measure at once.
-uint64_t Measuring::sideBySide(const Plan &plan, uint64_t ranks) const {
-  if (options.ranks)
-    return options.ranks;
-  if (!sharesOutCores(plan))
-    return ranks;
-  uint64_t cores = result.machine.cores / std::max(1u, options.threads);
-  return std::min(ranks, std::max<uint64_t>(1, cores));
-}
-
 static uint64_t rankCount(const Plan &plan) {
   uint64_t count = 0;
   for (const auto &island : plan.islands())
     count += IslandLayout(island).rankCount();
   return count;
+}
+
+/// How many ranks measure at once. Of one thread it is known what it takes of a
+/// core that it shares; ranks of several have their cores to themselves, where
+/// the plan shares them out.
+uint64_t Measuring::sideBySide(const Plan &plan, uint64_t ranks) const {
+  if (options.ranks)
+    return options.ranks;
+  if (!sharesOutCores(plan) || threadsOf(ranks) == 1)
+    return ranks;
+  return std::min(ranks, coresFor(threadsOf(ranks)));
 }
 
 void Measuring::plan(const std::string &path) {
@@ -360,12 +365,18 @@ void Measuring::plan(const std::string &path) {
     for (size_t i = 0; chosen.size() % ranks != 0; ++i)
       chosen.push_back(chosen[i]);
   }
+  uint64_t most = coresFor(result.machine.threads);
+  bool fits = ranks <= most;
+  bool processorTime = sharesOutCores(plan) && result.machine.threads == 1;
   // Where ranks share a core one waits while another computes, and what that
-  // takes from the step would be in no call; so there all compute at once. What
-  // messages take of the cores is in the calls, or the plan knows of it.
+  // takes from the step would be in no call; so there all compute at once.
   bool besidePeers = places.size() == ranks && ranks == rankCount(plan) &&
-                     !sharesOutCores(plan) &&
-                     ranks * result.machine.threads <= result.machine.cores;
+                     (fits || processorTime);
+  // Of a wire it is wanted what it gives those who have their cores.
+  bool apart = first && sharesOutCores(plan) && !fits;
+  if (apart)
+    work(std::vector<std::vector<std::string>>(most), true, true,
+         [](size_t, const json &) {});
   std::map<uint32_t, Mean> times; // by segment
   for (size_t begin = 0; begin < chosen.size(); begin += ranks) {
     std::vector<std::vector<std::string>> arguments;
@@ -375,8 +386,10 @@ void Measuring::plan(const std::string &path) {
                            std::to_string(chosen[i].rank)});
       if (besidePeers)
         arguments.back().push_back("--peers");
+      if (processorTime)
+        arguments.back().push_back("--processor-time");
     }
-    bool once = first && begin == 0;
+    bool once = first && begin == 0 && !apart;
     work(arguments, once, once, [&](size_t, const json &line) {
       Spread spread{line.value("seconds", 0.0), line.value("lower", 0.0),
                     line.value("upper", 0.0), line.value("steps", uint64_t(0))};

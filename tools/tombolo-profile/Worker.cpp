@@ -39,6 +39,7 @@ struct WorkerOptions {
   double seconds = 1;
   bool rates = false, links = false;
   bool peers = false; // all ranks of the plan are among the workers
+  bool processorTime = false; // of calls: ranks share cores
   int eventsFd = -1;
 };
 
@@ -116,8 +117,9 @@ private:
       peers = createGlooTransport(options.rank, options.rendezvous,
                                   "127.0.0.1", how);
     }
-    ProgramTimer timer(plan, options.island, options.rank, *device,
-                       peers.get());
+    ProgramTimer timer(plan, options.island, options.rank, *device, peers.get(),
+                       options.processorTime ? CallClock::Processor
+                                             : CallClock::Wall);
     // The first touches memory, the second is as all others.
     timer.step();
     all->barrier();
@@ -175,6 +177,7 @@ int tombolo::runWorker(int argc, char **argv) {
   app.add_flag("--rates", options.rates);
   app.add_flag("--links", options.links);
   app.add_flag("--peers", options.peers);
+  app.add_flag("--processor-time", options.processorTime);
   app.add_option("--events-fd", options.eventsFd)->required();
   try {
     app.parse(argc, argv);

@@ -11,6 +11,8 @@
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/Transport.h"
 
+#include <utility>
+
 namespace tombolo::runtime::detail {
 
 using namespace plan::v1;
@@ -28,7 +30,7 @@ LaneRunner::~LaneRunner() {
   {
     std::lock_guard lock(mutex);
     stopping = true;
-    changed.notify_all();
+    begun.notify_all();
   }
   for (std::thread &thread : threads)
     thread.join();
@@ -45,10 +47,16 @@ void LaneRunner::record(std::exception_ptr error, const std::string &why,
       failure = error;
       failureIsEcho = echo;
     }
-    changed.notify_all();
+    wake(std::exchange(asleep, LaneSet{0}));
   }
   if (first)
     fail(why);
+}
+
+void LaneRunner::wake(LaneSet lanes) {
+  for (Lane lane : kLanes)
+    if (lanes & bitOf(lane))
+      mayGoOn[lane].notify_one();
 }
 
 /// One lane through one phase.
@@ -60,17 +68,25 @@ void LaneRunner::work(Lane lane) {
       if (next.state == Engine::Next::Done)
         return;
       if (next.state == Engine::Next::Blocked) {
-        changed.wait(lock);
+        asleep |= bitOf(lane);
+        mayGoOn[lane].wait(lock,
+                           [&] { return failure || !(asleep & bitOf(lane)); });
         continue;
       }
       // The variables stay valid: only this thread moves this lane.
       lock.unlock();
       execute(*next.instruction, next.variables);
       lock.lock();
-      bool signals = next.instruction->signals_size() > 0;
-      engine.complete(lane);
-      if (signals)
-        changed.notify_all();
+      LaneSet woken = 0, others = engine.complete(lane) & asleep;
+      for (Lane other : kLanes)
+        if ((others & bitOf(other)) && engine.ready(other))
+          woken |= bitOf(other);
+      if (woken == 0)
+        continue;
+      asleep &= static_cast<LaneSet>(~woken);
+      lock.unlock(); // or they would wake only to wait for it
+      wake(woken);
+      lock.lock();
     }
   } catch (const PeerError &error) {
     record(std::current_exception(), error.what(), true);
@@ -84,15 +100,15 @@ void LaneRunner::lane(Lane lane) {
   for (;;) {
     {
       std::unique_lock lock(mutex);
-      changed.wait(lock, [&] { return stopping || generation != seen; });
+      begun.wait(lock, [&] { return stopping || generation != seen; });
       if (stopping)
         return;
       seen = generation;
     }
     work(lane);
     std::lock_guard lock(mutex);
-    --working;
-    changed.notify_all();
+    if (--working == 0)
+      finished.notify_one();
   }
 }
 
@@ -102,11 +118,12 @@ void LaneRunner::run(Phase phase, std::uint64_t step) {
     engine.begin(phase, step);
     working = threads.size();
     ++generation;
-    changed.notify_all();
+    asleep = 0;
+    begun.notify_all();
   }
   work(LANE_COMPUTE);
   std::unique_lock lock(mutex);
-  changed.wait(lock, [&] { return working == 0; });
+  finished.wait(lock, [&] { return working == 0; });
   if (failure)
     std::rethrow_exception(failure);
 }

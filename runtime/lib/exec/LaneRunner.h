@@ -11,6 +11,7 @@
 
 #include "tombolo/runtime/engine/Engine.h"
 
+#include <array>
 #include <condition_variable>
 #include <exception>
 #include <functional>
@@ -41,13 +42,19 @@ public:
 private:
   void lane(plan::v1::Lane lane);
   void work(plan::v1::Lane lane);
+  void wake(LaneSet lanes);
   void record(std::exception_ptr error, const std::string &why, bool echo);
 
   Engine engine;
   Execute execute;
   Fail fail;
   std::mutex mutex;
-  std::condition_variable changed;
+  std::condition_variable begun;    // a phase, or the end of the runner
+  std::condition_variable finished; // by the last thread of a phase
+  /// A lane that sleeps is woken when it may go on, not whenever another one
+  /// has: with several ranks on a core every thread that wakes takes from it.
+  std::array<std::condition_variable, 8> mayGoOn;
+  LaneSet asleep = 0;
   std::vector<std::thread> threads;
   std::uint64_t generation = 0; // counts phases started
   std::size_t working = 0;      // threads still in the current one

@@ -18,8 +18,8 @@
 #include "tombolo/runtime/plan/Validate.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
+#include <ctime>
 #include <numeric>
 #include <random>
 
@@ -29,7 +29,15 @@ using namespace plan::v1;
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+/// Of the clock that calls are timed with.
+double secondsOf(CallClock clock) {
+  timespec time{};
+  clock_gettime(clock == CallClock::Processor ? CLOCK_THREAD_CPUTIME_ID
+                                              : CLOCK_MONOTONIC,
+                &time);
+  return static_cast<double>(time.tv_sec) +
+         1e-9 * static_cast<double>(time.tv_nsec);
+}
 
 /// A step's seconds by segment, and of all its calls.
 struct StepTimes {
@@ -63,8 +71,8 @@ Spread spreadOf(const std::vector<StepTimes> &steps, std::size_t segment,
 class ProgramTimer::Impl {
 public:
   Impl(const Plan &plan, std::uint32_t number, std::uint64_t rank,
-       Device &device, Transport *peers)
-      : plan(plan), device(device),
+       Device &device, Transport *peers, CallClock clock)
+      : plan(plan), device(device), clock(clock),
         island(plan.islands(static_cast<int>(number))), layout(island),
         self(layout.coordinates(rank)),
         program(plan.programs(static_cast<int>(self.program))),
@@ -121,6 +129,7 @@ private:
 
   const Plan &plan;
   Device &device;
+  CallClock clock;
   const Island &island;
   IslandLayout layout;
   RankCoordinates self;
@@ -213,9 +222,9 @@ void ProgramTimer::Impl::call(const Call &call,
   const Segment &segment = plan.segments(static_cast<int>(call.segment()));
   std::byte *workspace =
       segment.workspace_bytes() > 0 ? at(call.workspace(), variables) : nullptr;
-  auto start = Clock::now();
+  double start = secondsOf(clock);
   segments[call.segment()]->run(addresses, workspace);
-  double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  double seconds = secondsOf(clock) - start;
   now.seconds[call.segment()] += seconds;
   now.whole += seconds;
   ++calls[call.segment()];
@@ -295,9 +304,9 @@ std::vector<SegmentTime> ProgramTimer::Impl::times() const {
 }
 
 ProgramTimer::ProgramTimer(const Plan &plan, std::uint32_t island,
-                           std::uint64_t rank, Device &device,
-                           Transport *peers)
-    : impl(std::make_unique<Impl>(plan, island, rank, device, peers)) {}
+                           std::uint64_t rank, Device &device, Transport *peers,
+                           CallClock clock)
+    : impl(std::make_unique<Impl>(plan, island, rank, device, peers, clock)) {}
 ProgramTimer::~ProgramTimer() = default;
 void ProgramTimer::step() { impl->step(); }
 bool ProgramTimer::fromFirst(bool mine) { return impl->fromFirst(mine); }

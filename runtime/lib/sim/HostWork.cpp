@@ -101,7 +101,7 @@ std::vector<std::vector<double>> exchangeSeconds(const Plan &plan,
   bool onCores = false;
   for (const RankClass &one : fold.classes())
     onCores |= !one.core.empty();
-  if (!onCores || !plan.topology().has_host_work())
+  if (fragments == 0 || !onCores || !plan.topology().has_host_work())
     return seconds;
   const Topology::HostWork &work = plan.topology().host_work();
   double perElement = 2 * bytesPerElement(plan.server().compression()) *

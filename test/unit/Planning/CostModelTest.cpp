@@ -329,6 +329,36 @@ TEST(EvaluateTest, RanksOnOneCoreComputeOneAfterTheOther) {
   EXPECT_NEAR(foretold(), 96, 1e-3);
 }
 
+// Both ends of a message, and every step of a ring, are the core's work.
+TEST(EvaluateTest, CoresMoveTheirMessages) {
+  Problem problem = equalBlocks(4, 8);
+  BlockKind &kind = problem.model.kinds[0];
+  kind.inputBytes = kind.outputBytes = {1e6, 0};
+  Pool &pool = problem.topology.sites[0].pools[0];
+  pool.nodes = 1;
+  pool.chipsPerNode = pool.nicsPerNode = 2;
+  pool.intraNode = Wire{0.008, 0}; // 1 MB/s
+  Strategy strategy;
+  strategy.islands = {island(8, 1, {4, 4})};
+  auto foretold = [&] {
+    EXPECT_TRUE(problem.verify(strategy).empty());
+    return evaluate(problem, strategy).islands[0].stepSeconds;
+  };
+  double apart = foretold();
+  pool.coresPerNode = 2;
+  // Of eight microbatches four blocks, 3 s each, and 1 s each to send and to
+  // receive a message; the pipeline hides less.
+  EXPECT_GE(foretold(), 8 * (4 * 3 + 2));
+  EXPECT_EQ(foretold(), std::max(apart, 8.0 * (4 * 3 + 2)));
+  pool.coresPerNode = 1;
+  EXPECT_NEAR(foretold(), 2 * 8 * (4 * 3 + 2), 1e-3);
+  strategy.islands = {island(8, 1, {8}, 2)};
+  double sum =
+      evaluate(problem, strategy).islands[0].stages[0][0].allReduceSeconds;
+  EXPECT_GT(sum, 0);
+  EXPECT_NEAR(foretold(), 8 * 8 * 3 + 2 * sum, 1e-3);
+}
+
 TEST(EvaluateTest, ARoundWaitsForTheLine) {
   Problem problem = equalBlocks(2, 8);
   Site site = problem.topology.sites[0];

@@ -69,6 +69,34 @@ TEST(OuterSyncTest, CompressionShrinksWhatCrosses) {
   }
 }
 
+// Where chips are cores of the host a round is longer by what a core does for
+// exchanges: a rank's own pushes and pulls, and a share of the server's work.
+TEST(OuterSyncTest, CoresThatTrainDoWhatHostsDo) {
+  Chain chain(2);
+  double waits = chain.sync().seconds;
+  double round = evaluate(chain.problem, chain.strategy).stepSeconds;
+  EXPECT_EQ(chain.sync().coreSeconds, (std::vector<double>{0, 0}));
+  for (Site &site : chain.problem.topology.sites)
+    site.pools[0].coresPerNode = site.pools[0].chipsPerNode = 4;
+  chain.problem.bounds.codecBytesPerSecond = 1e9;
+  double rank = 1e6 * 2 * 4 * (1 / 1e9 + kWireSecondsPerByte);
+  chain.problem.bounds.serverBytesPerSecond = 2e9;
+  double server = 4 * 4e6 / 2e9 + 2 * 2 * 4e6 * kWireSecondsPerByte;
+  std::vector<double> seconds = chain.sync().coreSeconds;
+  ASSERT_EQ(seconds.size(), 2u);
+  EXPECT_NEAR(seconds[0], rank + server / 4, 1e-9);
+  EXPECT_NEAR(seconds[1], rank, 1e-9);
+  EXPECT_EQ(chain.sync().seconds, waits) << "nobody waits for it besides";
+  EXPECT_NEAR(evaluate(chain.problem, chain.strategy).stepSeconds,
+              round + (rank + server / 4) / 10, 1e-9);
+  // A backup takes in the same and makes every version again.
+  chain.server().placement[0] = {"s", "t"};
+  double copy = 3 * 4e6 * kWireSecondsPerByte;
+  seconds = chain.sync().coreSeconds;
+  EXPECT_NEAR(seconds[0], rank + (server + copy) / 4, 1e-9);
+  EXPECT_NEAR(seconds[1], rank + (4 * 4e6 / 2e9 + copy) / 4, 1e-9);
+}
+
 TEST(OuterSyncTest, EncodingServerDisksAndEncryptionTakeTheirTime) {
   Chain chain(2);
   double line = chain.sync().seconds;

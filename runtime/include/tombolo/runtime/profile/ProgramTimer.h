@@ -45,6 +45,10 @@ struct SegmentTime {
   Spread spread;
 };
 
+/// What a call's time is: by the clock, or of the processor for the thread that
+/// calls, which leaves out when others had the core.
+enum class CallClock { Wall, Processor };
+
 class ProgramTimer {
 public:
   /// Makes the program of a rank ready, with made-up parameters and data. The
@@ -53,7 +57,8 @@ public:
   /// imagined. Throws Error where the device cannot run a segment or lacks
   /// memory, PeerError where a peer is lost, here and in a step.
   ProgramTimer(const Plan &plan, std::uint32_t island, std::uint64_t rank,
-               Device &device, Transport *peers = nullptr);
+               Device &device, Transport *peers = nullptr,
+               CallClock clock = CallClock::Wall);
   ~ProgramTimer();
 
   /// Runs one inner step; with peers, all ranks of the island do.
