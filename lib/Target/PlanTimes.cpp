@@ -215,6 +215,7 @@ void PlanTimes::exportTopology(plan::v1::Plan &plan) const {
     work.set_seconds_per_byte(planning::kWireSecondsPerByte);
     work.set_rank_seconds_per_element(2 * 4 / bounds.codecBytesPerSecond);
     work.set_server_seconds_per_element(4 / bounds.serverBytesPerSecond);
+    work.set_message_part(planning::kMessagePart);
   }
   for (const planning::Site &site : topology->sites) {
     auto &toSite = *to.add_sites();

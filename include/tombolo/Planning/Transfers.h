@@ -71,6 +71,11 @@ double exchangeSeconds(const Work &work, uint64_t chips, const Transfer &wire,
 /// A host's core encrypts or decrypts a gigabyte, and moves it, in 1.25 s.
 inline constexpr double kWireSecondsPerByte = 1.25e-9;
 
+/// Where a host's cores move what goes over a wire inside a node, one is busy
+/// so large a part of the time at either end (loopback, sums and messages of
+/// two ranks: 0.53 to 0.8).
+inline constexpr double kMessagePart = 0.7;
+
 /// What an element takes in a push or a published update: 4, 2, 1 and a scale
 /// (4 bytes) for each 256 elements, half and such a scale.
 double bytesPerElement(Compression compression);

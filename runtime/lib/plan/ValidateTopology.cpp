@@ -113,6 +113,10 @@ void validateTopology(const Plan &plan) {
     if (!(seconds >= 0 && std::isfinite(seconds)))
       throw Error("topology: expected seconds of at least 0 in host_work, got ",
                   seconds);
+  if (topology.has_host_work() &&
+      !(work.message_part() > 0 && work.message_part() <= 1))
+    throw Error("topology: expected host_work's message_part in (0, 1], got ",
+                work.message_part());
   names.clear();
   Pools pools;
   for (int s = 0; s < topology.sites_size(); ++s) {

@@ -335,7 +335,12 @@ const TransferPath &Fold::path(std::uint32_t from, std::uint64_t to) {
     return path;
   const RankClass &self = classList[from];
   const Place &a = places.of(island, self.rank), &b = places.of(island, to);
-  path.latency = places.way(a, b).latency;
+  Way way = places.way(a, b);
+  path.latency = way.latency;
+  if (way.kind == Way::IntraNode && !self.core.empty()) {
+    path.latency = 0;
+    path.moreBytes = way.latency * way.sendRate;
+  }
   addEdge(self.rank, to, path.path);
   // All of the class send at once.
   for (Usage &usage : path.path) {
@@ -440,8 +445,13 @@ Fold::makeGroup(const std::vector<std::vector<std::uint64_t>> &alike) {
       if (node.size() > 1) {
         Way way =
             places.way(places.of(island, node[0]), places.of(island, node[1]));
-        result.intraLatency = std::max(result.intraLatency, way.ringLatency);
         ringPart = std::min(ringPart, way.ringPart);
+        if (classList[classIndex[node[0]]].core.empty())
+          result.intraLatency = std::max(result.intraLatency, way.ringLatency);
+        else
+          result.moreIntraBytes =
+              std::max(result.moreIntraBytes,
+                       way.ringLatency * way.sendRate * way.ringPart);
       }
     for (std::size_t n = 0; nodes.size() > 1 && n < nodes.size(); ++n)
       result.interLatency = std::max(

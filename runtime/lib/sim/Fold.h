@@ -47,6 +47,8 @@ struct RankClass {
 struct TransferPath {
   Path path;
   double latency = 0;
+  /// Beside those of the message: latency that is work of cores.
+  double moreBytes = 0;
 };
 
 /// One group of ranks that meet in collectives, for all like it.
@@ -58,6 +60,8 @@ struct GroupClass {
   std::uint64_t mostPerNode = 1;
   std::uint64_t nodes = 1;
   double intraLatency = 0, interLatency = 0;
+  double moreIntraBytes =
+      0;             ///< of each step, for latency that is work of cores
   Path intra, inter; ///< rings over all nodes side by side; between nodes
 };
 

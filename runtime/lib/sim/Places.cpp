@@ -74,10 +74,11 @@ double Places::cardsOfChip(std::uint32_t index) const {
 double Places::coreRate(std::uint32_t index) const {
   constexpr double kUnmeasured = 1e9; // what loopback takes of a core of 2020
   const Topology::Pool &pool = *pools[index].message;
-  if (pool.has_intra_node())
-    return pool.intra_node().bytes_per_second();
-  return pool.has_inter_node() ? pool.inter_node().bytes_per_second()
-                               : kUnmeasured;
+  double rate = pool.has_intra_node()   ? pool.intra_node().bytes_per_second()
+                : pool.has_inter_node() ? pool.inter_node().bytes_per_second()
+                                        : kUnmeasured;
+  double part = message.host_work().message_part();
+  return rate / (part > 0 ? part : 1);
 }
 
 Way Places::way(const Place &from, const Place &to) const {

@@ -404,8 +404,8 @@ void StepRun::post(std::uint32_t w, Lane lane, const Engine::Next &next) {
   moving.begun = now;
   const TransferPath &path = fold.path(
       moving.from, sends ? own.peerRank : other.peerRank);
-  startFlow(path.path, static_cast<double>(transfer.bytes()), path.latency,
-            moving);
+  startFlow(path.path, static_cast<double>(transfer.bytes()) + path.moreBytes,
+            path.latency, moving);
 }
 
 void StepRun::enter(std::uint32_t w, const Engine::Next &next) {
@@ -439,6 +439,7 @@ void StepRun::startCollective(const GroupClass &group,
   double bytes = static_cast<double>(collective.elements()) *
                  elementBytesOf(collective.dtype());
   Rings rings = ringsOf(collective.kind(), bytes, group);
+  rings.intraBytes += rings.intraSteps * group.moreIntraBytes;
   double intra = rings.intraSteps * group.intraLatency;
   double inter = rings.interSteps * group.interLatency;
   if (collective.kind() == Collective::KIND_ALL_REDUCE_SUM &&
@@ -446,10 +447,9 @@ void StepRun::startCollective(const GroupClass &group,
     // Two trees, each for half of the bytes, up and down (Sanders et al. 2009),
     // where latency rules; as in the planner's cost model.
     const Path &path = group.inter.empty() ? group.intra : group.inter;
-    double twice = 2 * bytes;
-    double latency =
-        2 * std::ceil(std::log2(static_cast<double>(group.ranks))) *
-        std::max(group.intraLatency, group.interLatency);
+    double hops = 2 * std::ceil(std::log2(static_cast<double>(group.ranks)));
+    double twice = 2 * bytes + hops * group.moreIntraBytes;
+    double latency = hops * std::max(group.intraLatency, group.interLatency);
     auto alone = [&](const Path &over, double sent) {
       return over.empty() ? 0 : sent / network.freeRate(over);
     };

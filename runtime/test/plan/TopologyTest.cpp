@@ -78,6 +78,10 @@ TEST(Topology, FindsWhatIsWrong) {
          t.mutable_host_work()->set_seconds_per_byte(-1);
        },
        "topology: expected seconds of at least 0 in host_work, got -1"},
+      {[](Plan &, Topology &t) {
+         t.mutable_host_work()->set_message_part(1.5);
+       },
+       "topology: expected host_work's message_part in (0, 1], got 1.5"},
       {[=](Plan &, Topology &t) {
          t.mutable_host_work()->set_server_seconds_per_element(nan);
        },
