@@ -142,11 +142,15 @@ private:
         if (!pool->onHostCores())
           continue;
         const GroupPrediction &p = foretold.stages[s][g];
-        double one =
-            static_cast<double>(microbatchesOf(island, s, g)) *
-                (p.forwardSeconds + p.backwardSeconds + p.sendForwardSeconds +
+        double m = static_cast<double>(microbatchesOf(island, s, g));
+        double moves =
+            m * (p.exchangeSeconds + p.sendForwardSeconds +
                  p.sendBackwardSeconds + receiveSeconds(foretold, s)) +
-            p.allReduceSeconds + p.updateSeconds;
+            p.allReduceSeconds;
+        double calls = m * std::max(0.0, p.forwardSeconds + p.backwardSeconds -
+                                             p.exchangeSeconds) +
+                       p.updateSeconds;
+        double one = calls + kMessagePart * moves;
         for (uint64_t c = chips.first; c < chips.first + chips.count; ++c) {
           double &sum = seconds[{pool, c / pool->chipsPerNode,
                                  c % pool->chipsPerNode % *pool->coresPerNode}];

@@ -298,6 +298,23 @@ TEST(Simulate, MessagesTakeTheCoresOfBothEnds) {
   EXPECT_NEAR(simulated(model).seconds, 4 * (2 * 3 + 2 * 1.0), 1e-6);
 }
 
+// Latency inside a node is work of the cores, and no message keeps one busy all
+// the time.
+TEST(Simulate, MessagesTakeAPartOfTheirCores) {
+  PipelineModel model;
+  model.stages = 2;
+  model.microbatches = 1;
+  model.boundaryBytes = 400000000;
+  model.intraLatency = 0.1;
+  model.chipsPerNode = 2;
+  model.coresPerNode = 1;
+  Plan plan = pipelinePlan(model);
+  plan.mutable_topology()->mutable_host_work()->set_message_part(0.75);
+  EXPECT_NEAR(simulate(plan, {}).seconds, 2 * 3 + 2 * 2 * 0.75 * 0.5, 1e-6);
+  plan.mutable_topology()->mutable_host_work()->set_message_part(0.25);
+  EXPECT_NEAR(simulate(plan, {}).seconds, 2 * 3 + 2 * 0.5, 1e-6) << "the wire";
+}
+
 // In a ring each rank's core is busy as long as its wire.
 TEST(Simulate, SumsTakeTheCoresOfAllMembers) {
   PipelineModel model;
