@@ -107,7 +107,7 @@ std::optional<PlanOptions> parseOptions(int argc, char **argv, int &status) {
       ->capture_default_str();
   app.add_option(
          "--max-inner-steps", options.search.maxInnerSteps,
-         "inner steps between two synchronisations at most; default: 64")
+         "inner steps between two synchronisations at most; default: 16")
       ->check(runtime::positiveNumber());
   app.add_option("--max-overlap", options.search.maxOverlap,
                  "inner steps that an exchange between sites may take while "

@@ -170,7 +170,7 @@ def DistSearchStrategy : Pass<"dist-search-strategy", "::mlir::ModuleOp"> {
     Option<"objective", "objective", "std::string", "\"throughput\"",
            "throughput, or cost: seconds x price per hour of the chips used">,
     Option<"maxInnerSteps", "max-inner-steps", "uint64_t", "0",
-           "inner steps between two synchronisations at most (0: 64)">,
+           "inner steps between two synchronisations at most (0: 16)">,
     Option<"maxOverlap", "max-overlap", "int64_t", "-1",
            "inner steps a fragment's exchange may take at most (-1: 5)">,
     Option<"maxCompression", "max-compression", "std::string", "\"\"",
