@@ -49,9 +49,9 @@ int main(int argc, char **argv) {
           ->capture_default_str());
   onlyMeasure(app.add_option("--ranks", measuring.ranks,
                              "ranks that share this machine; default: all of "
-                             "the plan on the chip, or one for each core where "
-                             "its pool has cores_per_node, which then shares "
-                             "cores out itself")
+                             "the plan on the chip (ranks of several threads "
+                             "whose pool has cores_per_node: those that have "
+                             "cores)")
                   ->check(runtime::positiveNumber()));
   onlyMeasure(app.add_option("--threads", measuring.threads,
                              "threads per rank; default: cores divided by "
