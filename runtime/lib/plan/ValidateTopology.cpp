@@ -110,13 +110,14 @@ void validateTopology(const Plan &plan) {
   for (double seconds :
        {work.seconds_per_byte(), work.rank_seconds_per_element(),
         work.server_seconds_per_element()})
-    if (!(seconds >= 0 && std::isfinite(seconds)))
-      throw Error("topology: expected seconds of at least 0 in host_work, got ",
+    if (!(seconds >= 0 && seconds <= 1))
+      throw Error("topology: expected seconds in [0, 1] in host_work, got ",
                   seconds);
   if (topology.has_host_work() &&
-      !(work.message_part() > 0 && work.message_part() <= 1))
-    throw Error("topology: expected host_work's message_part in (0, 1], got ",
-                work.message_part());
+      !(work.message_part() >= 1e-3 && work.message_part() <= 1))
+    throw Error(
+        "topology: expected host_work's message_part in [0.001, 1], got ",
+        work.message_part());
   names.clear();
   Pools pools;
   for (int s = 0; s < topology.sites_size(); ++s) {

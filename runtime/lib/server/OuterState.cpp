@@ -189,14 +189,11 @@ std::uint64_t OuterState::nextIncarnation(std::uint32_t island) const {
 
 void OuterState::takeOver(double now) {
   firstSeconds = lastTickSeconds = now;
-  // Who is there sends two heartbeats in the time that is left; who was lost
-  // with the primary shall not be waited for a whole time more.
-  double heard = now - settings.livenessSeconds / 2;
   for (std::uint32_t island = 0; island < islands.size(); ++island) {
     islands[island] = {};
     for (const auto &fragment : fragments)
       if (fragment->knows(island))
-        islands[island].heardSeconds = heard;
+        islands[island].heardSeconds = now;
   }
 }
 

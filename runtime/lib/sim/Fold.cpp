@@ -337,10 +337,10 @@ const TransferPath &Fold::path(std::uint32_t from, std::uint64_t to) {
   const Place &a = places.of(island, self.rank), &b = places.of(island, to);
   Way way = places.way(a, b);
   path.latency = way.latency;
-  if (way.kind == Way::IntraNode && !self.core.empty()) {
-    path.latency = 0;
-    path.moreBytes = way.latency * way.sendRate;
-  }
+  if (way.kind == Way::Same)
+    return path;
+  path.latencyIsWork = way.kind == Way::IntraNode && !self.core.empty() &&
+                       places.messagesTakeCores();
   addEdge(self.rank, to, path.path);
   // All of the class send at once.
   for (Usage &usage : path.path) {
@@ -352,8 +352,10 @@ const TransferPath &Fold::path(std::uint32_t from, std::uint64_t to) {
       usage.perByte *=
           static_cast<double>(countOf(classIndex[to], cards.at(b.card)));
   }
-  addCore(self.rank, path.path);
-  addCore(to, path.path);
+  if (places.messagesTakeCores()) {
+    addCore(self.rank, path.path);
+    addCore(to, path.path);
+  }
   return path;
 }
 
@@ -404,7 +406,7 @@ Fold::makeGroup(const std::vector<std::vector<std::uint64_t>> &alike) {
     // receives and adds.
     const Place &sender = places.of(island, from);
     if (auto core = coreResource.find(sender.core);
-        core != coreResource.end()) {
+        core != coreResource.end() && places.messagesTakeCores()) {
       Usage usage{core->second, 1 / places.coreRate(sender.pool)};
       Instance instance{usage.resource, sender.core};
       used[level][instance] += usage.perByte;
@@ -446,12 +448,9 @@ Fold::makeGroup(const std::vector<std::vector<std::uint64_t>> &alike) {
         Way way =
             places.way(places.of(island, node[0]), places.of(island, node[1]));
         ringPart = std::min(ringPart, way.ringPart);
-        if (classList[classIndex[node[0]]].core.empty())
-          result.intraLatency = std::max(result.intraLatency, way.ringLatency);
-        else
-          result.moreIntraBytes =
-              std::max(result.moreIntraBytes,
-                       way.ringLatency * way.sendRate * way.ringPart);
+        result.intraLatency = std::max(result.intraLatency, way.ringLatency);
+        result.latencyIsWork |= places.messagesTakeCores() &&
+                                !classList[classIndex[node[0]]].core.empty();
       }
     for (std::size_t n = 0; nodes.size() > 1 && n < nodes.size(); ++n)
       result.interLatency = std::max(
@@ -468,8 +467,10 @@ Fold::makeGroup(const std::vector<std::vector<std::uint64_t>> &alike) {
           std::max(worst[usage.resource], used[level][instance]);
     Path &path = level == 0 ? result.intra : result.inter;
     for (const auto &[resource, perByte] : worst)
-      path.push_back({resource, level == 0 ? perByte / ringPart : perByte});
+      path.push_back({resource, perByte});
   }
+  if (!result.intra.empty())
+    result.ringPart = ringPart;
   return result;
 }
 

@@ -47,8 +47,7 @@ struct RankClass {
 struct TransferPath {
   Path path;
   double latency = 0;
-  /// Beside those of the message: latency that is work of cores.
-  double moreBytes = 0;
+  bool latencyIsWork = false; ///< of the cores that move the message
 };
 
 /// One group of ranks that meet in collectives, for all like it.
@@ -60,8 +59,8 @@ struct GroupClass {
   std::uint64_t mostPerNode = 1;
   std::uint64_t nodes = 1;
   double intraLatency = 0, interLatency = 0;
-  double moreIntraBytes =
-      0;             ///< of each step, for latency that is work of cores
+  bool latencyIsWork = false; ///< inside nodes, of the members' cores
+  double ringPart = 1;        ///< of the rate of `intra` that a ring gets
   Path intra, inter; ///< rings over all nodes side by side; between nodes
 };
 

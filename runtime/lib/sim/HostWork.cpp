@@ -107,29 +107,45 @@ std::vector<std::vector<double>> exchangeSeconds(const Plan &plan,
   double perElement = 2 * bytesPerElement(plan.server().compression()) *
                           work.seconds_per_byte() + // there and back
                       work.rank_seconds_per_element();
+  // What one rank does all replicas of it do, which pull the same.
+  std::map<std::pair<std::uint32_t, std::uint64_t>, std::vector<double>> owned;
   std::vector<double> all(fragments);
   forEachOwner(plan, fold,
                [&](std::uint64_t rank, const std::vector<double> &elements) {
-                 std::vector<double> &own = seconds[fold.classOf(rank)];
-                 for (std::size_t f = 0; f < fragments; ++f) {
+                 RankCoordinates at = fold.layout().coordinates(rank);
+                 owned[{at.stage, at.tensorIndex}] = elements;
+                 for (std::size_t f = 0; f < fragments; ++f)
                    all[f] += elements[f];
-                   own[f] = std::max(own[f], elements[f] * perElement);
-                 }
                });
+  std::map<std::uint64_t, std::vector<double>> cores;
+  for (std::uint64_t rank = 0; rank < fold.layout().rankCount(); ++rank) {
+    std::uint64_t core = places.of(island, rank).core;
+    RankCoordinates at = fold.layout().coordinates(rank);
+    auto own = owned.find({at.stage, at.tensorIndex});
+    if (core == Place::kOwnCore || own == owned.end())
+      continue;
+    std::vector<double> &sum = cores[core];
+    sum.resize(fragments);
+    for (std::size_t f = 0; f < fragments; ++f)
+      sum[f] += own->second[f] * perElement;
+  }
   std::map<std::uint32_t, std::vector<double>> servers; // by site
   for (std::uint32_t c = 0; c < seconds.size(); ++c) {
     const Place &at = places.of(island, fold.classes()[c].rank);
-    if (fold.classes()[c].core.empty()) {
-      seconds[c].assign(fragments, 0);
+    if (at.core == Place::kOwnCore)
       continue;
-    }
+    if (auto own = cores.find(at.core); own != cores.end())
+      seconds[c] = own->second;
+    const Topology::Site &site =
+        places.topology().sites(static_cast<int>(at.site));
+    if (site.has_server_bytes_per_second())
+      continue; // the server has machines of its own
     auto [server, fresh] = servers.try_emplace(at.site);
     if (fresh)
-      server->second = serverSeconds(
-          plan, all, places.topology().sites(static_cast<int>(at.site)).name());
-    double cores = static_cast<double>(places.pool(at.pool).cores_per_node());
+      server->second = serverSeconds(plan, all, site.name());
+    double onNode = static_cast<double>(places.pool(at.pool).cores_per_node());
     for (std::size_t f = 0; f < fragments; ++f)
-      seconds[c][f] += server->second[f] / cores;
+      seconds[c][f] += server->second[f] / onNode;
   }
   return seconds;
 }

@@ -72,6 +72,8 @@ public:
   /// Bytes per second of messages that keep a core of the pool's hosts busy:
   /// what they move inside a node, where the cores are the wire.
   double coreRate(std::uint32_t pool) const;
+  /// Whether the plan says what messages take of cores.
+  bool messagesTakeCores() const { return message.has_host_work(); }
 
   /// Throws Error where the topology has none.
   Way way(const Place &from, const Place &to) const;

@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <utility>
 
 namespace tombolo::runtime::sim {
 
@@ -404,8 +405,12 @@ void StepRun::post(std::uint32_t w, Lane lane, const Engine::Next &next) {
   moving.begun = now;
   const TransferPath &path = fold.path(
       moving.from, sends ? own.peerRank : other.peerRank);
-  startFlow(path.path, static_cast<double>(transfer.bytes()) + path.moreBytes,
-            path.latency, moving);
+  auto bytes = static_cast<double>(transfer.bytes());
+  if (path.latencyIsWork)
+    startFlow(path.path, bytes + path.latency * network.freeRate(path.path), 0,
+              moving);
+  else
+    startFlow(path.path, bytes, path.latency, moving);
 }
 
 void StepRun::enter(std::uint32_t w, const Engine::Next &next) {
@@ -439,7 +444,7 @@ void StepRun::startCollective(const GroupClass &group,
   double bytes = static_cast<double>(collective.elements()) *
                  elementBytesOf(collective.dtype());
   Rings rings = ringsOf(collective.kind(), bytes, group);
-  rings.intraBytes += rings.intraSteps * group.moreIntraBytes;
+  rings.intraBytes /= group.ringPart;
   double intra = rings.intraSteps * group.intraLatency;
   double inter = rings.interSteps * group.interLatency;
   if (collective.kind() == Collective::KIND_ALL_REDUCE_SUM &&
@@ -448,7 +453,7 @@ void StepRun::startCollective(const GroupClass &group,
     // where latency rules; as in the planner's cost model.
     const Path &path = group.inter.empty() ? group.intra : group.inter;
     double hops = 2 * std::ceil(std::log2(static_cast<double>(group.ranks)));
-    double twice = 2 * bytes + hops * group.moreIntraBytes;
+    double twice = 2 * bytes / (group.inter.empty() ? group.ringPart : 1);
     double latency = hops * std::max(group.intraLatency, group.interLatency);
     auto alone = [&](const Path &over, double sent) {
       return over.empty() ? 0 : sent / network.freeRate(over);
@@ -456,10 +461,14 @@ void StepRun::startCollective(const GroupClass &group,
     if (latency + alone(path, twice) <
         intra + inter + alone(group.intra, rings.intraBytes) +
             alone(group.inter, rings.interBytes)) {
+      if (group.latencyIsWork && group.inter.empty())
+        twice += std::exchange(latency, 0) * network.freeRate(path);
       startFlow(path, twice, latency, moving);
       return;
     }
   }
+  if (group.latencyIsWork)
+    rings.intraBytes += std::exchange(intra, 0) * network.freeRate(group.intra);
   if (group.inter.empty()) {
     startFlow(group.intra, rings.intraBytes, intra, moving);
   } else if (group.intra.empty()) {

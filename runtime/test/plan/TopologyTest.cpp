@@ -77,15 +77,15 @@ TEST(Topology, FindsWhatIsWrong) {
       {[](Plan &, Topology &t) {
          t.mutable_host_work()->set_seconds_per_byte(-1);
        },
-       "topology: expected seconds of at least 0 in host_work, got -1"},
+       "topology: expected seconds in [0, 1] in host_work, got -1"},
       {[](Plan &, Topology &t) {
          t.mutable_host_work()->set_message_part(1.5);
        },
-       "topology: expected host_work's message_part in (0, 1], got 1.5"},
+       "topology: expected host_work's message_part in [0.001, 1], got 1.5"},
       {[=](Plan &, Topology &t) {
          t.mutable_host_work()->set_server_seconds_per_element(nan);
        },
-       "topology: expected seconds of at least 0 in host_work, got nan"},
+       "topology: expected seconds in [0, 1] in host_work, got nan"},
       {[](Plan &, Topology &t) { t.mutable_chips(1)->set_name("chip"); },
        "chip 1: 'chip' stands twice"},
       {[](Plan &, Topology &t) {

@@ -274,7 +274,7 @@ public:
   /// To start an island in: 0 when it has never been heard of.
   std::uint64_t nextIncarnation(std::uint32_t island) const;
   /// Another server has kept the time so far: all islands of which anything is
-  /// known count as heard of half of `livenessSeconds` ago.
+  /// known count as heard of now.
   void takeOver(double now);
   /// The rounds that time has decided: to compute and to publish. To be called
   /// every now and then.
