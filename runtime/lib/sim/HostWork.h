@@ -27,9 +27,9 @@ void forEachOwner(
                              const std::vector<double> &elements)> &visit);
 
 /// Seconds of a core that each exchange of a fragment takes from each class of
-/// ranks, by class and fragment: 0 where chips are not cores of their hosts. A
-/// rank's own pushes and pulls take its own core, the server's work the cores
-/// of the node that all ranks at its site compute on, equally.
+/// ranks, by class and fragment: 0 where chips are not cores of their hosts.
+/// What ranks push and pull takes the core that they are on, the server's work
+/// all cores of a node at its site alike, where the site has no `hosts` for it.
 std::vector<std::vector<double>> exchangeSeconds(const plan::v1::Plan &plan,
                                                  std::uint32_t island,
                                                  const Fold &fold,
