@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <tuple>
+#include <set>
 
 namespace tombolo::planning {
 
@@ -132,38 +132,62 @@ private:
   /// other: their calls, and their messages and sums, which the host's cores
   /// move themselves.
   double busiestCore(const IslandPrediction &foretold) const {
-    using Core = std::tuple<const Pool *, uint64_t, uint64_t>; // of a node
-    std::map<Core, double> seconds;
+    std::map<HostCore, double> seconds;
     double most = 0;
     for (size_t s = 0; s < places.size(); ++s)
       for (size_t g = 0; g < places[s].size(); ++g) {
-        const ChipRange &chips = places[s][g];
-        const Pool *pool = topology.findPool(chips.pool);
-        if (!pool->onHostCores())
+        std::vector<HostCore> cores = hostCores(topology, places[s][g]);
+        if (cores.empty())
           continue;
-        const GroupPrediction &p = foretold.stages[s][g];
-        double m = static_cast<double>(microbatchesOf(island, s, g));
-        double moves =
-            m * (p.exchangeSeconds + p.sendForwardSeconds +
-                 p.sendBackwardSeconds + receiveSeconds(foretold, s)) +
-            p.allReduceSeconds;
-        double calls = m * std::max(0.0, p.forwardSeconds + p.backwardSeconds -
-                                             p.exchangeSeconds) +
-                       p.updateSeconds;
-        double one = calls + kMessagePart * moves;
-        for (uint64_t c = chips.first; c < chips.first + chips.count; ++c) {
-          double &sum = seconds[{pool, c / pool->chipsPerNode,
-                                 c % pool->chipsPerNode % *pool->coresPerNode}];
-          sum += one;
-          most = std::max(most, sum);
-        }
+        double one = coreSeconds(s, g, foretold.stages[s][g]);
+        for (const HostCore &core : cores)
+          most = std::max(most, seconds[core] += one);
       }
     return most;
   }
-  /// Of what comes from both neighbours for a microbatch.
-  double receiveSeconds(const IslandPrediction &foretold, size_t s) const {
-    return foretold.stages[before(s)].front().sendForwardSeconds +
-           foretold.stages[behind(s)].front().sendBackwardSeconds;
+  /// Of a rank's core, in a step.
+  double coreSeconds(size_t s, size_t g, const GroupPrediction &p) const {
+    double calls =
+        std::max(0.0, p.forwardSeconds + p.backwardSeconds - p.exchangeSeconds);
+    double moves = kMessagePart * p.exchangeSeconds + messageSeconds(s, g);
+    return static_cast<double>(microbatchesOf(island, s, g)) * (calls + moves) +
+           sumSeconds(s, g, p) + p.updateSeconds;
+  }
+  /// Of a rank's core, for a microbatch: what goes to both neighbours and comes
+  /// from them, of all chunks.
+  double messageSeconds(size_t s, size_t g) const {
+    const ChipRange &own = places[s][g];
+    uint64_t chips = island.stages[s].replicas[g].tensorParallel;
+    auto both = [&](size_t other, size_t kind, Affine BlockKind::*tensor) {
+      double bytes = (figuresOf(problem, kind, chips).*tensor).at(microbatch);
+      return 2 * coreMoveSeconds(topology, own, places[other].front(), bytes);
+    };
+    double seconds = 0;
+    auto chunks = chunkRuns(problem.model, island, s);
+    for (size_t c = 0; c < chunks.size(); ++c) {
+      if (!isLast(s, c, chunks))
+        seconds +=
+            both(behind(s), chunks[c].back().kind, &BlockKind::outputBytes);
+      if (!isFirst(s, c))
+        seconds +=
+            both(before(s), chunks[c].front().kind, &BlockKind::inputBytes);
+    }
+    return seconds;
+  }
+  /// Of a rank's core, for the sum of its gradients.
+  double sumSeconds(size_t s, size_t g, const GroupPrediction &p) const {
+    std::set<std::pair<const Pool *, uint64_t>> nodes;
+    for (const ChipRange &range : places[s])
+      for (const auto &[pool, node, core] : hostCores(topology, range))
+        nodes.insert({pool, node});
+    if (nodes.size() == 1)
+      return kMessagePart * p.allReduceSeconds;
+    // Between nodes it waits for cards and lines; its core moves the bytes.
+    const Pool &pool = *topology.findPool(places[s][g].pool);
+    double n = static_cast<double>(island.stages[s].replicaCount());
+    return 2 * (n - 1) / n * p.memory.gradients /
+           (coreBytesPerSecond(pool) *
+            topology.chipOf(pool).overheads.ringRate);
   }
   size_t behind(size_t s) const { return (s + 1) % island.stages.size(); }
   size_t before(size_t s) const {

@@ -41,15 +41,16 @@ namespace {
 struct Member {
   std::map<std::string, double> shares; // of the parameters, by site
   double largestRank = 0;               // the most elements a rank answers for
-  bool onHostCores = false;             // ranks are on cores of their hosts
-  /// Of a node of those, by site; the server's work is dealt to them.
-  std::map<std::string, double> cores;
+  /// Elements that the ranks on it push and pull, of cores of hosts; who pulls
+  /// without pushing counts as if it pushed.
+  std::map<HostCore, double> onCores;
 };
 
 /// Which site holds which share of an island's parameters, and the most that
 /// one rank pushes: every element has one owner, the replicas of a stage share
 /// them only with `optimizer_sharding`.
-Member memberOf(const Problem &problem, const Island &island) {
+Member memberOf(const Problem &problem, const Island &island,
+                const std::vector<std::vector<ChipRange>> &places) {
   Member member;
   double total = 0;
   uint64_t first = 0;
@@ -63,16 +64,17 @@ Member memberOf(const Problem &problem, const Island &island) {
     double owners =
         stage.optimizerSharding ? static_cast<double>(stage.replicaCount()) : 1;
     const ReplicaGroup &group = stage.replicas.front();
-    std::string site = splitPool(group.pool).first;
-    member.shares[site] += elements;
-    const Pool &pool = *problem.topology.findPool(group.pool);
-    if (pool.onHostCores()) {
-      member.onHostCores = true;
-      member.cores[site] = static_cast<double>(*pool.coresPerNode);
-    }
-    member.largestRank =
-        std::max(member.largestRank,
-                 elements / owners / static_cast<double>(group.tensorParallel));
+    member.shares[splitPool(group.pool).first] += elements;
+    double ofRank = elements / static_cast<double>(group.tensorParallel);
+    const auto &ranges = places[&stage - island.stages.data()];
+    bool onCores = false;
+    for (const ChipRange &range : ranges)
+      for (const HostCore &core : hostCores(problem.topology, range)) {
+        member.onCores[core] += ofRank;
+        onCores = true;
+      }
+    if (!onCores) // else in coreSeconds
+      member.largestRank = std::max(member.largestRank, ofRank / owners);
     total += elements;
   }
   for (auto &[site, share] : member.shares)
@@ -87,8 +89,9 @@ public:
   Sync(const Problem &problem, const Strategy &strategy)
       : problem(problem), topology(problem.topology), strategy(strategy),
         server(*strategy.server) {
-    for (const Island &island : strategy.islands)
-      members.push_back(memberOf(problem, island));
+    auto places = placeRanks(strategy);
+    for (size_t i = 0; i < strategy.islands.size(); ++i)
+      members.push_back(memberOf(problem, strategy.islands[i], places[i]));
     fragments = static_cast<double>(server.fragments);
     elements = problem.model.trainableCount() / fragments;
     bytes = elements * bytesPerElement(server.compression);
@@ -142,28 +145,49 @@ private:
     return passes + moved * kWireSecondsPerByte;
   }
 
-  /// What a round takes of the cores that an island trains on: of each rank's
-  /// own for its pushes and pulls, and of all cores of a node at its site for
-  /// the servers there.
-  double coreSeconds(const Member &member, const Places &places) const {
-    if (!member.onHostCores)
+  /// What a round takes of the cores of hosts at a site for servers there;
+  /// those with machines of their own (`hosts`) take nothing.
+  double serverCoreSeconds(const std::string &site,
+                           const Places &places) const {
+    double seconds = 0;
+    if (topology.findSite(site)->hosts)
       return 0;
+    for (const auto &[place, count] : places) {
+      bool hasBackup = !place.second.empty() && place.second != place.first;
+      if (place.first == site)
+        seconds += count * serverCoreSeconds(true, hasBackup);
+      else if (hasBackup && place.second == site)
+        seconds += count * serverCoreSeconds(false, true);
+    }
+    return seconds;
+  }
+
+  /// What a round takes of the core that an island trains on and that has most
+  /// to do: for the pushes and pulls of its ranks, and its part of the servers'
+  /// work at its site, which all cores of a node there share.
+  double coreSeconds(const Member &member, const Places &places) const {
     double perElement =
         2 * 4 / problem.bounds.codecBytesPerSecond +
         2 * bytesPerElement(server.compression) * kWireSecondsPerByte;
-    double most = 0; // of the sites
-    for (const auto &[site, cores] : member.cores) {
-      double seconds = 0;
-      for (const auto &[place, count] : places) {
-        bool hasBackup = !place.second.empty() && place.second != place.first;
-        if (place.first == site)
-          seconds += count * serverCoreSeconds(true, hasBackup) / cores;
-        else if (hasBackup && place.second == site)
-          seconds += count * serverCoreSeconds(false, true) / cores;
-      }
-      most = std::max(most, seconds);
+    std::map<const Pool *, double> servers;
+    double most = 0;
+    for (const auto &[core, moved] : member.onCores) {
+      const Pool *pool = std::get<0>(core);
+      auto [found, fresh] = servers.try_emplace(pool);
+      if (fresh)
+        found->second = serverCoreSeconds(siteOf(pool), places) /
+                        static_cast<double>(*pool->coresPerNode);
+      most = std::max(most, moved * perElement + found->second);
     }
-    return most + member.largestRank * perElement;
+    return most;
+  }
+
+  std::string siteOf(const Pool *pool) const {
+    for (const Site &site : topology.sites)
+      for (const Pool &one : site.pools)
+        if (&one == pool)
+          return site.name;
+    return "";
   }
 
   /// What the servers of a site sum up: its hosts share the fragments. Without
@@ -233,8 +257,7 @@ private:
     for (const Member &member : members) {
       for (const auto &[site, share] : member.shares)
         from[site] += share * bytes;
-      if (!member.onHostCores) // else in coreSeconds
-        largest = std::max(largest, member.largestRank / fragments);
+      largest = std::max(largest, member.largestRank / fragments);
     }
     // Encode and apply: a pass over the rank's own elements each.
     cost.rankSeconds = 2 * 4 * largest / problem.bounds.codecBytesPerSecond;

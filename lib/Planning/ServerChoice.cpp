@@ -109,7 +109,10 @@ std::string homeOf(const Problem &problem, const Strategy &strategy) {
       bool isHeld = !here.hosts || serverHostBytes(problem, placed, site) <=
                                        static_cast<double>(here.hosts->count) *
                                            here.hosts->memoryGib * 1073741824.0;
-      double seconds = synchronisation(problem, placed).seconds;
+      Synchronisation sync = synchronisation(problem, placed);
+      double seconds =
+          sync.seconds +
+          *std::max_element(sync.coreSeconds.begin(), sync.coreSeconds.end());
       if (reached && isHeld && seconds < fastest) {
         fastest = seconds;
         home = site;

@@ -104,6 +104,34 @@ Transfer transferBetween(const Topology &topology, const ChipRange &from,
   return transfer;
 }
 
+std::vector<HostCore> hostCores(const Topology &topology,
+                                const ChipRange &range) {
+  std::vector<HostCore> cores;
+  const Pool &pool = *topology.findPool(range.pool);
+  if (!pool.onHostCores())
+    return cores;
+  for (uint64_t c = range.first; c < range.first + range.count; ++c)
+    cores.push_back(
+        {&pool, nodeOf(pool, c), c % pool.chipsPerNode % *pool.coresPerNode});
+  return cores;
+}
+
+double coreBytesPerSecond(const Pool &pool) {
+  constexpr double kUnmeasured = 1e9; // as in the simulator's Places::coreRate
+  double rate = pool.intraNode   ? pool.intraNode->bytesPerSecond()
+                : pool.interNode ? pool.interNode->bytesPerSecond()
+                                 : kUnmeasured;
+  return rate / kMessagePart;
+}
+
+double coreMoveSeconds(const Topology &topology, const ChipRange &own,
+                       const ChipRange &other, double bytes) {
+  const Pool &pool = *topology.findPool(own.pool);
+  bool inNode = own.pool == other.pool && onSameNodes(pool, own, other);
+  return bytes / coreBytesPerSecond(pool) +
+         (inNode ? kMessagePart * over(pool.intraNode).latency : 0);
+}
+
 /// Reduce-scatter, then all-gather: each `members` - 1 steps.
 static double ringSeconds(double members, double bytes,
                           const Transfer &transfer) {

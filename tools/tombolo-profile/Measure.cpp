@@ -152,6 +152,12 @@ private:
   std::vector<Place> placesOf(const Plan &plan, const std::string &path);
   bool sharesOutCores(const Plan &plan) const;
   uint64_t sideBySide(const Plan &plan, uint64_t ranks) const;
+  /// Whether so many ranks measure side by side what the processor works for
+  /// each, of one thread.
+  bool timesProcessor(uint64_t ranks) const {
+    return options.device == "cpu" && threadsOf(ranks) == 1 &&
+           ranks <= kMostWorkers;
+  }
   /// Ranks of so many threads that have cores to themselves.
   uint64_t coresFor(uint32_t threads) const {
     return std::max<uint64_t>(1, result.machine.cores / threads);
@@ -332,7 +338,7 @@ static uint64_t rankCount(const Plan &plan) {
 uint64_t Measuring::sideBySide(const Plan &plan, uint64_t ranks) const {
   if (options.ranks)
     return options.ranks;
-  if (!sharesOutCores(plan) || threadsOf(ranks) == 1)
+  if (!sharesOutCores(plan) || timesProcessor(ranks))
     return ranks;
   return std::min(ranks, coresFor(threadsOf(ranks)));
 }
@@ -367,13 +373,13 @@ void Measuring::plan(const std::string &path) {
   }
   uint64_t most = coresFor(result.machine.threads);
   bool fits = ranks <= most;
-  bool processorTime = sharesOutCores(plan) && result.machine.threads == 1;
+  bool processorTime = sharesOutCores(plan) && timesProcessor(ranks);
   // Where ranks share a core one waits while another computes, and what that
   // takes from the step would be in no call; so there all compute at once.
   bool besidePeers = places.size() == ranks && ranks == rankCount(plan) &&
                      (fits || processorTime);
   // Of a wire it is wanted what it gives those who have their cores.
-  bool apart = first && sharesOutCores(plan) && !fits;
+  bool apart = first && sharesOutCores(plan) && !fits && most > 1;
   if (apart)
     work(std::vector<std::vector<std::string>>(most), true, true,
          [](size_t, const json &) {});

@@ -11,6 +11,7 @@
 
 #include <limits>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace tombolo::planning {
@@ -39,6 +40,14 @@ struct ChipRange {
 /// the ranks' numbers.
 std::vector<std::vector<std::vector<ChipRange>>>
 placeRanks(const Strategy &strategy);
+
+/// A core of a pool's hosts: the pool, its node, and the core's number there.
+using HostCore = std::tuple<const Pool *, uint64_t, uint64_t>;
+
+/// The cores that the chips of a range are on, chip by chip; empty where these
+/// are no cores of their hosts.
+std::vector<HostCore> hostCores(const Topology &topology,
+                                const ChipRange &range);
 
 /// From the n-th chip of one range to the n-th of another, all at once: inside
 /// a node when that holds for every n, else between nodes (each chip with its
@@ -75,6 +84,14 @@ inline constexpr double kWireSecondsPerByte = 1.25e-9;
 /// so large a part of the time at either end (loopback, sums and messages of
 /// two ranks: 0.53 to 0.8).
 inline constexpr double kMessagePart = 0.7;
+
+/// Seconds of each own core that moves so many bytes to or from another range:
+/// inside a node for as long as its wire is busy, else at that rate.
+double coreMoveSeconds(const Topology &topology, const ChipRange &own,
+                       const ChipRange &other, double bytes);
+
+/// Bytes per second that keep a core of a pool's hosts busy.
+double coreBytesPerSecond(const Pool &pool);
 
 /// What an element takes in a push or a published update: 4, 2, 1 and a scale
 /// (4 bytes) for each 256 elements, half and such a scale.

@@ -110,6 +110,8 @@ TEST(Fold, UnfoldedIsTheSame) {
     model.cardsPerNode = pick({1, 2, 4, 8});
     if (i % 2 == 0)
       model.coresPerNode = 1 + cores() % model.chipsPerNode;
+    if (i % 6 < 4) // with cores in half of these
+      model.messagePart = 0.7;
     model.nodes = 256 / model.chipsPerNode;
     model.intraLatency = 1e-3;
     model.interLatency = 2e-3;
@@ -122,6 +124,13 @@ TEST(Fold, UnfoldedIsTheSame) {
       model.stagesOnSites = true;
     }
     expectSame(model, "case " + std::to_string(i));
+    if (model.islands == 2) { // exchanges on cores that train
+      model.coresPerNode = 1 + cores() % model.chipsPerNode;
+      model.messagePart = 0.7;
+      model.exchangeWork = 1e-7;
+      model.serverRate = 0;
+      expectSame(model, "case " + std::to_string(i) + " on cores");
+    }
   }
 }
 

@@ -200,11 +200,19 @@ Topology topologyOf(const PipelineModel &model) {
   Topology topology;
   topology.add_chips()->set_name("chip");
   topology.mutable_chips(0)->set_memory_bytes(1 << 30);
+  if (model.messagePart > 0)
+    topology.mutable_host_work()->set_message_part(model.messagePart);
+  if (model.exchangeWork > 0) {
+    auto &work = *topology.mutable_host_work();
+    work.set_rank_seconds_per_element(model.exchangeWork);
+    work.set_server_seconds_per_element(model.exchangeWork);
+  }
   std::uint32_t sites = model.stagesOnSites ? model.stages : model.islands;
   for (std::uint32_t s = 0; s < sites; ++s) {
     Topology::Site &site = *topology.add_sites();
     site.set_name("site" + std::to_string(s));
-    site.set_server_bytes_per_second(model.serverRate);
+    if (model.serverRate > 0)
+      site.set_server_bytes_per_second(model.serverRate);
     Topology::Pool &pool = *site.add_pools();
     pool.set_name("pool");
     pool.set_nodes(model.nodes);

@@ -35,6 +35,9 @@ struct PipelineModel {
   // Where.
   std::uint64_t nodes = 1, chipsPerNode = 8, cardsPerNode = 8;
   std::uint64_t coresPerNode = 0; ///< 0: each chip computes by itself
+  double messagePart = 0; ///< of a core; 0: nothing but calls takes cores
+  double exchangeWork =
+      0; ///< seconds of a core by element, of ranks and servers
   double intraRate = 1e9, intraLatency = 0;
   double interRate = 1e8, interLatency = 0;
 
@@ -43,7 +46,7 @@ struct PipelineModel {
   std::uint64_t innerSteps = 0; ///< 0: no server
   std::uint64_t overlapSteps = 0;
   std::uint64_t parameters = 0; ///< that each stage pushes
-  double lineRate = 1e6, lineRtt = 0.02, serverRate = 2e9;
+  double lineRate = 1e6, lineRtt = 0.02, serverRate = 2e9; ///< 0: no limit
   double deadline = 0;
   bool stagesOnSites = false; ///< one island, each stage at another site
 

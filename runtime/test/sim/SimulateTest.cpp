@@ -281,8 +281,8 @@ TEST(Simulate, StagesOnOneCoreHaveNoBubble) {
       }
 }
 
-// A core is busy with a message as long as the wire, so that two ends on one
-// core take twice as long.
+// A message takes its part of the core at either end, and two ends on one core
+// take it after one another where that is longer than the wire.
 TEST(Simulate, MessagesTakeTheCoresOfBothEnds) {
   PipelineModel model;
   model.stages = 2;
@@ -290,17 +290,22 @@ TEST(Simulate, MessagesTakeTheCoresOfBothEnds) {
   model.boundaryBytes = 500000000; // half a second there, half a second back
   model.chipsPerNode = 2;
   model.coresPerNode = 2;
+  model.messagePart = 1;
   EXPECT_NEAR(simulated(model).seconds, 2 * 3 + 2 * 0.5, 1e-6);
   model.coresPerNode = 1;
   EXPECT_NEAR(simulated(model).seconds, 2 * 3 + 2 * 1.0, 1e-6);
   // Nothing is hidden behind calls: the core has both to do.
   model.microbatches = 4;
   EXPECT_NEAR(simulated(model).seconds, 4 * (2 * 3 + 2 * 1.0), 1e-6);
+  model.messagePart = 0.75;
+  EXPECT_NEAR(simulated(model).seconds, 4 * (2 * 3 + 2 * 0.75), 1e-6);
+  // Without host_work what computes alone takes the core.
+  model.messagePart = 0;
+  EXPECT_LT(simulated(model).seconds, 4 * 2 * 3 + 1.5);
 }
 
-// Latency inside a node is work of the cores, and no message keeps one busy all
-// the time.
-TEST(Simulate, MessagesTakeAPartOfTheirCores) {
+// Latency inside a node is work of the cores.
+TEST(Simulate, LatencyTakesTheCoresOfBothEnds) {
   PipelineModel model;
   model.stages = 2;
   model.microbatches = 1;
@@ -308,14 +313,13 @@ TEST(Simulate, MessagesTakeAPartOfTheirCores) {
   model.intraLatency = 0.1;
   model.chipsPerNode = 2;
   model.coresPerNode = 1;
-  Plan plan = pipelinePlan(model);
-  plan.mutable_topology()->mutable_host_work()->set_message_part(0.75);
-  EXPECT_NEAR(simulate(plan, {}).seconds, 2 * 3 + 2 * 2 * 0.75 * 0.5, 1e-6);
-  plan.mutable_topology()->mutable_host_work()->set_message_part(0.25);
-  EXPECT_NEAR(simulate(plan, {}).seconds, 2 * 3 + 2 * 0.5, 1e-6) << "the wire";
+  model.messagePart = 0.75;
+  EXPECT_NEAR(simulated(model).seconds, 2 * 3 + 2 * 2 * 0.75 * 0.5, 1e-6);
+  model.messagePart = 0.25; // then the wire is longer
+  EXPECT_NEAR(simulated(model).seconds, 2 * 3 + 2 * 0.5, 1e-6);
 }
 
-// In a ring each rank's core is busy as long as its wire.
+// In a ring each rank's core does its part of each step.
 TEST(Simulate, SumsTakeTheCoresOfAllMembers) {
   PipelineModel model;
   model.replicas = 2;
@@ -323,9 +327,16 @@ TEST(Simulate, SumsTakeTheCoresOfAllMembers) {
   model.gradientElements = 125000000; // half a second on a wire of one's own
   model.chipsPerNode = 2;
   model.coresPerNode = 2;
+  model.messagePart = 1;
   EXPECT_NEAR(simulated(model).seconds, 2 * 3 + 0.5, 1e-6);
   model.coresPerNode = 1;
   EXPECT_NEAR(simulated(model).seconds, 2 * (2 * 3 + 0.5), 1e-6);
+  // Where a ring gets half of the wire its steps take twice as long, for the
+  // cores too.
+  Plan plan = pipelinePlan(model);
+  auto &pool = *plan.mutable_topology()->mutable_sites(0)->mutable_pools(0);
+  pool.mutable_intra_node_ring()->set_bytes_per_second(model.intraRate / 2);
+  EXPECT_NEAR(simulate(plan, {}).seconds, 2 * (2 * 3 + 1.0), 1e-6);
 }
 
 // An exchange takes a rank's core for what it pushes and pulls, and where the
@@ -337,7 +348,9 @@ TEST(Simulate, ExchangesTakeTheCoresThatTrain) {
   model.overlapSteps = 2;
   model.parameters = 1000;
   model.lineRate = 1e9;
+  model.serverRate = 0;
   model.coresPerNode = 8;
+  model.messagePart = 1;
   Plan plan = pipelinePlan(model);
   SimOptions options;
   options.steps = 40;
@@ -353,10 +366,42 @@ TEST(Simulate, ExchangesTakeTheCoresThatTrain) {
   server += (2 + 2) * 1000 * 1e-3; // on one of eight cores
   EXPECT_NEAR(simulate(plan, options).seconds,
               without + 10 * (rank + server / 8), 1e-6);
+  // A backup makes every version again, on its own island's cores.
+  plan.mutable_server()->mutable_placements(0)->set_backup("site1");
+  double copy = 3 * 1000 * 4 * 1e-5;
+  EXPECT_NEAR(simulate(plan, options).seconds,
+              without + 10 * (rank + (server + copy) / 8), 1e-3);
+  plan.mutable_server()->mutable_placements(0)->clear_backup();
+  // A server with machines of its own takes nothing of them.
+  for (auto &site : *plan.mutable_topology()->mutable_sites())
+    site.set_server_bytes_per_second(1e30);
+  EXPECT_NEAR(simulate(plan, options).seconds, without + 10 * rank, 1e-6);
   // Chips that are no cores of the host lose nothing.
   for (auto &site : *plan.mutable_topology()->mutable_sites())
     site.mutable_pools(0)->set_cores_per_node(0);
-  EXPECT_EQ(simulate(plan, options).seconds, without);
+  EXPECT_NEAR(simulate(plan, options).seconds, without, 1e-6);
+}
+
+// What two ranks on one core push and pull it does one after the other.
+TEST(Simulate, ExchangesOfRanksOnOneCoreAddUp) {
+  PipelineModel model;
+  model.stages = 2;
+  model.islands = 2;
+  model.innerSteps = 4;
+  model.overlapSteps = 2;
+  model.parameters = 1000; // of each stage
+  model.lineRate = 1e9;
+  model.serverRate = 0;
+  model.chipsPerNode = 2;
+  model.coresPerNode = 1;
+  model.messagePart = 1;
+  Plan plan = pipelinePlan(model);
+  SimOptions options;
+  options.steps = 40;
+  double without = simulate(plan, options).seconds;
+  auto &work = *plan.mutable_topology()->mutable_host_work();
+  work.set_rank_seconds_per_element(1e-3);
+  EXPECT_NEAR(simulate(plan, options).seconds, without + 10 * 2 * 1.0, 1e-6);
 }
 
 // Of three chips on two cores the first and the third share one.
