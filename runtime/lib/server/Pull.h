@@ -22,6 +22,8 @@ struct Pulled {
   std::shared_ptr<const Update> update;
   /// Of bytes in an update, else of floats.
   std::vector<FragmentRun> runs;
+  /// Which bytes of all that, and how many of these are not sent again.
+  std::uint64_t first = 0, bytes = 0, before = 0;
 };
 
 /// Looks up what is asked for. `message` says what is wrong when the outcome is

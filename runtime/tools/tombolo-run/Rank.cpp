@@ -44,6 +44,7 @@ struct Options {
   std::string server;
   std::string runId;
   TlsOptions tls;
+  LineOptions line;
   std::uint64_t incarnation = 0;
   std::optional<std::uint64_t> pauseAt; // for tests
   int eventsFd = -1;
@@ -305,6 +306,9 @@ void train(Options &options, Output &output) {
       client.server = options.server;
       client.runId = options.runId;
       client.tls = options.tls.files;
+      IslandLayout layout(plan.islands(static_cast<int>(*options.island)));
+      client.lines = lineUses(plan, layout.site(*options.rank), options.server,
+                              options.line, readTcpSettings());
       client.incarnation = options.incarnation;
       return connectExchange(std::move(client), std::move(tensors),
                              std::move(access));
@@ -357,6 +361,7 @@ int tombolo::runtime::runRank(int argc, char **argv) {
   addSigtermOption(app, options.sigterm);
   app.add_option("--server", options.server, "address of the parameter server");
   addTlsOptions(app, options.tls);
+  addLineOptions(app, options.line);
   app.add_option("--run-id", options.runId, "the run, as the server knows it");
   app.add_option("--incarnation", options.incarnation,
                  "how often the island has been restarted");

@@ -56,6 +56,7 @@ struct SiteOptions {
   std::string stateDir;
   std::string runId;
   TlsOptions tls;
+  LineOptions line;
   std::string certificates;
   WatchOptions watch;
   std::optional<std::uint64_t> incarnation;
@@ -307,6 +308,7 @@ void emit(const SiteOptions &options) {
                  .runId = options.runId,
                  .certificates = options.certificates,
                  .plaintext = options.tls.plaintext,
+                 .line = options.line,
                  .restarts = options.restarts,
                  .detectionSeconds = options.detectionSeconds},
                 options.jobs);
@@ -372,6 +374,8 @@ int run(SiteOptions &options) {
   if (plan.has_server()) {
     common.insert(common.end(), {"--server", servers});
     for (std::string &word : tlsArguments(options.tls))
+      common.push_back(std::move(word));
+    for (std::string &word : lineArguments(options.line))
       common.push_back(std::move(word));
   }
   if (!options.runId.empty())
@@ -472,6 +476,7 @@ int tombolo::runtime::runSite(int argc, char **argv) {
                  "--checkpoint-dir)");
   addWatchOptions(app, options.watch);
   addTlsOptions(app, options.tls);
+  addLineOptions(app, options.line);
   app.add_option("--certs", options.certificates,
                  "instead of these: a folder of utils/make-certs, with the "
                  "site's and the server's");
