@@ -147,6 +147,7 @@ def run(
     restarts: int | None = None,
     detection_seconds: float | None = None,
     line_connections: int | None = None,
+    line_limit_gbits: float | None = None,
     eval_data: StrPath | None = None,
     eval_every: int | None = None,
     shuffle: int | None = None,

@@ -1,6 +1,7 @@
 """Two islands and the parameter server train as the short PyTorch reference of
 the same algorithm does: losses of each island, and the final parameters."""
 
+import datetime
 import os
 import pathlib
 import shutil
@@ -114,6 +115,23 @@ class Islands(support.TomboloTest):
         shutil.copytree(folder, again, ignore=lambda _, names: [n for n in names if n.startswith("server")])
         measured = self.train(plan, path, 15, "--checkpoint-dir", again, "--resume")
         self.assertEqual([len(island) for island in measured], [5, 5])
+
+    def test_limit_of_a_line(self):
+        """At any rate the versions have the same bits, and what crosses the line to the server's site
+        takes as long as the limit says."""
+        path, gbits, hashes = self.export(), 0.001, []
+        plan = self.plan(path, support.topology({"east": 2, "west": 2}), support.strategy(
+            [support.island("east", 8, 4, [4]), support.island("west", 4, 2, [4])], SERVER), sum(BATCHES))
+        for extra in ((), ("--line-connections", 3, "--line-limit-gbits", gbits)):
+            self.train(plan, path, 10, *extra)
+            versions = self.events("outer_step")
+            hashes.append([event["hash"] for event in versions])
+        self.assertEqual(len(hashes[0]), 2)
+        self.assertEqual(*hashes)
+        # Between them the server has sent one version to the west, and the west its push.
+        parameters = sum(p.numel() for p in self.make_model().parameters())
+        first, second = (datetime.datetime.fromisoformat(event["time"].rstrip("Z")) for event in versions)
+        self.assertGreater((second - first).total_seconds(), 1.5 * 4 * parameters / (gbits * 1e9 / 8))
 
     def test_primary_and_backup(self):
         server = {**SERVER, "placement": "{0: {primary: west, backup: east}}", "witness": "east"}

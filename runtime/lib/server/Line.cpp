@@ -137,6 +137,7 @@ std::vector<LineUse> tombolo::runtime::lineUses(const Plan &plan,
       connections = *options.connections;
     else if (line && !isLocalAddress(address))
       connections = (connectionsFor(*line, tcp) + ranks - 1) / ranks;
+    use.mostBytesPerSecond = options.limitBytesPerSecond() / ranks;
     use.connections = std::clamp(connections, 1u, kMostStripes);
   }
   return lines;

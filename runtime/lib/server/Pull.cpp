@@ -67,9 +67,10 @@ Outcome tombolo::runtime::locatePulled(const OuterState &state,
   return Outcome::BadSize;
 }
 
-std::uint64_t
-tombolo::runtime::sendPulled(const Pulled &pulled,
-                             grpc::ServerWriter<wire::PullReply> &writer) {
+std::uint64_t tombolo::runtime::sendPulled(
+    const Pulled &pulled, grpc::ServerWriter<wire::PullReply> &writer,
+    RateLimit &limit, const std::function<bool()> &isGone) {
+  const std::size_t most = limit.piece(kChunkBytes);
   std::uint64_t sent = 0, left = pulled.bytes, skip = pulled.first;
   std::uint64_t known = pulled.before; // hashed, and not sent again
   wire::PullReply reply;
@@ -82,11 +83,13 @@ tombolo::runtime::sendPulled(const Pulled &pulled,
       chunk.clear();
       return true;
     }
+    if (!limit.take(chunk.size(), isGone))
+      return false;
     sent += chunk.size();
     reply.Clear();
     reply.set_data(std::move(chunk));
     chunk.clear();
-    chunk.reserve(kChunkBytes);
+    chunk.reserve(most);
     return writer.Write(reply);
   };
   const Version *version = pulled.version.get();
@@ -104,7 +107,7 @@ tombolo::runtime::sendPulled(const Pulled &pulled,
     while (left > 0 && done < run.length * unit) {
       // A chunk is of what is sent or of what is not.
       std::uint64_t room =
-          known > 0 ? std::min<std::uint64_t>(known, kChunkBytes) : kChunkBytes;
+          known > 0 ? std::min<std::uint64_t>(known, most) : most;
       std::size_t count =
           std::min({room - chunk.size(), run.length * unit - done, left});
       if (version && floats->empty())

@@ -9,6 +9,7 @@
 #ifndef TOMBOLO_LIB_SERVER_PULL_H
 #define TOMBOLO_LIB_SERVER_PULL_H
 
+#include "RateLimit.h"
 #include "Wire.h"
 
 #include <grpcpp/support/sync_stream.h>
@@ -35,10 +36,11 @@ Outcome findPulled(const OuterState &state,
 Outcome locatePulled(const OuterState &state,
                      const server::v1::PullRequest &request, Pulled &pulled,
                      std::string &message);
-/// The data in chunks and the trailer; ends early when the reader has gone.
-/// Returns how many bytes of data have gone.
+/// The data in chunks and the trailer, no faster than a limit; ends early when
+/// the reader has gone (`isGone`). Returns how many bytes of data have gone.
 std::uint64_t sendPulled(const Pulled &pulled,
-                         grpc::ServerWriter<server::v1::PullReply> &writer);
+                         grpc::ServerWriter<server::v1::PullReply> &writer,
+                         RateLimit &limit, const std::function<bool()> &isGone);
 
 } // namespace tombolo::runtime
 

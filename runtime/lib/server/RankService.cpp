@@ -375,7 +375,11 @@ grpc::Status RankService::send(grpc::ServerContext &context,
       header->set_version_hash(pulled.version->hash);
   }
   if (writer.Write(reply) && outcome == Outcome::Accepted) {
-    std::uint64_t sent = sendPulled(pulled, writer);
+    RateLimit none(0);
+    std::uint64_t sent =
+        sendPulled(pulled, writer,
+                   crossesLine(request.sender().island()) ? core.limit : none,
+                   [&] { return context.IsCancelled() || core.isStopping(); });
     std::lock_guard lock(mutex);
     pulledBytes[request.sender().island()] += sent;
   }

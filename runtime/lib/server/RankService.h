@@ -122,6 +122,16 @@ private:
     return outcome;
   }
 
+  /// An island has ranks at another site than this server's.
+  bool crossesLine(std::uint32_t island) const {
+    const auto &servers = options.group.sites;
+    if (options.self >= servers.size() || island >= options.sites.size())
+      return true;
+    return std::any_of(
+        options.sites[island].begin(), options.sites[island].end(),
+        [&](const std::string &site) { return site != servers[options.self]; });
+  }
+
   bool knownFragment(std::uint32_t fragment, std::string &message) const {
     if (fragment < options.outer.fragments)
       return true;

@@ -88,15 +88,15 @@ ServerClient::Call::~Call() {
 
 ServerClient::ServerClient(const ExchangeOptions &given)
     : options(given), watchdog(given.idleSeconds) {
-  std::vector<std::string> servers = splitAddresses(options.server);
-  if (servers.empty())
+  std::vector<std::string> addresses = splitAddresses(options.server);
+  if (addresses.empty())
     throw Error("server address: expected one, got none");
-  for (std::size_t i = 0; i < servers.size(); ++i) {
+  for (std::size_t i = 0; i < addresses.size(); ++i) {
     LineUse line = i < options.lines.size() ? options.lines[i] : LineUse();
-    auto &connections = stubs.emplace_back();
+    Server &server = servers.emplace_back(line.mostBytesPerSecond);
     for (std::uint32_t n = 0; n < std::max(1u, line.connections); ++n)
-      connections.push_back(wire::ParameterServer::NewStub(connectTo(
-          servers[i], options.tls, /*impatient=*/servers.size() > 1)));
+      server.connections.push_back(wire::ParameterServer::NewStub(connectTo(
+          addresses[i], options.tls, /*impatient=*/addresses.size() > 1)));
   }
 }
 
@@ -105,6 +105,11 @@ void ServerClient::abort() noexcept {
   aborted = true;
   for (grpc::ClientContext *context : running)
     context->TryCancel();
+}
+
+bool ServerClient::isAborted() {
+  std::lock_guard lock(mutex);
+  return aborted;
 }
 
 void ServerClient::fail(const char *what, const std::string &why) const {
@@ -131,8 +136,8 @@ void ServerClient::fill(wire::Sender &sender) const {
 }
 
 std::uint32_t ServerClient::stripesOf(std::uint64_t bytes) const {
-  std::uint64_t most =
-      std::min<std::uint64_t>(stubs[current].size(), kMostStripes);
+  std::uint64_t most = std::min<std::uint64_t>(
+      servers[current].connections.size(), kMostStripes);
   return static_cast<std::uint32_t>(
       std::clamp<std::uint64_t>(bytes / kLeastStripeBytes, 1, most));
 }
@@ -141,10 +146,11 @@ template <typename Attempt>
 grpc::Status ServerClient::attemptOnce(Attempt attempt,
                                        std::uint32_t connection) {
   std::size_t server = current;
-  auto &connections = stubs[server];
-  grpc::Status status = attempt(*connections[connection % connections.size()]);
+  auto &connections = servers[server].connections;
+  grpc::Status status = attempt(*connections[connection % connections.size()],
+                                servers[server].limit);
   if (!status.ok()) // unless another thread has found a better one
-    current.compare_exchange_strong(server, (server + 1) % stubs.size());
+    current.compare_exchange_strong(server, (server + 1) % servers.size());
   return status;
 }
 
@@ -171,16 +177,13 @@ void ServerClient::retry(const char *what, Attempt attempt,
   auto pause = std::chrono::milliseconds(50);
   // Of several servers one may become primary at any moment.
   const auto mostPause =
-      std::chrono::milliseconds(stubs.size() > 1 ? 200 : 1000);
+      std::chrono::milliseconds(servers.size() > 1 ? 200 : 1000);
   while (true) {
     grpc::Status status = attemptOnce(attempt, connection);
     if (status.ok())
       return;
-    {
-      std::lock_guard lock(mutex);
-      if (aborted) // what made somebody abort explains more
-        throw PeerError("the exchange with the parameter server was aborted");
-    }
+    if (isAborted()) // what made somebody abort explains more
+      throw PeerError("the exchange with the parameter server was aborted");
     if (moved && *moved > std::exchange(known, *moved))
       end.reset();
     if (!end)
@@ -194,14 +197,15 @@ void ServerClient::retry(const char *what, Attempt attempt,
   }
 }
 
-/// `wasThere`: the server has had it whole, and is asked what it has now.
+/// `wasThere`: the server has had it whole, and is asked what it has now. So it
+/// is behind a break: only then is nothing sent that has come.
 wire::PushReply ServerClient::pushStripe(wire::PushHeader header,
                                          std::span<const std::byte> data,
                                          bool wasThere) {
   wire::PushReply reply;
   std::uint64_t sent = wasThere ? data.size() : 0;
   std::uint64_t arrived = 0; // as the server has said
-  auto send = [&](Stub &stub) {
+  auto send = [&](Stub &stub, RateLimit &limit) {
     reply.Clear();
     fill(*header.mutable_sender()); // with the newest epoch
     header.set_sent_before(sent);
@@ -211,9 +215,11 @@ wire::PushReply ServerClient::pushStripe(wire::PushHeader header,
     *request.mutable_header() = header;
     // False: the server has answered already; Finish tells what.
     bool open = writer->Write(request);
+    const std::size_t most = limit.piece(kChunkBytes);
     while (open && sent < data.size()) {
-      std::span chunk =
-          data.subspan(sent, std::min(kChunkBytes, data.size() - sent));
+      std::span chunk = data.subspan(sent, std::min(most, data.size() - sent));
+      if (!limit.take(chunk.size(), [&] { return isAborted(); }))
+        break;
       request.set_data(chunk.data(), chunk.size());
       open = writer->Write(request);
       sent += chunk.size();
@@ -223,18 +229,20 @@ wire::PushReply ServerClient::pushStripe(wire::PushHeader header,
     grpc::Status status = writer->Finish();
     if (status.ok())
       arrived = std::max<std::uint64_t>(arrived, reply.received());
+    else
+      sent = data.size();
     return status;
   };
   retry(
       "push",
-      [&](Stub &stub) {
+      [&](Stub &stub, RateLimit &limit) {
         std::uint64_t before = sent;
-        grpc::Status status = send(stub);
+        grpc::Status status = send(stub, limit);
         if (status.ok() && reply.outcome() == wire::OUTCOME_BUSY) {
-          // What was written last has not come, or a server has been restarted.
+          // Not all has come, or a server has been restarted.
           sent = std::min<std::uint64_t>(sent, reply.received());
           if (sent < before)
-            status = send(stub);
+            status = send(stub, limit);
         }
         return settle(status, reply);
       },
@@ -269,7 +277,7 @@ wire::PushReply ServerClient::push(const wire::PushHeader &header,
 
 wire::WaitReply ServerClient::wait(wire::WaitRequest request) {
   wire::WaitReply reply;
-  retry("wait", [&](Stub &stub) {
+  retry("wait", [&](Stub &stub, RateLimit &) {
     reply.Clear();
     fill(*request.mutable_sender());
     Call call(*this);
@@ -285,7 +293,7 @@ wire::HeartbeatReply ServerClient::heartbeat(bool done) {
   wire::HeartbeatRequest request;
   request.set_done(done);
   wire::HeartbeatReply reply;
-  retry("heartbeat", [&](Stub &stub) {
+  retry("heartbeat", [&](Stub &stub, RateLimit &) {
     reply.Clear();
     fill(*request.mutable_sender());
     Call call(*this);
@@ -303,7 +311,7 @@ void ServerClient::tryHeartbeat(bool stop, bool gone) {
   request.set_gone(gone);
   fill(*request.mutable_sender());
   wire::HeartbeatReply reply;
-  attemptOnce([&](Stub &stub) {
+  attemptOnce([&](Stub &stub, RateLimit &) {
     Call call(*this);
     call.context.set_deadline(inSeconds(2 * beat));
     return settle(stub.Heartbeat(&call.context, request, &reply), reply);
@@ -313,11 +321,11 @@ void ServerClient::tryHeartbeat(bool stop, bool gone) {
 }
 
 std::optional<std::uint64_t> ServerClient::tryGreet() {
-  for (std::size_t n = 0; n < stubs.size(); ++n) {
+  for (std::size_t n = 0; n < servers.size(); ++n) {
     wire::GreetRequest request;
     fill(*request.mutable_sender());
     wire::GreetReply reply;
-    grpc::Status status = attemptOnce([&](Stub &stub) {
+    grpc::Status status = attemptOnce([&](Stub &stub, RateLimit &) {
       Call call(*this);
       call.context.set_deadline(inSeconds(1));
       return settle(stub.Greet(&call.context, request, &reply), reply);
@@ -404,7 +412,7 @@ bool ServerClient::pull(wire::PullRequest request,
   Pulling pulling{.request = std::move(request), .sink = sink, .ended = ended};
   retry(
       "pull",
-      [&](Stub &stub) {
+      [&](Stub &stub, RateLimit &) {
         pulling.kept = true;
         pulling.request.set_sent_before(pulling.received);
         fill(*pulling.request.mutable_sender());

@@ -9,6 +9,7 @@
 #ifndef TOMBOLO_LIB_SERVER_SERVERCLIENT_H
 #define TOMBOLO_LIB_SERVER_SERVERCLIENT_H
 
+#include "RateLimit.h"
 #include "Watchdog.h"
 #include "Wire.h"
 
@@ -20,6 +21,7 @@
 #include <grpcpp/client_context.h>
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <mutex>
 #include <set>
@@ -96,10 +98,11 @@ private:
     Sha256 digest = {};
   };
 
+  bool isAborted();
   void fill(server::v1::Sender &sender) const;
-  /// Runs `attempt` (Stub -> grpc::Status) until it succeeds, is refused for
-  /// good, or `retrySeconds` have passed in which `moved`, how far it has come,
-  /// has not grown. `what` names it in errors.
+  /// Runs `attempt` (Stub, RateLimit -> grpc::Status) until it succeeds, is
+  /// refused for good, or `retrySeconds` have passed in which `moved`, how far
+  /// it has come, has not grown. `what` names it in errors.
   template <typename Attempt>
   void retry(const char *what, Attempt attempt, std::uint32_t connection = 0,
              const std::uint64_t *moved = nullptr);
@@ -120,9 +123,13 @@ private:
   grpc::Status pullOnce(Stub &stub, Pulling &pulling);
 
   const ExchangeOptions options;
-  /// By server and connection, each a socket of its own. What is no data goes
-  /// over the first.
-  std::vector<std::vector<std::unique_ptr<Stub>>> stubs;
+  struct Server {
+    explicit Server(double mostBytesPerSecond) : limit(mostBytesPerSecond) {}
+    /// Each a socket of its own. What is no data goes over the first.
+    std::vector<std::unique_ptr<Stub>> connections;
+    RateLimit limit;
+  };
+  std::deque<Server> servers;
   std::atomic<std::size_t> current = 0;
   std::atomic<std::uint64_t> epoch = 0; // the newest that a server told of
   std::atomic<double> beat = 1;

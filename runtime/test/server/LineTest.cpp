@@ -8,7 +8,9 @@
 
 #include "IncomingPush.h"
 #include "Outer.h"
+#include "RateLimit.h"
 #include "Relay.h"
+#include "ServerClient.h"
 #include "Temporary.h"
 
 #include "tombolo/runtime/server/ExchangeClient.h"
@@ -22,6 +24,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <future>
 
 using namespace tombolo::runtime;
 using namespace tombolo::runtime::test;
@@ -98,7 +101,7 @@ class Line : public testing::TestWithParam<std::uint32_t> {};
 TEST_P(Line, HasSoManyConnections) {
   ParameterServer server(serverFor(kElements));
   Relay relay(server.address());
-  OneRank rank(relay.address(), {.connections = GetParam()});
+  OneRank rank(relay.address(), {GetParam()});
   ASSERT_NO_FATAL_FAILURE(exchangeTwice(rank));
   EXPECT_EQ(relay.connections(), static_cast<int>(GetParam()));
   // The first version and two exchanges, each way: each byte crosses once.
@@ -117,7 +120,7 @@ TEST_P(Line, GoesOnBehindABreak) {
     // In the first exchange after the start, behind some chunks of a stripe.
     const std::uint64_t stripe = kBytes / GetParam();
     relay.cutAfter(direction, stripe + stripe * 2 / 3 + (stripe >> 5));
-    OneRank rank(relay.address(), {.connections = GetParam()});
+    OneRank rank(relay.address(), {GetParam()});
     ASSERT_NO_FATAL_FAILURE(exchangeTwice(rank));
     EXPECT_EQ(relay.cuts(), 1);
     EXPECT_EQ(relay.connections(), static_cast<int>(GetParam()) + 1);
@@ -140,6 +143,85 @@ wire::PushHeader headerOf(std::uint64_t elements) {
   range->set_count(1);
   range->set_stride(elements);
   return header;
+}
+
+/// How long the begin takes, in which all parameters go to the server, and come
+/// back.
+double secondsOfBegin(const ParameterServerOptions &options, LineUse line) {
+  ParameterServer server(options);
+  OneRank rank(server.address(), line);
+  auto begin = std::chrono::steady_clock::now();
+  rank.exchange->begin(0);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
+      .count();
+}
+
+/// Over several connections together, too.
+TEST_P(Line, SendsNoFasterThanItMay) {
+  constexpr double kRate = 2e7;
+  LineUse line{.connections = GetParam(), .mostBytesPerSecond = kRate};
+  EXPECT_GE(secondsOfBegin(serverFor(kElements), line), kBytes / kRate);
+  line.mostBytesPerSecond = 0;
+  ParameterServerOptions limited = serverFor(kElements);
+  limited.mostBytesPerSecond = kRate;
+  EXPECT_GE(secondsOfBegin(limited, line), kBytes / kRate);
+}
+
+TEST(LineLimit, IsNotForTheServersOwnSite) {
+  ParameterServerOptions limited = serverFor(kElements);
+  limited.mostBytesPerSecond = 1000; // some hours
+  limited.group.sites = {"here"};
+  limited.sites = {{"here"}};
+  EXPECT_LT(secondsOfBegin(limited, {}), 600);
+}
+
+/// A heartbeat does not wait behind what may only go slowly.
+TEST(LineLimit, DoesNotHoldUpHeartbeats) {
+  ParameterServer server(serverFor(kElements));
+  ExchangeOptions options;
+  options.server = server.address();
+  options.lines = {{.connections = 1, .mostBytesPerSecond = 4e6}};
+  options.runId = "run";
+  options.planChecksum = "plan";
+  ServerClient client(options);
+  wire::PushHeader header = headerOf(kElements);
+  const std::vector<std::byte> data(kBytes); // two and a half seconds
+  auto push =
+      std::async(std::launch::async, [&] { return client.push(header, data); });
+  for (int beat = 0; beat < 3; ++beat)
+    EXPECT_EQ(client.heartbeat(false).outcome(), wire::OUTCOME_ACCEPTED);
+  EXPECT_EQ(push.wait_for(std::chrono::seconds(0)),
+            std::future_status::timeout);
+  EXPECT_EQ(push.get().outcome(), wire::OUTCOME_ACCEPTED);
+}
+
+TEST(RateLimit, IsSharedByAllWhoSend) {
+  constexpr double kRate = 1e6;
+  RateLimit limit(kRate);
+  auto begin = std::chrono::steady_clock::now();
+  std::vector<std::thread> threads;
+  for (int n = 0; n < 4; ++n)
+    threads.emplace_back([&] {
+      for (int i = 0; i < 10; ++i)
+        EXPECT_TRUE(limit.take(2500, [] { return false; }));
+    });
+  for (std::thread &thread : threads)
+    thread.join();
+  limit.charge(50000); // does not wait, but makes the next one wait
+  EXPECT_TRUE(limit.take(1, [] { return false; }));
+  std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  EXPECT_GE(took.count(), 150001 / kRate);
+}
+
+TEST(RateLimit, EndsWhenNobodyWantsIt) {
+  RateLimit slow(1), none(0);
+  EXPECT_FALSE(slow.take(1 << 20, [] { return true; }));
+  EXPECT_TRUE(none.take(~std::size_t(0), [] { return true; }));
+  EXPECT_EQ(none.piece(1000), 1000u);
+  EXPECT_EQ(slow.piece(1000), 1000u);
+  EXPECT_EQ(slow.piece(1 << 20), 4096u);
+  EXPECT_EQ(RateLimit(1e7).piece(1 << 20), 200000u);
+  EXPECT_EQ(RateLimit(1e9).piece(1 << 20), 1u << 20);
 }
 
 /// Without the client: what the server says of stripes, as a stranger may send
@@ -352,9 +434,13 @@ TEST(LineUses, AreSharedByTheRanksOfASite) {
   EXPECT_EQ(connections("south", "10.0.0.1:7000", {}), List{20});
   EXPECT_EQ(connections("north", "10.0.0.1:7000", {}), List{1});
   EXPECT_EQ(connections("south", "127.0.0.1:7000", {}), List{1});
-  EXPECT_EQ(connections("south", "10.0.0.1:7000", {.connections = 3}), List{3});
-  EXPECT_EQ(connections("north", "127.0.0.1:7000", {.connections = 3}),
-            List{1});
+  EXPECT_EQ(connections("south", "10.0.0.1:7000", {3}), List{3});
+  EXPECT_EQ(connections("north", "127.0.0.1:7000", {3}), List{1});
+  LineOptions limited{.connections = {}, .limitGbits = 0.8};
+  EXPECT_EQ(lineUses(plan, "south", "127.0.0.1:7000", limited, tcp),
+            (std::vector<LineUse>{{1, 5e7}})); // of two ranks
+  EXPECT_EQ(lineUses(plan, "north", "10.0.0.1:7000", limited, tcp),
+            (std::vector<LineUse>{{1, 0}}));
   auto &place = *plan.mutable_server()->mutable_placements(0);
   place.set_backup("south");
   EXPECT_EQ(connections("south", "10.0.0.1:7000,10.0.0.2:7000", {}),

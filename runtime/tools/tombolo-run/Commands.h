@@ -83,6 +83,8 @@ std::vector<std::string> detectionArguments(double seconds);
 
 /// How the line to the servers is used: on `local`, `site` and `rank`.
 void addLineOptions(CLI::App &app, LineOptions &options);
+/// On `server`, which makes no connections for data.
+void addLineLimit(CLI::App &app, double &gbits);
 /// The options as arguments; none for the defaults.
 std::vector<std::string> lineArguments(const LineOptions &options);
 

@@ -366,6 +366,7 @@ void LocalRun::startServer(Service &server) {
   launch.address = server.address; // where everybody looks for it
   launch.stateDir = stateDir;
   launch.detectionSeconds = options.detectionSeconds;
+  launch.lineLimitGbits = options.line.limitGbits;
   if (group.isReplicated()) {
     launch.site = server.site;
     for (const auto &peer : servers)

@@ -181,6 +181,15 @@ void tombolo::runtime::addLineOptions(CLI::App &app, LineOptions &options) {
                  "and this system's buffers ask for, shared by the site's "
                  "ranks)")
       ->check(CLI::Range(1, 64));
+  addLineLimit(app, options.limitGbits);
+}
+
+void tombolo::runtime::addLineLimit(CLI::App &app, double &gbits) {
+  app.add_option("--line-limit-gbits", gbits,
+                 "what a site may send to others of parameters and their "
+                 "changes, shared equally by its ranks, and likewise by its "
+                 "server (default: no limit)")
+      ->check(CLI::Range(0.001, 1e6));
 }
 
 std::vector<std::string>
@@ -189,6 +198,9 @@ tombolo::runtime::lineArguments(const LineOptions &options) {
   if (options.connections)
     words.insert(words.end(),
                  {"--line-connections", std::to_string(*options.connections)});
+  if (options.limitGbits > 0)
+    words.insert(words.end(), {"--line-limit-gbits",
+                               nlohmann::json(options.limitGbits).dump()});
   return words;
 }
 

@@ -84,8 +84,15 @@ std::string scopeOf(const Options &options) {
          std::to_string(options.incarnation) + "/";
 }
 
-/// For the torch executor, which has the same ones.
-std::vector<std::string> argumentsOf(const Options &options) {
+std::vector<LineUse> linesOf(const Plan &plan, const Options &options) {
+  IslandLayout layout(plan.islands(static_cast<int>(*options.island)));
+  return lineUses(plan, layout.site(*options.rank), options.server,
+                  options.line, readTcpSettings());
+}
+
+/// For the torch executor, which has the same ones, but one connection to each
+/// server.
+std::vector<std::string> argumentsOf(const Plan &plan, const Options &options) {
   std::vector<std::string> words = rankArguments(options.common);
   auto add = [&](const char *name, const std::string &value) {
     if (!value.empty())
@@ -104,6 +111,9 @@ std::vector<std::string> argumentsOf(const Options &options) {
   if (!options.server.empty())
     for (std::string &word : tlsArguments(options.tls))
       words.push_back(std::move(word));
+  if (!options.server.empty() && options.line.limitGbits > 0)
+    for (const LineUse &line : linesOf(plan, options))
+      add("--line-limit", json(line.mostBytesPerSecond).dump());
   add("--run-id", options.runId);
   add("--incarnation", std::to_string(options.incarnation));
   if (options.pauseAt)
@@ -196,7 +206,7 @@ void train(Options &options, Output &output) {
     checkTls(options.tls);
   std::uint32_t threads = options.common.threads ? options.common.threads : 1;
   if (options.executor.isTorch())
-    becomeTorchRank(plan, threads, argumentsOf(options));
+    becomeTorchRank(plan, threads, argumentsOf(plan, options));
   RankConfig config;
   config.island = *options.island;
   config.rank = *options.rank;
@@ -306,9 +316,7 @@ void train(Options &options, Output &output) {
       client.server = options.server;
       client.runId = options.runId;
       client.tls = options.tls.files;
-      IslandLayout layout(plan.islands(static_cast<int>(*options.island)));
-      client.lines = lineUses(plan, layout.site(*options.rank), options.server,
-                              options.line, readTcpSettings());
+      client.lines = linesOf(plan, options);
       client.incarnation = options.incarnation;
       return connectExchange(std::move(client), std::move(tensors),
                              std::move(access));

@@ -201,6 +201,7 @@ std::string findServers(SiteOptions &options, const Plan &plan,
   server.address = options.address;
   server.untilFinished = true;
   server.detectionSeconds = options.detectionSeconds;
+  server.lineLimitGbits = options.line.limitGbits;
   server.stateDir = options.stateDir;
   if (server.stateDir.empty() && !options.rank.checkpointDir.empty())
     server.stateDir = options.rank.checkpointDir + "/server";

@@ -29,6 +29,8 @@ namespace tombolo::runtime {
 struct LineUse {
   /// Sockets over which the data of one push, or of one pull, goes at once.
   std::uint32_t connections = 1;
+  /// What pushes send, over all of them; 0: no limit.
+  double mostBytesPerSecond = 0;
 
   bool operator==(const LineUse &) const = default;
 };

@@ -55,12 +55,15 @@ std::uint32_t connectionsFor(const LineFigures &line, const TcpSettings &tcp);
 /// What a person says instead.
 struct LineOptions {
   std::optional<std::uint32_t> connections; ///< of each rank
+  double limitGbits = 0; ///< that the site may send; 0: no limit
+
+  double limitBytesPerSecond() const { return limitGbits * 1e9 / 8; }
 };
 
 /// How a rank at a site uses the lines to the servers, whose addresses have a
 /// comma between them: the site's ranks share the connections that a line asks
-/// for. A server of the same site or, unless a person says more, machine takes
-/// one.
+/// for, and its limit. A server of the same site or, unless a person says more,
+/// machine takes one, and one of the same site no limit.
 std::vector<LineUse> lineUses(const plan::v1::Plan &plan,
                               const std::string &site,
                               const std::string &servers,
