@@ -19,7 +19,10 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <iomanip>
 #include <limits>
+#include <set>
+#include <sstream>
 
 using namespace tombolo::runtime;
 using tombolo::plan::v1::Plan;
@@ -51,6 +54,31 @@ double rateOfWindow(const LineFigures &line, const TcpSettings &tcp) {
 
 bool slowsDownForLoss(const TcpSettings &tcp) {
   return !tcp.congestionControl.starts_with("bbr");
+}
+
+/// The sites that a line leads to from one that talks to servers, or has one.
+std::set<std::string> sitesToReach(const Plan &plan, const std::string &site) {
+  const ServerGroup group = serverGroup(plan);
+  std::set<std::string> others;
+  for (std::size_t i = 0; i < std::min<std::size_t>(2, group.sites.size()); ++i)
+    others.insert(group.sites[i]);
+  if (others.contains(site))
+    for (const auto &island : plan.islands())
+      others.insert(island.sites().begin(), island.sites().end());
+  others.erase(site);
+  return others;
+}
+
+std::string gbits(double bytesPerSecond) {
+  std::ostringstream text;
+  text << std::setprecision(3) << bytesPerSecond * 8e-9 << " Gbit/s";
+  return text.str();
+}
+
+std::string megabytes(double bytes) {
+  std::ostringstream text;
+  text << std::setprecision(3) << bytes * 1e-6 << " MB";
+  return text.str();
 }
 
 std::uint32_t ranksAt(const Plan &plan, const std::string &site) {
@@ -113,8 +141,9 @@ std::uint32_t tombolo::runtime::connectionsFor(const LineFigures &line,
   double one = rateOfWindow(line, tcp);
   if (slowsDownForLoss(tcp))
     one = std::min(one, rateUnderLoss(line));
-  return static_cast<std::uint32_t>(
-      std::clamp(std::ceil(line.bytesPerSecond / one), 1.0, kMostConnections));
+  constexpr double kRounding = 1e-9; // buffers as advised are enough
+  return static_cast<std::uint32_t>(std::clamp(
+      std::ceil(line.bytesPerSecond / one - kRounding), 1.0, kMostConnections));
 }
 
 std::vector<LineUse> tombolo::runtime::lineUses(const Plan &plan,
@@ -141,4 +170,48 @@ std::vector<LineUse> tombolo::runtime::lineUses(const Plan &plan,
     use.connections = std::clamp(connections, 1u, kMostStripes);
   }
   return lines;
+}
+
+std::vector<std::string>
+tombolo::runtime::lineAdvice(const Plan &plan, const std::string &site,
+                             const std::string &addresses,
+                             const TcpSettings &tcp) {
+  std::vector<std::string> advice;
+  std::vector<std::string> servers = splitAddresses(addresses);
+  if (std::all_of(servers.begin(), servers.end(), isLocalAddress))
+    return advice;
+  for (const std::string &other : sitesToReach(plan, site)) {
+    auto line = lineBetween(plan.topology(), site, other);
+    if (!line || connectionsFor(*line, tcp) == 1)
+      continue;
+    std::ostringstream text;
+    text << "line to '" << other << "' (" << gbits(line->bytesPerSecond) << ", "
+         << line->rttSeconds * 1e3 << " ms";
+    if (line->loss > 0)
+      text << ", loss " << line->loss;
+    text << "): it asks for " << connectionsFor(*line, tcp)
+         << " connections, more than one,";
+    const char *also = "";
+    if (rateOfWindow(*line, tcp) < line->bytesPerSecond) {
+      // Twice, for the kernel's half.
+      auto buffer =
+          static_cast<std::uint64_t>(std::ceil(2 * line->bytesUnderWay()));
+      text << " for buffers let " << megabytes(tcp.windowBytes())
+           << " be under way and the line holds "
+           << megabytes(line->bytesUnderWay())
+           << " (at both ends: sysctl -w net.ipv4.tcp_wmem='4096 16384 "
+           << buffer << "' net.ipv4.tcp_rmem='4096 131072 " << buffer << "')";
+      also = " and";
+    }
+    if (slowsDownForLoss(tcp) && rateUnderLoss(*line) < line->bytesPerSecond)
+      text << also << " for "
+           << (tcp.congestionControl.empty() ? "congestion control"
+                                             : tcp.congestionControl)
+           << " slows down to " << gbits(rateUnderLoss(*line))
+           << " where packets are lost, which bbr does not (at both ends: "
+              "modprobe tcp_bbr; sysctl -w "
+              "net.ipv4.tcp_congestion_control=bbr)";
+    advice.push_back(text.str());
+  }
+  return advice;
 }

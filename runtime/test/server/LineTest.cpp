@@ -447,6 +447,38 @@ TEST(LineUses, AreSharedByTheRanksOfASite) {
             (List{20, 1}));
 }
 
+TEST(LineAdvice, SaysWhatKeepsAConnectionFromFillingALine) {
+  auto plan = twoSites();
+  TcpSettings tcp;
+  tcp.sendBytes = tcp.receiveBytes = 1 << 20;
+  tcp.congestionControl = "cubic";
+  auto advice = [&](const char *site, const char *servers) {
+    return lineAdvice(plan, site, servers, tcp);
+  };
+  auto both = advice("south", "10.0.0.1:7000");
+  ASSERT_EQ(both.size(), 1u);
+  EXPECT_EQ(
+      both[0],
+      "line to 'north' (1 Gbit/s, 40 ms, loss 0.00019999): it asks for 40 "
+      "connections, more than one, for buffers let 0.524 MB be under way and "
+      "the line holds 5 MB (at both ends: sysctl -w "
+      "net.ipv4.tcp_wmem='4096 16384 10000000' "
+      "net.ipv4.tcp_rmem='4096 131072 10000000') and for cubic slows down to "
+      "0.0252 Gbit/s where packets are lost, which bbr does not (at both ends: "
+      "modprobe tcp_bbr; sysctl -w net.ipv4.tcp_congestion_control=bbr)");
+  // The server's site has a line to each other one.
+  EXPECT_EQ(advice("north", "10.0.0.1:7000").size(), 1u);
+  EXPECT_TRUE(advice("south", "127.0.0.1:7000").empty());
+  EXPECT_TRUE(advice("south", "unix:/a,unix:/b").empty());
+  tcp.congestionControl = "bbr";
+  EXPECT_EQ(advice("south", "10.0.0.1:7000")[0].find("bbr"), std::string::npos);
+  tcp.sendBytes = tcp.receiveBytes = 10'000'000;
+  EXPECT_TRUE(advice("south", "10.0.0.1:7000").empty());
+  tcp.congestionControl = "cubic";
+  EXPECT_EQ(advice("south", "10.0.0.1:7000")[0].find("tcp_wmem"),
+            std::string::npos);
+}
+
 PushPart partOf(std::uint64_t round) {
   PushPart part;
   part.round = round;

@@ -202,8 +202,15 @@ void train(Options &options, Output &output) {
   Plan plan = meet(options, meeting);
   if (output.toPerson()) // else whoever started this rank has looked
     checkProgress(plan);
-  if (!options.server.empty())
+  if (!options.server.empty()) {
     checkTls(options.tls);
+    IslandLayout layout(plan.islands(static_cast<int>(*options.island)));
+    // Whoever starts all ranks of a site says it itself.
+    if (output.toPerson() && *options.rank == 0)
+      for (const std::string &advice :
+           lineAdvice(plan, layout.site(0), options.server, readTcpSettings()))
+        std::cerr << "tombolo-run rank: " << advice << "\n";
+  }
   std::uint32_t threads = options.common.threads ? options.common.threads : 1;
   if (options.executor.isTorch())
     becomeTorchRank(plan, threads, argumentsOf(plan, options));

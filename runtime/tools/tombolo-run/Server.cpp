@@ -134,6 +134,11 @@ static void serve(const Options &given, EventWriter &events, bool toPerson) {
     failure = message;
     kill(getpid(), SIGTERM); // likewise
   };
+  if (toPerson)
+    for (const std::string &advice :
+         lineAdvice(plan, options.group.sites[options.self], given.address,
+                    readTcpSettings()))
+      std::cerr << "tombolo-run server: " << advice << "\n";
   ParameterServer server(std::move(options));
   if (toPerson)
     std::cout << "serving at " << server.address() << std::endl;

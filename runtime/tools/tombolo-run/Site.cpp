@@ -347,6 +347,10 @@ int run(SiteOptions &options) {
   bool wholeIslands = site.wholeIslands;
   AgentOptions &agentOptions = site.agent;
   const std::string &servers = site.servers;
+  if (plan.has_server() && options.eventsFd < 0 && isFirst)
+    for (const std::string &advice :
+         lineAdvice(plan, options.site, servers, readTcpSettings()))
+      std::cerr << "tombolo-run site: " << advice << "\n";
   std::uint64_t count = 0;
   std::set<std::uint32_t> islands;
   for (const auto &[island, list] : ranks) {

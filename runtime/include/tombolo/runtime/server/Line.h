@@ -40,6 +40,8 @@ struct LineFigures {
   double bytesPerSecond = 0; ///< of its slowest line
   double rttSeconds = 0;
   double loss = 0; ///< fraction of packets
+
+  double bytesUnderWay() const { return bytesPerSecond * rttSeconds; }
 };
 /// As the plan's topology has it; nothing where it has no way, or not the
 /// sites.
@@ -69,6 +71,16 @@ std::vector<LineUse> lineUses(const plan::v1::Plan &plan,
                               const std::string &servers,
                               const LineOptions &options,
                               const TcpSettings &tcp);
+
+/// What of this machine's settings keeps one connection from filling a line,
+/// and what to set instead: a sentence for each line from a site to the servers
+/// of the plan or, from where one is, to all other sites, on which more than
+/// one is needed. `addresses`, with commas between, are those of the servers
+/// that are talked to; none where all of these are on this machine.
+std::vector<std::string> lineAdvice(const plan::v1::Plan &plan,
+                                    const std::string &site,
+                                    const std::string &addresses,
+                                    const TcpSettings &tcp);
 
 } // namespace tombolo::runtime
 
