@@ -317,8 +317,8 @@ double serverHostBytes(const Problem &problem, const Strategy &strategy,
   if (!strategy.server)
     return 0;
   const Server &server = *strategy.server;
-  // The global state, the momentum and the error feedback, in f32.
-  double fragment = 3 * 4 * problem.model.trainableCount() /
+  double fragment = server.bytesPerParameter() *
+                    problem.model.trainableCount() /
                     static_cast<double>(server.fragments);
   double held = 0;
   for (const auto &[index, place] : server.placement)

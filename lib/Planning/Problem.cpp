@@ -278,6 +278,15 @@ private:
     if (!(server.outerMomentum >= 0 && server.outerMomentum < 1))
       fault("server.outer.momentum",
             "the outer momentum must be at least 0 and below 1");
+    if (!(server.outerBeta2 >= 0 && server.outerBeta2 < 1))
+      fault("server.outer.beta2",
+            "the outer beta2 must be at least 0 and below 1");
+    if (!(server.outerEpsilon > 0) || !std::isfinite(server.outerEpsilon))
+      fault("server.outer.eps", "the outer eps must be positive");
+    if (!(server.outerWeightDecay >= 0) ||
+        !std::isfinite(server.outerWeightDecay))
+      fault("server.outer.weight_decay",
+            "the outer weight decay must be at least 0");
     for (const auto &[index, place] : server.placement) {
       std::string path = in("server.placement", number(index));
       if (index >= server.fragments)

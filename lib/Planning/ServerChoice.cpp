@@ -72,11 +72,14 @@ public:
     return result;
   }
   Server base() const {
-    Server server;
-    server.outer = given.outer.value_or(server.outer);
+    Server server = Server::with(given.outer.value_or(Server().outer));
     server.outerLearningRate =
         given.outerLearningRate.value_or(server.outerLearningRate);
     server.outerMomentum = given.outerMomentum.value_or(server.outerMomentum);
+    server.outerBeta2 = given.outerBeta2.value_or(server.outerBeta2);
+    server.outerEpsilon = given.outerEpsilon.value_or(server.outerEpsilon);
+    server.outerWeightDecay =
+        given.outerWeightDecay.value_or(server.outerWeightDecay);
     server.quorum = given.quorum.value_or(server.quorum);
     server.deadlineSeconds =
         given.deadlineSeconds.value_or(server.deadlineSeconds);

@@ -15,7 +15,7 @@ namespace {
 constexpr const char *kSchedules[] = {"gpipe", "1f1b", "interleaved",
                                       "zero-bubble"};
 constexpr const char *kCompressions[] = {"none", "bf16", "int8", "int4"};
-constexpr const char *kOuterOptimizers[] = {"sgd", "nesterov"};
+constexpr const char *kOuterOptimizers[] = {"sgd", "nesterov", "adamw"};
 constexpr const char *kFunctions[] = {"forward", "backward_input",
                                       "backward_weight"};
 
@@ -102,6 +102,20 @@ uint64_t Island::ranks() const {
   return total;
 }
 
+Server Server::with(OuterOptimizer outer) {
+  Server server;
+  server.outer = outer;
+  if (outer == OuterOptimizer::AdamW) {
+    server.outerLearningRate = 1e-3;
+    server.outerMomentum = 0.9;
+  }
+  return server;
+}
+
+double Server::bytesPerParameter() const {
+  return outer == OuterOptimizer::AdamW ? 16 : 12;
+}
+
 bool StrategyPins::isWhole() const {
   if (!islands)
     return false;
@@ -137,12 +151,24 @@ StrategyPins pinsOf(const Strategy &strategy) {
     pins.islands->push_back(std::move(plain));
   }
   pins.shardings = strategy.shardings;
-  if (const auto &server = strategy.server)
-    pins.server = ServerPins{
-        server->innerSteps,    server->fragments, server->overlapSteps,
-        server->compression,   server->outer,     server->outerLearningRate,
-        server->outerMomentum, server->quorum,    server->deadlineSeconds,
-        server->placement,     server->witness};
+  if (const auto &server = strategy.server) {
+    ServerPins plain;
+    plain.innerSteps = server->innerSteps;
+    plain.fragments = server->fragments;
+    plain.overlapSteps = server->overlapSteps;
+    plain.compression = server->compression;
+    plain.outer = server->outer;
+    plain.outerLearningRate = server->outerLearningRate;
+    plain.outerMomentum = server->outerMomentum;
+    plain.outerBeta2 = server->outerBeta2;
+    plain.outerEpsilon = server->outerEpsilon;
+    plain.outerWeightDecay = server->outerWeightDecay;
+    plain.quorum = server->quorum;
+    plain.deadlineSeconds = server->deadlineSeconds;
+    plain.placement = server->placement;
+    plain.witness = server->witness;
+    pins.server = std::move(plain);
+  }
   return pins;
 }
 

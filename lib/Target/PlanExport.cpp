@@ -597,6 +597,18 @@ private:
     to.mutable_outer()->set_learning_rate(
         server.getLearningRate().convertToDouble());
     to.mutable_outer()->set_momentum(server.getMomentum().convertToDouble());
+    bool isAdamW = kind == v1::Server::Outer::KIND_ADAMW;
+    auto own = [&](std::optional<APFloat> value) {
+      return value ? value->convertToDouble() : 0;
+    };
+    for (const std::optional<APFloat> &value :
+         {server.getBeta2(), server.getEpsilon(), server.getWeightDecay()})
+      if (value.has_value() != isAdamW)
+        return server.emitOpError("expected beta2, epsilon and weight_decay "
+                                  "with outer adamw and with no other");
+    to.mutable_outer()->set_beta2(own(server.getBeta2()));
+    to.mutable_outer()->set_epsilon(own(server.getEpsilon()));
+    to.mutable_outer()->set_weight_decay(own(server.getWeightDecay()));
     to.set_quorum(server.getQuorum());
     to.set_deadline_seconds(server.getDeadlineSeconds().convertToDouble());
     to.set_witness(server.getWitness().str());

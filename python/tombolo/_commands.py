@@ -146,6 +146,8 @@ def run(
     export_onnx: StrPath | None = None,
     restarts: int | None = None,
     detection_seconds: float | None = None,
+    line_connections: int | None = None,
+    line_limit_gbits: float | None = None,
     eval_data: StrPath | None = None,
     eval_every: int | None = None,
     shuffle: int | None = None,

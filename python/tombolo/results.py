@@ -46,7 +46,11 @@ class IslandStrategy:
 class OuterOptimizer:
     optimizer: str
     lr: float
-    momentum: float
+    momentum: float  # adamw: beta 1
+    # Of adamw alone:
+    beta2: float | None = None
+    eps: float | None = None
+    weight_decay: float | None = None
 
 
 @dataclass(frozen=True)

@@ -301,15 +301,17 @@ def fragments_of(model, count):
 
 def train_islands(make_model, samples, batches, inner_steps, steps, lr=1e-3, outer_lr=0.7,
                   momentum=0.9, nesterov=True, fragments=1, overlap=0, compression="none",
-                  mutation=None):
+                  adamw=None, mutation=None):
     """The outer algorithm (docs/Server.md) where every island is in time: each fragment is
     pushed every `inner_steps` steps, and what comes back is taken in `overlap` steps later.
+    `adamw`: settings of torch.optim.AdamW, which takes the outer steps instead.
     `mutation` plants one deliberate fault. Returns the losses of each island and the final
     global parameters."""
     islands = [Trainer(make_model(), samples, batch, lr) for batch in batches]
     local = [dict(t.model.named_parameters()) for t in islands]
     base = {n: p.detach().clone() for n, p in local[0].items()}
     zeros = lambda: {n: torch.zeros_like(p) for n, p in base.items()}
+    outer = {}  # by parameter: it and its AdamW
     velocity, owed, errors = zeros(), zeros(), [zeros() for _ in batches]
     groups = fragments_of(islands[0].model, fragments)
     pushed_at = [0] * fragments
@@ -323,6 +325,20 @@ def train_islands(make_model, samples, batches, inner_steps, steps, lr=1e-3, out
         error[name] = torch.zeros_like(x) if mutation == "no error feedback" else x - sent
         return sent
 
+    def outer_update(name, d):
+        """What the outer optimizer takes off the parameter, with d as its gradient."""
+        if adamw is None:
+            velocity[name] = momentum * velocity[name] + d
+            return outer_lr * (d + momentum * velocity[name] if nesterov else velocity[name])
+        if name not in outer:
+            parameter = torch.nn.Parameter(base[name].clone())
+            outer[name] = parameter, torch.optim.AdamW([parameter], **adamw)
+        parameter, optimizer = outer[name]
+        parameter.data.copy_(base[name])  # what has been published of it
+        parameter.grad = d
+        optimizer.step()
+        return base[name] - parameter.detach()
+
     def push(f, steps_done):
         version, at_push = {}, [{} for _ in batches]
         for name in groups[f]:
@@ -331,8 +347,7 @@ def train_islands(make_model, samples, batches, inner_steps, steps, lr=1e-3, out
                 at_push[i][name] = local[i][name].detach().clone()
                 weight = 1 / len(batches) if mutation == "equal weights" else batch / sum(batches)
                 d = d + weight * lossy(base[name] - at_push[i][name], errors[i], name)
-            velocity[name] = momentum * velocity[name] + d
-            u = outer_lr * (d + momentum * velocity[name] if nesterov else velocity[name])
+            u = outer_update(name, d)
             version[name] = base[name] - lossy(u, owed, name)
         under_way[f] = version, at_push
         pushed_at[f] = steps_done

@@ -1,7 +1,9 @@
 """Two islands and the parameter server train as the short PyTorch reference of
 the same algorithm does: losses of each island, and the final parameters."""
 
+import datetime
 import os
+import pathlib
 import shutil
 import unittest
 
@@ -86,6 +88,50 @@ class Islands(support.TomboloTest):
         server = {**SERVER, "outer": "{optimizer: sgd, lr: 0.9, momentum: 0.0}"}
         self.check(10, support.island("east", 8, 4, [4]), support.island("west", 4, 2, [4]),
                    server, outer_lr=0.9, momentum=0.0, nesterov=False)
+
+    def test_outer_adamw(self):
+        # Where a delta is near zero AdamW multiplies what it is off by by lr / eps.
+        settings = dict(lr=0.004, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.05)
+        word = "{optimizer: adamw, lr: 0.004, momentum: 0.8, beta2: 0.95, eps: 1e-3, weight_decay: 0.05}"
+        path = self.export()
+        for fragments, overlap, compression in ((1, 0, "none"), (2, 1, "int8")):
+            with self.subTest(fragments=fragments, compression=compression):
+                server = {**SERVER, "outer": word, "fragments": fragments, "overlap_steps": overlap,
+                          "compression": compression}
+                self.check(17, support.island("east", 8, 4, [4]),
+                           support.island("west", 4, 2, [4]), server, path, adamw=settings)
+
+    def test_outer_adamw_starts_with_moments_of_zero_when_resumed(self):
+        """A server without its state has no moments of AdamW, and no checkpoint has one of them alone."""
+        path, folder, again = self.export(), self.path("checkpoints"), self.path("again")
+        server = {**SERVER, "outer": "{optimizer: adamw, lr: 0.01}"}
+        plan = self.plan(path, support.topology({"east": 2, "west": 2}), support.strategy(
+            [support.island("east", 8, 4, [4]), support.island("west", 4, 2, [4])], server), sum(BATCHES))
+        self.train(plan, path, 10, "--checkpoint-dir", folder)
+        saved = b"".join(pathlib.Path(root, name).read_bytes() for root, _, names in os.walk(folder)
+                         for name in names if "server" not in root)
+        self.assertIn(b"exp_avg_sq", saved)  # the inner optimizer's
+        self.assertNotIn(b"outer_momentum", saved)
+        shutil.copytree(folder, again, ignore=lambda _, names: [n for n in names if n.startswith("server")])
+        measured = self.train(plan, path, 15, "--checkpoint-dir", again, "--resume")
+        self.assertEqual([len(island) for island in measured], [5, 5])
+
+    def test_limit_of_a_line(self):
+        """At any rate the versions have the same bits, and what crosses the line to the server's site
+        takes as long as the limit says."""
+        path, gbits, hashes = self.export(), 0.001, []
+        plan = self.plan(path, support.topology({"east": 2, "west": 2}), support.strategy(
+            [support.island("east", 8, 4, [4]), support.island("west", 4, 2, [4])], SERVER), sum(BATCHES))
+        for extra in ((), ("--line-connections", 3, "--line-limit-gbits", gbits)):
+            self.train(plan, path, 10, *extra)
+            versions = self.events("outer_step")
+            hashes.append([event["hash"] for event in versions])
+        self.assertEqual(len(hashes[0]), 2)
+        self.assertEqual(*hashes)
+        # Between them the server has sent one version to the west, and the west its push.
+        parameters = sum(p.numel() for p in self.make_model().parameters())
+        first, second = (datetime.datetime.fromisoformat(event["time"].rstrip("Z")) for event in versions)
+        self.assertGreater((second - first).total_seconds(), 1.5 * 4 * parameters / (gbits * 1e9 / 8))
 
     def test_primary_and_backup(self):
         server = {**SERVER, "placement": "{0: {primary: west, backup: east}}", "witness": "east"}

@@ -20,7 +20,7 @@ namespace tombolo::planning {
 
 enum class Schedule { GPipe, OneFOneB, Interleaved, ZeroBubble };
 enum class Compression { None, BF16, Int8, Int4 };
-enum class OuterOptimizer { SGD, Nesterov };
+enum class OuterOptimizer { SGD, Nesterov, AdamW };
 
 /// The words of `strategy.yaml`: `gpipe`, `1f1b`, `int8`, `nesterov` ...; all
 /// of a kind in the order of its values.
@@ -97,11 +97,22 @@ struct Server {
   Compression compression = Compression::None;
   OuterOptimizer outer = OuterOptimizer::Nesterov;
   double outerLearningRate = 0.7;
-  double outerMomentum = 0.5; // docs/LossStudy.md
+  double outerMomentum = 0.5; // docs/LossStudy.md; AdamW: beta 1
+  // AdamW alone.
+  double outerBeta2 = 0.999;
+  double outerEpsilon = 1e-8;
+  double outerWeightDecay = 0.01;
   uint64_t quorum = 1;
   double deadlineSeconds = 60;
   std::map<uint64_t, Placement> placement; // by fragment
   std::string witness;                     // site, or empty
+
+  /// With an outer optimizer and what else it has unless somebody says so; of
+  /// AdamW as torch.optim.AdamW.
+  static Server with(OuterOptimizer outer);
+  /// What a server holds of each parameter between rounds: the global state,
+  /// the optimizer's moments and the error feedback, in f32.
+  double bytesPerParameter() const;
   bool operator==(const Server &) const = default;
 };
 
@@ -186,6 +197,9 @@ struct ServerPins {
   std::optional<OuterOptimizer> outer;
   std::optional<double> outerLearningRate;
   std::optional<double> outerMomentum;
+  std::optional<double> outerBeta2;
+  std::optional<double> outerEpsilon;
+  std::optional<double> outerWeightDecay;
   std::optional<uint64_t> quorum;
   std::optional<double> deadlineSeconds;
   std::optional<std::map<uint64_t, Placement>> placement;

@@ -91,6 +91,9 @@ planning::ServerPins convertServer(const ServerEntry &entry) {
     server.outer = entry.outer->optimizer;
     server.outerLearningRate = entry.outer->learningRate;
     server.outerMomentum = entry.outer->momentum;
+    server.outerBeta2 = entry.outer->beta2;
+    server.outerEpsilon = entry.outer->epsilon;
+    server.outerWeightDecay = entry.outer->weightDecay;
   }
   server.quorum = entry.quorum;
   server.deadlineSeconds = entry.deadlineSeconds;
@@ -101,6 +104,25 @@ planning::ServerPins convertServer(const ServerEntry &entry) {
       (*server.placement)[std::stoull(fragment)] = place; // as kByFragment says
   }
   return server;
+}
+
+/// Keys of one outer optimizer beside another one's name.
+void checkOuter(const planning::ServerPins &server, Faults &faults) {
+  planning::OuterOptimizer outer =
+      server.outer.value_or(planning::Server().outer);
+  if (outer == planning::OuterOptimizer::AdamW)
+    return;
+  auto check = [&](const char *key, bool isGiven) {
+    if (isGiven)
+      faults.push_back({planning::in("server.outer", key),
+                        std::string(key) +
+                            " belongs to adamw, but the outer "
+                            "optimizer is " +
+                            planning::name(outer)});
+  };
+  check("beta2", server.outerBeta2.has_value());
+  check("eps", server.outerEpsilon.has_value());
+  check("weight_decay", server.outerWeightDecay.has_value());
 }
 
 planning::ShardingState convertState(const StateEntry &entry) {
@@ -151,8 +173,10 @@ std::optional<StrategyFile> tombolo::readStrategy(YamlFile file,
     for (const IslandEntry &island : *entry.islands)
       pins.islands->push_back(convertIsland(island));
   }
-  if (entry.server)
+  if (entry.server) {
     pins.server = convertServer(*entry.server);
+    checkOuter(*pins.server, faults);
+  }
   if (entry.sharding) {
     std::set<std::pair<uint64_t, uint64_t>> seen;
     for (size_t i = 0; i < entry.sharding->size(); ++i) {

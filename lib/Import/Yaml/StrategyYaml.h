@@ -35,7 +35,7 @@ struct IslandEntry {
 };
 struct OuterEntry {
   std::optional<planning::OuterOptimizer> optimizer;
-  std::optional<double> learningRate, momentum;
+  std::optional<double> learningRate, momentum, beta2, epsilon, weightDecay;
 };
 struct ServerEntry {
   std::optional<uint64_t> innerSteps, fragments, overlapSteps, quorum;
@@ -126,7 +126,13 @@ template <typename Fields> void fields(Fields &io, OuterEntry &outer) {
   io.optional("lr", outer.learningRate, planning::kAbove0,
               "outer learning rate");
   io.optional("momentum", outer.momentum, planning::kFrom0Below1,
-              "outer momentum");
+              "outer momentum; adamw: beta 1");
+  io.optional("beta2", outer.beta2, planning::kFrom0Below1,
+              "adamw: decay of the second moment; left out: 0.999");
+  io.optional("eps", outer.epsilon, planning::kAbove0,
+              "adamw: added to the root; left out: 1e-8");
+  io.optional("weight_decay", outer.weightDecay, planning::kFrom0,
+              "adamw: left out: 0.01");
 }
 
 template <typename Fields> void fields(Fields &io, planning::Placement &place) {

@@ -204,6 +204,18 @@ static json::Object shardingJson(const Sharding &sharding) {
                       {"ops", std::move(ops)}};
 }
 
+static json::Object outerJson(const Server &server) {
+  json::Object outer{{"optimizer", name(server.outer)},
+                     {"lr", server.outerLearningRate},
+                     {"momentum", server.outerMomentum}};
+  if (server.outer == OuterOptimizer::AdamW) {
+    outer["beta2"] = server.outerBeta2;
+    outer["eps"] = server.outerEpsilon;
+    outer["weight_decay"] = server.outerWeightDecay;
+  }
+  return outer;
+}
+
 static json::Object strategyJson(const Strategy &strategy) {
   json::Array islands;
   for (const Island &island : strategy.islands) {
@@ -241,17 +253,14 @@ static json::Object strategyJson(const Strategy &strategy) {
         where["backup"] = place.backup;
       placement[std::to_string(fragment)] = std::move(where);
     }
-    json::Object object{
-        {"inner_steps", count(server->innerSteps)},
-        {"fragments", count(server->fragments)},
-        {"overlap_steps", count(server->overlapSteps)},
-        {"compression", name(server->compression)},
-        {"outer", json::Object{{"optimizer", name(server->outer)},
-                               {"lr", server->outerLearningRate},
-                               {"momentum", server->outerMomentum}}},
-        {"quorum", count(server->quorum)},
-        {"deadline_seconds", server->deadlineSeconds},
-        {"placement", std::move(placement)}};
+    json::Object object{{"inner_steps", count(server->innerSteps)},
+                        {"fragments", count(server->fragments)},
+                        {"overlap_steps", count(server->overlapSteps)},
+                        {"compression", name(server->compression)},
+                        {"outer", outerJson(*server)},
+                        {"quorum", count(server->quorum)},
+                        {"deadline_seconds", server->deadlineSeconds},
+                        {"placement", std::move(placement)}};
     if (!server->witness.empty())
       object["witness"] = server->witness;
     result["server"] = std::move(object);
@@ -436,8 +445,12 @@ void tombolo::writeStrategyYaml(raw_ostream &os, const Strategy &strategy) {
        << "\n  compression: " << name(server->compression)
        << "\n  outer: {optimizer: " << name(server->outer)
        << ", lr: " << real(server->outerLearningRate)
-       << ", momentum: " << real(server->outerMomentum)
-       << "}\n  quorum: " << server->quorum
+       << ", momentum: " << real(server->outerMomentum);
+    if (server->outer == OuterOptimizer::AdamW)
+      os << ", beta2: " << real(server->outerBeta2)
+         << ", eps: " << real(server->outerEpsilon)
+         << ", weight_decay: " << real(server->outerWeightDecay);
+    os << "}\n  quorum: " << server->quorum
        << "\n  deadline_seconds: " << real(server->deadlineSeconds) << "\n";
     if (!server->placement.empty()) {
       os << "  placement:\n";

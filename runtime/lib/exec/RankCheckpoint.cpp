@@ -84,7 +84,7 @@ Rank::Impl::keptOf(const FragmentPoint &point, std::uint64_t stepsDone) const {
 /// it; else the island begins with its parameters alone.
 void Rank::Impl::resumeExchange(const Checkpoint &checkpoint) {
   const CheckpointInfo &info = checkpoint.info();
-  if (options.island == 0)
+  if (keepsOuterMomentum())
     for (std::size_t i = 0; i < exchanged.size(); ++i) {
       std::string outer = exchanged[i]->name + "/" + kOuterMomentum;
       if (!owns(*exchanged[i]) || !checkpoint.has(outer))
@@ -192,7 +192,7 @@ void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
       save(parameter.name + "/" + state.name(), parts.back(), part.address);
     }
   }
-  if (savesOuterMomentum())
+  if (keepsOuterMomentum())
     for (std::size_t i = 0; i < exchanged.size(); ++i) {
       const LocalParameter &parameter = *exchanged[i];
       if (owns(parameter))

@@ -108,8 +108,11 @@ private:
     return stageOwns.count(parameter.name) &&
            (parameter.split || self.tensorIndex == 0);
   }
-  bool savesOuterMomentum() const {
-    return exchange != nullptr && options.island == 0;
+  /// Not AdamW's: without the second moment and the count of outer steps it
+  /// would mean something else.
+  bool keepsOuterMomentum() const {
+    return exchange != nullptr && options.island == 0 &&
+           plan.server().outer().kind() != Server::Outer::KIND_ADAMW;
   }
   std::byte *at(std::int64_t address) const { return arena->base() + address; }
   std::byte *at(const Expr &expr,

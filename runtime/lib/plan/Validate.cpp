@@ -205,12 +205,15 @@ void validateServer(const Plan &plan) {
       server.compression() > Server::COMPRESSION_INT4)
     throw Error("server: unknown compression ",
                 static_cast<int>(server.compression()));
-  if (server.outer().kind() != Server::Outer::KIND_SGD &&
-      server.outer().kind() != Server::Outer::KIND_NESTEROV)
+  if (server.outer().kind() < Server::Outer::KIND_SGD ||
+      server.outer().kind() > Server::Outer::KIND_ADAMW)
     throw Error("server: unknown outer optimizer ",
                 static_cast<int>(server.outer().kind()));
   finite(server.outer().learning_rate(), 0, "server: learning_rate");
   finite(server.outer().momentum(), 0, "server: momentum");
+  finite(server.outer().beta2(), 0, "server: beta2");
+  finite(server.outer().epsilon(), 0, "server: epsilon");
+  finite(server.outer().weight_decay(), 0, "server: weight_decay");
   finite(server.deadline_seconds(), 0, "server: deadline_seconds");
   if (server.quorum() == 0 ||
       server.quorum() > static_cast<unsigned>(plan.islands_size()))

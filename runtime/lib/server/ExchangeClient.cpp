@@ -347,7 +347,8 @@ void RankExchange::askReceipt(std::uint32_t number, InFlight &flight) {
       ended = wait(push);
       continue;
     }
-    std::vector<std::byte> update = pullBytes(request, bytes, kept, &ended);
+    std::vector<std::byte> update =
+        client.pullAll(request, bytes, kept, &ended, &flight.isLost);
     noteStop(ended);
     kept &= ended.go_on_from() == flight.base + 1;
     if (kept)
@@ -375,30 +376,6 @@ wire::PullRequest RankExchange::pullRequest(std::uint32_t number,
   return request;
 }
 
-std::vector<std::byte> RankExchange::pullBytes(const wire::PullRequest &request,
-                                               std::uint64_t expected,
-                                               bool &kept,
-                                               wire::WaitReply *ended) {
-  std::vector<std::byte> bytes;
-  auto broken = [&](const char *what) {
-    throw Error(Status::Failed, "parameter server at ", options.server,
-                ": malformed answer to a pull: ", what, " data than asked for");
-  };
-  kept = client.pull(
-      request, [&] { bytes.clear(); },
-      [&](std::string_view chunk) {
-        if (chunk.size() > expected - bytes.size())
-          broken("more");
-        bytes.reserve(expected);
-        const auto *from = reinterpret_cast<const std::byte *>(chunk.data());
-        bytes.insert(bytes.end(), from, from + chunk.size());
-      },
-      ended);
-  if (kept && bytes.size() != expected)
-    broken("less");
-  return bytes;
-}
-
 std::vector<std::byte> RankExchange::pullBytes(std::uint32_t number,
                                                std::uint64_t version,
                                                wire::PullRequest::What what,
@@ -408,7 +385,7 @@ std::vector<std::byte> RankExchange::pullBytes(std::uint32_t number,
   request.set_version(version);
   if (expected == 0)
     return {};
-  return pullBytes(request, expected, kept);
+  return client.pullAll(request, expected, kept);
 }
 
 Fetched RankExchange::fetch(std::uint32_t number, std::uint64_t from,

@@ -201,6 +201,10 @@ PushResult FragmentState::admitStart(const PushPart &part) const {
   if (part.content == PushContent::StartMomentum && !part.withMomentum)
     return refuse(Outcome::Inconsistent,
                   "a start without momentum cannot bring momentum");
+  if (part.withMomentum && config.outer.optimizer == OuterOptimizer::AdamW)
+    return refuse(Outcome::Inconsistent,
+                  "AdamW starts with moments of zero, got a start with the "
+                  "first one alone");
   if (part.tokens != 0 || part.innerSteps != 0)
     return refuse(Outcome::BadWeight, "a start has no tokens or inner steps");
   if (newest || closing) {

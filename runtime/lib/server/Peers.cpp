@@ -114,6 +114,8 @@ void Peers::send(std::uint32_t peer) {
       {
         Watchdog::Watch watch(watchdog, [&] { context.TryCancel(); });
         open = stream->Write(*message);
+        // Does not wait itself: who is late with it is taken for lost.
+        core.limit.charge(message->ByteSizeLong());
       }
       lock.lock();
     }

@@ -9,6 +9,7 @@
 #ifndef TOMBOLO_LIB_SERVER_PULL_H
 #define TOMBOLO_LIB_SERVER_PULL_H
 
+#include "RateLimit.h"
 #include "Wire.h"
 
 #include <grpcpp/support/sync_stream.h>
@@ -22,6 +23,8 @@ struct Pulled {
   std::shared_ptr<const Update> update;
   /// Of bytes in an update, else of floats.
   std::vector<FragmentRun> runs;
+  /// Which bytes of all that, and how many of these are not sent again.
+  std::uint64_t first = 0, bytes = 0, before = 0;
 };
 
 /// Looks up what is asked for. `message` says what is wrong when the outcome is
@@ -33,10 +36,11 @@ Outcome findPulled(const OuterState &state,
 Outcome locatePulled(const OuterState &state,
                      const server::v1::PullRequest &request, Pulled &pulled,
                      std::string &message);
-/// The data in chunks and the trailer; ends early when the reader has gone.
-/// Returns how many bytes of data have gone.
+/// The data in chunks and the trailer, no faster than a limit; ends early when
+/// the reader has gone (`isGone`). Returns how many bytes of data have gone.
 std::uint64_t sendPulled(const Pulled &pulled,
-                         grpc::ServerWriter<server::v1::PullReply> &writer);
+                         grpc::ServerWriter<server::v1::PullReply> &writer,
+                         RateLimit &limit, const std::function<bool()> &isGone);
 
 } // namespace tombolo::runtime
 

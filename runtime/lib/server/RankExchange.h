@@ -153,9 +153,6 @@ private:
   server::v1::PullRequest pullRequest(std::uint32_t number,
                                       server::v1::PullRequest::What what,
                                       std::uint64_t &bytes) const;
-  std::vector<std::byte> pullBytes(const server::v1::PullRequest &request,
-                                   std::uint64_t expected, bool &kept,
-                                   server::v1::WaitReply *ended = nullptr);
   std::uint64_t newestVersion(std::uint32_t number);
   /// Every reply says whether the run is to end.
   void noteStop(const server::v1::WaitReply &reply);

@@ -27,46 +27,70 @@ static PushResult refusal(Outcome outcome, std::string message) {
 
 PushResult RankService::receive(grpc::ServerContext &context,
                                 grpc::ServerReader<wire::PushRequest> &reader,
-                                Watchdog::Watch &watch, const PushPart &part,
-                                std::uint64_t expected, std::uint64_t &bytes) {
-  // Grows with what really comes, not with what the header promises.
-  std::vector<std::byte> data;
+                                Watchdog::Watch &watch, IncomingPush &push,
+                                std::uint32_t stripe, wire::PushReply &reply) {
+  const PushPart &part = push.part;
   wire::PushRequest request;
   while (reader.Read(&request)) {
     watch.touch();
     if (!request.has_data())
       return refusal(Outcome::Malformed, "expected data after the header");
-    std::size_t more = request.data().size();
-    if (more > expected - data.size())
-      return refusal(Outcome::BadSize, "expected " + std::to_string(expected) +
+    switch (push.add(&context, stripe, request.data(), nowSeconds())) {
+    case IncomingPush::Added::Yes:
+      break;
+    case IncomingPush::Added::TooMuch:
+      pushes.drop(push);
+      return refusal(Outcome::BadSize, "expected " +
+                                           std::to_string(push.data().size()) +
                                            " bytes of data, got more");
-    {
-      std::lock_guard lock(mutex);
-      if (more > mostStagedBytes - stagedBytes)
-        return refusal(Outcome::Busy, "too many pushes are coming in");
-      stagedBytes += more;
-      bytes += more;
-      pushedBytes[part.island] += more;
-      // Its island is there as long as something comes.
-      if (replica.isPrimary())
-        durable().heard(part.island, part.incarnation, /*left=*/false,
-                        nowSeconds());
+    case IncomingPush::Added::NoRoom:
+      return refusal(Outcome::Busy, "too many pushes are coming in");
+    case IncomingPush::Added::Replaced:
+      return refusal(Outcome::Busy, "this comes on another connection now");
     }
-    std::size_t old = data.size();
-    if (data.capacity() < old + more)
-      data.reserve(std::min<std::uint64_t>(expected, 2 * (old + more)));
-    data.resize(old + more);
-    std::memcpy(data.data() + old, request.data().data(), more);
+    std::lock_guard lock(mutex);
+    pushedBytes[part.island] += request.data().size();
+    // Its island is there as long as something comes.
+    if (replica.isPrimary())
+      durable().heard(part.island, part.incarnation, /*left=*/false,
+                      nowSeconds());
   }
   if (context.IsCancelled())
     return refusal(Outcome::BadSize, "the sender has gone");
+  switch (push.end(stripe)) {
+  case IncomingPush::Ended::Waits: {
+    PushResult there;
+    there.outcome = Outcome::Accepted;
+    return there;
+  }
+  case IncomingPush::Ended::Taken:
+    return refusal(Outcome::Busy, "this push is being taken");
+  case IncomingPush::Ended::Short:
+    pushes.drop(push);
+    return refusal(Outcome::BadSize, "expected " +
+                                         std::to_string(push.data().size()) +
+                                         " bytes of data, got less");
+  case IncomingPush::Ended::Whole:
+    break;
+  }
+  reply.set_whole(true);
+  struct Drop {
+    IncomingPushes &pushes;
+    const IncomingPush &push;
+    ~Drop() { pushes.drop(push); }
+  } drop{pushes, push};
+  return take(push);
+}
+
+PushResult RankService::take(const IncomingPush &push) {
+  const PushPart &part = push.part;
   std::unique_lock lock(mutex);
   if (!core.failure.empty())
     return refusal(Outcome::Busy, core.failure);
   if (!replica.serves(nowSeconds()))
     return refusal(Outcome::NotPrimary, notPrimary());
   noteTerm(); // what this brings about is of the term that is now
-  PushResult result = durable().push(part, data, nowSeconds());
+  PushResult result = durable().push(part, push.data(), nowSeconds());
   if (result.discarded) {
     OuterEvent event;
     event.kind = OuterEvent::Kind::Discarded;
@@ -173,11 +197,19 @@ grpc::Status RankService::push(grpc::ServerContext &context,
   if (!part)
     return answer(refusal(Outcome::Malformed, "unknown content of a push"),
                   ~0u);
+  const std::uint32_t stripes = std::max(1u, first.header().stripes());
+  const std::uint32_t stripe = first.header().stripe();
+  if (stripes > kMostStripes || stripe >= stripes)
+    return answer(refusal(Outcome::Malformed,
+                          "expected a stripe of " +
+                              std::to_string(kMostStripes) + " at most, got " +
+                              std::to_string(stripe) + " of " +
+                              std::to_string(stripes)),
+                  ~0u);
+  const std::uint64_t before = first.header().sent_before();
   first.Clear();
 
-  auto key = std::make_tuple(part->island, part->rank, part->fragment,
-                             static_cast<int>(part->content));
-  std::uint64_t expected = 0, bytes = 0;
+  std::uint64_t expected = 0;
   {
     std::unique_lock lock(mutex);
     PushResult result;
@@ -185,8 +217,6 @@ grpc::Status RankService::push(grpc::ServerContext &context,
       result = refusal(Outcome::NotPrimary, notPrimary());
     else
       result = state().admit(*part, &expected);
-    if (result.outcome == Outcome::Accepted && incoming.contains(key))
-      result = refusal(Outcome::Busy, "this rank's push is coming in already");
     if (result.outcome != Outcome::Accepted) {
       // Not through `answer`, which takes the mutex.
       reply.set_outcome(toWire(result.outcome));
@@ -202,20 +232,22 @@ grpc::Status RankService::push(grpc::ServerContext &context,
         reply.set_outcome(wire::OUTCOME_NOT_PRIMARY);
       return grpc::Status::OK;
     }
-    incoming.insert(key);
   }
-  struct Release {
-    RankService &service;
-    decltype(key) &which;
-    std::uint64_t &bytes; // what has been added to stagedBytes
-    ~Release() {
-      std::lock_guard lock(service.mutex);
-      service.incoming.erase(which);
-      service.stagedBytes -= bytes;
-    }
-  } release{*this, key, bytes};
-  return answer(receive(context, reader, watch, *part, expected, bytes),
-                part->fragment);
+  std::shared_ptr<IncomingPush> push =
+      pushes.find(*part, stripes, expected, nowSeconds());
+  struct Leave {
+    IncomingPush &push;
+    const void *stream;
+    std::uint32_t stripe;
+    ~Leave() { push.leave(stream, stripe); }
+  } leave{*push, &context, stripe};
+  bool goesOn = push->enter(&context, stripe, before,
+                            [&context] { context.TryCancel(); });
+  PushResult result =
+      goesOn ? receive(context, reader, watch, *push, stripe, reply)
+             : refusal(Outcome::Busy, "not so much of it has come");
+  reply.set_received(push->received(stripe));
+  return answer(result, part->fragment);
 }
 
 grpc::Status RankService::wait(grpc::ServerContext &context,
@@ -343,7 +375,11 @@ grpc::Status RankService::send(grpc::ServerContext &context,
       header->set_version_hash(pulled.version->hash);
   }
   if (writer.Write(reply) && outcome == Outcome::Accepted) {
-    std::uint64_t sent = sendPulled(pulled, writer);
+    RateLimit none(0);
+    std::uint64_t sent =
+        sendPulled(pulled, writer,
+                   crossesLine(request.sender().island()) ? core.limit : none,
+                   [&] { return context.IsCancelled() || core.isStopping(); });
     std::lock_guard lock(mutex);
     pulledBytes[request.sender().island()] += sent;
   }

@@ -21,6 +21,7 @@
 #define TOMBOLO_LIB_SERVER_RANKSERVICE_H
 
 #include "Identity.h"
+#include "IncomingPush.h"
 #include "ServerCore.h"
 #include "Watchdog.h"
 #include "Wire.h"
@@ -31,9 +32,7 @@
 #include <deque>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <thread>
-#include <tuple>
 
 namespace tombolo::runtime {
 
@@ -42,10 +41,8 @@ public:
   explicit RankService(ServerCore &core)
       : core(core), options(core.options), mutex(core.mutex),
         changed(core.changed), replica(core.replica),
+        pushes(mostStagedBytes(options.outer), options.idleSeconds),
         watchdog(options.idleSeconds) {
-    for (const OuterTensor &tensor : options.outer.tensors)
-      mostStagedBytes += 2 * sizeof(float) * tensor.elements;
-    mostStagedBytes *= options.outer.islands;
     pushedBytes.resize(options.outer.islands);
     pulledBytes.resize(options.outer.islands);
     closer = std::thread([this] { closeRounds(); });
@@ -82,6 +79,13 @@ public:
   }
 
 private:
+  static std::uint64_t mostStagedBytes(const OuterConfig &outer) {
+    std::uint64_t bytes = 0;
+    for (const OuterTensor &tensor : outer.tensors)
+      bytes += 2 * sizeof(float) * tensor.elements;
+    return bytes * outer.islands;
+  }
+
   /// No request may take the service down.
   template <typename Body> grpc::Status guarded(Body body) {
     try {
@@ -118,6 +122,16 @@ private:
     return outcome;
   }
 
+  /// An island has ranks at another site than this server's.
+  bool crossesLine(std::uint32_t island) const {
+    const auto &servers = options.group.sites;
+    if (options.self >= servers.size() || island >= options.sites.size())
+      return true;
+    return std::any_of(
+        options.sites[island].begin(), options.sites[island].end(),
+        [&](const std::string &site) { return site != servers[options.self]; });
+  }
+
   bool knownFragment(std::uint32_t fragment, std::string &message) const {
     if (fragment < options.outer.fragments)
       return true;
@@ -140,10 +154,13 @@ private:
   grpc::Status push(grpc::ServerContext &context,
                     grpc::ServerReader<server::v1::PushRequest> &reader,
                     server::v1::PushReply &reply);
+  /// What comes of one stripe of a push on a stream.
   PushResult receive(grpc::ServerContext &context,
                      grpc::ServerReader<server::v1::PushRequest> &reader,
-                     Watchdog::Watch &watch, const PushPart &part,
-                     std::uint64_t expected, std::uint64_t &bytes);
+                     Watchdog::Watch &watch, IncomingPush &push,
+                     std::uint32_t stripe, server::v1::PushReply &reply);
+  /// A push whose data is here.
+  PushResult take(const IncomingPush &push);
   /// The closer's life: of a primary, computes what `toClose` names, announces
   /// and publishes; of a backup, keeps up.
   void closeRounds();
@@ -175,11 +192,7 @@ private:
   std::condition_variable &changed;
   Replica &replica;
   std::uint64_t term = ~std::uint64_t(0); ///< of what is to close and to tell
-  /// Pushes whose data is coming in: one per rank, fragment and content.
-  std::set<std::tuple<std::uint32_t, std::uint32_t, std::uint32_t, int>>
-      incoming;
-  std::uint64_t stagedBytes = 0; // have come in and are not taken yet
-  std::uint64_t mostStagedBytes = 0;
+  IncomingPushes pushes;
   std::vector<std::uint64_t> pushedBytes, pulledBytes; ///< by island
   std::deque<std::shared_ptr<RoundClosing>> toClose;
   std::deque<OuterEvent> toTell;             // that need no computing

@@ -79,16 +79,15 @@ void RankExchange::outerMomentum(std::size_t tensor, std::uint64_t first,
   auto bytes = std::as_writable_bytes(to);
   std::size_t at = 0;
   do { // another island may go on meanwhile
+    at = 0;
     request.set_version(newestVersion(held.tensor.fragment));
-  } while (!client.pull(
-      request, [&] { at = 0; },
-      [&](std::string_view chunk) {
-        if (chunk.size() > bytes.size() - at)
-          throw Error(Status::Failed, "parameter server at ", options.server,
-                      ": more momentum than asked for");
-        std::memcpy(bytes.data() + at, chunk.data(), chunk.size());
-        at += chunk.size();
-      }));
+  } while (!client.pull(request, [&](std::string_view chunk) {
+    if (chunk.size() > bytes.size() - at)
+      throw Error(Status::Failed, "parameter server at ", options.server,
+                  ": more momentum than asked for");
+    std::memcpy(bytes.data() + at, chunk.data(), chunk.size());
+    at += chunk.size();
+  }));
   if (at != bytes.size())
     throw Error(Status::Failed, "parameter server at ", options.server,
                 ": less momentum than asked for");

@@ -15,14 +15,48 @@
 
 #include <grpcpp/channel.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstring>
+#include <system_error>
 #include <thread>
+#include <utility>
 
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
 using Clock = std::chrono::steady_clock;
 
 namespace {
+
+/// Less is not worth a connection of its own.
+constexpr std::uint64_t kLeastStripeBytes = std::uint64_t(256) << 10;
+/// How often a push is begun again that a server has forgotten.
+constexpr int kMostTurns = 10;
+
+/// Runs `body(n)` for all n below `count` at once; throws what one has thrown.
+template <typename Body> void atOnce(std::uint32_t count, Body body) {
+  std::vector<std::exception_ptr> failures(count);
+  auto run = [&](std::uint32_t n) {
+    try {
+      body(n);
+    } catch (...) {
+      failures[n] = std::current_exception();
+    }
+  };
+  std::vector<std::thread> threads;
+  for (std::uint32_t n = 1; n < count; ++n)
+    try {
+      threads.emplace_back(run, n);
+    } catch (const std::system_error &) { // no more to be had
+      run(n);
+    }
+  run(0);
+  for (std::thread &thread : threads)
+    thread.join();
+  for (const std::exception_ptr &failure : failures)
+    if (failure)
+      std::rethrow_exception(failure);
+}
 
 /// The connection failed, not the request: worth another try.
 bool isTransient(grpc::StatusCode code) {
@@ -54,18 +88,16 @@ ServerClient::Call::~Call() {
 
 ServerClient::ServerClient(const ExchangeOptions &given)
     : options(given), watchdog(given.idleSeconds) {
-  std::vector<std::string> servers;
-  std::string_view rest = options.server;
-  while (!rest.empty()) {
-    std::size_t end = std::min(rest.find(','), rest.size());
-    servers.emplace_back(rest.substr(0, end));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-  }
-  if (servers.empty())
+  std::vector<std::string> addresses = splitAddresses(options.server);
+  if (addresses.empty())
     throw Error("server address: expected one, got none");
-  for (const std::string &server : servers)
-    stubs.push_back(wire::ParameterServer::NewStub(
-        connectTo(server, options.tls, /*impatient=*/servers.size() > 1)));
+  for (std::size_t i = 0; i < addresses.size(); ++i) {
+    LineUse line = i < options.lines.size() ? options.lines[i] : LineUse();
+    Server &server = servers.emplace_back(line.mostBytesPerSecond);
+    for (std::uint32_t n = 0; n < std::max(1u, line.connections); ++n)
+      server.connections.push_back(wire::ParameterServer::NewStub(connectTo(
+          addresses[i], options.tls, /*impatient=*/addresses.size() > 1)));
+  }
 }
 
 void ServerClient::abort() noexcept {
@@ -73,6 +105,11 @@ void ServerClient::abort() noexcept {
   aborted = true;
   for (grpc::ClientContext *context : running)
     context->TryCancel();
+}
+
+bool ServerClient::isAborted() {
+  std::lock_guard lock(mutex);
+  return aborted;
 }
 
 void ServerClient::fail(const char *what, const std::string &why) const {
@@ -98,12 +135,22 @@ void ServerClient::fill(wire::Sender &sender) const {
   sender.set_protocol(kServerProtocol);
 }
 
+std::uint32_t ServerClient::stripesOf(std::uint64_t bytes) const {
+  std::uint64_t most = std::min<std::uint64_t>(
+      servers[current].connections.size(), kMostStripes);
+  return static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>(bytes / kLeastStripeBytes, 1, most));
+}
+
 template <typename Attempt>
-grpc::Status ServerClient::attemptOnce(Attempt attempt) {
+grpc::Status ServerClient::attemptOnce(Attempt attempt,
+                                       std::uint32_t connection) {
   std::size_t server = current;
-  grpc::Status status = attempt(*stubs[server]);
+  auto &connections = servers[server].connections;
+  grpc::Status status = attempt(*connections[connection % connections.size()],
+                                servers[server].limit);
   if (!status.ok()) // unless another thread has found a better one
-    current.compare_exchange_strong(server, (server + 1) % stubs.size());
+    current.compare_exchange_strong(server, (server + 1) % servers.size());
   return status;
 }
 
@@ -122,22 +169,23 @@ grpc::Status ServerClient::settle(const grpc::Status &status,
 }
 
 template <typename Attempt>
-void ServerClient::retry(const char *what, Attempt attempt) {
+void ServerClient::retry(const char *what, Attempt attempt,
+                         std::uint32_t connection, const std::uint64_t *moved) {
+  std::uint64_t known = 0;
   // From the first failure on: an attempt may take long and be well.
   std::optional<Clock::time_point> end;
   auto pause = std::chrono::milliseconds(50);
   // Of several servers one may become primary at any moment.
   const auto mostPause =
-      std::chrono::milliseconds(stubs.size() > 1 ? 200 : 1000);
+      std::chrono::milliseconds(servers.size() > 1 ? 200 : 1000);
   while (true) {
-    grpc::Status status = attemptOnce(attempt);
+    grpc::Status status = attemptOnce(attempt, connection);
     if (status.ok())
       return;
-    {
-      std::lock_guard lock(mutex);
-      if (aborted) // what made somebody abort explains more
-        throw PeerError("the exchange with the parameter server was aborted");
-    }
+    if (isAborted()) // what made somebody abort explains more
+      throw PeerError("the exchange with the parameter server was aborted");
+    if (moved && *moved > std::exchange(known, *moved))
+      end.reset();
     if (!end)
       end = Clock::now() +
             std::chrono::duration_cast<Clock::duration>(
@@ -149,34 +197,87 @@ void ServerClient::retry(const char *what, Attempt attempt) {
   }
 }
 
-wire::PushReply ServerClient::push(wire::PushHeader header,
-                                   std::span<const std::byte> data) {
+/// `wasThere`: the server has had it whole, and is asked what it has now. So it
+/// is behind a break: only then is nothing sent that has come.
+wire::PushReply ServerClient::pushStripe(wire::PushHeader header,
+                                         std::span<const std::byte> data,
+                                         bool wasThere) {
   wire::PushReply reply;
-  retry("push", [&](Stub &stub) {
+  std::uint64_t sent = wasThere ? data.size() : 0;
+  std::uint64_t arrived = 0; // as the server has said
+  auto send = [&](Stub &stub, RateLimit &limit) {
     reply.Clear();
     fill(*header.mutable_sender()); // with the newest epoch
+    header.set_sent_before(sent);
     Call call(*this);
     auto writer = stub.Push(&call.context, &reply);
     wire::PushRequest request;
     *request.mutable_header() = header;
     // False: the server has answered already; Finish tells what.
     bool open = writer->Write(request);
-    for (std::size_t at = 0; open && at < data.size(); at += kChunkBytes) {
-      std::span chunk =
-          data.subspan(at, std::min(kChunkBytes, data.size() - at));
+    const std::size_t most = limit.piece(kChunkBytes);
+    while (open && sent < data.size()) {
+      std::span chunk = data.subspan(sent, std::min(most, data.size() - sent));
+      if (!limit.take(chunk.size(), [&] { return isAborted(); }))
+        break;
       request.set_data(chunk.data(), chunk.size());
       open = writer->Write(request);
+      sent += chunk.size();
       call.touch();
     }
     writer->WritesDone();
-    return settle(writer->Finish(), reply);
-  });
+    grpc::Status status = writer->Finish();
+    if (status.ok())
+      arrived = std::max<std::uint64_t>(arrived, reply.received());
+    else
+      sent = data.size();
+    return status;
+  };
+  retry(
+      "push",
+      [&](Stub &stub, RateLimit &limit) {
+        std::uint64_t before = sent;
+        grpc::Status status = send(stub, limit);
+        if (status.ok() && reply.outcome() == wire::OUTCOME_BUSY) {
+          // Not all has come, or a server has been restarted.
+          sent = std::min<std::uint64_t>(sent, reply.received());
+          if (sent < before)
+            status = send(stub, limit);
+        }
+        return settle(status, reply);
+      },
+      header.stripe(), &arrived);
   return reply;
+}
+
+wire::PushReply ServerClient::push(const wire::PushHeader &header,
+                                   std::span<const std::byte> data) {
+  const std::uint32_t stripes = stripesOf(data.size());
+  std::vector<wire::PushReply> replies(stripes);
+  for (int turn = 0; turn < kMostTurns; ++turn) {
+    atOnce(stripes, [&](std::uint32_t n) {
+      wire::PushHeader own = header;
+      own.set_stripe(n);
+      own.set_stripes(stripes);
+      std::uint64_t begin = stripeBegin(data.size(), n, stripes);
+      replies[n] = pushStripe(
+          std::move(own),
+          data.subspan(begin, stripeBegin(data.size(), n + 1, stripes) - begin),
+          /*wasThere=*/turn > 0);
+    });
+    for (wire::PushReply &reply : replies)
+      if (stripes == 1 || reply.whole() ||
+          reply.outcome() != wire::OUTCOME_ACCEPTED)
+        return std::move(reply);
+    // Each is there and none was the last: a server has been lost in between,
+    // with what it had of them.
+  }
+  fail("push", "the server forgets what has come of it again and again");
 }
 
 wire::WaitReply ServerClient::wait(wire::WaitRequest request) {
   wire::WaitReply reply;
-  retry("wait", [&](Stub &stub) {
+  retry("wait", [&](Stub &stub, RateLimit &) {
     reply.Clear();
     fill(*request.mutable_sender());
     Call call(*this);
@@ -192,7 +293,7 @@ wire::HeartbeatReply ServerClient::heartbeat(bool done) {
   wire::HeartbeatRequest request;
   request.set_done(done);
   wire::HeartbeatReply reply;
-  retry("heartbeat", [&](Stub &stub) {
+  retry("heartbeat", [&](Stub &stub, RateLimit &) {
     reply.Clear();
     fill(*request.mutable_sender());
     Call call(*this);
@@ -210,7 +311,7 @@ void ServerClient::tryHeartbeat(bool stop, bool gone) {
   request.set_gone(gone);
   fill(*request.mutable_sender());
   wire::HeartbeatReply reply;
-  attemptOnce([&](Stub &stub) {
+  attemptOnce([&](Stub &stub, RateLimit &) {
     Call call(*this);
     call.context.set_deadline(inSeconds(2 * beat));
     return settle(stub.Heartbeat(&call.context, request, &reply), reply);
@@ -220,11 +321,11 @@ void ServerClient::tryHeartbeat(bool stop, bool gone) {
 }
 
 std::optional<std::uint64_t> ServerClient::tryGreet() {
-  for (std::size_t n = 0; n < stubs.size(); ++n) {
+  for (std::size_t n = 0; n < servers.size(); ++n) {
     wire::GreetRequest request;
     fill(*request.mutable_sender());
     wire::GreetReply reply;
-    grpc::Status status = attemptOnce([&](Stub &stub) {
+    grpc::Status status = attemptOnce([&](Stub &stub, RateLimit &) {
       Call call(*this);
       call.context.set_deadline(inSeconds(1));
       return settle(stub.Greet(&call.context, request, &reply), reply);
@@ -240,12 +341,9 @@ std::optional<std::uint64_t> ServerClient::tryGreet() {
   return std::nullopt;
 }
 
-grpc::Status
-ServerClient::pullOnce(Stub &stub, const wire::PullRequest &request,
-                       const std::function<void(std::string_view)> &sink,
-                       wire::WaitReply *ended, bool &kept) {
+grpc::Status ServerClient::pullOnce(Stub &stub, Pulling &pulling) {
   Call call(*this);
-  auto reader = stub.Pull(&call.context, request);
+  auto reader = stub.Pull(&call.context, pulling.request);
   auto broken = [&](const char *why) {
     call.context.TryCancel();
     reader->Finish();
@@ -254,7 +352,7 @@ ServerClient::pullOnce(Stub &stub, const wire::PullRequest &request,
   wire::PullReply reply;
   if (!reader->Read(&reply))
     return reader->Finish();
-  if (ended) {
+  if (wire::WaitReply *ended = pulling.ended) {
     if (!reply.has_push())
       broken("expected how the push has ended first");
     *ended = reply.push();
@@ -268,9 +366,12 @@ ServerClient::pullOnce(Stub &stub, const wire::PullRequest &request,
         broken("no update");
       if (status.ok() && end.ok() && ended->outcome() != wire::OUTCOME_ACCEPTED)
         refused("wait", ended->outcome(), ended->message());
-      kept = false;
+      pulling.kept = false;
       return status.ok() ? end : status;
     }
+    if (pulling.received > 0 && ended->go_on_from() != pulling.version)
+      broken("the push has ended in another version than before");
+    pulling.version = ended->go_on_from();
   }
   if (!reply.has_header())
     broken("expected a header first");
@@ -282,42 +383,90 @@ ServerClient::pullOnce(Stub &stub, const wire::PullRequest &request,
       return status;
     if (header.outcome() != wire::OUTCOME_UNKNOWN_VERSION)
       refused("pull", header.outcome(), header.message());
-    kept = false;
+    pulling.kept = false;
     return grpc::Status::OK;
   }
-  Sha256 digest;
-  bool whole = false;
   while (reader->Read(&reply)) {
     call.touch();
     if (reply.has_trailer()) {
-      if (reply.trailer().sha256() != digest.finish())
+      if (reply.trailer().sha256() != pulling.digest.finish())
         broken("the data does not have its SHA-256");
-      whole = true;
-      break;
+      reader->Finish(); // all is here, whatever becomes of the connection
+      return grpc::Status::OK;
     }
     if (!reply.has_data())
       broken("expected data");
-    digest.update(reply.data());
-    sink(reply.data());
+    pulling.digest.update(reply.data());
+    pulling.sink(reply.data());
+    pulling.received += reply.data().size();
   }
   grpc::Status status = reader->Finish();
-  if (status.ok() && !whole)
+  if (status.ok())
     broken("no trailer");
   return status;
 }
 
 bool ServerClient::pull(wire::PullRequest request,
-                        const std::function<void()> &restart,
                         const std::function<void(std::string_view)> &sink,
-                        wire::WaitReply *ended) {
-  bool kept = true;
-  retry("pull", [&](Stub &stub) {
-    restart();
-    kept = true;
-    fill(*request.mutable_sender());
-    if (ended)
-      *request.mutable_push()->mutable_sender() = request.sender();
-    return pullOnce(stub, request, sink, ended, kept);
+                        wire::WaitReply *ended, std::uint32_t connection) {
+  Pulling pulling{.request = std::move(request), .sink = sink, .ended = ended};
+  retry(
+      "pull",
+      [&](Stub &stub, RateLimit &) {
+        pulling.kept = true;
+        pulling.request.set_sent_before(pulling.received);
+        fill(*pulling.request.mutable_sender());
+        if (ended)
+          *pulling.request.mutable_push()->mutable_sender() =
+              pulling.request.sender();
+        return pullOnce(stub, pulling);
+      },
+      connection, &pulling.received);
+  return pulling.kept;
+}
+
+std::vector<std::byte> ServerClient::pullAll(const wire::PullRequest &request,
+                                             std::uint64_t bytes, bool &kept,
+                                             wire::WaitReply *ended,
+                                             const std::atomic<bool> *isLost) {
+  const std::uint32_t stripes = stripesOf(bytes);
+  struct Stripe {
+    bool kept = false;
+    wire::WaitReply ended;
+  };
+  std::vector<Stripe> parts(stripes);
+  std::once_flag begins;
+  std::vector<std::byte> data; // memory is taken when something comes
+  atOnce(stripes, [&](std::uint32_t n) {
+    const std::uint64_t begin = stripeBegin(bytes, n, stripes);
+    const std::uint64_t end = stripeBegin(bytes, n + 1, stripes);
+    wire::PullRequest own = request;
+    own.set_first_byte(begin);
+    own.set_bytes(stripes == 1 ? 0 : end - begin); // then more is noticed
+    Stripe &part = parts[n];
+    std::uint64_t at = begin;
+    do {
+      at = begin;
+      part.kept = pull(
+          own,
+          [&](std::string_view chunk) {
+            if (chunk.size() > end - at)
+              fail("pull", "malformed answer: more data than asked for");
+            std::call_once(begins, [&] { data.resize(bytes); });
+            std::memcpy(data.data() + at, chunk.data(), chunk.size());
+            at += chunk.size();
+          },
+          ended ? &part.ended : nullptr, n);
+    } while (ended && part.ended.receipt() == wire::RECEIPT_OPEN &&
+             !(isLost && *isLost));
+    if (part.kept && at != end)
+      fail("pull", "malformed answer: less data than asked for");
   });
-  return kept;
+  if (ended)
+    *ended = parts[0].ended;
+  // All are told the same, as all ranks of an island are.
+  kept = std::all_of(parts.begin(), parts.end(), [&](const Stripe &part) {
+    return part.kept && part.ended.go_on_from() == parts[0].ended.go_on_from();
+  });
+  return data;
 }

@@ -9,9 +9,11 @@
 #ifndef TOMBOLO_LIB_SERVER_SERVERCLIENT_H
 #define TOMBOLO_LIB_SERVER_SERVERCLIENT_H
 
+#include "RateLimit.h"
 #include "Watchdog.h"
 #include "Wire.h"
 
+#include "tombolo/runtime/File.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 
 #include "tombolo/schema/server.grpc.pb.h"
@@ -19,6 +21,7 @@
 #include <grpcpp/client_context.h>
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <mutex>
 #include <set>
@@ -35,17 +38,22 @@ public:
 
   /// Outcomes other than `OUTCOME_BUSY`, which is tried again, are the
   /// caller's to look at.
-  server::v1::PushReply push(server::v1::PushHeader header,
+  server::v1::PushReply push(const server::v1::PushHeader &header,
                              std::span<const std::byte> data);
   server::v1::WaitReply wait(server::v1::WaitRequest request);
   /// False: the server does not keep that version any more. The data comes in
-  /// order; after a break from its begin again, told by `restart`. `ended`, for
-  /// a request that asks how a push has ended: that; false then also where
-  /// there is no update to have.
+  /// order, and each byte once. `ended`, for a request that asks how a push has
+  /// ended: that; false then also where there is no update to have.
   bool pull(server::v1::PullRequest request,
-            const std::function<void()> &restart,
             const std::function<void(std::string_view)> &sink,
-            server::v1::WaitReply *ended = nullptr);
+            server::v1::WaitReply *ended = nullptr,
+            std::uint32_t connection = 0);
+  /// The same of so many bytes, over all connections at once. Asks until it is
+  /// known how the push has ended, or `isLost`.
+  std::vector<std::byte> pullAll(const server::v1::PullRequest &request,
+                                 std::uint64_t bytes, bool &kept,
+                                 server::v1::WaitReply *ended = nullptr,
+                                 const std::atomic<bool> *isLost = nullptr);
   server::v1::HeartbeatReply heartbeat(bool done);
   /// One try, whatever comes of it. `stop`: asks that the run ends. `gone`:
   /// nothing more is needed.
@@ -79,24 +87,49 @@ private:
 
   using Stub = server::v1::ParameterServer::Stub;
 
+  /// A pull over one connection at a time.
+  struct Pulling {
+    server::v1::PullRequest request;
+    const std::function<void(std::string_view)> &sink;
+    server::v1::WaitReply *ended;
+    bool kept = true;
+    std::uint64_t received = 0; ///< bytes
+    std::uint64_t version = 0;  ///< that they are of, where a push is asked for
+    Sha256 digest = {};
+  };
+
+  bool isAborted();
   void fill(server::v1::Sender &sender) const;
-  /// Runs `attempt` (Stub -> grpc::Status) until it succeeds, is refused for
-  /// good, or `retrySeconds` have passed. `what` names it in errors.
-  template <typename Attempt> void retry(const char *what, Attempt attempt);
+  /// Runs `attempt` (Stub, RateLimit -> grpc::Status) until it succeeds, is
+  /// refused for good, or `retrySeconds` have passed in which `moved`, how far
+  /// it has come, has not grown. `what` names it in errors.
+  template <typename Attempt>
+  void retry(const char *what, Attempt attempt, std::uint32_t connection = 0,
+             const std::uint64_t *moved = nullptr);
   /// One attempt, with the server that answered last; after a failure the next
   /// one is asked.
-  template <typename Attempt> grpc::Status attemptOnce(Attempt attempt);
+  template <typename Attempt>
+  grpc::Status attemptOnce(Attempt attempt, std::uint32_t connection = 0);
+  /// In how many stripes so many bytes go.
+  std::uint32_t stripesOf(std::uint64_t bytes) const;
+  server::v1::PushReply pushStripe(server::v1::PushHeader header,
+                                   std::span<const std::byte> data,
+                                   bool wasThere);
   /// What a reply of any kind comes to: one that another server may give, or
   /// the same one later, is no success.
   template <typename Reply>
   grpc::Status settle(const grpc::Status &status, const Reply &reply);
   [[noreturn]] void fail(const char *what, const std::string &why) const;
-  grpc::Status pullOnce(Stub &stub, const server::v1::PullRequest &request,
-                        const std::function<void(std::string_view)> &sink,
-                        server::v1::WaitReply *ended, bool &kept);
+  grpc::Status pullOnce(Stub &stub, Pulling &pulling);
 
   const ExchangeOptions options;
-  std::vector<std::unique_ptr<Stub>> stubs; // by server
+  struct Server {
+    explicit Server(double mostBytesPerSecond) : limit(mostBytesPerSecond) {}
+    /// Each a socket of its own. What is no data goes over the first.
+    std::vector<std::unique_ptr<Stub>> connections;
+    RateLimit limit;
+  };
+  std::deque<Server> servers;
   std::atomic<std::size_t> current = 0;
   std::atomic<std::uint64_t> epoch = 0; // the newest that a server told of
   std::atomic<double> beat = 1;

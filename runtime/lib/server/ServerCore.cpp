@@ -46,7 +46,7 @@ double tombolo::runtime::nowSeconds() {
 }
 
 ServerCore::ServerCore(const ParameterServerOptions &given)
-    : options(given),
+    : options(given), limit(given.mostBytesPerSecond),
       replica(outerConfig(options), durableOptions(options),
               replicaOptions(options, outgoing),
               options.stateDir.empty()
@@ -75,6 +75,11 @@ void ServerCore::fail(const std::string &why) {
   }
   if (options.onFailure)
     options.onFailure(why);
+}
+
+bool ServerCore::isStopping() {
+  std::lock_guard lock(mutex);
+  return stopping;
 }
 
 void ServerCore::stop() {

@@ -9,6 +9,7 @@
 #ifndef TOMBOLO_LIB_SERVER_SERVERCORE_H
 #define TOMBOLO_LIB_SERVER_SERVERCORE_H
 
+#include "RateLimit.h"
 #include "Replica.h"
 
 #include "tombolo/runtime/server/ParameterServer.h"
@@ -33,8 +34,10 @@ struct ServerCore {
   void fail(const std::string &why);
   /// Lets everybody who waits return, for good.
   void stop();
+  bool isStopping();
 
   const ParameterServerOptions options;
+  RateLimit limit;  ///< of what crosses a line
   std::mutex mutex; // guards all below
   std::condition_variable changed;
   std::condition_variable outgoing; ///< there may be something for a peer

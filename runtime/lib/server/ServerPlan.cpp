@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 using namespace tombolo::runtime;
 using tombolo::plan::v1::Server;
@@ -77,6 +78,20 @@ Compression compressionOf(const Server &server) {
   }
 }
 
+/// Nothing: none that this version knows.
+std::optional<OuterOptimizer> optimizerOf(const Server &server) {
+  switch (server.outer().kind()) {
+  case Server::Outer::KIND_SGD:
+    return OuterOptimizer::Sgd;
+  case Server::Outer::KIND_NESTEROV:
+    return OuterOptimizer::Nesterov;
+  case Server::Outer::KIND_ADAMW:
+    return OuterOptimizer::AdamW;
+  default:
+    return std::nullopt;
+  }
+}
+
 } // namespace
 
 void tombolo::runtime::checkServerPlan(const Plan &plan) {
@@ -109,8 +124,7 @@ void tombolo::runtime::checkServerPlan(const Plan &plan) {
   if (server.overlap_steps() >= server.inner_steps())
     throw Error("plan: expected server.overlap_steps below inner_steps ",
                 server.inner_steps(), ", got ", server.overlap_steps());
-  if (server.outer().kind() != Server::Outer::KIND_SGD &&
-      server.outer().kind() != Server::Outer::KIND_NESTEROV)
+  if (!optimizerOf(server))
     throw Error("plan: the server has no outer optimizer");
 }
 
@@ -152,11 +166,12 @@ ParameterServerOptions tombolo::runtime::serverOptions(const Plan &plan,
   options.outer.islands = plan.islands_size();
   options.outer.fragments = server.fragments();
   OuterSettings &outer = options.outer.outer;
-  outer.optimizer = server.outer().kind() == Server::Outer::KIND_NESTEROV
-                        ? OuterOptimizer::Nesterov
-                        : OuterOptimizer::Sgd;
+  outer.optimizer = *optimizerOf(server);
   outer.learningRate = server.outer().learning_rate();
   outer.momentum = server.outer().momentum();
+  outer.beta2 = server.outer().beta2();
+  outer.epsilon = server.outer().epsilon();
+  outer.weightDecay = server.outer().weight_decay();
   options.outer.compression = compressionOf(server);
   options.outer.quorum = server.quorum();
   options.outer.deadlineSeconds = server.deadline_seconds();

@@ -201,6 +201,17 @@ tombolo::runtime::connectTo(const std::string &address, const TlsFiles &files,
   return grpc::CreateCustomChannel(address, credentials, arguments);
 }
 
+std::vector<std::string>
+tombolo::runtime::splitAddresses(std::string_view list) {
+  std::vector<std::string> addresses;
+  while (!list.empty()) {
+    std::size_t end = std::min(list.find(','), list.size());
+    addresses.emplace_back(list.substr(0, end));
+    list.remove_prefix(std::min(end + 1, list.size()));
+  }
+  return addresses;
+}
+
 bool tombolo::runtime::isLocalAddress(const std::string &address) {
   if (address.starts_with("unix:"))
     return address.size() > 5;

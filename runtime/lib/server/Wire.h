@@ -16,6 +16,7 @@
 
 #include <google/protobuf/repeated_field.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -31,6 +32,14 @@ inline constexpr std::size_t kChunkBytes = std::size_t(1) << 20;
 /// The largest message either side accepts: a chunk, or a header with the
 /// slices of a rank.
 inline constexpr int kMostMessageBytes = 4 << 20;
+/// Of one push or pull.
+inline constexpr std::uint32_t kMostStripes = 64;
+/// Where a stripe of so many bytes begins; `stripe` == `stripes`: the end.
+inline std::uint64_t stripeBegin(std::uint64_t bytes, std::uint32_t stripe,
+                                 std::uint32_t stripes) {
+  return bytes / stripes * stripe +
+         std::min<std::uint64_t>(stripe, bytes % stripes);
+}
 /// The longest that the server holds a Wait.
 inline constexpr std::uint32_t kMostWaitMilliseconds = 10000;
 
@@ -75,6 +84,9 @@ void prepareGrpc();
 /// Whether an address may be used without encryption: unix:PATH or a loopback
 /// host with a port.
 bool isLocalAddress(const std::string &address);
+
+/// Of a list with commas between.
+std::vector<std::string> splitAddresses(std::string_view list);
 
 /// Whether gRPC measures what fits on the way to or from an address, and lets
 /// as much be on its way. Without, it is 1 MiB for each message and round trip,

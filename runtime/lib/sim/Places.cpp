@@ -9,9 +9,9 @@
 #include "Places.h"
 
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/plan/Route.h"
 
 #include <algorithm>
-#include <deque>
 #include <map>
 
 namespace tombolo::runtime::sim {
@@ -144,40 +144,7 @@ Way Places::way(const Place &from, const Place &to) const {
 std::optional<std::vector<std::uint32_t>>
 Places::route(std::uint32_t from, std::uint32_t to,
               const std::vector<bool> &down) const {
-  std::vector<std::uint32_t> back(
-      static_cast<std::size_t>(message.sites_size()), ~0u);
-  std::vector<bool> seen(back.size());
-  std::deque<std::uint32_t> queue{from};
-  seen[from] = true;
-  while (!queue.empty() && !seen[to]) {
-    std::uint32_t at = queue.front();
-    queue.pop_front();
-    for (std::uint32_t l = 0; l < static_cast<unsigned>(message.lines_size());
-         ++l) {
-      const Topology::Line &line = message.lines(static_cast<int>(l));
-      if (!down.empty() && down[l])
-        continue;
-      for (bool reversed : {false, true}) {
-        std::uint32_t a = reversed ? line.second() : line.first();
-        std::uint32_t b = reversed ? line.first() : line.second();
-        if (a != at || seen[b])
-          continue;
-        seen[b] = true;
-        back[b] = 2 * l + reversed;
-        queue.push_back(b);
-      }
-    }
-  }
-  if (!seen[to])
-    return std::nullopt;
-  std::vector<std::uint32_t> directions;
-  for (std::uint32_t at = to; at != from;) {
-    directions.push_back(back[at]);
-    const Topology::Line &line = message.lines(static_cast<int>(back[at] / 2));
-    at = back[at] % 2 ? line.second() : line.first();
-  }
-  std::reverse(directions.begin(), directions.end());
-  return directions;
+  return routeBetween(message, from, to, down);
 }
 
 double Places::latencyOf(const std::vector<std::uint32_t> &directions) const {

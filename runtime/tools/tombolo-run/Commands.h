@@ -10,6 +10,7 @@
 #define TOMBOLO_TOOLS_TOMBOLORUN_COMMANDS_H
 
 #include "tombolo/runtime/server/Certificates.h"
+#include "tombolo/runtime/server/Line.h"
 
 #include <cstdint>
 #include <optional>
@@ -79,6 +80,13 @@ void checkTls(const TlsOptions &options);
 void addDetectionOption(CLI::App &app, double &seconds);
 /// The option as arguments; none for the default.
 std::vector<std::string> detectionArguments(double seconds);
+
+/// How the line to the servers is used: on `local`, `site` and `rank`.
+void addLineOptions(CLI::App &app, LineOptions &options);
+/// On `server`, which makes no connections for data.
+void addLineLimit(CLI::App &app, double &gbits);
+/// The options as arguments; none for the defaults.
+std::vector<std::string> lineArguments(const LineOptions &options);
 
 /// max(1, cores / ranks).
 std::uint32_t threadsPerRank(std::uint64_t ranks);

@@ -424,6 +424,8 @@ void tombolo::runtime::writeJobFiles(JobRun run,
         job.words.push_back("--plaintext");
       else
         add("--certs", certificates);
+      for (std::string &word : lineArguments(run.line))
+        job.words.push_back(std::move(word));
     }
     add("--run-id", run.runId);
     if (!scheduler.hasOwnFiles && std::string(scheduler.name) != "shell")

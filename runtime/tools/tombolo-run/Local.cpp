@@ -62,6 +62,7 @@ struct LocalOptions {
   WatchOptions watch;
   std::uint64_t restarts = 0;
   double detectionSeconds = kDetectionSeconds;
+  LineOptions line;
   std::string rankProgram; // for tests
 };
 
@@ -365,6 +366,7 @@ void LocalRun::startServer(Service &server) {
   launch.address = server.address; // where everybody looks for it
   launch.stateDir = stateDir;
   launch.detectionSeconds = options.detectionSeconds;
+  launch.lineLimitGbits = options.line.limitGbits;
   if (group.isReplicated()) {
     launch.site = server.site;
     for (const auto &peer : servers)
@@ -408,6 +410,8 @@ void LocalRun::startAgent(Service &agent) {
     spec.arguments.insert(spec.arguments.end(),
                           {"--server", addresses, "--run-id", runId});
     for (std::string &word : tlsArguments(agent.tls))
+      spec.arguments.push_back(std::move(word));
+    for (std::string &word : lineArguments(options.line))
       spec.arguments.push_back(std::move(word));
   }
   if (agent.restartsLeft > 0)
@@ -581,6 +585,7 @@ int tombolo::runtime::runLocal(int argc, char **argv) {
       ->capture_default_str()
       ->check(positiveNumber(/*zero=*/true));
   addDetectionOption(app, options.detectionSeconds);
+  addLineOptions(app, options.line);
   app.add_option("--rank-program", options.rankProgram)->group("");
   int status = 0;
   if (!app.parseArguments(argc, argv, status))

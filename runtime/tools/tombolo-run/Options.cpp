@@ -174,6 +174,36 @@ std::vector<std::string> tombolo::runtime::detectionArguments(double seconds) {
   return {"--detection-seconds", nlohmann::json(seconds).dump()};
 }
 
+void tombolo::runtime::addLineOptions(CLI::App &app, LineOptions &options) {
+  app.add_option("--line-connections", options.connections,
+                 "connections of each rank to a server at another site "
+                 "(default: as many as the line's rate, round trip and loss "
+                 "and this system's buffers ask for, shared by the site's "
+                 "ranks)")
+      ->check(CLI::Range(1, 64));
+  addLineLimit(app, options.limitGbits);
+}
+
+void tombolo::runtime::addLineLimit(CLI::App &app, double &gbits) {
+  app.add_option("--line-limit-gbits", gbits,
+                 "what a site may send to others of parameters and their "
+                 "changes, shared equally by its ranks, and likewise by its "
+                 "server (default: no limit)")
+      ->check(CLI::Range(0.001, 1e6));
+}
+
+std::vector<std::string>
+tombolo::runtime::lineArguments(const LineOptions &options) {
+  std::vector<std::string> words;
+  if (options.connections)
+    words.insert(words.end(),
+                 {"--line-connections", std::to_string(*options.connections)});
+  if (options.limitGbits > 0)
+    words.insert(words.end(), {"--line-limit-gbits",
+                               nlohmann::json(options.limitGbits).dump()});
+  return words;
+}
+
 std::uint32_t tombolo::runtime::threadsPerRank(std::uint64_t ranks) {
   std::uint64_t cores = std::max(1u, std::thread::hardware_concurrency());
   return static_cast<std::uint32_t>(

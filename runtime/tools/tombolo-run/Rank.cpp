@@ -44,6 +44,7 @@ struct Options {
   std::string server;
   std::string runId;
   TlsOptions tls;
+  LineOptions line;
   std::uint64_t incarnation = 0;
   std::optional<std::uint64_t> pauseAt; // for tests
   int eventsFd = -1;
@@ -83,8 +84,15 @@ std::string scopeOf(const Options &options) {
          std::to_string(options.incarnation) + "/";
 }
 
-/// For the torch executor, which has the same ones.
-std::vector<std::string> argumentsOf(const Options &options) {
+std::vector<LineUse> linesOf(const Plan &plan, const Options &options) {
+  IslandLayout layout(plan.islands(static_cast<int>(*options.island)));
+  return lineUses(plan, layout.site(*options.rank), options.server,
+                  options.line, readTcpSettings());
+}
+
+/// For the torch executor, which has the same ones, but one connection to each
+/// server.
+std::vector<std::string> argumentsOf(const Plan &plan, const Options &options) {
   std::vector<std::string> words = rankArguments(options.common);
   auto add = [&](const char *name, const std::string &value) {
     if (!value.empty())
@@ -103,6 +111,9 @@ std::vector<std::string> argumentsOf(const Options &options) {
   if (!options.server.empty())
     for (std::string &word : tlsArguments(options.tls))
       words.push_back(std::move(word));
+  if (!options.server.empty() && options.line.limitGbits > 0)
+    for (const LineUse &line : linesOf(plan, options))
+      add("--line-limit", json(line.mostBytesPerSecond).dump());
   add("--run-id", options.runId);
   add("--incarnation", std::to_string(options.incarnation));
   if (options.pauseAt)
@@ -191,11 +202,18 @@ void train(Options &options, Output &output) {
   Plan plan = meet(options, meeting);
   if (output.toPerson()) // else whoever started this rank has looked
     checkProgress(plan);
-  if (!options.server.empty())
+  if (!options.server.empty()) {
     checkTls(options.tls);
+    IslandLayout layout(plan.islands(static_cast<int>(*options.island)));
+    // Whoever starts all ranks of a site says it itself.
+    if (output.toPerson() && *options.rank == 0)
+      for (const std::string &advice :
+           lineAdvice(plan, layout.site(0), options.server, readTcpSettings()))
+        std::cerr << "tombolo-run rank: " << advice << "\n";
+  }
   std::uint32_t threads = options.common.threads ? options.common.threads : 1;
   if (options.executor.isTorch())
-    becomeTorchRank(plan, threads, argumentsOf(options));
+    becomeTorchRank(plan, threads, argumentsOf(plan, options));
   RankConfig config;
   config.island = *options.island;
   config.rank = *options.rank;
@@ -305,6 +323,7 @@ void train(Options &options, Output &output) {
       client.server = options.server;
       client.runId = options.runId;
       client.tls = options.tls.files;
+      client.lines = linesOf(plan, options);
       client.incarnation = options.incarnation;
       return connectExchange(std::move(client), std::move(tensors),
                              std::move(access));
@@ -357,6 +376,7 @@ int tombolo::runtime::runRank(int argc, char **argv) {
   addSigtermOption(app, options.sigterm);
   app.add_option("--server", options.server, "address of the parameter server");
   addTlsOptions(app, options.tls);
+  addLineOptions(app, options.line);
   app.add_option("--run-id", options.runId, "the run, as the server knows it");
   app.add_option("--incarnation", options.incarnation,
                  "how often the island has been restarted");

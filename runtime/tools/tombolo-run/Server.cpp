@@ -57,6 +57,7 @@ struct Options {
   TlsOptions tls;
   bool untilFinished = false;
   double detectionSeconds = kDetectionSeconds;
+  LineOptions line;
   int eventsFd = -1;
 };
 
@@ -93,6 +94,7 @@ static void serve(const Options &given, EventWriter &events, bool toPerson) {
   options.stateDir = given.stateDir;
   options.tls = given.tls.files;
   options.detectionSeconds = given.detectionSeconds;
+  options.mostBytesPerSecond = given.line.limitBytesPerSecond();
   findPlace(given, options);
   options.onEpoch = [&](const EpochEvent &event) {
     json line = {{"event", "epoch"},
@@ -132,6 +134,11 @@ static void serve(const Options &given, EventWriter &events, bool toPerson) {
     failure = message;
     kill(getpid(), SIGTERM); // likewise
   };
+  if (toPerson)
+    for (const std::string &advice :
+         lineAdvice(plan, options.group.sites[options.self], given.address,
+                    readTcpSettings()))
+      std::cerr << "tombolo-run server: " << advice << "\n";
   ParameterServer server(std::move(options));
   if (toPerson)
     std::cout << "serving at " << server.address() << std::endl;
@@ -171,6 +178,7 @@ int tombolo::runtime::runServer(int argc, char **argv) {
                "end when the islands have done all their steps and need "
                "nothing more");
   addDetectionOption(app, options.detectionSeconds);
+  addLineLimit(app, options.line.limitGbits);
   addTlsOptions(app, options.tls);
   app.add_option("--events-fd", options.eventsFd,
                  "write events as JSON lines to this file descriptor");

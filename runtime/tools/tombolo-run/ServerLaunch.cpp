@@ -32,6 +32,9 @@ ProcessSpec ServerLaunch::process() const {
   add("--state-dir", stateDir);
   for (std::string &word : detectionArguments(detectionSeconds))
     spec.arguments.push_back(std::move(word));
+  for (std::string &word :
+       lineArguments({.connections = {}, .limitGbits = lineLimitGbits}))
+    spec.arguments.push_back(std::move(word));
   if (untilFinished)
     spec.arguments.push_back("--until-finished");
   return spec;

@@ -28,6 +28,7 @@ struct ServerLaunch {
   std::string stateDir;           ///< empty: in memory only
   bool untilFinished = false;
   double detectionSeconds = kDetectionSeconds;
+  double lineLimitGbits = 0;
 
   ProcessSpec process() const;
 };

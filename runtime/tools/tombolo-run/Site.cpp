@@ -56,6 +56,7 @@ struct SiteOptions {
   std::string stateDir;
   std::string runId;
   TlsOptions tls;
+  LineOptions line;
   std::string certificates;
   WatchOptions watch;
   std::optional<std::uint64_t> incarnation;
@@ -200,6 +201,7 @@ std::string findServers(SiteOptions &options, const Plan &plan,
   server.address = options.address;
   server.untilFinished = true;
   server.detectionSeconds = options.detectionSeconds;
+  server.lineLimitGbits = options.line.limitGbits;
   server.stateDir = options.stateDir;
   if (server.stateDir.empty() && !options.rank.checkpointDir.empty())
     server.stateDir = options.rank.checkpointDir + "/server";
@@ -307,6 +309,7 @@ void emit(const SiteOptions &options) {
                  .runId = options.runId,
                  .certificates = options.certificates,
                  .plaintext = options.tls.plaintext,
+                 .line = options.line,
                  .restarts = options.restarts,
                  .detectionSeconds = options.detectionSeconds},
                 options.jobs);
@@ -344,6 +347,10 @@ int run(SiteOptions &options) {
   bool wholeIslands = site.wholeIslands;
   AgentOptions &agentOptions = site.agent;
   const std::string &servers = site.servers;
+  if (plan.has_server() && options.eventsFd < 0 && isFirst)
+    for (const std::string &advice :
+         lineAdvice(plan, options.site, servers, readTcpSettings()))
+      std::cerr << "tombolo-run site: " << advice << "\n";
   std::uint64_t count = 0;
   std::set<std::uint32_t> islands;
   for (const auto &[island, list] : ranks) {
@@ -372,6 +379,8 @@ int run(SiteOptions &options) {
   if (plan.has_server()) {
     common.insert(common.end(), {"--server", servers});
     for (std::string &word : tlsArguments(options.tls))
+      common.push_back(std::move(word));
+    for (std::string &word : lineArguments(options.line))
       common.push_back(std::move(word));
   }
   if (!options.runId.empty())
@@ -472,6 +481,7 @@ int tombolo::runtime::runSite(int argc, char **argv) {
                  "--checkpoint-dir)");
   addWatchOptions(app, options.watch);
   addTlsOptions(app, options.tls);
+  addLineOptions(app, options.line);
   app.add_option("--certs", options.certificates,
                  "instead of these: a folder of utils/make-certs, with the "
                  "site's and the server's");

@@ -42,6 +42,8 @@ def parse(arguments):
         parser.add_argument(f"--{name}", default="")
     for name in ("resume", "pin", "check-numerics", "plaintext"):
         parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--line-limit", type=float, action="append", default=[],
+                        help="bytes per second that pushes to a server may send, of each in order; 0: any")
     parser.add_argument("--token-bytes", type=int, choices=[2, 4], default=2)
     parser.add_argument("--timeout-seconds", type=float, default=600.0)
     parser.add_argument("--sigterm", choices=["end-run", "leave-run"], default="end-run")

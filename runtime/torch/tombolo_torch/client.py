@@ -55,8 +55,29 @@ def _connect(address, tls, impatient):
         address, grpc.ssl_channel_credentials(authority, key, certificate), options)
 
 
+class RateLimit:
+    """Lets bytes go one after the other, so many a second; 0: any number."""
+
+    def __init__(self, bytes_per_second):
+        self.rate, self.free, self.lock = bytes_per_second, 0.0, threading.Lock()
+        self.piece = _CHUNK  # so much at a time, so that nobody waits for long
+        if self.rate:
+            self.piece = int(min(max(self.rate * 0.02, 4096), _CHUNK))
+
+    def take(self, count):
+        if not self.rate:
+            return
+        with self.lock:
+            self.free = max(self.free, time.monotonic()) + count / self.rate
+            end = self.free
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(left)
+
+
 class _Stub:
-    def __init__(self, channel):
+    def __init__(self, channel, limit):
+        self.limit = limit
+
         def method(kind, name, request, reply):
             return getattr(channel, kind)(
                 f"/tombolo.server.v1.ParameterServer/{name}",
@@ -91,14 +112,17 @@ class _Watch:
 
 
 class ServerClient:
-    """`who`: a Sender without its epoch; `tls`: (certificate, key, authority), or None."""
+    """`who`: a Sender without its epoch; `tls`: (certificate, key, authority), or None;
+    `limits`: of pushes to each server in bytes per second, none for those that are missing."""
 
-    def __init__(self, addresses, tls, who):
+    def __init__(self, addresses, tls, who, limits=()):
         self.addresses, self.who = addresses, who
         servers = [server for server in addresses.split(",") if server]
         if not servers:
             raise Error("server address: expected one, got none")
-        self.stubs = [_Stub(_connect(server, tls, len(servers) > 1)) for server in servers]
+        limits = [*limits, *[0] * len(servers)]
+        self.stubs = [_Stub(_connect(server, tls, len(servers) > 1), RateLimit(limit))
+                      for server, limit in zip(servers, limits)]
         self.current, self.epoch = 0, 0
         self.beat_seconds = 1.0  # how often to send a heartbeat: as the server has said last
         self.lock, self.running, self.aborted = threading.Lock(), set(), False
@@ -177,8 +201,11 @@ class ServerClient:
 
             def requests():
                 yield wire.PushRequest(header=header)
-                for at in range(0, len(data), _CHUNK):
-                    yield wire.PushRequest(data=bytes(data[at:at + _CHUNK]))
+                piece = stub.limit.piece
+                for at in range(0, len(data), piece):
+                    chunk = bytes(data[at:at + piece])
+                    stub.limit.take(len(chunk))
+                    yield wire.PushRequest(data=chunk)
                     if watch:
                         watch.touch()
             call = stub.push.future(requests())

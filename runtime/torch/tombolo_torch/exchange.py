@@ -111,7 +111,8 @@ class Exchange:
         self.ended = threading.Event()
         self.client = ServerClient(options.server, options.tls, wire.Sender(
             run_id=options.run_id.encode(), plan_checksum=plan.checksum, island=options.island,
-            incarnation=options.incarnation, rank=options.rank, protocol=PROTOCOL))
+            incarnation=options.incarnation, rank=options.rank, protocol=PROTOCOL),
+            options.line_limit)
 
     def abort(self):
         self.ended.set()

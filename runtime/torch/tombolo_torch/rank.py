@@ -428,10 +428,16 @@ class Rank:
             kept.append("outer_pushed")
         return kept
 
+    def _keeps_outer_momentum(self):
+        """Not AdamW's: without the second moment and the count of outer steps it would mean
+        something else."""
+        return (self.options.island == 0
+                and self.plan.server.outer.kind != pb.Server.Outer.KIND_ADAMW)
+
     def _resume_exchange(self, checkpoint):
         info = checkpoint.info
         trainable = [parameter for parameter in self.parameters if parameter.trainable]
-        for parameter in trainable if self.options.island == 0 else []:
+        for parameter in trainable if self._keeps_outer_momentum() else []:
             name = f"{parameter.name}/{_OUTER_MOMENTUM}"
             if parameter.owned_by(self.me) and checkpoint.has(name):
                 self.exchange.set_outer_momentum(parameter.name, checkpoint.read(name, parameter))
@@ -499,7 +505,7 @@ class Rank:
 
             def add(what, values, parameter=parameter):
                 saved.append((f"{parameter.name}/{what}", parameter, values))
-            if self.options.island == 0:
+            if self._keeps_outer_momentum():
                 add(_OUTER_MOMENTUM,
                     lambda name=parameter.name: self.exchange.outer_momentum(name))
             for what in self._kept_of(points[parameter.fragment], steps_done):

@@ -113,3 +113,31 @@ dist.strategy global_batch 8 predicted {step_seconds = 1.0} {
     }
   }
 }
+
+// -----
+
+// AdamW alone has a second moment.
+dist.strategy global_batch 8 {
+  dist.island on ["s"] batch 8 microbatch 1 schedule "1f1b" chunks 1 {
+    dist.stage blocks 1 recompute "none" {
+      dist.replicas on "s/p" count 1 tensor_parallel 1 share 1
+    }
+  }
+  // expected-error @below {{expected beta2, epsilon and weight_decay with outer optimizer adamw and with no other, got "sgd"}}
+  dist.server inner_steps 4 fragments 1 overlap_steps 0 compression "none" outer "sgd" learning_rate 0.001 momentum 0.9 beta2 0.999 epsilon 1.0e-8 weight_decay 0.01 quorum 1 deadline_seconds 60.0 {
+  }
+}
+
+// -----
+
+// And needs its constants.
+dist.strategy global_batch 8 {
+  dist.island on ["s"] batch 8 microbatch 1 schedule "1f1b" chunks 1 {
+    dist.stage blocks 1 recompute "none" {
+      dist.replicas on "s/p" count 1 tensor_parallel 1 share 1
+    }
+  }
+  // expected-error @below {{expected beta2, epsilon and weight_decay with outer optimizer adamw and with no other, got "adamw"}}
+  dist.server inner_steps 4 fragments 1 overlap_steps 0 compression "none" outer "adamw" learning_rate 0.001 momentum 0.9 quorum 1 deadline_seconds 60.0 {
+  }
+}

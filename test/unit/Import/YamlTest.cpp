@@ -263,6 +263,38 @@ TEST(StrategyFileTest, APartIsPins) {
   EXPECT_EQ(file->pins.server->innerSteps, 5u);
 }
 
+TEST(StrategyFileTest, ReadsAdamWAsTheOuterOptimizer) {
+  std::string errors;
+  llvm::raw_string_ostream stream(errors);
+  auto file = readStrategy(
+      YamlFile("s.yaml", "server:\n  outer: {optimizer: adamw, lr: 0.01, "
+                         "momentum: 0.8, beta2: 0.95, eps: 1e-6}\n"),
+      stream);
+  ASSERT_TRUE(file.has_value()) << stream.str();
+  const planning::ServerPins &server = *file->pins.server;
+  EXPECT_EQ(server.outer, planning::OuterOptimizer::AdamW);
+  EXPECT_EQ(server.outerMomentum, 0.8);
+  EXPECT_EQ(server.outerBeta2, 0.95);
+  EXPECT_EQ(server.outerEpsilon, 1e-6);
+  EXPECT_FALSE(server.outerWeightDecay.has_value());
+  planning::Server all = planning::Server::with(*server.outer);
+  EXPECT_EQ(all.outerWeightDecay, 0.01);
+  EXPECT_EQ(all.outerMomentum, 0.9);
+}
+
+TEST(StrategyFileTest, OtherOuterOptimizersHaveNoBeta2) {
+  std::string errors;
+  llvm::raw_string_ostream stream(errors);
+  EXPECT_FALSE(readStrategy(YamlFile("s.yaml", "server:\n  outer: {optimizer: "
+                                               "sgd, beta2: 0.9}\n"),
+                            stream));
+  EXPECT_NE(stream.str().find("s.yaml:2:"), std::string::npos) << stream.str();
+  EXPECT_NE(stream.str().find(
+                "beta2 belongs to adamw, but the outer optimizer is sgd"),
+            std::string::npos)
+      << stream.str();
+}
+
 TEST(StrategyFileTest, LaterFaultsPointAtTheirPlace) {
   std::string errors;
   llvm::raw_string_ostream stream(errors);

@@ -180,6 +180,9 @@ TEST(OuterSyncTest, ServersNeedTheMemoryOfTheirHosts) {
   Chain chain(2);
   EXPECT_EQ(serverHostBytes(chain.problem, chain.strategy, "s"), 12e6);
   EXPECT_EQ(serverHostBytes(chain.problem, chain.strategy, "t"), 0);
+  chain.server().outer = OuterOptimizer::AdamW; // has a second moment
+  EXPECT_EQ(serverHostBytes(chain.problem, chain.strategy, "s"), 16e6);
+  chain.server().outer = OuterOptimizer::Nesterov;
   chain.problem.topology.sites[0].hosts = Hosts{1, 0.01, {}, {}};
   Faults faults = chain.problem.verify(chain.strategy);
   ASSERT_EQ(faults.size(), 1u);

@@ -83,6 +83,23 @@ TEST(StrategyYamlTest, ReadsBackTheSame) {
   EXPECT_EQ(file->pins.shardings, strategy.shardings);
 }
 
+TEST(StrategyYamlTest, ReadsBackTheSameAdamW) {
+  Strategy strategy = fullStrategy();
+  strategy.server = Server::with(OuterOptimizer::AdamW);
+  strategy.server->outerEpsilon = 0.1 + 0.2;
+  strategy.server->outerBeta2 = 0.75;
+  std::string text, errors;
+  llvm::raw_string_ostream os(text), stream(errors);
+  writeStrategyYaml(os, strategy);
+  auto file = readStrategy(YamlFile("s.yaml", os.str()), stream);
+  ASSERT_TRUE(file.has_value()) << stream.str() << os.str();
+  EXPECT_EQ(file->pins.server->outer, OuterOptimizer::AdamW);
+  EXPECT_EQ(file->pins.server->outerMomentum, 0.9);
+  EXPECT_EQ(file->pins.server->outerBeta2, 0.75);
+  EXPECT_EQ(file->pins.server->outerEpsilon, 0.1 + 0.2);
+  EXPECT_EQ(file->pins.server->outerWeightDecay, 0.01);
+}
+
 TEST(StrategyYamlTest, FaultsOfShardingsNameTheirPlace) {
   for (auto [text, fault] :
        {std::pair("sharding:\n  - {block: 0}\n", "2:5: error: missing required "

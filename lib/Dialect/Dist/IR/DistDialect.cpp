@@ -152,8 +152,16 @@ LogicalResult ServerOp::verify() {
     return emitOpError("expected compression none, bf16, int8 or int4, got \"")
            << getCompression() << "\"";
   if (!planning::parseOuterOptimizer(getOuterOptimizer().str()))
-    return emitOpError("expected outer optimizer sgd or nesterov, got \"")
+    return emitOpError(
+               "expected outer optimizer sgd, nesterov or adamw, got \"")
            << getOuterOptimizer() << "\"";
+  bool isAdamW = getOuterOptimizer() == "adamw";
+  for (const std::optional<APFloat> &own :
+       {getOuterBeta2(), getOuterEpsilon(), getOuterWeightDecay()})
+    if (own.has_value() != isAdamW)
+      return emitOpError("expected beta2, epsilon and weight_decay with outer "
+                         "optimizer adamw and with no other, got \"")
+             << getOuterOptimizer() << "\"";
   if (failed(positive(*this, "inner_steps", getInnerSteps())) ||
       failed(positive(*this, "fragments", getFragments())) ||
       failed(positive(*this, "quorum", getQuorum())))
@@ -238,6 +246,12 @@ planning::Strategy dist::toStrategy(StrategyOp op) {
     server.outerLearningRate =
         serverOp.getOuterLearningRate().convertToDouble();
     server.outerMomentum = serverOp.getOuterMomentum().convertToDouble();
+    if (server.outer == planning::OuterOptimizer::AdamW) {
+      server.outerBeta2 = serverOp.getOuterBeta2()->convertToDouble();
+      server.outerEpsilon = serverOp.getOuterEpsilon()->convertToDouble();
+      server.outerWeightDecay =
+          serverOp.getOuterWeightDecay()->convertToDouble();
+    }
     server.quorum = serverOp.getQuorum();
     server.deadlineSeconds = serverOp.getDeadlineSeconds().convertToDouble();
     if (auto witness = serverOp.getWitness())
@@ -308,14 +322,19 @@ StrategyOp dist::buildStrategy(OpBuilder &builder, PlaceOf placeOf,
         placeOf, "server",
         {"inner_steps", "fragments", "overlap_steps", "compression", "outer",
          "quorum", "deadline_seconds", "placement", "witness"});
+    auto ofAdamW = [&](double value) {
+      return server->outer == planning::OuterOptimizer::AdamW ? f64(value)
+                                                              : FloatAttr();
+    };
     auto serverOp = builder.create<ServerOp>(
         place, i64(server->innerSteps), i64(server->fragments),
         i64(server->overlapSteps),
         builder.getStringAttr(name(server->compression)),
         builder.getStringAttr(name(server->outer)),
         f64(server->outerLearningRate), f64(server->outerMomentum),
-        i64(server->quorum), f64(server->deadlineSeconds),
-        text(server->witness));
+        ofAdamW(server->outerBeta2), ofAdamW(server->outerEpsilon),
+        ofAdamW(server->outerWeightDecay), i64(server->quorum),
+        f64(server->deadlineSeconds), text(server->witness));
     enter(serverOp.getBody());
     for (const auto &[index, where] : server->placement)
       builder.create<FragmentOp>(placeOfKey(place, "placement"), i64(index),

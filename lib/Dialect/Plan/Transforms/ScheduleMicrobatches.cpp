@@ -218,8 +218,10 @@ private:
         i64(server.getOverlapSteps()), i64(server.getFragments()),
         server.getCompressionAttr(), server.getOuterOptimizerAttr(),
         server.getOuterLearningRateAttr(), server.getOuterMomentumAttr(),
-        i64(server.getQuorum()), server.getDeadlineSecondsAttr(),
-        builder.getStrArrayAttr(primaries), builder.getStrArrayAttr(backups),
+        server.getOuterBeta2Attr(), server.getOuterEpsilonAttr(),
+        server.getOuterWeightDecayAttr(), i64(server.getQuorum()),
+        server.getDeadlineSecondsAttr(), builder.getStrArrayAttr(primaries),
+        builder.getStrArrayAttr(backups),
         builder.getStringAttr(server.getWitness().value_or("")));
     return success();
   }

@@ -153,12 +153,17 @@ def Dist_ServerOp : Dist_Container<"server", [HasParent<"StrategyOp">]> {
   let description = [{
     Each island pushes after `inner_steps` inner steps; training goes on for
     `overlap_steps` of them meanwhile. Holds one `dist.fragment` for each
-    fragment whose place is decided.
+    fragment whose place is decided. `momentum` of `adamw` is its beta 1; it
+    alone has `beta2`, `epsilon` and `weight_decay`.
   }];
   let arguments = (ins I64Attr:$inner_steps, I64Attr:$fragments,
                        I64Attr:$overlap_steps, StrAttr:$compression,
                        StrAttr:$outer_optimizer, F64Attr:$outer_learning_rate,
-                       F64Attr:$outer_momentum, I64Attr:$quorum,
+                       F64Attr:$outer_momentum,
+                       OptionalAttr<F64Attr>:$outer_beta2,
+                       OptionalAttr<F64Attr>:$outer_epsilon,
+                       OptionalAttr<F64Attr>:$outer_weight_decay,
+                       I64Attr:$quorum,
                        F64Attr:$deadline_seconds,
                        OptionalAttr<StrAttr>:$witness);
   let regions = (region SizedRegion<1>:$body);
@@ -166,7 +171,10 @@ def Dist_ServerOp : Dist_Container<"server", [HasParent<"StrategyOp">]> {
     `inner_steps` $inner_steps `fragments` $fragments
     `overlap_steps` $overlap_steps `compression` $compression
     `outer` $outer_optimizer `learning_rate` $outer_learning_rate
-    `momentum` $outer_momentum `quorum` $quorum
+    `momentum` $outer_momentum
+    (`beta2` $outer_beta2^ `epsilon` $outer_epsilon
+     `weight_decay` $outer_weight_decay)?
+    `quorum` $quorum
     `deadline_seconds` $deadline_seconds (`witness` $witness^)?
     attr-dict-with-keyword $body
   }];

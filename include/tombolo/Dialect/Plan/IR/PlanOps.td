@@ -399,12 +399,16 @@ def Plan_ServerOp : Plan_Op<"server"> {
   let summary = "the outer synchronisation";
   let arguments = (ins Plan_I64:$inner_steps, Plan_I64:$overlap_steps, Plan_I64:$fragments,
                        StrAttr:$compression, StrAttr:$outer, F64Attr:$learning_rate,
-                       F64Attr:$momentum, Plan_I64:$quorum, F64Attr:$deadline_seconds,
+                       F64Attr:$momentum, OptionalAttr<F64Attr>:$beta2,
+                       OptionalAttr<F64Attr>:$epsilon, OptionalAttr<F64Attr>:$weight_decay,
+                       Plan_I64:$quorum, F64Attr:$deadline_seconds,
                        StrArrayAttr:$primaries, StrArrayAttr:$backups, StrAttr:$witness);
   let assemblyFormat = [{
     `inner_steps` $inner_steps `overlap_steps` $overlap_steps `fragments` $fragments
     `compression` $compression `outer` $outer `learning_rate` $learning_rate
-    `momentum` $momentum `quorum` $quorum `deadline_seconds` $deadline_seconds
+    `momentum` $momentum
+    (`beta2` $beta2^ `epsilon` $epsilon `weight_decay` $weight_decay)?
+    `quorum` $quorum `deadline_seconds` $deadline_seconds
     `primaries` $primaries `backups` $backups `witness` $witness attr-dict
   }];
 }

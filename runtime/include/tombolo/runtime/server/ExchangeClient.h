@@ -25,11 +25,23 @@ class Plan;
 
 namespace tombolo::runtime {
 
+/// How the line to a server is used.
+struct LineUse {
+  /// Sockets over which the data of one push, or of one pull, goes at once.
+  std::uint32_t connections = 1;
+  /// What pushes send, over all of them; 0: no limit.
+  double mostBytesPerSecond = 0;
+
+  bool operator==(const LineUse &) const = default;
+};
+
 struct ExchangeOptions {
   /// ParameterServer::address, of several servers those of the two that keep
   /// the state, with a comma between.
   std::string server;
-  TlsFiles tls;       ///< none: the server is on this machine
+  /// To each of them, in their order; of one that is missing: LineUse().
+  std::vector<LineUse> lines;
+  TlsFiles tls; ///< none: the server is on this machine
   std::string runId;
   std::string planChecksum;
   std::uint32_t island = 0;

@@ -132,6 +132,8 @@ struct PushPart {
   std::uint64_t step = 0;
   bool withMomentum = false; ///< start only
   std::vector<TensorSlice> slices;
+
+  bool operator==(const PushPart &) const = default;
 };
 
 /// The state of a fragment between two rounds: tensors one after the other in

@@ -74,6 +74,9 @@ struct ParameterServerOptions {
   double detectionSeconds = kDetectionSeconds;
   /// A push in which nothing comes for so long is given up.
   double idleSeconds = 60;
+  /// What is sent to islands that have ranks at other sites, and what goes to
+  /// the backup counts too; 0: no limit.
+  double mostBytesPerSecond = 0;
   /// Where the state is kept (docs/Server.md, Durability), and taken up from by
   /// a server that is started again; empty: in memory only. A server of
   /// several needs it.
