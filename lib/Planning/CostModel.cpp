@@ -403,7 +403,6 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy,
   Synchronisation sync;
   if (strategy.server)
     sync = synchronisation(problem, strategy);
-  double training = 0; // of a round, without what exchanges take
   double round = 0, samples = 0, chipSeconds = 0, idle = 0, crossed = 0;
   double steps =
       strategy.server ? static_cast<double>(strategy.server->innerSteps) : 1;
@@ -417,7 +416,6 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy,
                      ? static_cast<double>(*island.innerSteps)
                      : steps;
     double seconds = own * prediction.stepSeconds;
-    training = std::max(training, seconds);
     round = std::max(round,
                      strategy.server ? seconds + sync.coreSeconds[i] : seconds);
     samples += own * static_cast<double>(island.batch);
@@ -429,7 +427,7 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy,
   }
   if (strategy.server) {
     double exposed = exposedSeconds(*strategy.server, sync, round / steps);
-    result.synchronisationSeconds = round - training + exposed;
+    result.synchronisationSeconds = exposed;
     result.connections = sync.connections;
     round += exposed;
     crossed += sync.wanBytes;

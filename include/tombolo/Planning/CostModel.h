@@ -61,7 +61,7 @@ struct IslandPrediction {
 struct Prediction {
   double stepSeconds = 0; // one inner step, synchronisation spread over H
   double tokensPerSecond = 0;
-  double synchronisationSeconds = 0; // exposed, once each round
+  double synchronisationSeconds = 0; // waited for, once each round
   double wanBytesPerRound = 0;
   double connections = 0; // parallel, over the worst line; 0: no server
   double bubbleFraction = 0;

@@ -156,10 +156,10 @@ def Topo_PoolOp : Topo_Op<"pool", [Symbol, HasParent<"SiteOp">]> {
     `intra_*` is the wire between the chips of one node (per chip, each
     direction), `inter_*` the wire between nodes (per network card, each
     direction; the chips of a node share its cards equally). A rate and its
-    latency are given together. Where chips are
-    cores of their hosts, or shares of them, chip i of a node computes on core
-    i mod `cores_per_node`, and shares it equally with what else runs there:
-    other chips, messages, exchanges; absent: each chip has its own.
+    latency are given together. Where chips are cores of their hosts, or shares
+    of them, chip i of a node computes on core i mod `cores_per_node`, and shares
+    it equally with what else runs there: other chips, messages, exchanges;
+    absent: each chip has its own.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, FlatSymbolRefAttr:$chip,
                        I64Attr:$nodes, I64Attr:$chips_per_node,
