@@ -144,6 +144,7 @@ def run(
     checkpoint_every: int | None = None,
     resume: bool = False,
     export_onnx: StrPath | None = None,
+    plaintext: bool = False,
     restarts: int | None = None,
     detection_seconds: float | None = None,
     eval_data: StrPath | None = None,

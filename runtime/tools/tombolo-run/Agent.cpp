@@ -56,6 +56,8 @@ void Agent::start(std::uint32_t number, const RankOptions &rank) {
       spec.arguments.push_back(std::move(word));
     spec.arguments.insert(spec.arguments.end(), options.common.begin(),
                           options.common.end());
+    const std::vector<std::string> &place = options.places.at(number);
+    spec.arguments.insert(spec.arguments.end(), place.begin(), place.end());
     spec.arguments.insert(spec.arguments.end(),
                           {"--incarnation", std::to_string(island.incarnation),
                            "--island", std::to_string(number), "--rank",
@@ -322,6 +324,15 @@ void Agent::handle(const SupervisorEvent &event) {
     ended(event);
 }
 
+void Agent::tellOfStrangers() {
+  if (!options.strangers)
+    return;
+  for (const std::string &message : options.strangers->take())
+    emit({{"event", "stranger_refused"},
+          {"site", options.site},
+          {"message", message}});
+}
+
 std::optional<double> Agent::untilNext() const {
   std::optional<Clock::time_point> next = end;
   if (!begun && !next)
@@ -402,6 +413,7 @@ int Agent::run(
       return 128 + event.signal;
     }
     handle(event);
+    tellOfStrangers();
     endGraces();
   }
   supervisor.killAll();

@@ -23,6 +23,7 @@
 #include "Failures.h"
 #include "RunWatch.h"
 #include "ServerLaunch.h"
+#include "Spanning.h"
 
 #include "tombolo/runtime/launch/Supervisor.h"
 
@@ -45,6 +46,9 @@ struct IslandStart {
 struct AgentOptions {
   RankOptions rank;                ///< of every rank
   std::vector<std::string> common; ///< further arguments of every rank
+  /// Where the ranks of an island meet, and at which address.
+  std::map<std::uint32_t, std::vector<std::string>> places;
+  Strangers *strangers = nullptr; ///< whom the store here has turned away
   std::string site;
   std::string rankProgram;       ///< empty: this program
   int eventsFd = -1;             ///< below 0: a person reads, on stdout
@@ -124,6 +128,7 @@ private:
   bool endGently();
   std::optional<double> untilNext() const;
   void emit(nlohmann::json event);
+  void tellOfStrangers();
 
   AgentOptions options;
   Supervisor &supervisor;
