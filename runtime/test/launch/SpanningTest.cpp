@@ -67,6 +67,36 @@ protected:
     plan.set_model_hash(modelHash(folder / "m.onnx"));
   }
 
+  /// One that is in the south alone, and a server in the north.
+  void addSecondIsland() {
+    *plan.add_islands() = plan.islands(0);
+    Island &second = *plan.mutable_islands(1);
+    second.clear_sites();
+    second.add_sites("south");
+    for (auto &stage : *second.mutable_stages())
+      for (auto &group : *stage.mutable_groups())
+        group.set_site("south");
+    plan.mutable_training()->set_global_batch(2 * plan.islands(0).batch());
+    addServer(plan, 3, "north");
+    savePlan();
+  }
+
+  std::vector<json> events(const std::string &kind) {
+    std::vector<json> found;
+    for (const json &line : metrics())
+      if (line.value("event", "") == kind)
+        found.push_back(line);
+    return found;
+  }
+
+  /// The rank that has paused; not all processes where there is none.
+  pid_t killPaused() {
+    pid_t victim = paused();
+    if (victim > 0)
+      kill(victim, SIGKILL);
+    return victim;
+  }
+
   std::vector<std::string> with(std::vector<std::string> more) {
     std::vector<std::string> words = arguments(kSteps);
     words.insert(words.end(), more.begin(), more.end());
@@ -218,16 +248,7 @@ TEST_F(Spanning, TrainsOverTlsAmongStrangers) {
 
 /// Beside an island at one site, under a server.
 TEST_F(Spanning, JoinsOtherIslandsByAServer) {
-  *plan.add_islands() = plan.islands(0);
-  Island &second = *plan.mutable_islands(1);
-  second.clear_sites();
-  second.add_sites("south");
-  for (auto &stage : *second.mutable_stages())
-    for (auto &group : *stage.mutable_groups())
-      group.set_site("south");
-  plan.mutable_training()->set_global_batch(2 * plan.islands(0).batch());
-  addServer(plan, 3, "north");
-  savePlan();
+  addSecondIsland();
   Outcome outcome = run(with({"--plaintext"}));
   ASSERT_EQ(outcome.status, 0) << outcome.errors;
   std::map<std::pair<int, int>, double> plain, encrypted;
@@ -258,6 +279,139 @@ TEST_F(Spanning, SitesThatAreStartedApartMeet) {
   EXPECT_EQ(finish(south).status, 0) << log();
   EXPECT_EQ(finish(north).status, 0) << log();
   EXPECT_EQ(lossesOf(log()), expected);
+  expectNothingLeft();
+}
+
+/// A rank dies, at the site of the first rank or at the other: the ranks of
+/// both end and start again from the island's snapshot, and come to the same
+/// bits.
+TEST_F(Spanning, AKilledRankRestartsTheIslandAtAllSites) {
+  Losses expected = plain();
+  for (int victim : {1, 3}) {
+    std::filesystem::remove_all(folder / "checkpoints");
+    std::vector<std::string> words =
+        with({"--restarts", "1", "--checkpoint-dir", folder / "checkpoints",
+              "--checkpoint-every", "5"});
+    for (std::string &word : pausing({{0, victim, 0, 13}}))
+      words.push_back(word);
+    std::filesystem::remove(folder / "stderr");
+    pid_t pid = start(words);
+    killPaused();
+    Outcome outcome = finish(pid);
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    EXPECT_EQ(losses(), expected);
+    std::vector<json> restarts = events("restart");
+    ASSERT_EQ(restarts.size(), 1u) << outcome.errors;
+    EXPECT_EQ(restarts[0].at("step"), 10);
+    EXPECT_EQ(restarts[0].at("incarnation"), 1);
+    EXPECT_NE(outcome.errors.find("rank " + std::to_string(victim) +
+                                  " of island 0 at site " +
+                                  (victim == 1 ? "north" : "south")),
+              std::string::npos)
+        << outcome.errors;
+    expectNothingLeft();
+  }
+}
+
+/// An agent that is killed takes its ranks along; the next one and those of the
+/// other sites start the island again. That is no restart of the island's own.
+TEST_F(Spanning, AKilledAgentIsReplaced) {
+  Losses expected = plain();
+  for (const char *site : {"south", "north"}) {
+    std::filesystem::remove_all(folder / "checkpoints");
+    std::vector<std::string> words =
+        with({"--restarts", "1", "--checkpoint-dir", folder / "checkpoints",
+              "--checkpoint-every", "5"});
+    for (std::string &word : pausing({{0, 1, 0, 13}}))
+      words.push_back(word);
+    std::filesystem::remove(folder / "stderr");
+    pid_t pid = start(words);
+    EXPECT_GT(paused(), 0);
+    killAt("site", site);
+    // The rank that has paused goes with its agent or when the other says so.
+    Outcome outcome = finish(pid);
+    ASSERT_EQ(outcome.status, 0) << site << outcome.errors;
+    EXPECT_EQ(losses(), expected) << site;
+    expectNothingLeft();
+  }
+}
+
+/// When no restart is left the rank is named, whichever site it was at.
+TEST_F(Spanning, RestartsAreUsedUp) {
+  std::vector<std::string> words = with({"--restarts", "1"});
+  for (std::string &word : pausing({{0, 0, 0, 5}, {0, 3, 1, 5}}))
+    words.push_back(word);
+  std::filesystem::remove(folder / "stderr");
+  pid_t pid = start(words);
+  killPaused();
+  EXPECT_TRUE(eventually([&] { return events("restart").size() == 1; }));
+  pid_t second = killPaused();
+  Outcome outcome = finish(pid);
+  EXPECT_EQ(outcome.status, 3);
+  EXPECT_NE(outcome.errors.find(
+                "error: rank 3 of island 0 at site south (pid " +
+                std::to_string(second) + ") was killed by signal 9 (Killed)\n"),
+            std::string::npos)
+      << outcome.errors;
+  expectNothingLeft();
+}
+
+/// Sites that are started apart agree on it, too.
+TEST_F(Spanning, SitesThatAreStartedApartRestartIt) {
+  if (!std::filesystem::exists(TOMBOLO_MAKE_CERTS))
+    GTEST_SKIP() << "utils/make-certs is not here";
+  makeSiteCertificates();
+  Losses expected = plain();
+  std::string place = "127.0.0.1:" + std::to_string(freePort());
+  std::vector<std::string> more = {
+      "--certs",          folder / "certs",       "--restarts",         "1",
+      "--checkpoint-dir", folder / "checkpoints", "--checkpoint-every", "5"};
+  for (std::string &word : pausing({{0, 2, 0, 13}, {0, 1, 1, 17}}))
+    more.push_back(word);
+  pid_t south = start(site("south", place, more));
+  pid_t north = start(site("north", place, more));
+  killPaused();
+  // A whole site goes, and the same command brings it back.
+  EXPECT_GT(paused(), 0) << log();
+  kill(south, SIGKILL);
+  finish(south);
+  south = start(site("south", place, more));
+  EXPECT_EQ(finish(south).status, 0) << log();
+  EXPECT_EQ(finish(north).status, 0) << log();
+  EXPECT_EQ(lossesOf(log()), expected);
+  EXPECT_NE(log().find("the agent of site south was started again"),
+            std::string::npos)
+      << log();
+  expectNothingLeft();
+}
+
+/// Another island, which a server joins with it, does no step twice.
+TEST_F(Spanning, OtherIslandsDoNotNotice) {
+  addSecondIsland();
+  std::vector<std::string> words =
+      with({"--restarts", "1", "--checkpoint-dir", folder / "checkpoints",
+            "--checkpoint-every", "3"});
+  for (std::string &word : pausing({{0, 3, 0, 14}}))
+    words.push_back(word);
+  pid_t pid = start(words);
+  killPaused();
+  Outcome outcome = finish(pid);
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_EQ(events("restart").size(), 1u);
+  std::map<int, std::map<int, int>> seen; // island, step
+  for (const json &line : metrics())
+    if (line.contains("loss"))
+      ++seen[line.at("island")][line.at("step")];
+  EXPECT_EQ(seen[1].size(), kSteps) << "the other island";
+  // Of a round's last step the line may have gone with the rank.
+  EXPECT_GE(seen[0].size() + 1, kSteps);
+  for (const auto &[island, steps] : seen)
+    for (const auto &[step, times] : steps)
+      EXPECT_EQ(times, 1) << "island " << island << " step " << step;
+  std::uint64_t version = 0;
+  for (const json &line : events("outer_step"))
+    EXPECT_EQ(line.at("version"), ++version);
+  EXPECT_EQ(version, kSteps / 3);
   expectNothingLeft();
 }
 

@@ -22,13 +22,7 @@ using nlohmann::json;
 
 namespace {
 
-/// After the first failure, how long others may still report theirs: the first
-/// to be noticed need not be the first to have failed.
-constexpr auto kGrace = std::chrono::milliseconds(700);
-/// Other sites may be started by hand, one after the other.
-constexpr auto kPatience = std::chrono::seconds(600);
-constexpr auto kWarning = std::chrono::seconds(5);
-/// Before servers are asked again.
+/// Before servers and other agents are asked again.
 constexpr double kAskSeconds = 0.2;
 /// Behind the last rank, how long the server stays for other sites: they end at
 /// the same time, but for what they still fetch and save.
@@ -112,8 +106,8 @@ bool Agent::begin() {
   if (options.follow)
     return beginAsTold();
   for (auto &[number, island] : islands) {
-    if (!options.ask)
-      break;
+    if (!options.ask || island.isShared)
+      continue;
     std::optional<std::uint64_t> incarnation = options.ask(number);
     if (incarnation) {
       island.incarnation = *incarnation;
@@ -131,6 +125,8 @@ bool Agent::begin() {
     return false;
   }
   for (auto &[number, island] : islands) {
+    if (island.isShared)
+      continue;
     std::optional<RankOptions> rank =
         island.incarnation > 0 ? fromSnapshot(number) : options.rank;
     if (!rank)
@@ -144,7 +140,7 @@ bool Agent::begin() {
             {"incarnation", island.incarnation},
             {"step", rank->resumeStep.value_or(0)}});
     if (options.tell)
-      options.tell(number, {island.incarnation, rank->resumeStep});
+      options.tell(number, {island.incarnation, rank->resumeStep, ""});
     start(number, *rank);
   }
   return true;
@@ -308,12 +304,12 @@ void Agent::ended(const SupervisorEvent &event) {
       message["peer"] = true;
     if (!island.killed) // what ends after that was killed here
       island.failures.push_back(std::move(message));
-    if (island.restartsLeft == 0)
+    if (island.restartsLeft == 0 && !island.isShared)
       return giveUp(island);
     if (!island.end)
       island.end = Clock::now() + kGrace;
   }
-  if (island.end && !isRunning(rank.island))
+  if (island.end && !island.isShared && !isRunning(rank.island))
     restart(rank.island);
 }
 
@@ -342,10 +338,13 @@ std::optional<double> Agent::untilNext() const {
   for (const auto &[number, island] : islands)
     if (island.end && !island.killed && (!next || *island.end < *next))
       next = island.end;
-  if (!next)
+  if (!next && !sharedLives)
     return std::nullopt;
-  return std::max(0.0,
-                  std::chrono::duration<double>(*next - Clock::now()).count());
+  double seconds = sharedLives ? kAskSeconds : 1e9;
+  if (next)
+    seconds = std::min(
+        seconds, std::chrono::duration<double>(*next - Clock::now()).count());
+  return std::max(0.0, seconds);
 }
 
 void Agent::endGraces() {
@@ -371,6 +370,9 @@ bool Agent::endGently() {
   if (told || !begun || options.leavesOnSigterm ||
       options.rank.checkpointDir.empty())
     return false;
+  for (const auto &[number, island] : islands)
+    if (island.isShared && !island.isSettled && !island.hasBegun)
+      return false; // it waits for another site, and need not any more
   told = true;
   for (std::size_t i = 0; i < processes.size(); ++i)
     if (!processes[i].isServer && processes[i].rank == 0)
@@ -388,6 +390,7 @@ int Agent::run(
     local += list.size();
     island.incarnation = options.incarnation;
     island.restartsLeft = options.restarts;
+    island.isShared = options.shared.contains(number);
   }
   serverRestartsLeft = options.restarts;
   if (options.server)
@@ -395,9 +398,11 @@ int Agent::run(
   while (!lost) {
     if (!begun && failures.empty())
       begun = begin();
+    tendShared();
     // The last end, and what came in with it, may restart an island.
-    bool running = supervisor.anyRunning() || (!begun && failures.empty());
-    if (!begun || !options.server || anyRank())
+    bool running =
+        supervisor.anyRunning() || sharedLives || (!begun && failures.empty());
+    if (!begun || !options.server || anyRank() || sharedLives)
       farewell.reset();
     else if (!farewell)
       farewell = Clock::now() + kFarewell;

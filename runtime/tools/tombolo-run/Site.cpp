@@ -32,6 +32,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <future>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -127,23 +128,13 @@ void shareStarts(AgentOptions &agent, Meeting &meeting, bool isFirst) {
   RollCall *roll = &meeting.roll();
   if (isFirst) {
     agent.tell = [=](std::uint32_t island, const IslandStart &start) {
-      json text = {{"incarnation", start.incarnation}};
-      if (start.resumeStep)
-        text["resume_step"] = *start.resumeStep;
-      roll->set(key(island), text.dump());
+      roll->set(key(island), toText(start));
     };
     return;
   }
   agent.follow = [=](std::uint32_t island) -> std::optional<IslandStart> {
     std::optional<std::string> text = roll->look(key(island));
-    if (!text)
-      return std::nullopt;
-    json said = parseEvent(*text);
-    IslandStart start;
-    start.incarnation = field<std::uint64_t>(said, "incarnation", 0);
-    if (said.contains("resume_step"))
-      start.resumeStep = field<std::uint64_t>(said, "resume_step", 0);
-    return start;
+    return text ? startFrom(*text) : std::nullopt;
   };
 }
 
@@ -319,6 +310,23 @@ Places placesOf(const SiteOptions &options, const Site &site, bool isMeeting,
   return places;
 }
 
+/// Where the agents of islands with ranks at other sites talk. Their store may
+/// come later; islands that are whole here do not wait for it.
+void shareIslands(AgentOptions &agent, const SiteOptions &options,
+                  const Site &site) {
+  for (const auto &[number, ranks] : site.ranks)
+    if (spansSites(site.plan.islands(static_cast<int>(number))))
+      agent.shared.insert(number);
+  std::shared_future<std::shared_ptr<StoreClient>> store =
+      meetAgents(options.rendezvous, keeperOf(site.plan, options.tls));
+  agent.talk = [store, &site, name = options.site](
+                   std::uint32_t island) -> std::shared_ptr<IslandTalk> {
+    if (store.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
+      return nullptr;
+    return std::make_shared<IslandTalk>(store.get(), site.plan, island, name);
+  };
+}
+
 Site look(SiteOptions &options, const Launch *launch, Meeting *meeting) {
   Site site;
   site.plan = readPlan(options.rank.plan);
@@ -327,11 +335,6 @@ Site look(SiteOptions &options, const Launch *launch, Meeting *meeting) {
   // Else whoever started this agent has looked.
   if (options.eventsFd < 0)
     checkProgress(plan);
-  if (!site.wholeIslands && options.restarts > 0)
-    throw Error("--restarts ", options.restarts, ": an island of site '",
-                options.site,
-                "' has ranks at other sites too, and is not "
-                "restarted by this version; expected 0");
   if (options.executor.isMpi())
     checkMpi(options, site, launch);
   if (launch)
@@ -449,8 +452,9 @@ int run(SiteOptions &options) {
     options.rank.resumeStep = findResumeStep(options, islands);
   if (first && options.rank.resumeStep)
     for (std::uint32_t island : islands)
-      setAsideBeyond(options.rank.checkpointDir, island,
-                     *options.rank.resumeStep);
+      if (ranks.at(island).front() == 0) // else another site does
+        setAsideBeyond(options.rank.checkpointDir, island,
+                       *options.rank.resumeStep);
   agentOptions.rank = options.rank;
   agentOptions.common = std::move(common);
   agentOptions.places = std::move(places.ofIsland);
@@ -460,10 +464,12 @@ int run(SiteOptions &options) {
   agentOptions.eventsFd = options.eventsFd;
   agentOptions.hasServer = plan.has_server();
   agentOptions.incarnation = options.incarnation.value_or(0);
-  // Else whoever started this agent keeps count; islands that have ranks
-  // elsewhere are not restarted.
+  if (!wholeIslands)
+    shareIslands(agentOptions, options, site);
+  agentOptions.keepsMeeting = places.shared != nullptr;
+  // Else whoever started this agent keeps count.
   if (plan.has_server() && options.eventsFd < 0 && !options.incarnation &&
-      wholeIslands && isFirst) {
+      isFirst) {
     agentOptions.where = servers;
     agentOptions.ask = [&](std::uint32_t island) {
       ExchangeOptions client = exchangeOptions(plan, island, /*rank=*/0);

@@ -9,13 +9,24 @@
 #include "Spanning.h"
 
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/Transport.h"
 #include "tombolo/runtime/plan/Layout.h"
 
 #include <algorithm>
 #include <charconv>
+#include <thread>
 #include <utility>
 
 using namespace tombolo::runtime;
+
+namespace {
+
+/// Other sites may be started by hand, one after the other.
+constexpr auto kPatience = std::chrono::minutes(10);
+/// How long a store that is there may be silent.
+constexpr auto kAnswer = std::chrono::seconds(30);
+
+} // namespace
 
 void tombolo::runtime::checkCanSpan(const ExecutorOptions &executor,
                                     bool plaintext) {
@@ -50,6 +61,37 @@ std::optional<StoreKeeper> tombolo::runtime::keeperOf(const Plan &plan,
   if (tls.plaintext)
     return std::nullopt;
   return StoreKeeper{tls.files, meetingSite(plan)};
+}
+
+/// Waits until the store is there.
+static std::shared_ptr<StoreClient>
+awaitStore(const std::string &address,
+           const std::optional<StoreKeeper> &keeper) {
+  auto end = std::chrono::steady_clock::now() + kPatience;
+  for (;;)
+    try {
+      return std::make_shared<StoreClient>(address, kAnswer, keeper);
+    } catch (const PeerError &error) {
+      bool isThere =
+          std::string(error.what()).find("cannot connect") == std::string::npos;
+      if (isThere || std::chrono::steady_clock::now() >= end)
+        throw;
+    }
+}
+
+std::shared_future<std::shared_ptr<StoreClient>>
+tombolo::runtime::meetAgents(const std::string &address,
+                             std::optional<StoreKeeper> keeper) {
+  auto store = std::make_shared<std::promise<std::shared_ptr<StoreClient>>>();
+  auto result = store->get_future().share();
+  std::thread([store, address, keeper = std::move(keeper)] {
+    try {
+      store->set_value(awaitStore(address, keeper));
+    } catch (...) {
+      store->set_exception(std::current_exception());
+    }
+  }).detach();
+  return result;
 }
 
 void Strangers::note(const std::string &message) {

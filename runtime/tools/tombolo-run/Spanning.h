@@ -21,6 +21,7 @@
 #include "tombolo/runtime/StoreServer.h"
 #include "tombolo/runtime/plan/PlanFile.h"
 
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -41,6 +42,12 @@ void checkSpanning(const ExecutorOptions &executor, const TlsOptions &tls,
 
 /// The store's as its clients know it; nothing in plain text.
 std::optional<StoreKeeper> keeperOf(const Plan &plan, const TlsOptions &tls);
+
+/// The store for agents to talk in, once it is there; until then it is looked
+/// for, in a thread that ends with the process. Throws PeerError when it does
+/// not come.
+std::shared_future<std::shared_ptr<StoreClient>>
+meetAgents(const std::string &address, std::optional<StoreKeeper> keeper);
 
 /// Strangers that were turned away, each message once and not more than a
 /// hundred: somebody who tries again and again shall not fill the log. Noted in
