@@ -156,6 +156,7 @@ def run(
     pin: bool = False,
     check_numerics: bool = False,
     timeout_seconds: float | None = None,
+    stall_seconds: float | None = None,
     executor: Words | None = None,
     device: Words | None = None,
 ) -> Run:

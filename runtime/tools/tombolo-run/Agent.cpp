@@ -242,6 +242,10 @@ void Agent::line(const SupervisorEvent &event) {
   std::string kind = field<std::string>(message, "event", "");
   if (rank.isServer && kind == "listening")
     return;
+  if (kind == "alive") {
+    rank.heard = Clock::now();
+    return;
+  }
   if (kind == "error") {
     rank.status = field(message, "status", 3);
     rank.peer = field(message, "peer", false);
@@ -298,6 +302,8 @@ void Agent::ended(const SupervisorEvent &event) {
       message["signal"] = event.end.code;
     else
       message["status"] = event.end.code;
+    if (rank.hasStalled)
+      message["stalled_seconds"] = options.rank.stallSeconds;
     if (!rank.message.empty())
       message["message"] = rank.message;
     if (rank.peer)
@@ -338,9 +344,14 @@ std::optional<double> Agent::untilNext() const {
   for (const auto &[number, island] : islands)
     if (island.end && !island.killed && (!next || *island.end < *next))
       next = island.end;
-  if (!next && !sharedLives)
+  bool anyWatched =
+      std::any_of(processes.begin(), processes.end(),
+                  [&](const Process &rank) { return watches(rank); });
+  if (!next && !sharedLives && !anyWatched)
     return std::nullopt;
   double seconds = sharedLives ? kAskSeconds : 1e9;
+  if (anyWatched)
+    seconds = std::min(seconds, options.rank.stallSeconds / 10);
   if (next)
     seconds = std::min(
         seconds, std::chrono::duration<double>(*next - Clock::now()).count());
@@ -362,6 +373,36 @@ void Agent::endGraces() {
       island.killed = true;
       killIsland(number);
     }
+}
+
+/// Whether a rank that says nothing is killed: only where that mends something.
+bool Agent::watches(const Process &rank) const {
+  if (rank.isServer || rank.hasEnded || !rank.heard)
+    return false;
+  const Island &island = islands.at(rank.island);
+  return !island.end &&
+         (island.isShared ? options.restarts > 0 : island.restartsLeft > 0);
+}
+
+/// A rank that is stopped (SIGSTOP, a debugger, a machine that swaps) holds its
+/// whole island up, and no peer knows it from one that computes.
+void Agent::endStalled() {
+  std::chrono::duration<double> limit(options.rank.stallSeconds);
+  auto now = Clock::now();
+  // Who was held up itself has not heard what was said meanwhile.
+  bool wasHeldUp = now - std::exchange(lastLook, now) > limit / 3;
+  for (std::size_t i = 0; i < processes.size(); ++i) {
+    Process &rank = processes[i];
+    if (!watches(rank))
+      continue;
+    if (wasHeldUp)
+      rank.heard = now;
+    if (now - *rank.heard < limit)
+      continue;
+    rank.hasStalled = true;
+    rank.heard.reset();
+    supervisor.kill(i, SIGKILL);
+  }
 }
 
 /// The first time, where ranks can: they finish the step, save and end. Rank 0
@@ -419,6 +460,7 @@ int Agent::run(
     }
     handle(event);
     tellOfStrangers();
+    endStalled();
     endGraces();
   }
   supervisor.killAll();

@@ -129,6 +129,9 @@ private:
     int status = 0;
     bool peer = false;
     std::string message;
+    /// When it last said that it lives; nothing before the first time.
+    std::optional<Clock::time_point> heard;
+    bool hasStalled = false;
   };
 
   bool begin();
@@ -157,6 +160,8 @@ private:
   void line(const SupervisorEvent &event);
   void ended(const SupervisorEvent &event);
   void endGraces();
+  bool watches(const Process &rank) const;
+  void endStalled();
   bool endGently();
   std::optional<double> untilNext() const;
   void emit(nlohmann::json event);
@@ -177,6 +182,7 @@ private:
   bool told = false;                    // to end
   bool lost = false;                    // whoever started this agent
   bool sharedLives = false;             // an island with ranks elsewhere
+  Clock::time_point lastLook = Clock::now(); // for ranks that have stalled
 };
 
 } // namespace tombolo::runtime

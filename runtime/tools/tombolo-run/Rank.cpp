@@ -6,6 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Beat.h"
 #include "Commands.h"
 #include "Events.h"
 #include "Executor.h"
@@ -75,6 +76,9 @@ public:
 private:
   int fd;
 };
+
+/// So many may be late before a rank is taken for stopped.
+constexpr double kBeatsInStall = 10;
 
 volatile std::sig_atomic_t told = 0;
 
@@ -254,6 +258,14 @@ void train(Options &options, Output &output) {
       before += IslandLayout(plan.islands(i)).rankCount();
     pinRank(options.localRank.value_or(before + *options.rank), threads);
   }
+  std::optional<Beat> beat;
+  if (!output.toPerson())
+    beat.emplace(
+        [&] {
+          output.write({{"event", "alive"}});
+        },
+        std::chrono::duration<double>(options.common.stallSeconds /
+                                      kBeatsInStall));
   DeviceOptions deviceOptions;
   deviceOptions.checkNumerics = options.common.checkNumerics;
   deviceOptions.threads = threads;
