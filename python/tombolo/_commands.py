@@ -144,6 +144,7 @@ def run(
     checkpoint_every: int | None = None,
     resume: bool = False,
     export_onnx: StrPath | None = None,
+    plaintext: bool = False,
     restarts: int | None = None,
     detection_seconds: float | None = None,
     line_connections: int | None = None,
@@ -157,6 +158,7 @@ def run(
     pin: bool = False,
     check_numerics: bool = False,
     timeout_seconds: float | None = None,
+    stall_seconds: float | None = None,
     executor: Words | None = None,
     device: Words | None = None,
 ) -> Run:

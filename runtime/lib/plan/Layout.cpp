@@ -115,6 +115,28 @@ const std::string &IslandLayout::site(std::uint64_t rank) const {
       .site();
 }
 
+std::vector<std::string> sitesOfRanks(const plan::v1::Island &island) {
+  IslandLayout layout(island);
+  std::vector<std::string> sites;
+  for (std::uint64_t rank = 0; rank < layout.rankCount(); ++rank)
+    sites.push_back(layout.site(rank));
+  return sites;
+}
+
+bool spansSites(const plan::v1::Island &island) {
+  std::vector<std::string> sites = sitesOfRanks(island);
+  return std::any_of(sites.begin(), sites.end(), [&](const std::string &site) {
+    return site != sites.front();
+  });
+}
+
+std::string meetingSite(const Plan &plan) {
+  for (const auto &island : plan.islands())
+    if (spansSites(island))
+      return IslandLayout(island).site(0);
+  return "";
+}
+
 std::uint64_t IslandLayout::peer(const RankCoordinates &self,
                                  const Transfer &transfer,
                                  std::uint64_t local) const {

@@ -50,8 +50,9 @@ public:
 /// Gloo's store over ours.
 class Rendezvous : public gloo::rendezvous::Store {
 public:
-  Rendezvous(const std::string &address, std::chrono::milliseconds timeout)
-      : client(address, timeout), timeout(timeout) {}
+  Rendezvous(const std::string &address, const TransportOptions &options)
+      : client(address, options.connectTimeout, options.keeper),
+        timeout(options.connectTimeout) {}
 
   void set(const std::string &key, const std::vector<char> &data) override {
     client.set(key, data);
@@ -266,7 +267,7 @@ class GlooTransport : public Transport {
 public:
   GlooTransport(std::uint64_t rank, const std::string &store,
                 const std::string &host, TransportOptions options)
-      : self(rank), options(options), rendezvous(store, options.connectTimeout),
+      : self(rank), options(options), rendezvous(store, options),
         waits(std::make_shared<Waits>()) {
     try {
       WithoutPreemption forItsThread;

@@ -22,8 +22,9 @@ constexpr const char *kBegin = "begin";
 } // namespace
 
 RollCall::RollCall(const std::string &store, std::string scope,
-                   std::chrono::milliseconds timeout)
-    : client(store, timeout), address(store), scope(std::move(scope)),
+                   std::chrono::milliseconds timeout,
+                   const std::optional<StoreKeeper> &keeper)
+    : client(store, timeout, keeper), address(store), scope(std::move(scope)),
       timeout(timeout) {}
 
 std::optional<std::string> RollCall::look(const std::string &key) {

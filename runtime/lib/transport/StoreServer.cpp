@@ -8,20 +8,20 @@
 
 #include "tombolo/runtime/StoreServer.h"
 
+#include "Sockets.h"
+
 #include "tombolo/runtime/Transport.h"
 
-#include <arpa/inet.h>
 #include <atomic>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <map>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <thread>
 #include <unistd.h>
+#include <utility>
 
 namespace tombolo::runtime {
 
@@ -45,24 +45,6 @@ std::uint32_t numberAt(const std::string &data, std::size_t at) {
   return value;
 }
 
-sockaddr_in parseAddress(const std::string &address) {
-  std::size_t colon = address.rfind(':');
-  sockaddr_in result{};
-  result.sin_family = AF_INET;
-  unsigned port = 0;
-  const char *end = address.data() + address.size();
-  bool good =
-      colon != std::string::npos &&
-      std::from_chars(address.data() + colon + 1, end, port).ptr == end &&
-      port > 0 && port < 65536 &&
-      ::inet_pton(AF_INET, address.substr(0, colon).c_str(),
-                  &result.sin_addr) == 1;
-  if (!good)
-    throw Error("expected an address like 127.0.0.1:7000, got '", address, "'");
-  result.sin_port = htons(static_cast<std::uint16_t>(port));
-  return result;
-}
-
 } // namespace
 
 struct StoreServer::State {
@@ -71,16 +53,24 @@ struct StoreServer::State {
   std::string address;
   std::thread thread;
 
+  std::optional<StoreDoor> door;
+  std::optional<TlsIdentity> identity; // with a door
+
   struct Connection {
     std::string in;
     std::string out;
+    // With a door:
+    std::unique_ptr<TlsStream> tls;
+    bool isKnown = false;
+    short events = POLLIN; // of its next move
+    Deadline introduction;
   };
   std::map<int, Connection> connections;
   std::map<std::string, std::string> values;
 
   ~State() {
     for (auto &[fd, connection] : connections)
-      ::close(fd);
+      close(fd, connection);
     if (listener >= 0)
       ::close(listener);
     if (wake >= 0)
@@ -123,46 +113,157 @@ struct StoreServer::State {
     return true;
   }
 
+  static void close(int fd, Connection &connection) {
+    if (!connection.tls) // which closes it
+      ::close(fd);
+  }
+
+  /// What came of `bytes` read or written: their number, 0 for none yet, and
+  /// nothing when the connection is over.
+  static std::optional<std::size_t> resultOf(ssize_t bytes) {
+    if (bytes > 0)
+      return static_cast<std::size_t>(bytes);
+    if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
+      return 0;
+    return std::nullopt;
+  }
+  static std::optional<std::size_t>
+  resultOf(Connection &connection, const TlsStream::Progress &progress) {
+    if (progress.state == TlsStream::State::Moved)
+      return progress.bytes;
+    connection.events = progress.events;
+    if (progress.state == TlsStream::State::Waits)
+      return 0;
+    return std::nullopt;
+  }
+  static std::optional<std::size_t> receive(int fd, Connection &connection,
+                                            std::span<char> data) {
+    if (connection.tls)
+      return resultOf(connection,
+                      connection.tls->read(std::as_writable_bytes(data)));
+    return resultOf(::recv(fd, data.data(), data.size(), MSG_DONTWAIT));
+  }
+  static std::optional<std::size_t> send(int fd, Connection &connection) {
+    std::span<const char> data(connection.out);
+    if (connection.tls)
+      return resultOf(connection, connection.tls->write(std::as_bytes(data)));
+    return resultOf(
+        ::send(fd, data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
+  }
+
+  void refuse(int fd, const std::string &why) {
+    if (door->refused)
+      door->refused("the store of the sites turned away " + addressOfPeer(fd) +
+                    ": " + why);
+  }
+
+  /// False for somebody who may not come in.
+  bool introduce(int fd, Connection &connection) {
+    TlsStream::Progress progress = connection.tls->shakeHands();
+    connection.events = POLLIN;
+    if (progress.state == TlsStream::State::Waits) {
+      connection.events = progress.events;
+      return true;
+    }
+    if (progress.state != TlsStream::State::Moved) {
+      refuse(fd, progress.why);
+      return false;
+    }
+    std::string site = connection.tls->peer();
+    connection.isKnown = door->sites.contains(site);
+    if (!connection.isKnown)
+      refuse(fd, "the certificate is that of '" + printable(site) +
+                     "', which is none of its sites");
+    return connection.isKnown;
+  }
+
   bool serve(int fd, short events) {
     Connection &connection = connections[fd];
-    if (events & (POLLIN | POLLHUP | POLLERR) &&
-        connection.out.size() < kMaxPending) {
-      char data[65536];
-      ssize_t got = ::recv(fd, data, sizeof data, MSG_DONTWAIT);
-      if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+    if (connection.tls && !connection.isKnown) {
+      if (!introduce(fd, connection))
         return false;
-      if (got > 0)
-        connection.in.append(data, static_cast<std::size_t>(got));
+      if (!connection.isKnown)
+        return true; // not done yet
     }
-    if (!answer(connection))
-      return false;
-    if (!connection.out.empty()) {
-      ssize_t put = ::send(fd, connection.out.data(), connection.out.size(),
-                           MSG_DONTWAIT | MSG_NOSIGNAL);
-      if (put < 0 && errno != EAGAIN && errno != EINTR)
+    // TLS may have read more than it has handed out, of which poll knows
+    // nothing.
+    for (bool moved = true; moved;) {
+      moved = false;
+      if ((connection.tls || events & (POLLIN | POLLHUP | POLLERR)) &&
+          connection.out.size() < kMaxPending) {
+        char data[65536];
+        std::optional<std::size_t> got = receive(fd, connection, data);
+        if (!got)
+          return false;
+        connection.in.append(data, *got);
+        moved |= *got > 0;
+      }
+      if (!answer(connection))
         return false;
-      if (put > 0)
-        connection.out.erase(0, static_cast<std::size_t>(put));
-      return answer(connection); // what had to wait for room
+      if (!connection.out.empty()) {
+        std::optional<std::size_t> put = send(fd, connection);
+        if (!put)
+          return false;
+        connection.out.erase(0, *put);
+        moved |= *put > 0;
+        if (!answer(connection)) // what had to wait for room
+          return false;
+      }
+      moved &= connection.tls != nullptr;
     }
     return true;
+  }
+
+  short eventsOf(const Connection &connection) const {
+    if (connection.tls && !connection.isKnown)
+      return connection.events;
+    return static_cast<short>(
+        (connection.out.size() < kMaxPending ? POLLIN : 0) |
+        (connection.out.empty() ? 0 : POLLOUT));
+  }
+
+  void admit(int fd) {
+    Connection &connection = connections[fd];
+    if (!door)
+      return;
+    connection.introduction = std::chrono::steady_clock::now() + kIntroduction;
+    try {
+      connection.tls =
+          std::make_unique<TlsStream>(*identity, fd, TlsStream::Role::Answers);
+    } catch (const Error &) {
+      connections.erase(fd);
+    }
+  }
+
+  /// Those who do not say in time who they are; how many are left.
+  std::size_t dropSilent() {
+    std::size_t left = 0;
+    auto now = std::chrono::steady_clock::now();
+    for (auto at = connections.begin(); at != connections.end();) {
+      bool isStranger = at->second.tls && !at->second.isKnown;
+      if (isStranger && at->second.introduction <= now) {
+        refuse(at->first, "it did not say who it is");
+        at = connections.erase(at);
+        continue;
+      }
+      left += isStranger;
+      ++at;
+    }
+    return left;
   }
 
   void run() {
     bool full = false; // no descriptors left: who waits must wait
     for (;;) {
+      std::size_t strangers = dropSilent();
+      full |= strangers >= kMostIntroductions;
       std::vector<pollfd> polled{
           {wake, POLLIN, 0},
           {listener, static_cast<short>(full ? 0 : POLLIN), 0}};
       for (auto &[fd, connection] : connections)
-        polled.push_back(
-            {fd,
-             static_cast<short>(
-                 (connection.out.size() < kMaxPending ? POLLIN : 0) |
-                 (connection.out.empty() ? 0 : POLLOUT)),
-             0});
+        polled.push_back({fd, eventsOf(connection), 0});
       if (::poll(polled.data(), polled.size(),
-                 full ? kBackOffMilliseconds : -1) < 0) {
+                 full || strangers ? kBackOffMilliseconds : -1) < 0) {
         if (errno == EINTR)
           continue;
         return;
@@ -173,7 +274,7 @@ struct StoreServer::State {
       if (polled[1].revents) {
         int fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
         if (fd >= 0 && connections.size() < kMaxConnections)
-          connections[fd];
+          admit(fd);
         else if (fd >= 0)
           ::close(fd);
         else
@@ -182,35 +283,24 @@ struct StoreServer::State {
       }
       for (std::size_t i = 2; i < polled.size(); ++i)
         if (polled[i].revents && !serve(polled[i].fd, polled[i].revents)) {
-          ::close(polled[i].fd);
+          close(polled[i].fd, connections.at(polled[i].fd));
           connections.erase(polled[i].fd);
         }
     }
   }
 };
 
-StoreServer::StoreServer(const std::string &host, std::uint16_t port)
+StoreServer::StoreServer(const std::string &host, std::uint16_t port,
+                         std::optional<StoreDoor> door)
     : state(std::make_unique<State>()) {
-  auto fail = [&](const char *what) {
-    throw Error(Status::Failed, "store on '", host, "': cannot ", what,
-                port ? " at port " + std::to_string(port) : "", ": ",
-                std::strerror(errno));
-  };
-  sockaddr_in bound = parseAddress(host + ":1");
-  bound.sin_port = htons(port);
+  if (door)
+    state->identity.emplace(door->files);
+  state->door = std::move(door);
   state->wake = ::eventfd(0, EFD_CLOEXEC);
-  state->listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (state->wake < 0 || state->listener < 0)
-    fail("open a socket");
-  int one = 1; // connections of the run before may linger at a fixed port
-  ::setsockopt(state->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  if (::bind(state->listener, reinterpret_cast<sockaddr *>(&bound),
-             sizeof bound) != 0 ||
-      ::listen(state->listener, 1024) != 0)
-    fail("listen");
-  socklen_t length = sizeof bound;
-  ::getsockname(state->listener, reinterpret_cast<sockaddr *>(&bound), &length);
-  state->address = host + ":" + std::to_string(ntohs(bound.sin_port));
+  if (state->wake < 0)
+    throw Error(Status::Failed, "store on '", host,
+                "': cannot wait for others: ", std::strerror(errno));
+  state->listener = listenOn("store", host, port, state->address);
   state->thread = std::thread([this] { state->run(); });
 }
 
@@ -223,24 +313,25 @@ StoreServer::~StoreServer() {
 const std::string &StoreServer::address() const { return state->address; }
 
 StoreClient::StoreClient(const std::string &address,
-                         std::chrono::milliseconds timeout)
-    : address(address) {
-  sockaddr_in to = parseAddress(address);
+                         std::chrono::milliseconds timeout,
+                         const std::optional<StoreKeeper> &keeper)
+    : address(address), timeout(timeout) {
   auto deadline = std::chrono::steady_clock::now() + timeout;
-  for (;;) {
-    fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-      throw Error(Status::Failed,
-                  "cannot open a socket: ", std::strerror(errno));
-    if (::connect(fd, reinterpret_cast<sockaddr *>(&to), sizeof to) == 0)
-      break;
-    int error = errno;
-    ::close(fd);
-    fd = -1;
-    if (std::chrono::steady_clock::now() >= deadline)
-      throw PeerError("store at ", address,
-                      ": cannot connect: ", std::strerror(error));
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  parseAddress(address); // an Error of its own
+  try {
+    fd = dial(address, deadline, /*isPatient=*/true);
+    if (keeper) {
+      tls = std::make_unique<TlsStream>(TlsIdentity(keeper->files),
+                                        std::exchange(fd, -1),
+                                        TlsStream::Role::Dials);
+      shakeHands(*tls, deadline);
+      if (tls->peer() != keeper->site)
+        throw PeerError("expected the certificate of site '", keeper->site,
+                        "', got that of '", printable(tls->peer()), "'");
+      return;
+    }
+  } catch (const PeerError &error) {
+    throw PeerError("store at ", address, ": ", error.what());
   }
   // A store that has gone silent must not hold anyone for ever.
   timeval limit{static_cast<time_t>(timeout.count() / 1000),
@@ -255,6 +346,16 @@ StoreClient::~StoreClient() {
 }
 
 void StoreClient::transfer(bool sending, char *data, std::size_t bytes) {
+  if (tls) {
+    auto deadline = std::chrono::steady_clock::now() + timeout;
+    auto all = std::as_writable_bytes(std::span(data, bytes));
+    try {
+      sending ? writeAll(*tls, all, deadline) : readAll(*tls, all, deadline);
+    } catch (const PeerError &error) {
+      throw PeerError("store at ", address, ": ", error.what());
+    }
+    return;
+  }
   while (bytes > 0) {
     ssize_t n = sending ? ::send(fd, data, bytes, MSG_NOSIGNAL)
                         : ::recv(fd, data, bytes, 0);

@@ -10,6 +10,7 @@
 
 #include <fstream>
 #include <map>
+#include <regex>
 #include <set>
 
 using namespace tombolo::runtime;
@@ -304,6 +305,47 @@ TEST_F(Restart, RestartsAreUsedUp) {
                 std::to_string(second) + ") was killed by signal 9 (Killed)\n"),
             std::string::npos)
       << outcome.errors;
+  expectNothingLeft();
+}
+
+/// A rank that is stopped says no more that it lives: it is taken for dead, and
+/// those that wait for it are not.
+TEST_F(Restart, AStoppedRankIsTakenForDead) {
+  planOneIsland();
+  std::vector<std::string> words = arguments(
+      kSteps, {"--restarts", "1", "--stall-seconds", "3", "--checkpoint-dir",
+               folder / "checkpoints", "--checkpoint-every", "10"});
+  add(words, pausing({{0, 1, 0, 13}}));
+  std::filesystem::remove(folder / "stderr");
+  Outcome outcome = finish(start(words)); // nobody lets it go on
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  std::vector<json> restarts = events("restart");
+  ASSERT_EQ(restarts.size(), 1u);
+  EXPECT_EQ(restarts[0].at("step"), 10);
+  EXPECT_TRUE(
+      std::regex_search(restarts[0].at("message").get<std::string>(),
+                        std::regex("^rank 1 of island 0 at site north \\(pid "
+                                   "[0-9]+\\) has not said for 3 s that it "
+                                   "lives, and was killed$")))
+      << restarts[0];
+  expectEachStepOnce(1);
+  expectNothingLeft();
+}
+
+/// Where that would mend nothing it is left alone: somebody may have stopped it
+/// to look at it.
+TEST_F(Restart, AStoppedRankIsLeftAloneWithoutRestarts) {
+  planOneIsland();
+  std::vector<std::string> words = arguments(kSteps, {"--stall-seconds", "2"});
+  add(words, pausing({{0, 1, 0, 13}}));
+  std::filesystem::remove(folder / "stderr");
+  pid_t pid = start(words);
+  pid_t rank = paused();
+  std::this_thread::sleep_for(std::chrono::seconds(4));
+  EXPECT_EQ(kill(rank, SIGCONT), 0);
+  Outcome outcome = finish(pid);
+  EXPECT_EQ(outcome.status, 0) << outcome.errors;
+  expectEachStepOnce(1);
   expectNothingLeft();
 }
 

@@ -6,6 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Sites.h"
+
 #include "tombolo/runtime/StoreServer.h"
 #include "tombolo/runtime/Transport.h"
 
@@ -62,15 +64,19 @@ protected:
     std::unique_ptr<InprocHub> hub;
     if (std::string(GetParam()) == "inproc")
       hub = std::make_unique<InprocHub>(count, options);
+    std::unique_ptr<Sites> sites;
+    if (std::string(GetParam()) == "sites")
+      (sites = std::make_unique<Sites>(count))->start();
     StoreServer meeting;
     std::vector<std::thread> threads;
     for (std::uint64_t rank = 0; rank < count; ++rank)
       threads.emplace_back([&, rank] {
         try {
           std::unique_ptr<Transport> transport =
-              hub ? hub->transport(rank)
-                  : createGlooTransport(rank, meeting.address(), "127.0.0.1",
-                                        options);
+              hub     ? hub->transport(rank)
+              : sites ? sites->transport(rank, options)
+                      : createGlooTransport(rank, meeting.address(),
+                                            "127.0.0.1", options);
           body(*transport, rank);
         } catch (const std::exception &error) {
           ADD_FAILURE() << "rank " << rank << ": " << error.what();
@@ -149,7 +155,7 @@ private:
 };
 
 INSTANTIATE_TEST_SUITE_P(Transports, Conformance,
-                         testing::Values("inproc", "gloo"));
+                         testing::Values("inproc", "gloo", "sites"));
 #if TOMBOLO_TEST_MPI
 INSTANTIATE_TEST_SUITE_P(Mpi, Conformance, testing::Values("mpi"));
 #endif

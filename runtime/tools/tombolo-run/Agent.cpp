@@ -22,13 +22,7 @@ using nlohmann::json;
 
 namespace {
 
-/// After the first failure, how long others may still report theirs: the first
-/// to be noticed need not be the first to have failed.
-constexpr auto kGrace = std::chrono::milliseconds(700);
-/// Other sites may be started by hand, one after the other.
-constexpr auto kPatience = std::chrono::seconds(600);
-constexpr auto kWarning = std::chrono::seconds(5);
-/// Before servers are asked again.
+/// Before servers and other agents are asked again.
 constexpr double kAskSeconds = 0.2;
 /// Behind the last rank, how long the server stays for other sites: they end at
 /// the same time, but for what they still fetch and save.
@@ -56,6 +50,8 @@ void Agent::start(std::uint32_t number, const RankOptions &rank) {
       spec.arguments.push_back(std::move(word));
     spec.arguments.insert(spec.arguments.end(), options.common.begin(),
                           options.common.end());
+    const std::vector<std::string> &place = options.places.at(number);
+    spec.arguments.insert(spec.arguments.end(), place.begin(), place.end());
     spec.arguments.insert(spec.arguments.end(),
                           {"--incarnation", std::to_string(island.incarnation),
                            "--island", std::to_string(number), "--rank",
@@ -110,8 +106,8 @@ bool Agent::begin() {
   if (options.follow)
     return beginAsTold();
   for (auto &[number, island] : islands) {
-    if (!options.ask)
-      break;
+    if (!options.ask || island.isShared)
+      continue;
     std::optional<std::uint64_t> incarnation = options.ask(number);
     if (incarnation) {
       island.incarnation = *incarnation;
@@ -129,6 +125,8 @@ bool Agent::begin() {
     return false;
   }
   for (auto &[number, island] : islands) {
+    if (island.isShared)
+      continue;
     std::optional<RankOptions> rank =
         island.incarnation > 0 ? fromSnapshot(number) : options.rank;
     if (!rank)
@@ -142,7 +140,7 @@ bool Agent::begin() {
             {"incarnation", island.incarnation},
             {"step", rank->resumeStep.value_or(0)}});
     if (options.tell)
-      options.tell(number, {island.incarnation, rank->resumeStep});
+      options.tell(number, {island.incarnation, rank->resumeStep, ""});
     start(number, *rank);
   }
   return true;
@@ -244,6 +242,10 @@ void Agent::line(const SupervisorEvent &event) {
   std::string kind = field<std::string>(message, "event", "");
   if (rank.isServer && kind == "listening")
     return;
+  if (kind == "alive") {
+    rank.heard = Clock::now();
+    return;
+  }
   if (kind == "error") {
     rank.status = field(message, "status", 3);
     rank.peer = field(message, "peer", false);
@@ -300,18 +302,20 @@ void Agent::ended(const SupervisorEvent &event) {
       message["signal"] = event.end.code;
     else
       message["status"] = event.end.code;
+    if (rank.hasStalled)
+      message["stalled_seconds"] = options.rank.stallSeconds;
     if (!rank.message.empty())
       message["message"] = rank.message;
     if (rank.peer)
       message["peer"] = true;
     if (!island.killed) // what ends after that was killed here
       island.failures.push_back(std::move(message));
-    if (island.restartsLeft == 0)
+    if (island.restartsLeft == 0 && !island.isShared)
       return giveUp(island);
     if (!island.end)
       island.end = Clock::now() + kGrace;
   }
-  if (island.end && !isRunning(rank.island))
+  if (island.end && !island.isShared && !isRunning(rank.island))
     restart(rank.island);
 }
 
@@ -320,6 +324,15 @@ void Agent::handle(const SupervisorEvent &event) {
     line(event);
   else if (event.kind == SupervisorEvent::Kind::Ended)
     ended(event);
+}
+
+void Agent::tellOfStrangers() {
+  if (!options.strangers)
+    return;
+  for (const std::string &message : options.strangers->take())
+    emit({{"event", "stranger_refused"},
+          {"site", options.site},
+          {"message", message}});
 }
 
 std::optional<double> Agent::untilNext() const {
@@ -331,10 +344,18 @@ std::optional<double> Agent::untilNext() const {
   for (const auto &[number, island] : islands)
     if (island.end && !island.killed && (!next || *island.end < *next))
       next = island.end;
-  if (!next)
+  bool anyWatched =
+      std::any_of(processes.begin(), processes.end(),
+                  [&](const Process &rank) { return watches(rank); });
+  if (!next && !sharedLives && !anyWatched)
     return std::nullopt;
-  return std::max(0.0,
-                  std::chrono::duration<double>(*next - Clock::now()).count());
+  double seconds = sharedLives ? kAskSeconds : 1e9;
+  if (anyWatched)
+    seconds = std::min(seconds, options.rank.stallSeconds / 10);
+  if (next)
+    seconds = std::min(
+        seconds, std::chrono::duration<double>(*next - Clock::now()).count());
+  return std::max(0.0, seconds);
 }
 
 void Agent::endGraces() {
@@ -354,12 +375,45 @@ void Agent::endGraces() {
     }
 }
 
+/// Whether a rank that says nothing is killed: only where that mends something.
+bool Agent::watches(const Process &rank) const {
+  if (rank.isServer || rank.hasEnded || !rank.heard)
+    return false;
+  const Island &island = islands.at(rank.island);
+  return !island.end &&
+         (island.isShared ? options.restarts > 0 : island.restartsLeft > 0);
+}
+
+/// A rank that is stopped (SIGSTOP, a debugger, a machine that swaps) holds its
+/// whole island up, and no peer knows it from one that computes.
+void Agent::endStalled() {
+  std::chrono::duration<double> limit(options.rank.stallSeconds);
+  auto now = Clock::now();
+  // Who was held up itself has not heard what was said meanwhile.
+  bool wasHeldUp = now - std::exchange(lastLook, now) > limit / 3;
+  for (std::size_t i = 0; i < processes.size(); ++i) {
+    Process &rank = processes[i];
+    if (!watches(rank))
+      continue;
+    if (wasHeldUp)
+      rank.heard = now;
+    if (now - *rank.heard < limit)
+      continue;
+    rank.hasStalled = true;
+    rank.heard.reset();
+    supervisor.kill(i, SIGKILL);
+  }
+}
+
 /// The first time, where ranks can: they finish the step, save and end. Rank 0
 /// decides for its island.
 bool Agent::endGently() {
   if (told || !begun || options.leavesOnSigterm ||
       options.rank.checkpointDir.empty())
     return false;
+  for (const auto &[number, island] : islands)
+    if (island.isShared && !island.isSettled && !island.hasBegun)
+      return false; // it waits for another site, and need not any more
   told = true;
   for (std::size_t i = 0; i < processes.size(); ++i)
     if (!processes[i].isServer && processes[i].rank == 0)
@@ -377,6 +431,7 @@ int Agent::run(
     local += list.size();
     island.incarnation = options.incarnation;
     island.restartsLeft = options.restarts;
+    island.isShared = options.shared.contains(number);
   }
   serverRestartsLeft = options.restarts;
   if (options.server)
@@ -384,9 +439,11 @@ int Agent::run(
   while (!lost) {
     if (!begun && failures.empty())
       begun = begin();
+    tendShared();
     // The last end, and what came in with it, may restart an island.
-    bool running = supervisor.anyRunning() || (!begun && failures.empty());
-    if (!begun || !options.server || anyRank())
+    bool running =
+        supervisor.anyRunning() || sharedLives || (!begun && failures.empty());
+    if (!begun || !options.server || anyRank() || sharedLives)
       farewell.reset();
     else if (!farewell)
       farewell = Clock::now() + kFarewell;
@@ -402,6 +459,8 @@ int Agent::run(
       return 128 + event.signal;
     }
     handle(event);
+    tellOfStrangers();
+    endStalled();
     endGraces();
   }
   supervisor.killAll();

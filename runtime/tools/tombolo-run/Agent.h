@@ -14,6 +14,9 @@
 // Where sites are started apart the agent also runs its site's server, and asks
 // the servers how often its islands have been started before.
 //
+// An island with ranks at other sites has an agent at each of them, and these
+// agree on how it goes on (IslandTalk.h).
+//
 //===----------------------------------------------------------------------===//
 
 #ifndef TOMBOLO_TOOLS_TOMBOLORUN_AGENT_H
@@ -21,8 +24,10 @@
 
 #include "Commands.h"
 #include "Failures.h"
+#include "IslandTalk.h"
 #include "RunWatch.h"
 #include "ServerLaunch.h"
+#include "Spanning.h"
 
 #include "tombolo/runtime/launch/Supervisor.h"
 
@@ -31,20 +36,18 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 namespace tombolo::runtime {
 
-/// How an island is started.
-struct IslandStart {
-  std::uint64_t incarnation = 0;
-  std::optional<std::uint64_t> resumeStep; ///< nothing: from no checkpoint
-};
-
 struct AgentOptions {
   RankOptions rank;                ///< of every rank
   std::vector<std::string> common; ///< further arguments of every rank
+  /// Where the ranks of an island meet, and at which address.
+  std::map<std::uint32_t, std::vector<std::string>> places;
+  Strangers *strangers = nullptr; ///< whom the store here has turned away
   std::string site;
   std::string rankProgram;       ///< empty: this program
   int eventsFd = -1;             ///< below 0: a person reads, on stdout
@@ -64,6 +67,11 @@ struct AgentOptions {
   /// tells the others, who follow. Nothing while it has not been told.
   std::function<void(std::uint32_t island, const IslandStart &)> tell;
   std::function<std::optional<IslandStart>(std::uint32_t island)> follow;
+  /// Islands that have ranks at other sites, too, and where their agents talk;
+  /// nothing while the store is not there.
+  std::set<std::uint32_t> shared;
+  std::function<std::shared_ptr<IslandTalk>(std::uint32_t island)> talk;
+  bool keepsMeeting = false; ///< that store
   /// The number among the ranks of this machine of the first one here.
   std::optional<std::uint64_t> firstLocalRank;
   bool leavesOnSigterm = false; ///< else it ends the run
@@ -81,6 +89,12 @@ public:
 
 private:
   using Clock = std::chrono::steady_clock;
+  /// After the first failure, how long others may still report theirs: the
+  /// first to be noticed need not be the first to have failed.
+  static constexpr auto kGrace = std::chrono::milliseconds(700);
+  /// Other sites may be started by hand, one after the other.
+  static constexpr auto kPatience = std::chrono::seconds(600);
+  static constexpr auto kWarning = std::chrono::seconds(5);
 
   struct Island {
     std::vector<std::uint64_t> ranks;
@@ -91,6 +105,18 @@ private:
     std::vector<nlohmann::json> failures;
     std::optional<Clock::time_point> end; ///< of its grace
     bool killed = false;                  ///< the grace is over
+
+    // With ranks at other sites, too:
+    bool isShared = false;
+    std::shared_ptr<IslandTalk> talk;
+    std::uint64_t life = 0;
+    bool hasBegun = false;      ///< here, in this life
+    bool hasToldFailed = false; ///< likewise
+    bool hasSaid = false;       ///< that its ranks here have ended
+    bool isSettled = false;     ///< it has come to its end
+    /// For another site, or since it has come to its end.
+    std::optional<Clock::time_point> waitsSince;
+    bool hasWarned = false;
   };
   struct Process {
     bool isServer = false; ///< else a rank
@@ -103,6 +129,9 @@ private:
     int status = 0;
     bool peer = false;
     std::string message;
+    /// When it last said that it lives; nothing before the first time.
+    std::optional<Clock::time_point> heard;
+    bool hasStalled = false;
   };
 
   bool begin();
@@ -113,6 +142,16 @@ private:
   void start(std::uint32_t number, const RankOptions &rank);
   std::optional<RankOptions> fromSnapshot(std::uint32_t number);
   void restart(std::uint32_t number);
+  void tendShared();
+  void tend(std::uint32_t number);
+  void waitFor(Island &island, const std::string &what);
+  bool leadFirst(std::uint32_t number);
+  bool beginLife(std::uint32_t number);
+  void endLife(std::uint32_t number);
+  IslandStart goOn(std::uint32_t number,
+                   const std::vector<nlohmann::json> &all);
+  void giveUpShared(std::uint32_t number, const std::string &why);
+  bool hasShared();
   void giveUp(Island &island);
   void killIsland(std::uint32_t number);
   bool isRunning(std::uint32_t number) const;
@@ -121,9 +160,12 @@ private:
   void line(const SupervisorEvent &event);
   void ended(const SupervisorEvent &event);
   void endGraces();
+  bool watches(const Process &rank) const;
+  void endStalled();
   bool endGently();
   std::optional<double> untilNext() const;
   void emit(nlohmann::json event);
+  void tellOfStrangers();
 
   AgentOptions options;
   Supervisor &supervisor;
@@ -139,6 +181,8 @@ private:
   std::optional<Clock::time_point> farewell; // how long the server may stay
   bool told = false;                    // to end
   bool lost = false;                    // whoever started this agent
+  bool sharedLives = false;             // an island with ranks elsewhere
+  Clock::time_point lastLook = Clock::now(); // for ranks that have stalled
 };
 
 } // namespace tombolo::runtime

@@ -53,6 +53,7 @@ struct RankOptions {
   std::string evaluationData;
   std::uint64_t evaluateEvery = 0;
   double timeoutSeconds = 600; ///< how long a peer may stay silent
+  double stallSeconds = 30;    ///< how long a rank, towards its agent
 };
 
 void addRankOptions(CLI::App &app, RankOptions &options);

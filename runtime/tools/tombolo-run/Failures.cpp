@@ -13,6 +13,7 @@
 #include "tombolo/runtime/launch/Supervisor.h"
 
 #include <algorithm>
+#include <sstream>
 
 using namespace tombolo::runtime;
 
@@ -24,6 +25,12 @@ Failure tombolo::runtime::rankFailure(const nlohmann::json &event) {
       " at site " + field<std::string>(event, "site", "?") + " (pid " +
       std::to_string(field<std::int64_t>(event, "pid", 0)) + ") ";
   int signal = field(event, "signal", 0);
+  if (double stalled = field(event, "stalled_seconds", 0.0); stalled > 0) {
+    std::ostringstream message;
+    message << who << "has not said for " << stalled
+            << " s that it lives, and was killed";
+    return {Cause::Killed, 3, message.str()};
+  }
   if (signal)
     return {Cause::Killed, 3, who + describe({true, signal})};
   int status = field(event, "status", 3);

@@ -28,9 +28,9 @@
 #include "tombolo/runtime/ExportOnnx.h"
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/Onnx.h"
-#include "tombolo/runtime/StoreServer.h"
 #include "tombolo/runtime/engine/Progress.h"
 #include "tombolo/runtime/launch/Supervisor.h"
+#include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/server/ParameterServer.h"
 
 #include <CLI/CLI.hpp>
@@ -60,6 +60,7 @@ struct LocalOptions {
   std::string metrics;
   std::string exportOnnx;
   WatchOptions watch;
+  bool plaintext = false;
   std::uint64_t restarts = 0;
   double detectionSeconds = kDetectionSeconds;
   LineOptions line;
@@ -74,21 +75,23 @@ struct Interrupted {
 class LocalRun {
 public:
   /// `stateDir`: of servers; empty: the one keeps its state in memory alone.
-  /// `certificates`: a folder of them for all sites in the plan's order.
   LocalRun(const LocalOptions &options, const Plan &plan,
            Supervisor &supervisor, MetricsFile &metrics, std::string stateDir,
-           std::string certificates)
+           LocalMeeting &meeting)
       : options(options), plan(plan), supervisor(supervisor), metrics(metrics),
         watch({plan, options.rank.plan, options.rank.steps, ""}, options.watch,
               "tombolo-run local", /*mayDraw=*/true),
-        stateDir(std::move(stateDir)), certificates(std::move(certificates)) {
+        stateDir(std::move(stateDir)), meeting(meeting) {
     if (plan.has_server())
       group = serverGroup(plan);
     executors = executorsOf(options.executors, plan);
+    for (const auto &island : plan.islands())
+      if (spansSites(island))
+        checkCanSpan(executors.at(sitesOfRanks(island)[0]), options.plaintext);
   }
 
   /// Throws Error or Interrupted when the run does not come to its end.
-  void run(const std::string &store, const RankOptions &ranks);
+  void run(const RankOptions &ranks);
 
   /// Of a run that was told to end and has saved what it had.
   std::optional<std::uint64_t> stoppedAt() const { return stopped; }
@@ -136,10 +139,10 @@ private:
   MetricsFile &metrics;
   RunWatch watch;
 
-  std::string rendezvous;
   RankOptions rank; // of every agent
   std::map<std::string, ExecutorOptions> executors; // by site
-  const std::string stateDir, certificates;
+  const std::string stateDir;
+  LocalMeeting &meeting;
   ServerGroup group;
   std::vector<std::unique_ptr<Service>> servers, agents;
   std::vector<Part> parts; // numbered as the supervisor does
@@ -339,13 +342,13 @@ void LocalRun::startServers() {
     server.name = "the parameter server";
     server.site = group.sites[i];
     server.server = i;
-    server.tls.files = serverFiles(certificates);
+    server.tls = meeting.ofServer();
     server.restartsLeft = stateDir.empty() ? 0 : options.restarts;
     if (group.isReplicated()) {
       server.name += " of site " + server.site;
       // Known to the others before it is there.
       server.address =
-          "unix:" + certificates + "/server-" + std::to_string(i) + ".sock";
+          "unix:" + meeting.folder() + "/server-" + std::to_string(i) + ".sock";
     }
     servers.push_back(std::make_unique<Service>(std::move(server)));
   }
@@ -382,8 +385,8 @@ void LocalRun::startAgents() {
   std::uint64_t ranks = 0;
   for (const std::string &site : sitesOf(plan, ranks)) {
     TlsOptions tls;
-    if (plan.has_server())
-      tls.files = siteFiles(certificates, agents.size());
+    if (plan.has_server() || meeting.spansSites())
+      tls = meeting.ofSite(agents.size());
     agents.push_back(std::make_unique<Service>());
     Service &agent = *agents.back();
     agent.name = "the agent of site " + site;
@@ -401,19 +404,22 @@ void LocalRun::startAgent(Service &agent) {
   spec.arguments = {"site"};
   for (std::string &word : rankArguments(rank))
     spec.arguments.push_back(std::move(word));
-  spec.arguments.insert(spec.arguments.end(),
-                        {"--site", agent.site, "--rendezvous", rendezvous});
+  spec.arguments.insert(
+      spec.arguments.end(),
+      {"--site", agent.site, "--rendezvous", meeting.store()});
   if (plan.has_server()) {
     std::string addresses = servers[0]->address;
     if (group.isReplicated())
       addresses += "," + servers[1]->address;
     spec.arguments.insert(spec.arguments.end(),
                           {"--server", addresses, "--run-id", runId});
+  }
+  if (plan.has_server() || meeting.spansSites())
     for (std::string &word : tlsArguments(agent.tls))
       spec.arguments.push_back(std::move(word));
+  if (plan.has_server())
     for (std::string &word : lineArguments(options.line))
       spec.arguments.push_back(std::move(word));
-  }
   if (agent.restartsLeft > 0)
     spec.arguments.insert(spec.arguments.end(),
                           {"--restarts", std::to_string(agent.restartsLeft)});
@@ -430,9 +436,8 @@ void LocalRun::startAgent(Service &agent) {
   ++agentsRunning;
 }
 
-void LocalRun::run(const std::string &store, const RankOptions &ranks) {
+void LocalRun::run(const RankOptions &ranks) {
   using Clock = std::chrono::steady_clock;
-  rendezvous = store;
   rank = ranks;
   if (plan.has_server())
     startServers();
@@ -469,6 +474,8 @@ void LocalRun::run(const std::string &store, const RankOptions &ranks) {
         break;
     }
     SupervisorEvent event = supervisor.next(seconds);
+    for (const std::string &message : meeting.takeStrangers())
+      publish({{"event", "stranger_refused"}, {"message", message}});
     if (event.kind == SupervisorEvent::Kind::Line) {
       line(event);
     } else if (event.kind == SupervisorEvent::Kind::Ended) {
@@ -520,18 +527,11 @@ int train(LocalOptions &options) {
       options.restarts > 0 ||
           (plan.has_server() && serverGroup(plan).isReplicated()),
       plan);
-  std::unique_ptr<TemporaryFolder> certificates;
-  if (plan.has_server()) {
-    certificates = std::make_unique<TemporaryFolder>(
-        std::filesystem::temp_directory_path() / "tombolo-certs.tmp-");
-    makeCertificates(certificates->path(), sitesOf(plan, ranks));
-  }
+  LocalMeeting meeting(plan, options.plaintext);
   MetricsFile metrics(options.metrics, options.rank.resume,
                       resumeStep.value_or(0));
-  StoreServer store;
-  LocalRun local(options, plan, supervisor, metrics, server.path(),
-                 certificates ? certificates->path() : "");
-  local.run(store.address(), rank);
+  LocalRun local(options, plan, supervisor, metrics, server.path(), meeting);
+  local.run(rank);
   if (auto step = local.stoppedAt()) {
     local.say("told to end: the checkpoint of step " + std::to_string(*step) +
               " is in '" + rank.checkpointDir + "'; go on with --resume");
@@ -584,6 +584,8 @@ int tombolo::runtime::runLocal(int argc, char **argv) {
                  "when they are killed")
       ->capture_default_str()
       ->check(positiveNumber(/*zero=*/true));
+  app.add_flag("--plaintext", options.plaintext,
+               "sites neither encrypt nor ask who it is");
   addDetectionOption(app, options.detectionSeconds);
   addLineOptions(app, options.line);
   app.add_option("--rank-program", options.rankProgram)->group("");

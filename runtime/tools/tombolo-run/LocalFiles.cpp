@@ -1,5 +1,4 @@
-//===- LocalFiles.cpp - what a run on one machine needs
-//-----------------------===//
+//===- LocalFiles.cpp - what a run on one machine needs -------------------===//
 //
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
@@ -39,6 +38,34 @@ std::vector<std::string> tombolo::runtime::sitesOf(const Plan &plan,
           sites.push_back(group.site());
   }
   return sites;
+}
+
+LocalMeeting::LocalMeeting(const Plan &plan, bool plaintext)
+    : spans(!meetingSite(plan).empty()), plaintext(plaintext) {
+  std::uint64_t ranks = 0;
+  std::vector<std::string> sites = sitesOf(plan, ranks);
+  if (plan.has_server() || (spans && !plaintext)) {
+    temporary = std::make_unique<TemporaryFolder>(
+        std::filesystem::temp_directory_path() / "tombolo-certs.tmp-");
+    if (!plaintext)
+      makeCertificates(temporary->path(), sites);
+  }
+  if (!spans) {
+    meeting = std::make_unique<StoreServer>();
+    return;
+  }
+  auto keeper = std::find(sites.begin(), sites.end(), meetingSite(plan));
+  meeting = keepMeeting(
+      "127.0.0.1:0", plan,
+      ofSite(static_cast<std::size_t>(keeper - sites.begin())), strangers);
+}
+
+TlsOptions LocalMeeting::ofServer() const {
+  return {plaintext ? TlsFiles() : serverFiles(folder()), plaintext};
+}
+
+TlsOptions LocalMeeting::ofSite(std::size_t site) const {
+  return {plaintext ? TlsFiles() : siteFiles(folder(), site), plaintext};
 }
 
 void tombolo::runtime::checkInputs(const RankOptions &rank, const Plan &plan) {

@@ -10,6 +10,7 @@
 #define TOMBOLO_TOOLS_TOMBOLORUN_LOCALFILES_H
 
 #include "Commands.h"
+#include "Spanning.h"
 
 #include "tombolo/runtime/launch/Supervisor.h"
 #include "tombolo/runtime/plan/PlanFile.h"
@@ -38,6 +39,31 @@ std::optional<std::uint64_t> checkResume(const RankOptions &rank,
 /// What is exported in the end. All islands end with the same parameters; some
 /// may have been lost before.
 std::string trainedCheckpoint(const RankOptions &rank, const Plan &plan);
+
+/// Where the parts of a run find one another, and how each knows the others:
+/// by certificates of the run's own, or, asked for, not at all.
+class LocalMeeting {
+public:
+  /// Call before threads start.
+  LocalMeeting(const Plan &plan, bool plaintext);
+
+  /// Of the ranks.
+  const std::string &store() const { return meeting->address(); }
+  /// For sockets; there where the plan has a server.
+  const std::string &folder() const { return temporary->path(); }
+  TlsOptions ofServer() const;
+  TlsOptions ofSite(std::size_t site) const; ///< in the order of `sitesOf`
+  /// Whether the ranks at a site, too, need to know who others are.
+  bool spansSites() const { return spans; }
+  /// Whom the store has turned away since the last call.
+  std::vector<std::string> takeStrangers() { return strangers.take(); }
+
+private:
+  bool spans, plaintext;
+  std::unique_ptr<TemporaryFolder> temporary;
+  Strangers strangers;
+  std::unique_ptr<StoreServer> meeting;
+};
 
 /// Throws Error unless `folder` is one in which a file can be made. `what`
 /// names it.

@@ -76,6 +76,12 @@ void tombolo::runtime::addRankOptions(CLI::App &app, RankOptions &options) {
   app.add_option("--timeout-seconds", options.timeoutSeconds,
                  "how long a peer may stay silent")
       ->check(positiveNumber());
+  app.add_option("--stall-seconds", options.stallSeconds,
+                 "a rank that has not even told its agent for so long that it "
+                 "lives is killed, where its island can be started again; it "
+                 "tells so whatever it computes or waits for")
+      ->capture_default_str()
+      ->check(CLI::Range(2.0, 3600.0));
 }
 
 void tombolo::runtime::addResumeStep(CLI::App &app, RankOptions &options) {
@@ -128,6 +134,7 @@ tombolo::runtime::rankArguments(const RankOptions &options) {
     add("--eval-every", std::to_string(options.evaluateEvery));
   }
   add("--timeout-seconds", std::to_string(options.timeoutSeconds));
+  add("--stall-seconds", std::to_string(options.stallSeconds));
   return words;
 }
 

@@ -6,10 +6,12 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Beat.h"
 #include "Commands.h"
 #include "Events.h"
 #include "Executor.h"
 #include "Meeting.h"
+#include "Spanning.h"
 
 #include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
@@ -76,6 +78,9 @@ private:
   int fd;
 };
 
+/// So many may be late before a rank is taken for stopped.
+constexpr double kBeatsInStall = 10;
+
 volatile std::sig_atomic_t told = 0;
 
 /// What stands before an island's names in the store.
@@ -108,7 +113,7 @@ std::vector<std::string> argumentsOf(const Plan &plan, const Options &options) {
   add("--device", options.executor.device);
   add("--backend", options.executor.backend);
   add("--server", options.server);
-  if (!options.server.empty())
+  if (!options.server.empty() || options.tls.plaintext)
     for (std::string &word : tlsArguments(options.tls))
       words.push_back(std::move(word));
   if (!options.server.empty() && options.line.limitGbits > 0)
@@ -140,6 +145,26 @@ void takeSeat(const Plan &plan, const Launch &launch, Options &options) {
   options.rank = seats[launch.number].rank;
   if (!options.localRank)
     options.localRank = launch.localNumber;
+}
+
+bool isSpanning(const Plan &plan, const Options &options) {
+  return *options.island < static_cast<unsigned>(plan.islands_size()) &&
+         spansSites(plan.islands(static_cast<int>(*options.island)));
+}
+
+/// Of an island at several sites: what its ranks need to talk to one another.
+void checkSpanning(const Options &options, const Launch *launch) {
+  checkSpanning(options.executor, options.tls, options.rendezvous,
+                options.host);
+  if (launch && launch->count > 1 && !options.tls.plaintext)
+    throw Error(Status::Usage, "island ", *options.island,
+                " has ranks at several sites, and each site's are started "
+                "apart, with its certificate, by tombolo-run site; expected "
+                "that, or --plaintext where everything is on this machine");
+  if (options.executor.isMpi() && launch && !launch->isOneMachine)
+    throw Error(Status::Usage, "--transport mpi: island ", *options.island,
+                " has ranks at several sites; expected all of them on this "
+                "machine");
 }
 
 /// Finds out which rank this is and meets the others, who are then known to run
@@ -179,14 +204,20 @@ Plan meet(Options &options, std::unique_ptr<Meeting> &meeting) {
                   plan.islands_size(), " islands");
     options.island = options.island.value_or(0);
     std::uint64_t ranks = seatsOf(plan, options.island, "").size();
+    std::optional<StoreKeeper> keeper;
+    if (isSpanning(plan, options)) {
+      checkSpanning(options, launch ? &*launch : nullptr);
+      keeper = keeperOf(plan, options.tls);
+    }
     if (meeting)
       meeting->roll().call(
           "process", launch->number, launch->count,
           sameness(plan, launch->count, options.executor.transport));
     else if (ranks > 1 && !options.rendezvous.empty() &&
              !options.executor.isTorch()) { // which does the same later
-      own = std::make_unique<RollCall>(options.rendezvous, scopeOf(options),
-                                       TransportOptions().connectTimeout);
+      own =
+          std::make_unique<RollCall>(options.rendezvous, scopeOf(options),
+                                     TransportOptions().connectTimeout, keeper);
       own->call("rank", *options.rank, ranks,
                 sameness(plan, ranks, options.executor.transport));
     }
@@ -245,6 +276,14 @@ void train(Options &options, Output &output) {
       before += IslandLayout(plan.islands(i)).rankCount();
     pinRank(options.localRank.value_or(before + *options.rank), threads);
   }
+  std::optional<Beat> beat;
+  if (!output.toPerson())
+    beat.emplace(
+        [&] {
+          output.write({{"event", "alive"}});
+        },
+        std::chrono::duration<double>(options.common.stallSeconds /
+                                      kBeatsInStall));
   DeviceOptions deviceOptions;
   deviceOptions.checkNumerics = options.common.checkNumerics;
   deviceOptions.threads = threads;
@@ -256,8 +295,23 @@ void train(Options &options, Output &output) {
       static_cast<std::int64_t>(options.common.timeoutSeconds * 1000));
   transportOptions.scope = scopeOf(options);
   std::unique_ptr<Transport> transport;
+  Strangers strangers; // of several threads
   if (options.executor.isMpi()) {
     transport = createMpiTransport(*options.rank, transportOptions);
+  } else if (!options.rendezvous.empty() && isSpanning(plan, options) &&
+             !options.tls.plaintext) {
+    transportOptions.keeper = keeperOf(plan, options.tls);
+    SiteLinks links{
+        options.tls.files,
+        sitesOfRanks(plan.islands(static_cast<int>(*options.island))),
+        [&](const std::string &message) {
+          strangers.note(message);
+          for (const std::string &fresh : strangers.take())
+            output.write({{"event", "stranger_refused"}, {"message", fresh}});
+        }};
+    transport =
+        createSiteTransport(*options.rank, options.rendezvous, options.host,
+                            std::move(links), transportOptions);
   } else if (!options.rendezvous.empty()) {
     transport = createGlooTransport(*options.rank, options.rendezvous,
                                     options.host, transportOptions);

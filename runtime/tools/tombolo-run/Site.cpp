@@ -17,12 +17,14 @@
 #include "Executor.h"
 #include "JobFiles.h"
 #include "Meeting.h"
+#include "Spanning.h"
 
 #include "tombolo/runtime/Checkpoint.h"
 #include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/StoreServer.h"
 #include "tombolo/runtime/engine/Progress.h"
+#include "tombolo/runtime/launch/Launch.h"
 #include "tombolo/runtime/launch/Supervisor.h"
 #include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
@@ -30,6 +32,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <future>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -66,6 +69,9 @@ struct SiteOptions {
   std::string rankProgram; // for tests
   int eventsFd = -1;
 };
+
+/// The name of another site's machine may come with it.
+constexpr auto kNamePatience = std::chrono::minutes(2);
 
 /// The ranks at a site by island.
 using Ranks = std::map<std::uint32_t, std::vector<std::uint64_t>>;
@@ -123,23 +129,13 @@ void shareStarts(AgentOptions &agent, Meeting &meeting, bool isFirst) {
   RollCall *roll = &meeting.roll();
   if (isFirst) {
     agent.tell = [=](std::uint32_t island, const IslandStart &start) {
-      json text = {{"incarnation", start.incarnation}};
-      if (start.resumeStep)
-        text["resume_step"] = *start.resumeStep;
-      roll->set(key(island), text.dump());
+      roll->set(key(island), toText(start));
     };
     return;
   }
   agent.follow = [=](std::uint32_t island) -> std::optional<IslandStart> {
     std::optional<std::string> text = roll->look(key(island));
-    if (!text)
-      return std::nullopt;
-    json said = parseEvent(*text);
-    IslandStart start;
-    start.incarnation = field<std::uint64_t>(said, "incarnation", 0);
-    if (said.contains("resume_step"))
-      start.resumeStep = field<std::uint64_t>(said, "resume_step", 0);
-    return start;
+    return text ? startFrom(*text) : std::nullopt;
   };
 }
 
@@ -159,9 +155,8 @@ std::uint64_t findResumeStep(const SiteOptions &options,
   return *step;
 }
 
-/// Where ranks find the servers, and the one to be started here.
-std::string findServers(SiteOptions &options, const Plan &plan,
-                        AgentOptions &agent) {
+/// Who this site is to others.
+void findCertificates(SiteOptions &options) {
   if (!options.certificates.empty()) {
     if (options.tls.plaintext || options.tls.files.any())
       throw Error(Status::Usage, "--certs: the folder has the certificate, the "
@@ -170,6 +165,11 @@ std::string findServers(SiteOptions &options, const Plan &plan,
     options.tls.files = namedFiles(options.certificates, options.site);
   }
   checkTls(options.tls);
+}
+
+/// Where ranks find the servers, and the one to be started here.
+std::string findServers(SiteOptions &options, const Plan &plan,
+                        AgentOptions &agent) {
   bool isHere = !options.address.empty();
   if (isHere == !options.server.empty())
     throw Error(Status::Usage,
@@ -259,6 +259,76 @@ void checkMpi(const SiteOptions &options, const Site &site,
                 "to be started again by whoever has started mpirun");
 }
 
+/// What the site's ranks need to talk to those of other sites.
+void checkSpanningSite(SiteOptions &options, const Launch *launch) {
+  if (launch && launch->count > 1)
+    throw Error("site '", options.site, "' has ", launch->count,
+                " processes, and an island of it has ranks at other sites too; "
+                "expected one process");
+  if (options.rendezvous.empty())
+    throw Error(Status::Usage, "--rendezvous: an island of site '",
+                options.site,
+                "' has ranks at other sites too; expected the HOST:PORT at "
+                "which they meet, the same at all of these sites");
+  if (options.eventsFd < 0)
+    options.rendezvous = resolveAddress(options.rendezvous, kNamePatience);
+  checkSpanning(options.executor, options.tls, options.rendezvous,
+                options.host);
+  if (options.eventsFd < 0 && options.host.empty())
+    options.host = addressTowards(options.rendezvous);
+}
+
+/// Where the ranks of this site's islands meet: those of an island that is
+/// whole here at this site, others at the store that one of their sites keeps.
+struct Places {
+  std::unique_ptr<StoreServer> own, shared; ///< that this agent keeps
+  std::map<std::uint32_t, std::vector<std::string>> ofIsland;
+};
+
+Places placesOf(const SiteOptions &options, const Site &site, bool isMeeting,
+                Strangers &strangers) {
+  Places places;
+  std::string shared = meetingSite(site.plan);
+  bool isShared = !shared.empty() && !isMeeting && !options.tls.plaintext;
+  std::string own = isShared ? "" : options.rendezvous;
+  // Else whoever started this agent keeps it.
+  if (!site.wholeIslands && options.eventsFd < 0 && shared == options.site)
+    places.shared =
+        keepMeeting(options.rendezvous, site.plan, options.tls, strangers);
+  for (const auto &[number, ranks] : site.ranks) {
+    std::vector<std::string> &words = places.ofIsland[number];
+    if (spansSites(site.plan.islands(static_cast<int>(number)))) {
+      words = {"--rendezvous", options.rendezvous};
+    } else {
+      if (own.empty()) {
+        places.own = std::make_unique<StoreServer>();
+        own = places.own->address();
+      }
+      words = {"--rendezvous", own};
+    }
+    if (!options.host.empty())
+      words.insert(words.end(), {"--host", options.host});
+  }
+  return places;
+}
+
+/// Where the agents of islands with ranks at other sites talk. Their store may
+/// come later; islands that are whole here do not wait for it.
+void shareIslands(AgentOptions &agent, const SiteOptions &options,
+                  const Site &site) {
+  for (const auto &[number, ranks] : site.ranks)
+    if (spansSites(site.plan.islands(static_cast<int>(number))))
+      agent.shared.insert(number);
+  std::shared_future<std::shared_ptr<StoreClient>> store =
+      meetAgents(options.rendezvous, keeperOf(site.plan, options.tls));
+  agent.talk = [store, &site, name = options.site](
+                   std::uint32_t island) -> std::shared_ptr<IslandTalk> {
+    if (store.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
+      return nullptr;
+    return std::make_shared<IslandTalk>(store.get(), site.plan, island, name);
+  };
+}
+
 Site look(SiteOptions &options, const Launch *launch, Meeting *meeting) {
   Site site;
   site.plan = readPlan(options.rank.plan);
@@ -267,11 +337,6 @@ Site look(SiteOptions &options, const Launch *launch, Meeting *meeting) {
   // Else whoever started this agent has looked.
   if (options.eventsFd < 0)
     checkProgress(plan);
-  if (!site.wholeIslands && options.restarts > 0)
-    throw Error("--restarts ", options.restarts, ": an island of site '",
-                options.site,
-                "' has ranks at other sites too, and is not "
-                "restarted by this version; expected 0");
   if (options.executor.isMpi())
     checkMpi(options, site, launch);
   if (launch)
@@ -280,6 +345,10 @@ Site look(SiteOptions &options, const Launch *launch, Meeting *meeting) {
     throw Error("--restarts ", options.restarts, ": site '", options.site,
                 "' has several processes, which are started again together by "
                 "their job; expected 0");
+  if (plan.has_server() || !site.wholeIslands)
+    findCertificates(options);
+  if (!site.wholeIslands)
+    checkSpanningSite(options, launch);
   if (plan.has_server())
     site.servers = findServers(options, plan, site.agent);
   if (launch && launch->number > 0)
@@ -299,6 +368,10 @@ void emit(const SiteOptions &options) {
                                "--peer SITE=ADDRESS of each server");
   Plan plan = readPlan(options.rank.plan);
   checkProgress(plan);
+  if (!meetingSite(plan).empty())
+    throw Error("--emit: an island of the plan has ranks at several sites, "
+                "which no job file starts together; start each site by "
+                "tombolo-run site");
   writeJobFiles({.plan = plan,
                  .rank = options.rank,
                  .executor = options.executor,
@@ -361,28 +434,18 @@ int run(SiteOptions &options) {
     options.rank.threads = threadsPerRank(count);
 
   Supervisor supervisor;
-  std::unique_ptr<StoreServer> store;
-  if (options.rendezvous.empty()) {
-    if (!wholeIslands)
-      throw Error(Status::Usage, "--rendezvous: an island of site '",
-                  options.site,
-                  "' has ranks at other sites too, so they need one place to "
-                  "meet");
-    store = std::make_unique<StoreServer>();
-    options.rendezvous = store->address();
-  }
+  Strangers strangers;
+  Places places = placesOf(options, site, meeting != nullptr, strangers);
   std::vector<std::string> common = executorArguments(options.executor);
-  common.insert(common.end(), {"--rendezvous", options.rendezvous, "--sigterm",
-                               options.sigterm});
-  if (!options.host.empty())
-    common.insert(common.end(), {"--host", options.host});
-  if (plan.has_server()) {
+  common.insert(common.end(), {"--sigterm", options.sigterm});
+  if (plan.has_server())
     common.insert(common.end(), {"--server", servers});
+  if (plan.has_server() || !wholeIslands)
     for (std::string &word : tlsArguments(options.tls))
       common.push_back(std::move(word));
+  if (plan.has_server())
     for (std::string &word : lineArguments(options.line))
       common.push_back(std::move(word));
-  }
   if (!options.runId.empty())
     common.insert(common.end(), {"--run-id", options.runId});
   // No rank saves before all of its island have started, nor after it has lost
@@ -399,19 +462,24 @@ int run(SiteOptions &options) {
     options.rank.resumeStep = findResumeStep(options, islands);
   if (first && options.rank.resumeStep)
     for (std::uint32_t island : islands)
-      setAsideBeyond(options.rank.checkpointDir, island,
-                     *options.rank.resumeStep);
+      if (ranks.at(island).front() == 0) // else another site does
+        setAsideBeyond(options.rank.checkpointDir, island,
+                       *options.rank.resumeStep);
   agentOptions.rank = options.rank;
   agentOptions.common = std::move(common);
+  agentOptions.places = std::move(places.ofIsland);
+  agentOptions.strangers = &strangers;
   agentOptions.site = options.site;
   agentOptions.rankProgram = options.rankProgram;
   agentOptions.eventsFd = options.eventsFd;
   agentOptions.hasServer = plan.has_server();
   agentOptions.incarnation = options.incarnation.value_or(0);
-  // Else whoever started this agent keeps count; islands that have ranks
-  // elsewhere are not restarted.
+  if (!wholeIslands)
+    shareIslands(agentOptions, options, site);
+  agentOptions.keepsMeeting = places.shared != nullptr;
+  // Else whoever started this agent keeps count.
   if (plan.has_server() && options.eventsFd < 0 && !options.incarnation &&
-      wholeIslands && isFirst) {
+      isFirst) {
     agentOptions.where = servers;
     agentOptions.ask = [&](std::uint32_t island) {
       ExchangeOptions client = exchangeOptions(plan, island, /*rank=*/0);
@@ -467,7 +535,9 @@ int tombolo::runtime::runSite(int argc, char **argv) {
                  "processes, this machine's on the way to where they meet)");
   app.add_option("--rendezvous", options.rendezvous,
                  "where the ranks of an island meet (default: at this agent, "
-                 "or where the launcher says)");
+                 "or where the launcher says); of islands with ranks at "
+                 "several sites HOST:PORT at the one with the first rank, "
+                 "whose agent keeps a store there");
   app.add_option("--server", options.server,
                  "the parameter server's address; with a backup those of both, "
                  "with a comma between");

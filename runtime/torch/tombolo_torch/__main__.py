@@ -46,6 +46,7 @@ def parse(arguments):
                         help="bytes per second that pushes to a server may send, of each in order; 0: any")
     parser.add_argument("--token-bytes", type=int, choices=[2, 4], default=2)
     parser.add_argument("--timeout-seconds", type=float, default=600.0)
+    parser.add_argument("--stall-seconds", type=float)  # native ranks' alone
     parser.add_argument("--sigterm", choices=["end-run", "leave-run"], default="end-run")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--device", default="cpu")

@@ -28,7 +28,8 @@ class RollCall {
 public:
   /// `store`: its address. `scope` stands before all names in it.
   RollCall(const std::string &store, std::string scope,
-           std::chrono::milliseconds timeout);
+           std::chrono::milliseconds timeout,
+           const std::optional<StoreKeeper> &keeper = std::nullopt);
 
   /// Returns when all of `count` are there and say `shared`. `what` one of them
   /// is called in messages ("rank"). Throws Error for what is wrong with this

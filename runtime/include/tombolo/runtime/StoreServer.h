@@ -16,22 +16,41 @@
 #ifndef TOMBOLO_RUNTIME_STORESERVER_H
 #define TOMBOLO_RUNTIME_STORESERVER_H
 
+#include "tombolo/runtime/Tls.h"
+
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 namespace tombolo::runtime {
 
+/// Of a store where several sites meet.
+struct StoreDoor {
+  TlsFiles files;
+  std::set<std::string> sites; ///< whose certificates open it
+  /// Who was turned away, and why; from the store's thread.
+  std::function<void(const std::string &message)> refused;
+};
+
+/// How such a store is known.
+struct StoreKeeper {
+  TlsFiles files;   ///< of the caller
+  std::string site; ///< whose certificate the store has
+};
+
 class StoreServer {
 public:
   /// Listens on `host` at `port`, 0: a free one; serves from a thread of its
-  /// own.
+  /// own. Without a door in plain text.
   explicit StoreServer(const std::string &host = "127.0.0.1",
-                       std::uint16_t port = 0);
+                       std::uint16_t port = 0,
+                       std::optional<StoreDoor> door = std::nullopt);
   ~StoreServer();
   StoreServer(const StoreServer &) = delete;
   StoreServer &operator=(const StoreServer &) = delete;
@@ -47,7 +66,8 @@ private:
 /// One connection to a StoreServer. Calls from several threads take turns.
 class StoreClient {
 public:
-  StoreClient(const std::string &address, std::chrono::milliseconds timeout);
+  StoreClient(const std::string &address, std::chrono::milliseconds timeout,
+              const std::optional<StoreKeeper> &keeper = std::nullopt);
   ~StoreClient();
   StoreClient(const StoreClient &) = delete;
   StoreClient &operator=(const StoreClient &) = delete;
@@ -66,7 +86,9 @@ private:
   void transfer(bool sending, char *data, std::size_t bytes);
   std::mutex mutex;
   std::string address;
-  int fd = -1;
+  std::chrono::milliseconds timeout;
+  int fd = -1; // of plain text
+  std::unique_ptr<TlsStream> tls;
 };
 
 } // namespace tombolo::runtime

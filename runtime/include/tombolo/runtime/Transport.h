@@ -35,10 +35,12 @@
 #define TOMBOLO_RUNTIME_TRANSPORT_H
 
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/StoreServer.h"
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -141,6 +143,8 @@ struct TransportOptions {
   /// Stands before every name in the store, so that islands, and the
   /// incarnations of one island, share a store without meeting.
   std::string scope;
+  /// Of a store where several sites meet.
+  std::optional<StoreKeeper> keeper;
 };
 
 /// Threads of one process, for tests and single-process runs.
@@ -162,6 +166,22 @@ private:
 std::unique_ptr<Transport> createGlooTransport(std::uint64_t rank,
                                                const std::string &store,
                                                const std::string &host,
+                                               TransportOptions options = {});
+
+/// What the ranks of an island at several sites know of one another.
+struct SiteLinks {
+  TlsFiles tls;
+  std::vector<std::string> sites; ///< of each rank of the island
+  /// Who was turned away, and why; from a thread of the transport.
+  std::function<void(const std::string &message)> refused;
+};
+
+/// Ranks of one site talk over Gloo, those of several over TLS, where each
+/// knows the other by the certificate of its site. Strangers are turned away.
+std::unique_ptr<Transport> createSiteTransport(std::uint64_t rank,
+                                               const std::string &store,
+                                               const std::string &host,
+                                               SiteLinks links,
                                                TransportOptions options = {});
 
 /// MPI, whose launcher has started this process; rank r of the island is as

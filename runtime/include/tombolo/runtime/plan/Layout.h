@@ -114,6 +114,14 @@ private:
   std::vector<std::vector<GroupStart>> groups;
 };
 
+/// The site of each rank of an island.
+std::vector<std::string> sitesOfRanks(const plan::v1::Island &island);
+/// Whether an island has ranks at several sites.
+bool spansSites(const plan::v1::Island &island);
+/// The site that keeps the store where the ranks of such islands meet: that of
+/// the first one's first rank. Empty where the plan has no such island.
+std::string meetingSite(const Plan &plan);
+
 /// What tells the groups of a collective's kind apart: two ranks of an island
 /// are in one group when their keys are equal. Keys order the communicators of
 /// an island alike on all its ranks.

@@ -15,21 +15,12 @@
 #ifndef TOMBOLO_RUNTIME_SERVER_CERTIFICATES_H
 #define TOMBOLO_RUNTIME_SERVER_CERTIFICATES_H
 
+#include "tombolo/runtime/Tls.h"
+
 #include <string>
 #include <vector>
 
 namespace tombolo::runtime {
-
-/// Files in PEM. All empty: no encryption.
-struct TlsFiles {
-  std::string certificate; ///< of this side
-  std::string key;
-  std::string authority; ///< that has signed both sides' certificates
-
-  bool any() const {
-    return !certificate.empty() || !key.empty() || !authority.empty();
-  }
-};
 
 /// The name that a server's certificate must have.
 inline constexpr const char *kServerName = "tombolo-server";
