@@ -21,7 +21,6 @@ import json
 import os
 import shutil
 import statistics
-import struct
 import sys
 import tempfile
 import threading
@@ -204,10 +203,10 @@ class Bench:
                 **{key: (after[key] - before[key]) / seconds for key in before}}
 
     def one_island(self, lab, job):
-        """Ranks of one island at both sites: they meet at a store in the north."""
-        store = Store(lab.socket("north"), lab.address("north"))
-        return [job.rank(site, 0, rank, "--rendezvous", store.address, "--host", lab.address(site),
-                         *self.flags()) for rank, site in enumerate(SITES)][:1]
+        """Agents of one island at both sites, which meet at the north's. Rank 0 tells the steps."""
+        store = f"{lab.address('north')}:{apart.PORT}"
+        return [job.agent(site, [], "--rendezvous", store, "--host", lab.address(site), *self.flags())
+                for site in SITES][:1]
 
     # -------------------------------------------------------------------------- parts
 
@@ -273,34 +272,6 @@ def seconds_of(process):
         with open(path) as file:
             total += sum(map(seconds_of, file.read().split()))
     return total
-
-
-class Store:
-    """Where ranks of an island over both sites meet; as runtime/lib/transport/StoreServer.cpp,
-    which listens on loopback alone when an agent starts it."""
-
-    def __init__(self, listener, host):
-        listener.bind((host, 0))
-        listener.listen()
-        self.address = f"{host}:{listener.getsockname()[1]}"
-        self.values = {}
-        threading.Thread(target=self._listen, args=(listener,), daemon=True).start()
-
-    def _listen(self, listener):
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=self._serve, args=(connection.makefile("rwb"),), daemon=True).start()
-
-    def _serve(self, stream):
-        while head := stream.read(9):
-            operation, key, value = struct.unpack("<BII", head)
-            name, given = stream.read(key), stream.read(value)
-            there = name in self.values  # before a claim, which sets what is not set
-            found = self.values.get(name, b"") if operation != 1 else b""
-            if operation == 1 or operation == 3 and not there:
-                self.values[name] = given
-            stream.write(struct.pack("<BI", operation == 1 or there, len(found)) + found)
-            stream.flush()
 
 
 def main():

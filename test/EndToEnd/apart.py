@@ -139,7 +139,3 @@ class Job:
         addresses = ",".join(f"{self.lab.address(server)}:{PORT}" for server in servers)
         return self._start(site, f"agent-{site}", "site", self.plan, "--site", site,
                            *(["--server", addresses] if servers else []), *flags)
-
-    def rank(self, site, island, rank, *flags):
-        return self._start(site, f"rank-{site}", "rank", self.plan, "--island", island, "--rank", rank,
-                           *flags)
