@@ -339,8 +339,9 @@ const TransferPath &Fold::path(std::uint32_t from, std::uint64_t to) {
   path.latency = way.latency;
   if (way.kind == Way::Same)
     return path;
-  path.latencyIsWork = way.kind == Way::IntraNode && !self.core.empty() &&
-                       places.messagesTakeCores();
+  if (way.kind == Way::IntraNode && !self.core.empty() &&
+      places.messagesTakeCores())
+    path.latencyBytes = way.latency * way.sendRate;
   addEdge(self.rank, to, path.path);
   // All of the class send at once.
   for (Usage &usage : path.path) {
@@ -369,7 +370,9 @@ GroupClass
 Fold::makeGroup(const std::vector<std::vector<std::uint64_t>> &alike) {
   GroupClass result;
   result.number = madeGroups++;
-  double ringPart = 1e30; // of wires inside nodes; the least counts
+  // Of wires inside nodes the least counts.
+  double ringPart = 1e30, wireRate = 1e30;
+  bool latencyIsWork = false;
   const std::vector<std::uint64_t> &first = alike.front();
   result.ranks = first.size();
   std::set<std::uint32_t> members;
@@ -449,8 +452,9 @@ Fold::makeGroup(const std::vector<std::vector<std::uint64_t>> &alike) {
             places.way(places.of(island, node[0]), places.of(island, node[1]));
         ringPart = std::min(ringPart, way.ringPart);
         result.intraLatency = std::max(result.intraLatency, way.ringLatency);
-        result.latencyIsWork |= places.messagesTakeCores() &&
-                                !classList[classIndex[node[0]]].core.empty();
+        wireRate = std::min(wireRate, way.sendRate);
+        latencyIsWork |= places.messagesTakeCores() &&
+                         !classList[classIndex[node[0]]].core.empty();
       }
     for (std::size_t n = 0; nodes.size() > 1 && n < nodes.size(); ++n)
       result.interLatency = std::max(
@@ -471,6 +475,8 @@ Fold::makeGroup(const std::vector<std::vector<std::uint64_t>> &alike) {
   }
   if (!result.intra.empty())
     result.ringPart = ringPart;
+  if (latencyIsWork)
+    result.latencyBytes = result.intraLatency * wireRate;
   return result;
 }
 

@@ -47,7 +47,9 @@ struct RankClass {
 struct TransferPath {
   Path path;
   double latency = 0;
-  bool latencyIsWork = false; ///< of the cores that move the message
+  /// Bytes that take the cores as long as the latency, which is work of theirs;
+  /// 0: it is none.
+  double latencyBytes = 0;
 };
 
 /// One group of ranks that meet in collectives, for all like it.
@@ -59,7 +61,7 @@ struct GroupClass {
   std::uint64_t mostPerNode = 1;
   std::uint64_t nodes = 1;
   double intraLatency = 0, interLatency = 0;
-  bool latencyIsWork = false; ///< inside nodes, of the members' cores
+  double latencyBytes = 0;    ///< of a step inside nodes, as in TransferPath
   double ringPart = 1;        ///< of the rate of `intra` that a ring gets
   Path intra, inter; ///< rings over all nodes side by side; between nodes
 };

@@ -107,21 +107,24 @@ std::vector<std::vector<double>> exchangeSeconds(const Plan &plan,
   double perElement = 2 * bytesPerElement(plan.server().compression()) *
                           work.seconds_per_byte() + // there and back
                       work.rank_seconds_per_element();
-  // What one rank does all replicas of it do, which pull the same.
-  std::map<std::pair<std::uint32_t, std::uint64_t>, std::vector<double>> owned;
+  // What the rank that owns most of a stage does all of the stage do: replicas
+  // pull the same, and of a replica all but the first own alike.
+  std::map<std::uint32_t, std::vector<double>> owned;
   std::vector<double> all(fragments);
   forEachOwner(plan, fold,
                [&](std::uint64_t rank, const std::vector<double> &elements) {
-                 RankCoordinates at = fold.layout().coordinates(rank);
-                 owned[{at.stage, at.tensorIndex}] = elements;
-                 for (std::size_t f = 0; f < fragments; ++f)
+                 std::vector<double> &most =
+                     owned[fold.layout().coordinates(rank).stage];
+                 most.resize(fragments);
+                 for (std::size_t f = 0; f < fragments; ++f) {
                    all[f] += elements[f];
+                   most[f] = std::max(most[f], elements[f]);
+                 }
                });
   std::map<std::uint64_t, std::vector<double>> cores;
   for (std::uint64_t rank = 0; rank < fold.layout().rankCount(); ++rank) {
     std::uint64_t core = places.of(island, rank).core;
-    RankCoordinates at = fold.layout().coordinates(rank);
-    auto own = owned.find({at.stage, at.tensorIndex});
+    auto own = owned.find(fold.layout().coordinates(rank).stage);
     if (core == Place::kOwnCore || own == owned.end())
       continue;
     std::vector<double> &sum = cores[core];

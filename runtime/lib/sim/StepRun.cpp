@@ -15,7 +15,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <utility>
 
 namespace tombolo::runtime::sim {
 
@@ -406,11 +405,8 @@ void StepRun::post(std::uint32_t w, Lane lane, const Engine::Next &next) {
   const TransferPath &path = fold.path(
       moving.from, sends ? own.peerRank : other.peerRank);
   auto bytes = static_cast<double>(transfer.bytes());
-  if (path.latencyIsWork)
-    startFlow(path.path, bytes + path.latency * network.freeRate(path.path), 0,
-              moving);
-  else
-    startFlow(path.path, bytes, path.latency, moving);
+  startFlow(path.path, bytes + path.latencyBytes,
+            path.latencyBytes > 0 ? 0 : path.latency, moving);
 }
 
 void StepRun::enter(std::uint32_t w, const Engine::Next &next) {
@@ -461,14 +457,18 @@ void StepRun::startCollective(const GroupClass &group,
     if (latency + alone(path, twice) <
         intra + inter + alone(group.intra, rings.intraBytes) +
             alone(group.inter, rings.interBytes)) {
-      if (group.latencyIsWork && group.inter.empty())
-        twice += std::exchange(latency, 0) * network.freeRate(path);
+      if (group.latencyBytes > 0 && group.inter.empty()) {
+        twice += hops * group.latencyBytes;
+        latency = 0;
+      }
       startFlow(path, twice, latency, moving);
       return;
     }
   }
-  if (group.latencyIsWork)
-    rings.intraBytes += std::exchange(intra, 0) * network.freeRate(group.intra);
+  if (group.latencyBytes > 0) {
+    rings.intraBytes += rings.intraSteps * group.latencyBytes;
+    intra = 0;
+  }
   if (group.inter.empty()) {
     startFlow(group.intra, rings.intraBytes, intra, moving);
   } else if (group.intra.empty()) {
