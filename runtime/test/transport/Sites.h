@@ -75,13 +75,15 @@ public:
     return text;
   }
 
-  test::TemporaryFolder folder;
-  std::vector<std::string> names; ///< of each rank's site
-  std::unique_ptr<StoreServer> store;
-
 private:
   std::mutex mutex;
   std::vector<std::string> turnedAway;
+
+public:
+  test::TemporaryFolder folder;
+  std::vector<std::string> names; ///< of each rank's site
+  /// The last, so the first to go: its thread notes who is turned away.
+  std::unique_ptr<StoreServer> store;
 };
 
 } // namespace tombolo::runtime::test
