@@ -95,9 +95,11 @@ WireFit fitWire(const std::vector<LinkTime> &times, double latencies,
   double determinant = aa * bb - ab * ab;
   double a = determinant > 0 ? (a1 * bb - b1 * ab) / determinant : 0;
   double b = determinant > 0 ? (b1 * aa - a1 * ab) / determinant : 0;
-  if (!(a >= 0)) // nothing but the rate
+  // Nothing but the rate, also where a busy machine took longer for fewer
+  // bytes.
+  if (!(a >= 0 && b > 0))
     a = 0, b = b1 / bb;
-  return {a / latencies, b > 0 ? parts / b : INFINITY};
+  return {a / latencies, parts / b};
 }
 
 } // namespace tombolo::runtime::profile
