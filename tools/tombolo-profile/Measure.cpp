@@ -208,6 +208,8 @@ void Measuring::work(const std::vector<std::vector<std::string>> &arguments,
                           arguments[slot].end());
     slots[supervisor.start(spec)] = slot;
   }
+  if (links)
+    result.linkRanks = arguments.size();
   std::string failure;
   int status = 0;
   // Once one has failed the others have a moment to say more: whoever notices

@@ -67,6 +67,7 @@ struct Measured {
   std::string chip;
   DeviceTimes rates;
   std::vector<LinkTime> messages, sums; // between the ranks; empty: only one
+  uint64_t linkRanks = 0; // between so many, those that have cores
   /// By hash of the model and precision.
   std::map<std::pair<std::string, std::string>, ModelTimes> models;
 };

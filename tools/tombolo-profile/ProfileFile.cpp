@@ -131,7 +131,8 @@ void writeProfile(std::ostream &os, const Measured &measured) {
   runtime::profile::WireFit wire, ring;
   if (!measured.messages.empty()) {
     // A sum over n is 2 (n - 1) steps of a part in n.
-    double n = static_cast<double>(machine.ranks), steps = 2 * (n - 1);
+    double n = static_cast<double>(measured.linkRanks);
+    double steps = 2 * (n - 1);
     wire = runtime::profile::fitWire(measured.messages, 1, 1);
     ring = runtime::profile::fitWire(measured.sums, steps, steps / n);
     os << ",\n             ring_rate: "
