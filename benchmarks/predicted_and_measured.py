@@ -10,10 +10,10 @@ just measured, tombolo-run local, and all of that but the run once more. What is
 with the run is the mean of what was foretold within seconds before and after it. A round in
 which the two are more than 5 % apart is of a machine that changed its speed meanwhile; it is
 left out and made again, up to once more than there are rounds, and how many were is told;
-where none was steady those count. The middle one of the rounds' ratios counts. Nothing is scaled. Ranks are pinned to cores in turn,
-with a thread each; where they are more than the cores, or exchange with a server that needs
-these too, each site has its share of them (cores_per_node). Needs a machine that is idle, or
-nearly.
+where none was steady those count. The middle one of the rounds' ratios counts. Nothing is
+scaled. Ranks are pinned to cores in turn, with a thread each; where they are more than the
+cores, or exchange with a server that needs these too, each site has its share of them
+(cores_per_node). Needs a machine that is idle, or nearly.
 
 Memory: the peak of the largest rank (VmHWM) less that of the same layout of a model so small
 that only what every process has is left, against the planner's figure and against what is
