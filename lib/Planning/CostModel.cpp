@@ -426,10 +426,10 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy,
     idle += weight * prediction.bubbleFraction;
   }
   if (strategy.server) {
-    double exposed = exposedSeconds(*strategy.server, sync, round / steps);
-    result.synchronisationSeconds = exposed;
+    result.synchronisationSeconds =
+        exposedSeconds(*strategy.server, sync, round / steps);
     result.connections = sync.connections;
-    round += exposed;
+    round += result.synchronisationSeconds;
     crossed += sync.wanBytes;
   }
   result.stepSeconds = round / steps;

@@ -342,9 +342,9 @@ TEST(Simulate, SumsTakeTheCoresOfAllMembers) {
   EXPECT_NEAR(simulate(plan, {}).seconds, 2 * (2 * 3 + 1.0), 1e-6);
 }
 
-// An exchange takes a rank's core for what it pushes and pulls, and where the
-// server is that of the server's work too; there the island is slower.
-TEST(Simulate, ExchangesTakeTheCoresThatTrain) {
+/// Two islands that exchange 1000 parameters of each stage every fourth step
+/// beside training, on cores of hosts that have no others for the server.
+PipelineModel exchangingOnCores() {
   PipelineModel model;
   model.islands = 2;
   model.innerSteps = 4;
@@ -352,8 +352,15 @@ TEST(Simulate, ExchangesTakeTheCoresThatTrain) {
   model.parameters = 1000;
   model.lineRate = 1e9;
   model.serverRate = 0;
-  model.coresPerNode = 8;
   model.messagePart = 1;
+  return model;
+}
+
+// An exchange takes a rank's core for what it pushes and pulls, and where the
+// server is that of the server's work too; there the island is slower.
+TEST(Simulate, ExchangesTakeTheCoresThatTrain) {
+  PipelineModel model = exchangingOnCores();
+  model.coresPerNode = 8;
   Plan plan = pipelinePlan(model);
   SimOptions options;
   options.steps = 40;
@@ -387,17 +394,10 @@ TEST(Simulate, ExchangesTakeTheCoresThatTrain) {
 
 // What two ranks on one core push and pull it does one after the other.
 TEST(Simulate, ExchangesOfRanksOnOneCoreAddUp) {
-  PipelineModel model;
+  PipelineModel model = exchangingOnCores();
   model.stages = 2;
-  model.islands = 2;
-  model.innerSteps = 4;
-  model.overlapSteps = 2;
-  model.parameters = 1000; // of each stage
-  model.lineRate = 1e9;
-  model.serverRate = 0;
   model.chipsPerNode = 2;
   model.coresPerNode = 1;
-  model.messagePart = 1;
   Plan plan = pipelinePlan(model);
   SimOptions options;
   options.steps = 40;
