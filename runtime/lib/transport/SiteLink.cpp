@@ -66,8 +66,10 @@ void SiteLink::send(std::uint32_t tag, std::span<const std::byte> data,
   std::uint64_t expected = 0;
   {
     std::unique_lock lock(mutex);
-    await(lock, deadline, [&] { return wanted.contains(tag); });
-    expected = wanted.extract(tag).mapped();
+    std::deque<std::uint64_t> &ofTag = wanted[tag];
+    await(lock, deadline, [&] { return !ofTag.empty(); });
+    expected = ofTag.front();
+    ofTag.pop_front();
   }
   if (expected != data.size())
     throw PeerError("it waits for ", expected, " bytes, and ", data.size(),
@@ -86,20 +88,23 @@ SiteLink::Receipt::Receipt(SiteLink &link, std::uint32_t tag,
     std::lock_guard lock(link.mutex);
     if (!link.over.empty())
       throw PeerError(link.over);
-    link.receipts[tag] = this;
+    link.receipts[tag].push_back(this);
   }
   try {
     link.write({Kind::Ready, tag, data.size()}, {}, deadline);
   } catch (...) {
-    std::lock_guard lock(link.mutex);
-    link.receipts.erase(tag);
+    forget();
     throw;
   }
 }
 
-SiteLink::Receipt::~Receipt() {
+SiteLink::Receipt::~Receipt() { forget(); }
+
+void SiteLink::Receipt::forget() {
   std::lock_guard lock(link.mutex);
-  link.receipts.erase(tag);
+  std::erase(link.receipts[tag], this);
+  if (link.filling == this)
+    link.filling = nullptr;
 }
 
 void SiteLink::Receipt::wait(Deadline deadline) {
@@ -117,33 +122,42 @@ bool SiteLink::begin(const Head &head, std::string &lost) {
     return false;
   }
   if (head.kind == Kind::Ready && head.tag <= Communicator::kMaxTag &&
-      wanted.try_emplace(head.tag, head.bytes).second) {
+      wanted[head.tag].size() < kMostAhead) {
+    wanted[head.tag].push_back(head.bytes);
     changed.notify_all();
     return true;
   }
-  auto receipt = receipts.find(head.tag);
-  if (head.kind != Kind::Data || receipt == receipts.end() ||
-      receipt->second->isWhole ||
-      head.bytes > receipt->second->data.size() - receipt->second->filled) {
+  Receipt *receipt = head.kind == Kind::Data ? firstOpen(head.tag) : nullptr;
+  if (!receipt || head.bytes > receipt->data.size() - receipt->filled) {
     lost = "it sends what nobody waits for";
     return false;
   }
-  dataTag = head.tag;
+  filling = receipt;
   dataBytes = head.bytes;
-  if (receipt->second->data.empty()) {
-    receipt->second->isWhole = true;
+  if (receipt->data.empty()) {
+    receipt->isWhole = true;
     changed.notify_all();
   }
   return true;
 }
 
+/// The first of which something is still to come, or null. Under the lock.
+SiteLink::Receipt *SiteLink::firstOpen(std::uint32_t tag) {
+  auto ofTag = receipts.find(tag);
+  if (ofTag == receipts.end())
+    return nullptr;
+  auto found = std::find_if(ofTag->second.begin(), ofTag->second.end(),
+                            [](Receipt *receipt) { return !receipt->isWhole; });
+  return found == ofTag->second.end() ? nullptr : *found;
+}
+
 /// Of the piece that is under way.
 TlsStream::Progress SiteLink::takeData() {
   std::lock_guard lock(mutex);
-  auto found = receipts.find(dataTag);
-  if (found == receipts.end()) // nobody waits any more: the link is given up
-    return {TlsStream::State::Refused, 0, 0, over};
-  Receipt &receipt = *found->second;
+  if (!filling)
+    return {TlsStream::State::Refused, 0, 0,
+            over.empty() ? "nobody waits for it any more" : over};
+  Receipt &receipt = *filling;
   auto progress = stream->read(receipt.data.subspan(receipt.filled, dataBytes));
   receipt.filled += progress.bytes;
   dataBytes -= progress.bytes;

@@ -8,7 +8,8 @@
 //
 // Messages with tags over one TLS connection. A message is sent only when its
 // receiver waits for it and has said so: it is then read where it belongs, and
-// messages of other tags never stand behind one that nobody takes.
+// messages of other tags never stand behind one that nobody takes. Whoever
+// knows what comes next says so beforehand, and saves the way there.
 //
 //===----------------------------------------------------------------------===//
 
@@ -19,6 +20,7 @@
 
 #include <array>
 #include <condition_variable>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -36,17 +38,25 @@ public:
   void send(std::uint32_t tag, std::span<const std::byte> data,
             Deadline deadline);
 
-  /// A wait for one message; of each tag one at a time.
+  /// Of one tag, so many messages may be waited for.
+  static constexpr std::size_t kMostAhead = 64;
+
+  /// A wait for one message; those of one tag come in the order of their
+  /// receipts.
   class Receipt {
   public:
     /// Tells the other side.
     Receipt(SiteLink &link, std::uint32_t tag, std::span<std::byte> data,
             Deadline deadline);
     ~Receipt();
+    Receipt(const Receipt &) = delete;
+    Receipt &operator=(const Receipt &) = delete;
     void wait(Deadline deadline);
 
   private:
     friend class SiteLink;
+    void forget();
+
     SiteLink &link;
     std::uint32_t tag;
     std::span<std::byte> data;
@@ -78,6 +88,7 @@ private:
   void await(std::unique_lock<std::mutex> &lock, Deadline deadline,
              Condition condition);
   bool begin(const Head &head, std::string &lost);
+  Receipt *firstOpen(std::uint32_t tag);
   TlsStream::Progress takeData();
 
   std::unique_ptr<TlsStream> stream;
@@ -85,14 +96,14 @@ private:
 
   std::mutex mutex;
   std::condition_variable changed;
-  std::map<std::uint32_t, std::uint64_t> wanted; // bytes, of the other side
-  std::map<std::uint32_t, Receipt *> receipts;
+  std::map<std::uint32_t, std::deque<std::uint64_t>> wanted; // its bytes
+  std::map<std::uint32_t, std::deque<Receipt *>> receipts;
+  Receipt *filling = nullptr; // what is under way belongs to; null: nobody
   std::string over; // why no message comes or goes any more
 
   // Of the thread that takes.
   std::array<std::byte, kHead> head;
   std::size_t headBytes = 0;
-  std::uint32_t dataTag = 0;
   std::uint64_t dataBytes = 0; // that are still to come
   bool hasLeft = false;
 };

@@ -16,10 +16,8 @@ namespace tombolo::runtime {
 
 namespace {
 // Tags of the collectives; lanes use small numbers.
-constexpr std::uint32_t kReduceTag = Communicator::kMaxTag;
 constexpr std::uint32_t kBarrierTag = Communicator::kMaxTag - 1;
 constexpr std::uint32_t kExchangeTag = Communicator::kMaxTag - 2;
-constexpr std::size_t kPiece = 1 << 20; // bytes
 
 std::size_t bytesOf(SumType type) { return type == SumType::F32 ? 4 : 2; }
 
@@ -60,27 +58,30 @@ void addTo(std::span<std::byte> to, std::span<const std::byte> from,
 Communicator::~Communicator() = default;
 Transport::~Transport() = default;
 
-/// Sends `out` to the next member and takes `in` from the one before, or adds
-/// what comes to it. Every member cuts into as many pieces as `longest` bytes
-/// have, shorter parts too (with empty pieces), so that what one sends the next
-/// expects.
-void Communicator::ringStep(Part out, Part in, std::size_t longest,
-                            const SumType *add) {
-  int next = (self + 1) % members, previous = (self + members - 1) % members;
-  for (std::size_t at = 0; at < longest; at += kPiece) {
-    auto cut = [&](Part all) {
-      return at >= all.size()
-                 ? Part()
-                 : all.subspan(at, std::min(kPiece, all.size() - at));
-    };
-    Part sent = cut(out), kept = cut(in), got = kept;
-    if (add) {
-      scratch.resize(std::min(kPiece, longest));
-      got = std::span(scratch).first(kept.size());
-    }
-    sendReceive(next, sent, previous, got, kReduceTag);
-    if (add)
-      addTo(kept, got, *add);
+std::span<std::byte> Communicator::RingStep::piece(std::span<std::byte> part,
+                                                   std::size_t index) {
+  std::size_t at = std::min(index * kPiece, part.size());
+  return part.subspan(at, std::min(kPiece, part.size() - at));
+}
+
+void Communicator::RingStep::take(std::size_t index,
+                                  std::span<const std::byte> got) const {
+  addTo(piece(in, index), got, *add);
+}
+
+std::span<std::byte> Communicator::scratch(std::size_t bytes) {
+  if (scratchBytes.size() < bytes)
+    scratchBytes.resize(bytes);
+  return std::span(scratchBytes).first(bytes);
+}
+
+void Communicator::ringStep(const RingStep &step) {
+  for (std::size_t i = 0; i < step.pieces(); ++i) {
+    Part kept = step.piece(step.in, i);
+    Part got = step.add ? scratch(kept.size()) : kept;
+    sendReceive(next(), step.piece(step.out, i), previous(), got, kRingTag);
+    if (step.add)
+      step.take(i, got);
   }
 }
 
@@ -103,22 +104,23 @@ void Communicator::allReduceSum(Part data, SumType type) {
     return data.subspan(begin, std::min(chunk, data.size() - begin));
   };
   for (std::size_t k = 0; k + 1 < n; ++k)
-    ringStep(part(me + 2 * n - k - 1), part(me + 2 * n - k - 2), chunk, &type);
+    ringStep(
+        {part(me + 2 * n - k - 1), part(me + 2 * n - k - 2), chunk, &type});
   for (std::size_t k = 0; k + 1 < n; ++k)
-    ringStep(part(me + n - k), part(me + 2 * n - k - 1), chunk, nullptr);
+    ringStep({part(me + n - k), part(me + 2 * n - k - 1), chunk, nullptr});
 }
 
 void Communicator::reduceScatterSum(Part data, SumType type) {
   for (int k = 1; k < members; ++k) {
     Part in = equalPart(data, self - k - 1);
-    ringStep(equalPart(data, self - k), in, in.size(), &type);
+    ringStep({equalPart(data, self - k), in, in.size(), &type});
   }
 }
 
 void Communicator::allGather(Part data) {
   for (int k = 0; k + 1 < members; ++k) {
     Part in = equalPart(data, self - k - 1);
-    ringStep(equalPart(data, self - k), in, in.size(), nullptr);
+    ringStep({equalPart(data, self - k), in, in.size(), nullptr});
   }
 }
 
@@ -130,10 +132,10 @@ void Communicator::allToAll(Part data) {
     if (peer == self)
       continue;
     Part part = equalPart(data, peer);
-    for (std::size_t at = 0; at < part.size(); at += kPiece) {
-      Part piece = part.subspan(at, std::min(kPiece, part.size() - at));
-      scratch.resize(std::max(scratch.size(), piece.size()));
-      Part got = std::span(scratch).first(piece.size());
+    for (std::size_t at = 0; at < part.size(); at += RingStep::kPiece) {
+      Part piece =
+          part.subspan(at, std::min(RingStep::kPiece, part.size() - at));
+      Part got = scratch(piece.size());
       sendReceive(peer, piece, peer, got, kExchangeTag);
       std::copy(got.begin(), got.end(), piece.begin());
     }

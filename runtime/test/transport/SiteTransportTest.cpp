@@ -364,6 +364,41 @@ TEST(SiteTransport, NothingIsInPlainText) {
   }
 }
 
+// Sums of more than is asked for ahead, in parts of unlike lengths.
+TEST(SiteTransport, SumsMoreThanIsOnItsWay) {
+  constexpr std::uint64_t kRanks = 3;
+  Sites sites(kRanks);
+  sites.start();
+  auto sum = [&](std::uint64_t rank) {
+    auto transport = sites.transport(rank, kOptions);
+    auto ring = transport->connect("all", std::vector<std::uint64_t>{0, 1, 2});
+    std::vector<float> data((60u << 18) + 1);
+    auto value = [](std::size_t i) { return static_cast<float>(i % 1021); };
+    for (std::size_t i = 0; i < data.size(); ++i)
+      data[i] = value(i) + static_cast<float>(rank);
+    ring->allReduceSum(data);
+    for (std::size_t i = 0; i < data.size(); ++i)
+      ASSERT_EQ(data[i], 3 * value(i) + 3) << "element " << i;
+  };
+  std::vector<std::thread> others;
+  for (std::uint64_t rank = 1; rank < kRanks; ++rank)
+    others.emplace_back(sum, rank);
+  sum(0);
+  for (std::thread &other : others)
+    other.join();
+}
+
+// What was valid until yesterday is not any more.
+TEST(SiteTransport, ExpiredCertificatesAreRefused) {
+  Sites sites(2, /*validDays=*/-1);
+  sites.start();
+  expectError(
+      [&] {
+        sites.transport(0, {seconds(5), seconds(5), "", {}});
+      },
+      "certificate has expired");
+}
+
 // Of four ranks at two sites one is killed: the others end by themselves.
 TEST(SiteTransport, ADeadPeerEndsEveryRank) {
   constexpr std::uint64_t kRanks = 4;

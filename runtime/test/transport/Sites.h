@@ -26,8 +26,8 @@ namespace tombolo::runtime::test {
 /// not one of the island.
 class Sites {
 public:
-  explicit Sites(std::uint64_t count) {
-    makeCertificates(folder.path, {"north", "south", "west"});
+  explicit Sites(std::uint64_t count, int validDays = 365) {
+    makeCertificates(folder.path, {"north", "south", "west"}, validDays);
     for (std::uint64_t rank = 0; rank < count; ++rank)
       names.push_back(rank % 2 ? "south" : "north");
   }

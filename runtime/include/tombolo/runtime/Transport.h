@@ -83,7 +83,8 @@ public:
   virtual void sendReceive(int to, std::span<const std::byte> out, int from,
                            std::span<std::byte> in, std::uint32_t tag) = 0;
 
-  // Collectives work in place and use at most 1 MiB of scratch. The order of
+  // Collectives work in place and use at most 1 MiB of scratch (16 MiB between
+  // sites, where so much is on its way). The order of
   // additions depends on position only, so repeated runs agree to the bit: sums
   // are this class's rings whatever the transport, while one that only moves
   // data may be the transport's own. All but the first take as many equal parts
@@ -114,14 +115,38 @@ public:
 protected:
   Communicator(int self, int members) : self(self), members(members) {}
 
+  /// What a member does in one step of a ring: `out` goes to the next member
+  /// while `in` comes from the one before, or is what comes is added to. All
+  /// members cut both into as many pieces, so that what one sends the next
+  /// expects; shorter parts have empty pieces.
+  struct RingStep {
+    std::span<std::byte> out, in;
+    std::size_t longest; ///< bytes, of any member's part
+    const SumType *add;  ///< null: what comes takes the place of `in`
+
+    static constexpr std::size_t kPiece = 1 << 20; // bytes
+    std::size_t pieces() const { return (longest + kPiece - 1) / kPiece; }
+    static std::span<std::byte> piece(std::span<std::byte> part,
+                                      std::size_t index);
+    /// Adds what has come for a piece.
+    void take(std::size_t index, std::span<const std::byte> got) const;
+  };
+  static constexpr std::uint32_t kRingTag = kMaxTag;
+  int next() const { return (self + 1) % members; }
+  int previous() const { return (self + members - 1) % members; }
+  /// As many bytes that stay the communicator's, of the one collective that
+  /// goes on.
+  std::span<std::byte> scratch(std::size_t bytes);
+  /// Piece by piece, each when the one before has come.
+  virtual void ringStep(const RingStep &step);
+
 private:
   using Part = std::span<std::byte>;
-  void ringStep(Part out, Part in, std::size_t longest, const SumType *add);
   Part equalPart(Part data, int member) const;
 
   int self;
   int members;
-  std::vector<std::byte> scratch;
+  std::vector<std::byte> scratchBytes;
 };
 
 class Transport {
