@@ -44,7 +44,7 @@ void writeSites(const std::string &path, const Measured &measured) {
      << "    pools:\n      - {name: here, chip: \"" << measured.chip
      << "\", nodes: 1, chips_per_node: " << measured.machine.ranks;
   if (!measured.messages.empty()) {
-    auto wire = runtime::profile::fitWire(measured.messages, 1, 1);
+    auto wire = fitMessages(measured);
     os << ", intra_node: {gbits_per_second: " << wire.bytesPerSecond * 8e-9
        << ", latency_us: " << wire.latencySeconds * 1e6 << "}";
   } else {

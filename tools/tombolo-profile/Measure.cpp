@@ -96,6 +96,11 @@ private:
   double count = 0;
 };
 
+Spread spreadIn(const json &line) {
+  return {line.value("seconds", 0.0), line.value("lower", 0.0),
+          line.value("upper", 0.0), line.value("steps", uint64_t(0))};
+}
+
 class Measuring {
 public:
   explicit Measuring(const MeasureOptions &options) : options(options) {
@@ -131,6 +136,12 @@ private:
   // What is called by several plans: the mean over them.
   std::map<ModelKey, std::map<FunctionKey, std::map<uint64_t, Mean>>> functions;
   std::map<ModelKey, std::map<std::pair<std::string, uint64_t>, Mean>> updates;
+  /// Over ranks and plans.
+  struct Collectives {
+    uint64_t calls = 0; // in a step, the most
+    Mean time;
+  };
+  std::map<std::pair<double, double>, Collectives> collectives;
 
   uint32_t threadsOf(uint64_t ranks) const {
     return options.threads ? options.threads
@@ -267,6 +278,12 @@ void Measuring::hear(const json &line) {
       result.rates = times;
     return;
   }
+  if (kind == "collective") {
+    Collectives &seen =
+        collectives[{line.value("messages", 0.0), line.value("bytes", 0.0)}];
+    seen.calls = std::max(seen.calls, line.value("calls", uint64_t(0)));
+    return seen.time.add(spreadIn(line));
+  }
   LinkTime time;
   time.bytes = line.value("bytes", uint64_t(0));
   time.seconds = line.value("seconds", 0.0);
@@ -399,8 +416,7 @@ void Measuring::plan(const std::string &path) {
     }
     bool once = first && begin == 0 && !apart;
     work(arguments, once, once, [&](size_t, const json &line) {
-      Spread spread{line.value("seconds", 0.0), line.value("lower", 0.0),
-                    line.value("upper", 0.0), line.value("steps", uint64_t(0))};
+      Spread spread = spreadIn(line);
       if (spread.seconds > 0)
         times[line.value("segment", 0u)].add(spread);
     });
@@ -474,6 +490,10 @@ static bool makeRise(const std::vector<double *> &times) {
 
 void Measuring::finish() {
   bool fell = false;
+  for (const auto &[ring, seen] : collectives)
+    if (Spread spread = seen.time.get(); spread.seconds > 0)
+      result.collectives.push_back(
+          {ring.first, ring.second, seen.calls, spread});
   for (auto *links : {&result.messages, &result.sums}) {
     std::vector<double *> times;
     for (LinkTime &link : *links)

@@ -39,6 +39,7 @@ struct Machine {
   double memoryGib = 0;
 };
 
+using runtime::profile::CollectiveTime;
 using runtime::profile::DeviceTimes;
 using runtime::profile::LinkTime;
 using runtime::profile::Spread;
@@ -67,10 +68,16 @@ struct Measured {
   std::string chip;
   DeviceTimes rates;
   std::vector<LinkTime> messages, sums; // between the ranks; empty: only one
+  std::vector<CollectiveTime> collectives; // of plans, as they ran
   uint64_t linkRanks = 0; // between so many, those that have cores
   /// By hash of the model and precision.
   std::map<std::pair<std::string, std::string>, ModelTimes> models;
 };
+
+/// The wire between two ranks, for a message.
+runtime::profile::WireFit fitMessages(const Measured &measured);
+/// For a step of a ring.
+runtime::profile::WireFit fitRing(const Measured &measured);
 
 /// Measures and writes a chip profile (docs/Profiles.md). Throws runtime::Error
 /// for plans that cannot be measured here.

@@ -49,6 +49,35 @@ void writeProfile(std::ostream &os, const std::string &chip,
 // What was measured
 //===----------------------------------------------------------------------===//
 
+runtime::profile::WireFit fitMessages(const Measured &measured) {
+  std::vector<runtime::profile::WireTime> times;
+  for (const LinkTime &time : measured.messages)
+    times.push_back({1, static_cast<double>(time.bytes), time.seconds});
+  return runtime::profile::fitWire(times);
+}
+
+runtime::profile::WireFit fitRing(const Measured &measured) {
+  // What plans did in training counts for what it takes of a step. Sums of
+  // nothing but zeros, one after the other, say how other sizes compare.
+  constexpr double kApart = 0.05;
+  std::vector<runtime::profile::WireTime> times;
+  double inTraining = 0;
+  for (const CollectiveTime &time : measured.collectives) {
+    double weight = static_cast<double>(time.calls) * time.spread.seconds;
+    times.push_back({time.messages, time.bytes, time.spread.seconds, weight});
+    inTraining += weight;
+  }
+  double weight = inTraining > 0 ? kApart * inTraining /
+                                       static_cast<double>(measured.sums.size())
+                                 : 1;
+  // A sum over n is 2 (n - 1) steps of a part in n.
+  double n = static_cast<double>(measured.linkRanks), steps = 2 * (n - 1);
+  for (const LinkTime &time : measured.sums)
+    times.push_back({steps, steps / n * static_cast<double>(time.bytes),
+                     time.seconds, weight});
+  return runtime::profile::fitWire(times);
+}
+
 namespace {
 
 /// A text in quotes, whatever is in it.
@@ -81,6 +110,20 @@ void writeLinks(std::ostream &os, const char *key,
   for (const LinkTime &time : times) {
     os << "    - {bytes: " << time.bytes << ", ";
     writeSpread(os, {time.seconds, time.lower, time.upper, time.runs});
+    os << "}\n";
+  }
+}
+
+void writeCollectives(std::ostream &os,
+                      const std::vector<CollectiveTime> &times) {
+  if (times.empty())
+    return;
+  os << "  in_training:\n";
+  for (const CollectiveTime &time : times) {
+    os << "    - {messages: " << static_cast<uint64_t>(time.messages)
+       << ", bytes: " << static_cast<uint64_t>(time.bytes)
+       << ", calls: " << time.calls << ", ";
+    writeSpread(os, time.spread);
     os << "}\n";
   }
 }
@@ -130,11 +173,8 @@ void writeProfile(std::ostream &os, const Measured &measured) {
      << ", memory: " << rates.memory << ", kernel_us: " << rates.kernelUs;
   runtime::profile::WireFit wire, ring;
   if (!measured.messages.empty()) {
-    // A sum over n is 2 (n - 1) steps of a part in n.
-    double n = static_cast<double>(measured.linkRanks);
-    double steps = 2 * (n - 1);
-    wire = runtime::profile::fitWire(measured.messages, 1, 1);
-    ring = runtime::profile::fitWire(measured.sums, steps, steps / n);
+    wire = fitMessages(measured);
+    ring = fitRing(measured);
     os << ",\n             ring_rate: "
        << ring.bytesPerSecond / wire.bytesPerSecond << ", ring_latency: "
        << (wire.latencySeconds > 0 && ring.latencySeconds > 0
@@ -148,6 +188,7 @@ void writeProfile(std::ostream &os, const Measured &measured) {
     os << "links:\n";
     writeLinks(os, "messages", measured.messages);
     writeLinks(os, "all_reduces", measured.sums);
+    writeCollectives(os, measured.collectives);
   }
   if (!measured.models.empty())
     os << "models:\n";

@@ -141,6 +141,15 @@ private:
             {"lower", time.spread.lower},
             {"upper", time.spread.upper},
             {"steps", time.spread.steps}});
+    for (const CollectiveTime &time : timer.collectives())
+      tell({{"kind", "collective"},
+            {"messages", time.messages},
+            {"bytes", time.bytes},
+            {"calls", time.calls},
+            {"seconds", time.spread.seconds},
+            {"lower", time.spread.lower},
+            {"upper", time.spread.upper},
+            {"steps", time.spread.steps}});
   }
 
   void links() {

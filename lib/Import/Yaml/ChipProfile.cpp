@@ -43,8 +43,13 @@ struct LinkEntryUs {
   uint64_t bytes = 0;
   TimeEntry time;
 };
+struct CollectiveEntryUs {
+  uint64_t messages = 0, bytes = 0, calls = 0;
+  TimeEntry time;
+};
 struct LinksEntry {
   std::vector<LinkEntryUs> messages, allReduces;
+  std::vector<CollectiveEntryUs> inTraining;
 };
 struct FunctionEntry {
   std::string block, function;
@@ -106,9 +111,17 @@ template <typename Fields> void fields(Fields &io, LinkEntryUs &link) {
   fields(io, link.time);
 }
 
+template <typename Fields> void fields(Fields &io, CollectiveEntryUs &entry) {
+  io.required("messages", entry.messages, "of its ring, one after the other");
+  io.required("bytes", entry.bytes, "that a rank sends");
+  io.required("calls", entry.calls, "in a step");
+  fields(io, entry.time);
+}
+
 template <typename Fields> void fields(Fields &io, LinksEntry &links) {
   io.required("messages", links.messages, "from rank to rank");
   io.required("all_reduces", links.allReduces, "of all ranks");
+  io.optional("in_training", links.inTraining, "collectives of plans");
 }
 
 template <typename Fields> void fields(Fields &io, FunctionEntry &function) {
@@ -159,6 +172,9 @@ public:
     if (entry.links) {
       links("links.messages", entry.links->messages);
       links("links.all_reduces", entry.links->allReduces);
+      for (size_t i = 0; i < entry.links->inTraining.size(); ++i)
+        collective(planning::at("links.in_training", i),
+                   entry.links->inTraining[i]);
     }
     for (size_t m = 0; m < entry.models.size(); ++m)
       model(planning::at("models", m), entry.models[m]);
@@ -198,6 +214,15 @@ private:
                 std::to_string(rows[i - 1].bytes) + " take " +
                 std::to_string(rows[i - 1].time.us) + " us");
     }
+  }
+
+  void collective(const std::string &path,
+                  const yamlio::CollectiveEntryUs &row) {
+    if (!(row.time.us > 0 && std::isfinite(row.time.us)))
+      fault(planning::in(path, "us"), "expected a time above 0 us");
+    if (row.messages == 0)
+      fault(planning::in(path, "messages"),
+            "expected 1 or more, as many as a ring sends one after the other");
   }
 
   void model(const std::string &path, const yamlio::ModelEntryUs &model) {

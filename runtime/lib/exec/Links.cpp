@@ -11,6 +11,7 @@
 #include "tombolo/runtime/plan/Instructions.h"
 #include "tombolo/runtime/plan/Validate.h"
 
+#include <algorithm>
 #include <set>
 
 namespace tombolo::runtime::detail {
@@ -136,11 +137,37 @@ bool Links::carry(const Instruction &instruction,
   }
 }
 
-void Links::collective(const Collective &collective, std::byte *data) {
+/// Null: alone.
+Communicator *Links::groupOf(const Collective &collective) const {
   auto found = groups.find(groupKey(self, collective));
-  if (found == groups.end())
+  return found == groups.end() ? nullptr : found->second.get();
+}
+
+std::size_t Links::members(const Collective &collective) const {
+  Communicator *over = groupOf(collective);
+  return over ? static_cast<std::size_t>(over->size()) : 1;
+}
+
+void Links::largest(const Collective &collective, std::span<double> numbers) {
+  Communicator *over = groupOf(collective);
+  if (!over || numbers.empty())
+    return;
+  auto count = static_cast<std::size_t>(over->size());
+  std::vector<double> all(count * numbers.size());
+  std::copy(numbers.begin(), numbers.end(),
+            all.begin() +
+                static_cast<std::ptrdiff_t>(
+                    static_cast<std::size_t>(over->rank()) * numbers.size()));
+  over->allGather(std::as_writable_bytes(std::span(all)));
+  for (std::size_t i = 0; i < all.size(); ++i)
+    numbers[i % numbers.size()] = std::max(numbers[i % numbers.size()], all[i]);
+}
+
+void Links::collective(const Collective &collective, std::byte *data) {
+  Communicator *group = groupOf(collective);
+  if (!group)
     return; // alone
-  Communicator &over = *found->second;
+  Communicator &over = *group;
   std::span<std::byte> bytes(data, collective.elements() *
                                        elementBytes(collective.dtype()));
   SumType type =
@@ -160,8 +187,7 @@ void Links::collective(const Collective &collective, std::byte *data) {
 Communicator *Links::wholeIsland() const {
   Collective whole;
   whole.set_group(Collective::GROUP_ISLAND);
-  auto island = groups.find(groupKey(self, whole));
-  return island == groups.end() ? nullptr : island->second.get();
+  return groupOf(whole);
 }
 
 void Links::barrier() {

@@ -30,6 +30,12 @@ public:
   /// False: the instruction is something else.
   bool carry(const plan::v1::Instruction &instruction,
              std::span<const std::int64_t> variables, std::byte *arena);
+  /// Ranks that a collective is over.
+  std::size_t members(const plan::v1::Collective &collective) const;
+  /// Of each number the largest that a member of the collective's group has,
+  /// which all call it together with as many.
+  void largest(const plan::v1::Collective &collective,
+               std::span<double> numbers);
   /// Over the island.
   void barrier();
   /// What rank 0 of the island says; all call it together.
@@ -44,6 +50,7 @@ private:
     int other;
   };
 
+  Communicator *groupOf(const plan::v1::Collective &collective) const;
   Communicator *wholeIsland() const; // null: alone
   const Pair &pairOf(const plan::v1::Transfer &transfer,
                      std::span<const std::int64_t> variables) const;

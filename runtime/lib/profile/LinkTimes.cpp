@@ -83,14 +83,14 @@ LinkTime measureAllReduce(Communicator &over, std::uint64_t bytes,
   });
 }
 
-WireFit fitWire(const std::vector<LinkTime> &times, double latencies,
-                double parts) {
-  // Minimises the sum of ((a + b bytes) / t - 1)^2 over a, b.
+WireFit fitWire(const std::vector<WireTime> &times) {
+  // Minimises the sum of w ((a messages + b bytes) / t - 1)^2 over a, b.
   double aa = 0, ab = 0, bb = 0, a1 = 0, b1 = 0;
-  for (const LinkTime &time : times) {
-    double u = 1 / time.seconds;
-    double v = static_cast<double>(time.bytes) / time.seconds;
-    aa += u * u, ab += u * v, bb += v * v, a1 += u, b1 += v;
+  for (const WireTime &time : times) {
+    double u = time.messages / time.seconds, v = time.bytes / time.seconds;
+    aa += time.weight * u * u, ab += time.weight * u * v;
+    bb += time.weight * v * v;
+    a1 += time.weight * u, b1 += time.weight * v;
   }
   double determinant = aa * bb - ab * ab;
   double a = determinant > 0 ? (a1 * bb - b1 * ab) / determinant : 0;
@@ -99,7 +99,7 @@ WireFit fitWire(const std::vector<LinkTime> &times, double latencies,
   // bytes.
   if (!(a >= 0 && b > 0))
     a = 0, b = b1 / bb;
-  return {a / latencies, parts / b};
+  return {a, 1 / b};
 }
 
 } // namespace tombolo::runtime::profile

@@ -20,6 +20,8 @@
 #include <algorithm>
 #include <cstring>
 #include <ctime>
+#include <map>
+#include <mutex>
 #include <numeric>
 #include <random>
 
@@ -39,14 +41,24 @@ double secondsOf(CallClock clock) {
          1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-/// A step's seconds by segment, and of all its calls.
+/// A collective of a step, from when this rank came.
+struct Carried {
+  const Collective *collective;
+  double begin, end;
+};
+
+/// A step's seconds by segment, its collectives in the order of each group, and
+/// what is the whole of it.
 struct StepTimes {
   std::vector<double> seconds;
+  std::vector<Carried> carried;
   double whole = 0;
 };
 
-Spread spreadOf(const std::vector<StepTimes> &steps, std::size_t segment,
-                double calls) {
+/// `secondsOf` gives what a step took for something it did `calls` times.
+template <typename SecondsOf>
+Spread spreadOf(const std::vector<StepTimes> &steps, std::uint64_t calls,
+                SecondsOf secondsOf) {
   std::vector<std::size_t> order(steps.size());
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -54,16 +66,27 @@ Spread spreadOf(const std::vector<StepTimes> &steps, std::size_t segment,
   });
   std::size_t first = steps.size() / 4;
   std::size_t last = std::max(steps.size() - first, first + 1);
+  auto count = static_cast<double>(calls);
   double sum = 0;
   for (std::size_t i = first; i < last; ++i)
-    sum += steps[order[i]].seconds[segment];
+    sum += secondsOf(order[i]);
   std::vector<double> sorted;
-  for (const StepTimes &step : steps)
-    sorted.push_back(step.seconds[segment] / calls);
+  for (std::size_t i = 0; i < steps.size(); ++i)
+    sorted.push_back(secondsOf(i) / count);
   std::sort(sorted.begin(), sorted.end());
-  return {sum / calls / static_cast<double>(last - first),
+  return {sum / count / static_cast<double>(last - first),
           sorted[(sorted.size() - 1) / 4], sorted[3 * (sorted.size() - 1) / 4],
           steps.size()};
+}
+
+/// What a ring over so many members does.
+CollectiveTime ringOf(const Collective &collective, std::size_t members) {
+  double hops = static_cast<double>(members - 1);
+  if (collective.kind() == Collective::KIND_ALL_REDUCE_SUM)
+    hops *= 2; // a reduce-scatter and an all-gather
+  auto bytes = static_cast<double>(collective.elements() *
+                                   elementBytes(collective.dtype()));
+  return {hops, hops * bytes / static_cast<double>(members), 0, {}};
 }
 
 } // namespace
@@ -95,8 +118,7 @@ public:
           compiled,
           [this](const Instruction &instruction,
                  std::span<const std::int64_t> variables) {
-            if (!links->carry(instruction, variables, arena->base()))
-              run(instruction, variables);
+            carry(instruction, variables);
           },
           [peers](const std::string &why) { peers->abort(why); });
     }
@@ -106,10 +128,13 @@ public:
   bool fromFirst(bool mine) { return links ? links->fromFirst(mine) : mine; }
   void count() { steps.push_back(now); }
   std::vector<SegmentTime> times() const;
+  std::vector<CollectiveTime> collectives();
 
 private:
   void makeUp();
   void stepAlone();
+  void carry(const Instruction &instruction,
+             std::span<const std::int64_t> variables);
   void run(const Instruction &instruction,
            std::span<const std::int64_t> variables);
   void call(const Call &call, std::span<const std::int64_t> variables);
@@ -143,6 +168,7 @@ private:
   std::vector<std::byte *> addresses;
   std::uint64_t number = 0;
   StepTimes now;
+  std::mutex carrying; // of now.carried, which lanes add to
   std::vector<StepTimes> steps;
   std::unique_ptr<detail::Links> links; // null: peers are imagined
   std::unique_ptr<detail::LaneRunner> lanes;
@@ -226,8 +252,20 @@ void ProgramTimer::Impl::call(const Call &call,
   segments[call.segment()]->run(addresses, workspace);
   double seconds = secondsOf(clock) - start;
   now.seconds[call.segment()] += seconds;
-  now.whole += seconds;
   ++calls[call.segment()];
+}
+
+/// With peers.
+void ProgramTimer::Impl::carry(const Instruction &instruction,
+                               std::span<const std::int64_t> variables) {
+  double begin = secondsOf(CallClock::Wall);
+  if (!links->carry(instruction, variables, arena->base()))
+    return run(instruction, variables);
+  if (!instruction.has_collective())
+    return;
+  double end = secondsOf(CallClock::Wall);
+  std::lock_guard lock(carrying);
+  now.carried.push_back({&instruction.collective(), begin, end});
 }
 
 void ProgramTimer::Impl::run(const Instruction &instruction,
@@ -265,12 +303,19 @@ void ProgramTimer::Impl::run(const Instruction &instruction,
 }
 
 void ProgramTimer::Impl::step() {
-  now = {std::vector<double>(segments.size(), 0), 0};
+  now = {std::vector<double>(segments.size(), 0), {}, 0};
   std::fill(calls.begin(), calls.end(), 0);
+  double begin = secondsOf(CallClock::Wall);
   if (lanes)
     lanes->run(Phase::Step, number++);
   else
     stepAlone();
+  // What a step takes that waits for others is also what they are held up by;
+  // where cores are shared, or peers imagined, only calls tell.
+  now.whole =
+      lanes && clock == CallClock::Wall
+          ? secondsOf(CallClock::Wall) - begin
+          : std::accumulate(now.seconds.begin(), now.seconds.end(), 0.0);
 }
 
 void ProgramTimer::Impl::stepAlone() {
@@ -299,7 +344,52 @@ std::vector<SegmentTime> ProgramTimer::Impl::times() const {
   for (std::size_t i = 0; i < segments.size() && !steps.empty(); ++i)
     if (calls[i] > 0)
       result.push_back({static_cast<std::uint32_t>(i), calls[i],
-                        spreadOf(steps, i, static_cast<double>(calls[i]))});
+                        spreadOf(steps, calls[i], [&](std::size_t step) {
+                          return steps[step].seconds[i];
+                        })});
+  return result;
+}
+
+std::vector<CollectiveTime> ProgramTimer::Impl::collectives() {
+  if (!links || clock != CallClock::Wall)
+    return {};
+  std::map<GroupKey, std::vector<Carried *>> groups;
+  for (StepTimes &step : steps)
+    for (Carried &carried : step.carried)
+      if (links->members(*carried.collective) > 1)
+        groups[groupKey(self, *carried.collective)].push_back(&carried);
+  for (auto &[key, group] : groups) {
+    std::vector<double> begins;
+    for (const Carried *carried : group)
+      begins.push_back(carried->begin);
+    links->largest(*group.front()->collective, begins);
+    for (std::size_t i = 0; i < group.size(); ++i)
+      group[i]->begin = std::min(begins[i], group[i]->end);
+  }
+  // Of one kind is what takes the same of a ring.
+  std::map<std::pair<double, double>, std::vector<double>> seconds; // by step
+  std::map<std::pair<double, double>, std::uint64_t> counts;        // of all
+  for (std::size_t i = 0; i < steps.size(); ++i)
+    for (const Carried &carried : steps[i].carried) {
+      std::size_t members = links->members(*carried.collective);
+      if (members == 1)
+        continue;
+      CollectiveTime ring = ringOf(*carried.collective, members);
+      std::pair key(ring.messages, ring.bytes);
+      auto [entry, isNew] = seconds.try_emplace(key);
+      if (isNew)
+        entry->second.resize(steps.size());
+      entry->second[i] += carried.end - carried.begin;
+      ++counts[key];
+    }
+  std::vector<CollectiveTime> result;
+  for (const auto &[key, bySteps] : seconds) {
+    std::uint64_t perStep = counts.at(key) / steps.size();
+    result.push_back({key.first, key.second, perStep,
+                      spreadOf(steps, perStep, [&](std::size_t step) {
+                        return bySteps[step];
+                      })});
+  }
   return result;
 }
 
@@ -312,5 +402,8 @@ void ProgramTimer::step() { impl->step(); }
 bool ProgramTimer::fromFirst(bool mine) { return impl->fromFirst(mine); }
 void ProgramTimer::count() { impl->count(); }
 std::vector<SegmentTime> ProgramTimer::times() const { return impl->times(); }
+std::vector<CollectiveTime> ProgramTimer::collectives() {
+  return impl->collectives();
+}
 
 } // namespace tombolo::runtime::profile

@@ -81,6 +81,7 @@ TEST(ProgramTimer, WaitsForPeersThatAreThere) {
   constexpr int kSteps = 4;
   InprocHub hub(4);
   std::atomic<int> begun[kSteps] = {};
+  std::vector<std::vector<CollectiveTime>> collectives(4);
   std::vector<std::thread> threads;
   for (std::uint64_t rank = 0; rank < 4; ++rank)
     threads.emplace_back([&, rank] {
@@ -99,9 +100,30 @@ TEST(ProgramTimer, WaitsForPeersThatAreThere) {
         EXPECT_GT(time.spread.seconds, 0);
         EXPECT_EQ(time.spread.steps, std::uint64_t(kSteps));
       }
+      collectives[rank] = timer.collectives();
     });
   for (std::thread &thread : threads)
     thread.join();
+  for (std::uint64_t rank = 0; rank < 4; ++rank) {
+    const ReplicaGroup &group =
+        plan.islands(0).stages(static_cast<int>(rank / 2)).groups(0);
+    std::uint64_t expected = 0, calls = 0;
+    for (const Instruction &instruction :
+         plan.programs(static_cast<int>(group.program())).step())
+      expected += instruction.has_collective();
+    bool sumsLosses = false;
+    for (const CollectiveTime &time : collectives[rank]) {
+      calls += time.calls;
+      EXPECT_GE(time.spread.seconds, 0);
+      EXPECT_EQ(time.spread.steps, std::uint64_t(kSteps));
+      // A loss and a count over four: 3 messages to sum, 3 to tell, of a
+      // quarter each.
+      sumsLosses |= time.messages == 6 && time.bytes == 12;
+    }
+    EXPECT_GT(expected, 0u);
+    EXPECT_EQ(calls, expected);
+    EXPECT_TRUE(sumsLosses);
+  }
 }
 
 /// A step that waits for a peer ends when the rank gives up.
@@ -149,20 +171,24 @@ TEST(LinkTimes, AllMembersHaveOneAnswer) {
 }
 
 TEST(LinkTimes, FindsLatencyAndRate) {
-  std::vector<LinkTime> times;
-  for (std::uint64_t bytes = 1024; bytes <= 1 << 24; bytes *= 4)
-    times.push_back({bytes, 4 * 1e-5 + 1.5 * static_cast<double>(bytes) / 2e9});
-  WireFit fit = fitWire(times, 4, 1.5);
+  std::vector<WireTime> times;
+  for (double bytes = 1024; bytes <= 1 << 24; bytes *= 4)
+    times.push_back({4, bytes, 4 * 1e-5 + bytes / 2e9});
+  WireFit fit = fitWire(times);
   EXPECT_NEAR(fit.latencySeconds, 1e-5, 1e-9);
   EXPECT_NEAR(fit.bytesPerSecond, 2e9, 1e5);
+  // What hardly weighs changes little.
+  times.push_back({4, 1 << 20, 1, 1e-6});
+  EXPECT_NEAR(fitWire(times).bytesPerSecond, 2e9, 2e7);
+  times.pop_back();
   // No latency is below zero: then there is none.
-  for (LinkTime &time : times)
+  for (WireTime &time : times)
     time.seconds -= 4 * 1e-5 + 1e-7;
-  EXPECT_EQ(fitWire(times, 4, 1.5).latencySeconds, 0);
+  EXPECT_EQ(fitWire(times).latencySeconds, 0);
   // On a busy machine fewer bytes may take longer: no rate is without end.
-  for (LinkTime &time : times)
-    time.seconds = 1e-3 / static_cast<double>(time.bytes);
-  fit = fitWire(times, 4, 1.5);
+  for (WireTime &time : times)
+    time.seconds = 1e-3 / time.bytes;
+  fit = fitWire(times);
   EXPECT_GT(fit.bytesPerSecond, 0);
   EXPECT_LT(fit.bytesPerSecond, 1e300);
 }

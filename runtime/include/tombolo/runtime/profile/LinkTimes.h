@@ -34,13 +34,19 @@ LinkTime measureMessage(Communicator &over, std::uint64_t bytes,
 LinkTime measureAllReduce(Communicator &over, std::uint64_t bytes,
                           double budgetSeconds);
 
-/// Latency and rate for which `latencies` x latency + `parts` x bytes / rate is
-/// nearest to the times, in relative least squares; the latency is at least 0.
+/// What was seen to go over a wire: so many messages one after the other, of so
+/// many bytes together.
+struct WireTime {
+  double messages = 0, bytes = 0, seconds = 0;
+  double weight = 1;
+};
+
+/// Latency and rate for which messages x latency + bytes / rate is nearest to
+/// the times, in relative least squares; the latency is at least 0.
 struct WireFit {
   double latencySeconds = 0, bytesPerSecond = 0;
 };
-WireFit fitWire(const std::vector<LinkTime> &times, double latencies,
-                double parts);
+WireFit fitWire(const std::vector<WireTime> &times);
 
 } // namespace tombolo::runtime::profile
 

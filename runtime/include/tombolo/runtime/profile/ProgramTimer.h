@@ -10,9 +10,10 @@
 // its own arena, so that each finds in the caches what its predecessors left
 // there. With all ranks of its island beside it, it also waits where it would
 // wait in training: a core that has slept is slower for a while, and ranks that
-// share a core have it while others wait. Otherwise peers are imagined: what
-// they would send is made up, and as many bytes are moved here as a transfer
-// would.
+// share a core have it while others wait. Collectives are timed there, too:
+// what they sum was computed a moment ago, and a lane has slept. Otherwise
+// peers are imagined: what they would send is made up, and as many bytes are
+// moved here as a transfer would.
 //
 //===----------------------------------------------------------------------===//
 
@@ -45,6 +46,15 @@ struct SegmentTime {
   Spread spread;
 };
 
+/// A collective over ranks that were there, from when the last of them had
+/// come: a ring of so many messages, each when the one before has come, in
+/// which a rank sends so many bytes altogether.
+struct CollectiveTime {
+  double messages = 0, bytes = 0;
+  std::uint64_t calls = 0; ///< in a step
+  Spread spread;           ///< of one
+};
+
 /// What a call's time is: by the clock, or of the processor for the thread that
 /// calls, which leaves out when others had the core.
 enum class CallClock { Wall, Processor };
@@ -71,6 +81,9 @@ public:
 
   /// Of the steps that counted, by ascending segment; empty before the first.
   std::vector<SegmentTime> times() const;
+  /// Of the same steps; with peers on the wall's clock, else none. All ranks of
+  /// the island ask together: they tell each other when they came.
+  std::vector<CollectiveTime> collectives();
 
 private:
   class Impl;
