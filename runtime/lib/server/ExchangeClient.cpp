@@ -42,14 +42,14 @@ RankExchange::RankExchange(ExchangeOptions given,
 
 RankExchange::~RankExchange() {
   if (isOver && options.rank == 0) // others have passed a barrier since `end`
-    client.tryHeartbeat(/*stop=*/false, /*gone=*/true);
+    client.tryFarewell();
   client.abort();
   {
     std::lock_guard lock(heartMutex);
     stopping = true;
     heartStops.notify_all();
   }
-  if (heart.joinable())
+  for (std::thread &heart : hearts)
     heart.join();
   for (Fragment &fragment : fragments)
     if (fragment.flight)
@@ -209,25 +209,29 @@ std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
   pushPassedOver(stepsDone);
   if (std::exchange(begun, true) || options.rank != 0)
     return stepsDone;
-  heart = std::thread([this] {
-    // The first one at once: its answer says how often.
-    std::chrono::duration<double> pause(0);
-    std::unique_lock lock(heartMutex);
-    bool asked = false;
-    while (!stopping) {
-      // At once when there is something to ask for.
-      heartStops.wait_for(lock, pause,
-                          [&] { return stopping || (wantsStop && !asked); });
-      if (stopping)
-        break;
-      asked = wantsStop;
-      lock.unlock();
-      client.tryHeartbeat(wantsStop);
-      pause = std::chrono::duration<double>(client.beatSeconds());
-      lock.lock();
-    }
-  });
+  for (std::size_t server = 0; server < client.serverCount(); ++server)
+    hearts.emplace_back([this, server] { beat(server); });
   return stepsDone;
+}
+
+/// To one of the servers: none waits for another that is lost.
+void RankExchange::beat(std::size_t server) {
+  // The first one at once: its answer says how often.
+  std::chrono::duration<double> pause(0);
+  std::unique_lock lock(heartMutex);
+  bool asked = false;
+  while (!stopping) {
+    // At once when there is something to ask for.
+    heartStops.wait_for(lock, pause,
+                        [&] { return stopping || (wantsStop && !asked); });
+    if (stopping)
+      break;
+    asked = wantsStop;
+    lock.unlock();
+    client.tryHeartbeat(server, wantsStop);
+    pause = std::chrono::duration<double>(client.beatSeconds());
+    lock.lock();
+  }
 }
 
 // ------------------------------------------------------------------- a round

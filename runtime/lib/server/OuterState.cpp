@@ -187,13 +187,20 @@ std::uint64_t OuterState::nextIncarnation(std::uint32_t island) const {
   return next;
 }
 
-void OuterState::takeOver(double now) {
+void OuterState::takeOver(double now,
+                          const std::map<std::uint32_t, double> &overheard) {
   firstSeconds = lastTickSeconds = now;
   for (std::uint32_t island = 0; island < islands.size(); ++island) {
     islands[island] = {};
-    for (const auto &fragment : fragments)
-      if (fragment->knows(island))
-        islands[island].heardSeconds = now;
+    bool isKnown = std::any_of(
+        fragments.begin(), fragments.end(),
+        [&](const auto &fragment) { return fragment->knows(island); });
+    if (!isKnown)
+      continue;
+    auto found = overheard.find(island);
+    bool isRecent = found != overheard.end() &&
+                    now - found->second <= 2 * settings.livenessSeconds;
+    islands[island].heardSeconds = isRecent ? found->second : now;
   }
 }
 

@@ -168,6 +168,7 @@ private:
   bool pushEarlierOnes(std::uint32_t number, std::uint64_t stepsDone);
   /// Of an island that has passed over steps.
   void pushPassedOver(std::uint64_t stepsDone);
+  void beat(std::size_t server);
   /// Pushes all there is and waits until it counts.
   void settle(std::uint64_t stepsDone);
 
@@ -194,11 +195,11 @@ private:
   std::atomic<bool> wantsStop = false;
   ServerClient client;
 
-  // The island's heartbeat, from its rank 0.
+  // The island's heartbeats, one for each server, from its rank 0.
   std::mutex heartMutex;
   std::condition_variable heartStops;
   bool stopping = false;
-  std::thread heart;
+  std::vector<std::thread> hearts;
 };
 
 } // namespace tombolo::runtime

@@ -149,8 +149,11 @@ grpc::Status RankService::heartbeat(grpc::ServerContext &context,
   };
   std::unique_lock lock(mutex);
   reply.set_epoch(replica.epoch());
-  if (!servesNow(request.sender()))
+  if (!servesNow(request.sender())) {
+    if (!replica.isPrimary())
+      replica.overhear(request.sender().island(), nowSeconds());
     return refuse();
+  }
   durable().heard(request.sender().island(), request.sender().incarnation(),
                   request.done(), nowSeconds());
   if (request.stop())

@@ -214,7 +214,7 @@ void Replica::become(Role newRole, double now) {
     return;
   }
   link.answerSeconds = now;
-  durable->takeOver(now);
+  durable->takeOver(now, overheard);
   durable->copyLogTo([this](RecordType type, std::string head,
                             std::span<const std::byte> body,
                             std::shared_ptr<const void> owner) {

@@ -89,6 +89,10 @@ public:
   /// own aside. Never: another server decides.
   Told mayTell(const Mark &mark) const;
 
+  /// An island says to a backup, too, that it is there: how long it has been
+  /// silent does not begin anew when the primary is lost along with it.
+  void overhear(std::uint32_t island, double now) { overheard[island] = now; }
+
   /// Of a primary: the job is finished, and the others may go too.
   void setOver() { over = true; }
   /// This server has said so, or was told.
@@ -198,6 +202,7 @@ private:
   std::optional<Campaign> asking;
   double nextTry = 0;
   double heardSeconds = 0;    // of the primary
+  std::map<std::uint32_t, double> overheard; // when, by island
   std::uint64_t sequence = 0; // of records logged
   Link link;
   Arriving arriving;

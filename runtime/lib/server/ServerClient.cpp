@@ -149,9 +149,14 @@ grpc::Status ServerClient::attemptOnce(Attempt attempt,
   auto &connections = servers[server].connections;
   grpc::Status status = attempt(*connections[connection % connections.size()],
                                 servers[server].limit);
-  if (!status.ok()) // unless another thread has found a better one
-    current.compare_exchange_strong(server, (server + 1) % servers.size());
+  if (!status.ok())
+    turnFrom(server);
   return status;
+}
+
+/// To the next one, unless another thread has found a better one.
+void ServerClient::turnFrom(std::size_t server) {
+  current.compare_exchange_strong(server, (server + 1) % servers.size());
 }
 
 template <typename Reply>
@@ -305,19 +310,36 @@ wire::HeartbeatReply ServerClient::heartbeat(bool done) {
   return reply;
 }
 
-void ServerClient::tryHeartbeat(bool stop, bool gone) {
-  wire::HeartbeatRequest request;
-  request.set_stop(stop);
-  request.set_gone(gone);
-  fill(*request.mutable_sender());
+grpc::Status
+ServerClient::heartbeatOnce(Stub &stub, const wire::HeartbeatRequest &request) {
   wire::HeartbeatReply reply;
-  attemptOnce([&](Stub &stub, RateLimit &) {
-    Call call(*this);
-    call.context.set_deadline(inSeconds(2 * beat));
-    return settle(stub.Heartbeat(&call.context, request, &reply), reply);
-  });
+  Call call(*this);
+  call.context.set_deadline(inSeconds(2 * beat));
+  grpc::Status status =
+      settle(stub.Heartbeat(&call.context, request, &reply), reply);
   if (reply.beat_milliseconds() > 0)
     beat = std::clamp(reply.beat_milliseconds() / 1e3, 0.05, 60.0);
+  return status;
+}
+
+void ServerClient::tryHeartbeat(std::size_t server, bool stop) {
+  wire::HeartbeatRequest request;
+  request.set_stop(stop);
+  fill(*request.mutable_sender());
+  grpc::Status status =
+      heartbeatOnce(*servers[server].connections.front(), request);
+  if (status.ok()) // of an older epoch it would not have said so
+    current = server;
+  else
+    turnFrom(server);
+}
+
+void ServerClient::tryFarewell() {
+  wire::HeartbeatRequest request;
+  request.set_gone(true);
+  fill(*request.mutable_sender());
+  attemptOnce(
+      [&](Stub &stub, RateLimit &) { return heartbeatOnce(stub, request); });
 }
 
 std::optional<std::uint64_t> ServerClient::tryGreet() {

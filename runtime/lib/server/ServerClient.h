@@ -55,9 +55,13 @@ public:
                                  server::v1::WaitReply *ended = nullptr,
                                  const std::atomic<bool> *isLost = nullptr);
   server::v1::HeartbeatReply heartbeat(bool done);
-  /// One try, whatever comes of it. `stop`: asks that the run ends. `gone`:
-  /// nothing more is needed.
-  void tryHeartbeat(bool stop, bool gone = false);
+  std::size_t serverCount() const { return servers.size(); }
+  /// One try at one of the servers, whatever comes of it: all of them hear who
+  /// is there. Who answers as primary is asked first from then on. `stop`: asks
+  /// that the run ends.
+  void tryHeartbeat(std::size_t server, bool stop);
+  /// One try to say that nothing more is needed.
+  void tryFarewell();
   /// How often: as the server has said last.
   double beatSeconds() const { return beat; }
   /// Asks each server once; nothing when none is there as primary.
@@ -106,10 +110,14 @@ private:
   template <typename Attempt>
   void retry(const char *what, Attempt attempt, std::uint32_t connection = 0,
              const std::uint64_t *moved = nullptr);
+  /// With time for as long as two beats.
+  grpc::Status heartbeatOnce(Stub &stub,
+                             const server::v1::HeartbeatRequest &request);
   /// One attempt, with the server that answered last; after a failure the next
   /// one is asked.
   template <typename Attempt>
   grpc::Status attemptOnce(Attempt attempt, std::uint32_t connection = 0);
+  void turnFrom(std::size_t server);
   /// In how many stripes so many bytes go.
   std::uint32_t stripesOf(std::uint64_t bytes) const;
   server::v1::PushReply pushStripe(server::v1::PushHeader header,

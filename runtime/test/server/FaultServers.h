@@ -66,6 +66,12 @@ public:
     Replica *replica = servers[number]->replica.get();
     return replica && replica->serves(now) ? replica : nullptr;
   }
+  /// An island says to a server that it is there.
+  void hear(std::uint32_t number, std::uint32_t island) {
+    Replica *replica = servers[number]->replica.get();
+    if (replica && !replica->isPrimary())
+      replica->overhear(island, now);
+  }
   /// One that has its backup.
   std::optional<std::uint32_t> pairedPrimary() {
     for (std::uint32_t i = 0; i < 2; ++i)

@@ -342,7 +342,12 @@ private:
   }
 
   void sendAll() {
-    for (std::uint32_t i = 0; i < islands.size(); ++i)
+    for (std::uint32_t i = 0; i < islands.size(); ++i) {
+      // Heartbeats go to all that keep the state.
+      for (std::uint32_t s = 0; s < std::min<std::size_t>(2, servers.size());
+           ++s)
+        if (!islands[i].gone && random() % 8 && servers.reach(siteOf(i), s))
+          servers.hear(s, i);
       for (std::uint32_t r = 0; r < islands[i].ranks && !islands[i].gone; ++r)
         for (std::uint32_t f = 0; f < config.fragments; ++f) {
           const Client &client = islands[i].clients[r][f];
@@ -361,6 +366,7 @@ private:
             request.server = random() % 2;
           send(request);
         }
+    }
   }
 
   void requested(Request request) {

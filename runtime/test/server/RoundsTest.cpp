@@ -314,6 +314,23 @@ TEST_F(Rounds, AServerThatSleptBlamesNobody) {
   EXPECT_TRUE(state->isLive(1, now));
 }
 
+/// An island that was lost with the old primary is silent for as long as the
+/// new one has not heard it; one that only the old one heard has time to come.
+TEST_F(Rounds, ANewPrimaryKnowsWhomItHasHeard) {
+  begin(4, 1);
+  pass(10, {0, 1, 2, 3});
+  state->takeOver(now, {{0, now - 0.5}, {1, now - 3.5}, {2, now - 9}});
+  for (std::uint32_t island : {0, 1, 2, 3})
+    EXPECT_TRUE(state->isLive(island, now));
+  pass(1, {0});
+  EXPECT_FALSE(state->isLive(1, now)) << "4.5 s after it was heard";
+  EXPECT_TRUE(state->isLive(2, now)) << "it has no way to the new one, perhaps";
+  EXPECT_TRUE(state->isLive(3, now));
+  pass(3.5, {0});
+  EXPECT_TRUE(state->isLive(0, now));
+  EXPECT_FALSE(state->isLive(2, now) || state->isLive(3, now));
+}
+
 /// The state is the start minus the sum of what was published, to the bit,
 /// for whoever follows it update by update.
 TEST_F(Rounds, UpdatesLeadToEachVersion) {

@@ -148,7 +148,9 @@ public:
   /// After `store`.
   void apply(const Record &record, double now);
   /// From here on decisions are made here.
-  void takeOver(double now) { outer->takeOver(now); }
+  void takeOver(double now, const std::map<std::uint32_t, double> &overheard) {
+    outer->takeOver(now, overheard);
+  }
   void gone(std::uint32_t island, std::uint64_t incarnation) {
     outer->gone(island, incarnation);
   }

@@ -275,9 +275,12 @@ public:
   bool isDeserted(double now) const;
   /// To start an island in: 0 when it has never been heard of.
   std::uint64_t nextIncarnation(std::uint32_t island) const;
-  /// Another server has kept the time so far: all islands of which anything is
-  /// known count as heard of now.
-  void takeOver(double now);
+  /// Another server has kept the time so far. Islands of which anything is
+  /// known count as heard of when they were `overheard` here; those that were
+  /// not, or so long ago that they may have no way to this server, as heard of
+  /// now.
+  void takeOver(double now,
+                const std::map<std::uint32_t, double> &overheard = {});
   /// The rounds that time has decided: to compute and to publish. To be called
   /// every now and then.
   std::vector<std::shared_ptr<RoundClosing>> tick(double now);
