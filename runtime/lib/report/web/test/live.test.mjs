@@ -56,6 +56,8 @@ test("a page follows a run to its end, and is accessible meanwhile", async () =>
   await frame(page);
   run.go();
   await eventually(async () => (await stepsOf(page, 0)) >= 10, "step 10");
+  // However long the page is looked at, steps are left.
+  run.halt();
   assert.deepEqual(await seriousViolations(page), []);
   await screenshot(page, "live-dark");
   // A zoom stays while the run goes on.
@@ -67,6 +69,7 @@ test("a page follows a run to its end, and is accessible meanwhile", async () =>
   await page.keyboard.press("+");
   const zoomed = (await ticks()).at(-1);
   const steps = await stepsOf(page, 0);
+  run.go();
   await eventually(async () => (await stepsOf(page, 0)) >= steps + 5, "five steps more");
   assert.equal((await ticks()).at(-1), zoomed);
   await page.keyboard.press("0");

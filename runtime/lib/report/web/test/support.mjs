@@ -156,7 +156,8 @@ export function processes(run, ...words) {
 
 /**
  * A run of `tombolo-run local` with a dashboard, of which the first rank of `site` stands still until
- * `go`, so that nobody comes too late. `ended` tells its status and what it wrote to stderr.
+ * `go`, so that nobody comes too late; `halt` makes all ranks stand still again. `ended` tells its status
+ * and what it wrote to stderr.
  */
 export async function startRun(plan, site, ...args) {
   demoTokens();
@@ -164,7 +165,12 @@ export async function startRun(plan, site, ...args) {
   const dashboard = args.includes("--dashboard") ? [] : ["--dashboard", "0"];
   const child = spawn(
     join(bin, "tombolo-run"),
-    ["local", run.plan, "--model", at("gpt.onnx"), "--data", at("tokens.bin"), ...dashboard, ...args],
+    [
+      ...["local", run.plan, "--model", at("gpt.onnx"), "--data", at("tokens.bin")],
+      ...["--stall-seconds", "600"], // those stand still on purpose
+      ...dashboard,
+      ...args,
+    ],
     { cwd: out, stdio: ["ignore", "ignore", "pipe"] },
   );
   let stderr = "";
@@ -177,13 +183,18 @@ export async function startRun(plan, site, ...args) {
   }, "the dashboard");
   const agent = ["site", "--site", site];
   await eventually(() => processes(run, ...agent)[0], `the agent of ${site}`);
-  const children = () =>
-    processes(run, ...agent).flatMap((pid) =>
+  const ranks = (...words) =>
+    processes(run, ...words).flatMap((pid) =>
       readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number),
     );
-  const [rank] = await eventually(() => (children().length > 0 ? children() : null), `a rank of ${site}`);
-  process.kill(rank, "SIGSTOP");
-  run.go = () => process.kill(rank, "SIGCONT");
+  const [first] = await eventually(() => (ranks(...agent).length > 0 ? ranks(...agent) : null), `a rank of ${site}`);
+  let still = [first];
+  process.kill(first, "SIGSTOP");
+  run.halt = () => {
+    still = ranks("site");
+    still.forEach((rank) => process.kill(rank, "SIGSTOP"));
+  };
+  run.go = () => still.forEach((rank) => process.kill(rank, "SIGCONT"));
   run.killAgent = () => process.kill(processes(run, ...agent)[0], "SIGKILL");
   run.end = () => child.kill("SIGKILL");
   return run;
