@@ -77,11 +77,13 @@ const wire::Grant &Replica::newestGrant() const {
 /// Of a backup: to ask for an epoch.
 bool Replica::isDue(double now) const {
   const wire::Grant &newest = newestGrant();
-  if (newest.epoch() == 0 || !names(newest) || voter->incomplete())
+  if (newest.epoch() == 0 || voter->incomplete())
     return false;
   // Nobody else can be primary then.
   if (newest.primary() == options.self && !newest.backup())
     return true;
+  // Also where no grant that is known here names this server: the last one may
+  // have been lost with the primary on its way here, and others know it.
   return now - heardSeconds > options.suspectSeconds;
 }
 
@@ -166,6 +168,7 @@ void Replica::advance(double now) {
                     (role == Role::Primary && newest.primary() != options.self);
     if (isOthers) {
       giveUp(now);
+      nextTry = now + options.suspectSeconds;
       return learn(newest, now);
     }
     if (asking->wanted.first() && !newest.first())

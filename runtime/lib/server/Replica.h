@@ -71,6 +71,8 @@ public:
   std::uint64_t epoch() const { return grant.epoch(); }
   const server::v1::Grant &newest() const { return grant; }
   bool isPrimary() const { return role == Role::Primary; }
+  /// For an epoch.
+  bool isAsking() const { return asking.has_value(); }
   /// Changes whenever this server becomes primary or is it no more: nothing
   /// that was decided before has a meaning then.
   std::uint64_t term() const { return terms; }

@@ -66,6 +66,11 @@ public:
     Replica *replica = servers[number]->replica.get();
     return replica && replica->serves(now) ? replica : nullptr;
   }
+  bool isAnyAsking() const {
+    return std::any_of(servers.begin(), servers.end(), [](const auto &server) {
+      return server->replica && server->replica->isAsking();
+    });
+  }
   /// An island says to a server that it is there.
   void hear(std::uint32_t number, std::uint32_t island) {
     Replica *replica = servers[number]->replica.get();

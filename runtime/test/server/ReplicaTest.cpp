@@ -108,7 +108,8 @@ protected:
             auto message = replicas[from]->next(to, now);
             if (!message)
               break;
-            if (replicas[to] && !cut.contains(from) && !cut.contains(to))
+            if (replicas[to] && !cut.contains(from) && !cut.contains(to) &&
+                !deaf.contains(to))
               replicas[to]->receive(*message, now);
           }
       }
@@ -125,7 +126,8 @@ protected:
   OuterConfig config;
   std::vector<std::unique_ptr<SimulatedDisk>> disks;
   std::vector<std::unique_ptr<Replica>> replicas;
-  std::set<std::uint32_t> cut; ///< cannot reach anybody
+  std::set<std::uint32_t> cut;  ///< cannot reach anybody
+  std::set<std::uint32_t> deaf; ///< hear nobody
   std::mutex mutex;
   double now = 0;
 };
@@ -195,6 +197,34 @@ TEST_F(Replicas, AlonePartitionedFromAllItGoesOnlyWithAGrant) {
   start(1);
   pass(10);
   EXPECT_FALSE(replicas[1]->serves(now));
+}
+
+/// The primary and the witness have made it a member, and the primary is lost
+/// before it has heard of that: the witness tells.
+TEST_F(Replicas, AMemberThatHasNotHeardOfItDecides) {
+  unsigned seen = 0;
+  for (int moments = 1; moments < 20; ++moments) {
+    deaf.clear();
+    for (std::uint32_t i = 0; i < 3; ++i) {
+      replicas[i].reset();
+      disks[i] = std::make_unique<SimulatedDisk>(i);
+    }
+    for (std::uint32_t i = 0; i < 3; ++i)
+      start(i);
+    pass(0.25 * moments);
+    deaf = {1};
+    pass(1.5);
+    std::uint64_t epoch = replicas[0]->epoch();
+    if (!replicas[0]->newest().backup() || replicas[1]->epoch() >= epoch)
+      continue;
+    ++seen;
+    replicas[0].reset();
+    deaf.clear();
+    pass(10);
+    ASSERT_TRUE(replicas[1]->serves(now)) << "deaf after " << moments;
+    EXPECT_GT(replicas[1]->epoch(), epoch);
+  }
+  EXPECT_GT(seen, 0u);
 }
 
 /// Its own copy may lack what the other has told since.

@@ -319,6 +319,8 @@ TEST_F(Rounds, AServerThatSleptBlamesNobody) {
 TEST_F(Rounds, ANewPrimaryKnowsWhomItHasHeard) {
   begin(4, 1);
   pass(10, {0, 1, 2, 3});
+  for (std::uint32_t island : {0, 1, 2, 3})
+    push(island, 0);
   state->takeOver(now, {{0, now - 0.5}, {1, now - 3.5}, {2, now - 9}});
   for (std::uint32_t island : {0, 1, 2, 3})
     EXPECT_TRUE(state->isLive(island, now));
