@@ -149,7 +149,9 @@ private:
   double coreSeconds(size_t s, size_t g, const GroupPrediction &p) const {
     double calls =
         std::max(0.0, p.forwardSeconds + p.backwardSeconds - p.exchangeSeconds);
-    double moves = kMessagePart * p.exchangeSeconds + messageSeconds(s, g);
+    const Pool &pool = *topology.findPool(places[s][g].pool);
+    double moves =
+        busyPart(topology, pool) * p.exchangeSeconds + messageSeconds(s, g);
     return static_cast<double>(microbatchesOf(island, s, g)) * (calls + moves) +
            sumSeconds(s, g, p) + p.updateSeconds;
   }
@@ -180,13 +182,13 @@ private:
     for (const ChipRange &range : places[s])
       for (const auto &[pool, node, core] : hostCores(topology, range))
         nodes.insert({pool, node});
-    if (nodes.size() == 1)
-      return kMessagePart * p.allReduceSeconds;
-    // Between nodes it waits for cards and lines; its core moves the bytes.
     const Pool &pool = *topology.findPool(places[s][g].pool);
+    if (nodes.size() == 1)
+      return busyPart(topology, pool) * p.allReduceSeconds;
+    // Between nodes it waits for cards and lines; its core moves the bytes.
     double n = static_cast<double>(island.stages[s].replicaCount());
     return 2 * (n - 1) / n * p.memory.gradients /
-           (coreBytesPerSecond(pool) *
+           (coreBytesPerSecond(topology, pool) *
             topology.chipOf(pool).overheads.ringRate);
   }
   size_t behind(size_t s) const { return (s + 1) % island.stages.size(); }

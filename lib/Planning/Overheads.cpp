@@ -44,14 +44,14 @@ double functionSeconds(const Chip &chip, Precision precision, const Work &work,
 }
 
 std::vector<double> Overheads::figures() const {
-  return {launchUs, kernelUs,         scoreBytes, transferUs,
-          stepMs,   exposedReduction, ringRate,   ringLatency};
+  return {launchUs,         kernelUs, scoreBytes,  transferUs, stepMs,
+          exposedReduction, ringRate, ringLatency, messagePart};
 }
 
 void Overheads::setFigures(const std::vector<double> &figures) {
-  double *to[kFigures] = {&launchUs,   &kernelUs,   &scoreBytes,
-                          &transferUs, &stepMs,     &exposedReduction,
-                          &ringRate,   &ringLatency};
+  double *to[kFigures] = {&launchUs,   &kernelUs,    &scoreBytes,
+                          &transferUs, &stepMs,      &exposedReduction,
+                          &ringRate,   &ringLatency, &messagePart};
   for (size_t i = 0; i < kFigures && i < figures.size(); ++i)
     *to[i] = figures[i];
 }

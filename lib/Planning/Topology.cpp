@@ -106,6 +106,7 @@ public:
     figure(path, "exposed_reduction", over.exposedReduction, kFrom0To1);
     positive(path, "ring_rate", over.ringRate);
     positive(path, "ring_latency", over.ringLatency);
+    figure(path, "message_part", over.messagePart, kMessageParts);
     for (size_t i = 0; i < over.corrections.size(); ++i) {
       const Overheads::Correction &seen = over.corrections[i];
       std::string place = at(in(path, "corrections"), i);

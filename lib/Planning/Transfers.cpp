@@ -47,9 +47,21 @@ static Transfer over(const std::optional<Wire> &wire) {
   return {wire->bytesPerSecond(), wire->latencySeconds(), false};
 }
 
+/// A wire inside a node. Where cores of the host are busier than it they take
+/// longer.
+static Transfer wireInNode(const Topology &topology, const Pool &pool) {
+  Transfer wire = over(pool.intraNode);
+  if (pool.onHostCores()) {
+    double part = topology.chipOf(pool).overheads.messagePart;
+    wire.bytesPerSecond /= std::max(1.0, part);
+    wire.latency *= std::max(1.0, part);
+  }
+  return wire;
+}
+
 /// What a step of a collective inside a node gets.
 static Transfer ringInNode(const Topology &topology, const Pool &pool) {
-  Transfer wire = over(pool.intraNode);
+  Transfer wire = wireInNode(topology, pool);
   const Overheads &overheads = topology.chipOf(pool).overheads;
   wire.bytesPerSecond *= overheads.ringRate;
   wire.latency *= overheads.ringLatency;
@@ -82,9 +94,9 @@ Transfer transferBetween(const Topology &topology, const ChipRange &from,
                          const ChipRange &to) {
   if (from.pool == to.pool) {
     const Pool &pool = *topology.findPool(from.pool);
-    return over(onSameNodes(pool, from, to)
-                    ? pool.intraNode
-                    : topology.wireBetween(from.pool, to.pool));
+    return onSameNodes(pool, from, to)
+               ? wireInNode(topology, pool)
+               : over(topology.wireBetween(from.pool, to.pool));
   }
   std::string fromSite = splitPool(from.pool).first;
   std::string toSite = splitPool(to.pool).first;
@@ -116,20 +128,26 @@ std::vector<HostCore> hostCores(const Topology &topology,
   return cores;
 }
 
-double coreBytesPerSecond(const Pool &pool) {
+double busyPart(const Topology &topology, const Pool &pool) {
+  return std::min(1.0, topology.chipOf(pool).overheads.messagePart);
+}
+
+double coreBytesPerSecond(const Topology &topology, const Pool &pool) {
   constexpr double kUnmeasured = 1e9; // as in the simulator's Places::coreRate
   double rate = pool.intraNode   ? pool.intraNode->bytesPerSecond()
                 : pool.interNode ? pool.interNode->bytesPerSecond()
                                  : kUnmeasured;
-  return rate / kMessagePart;
+  return rate / topology.chipOf(pool).overheads.messagePart;
 }
 
 double coreMoveSeconds(const Topology &topology, const ChipRange &own,
                        const ChipRange &other, double bytes) {
   const Pool &pool = *topology.findPool(own.pool);
   bool inNode = own.pool == other.pool && onSameNodes(pool, own, other);
-  return bytes / coreBytesPerSecond(pool) +
-         (inNode ? kMessagePart * over(pool.intraNode).latency : 0);
+  return bytes / coreBytesPerSecond(topology, pool) +
+         (inNode ? topology.chipOf(pool).overheads.messagePart *
+                       over(pool.intraNode).latency
+                 : 0);
 }
 
 /// Reduce-scatter, then all-gather: each `members` - 1 steps.

@@ -215,7 +215,6 @@ void PlanTimes::exportTopology(plan::v1::Plan &plan) const {
     work.set_seconds_per_byte(planning::kWireSecondsPerByte);
     work.set_rank_seconds_per_element(2 * 4 / bounds.codecBytesPerSecond);
     work.set_server_seconds_per_element(4 / bounds.serverBytesPerSecond);
-    work.set_message_part(planning::kMessagePart);
   }
   for (const planning::Site &site : topology->sites) {
     auto &toSite = *to.add_sites();
@@ -232,6 +231,8 @@ void PlanTimes::exportTopology(plan::v1::Plan &plan) const {
       one.set_cards_per_node(pool.nicsPerNode);
       if (pool.coresPerNode)
         one.set_cores_per_node(*pool.coresPerNode);
+      if (pool.onHostCores())
+        one.set_message_part(topology->chipOf(pool).overheads.messagePart);
       toWire(pool.intraNode, [&] { return one.mutable_intra_node(); });
       const planning::Overheads &over = topology->chipOf(pool).overheads;
       if (pool.intraNode && (over.ringRate != 1 || over.ringLatency != 1))

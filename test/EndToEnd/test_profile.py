@@ -102,6 +102,14 @@ class Profile(unittest.TestCase):
         self.assertTrue(all(row["optimizer"] == "adamw" for row in model["updates"]))
         self.assertEqual(self.measured["time_sources"], [["measured"]])
 
+    def test_collectives_were_measured_in_training(self):
+        self.assertNotIn("in_training", self.generic["links"])
+        rows = self.profile["links"]["in_training"]
+        # Two ranks sum in two messages of a half; a layer talks more than the loss.
+        self.assertGreaterEqual({row["messages"] for row in rows}, {2})
+        self.assertGreater(max(row["calls"] for row in rows), 1)
+        self.assertTrue(all(row["us"] > 0 and row["bytes"] > 0 for row in rows))
+
     def test_planner_and_simulator_use_it(self):
         # A hundred times slower functions make a step about as much slower.
         text = open(self.path("core.yaml")).read()
@@ -142,6 +150,23 @@ class Profile(unittest.TestCase):
                 self.assertEqual(sources, [["measured", "measured"]])
         finally:
             self.write("core.yaml", text)
+
+    def test_shared_cores_have_a_part_for_messages(self):
+        self.assertNotIn("message_part", self.profile["efficiency"])
+        self.write("shared.yaml", SITES.replace("chips_per_node: 2", "chips_per_node: 2, cores_per_node: 1")
+                   .replace("core.yaml", "shared-core.yaml"))
+        self.write("shared-core.yaml", open(self.path("core.yaml")).read())
+        self.write("t.yaml", "islands:\n" + island("here", 8, 2, [2, 2]))
+        words = ["tombolo-plan", self.path("m.onnx"), "--topology", self.path("shared.yaml"), "--strategy",
+                 self.path("t.yaml"), "--global-batch", 8, "--simulate", 0, "-o", self.path("t.plan")]
+        run(*words)
+        run("tombolo-profile", "--for", self.path("t.plan"), "--threads", 1, "--seconds", 0.05, "-o",
+            self.path("shared-core.yaml"))
+        profile = self.read("shared-core.yaml")
+        self.assertGreater(profile["efficiency"]["message_part"], 0)
+        self.assertNotIn("in_training", profile["links"])
+        run(*words)
+        run("tombolo-sim", self.path("t.plan"))
 
     def test_other_layouts_are_flagged(self):
         self.assertEqual(self.plan(4, 2)["time_sources"], [["estimated"]])

@@ -23,7 +23,7 @@ chips:
     memory_gib: 80
     memory_gbytes_per_second: 2039
     efficiency: {matmul: 0.62, memory: 0.8, launch_us: 3, kernel_us: 2, score_bytes: 4, transfer_us: 5, step_ms: 1,
-                 exposed_reduction: 0.5, ring_rate: 0.7, ring_latency: 2,
+                 exposed_reduction: 0.5, ring_rate: 0.7, ring_latency: 2, message_part: 0.9,
                  corrections: [{tensor_parallel: 2, gflops: 10, mbytes: 3, ratio: 0.9}]}
     price_per_hour: 2.0
   - {name: 2024, tflops: {bf16: 100}, memory_gib: 16, memory_gbytes_per_second: 900,

@@ -284,6 +284,15 @@ void Measuring::hear(const json &line) {
     seen.calls = std::max(seen.calls, line.value("calls", uint64_t(0)));
     return seen.time.add(spreadIn(line));
   }
+  if (kind == "carry") {
+    CarryTime &all = result.carried;
+    all.messages += line.value("messages", 0.0);
+    all.bytes += line.value("bytes", 0.0);
+    all.ringMessages += line.value("ring_messages", 0.0);
+    all.ringBytes += line.value("ring_bytes", 0.0);
+    all.spread.seconds += line.value("seconds", 0.0);
+    return;
+  }
   LinkTime time;
   time.bytes = line.value("bytes", uint64_t(0));
   time.seconds = line.value("seconds", 0.0);

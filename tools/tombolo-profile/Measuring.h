@@ -39,6 +39,7 @@ struct Machine {
   double memoryGib = 0;
 };
 
+using runtime::profile::CarryTime;
 using runtime::profile::CollectiveTime;
 using runtime::profile::DeviceTimes;
 using runtime::profile::LinkTime;
@@ -69,6 +70,7 @@ struct Measured {
   DeviceTimes rates;
   std::vector<LinkTime> messages, sums; // between the ranks; empty: only one
   std::vector<CollectiveTime> collectives; // of plans, as they ran
+  CarryTime carried;      // on shared cores, by all ranks of all plans together
   uint64_t linkRanks = 0; // between so many, those that have cores
   /// By hash of the model and precision.
   std::map<std::pair<std::string, std::string>, ModelTimes> models;

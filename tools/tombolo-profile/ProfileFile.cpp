@@ -175,11 +175,23 @@ void writeProfile(std::ostream &os, const Measured &measured) {
   if (!measured.messages.empty()) {
     wire = fitMessages(measured);
     ring = fitRing(measured);
+    // A multiple of the wire's is told.
+    if (!(wire.latencySeconds > 0 && ring.latencySeconds > 0))
+      ring.latencySeconds = wire.latencySeconds;
     os << ",\n             ring_rate: "
        << ring.bytesPerSecond / wire.bytesPerSecond << ", ring_latency: "
-       << (wire.latencySeconds > 0 && ring.latencySeconds > 0
-               ? ring.latencySeconds / wire.latencySeconds
-               : 1);
+       << (wire.latencySeconds > 0 ? ring.latencySeconds / wire.latencySeconds
+                                   : 1);
+  }
+  const CarryTime &carried = measured.carried;
+  if (carried.messages + carried.ringMessages > 0 &&
+      !measured.messages.empty()) {
+    double busy = carried.messages * wire.latencySeconds +
+                  carried.bytes / wire.bytesPerSecond +
+                  carried.ringMessages * ring.latencySeconds +
+                  carried.ringBytes / ring.bytesPerSecond;
+    os << ", message_part: "
+       << std::clamp(carried.spread.seconds / busy, 1e-3, 100.0);
   }
   os << "}\n";
   if (!measured.messages.empty()) {

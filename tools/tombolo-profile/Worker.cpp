@@ -141,6 +141,13 @@ private:
             {"lower", time.spread.lower},
             {"upper", time.spread.upper},
             {"steps", time.spread.steps}});
+    if (CarryTime carry = timer.carrying(); carry.spread.seconds > 0)
+      tell({{"kind", "carry"},
+            {"messages", carry.messages},
+            {"bytes", carry.bytes},
+            {"ring_messages", carry.ringMessages},
+            {"ring_bytes", carry.ringBytes},
+            {"seconds", carry.spread.seconds}});
     for (const CollectiveTime &time : timer.collectives())
       tell({{"kind", "collective"},
             {"messages", time.messages},

@@ -39,6 +39,7 @@ inline constexpr Range kFrom0To1 = {0, 1};
 inline constexpr Range kFrom0Below1 = {0, 1, false, /*belowMost=*/true};
 /// What was seen of a time, as part of the one foretold.
 inline constexpr Range kCorrections = {0.1, 10};
+inline constexpr Range kMessageParts = {1e-3, 100};
 
 /// Samples and steps.
 inline constexpr Range kSampleCounts = {1, 1099511627776.0};

@@ -33,6 +33,10 @@ struct Overheads {
   /// latency.
   double ringRate = 1;
   double ringLatency = 1;
+  /// Of a core, where the chip is one of its host's: so large a part of the
+  /// time of a wire inside a node it is busy at either end of a message
+  /// (loopback, sums and messages of two ranks: 0.53 to 0.8).
+  double messagePart = 0.7;
   /// Blocks that were seen to take `ratio` of what all this says.
   struct Correction {
     uint64_t tensorParallel = 1;
@@ -44,7 +48,7 @@ struct Overheads {
   std::vector<Correction> corrections;
 
   /// The figures but the corrections, in the order above, and back.
-  static constexpr size_t kFigures = 8;
+  static constexpr size_t kFigures = 9;
   std::vector<double> figures() const;
   void setFigures(const std::vector<double> &figures);
 

@@ -80,18 +80,17 @@ double exchangeSeconds(const Work &work, uint64_t chips, const Transfer &wire,
 /// A host's core encrypts or decrypts a gigabyte, and moves it, in 1.25 s.
 inline constexpr double kWireSecondsPerByte = 1.25e-9;
 
-/// Where a host's cores move what goes over a wire inside a node, one is busy
-/// so large a part of the time at either end (loopback, sums and messages of
-/// two ranks: 0.53 to 0.8).
-inline constexpr double kMessagePart = 0.7;
-
 /// Seconds of each own core that moves so many bytes to or from another range:
 /// inside a node for as long as its wire is busy, else at that rate.
 double coreMoveSeconds(const Topology &topology, const ChipRange &own,
                        const ChipRange &other, double bytes);
 
+/// Of the time that a message takes inside a node, the part that a core of a
+/// pool's hosts is busy with it at either end.
+double busyPart(const Topology &topology, const Pool &pool);
+
 /// Bytes per second that keep a core of a pool's hosts busy.
-double coreBytesPerSecond(const Pool &pool);
+double coreBytesPerSecond(const Topology &topology, const Pool &pool);
 
 /// What an element takes in a push or a published update: 4, 2, 1 and a scale
 /// (4 bytes) for each 256 elements, half and such a scale.

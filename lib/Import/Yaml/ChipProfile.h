@@ -77,6 +77,8 @@ template <typename Fields> void fields(Fields &io, Efficiency &efficiency) {
               "of the wire's rate, what a step of a collective gets");
   io.optional("ring_latency", over.ringLatency, planning::kAbove0,
               "of the wire's latency, what a step of a collective takes");
+  io.optional("message_part", over.messagePart, planning::kMessageParts,
+              "of a host's core, while a wire carries a message of its");
   io.optional("corrections", over.corrections,
               "blocks that were seen to take another time than all this says");
 }

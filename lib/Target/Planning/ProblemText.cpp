@@ -63,7 +63,8 @@ private:
        << ", step_ms: " << real(over.stepMs)
        << ", exposed_reduction: " << real(over.exposedReduction)
        << ", ring_rate: " << real(over.ringRate)
-       << ", ring_latency: " << real(over.ringLatency);
+       << ", ring_latency: " << real(over.ringLatency)
+       << ", message_part: " << real(over.messagePart);
     if (over.corrections.empty())
       return;
     os << ", corrections: [";

@@ -51,6 +51,10 @@ void checkPool(const Topology &topology, const Topology::Pool &pool,
     throw Error(place, ": expected at most ", pool.chips_per_node(),
                 " cores in a node, as many as chips, got ",
                 pool.cores_per_node());
+  bool isShared = pool.cores_per_node() > 0 && topology.has_host_work();
+  if (isShared && !(pool.message_part() >= 1e-3 && pool.message_part() <= 100))
+    throw Error(place, ": expected a message_part in [0.001, 100], got ",
+                pool.message_part());
   if (pool.has_intra_node())
     checkWire(pool.intra_node(), place + ": intra_node");
   if (pool.has_inter_node())
@@ -113,11 +117,6 @@ void validateTopology(const Plan &plan) {
     if (!(seconds >= 0 && seconds <= 1))
       throw Error("topology: expected seconds in [0, 1] in host_work, got ",
                   seconds);
-  if (topology.has_host_work() &&
-      !(work.message_part() >= 1e-3 && work.message_part() <= 1))
-    throw Error(
-        "topology: expected host_work's message_part in [0.001, 1], got ",
-        work.message_part());
   names.clear();
   Pools pools;
   for (int s = 0; s < topology.sites_size(); ++s) {

@@ -41,6 +41,14 @@ double secondsOf(CallClock clock) {
          1e-9 * static_cast<double>(time.tv_nsec);
 }
 
+/// What the processor has worked for all threads here.
+double processSeconds() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) +
+         1e-9 * static_cast<double>(time.tv_nsec);
+}
+
 /// A collective of a step, from when this rank came.
 struct Carried {
   const Collective *collective;
@@ -53,6 +61,8 @@ struct StepTimes {
   std::vector<double> seconds;
   std::vector<Carried> carried;
   double whole = 0;
+  CarryTime moved; // without times
+  double carrySeconds = 0;
 };
 
 /// `secondsOf` gives what a step took for something it did `calls` times.
@@ -129,6 +139,7 @@ public:
   void count() { steps.push_back(now); }
   std::vector<SegmentTime> times() const;
   std::vector<CollectiveTime> collectives();
+  CarryTime carrying() const;
 
 private:
   void makeUp();
@@ -168,7 +179,7 @@ private:
   std::vector<std::byte *> addresses;
   std::uint64_t number = 0;
   StepTimes now;
-  std::mutex carrying; // of now.carried, which lanes add to
+  std::mutex counting; // what lanes carry, in `now`
   std::vector<StepTimes> steps;
   std::unique_ptr<detail::Links> links; // null: peers are imagined
   std::unique_ptr<detail::LaneRunner> lanes;
@@ -261,11 +272,20 @@ void ProgramTimer::Impl::carry(const Instruction &instruction,
   double begin = secondsOf(CallClock::Wall);
   if (!links->carry(instruction, variables, arena->base()))
     return run(instruction, variables);
-  if (!instruction.has_collective())
-    return;
   double end = secondsOf(CallClock::Wall);
-  std::lock_guard lock(carrying);
-  now.carried.push_back({&instruction.collective(), begin, end});
+  std::lock_guard lock(counting);
+  if (!instruction.has_collective()) {
+    now.moved.messages += 1;
+    now.moved.bytes += static_cast<double>(instruction.has_send()
+                                               ? instruction.send().bytes()
+                                               : instruction.receive().bytes());
+    return;
+  }
+  const Collective &collective = instruction.collective();
+  now.carried.push_back({&collective, begin, end});
+  CollectiveTime ring = ringOf(collective, links->members(collective));
+  now.moved.ringMessages += ring.messages;
+  now.moved.ringBytes += ring.bytes;
 }
 
 void ProgramTimer::Impl::run(const Instruction &instruction,
@@ -303,19 +323,21 @@ void ProgramTimer::Impl::run(const Instruction &instruction,
 }
 
 void ProgramTimer::Impl::step() {
-  now = {std::vector<double>(segments.size(), 0), {}, 0};
+  now = {};
+  now.seconds.resize(segments.size());
   std::fill(calls.begin(), calls.end(), 0);
-  double begin = secondsOf(CallClock::Wall);
+  double begin = secondsOf(CallClock::Wall), worked = processSeconds();
   if (lanes)
     lanes->run(Phase::Step, number++);
   else
     stepAlone();
+  double called = std::accumulate(now.seconds.begin(), now.seconds.end(), 0.0);
+  now.carrySeconds = std::max(0.0, processSeconds() - worked - called);
   // What a step takes that waits for others is also what they are held up by;
   // where cores are shared, or peers imagined, only calls tell.
-  now.whole =
-      lanes && clock == CallClock::Wall
-          ? secondsOf(CallClock::Wall) - begin
-          : std::accumulate(now.seconds.begin(), now.seconds.end(), 0.0);
+  now.whole = lanes && clock == CallClock::Wall
+                  ? secondsOf(CallClock::Wall) - begin
+                  : called;
 }
 
 void ProgramTimer::Impl::stepAlone() {
@@ -393,6 +415,15 @@ std::vector<CollectiveTime> ProgramTimer::Impl::collectives() {
   return result;
 }
 
+CarryTime ProgramTimer::Impl::carrying() const {
+  if (!links || clock != CallClock::Processor || steps.empty())
+    return {};
+  CarryTime result = steps.front().moved; // all are alike
+  result.spread = spreadOf(
+      steps, 1, [&](std::size_t step) { return steps[step].carrySeconds; });
+  return result;
+}
+
 ProgramTimer::ProgramTimer(const Plan &plan, std::uint32_t island,
                            std::uint64_t rank, Device &device, Transport *peers,
                            CallClock clock)
@@ -405,5 +436,6 @@ std::vector<SegmentTime> ProgramTimer::times() const { return impl->times(); }
 std::vector<CollectiveTime> ProgramTimer::collectives() {
   return impl->collectives();
 }
+CarryTime ProgramTimer::carrying() const { return impl->carrying(); }
 
 } // namespace tombolo::runtime::profile

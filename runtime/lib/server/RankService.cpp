@@ -138,10 +138,10 @@ grpc::Status RankService::heartbeat(grpc::ServerContext &context,
   Outcome outcome = checkSender(context, request.sender(), message);
   reply.set_outcome(toWire(outcome));
   reply.set_message(message);
-  reply.set_beat_milliseconds(
-      static_cast<std::uint32_t>(core.options.detectionSeconds * 1000 / 4));
   if (outcome != Outcome::Accepted)
     return grpc::Status::OK;
+  reply.set_beat_milliseconds(
+      static_cast<std::uint32_t>(core.options.detectionSeconds * 1000 / 4));
   auto refuse = [&] {
     reply.set_outcome(wire::OUTCOME_NOT_PRIMARY);
     reply.set_message(notPrimary());
@@ -149,11 +149,9 @@ grpc::Status RankService::heartbeat(grpc::ServerContext &context,
   };
   std::unique_lock lock(mutex);
   reply.set_epoch(replica.epoch());
-  if (!servesNow(request.sender())) {
-    if (!replica.isPrimary())
-      replica.overhear(request.sender().island(), nowSeconds());
+  replica.overhear(request.sender().island(), nowSeconds());
+  if (!servesNow(request.sender()))
     return refuse();
-  }
   durable().heard(request.sender().island(), request.sender().incarnation(),
                   request.done(), nowSeconds());
   if (request.stop())

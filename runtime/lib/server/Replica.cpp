@@ -32,8 +32,8 @@ constexpr std::size_t kMostReplies = 16;
 Replica::Replica(const OuterConfig &config, DurableOptions durableOptions,
                  ReplicaOptions given, std::shared_ptr<Storage> where,
                  double now)
-    : options(std::move(given)), storage(std::move(where)), heardSeconds(now),
-      arriving(0) {
+    : options(std::move(given)), storage(std::move(where)), tickSeconds(now),
+      heardSeconds(now), arriving(0) {
   if (isAlone()) {
     durable = std::make_unique<DurableState>(config, std::move(durableOptions),
                                              storage, now);
@@ -90,6 +90,11 @@ bool Replica::isDue(double now) const {
 void Replica::tick(double now) {
   if (isAlone() || !keepsState())
     return;
+  // As in OuterState::tick: it was not the islands that slept.
+  double passed = now - std::exchange(tickSeconds, now);
+  if (passed > std::min(1.0, options.suspectSeconds / 3))
+    for (auto &[island, when] : overheard)
+      when = std::min(now, when + passed);
   if (role == Role::Backup && grant.epoch() > 0 &&
       grant.primary() == options.self && !working)
     become(Role::Primary, now);
@@ -168,7 +173,11 @@ void Replica::advance(double now) {
                     (role == Role::Primary && newest.primary() != options.self);
     if (isOthers) {
       giveUp(now);
-      nextTry = now + options.suspectSeconds;
+      // Each time a vote on all disks, and it may be for long.
+      constexpr double kMostTimes = 20;
+      refusedSeconds = std::clamp(2 * refusedSeconds, options.suspectSeconds,
+                                  kMostTimes * options.suspectSeconds);
+      nextTry = now + refusedSeconds;
       return learn(newest, now);
     }
     if (asking->wanted.first() && !newest.first())
@@ -424,6 +433,7 @@ void Replica::onAppend(const wire::PeerMessage &message, double now) {
     return;
   learn(by, now);
   heardSeconds = now;
+  refusedSeconds = 0;
   if (asking && !asking->accepting)
     asking.reset();
   const std::string &data = append.data();

@@ -91,8 +91,8 @@ public:
   /// own aside. Never: another server decides.
   Told mayTell(const Mark &mark) const;
 
-  /// An island says to a backup, too, that it is there: how long it has been
-  /// silent does not begin anew when the primary is lost along with it.
+  /// An island has said that it is there, whoever is primary: how long it has
+  /// been silent does not begin anew when the primary is lost along with it.
   void overhear(std::uint32_t island, double now) { overheard[island] = now; }
 
   /// Of a primary: the job is finished, and the others may go too.
@@ -203,7 +203,9 @@ private:
   std::uint64_t newestSeen = 0; // of epochs, by whomever
   std::optional<Campaign> asking;
   double nextTry = 0;
-  double heardSeconds = 0;    // of the primary
+  double refusedSeconds = 0; // until the next try, where no grant names it
+  double tickSeconds = 0;
+  double heardSeconds = 0;                   // of the primary
   std::map<std::uint32_t, double> overheard; // when, by island
   std::uint64_t sequence = 0; // of records logged
   Link link;

@@ -319,6 +319,8 @@ ServerClient::heartbeatOnce(Stub &stub, const wire::HeartbeatRequest &request) {
       settle(stub.Heartbeat(&call.context, request, &reply), reply);
   if (reply.beat_milliseconds() > 0)
     beat = std::clamp(reply.beat_milliseconds() / 1e3, 0.05, 60.0);
+  if (status.ok() && reply.outcome() != wire::OUTCOME_ACCEPTED)
+    return {grpc::StatusCode::FAILED_PRECONDITION, reply.message()};
   return status;
 }
 
@@ -328,7 +330,7 @@ void ServerClient::tryHeartbeat(std::size_t server, bool stop) {
   fill(*request.mutable_sender());
   grpc::Status status =
       heartbeatOnce(*servers[server].connections.front(), request);
-  if (status.ok()) // of an older epoch it would not have said so
+  if (status.ok()) // it is primary, of the newest epoch that is known here
     current = server;
   else
     turnFrom(server);

@@ -77,8 +77,7 @@ double Places::coreRate(std::uint32_t index) const {
   double rate = pool.has_intra_node()   ? pool.intra_node().bytes_per_second()
                 : pool.has_inter_node() ? pool.inter_node().bytes_per_second()
                                         : kUnmeasured;
-  double part = message.host_work().message_part();
-  return rate / (part > 0 ? part : 1);
+  return messagesTakeCores() ? rate / pool.message_part() : rate;
 }
 
 Way Places::way(const Place &from, const Place &to) const {

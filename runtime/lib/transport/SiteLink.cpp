@@ -127,6 +127,11 @@ bool SiteLink::begin(const Head &head, std::string &lost) {
     changed.notify_all();
     return true;
   }
+  if (head.kind == Kind::Ready) {
+    lost = "it waits for more than " + std::to_string(kMostAhead) +
+           " messages of one tag";
+    return false;
+  }
   Receipt *receipt = head.kind == Kind::Data ? firstOpen(head.tag) : nullptr;
   if (!receipt || head.bytes > receipt->data.size() - receipt->filled) {
     lost = "it sends what nobody waits for";

@@ -116,39 +116,51 @@ public:
   }
 
 protected:
-  /// A line is filled only when more is on its way than one piece: the pieces
-  /// that come next are asked for before the ones before them have come.
+  /// A line is filled only when more is on its way than one piece: so many go,
+  /// and are asked for, before the ones before them have come.
   void ringStep(const RingStep &step) override {
+    const std::size_t pieces = step.pieces();
+    const std::size_t ahead = std::min(kAhead, pieces);
+    std::span<std::byte> places;
+    if (step.add)
+      places = scratch(std::min(ahead * RingStep::kPiece, step.longest));
+    auto placeOf = [&](std::size_t i) {
+      std::span<std::byte> kept = step.piece(step.in, i);
+      return step.add
+                 ? places.subspan(i % ahead * RingStep::kPiece, kept.size())
+                 : kept;
+    };
+    // They go when all has been given up: what still comes belongs to them.
+    std::deque<SiteLink::Receipt> receipts;
+    auto ask = [&](std::size_t i) {
+      receipts.emplace_back(linkTo(previous()), kRingTag, placeOf(i),
+                            deadline());
+    };
     guarded("exchanging with", previous(), [&] {
-      std::size_t pieces = step.pieces();
-      std::size_t ahead = std::min(kAhead, pieces);
-      std::span<std::byte> places =
-          step.add ? scratch(ahead * RingStep::kPiece) : std::span<std::byte>();
-      auto placeOf = [&](std::size_t i) {
-        std::span<std::byte> kept = step.piece(step.in, i);
-        return step.add
-                   ? places.subspan(i % ahead * RingStep::kPiece, kept.size())
-                   : kept;
-      };
-      std::deque<SiteLink::Receipt> receipts;
       for (std::size_t i = 0; i < ahead; ++i)
-        receipts.emplace_back(linkTo(previous()), kRingTag, placeOf(i),
-                              deadline());
-      for (std::size_t i = 0; i < pieces; ++i) {
-        linkTo(next()).send(kRingTag, step.piece(step.out, i), deadline());
+        ask(i);
+    });
+    // Nobody waits for ever: were all to wait with a piece for who asks for it,
+    // each would have taken more than the next, all around.
+    std::size_t sent = 0;
+    for (std::size_t i = 0; i < pieces; ++i) {
+      guarded("exchanging with", next(), [&] {
+        for (; sent < std::min(i + ahead, pieces); ++sent)
+          linkTo(next()).send(kRingTag, step.piece(step.out, sent), deadline());
+      });
+      guarded("exchanging with", previous(), [&] {
         receipts.front().wait(deadline());
         receipts.pop_front();
         if (step.add)
           step.take(i, placeOf(i));
         if (i + ahead < pieces)
-          receipts.emplace_back(linkTo(previous()), kRingTag,
-                                placeOf(i + ahead), deadline());
-      }
-    });
+          ask(i + ahead);
+      });
+    }
   }
 
 private:
-  /// Pieces, a MiB each: of 10 Gbit/s over 13 ms, or 4.5 over 30.
+  /// Pieces, a MiB each: what 10 Gbit/s bring in 13 ms, or 4.5 in 30.
   static constexpr std::size_t kAhead = 16;
   static_assert(kAhead <= SiteLink::kMostAhead);
 

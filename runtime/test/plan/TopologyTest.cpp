@@ -79,9 +79,16 @@ TEST(Topology, FindsWhatIsWrong) {
        },
        "topology: expected seconds in [0, 1] in host_work, got -1"},
       {[](Plan &, Topology &t) {
-         t.mutable_host_work()->set_message_part(1.5);
+         t.mutable_host_work();
+         t.mutable_sites(0)->mutable_pools(0)->set_cores_per_node(1);
+         t.mutable_sites(0)->mutable_pools(0)->set_message_part(1000);
        },
-       "topology: expected host_work's message_part in [0.001, 1], got 1.5"},
+       "expected a message_part in [0.001, 100], got 1000"},
+      {[](Plan &, Topology &t) {
+         t.mutable_host_work();
+         t.mutable_sites(0)->mutable_pools(0)->set_cores_per_node(1);
+       },
+       "expected a message_part in [0.001, 100], got 0"},
       {[=](Plan &, Topology &t) {
          t.mutable_host_work()->set_server_seconds_per_element(nan);
        },

@@ -126,6 +126,55 @@ TEST(ProgramTimer, WaitsForPeersThatAreThere) {
   }
 }
 
+/// Messages of a step at either end, loops counted.
+std::uint64_t
+countMessages(const google::protobuf::RepeatedPtrField<Instruction> &body) {
+  std::uint64_t count = 0;
+  for (const Instruction &instruction : body)
+    count += instruction.has_loop()
+                 ? instruction.loop().count() *
+                       countMessages(instruction.loop().body())
+                 : instruction.has_send() || instruction.has_receive();
+  return count;
+}
+
+/// On the processor's clock it is known what a step carries, and that this is
+/// work, too.
+TEST(ProgramTimer, TellsWhatItCarries) {
+  TinyModel model;
+  model.stages = 2;
+  Plan plan = tinyPlan(model);
+  validatePlan(plan);
+  InprocHub hub(2);
+  std::vector<std::thread> threads;
+  for (std::uint64_t rank = 0; rank < 2; ++rank)
+    threads.emplace_back([&, rank] {
+      auto device = createDevice("cpu");
+      auto transport = hub.transport(rank);
+      ProgramTimer timer(plan, 0, rank, *device, transport.get(),
+                         CallClock::Processor);
+      EXPECT_EQ(timer.carrying().spread.steps, 0u) << "nothing was counted";
+      for (int step = 0; step < 3; ++step) {
+        timer.step();
+        timer.count();
+      }
+      CarryTime carry = timer.carrying();
+      const ReplicaGroup &group =
+          plan.islands(0).stages(static_cast<int>(rank)).groups(0);
+      const Program &program = plan.programs(static_cast<int>(group.program()));
+      EXPECT_EQ(carry.messages,
+                static_cast<double>(countMessages(program.step())));
+      EXPECT_GT(carry.messages, 0);
+      EXPECT_GT(carry.bytes, carry.messages);
+      EXPECT_GE(carry.ringMessages, 2) << "the sum of the losses";
+      EXPECT_GT(carry.spread.seconds, 0);
+      EXPECT_EQ(carry.spread.steps, 3u);
+      EXPECT_TRUE(timer.collectives().empty()) << "ranks wait for cores, too";
+    });
+  for (std::thread &thread : threads)
+    thread.join();
+}
+
 /// A step that waits for a peer ends when the rank gives up.
 TEST(ProgramTimer, EndsWhenItsRankGivesUp) {
   TinyModel model;

@@ -74,7 +74,7 @@ public:
   /// An island says to a server that it is there.
   void hear(std::uint32_t number, std::uint32_t island) {
     Replica *replica = servers[number]->replica.get();
-    if (replica && !replica->isPrimary())
+    if (replica)
       replica->overhear(island, now);
   }
   /// One that has its backup.

@@ -586,6 +586,44 @@ TEST(Service, AbortEndsAWait) {
   EXPECT_THROW(waiting.get(), PeerError);
 }
 
+/// Heartbeats reach all servers, also one of another run at a wrong address; it
+/// is not taken for the primary because it answers.
+TEST(Service, AServerOfAnotherRunIsNotTheOneToAsk) {
+  OuterConfig config;
+  config.tensors = {{"w", 8, 0}};
+  ParameterServerOptions options = serverFor(config, {1});
+  options.detectionSeconds = 0.4; // a heartbeat each 0.1 s
+  std::mutex mutex;
+  std::size_t refused = 0;
+  std::uint64_t version = 0;
+  options.onEvent = [&](const OuterEvent &event) {
+    std::lock_guard lock(mutex);
+    version = std::max(version, event.version);
+  };
+  ParameterServer server(options);
+  options.runId = "another";
+  options.onStranger = [&](const std::string &) {
+    std::lock_guard lock(mutex);
+    ++refused;
+  };
+  ParameterServer other(options);
+  TestRank rank(server.address() + "," + other.address(), 0, 0,
+                {tensorPart("w", 8, {{0, 8, 1, 8}}, 0, true)}, 8);
+  rank.exchange->begin(0);
+  for (bool hasBeaten = false; !hasBeaten;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    std::lock_guard lock(mutex);
+    hasBeaten = refused >= 3;
+  }
+  for (std::uint64_t round = 1; round < 4; ++round) {
+    rank.arena[0] += 1;
+    rank.exchange->beginPush(0, 5 * round);
+    rank.exchange->apply(0, 5 * round);
+  }
+  std::lock_guard lock(mutex);
+  EXPECT_EQ(version, 3u);
+}
+
 /// Without a server the client gives up after its time, with status 3.
 TEST(Service, ALostServerIsAnError) {
   // Nobody else can come to listen there.

@@ -201,7 +201,7 @@ Topology topologyOf(const PipelineModel &model) {
   topology.add_chips()->set_name("chip");
   topology.mutable_chips(0)->set_memory_bytes(1 << 30);
   if (model.messagePart > 0)
-    topology.mutable_host_work()->set_message_part(model.messagePart);
+    topology.mutable_host_work();
   if (model.exchangeWork > 0) {
     auto &work = *topology.mutable_host_work();
     work.set_rank_seconds_per_element(model.exchangeWork);
@@ -219,6 +219,7 @@ Topology topologyOf(const PipelineModel &model) {
     pool.set_chips_per_node(model.chipsPerNode);
     pool.set_cards_per_node(model.cardsPerNode);
     pool.set_cores_per_node(model.coresPerNode);
+    pool.set_message_part(model.messagePart > 0 ? model.messagePart : 1);
     pool.mutable_intra_node()->set_bytes_per_second(model.intraRate);
     pool.mutable_intra_node()->set_latency_seconds(model.intraLatency);
     pool.mutable_inter_node()->set_bytes_per_second(model.interRate);

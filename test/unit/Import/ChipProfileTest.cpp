@@ -91,7 +91,7 @@ const char kMeasured[] =
     "          device: cpu, ranks: 2, threads: 1}\n"
     "peak: {tflops: {f32: 0.5}, memory_gbytes_per_second: 20}\n"
     "efficiency: {matmul: 0.5, memory: 0.8, kernel_us: 0.1, ring_rate: 0.4,\n"
-    "             ring_latency: 2}\n"
+    "             ring_latency: 2, message_part: 0.8}\n"
     "intra_node: {gbits_per_second: 16, latency_us: 30}\n"
     "links:\n"
     "  messages:\n"
@@ -150,6 +150,7 @@ TEST_F(ChipProfile, GivesWhatWasMeasured) {
   EXPECT_DOUBLE_EQ(chip.updateTimes[0].seconds, 2e-6);
   EXPECT_EQ(chip.overheads.ringRate, 0.4);
   EXPECT_EQ(chip.overheads.ringLatency, 2);
+  EXPECT_EQ(chip.overheads.messagePart, 0.8);
   // sites.yaml states other peaks: the same rates are other parts of them.
   EXPECT_EQ(chip.tflopsF32, 1);
   EXPECT_DOUBLE_EQ(chip.matmulEfficiency, 0.25);
@@ -158,16 +159,19 @@ TEST_F(ChipProfile, GivesWhatWasMeasured) {
 
 TEST_F(ChipProfile, PointsAtWhatWasMeasuredWrongly) {
   const std::tuple<const char *, const char *, const char *> cases[] = {
-      {"us: 100,", "us: -100,", "a.yaml:24:13: error: forward of block 'b'"},
+      {"us: 100,", "us: -100,", "a.yaml:26:13: error: forward of block 'b'"},
       {"us: 100,", "us: -100,", "a time above 0 us"},
       {"us: 100,", "seconds: 100,",
-       "a.yaml:24:14: error: unknown key 'seconds'"},
-      {"{us: 100, ", "{", "a.yaml:24:13: error: missing required key 'us'"},
-      {"us: 100,", "us: 100ms,", "a.yaml:24:18: error: "},
-      {"us: 300", "us: 30", "a.yaml:26:9: error: times must grow with the"},
+       "a.yaml:26:14: error: unknown key 'seconds'"},
+      {"{us: 100, ", "{", "a.yaml:26:13: error: missing required key 'us'"},
+      {"us: 100,", "us: 100ms,", "a.yaml:26:18: error: "},
+      {"us: 300", "us: 30", "a.yaml:28:9: error: times must grow with the"},
       {"us: 32,", "us: 3,", "a.yaml:12:25: error: times must grow with the"},
       {"bytes: 4096", "bytes: 1024", "expected ascending bytes"},
       {"us: 60", "us: 0", "expected a time above 0 us"},
+      {"us: 70", "us: 0", "expected a time above 0 us"},
+      {"messages: 2", "messages: 0", "as many as a ring sends"},
+      {"message_part: 0.8", "message_part: 0", "'message_part'"},
       {"function: forward", "function: back", "got 'back'"},
       {"microbatch: 2", "microbatch: 1", "was given before"},
       {"microbatch: 2", "microbatch: 0", "'microbatch' must be from 1"},

@@ -9,11 +9,11 @@
 //
 // Memory: besides the planned arena a rank keeps code and libraries, the plan
 // and its prepared segments, pieces of at most 4 MiB while it loads and saves,
-// one microbatch of tokens, 1 MiB of scratch per communicator that reduces, and
-// its threads' stacks. kMemoryBeyondArena bounds all of it; measured are 30 MiB
-// alone and up to 60 MiB with peers and a server. With a server the exchange
-// client keeps the global values of the owned elements besides: the plan's
-// host_bytes.
+// one microbatch of tokens, 1 MiB of scratch per communicator that reduces (up
+// to 16 MiB between sites), and its threads' stacks. kMemoryBeyondArena bounds
+// all of it; measured are 30 MiB alone and up to 60 MiB with peers and a
+// server. With a server the exchange client keeps the global values of the
+// owned elements besides: the plan's host_bytes.
 //
 //===----------------------------------------------------------------------===//
 

@@ -55,6 +55,14 @@ struct CollectiveTime {
   Spread spread;           ///< of one
 };
 
+/// What a step's messages and collectives are, at both ends, and what the
+/// processor worked for all of the step but its calls.
+struct CarryTime {
+  double messages = 0, bytes = 0;
+  double ringMessages = 0, ringBytes = 0; ///< as of `CollectiveTime`
+  Spread spread;
+};
+
 /// What a call's time is: by the clock, or of the processor for the thread that
 /// calls, which leaves out when others had the core.
 enum class CallClock { Wall, Processor };
@@ -84,6 +92,8 @@ public:
   /// Of the same steps; with peers on the wall's clock, else none. All ranks of
   /// the island ask together: they tell each other when they came.
   std::vector<CollectiveTime> collectives();
+  /// With peers on the processor's clock: of the same steps.
+  CarryTime carrying() const;
 
 private:
   class Impl;

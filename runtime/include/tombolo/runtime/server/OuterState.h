@@ -279,8 +279,7 @@ public:
   /// known count as heard of when they were `overheard` here; those that were
   /// not, or so long ago that they may have no way to this server, as heard of
   /// now.
-  void takeOver(double now,
-                const std::map<std::uint32_t, double> &overheard = {});
+  void takeOver(double now, const std::map<std::uint32_t, double> &overheard);
   /// The rounds that time has decided: to compute and to publish. To be called
   /// every now and then.
   std::vector<std::shared_ptr<RoundClosing>> tick(double now);
