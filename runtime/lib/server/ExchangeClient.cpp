@@ -252,8 +252,11 @@ void RankExchange::startPush(std::uint32_t number, std::uint64_t stepsDone,
   for (HeldTensor *held : fragment.tensors)
     if (held->tensor.owner && manner.sends)
       size += encodedBytes(options.compression, held->elements);
-  flight->encoded.resize(size);
-  std::span<std::byte> encoded = flight->encoded;
+  if (size > 0)
+    flight->encoded = buffers.take(size);
+  std::span<std::byte> encoded = flight->encoded.bytes();
+  if (!delta)
+    std::fill(encoded.begin(), encoded.end(), std::byte(0));
   for (std::size_t i = 0; i < fragment.tensors.size(); ++i) {
     HeldTensor *held = fragment.tensors[i];
     std::vector<float> &error = flight->errorBefore.emplace_back();
@@ -318,7 +321,7 @@ void RankExchange::sendPush(std::uint32_t number, InFlight &flight) {
     if (held->tensor.owner)
       toWire(TensorSlice{held->tensor.name, held->tensor.ranges},
              *header.add_slices());
-  wire::PushReply reply = client.push(header, flight.encoded);
+  wire::PushReply reply = client.push(header, flight.encoded.bytes());
   switch (reply.outcome()) {
   case wire::OUTCOME_ACCEPTED:
   case wire::OUTCOME_REPEATED: // of this island, if of an earlier life
@@ -329,7 +332,7 @@ void RankExchange::sendPush(std::uint32_t number, InFlight &flight) {
   default:
     client.refused("push", reply.outcome(), reply.message());
   }
-  discard(flight.encoded);
+  flight.encoded.giveBack();
 }
 
 void RankExchange::askReceipt(std::uint32_t number, InFlight &flight) {
@@ -351,8 +354,8 @@ void RankExchange::askReceipt(std::uint32_t number, InFlight &flight) {
       ended = wait(push);
       continue;
     }
-    std::vector<std::byte> update =
-        client.pullAll(request, bytes, kept, &ended, &flight.isLost);
+    Buffer update =
+        client.pullAll(request, bytes, buffers, kept, &ended, &flight.isLost);
     noteStop(ended);
     kept &= ended.go_on_from() == flight.base + 1;
     if (kept)
@@ -380,16 +383,14 @@ wire::PullRequest RankExchange::pullRequest(std::uint32_t number,
   return request;
 }
 
-std::vector<std::byte> RankExchange::pullBytes(std::uint32_t number,
-                                               std::uint64_t version,
-                                               wire::PullRequest::What what,
-                                               bool &kept) {
+Buffer RankExchange::pullBytes(std::uint32_t number, std::uint64_t version,
+                               wire::PullRequest::What what, bool &kept) {
   std::uint64_t expected = 0;
   wire::PullRequest request = pullRequest(number, what, expected);
   request.set_version(version);
   if (expected == 0)
     return {};
-  return client.pullAll(request, expected, kept);
+  return client.pullAll(request, expected, buffers, kept);
 }
 
 Fetched RankExchange::fetch(std::uint32_t number, std::uint64_t from,
@@ -436,15 +437,15 @@ void RankExchange::advance(HeldTensor &held, std::size_t index,
     for (std::size_t i = 0; i < index; ++i)
       at += all[i]->elements * sizeof(float);
     held.base.resize(held.elements);
-    std::memcpy(held.base.data(), fetched.state.data() + at,
+    std::memcpy(held.base.data(), fetched.state.bytes().data() + at,
                 held.elements * sizeof(float));
     return;
   }
-  for (const std::vector<std::byte> &update : fetched.updates) {
+  for (const Buffer &update : fetched.updates) {
     std::size_t at = 0;
     for (std::size_t i = 0; i < index; ++i)
       at += all[i]->updateBytes;
-    held.applyUpdate(std::span(update).subspan(at, held.updateBytes));
+    held.applyUpdate(update.bytes().subspan(at, held.updateBytes));
   }
 }
 

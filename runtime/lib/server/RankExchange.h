@@ -33,8 +33,8 @@ namespace tombolo::runtime {
 
 /// What leads from one version of a fragment to another.
 struct Fetched {
-  std::vector<std::vector<std::byte>> updates; ///< one after the other
-  std::vector<std::byte> state;                ///< or the version as a whole
+  std::vector<Buffer> updates; ///< one after the other
+  Buffer state;                ///< or the version as a whole
 };
 
 /// How a push is made.
@@ -59,7 +59,7 @@ struct InFlight {
   std::uint64_t step = 0; ///< inner steps done
   std::uint64_t innerSteps = 0;
   bool asksAtOnce = false;
-  std::vector<std::byte> encoded;
+  Buffer encoded;
   /// By tensor of the fragment. `atPush`: local then, when training goes on
   /// meanwhile; `errorBefore`: the error feedback, should the push not count.
   std::vector<std::vector<float>> atPush, errorBefore;
@@ -146,9 +146,8 @@ private:
   Fetched fetchState(std::uint32_t number, std::uint64_t version);
   /// base := the version that was fetched.
   void advance(HeldTensor &held, std::size_t index, const Fetched &fetched);
-  std::vector<std::byte> pullBytes(std::uint32_t number, std::uint64_t version,
-                                   server::v1::PullRequest::What what,
-                                   bool &kept);
+  Buffer pullBytes(std::uint32_t number, std::uint64_t version,
+                   server::v1::PullRequest::What what, bool &kept);
   /// What is asked for of a fragment, and how many bytes of it will come.
   server::v1::PullRequest pullRequest(std::uint32_t number,
                                       server::v1::PullRequest::What what,
@@ -185,6 +184,7 @@ private:
   void installBase(const HeldTensor &held) { writeArena(held, 0, held.base); }
 
   const ExchangeOptions options;
+  Buffers buffers;
   ArenaAccess arena;
   std::vector<HeldTensor> tensors;
   std::vector<Fragment> fragments;

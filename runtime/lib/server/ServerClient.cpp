@@ -449,10 +449,10 @@ bool ServerClient::pull(wire::PullRequest request,
   return pulling.kept;
 }
 
-std::vector<std::byte> ServerClient::pullAll(const wire::PullRequest &request,
-                                             std::uint64_t bytes, bool &kept,
-                                             wire::WaitReply *ended,
-                                             const std::atomic<bool> *isLost) {
+Buffer ServerClient::pullAll(const wire::PullRequest &request,
+                             std::uint64_t bytes, Buffers &from, bool &kept,
+                             wire::WaitReply *ended,
+                             const std::atomic<bool> *isLost) {
   const std::uint32_t stripes = stripesOf(bytes);
   struct Stripe {
     bool kept = false;
@@ -460,7 +460,7 @@ std::vector<std::byte> ServerClient::pullAll(const wire::PullRequest &request,
   };
   std::vector<Stripe> parts(stripes);
   std::once_flag begins;
-  std::vector<std::byte> data; // memory is taken when something comes
+  Buffer data; // memory is taken when something comes
   atOnce(stripes, [&](std::uint32_t n) {
     const std::uint64_t begin = stripeBegin(bytes, n, stripes);
     const std::uint64_t end = stripeBegin(bytes, n + 1, stripes);
@@ -476,8 +476,8 @@ std::vector<std::byte> ServerClient::pullAll(const wire::PullRequest &request,
           [&](std::string_view chunk) {
             if (chunk.size() > end - at)
               fail("pull", "malformed answer: more data than asked for");
-            std::call_once(begins, [&] { data.resize(bytes); });
-            std::memcpy(data.data() + at, chunk.data(), chunk.size());
+            std::call_once(begins, [&] { data = from.take(bytes); });
+            std::memcpy(data.bytes().data() + at, chunk.data(), chunk.size());
             at += chunk.size();
           },
           ended ? &part.ended : nullptr, n);

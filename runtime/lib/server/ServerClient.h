@@ -13,6 +13,8 @@
 #include "Watchdog.h"
 #include "Wire.h"
 
+#include "Buffers.h"
+
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 
@@ -50,10 +52,10 @@ public:
             std::uint32_t connection = 0);
   /// The same of so many bytes, over all connections at once. Asks until it is
   /// known how the push has ended, or `isLost`.
-  std::vector<std::byte> pullAll(const server::v1::PullRequest &request,
-                                 std::uint64_t bytes, bool &kept,
-                                 server::v1::WaitReply *ended = nullptr,
-                                 const std::atomic<bool> *isLost = nullptr);
+  Buffer pullAll(const server::v1::PullRequest &request, std::uint64_t bytes,
+                 Buffers &from, bool &kept,
+                 server::v1::WaitReply *ended = nullptr,
+                 const std::atomic<bool> *isLost = nullptr);
   server::v1::HeartbeatReply heartbeat(bool done);
   std::size_t serverCount() const { return servers.size(); }
   /// One try at one of the servers, whatever comes of it: all of them hear who
