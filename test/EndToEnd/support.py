@@ -28,17 +28,24 @@ def run(program, *args, check=True, env=None, **kwargs):
     return result
 
 
+_reserved_ports = []  # sockets, for as long as this process lives
+
+
 def free_port():
     """Of loopback, and none that the system gives to outgoing connections (32768 on), as one
-    of these may take it before it is used."""
+    of these may take it before it is used; nor one that any test was given and may not yet use."""
     while True:
-        with socket.socket() as any_socket:
-            port = random.randrange(10000, 20000)
-            try:
+        port = random.randrange(10000, 20000)
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0tombolo-test-port-{port}")
+            with socket.socket() as any_socket:
                 any_socket.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
+        except OSError:
+            mark.close()
+            continue
+        _reserved_ports.append(mark)
+        return port
 
 
 def topology(sites, memory_gib=4, eager=False):
