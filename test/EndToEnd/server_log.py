@@ -366,10 +366,12 @@ def numbered(folder, kind):
 
 
 def counting_bytes(logs, number):
-    """Of a log, as the next one says; None: all whole records of it."""
+    """Of a log, as the next one says; None: all whole records of it. Also where the next one
+    says none: it begins with another server's state, and what the server had told until then
+    - as a primary that was replaced, without being started again - is in this one alone."""
     for kind, head, _ in records(logs[number + 1]) if number + 1 in logs else ():
         require(kind == LOG_HEADER, logs[number + 1], "does not begin as a log")
-        return wire.LogHeader.FromString(head).previous_bytes
+        return wire.LogHeader.FromString(head).previous_bytes or None
     return None
 
 
