@@ -88,6 +88,15 @@ private:
       throw Error(Status::Failed, "whoever started this worker has gone");
   }
 
+  /// With how long it took.
+  void tell(json line, const Spread &spread) {
+    line["seconds"] = spread.seconds;
+    line["lower"] = spread.lower;
+    line["upper"] = spread.upper;
+    line["steps"] = spread.steps;
+    tell(line);
+  }
+
   /// The largest of all workers' figures.
   double largest(double mine) {
     std::vector<float> values(options.workers, 0);
@@ -136,11 +145,8 @@ private:
     for (const SegmentTime &time : timer.times())
       tell({{"kind", "segment"},
             {"segment", time.segment},
-            {"calls", time.calls},
-            {"seconds", time.spread.seconds},
-            {"lower", time.spread.lower},
-            {"upper", time.spread.upper},
-            {"steps", time.spread.steps}});
+            {"calls", time.calls}},
+           time.spread);
     if (CarryTime carry = timer.carrying(); carry.spread.seconds > 0)
       tell({{"kind", "carry"},
             {"messages", carry.messages},
@@ -152,11 +158,8 @@ private:
       tell({{"kind", "collective"},
             {"messages", time.messages},
             {"bytes", time.bytes},
-            {"calls", time.calls},
-            {"seconds", time.spread.seconds},
-            {"lower", time.spread.lower},
-            {"upper", time.spread.upper},
-            {"steps", time.spread.steps}});
+            {"calls", time.calls}},
+           time.spread);
   }
 
   void links() {
@@ -167,11 +170,8 @@ private:
                               : measureMessage(*all, bytes, budget);
         if (options.slot == 0)
           tell({{"kind", isSum ? "all_reduce" : "message"},
-                {"bytes", time.bytes},
-                {"seconds", time.seconds},
-                {"lower", time.lower},
-                {"upper", time.upper},
-                {"steps", time.runs}});
+                {"bytes", time.bytes}},
+               {time.seconds, time.lower, time.upper, time.runs});
       }
   }
 };

@@ -31,23 +31,21 @@ using namespace plan::v1;
 
 namespace {
 
-/// Of the clock that calls are timed with.
-double secondsOf(CallClock clock) {
+double secondsOf(clockid_t clock) {
   timespec time{};
-  clock_gettime(clock == CallClock::Processor ? CLOCK_THREAD_CPUTIME_ID
-                                              : CLOCK_MONOTONIC,
-                &time);
+  clock_gettime(clock, &time);
   return static_cast<double>(time.tv_sec) +
          1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-/// What the processor has worked for all threads here.
-double processSeconds() {
-  timespec time{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) +
-         1e-9 * static_cast<double>(time.tv_nsec);
+/// Of the clock that calls are timed with.
+double secondsOf(CallClock clock) {
+  return secondsOf(clock == CallClock::Processor ? CLOCK_THREAD_CPUTIME_ID
+                                                 : CLOCK_MONOTONIC);
 }
+
+/// What the processor has worked for all threads here.
+double processSeconds() { return secondsOf(CLOCK_PROCESS_CPUTIME_ID); }
 
 /// A collective of a step, from when this rank came.
 struct Carried {

@@ -25,6 +25,13 @@ using namespace tombolo::runtime::profile;
 
 namespace {
 
+/// Of the ranks of a stage.
+const Program &programOf(const Plan &plan, std::uint64_t stage) {
+  const ReplicaGroup &group =
+      plan.islands(0).stages(static_cast<int>(stage)).groups(0);
+  return plan.programs(static_cast<int>(group.program()));
+}
+
 /// How often a step calls each segment, loops counted.
 void countCalls(const google::protobuf::RepeatedPtrField<Instruction> &body,
                 std::uint64_t times,
@@ -53,11 +60,8 @@ TEST(ProgramTimer, TimesEveryCallOfAStep) {
         timer.step();
         timer.count();
       }
-      const ReplicaGroup &group =
-          plan.islands(0).stages(static_cast<int>(rank / 2)).groups(0);
       std::map<std::uint32_t, std::uint64_t> calls;
-      countCalls(plan.programs(static_cast<int>(group.program())).step(), 1,
-                 calls);
+      countCalls(programOf(plan, rank / 2).step(), 1, calls);
       auto times = timer.times();
       ASSERT_EQ(times.size(), calls.size());
       for (const SegmentTime &time : times) {
@@ -105,11 +109,8 @@ TEST(ProgramTimer, WaitsForPeersThatAreThere) {
   for (std::thread &thread : threads)
     thread.join();
   for (std::uint64_t rank = 0; rank < 4; ++rank) {
-    const ReplicaGroup &group =
-        plan.islands(0).stages(static_cast<int>(rank / 2)).groups(0);
     std::uint64_t expected = 0, calls = 0;
-    for (const Instruction &instruction :
-         plan.programs(static_cast<int>(group.program())).step())
+    for (const Instruction &instruction : programOf(plan, rank / 2).step())
       expected += instruction.has_collective();
     bool sumsLosses = false;
     for (const CollectiveTime &time : collectives[rank]) {
@@ -159,11 +160,8 @@ TEST(ProgramTimer, TellsWhatItCarries) {
         timer.count();
       }
       CarryTime carry = timer.carrying();
-      const ReplicaGroup &group =
-          plan.islands(0).stages(static_cast<int>(rank)).groups(0);
-      const Program &program = plan.programs(static_cast<int>(group.program()));
-      EXPECT_EQ(carry.messages,
-                static_cast<double>(countMessages(program.step())));
+      EXPECT_EQ(carry.messages, static_cast<double>(countMessages(
+                                    programOf(plan, rank).step())));
       EXPECT_GT(carry.messages, 0);
       EXPECT_GT(carry.bytes, carry.messages);
       EXPECT_GE(carry.ringMessages, 2) << "the sum of the losses";
