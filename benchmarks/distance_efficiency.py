@@ -11,8 +11,11 @@ of all parameters takes as long as 3 inner steps; H = 16. Cases: "alone" (no exc
 it is only told H), "blocking" (uncompressed, everybody waits) and "synchronous" (data
 parallelism over the line). Needs an otherwise idle machine with two cores, and root. Parts, to
 be done in this order: "profile" measures the core and the line to have; "pairs" measures
-"alone" and "default" alternately; "others" the other cases; "report" prints the table of what
-the folder has. Strangers are whoever else was busy meanwhile: nobody, if figures are to count."""
+"alone" and "default" alternately; "others" the other cases, each after "alone"; "report"
+prints the table of what the folder has. What is foretold of a measurement is the mean of what
+profiles made within seconds before and after it say, so that a machine whose speed changes is
+the same to both.
+Strangers are whoever else was busy meanwhile: nobody, if figures are to count."""
 
 import argparse
 import concurrent.futures
@@ -130,15 +133,19 @@ class Bench:
             return [self.plan(case, SITES, [SITES])]
         return [self.plan(case, SITES, [[site] for site in SITES], SERVERS[case])]
 
-    def predict(self, case):
-        """Tokens/s that planner and simulator foretell."""
-        planned = simulated = 0
-        for planned_one, name in zip(self.plan_case(case), self.names(case)):
-            planned += planned_one["predicted"]["tokens_per_second"]
-            run("tombolo-sim", self.path(name + ".plan"), "--steps", STEPS, "--json", self.path("sim.json"))
-            with open(self.path("sim.json")) as file:
-                simulated += json.load(file)["predicted"]["tokens_per_second"]
-        return planned, simulated
+    def foretell(self, cases):
+        """Tokens/s of each, from a profile made now: (planner's, simulator's)."""
+        self.profile_core()
+        found = {}
+        for case in cases:
+            planned = simulated = 0
+            for planned_one, name in zip(self.plan_case(case), self.names(case)):
+                planned += planned_one["predicted"]["tokens_per_second"]
+                run("tombolo-sim", self.path(name + ".plan"), "--steps", STEPS, "--json", self.path("sim.json"))
+                with open(self.path("sim.json")) as file:
+                    simulated += json.load(file)["predicted"]["tokens_per_second"]
+            found[case] = planned, simulated
+        return found
 
     @staticmethod
     def names(case):
@@ -188,7 +195,7 @@ class Bench:
         and strangers - who should be nobody - use meanwhile."""
 
         def usage(step):
-            trainer.wait_for(lambda agent: len(agent.steps()) > step)
+            trainer.wait_for(lambda agent: len(agent.steps()) > step, seconds=600)
             with self.lock:
                 carried, relay = lab.traffic()
             return {"training": seconds_of(trainer.process.pid),
@@ -214,8 +221,7 @@ class Bench:
         run("tombolo-profile", "--ranks", 2, "--threads", 1, "--seconds", 1, "--chip", "core", "-o",
             self.path("generic.yaml"))
         pair = self.plan("pair", SITES, [[site] for site in SITES], SERVERS["blocking"], "generic.yaml")
-        run("tombolo-profile", "--for", self.path("pair.plan"), "--threads", 1, "--seconds", 8,
-            "-o", self.path("core.yaml"))
+        self.profile_core()
         self.plan_case("alone")
         step = 2 * options.batch * options.length / self.measure("alone")["tokens"]
         # There and back one after the other; push, answer and pull are a round trip each.
@@ -227,35 +233,48 @@ class Bench:
         self.keep("step", step)
         print(f"{carried / 8e6:.2f} M parameters, step {step:.3f} s, line of {self.known['mbits']:.0f} Mbit/s")
 
+    def profile_core(self):
+        run("tombolo-profile", "--for", self.path("pair.plan"), "--threads", 1, "--seconds", 8, "-o", self.path("core.yaml"))
+
     def series(self, cases, times):
         for case in cases:
-            chosen = self.plan_case(case)[0]["strategy"].get("server")
-            print(f"{case}: {chosen}")
+            server = self.plan_case(case)[0]["strategy"].get("server")
+            if case == "chosen":  # whatever a later profile says
+                SERVERS[case] = json.dumps({key: server[key] for key in ("inner_steps", "fragments", "overlap_steps", "compression")})
+            print(f"{case}: {server}")
+        before = self.foretell(cases)
         for _ in range(times):
             for case in cases:
                 found = self.measure(case)
+                after = self.foretell(cases)
+                found["planner"], found["simulator"] = map(statistics.mean, zip(before[case], after[case]))
+                before = after
+                if case == "alone":
+                    alone = found
+                found["of_alone"] = {key: found[key] / alone[key] for key in ("tokens", "planner", "simulator")}
                 self.keep(case, self.known.get(case, []) + [found])
-                print(case, {key: round(value, 3) for key, value in found.items()}, flush=True)
+                print(case, found, flush=True)
 
     def report(self):
-        alone = statistics.median(one["tokens"] for one in self.known["alone"])
         print(f"step {self.known['step']:.3f} s, line {self.known['mbits']:.0f} Mbit/s, {options.rtt_ms:.0f} ms; load: "
               f"{os.getloadavg()[0]:.1f}")
-        print("| case | tokens/s (from, to) | of alone | planner, off | simulator, off | cores used by training | server | relay | strangers | Mbit/s both ways |")
-        print("|---|---|---|---|---|---|---|---|---|---|")
+        print("| case | tokens/s (from, to) | planner, off | simulator, off | of alone | planner | simulator | cores used by training | server | relay | strangers | Mbit/s both ways |")
+        print("|---|---|---|---|---|---|---|---|---|---|---|---|")
         for case in ("alone", *SERVERS, "synchronous"):
             found = self.known.get(case)
             if not found:
                 continue
+            def middle(value):
+                return statistics.median(map(value, found))
+
             tokens = [one["tokens"] for one in found]
-            middle = statistics.median(tokens)
-            guesses = [f"{guess / middle - 1:+.1%}" for guess in self.predict(case)]
-            shares = [statistics.median(one[key] for one in found) for key in ("training", "server", "relay", "strangers", "mbits")]
-            print(f"| {case} | {middle:.0f} ({min(tokens):.0f}, {max(tokens):.0f}) | {middle / alone:.3f} | {guesses[0]} | "
-                  f"{guesses[1]} | " + " | ".join(f"{share:.3f}" for share in shares[:4]) + f" | {shares[4]:.1f} |")
-        ratios = [b["tokens"] / a["tokens"] for a, b in zip(self.known["alone"], self.known.get("default", []))]
-        if ratios:
-            print(f"default against the alone before it: {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
+            row = [case, f"{statistics.median(tokens):.0f} ({min(tokens):.0f}, {max(tokens):.0f})"]
+            row += [f"{middle(lambda one: one[by] / one['tokens']) - 1:+.1%}" for by in ("planner", "simulator")]
+            row += [f"{middle(lambda one: one['of_alone'][by]):.3f}" for by in ("tokens", "planner", "simulator")]
+            row += [f"{middle(lambda one: one[who]):.3f}" for who in ("training", "server", "relay", "strangers")]
+            print(f"| {' | '.join(row)} | {middle(lambda one: one['mbits']):.1f} |")
+        ratios = [f"{one['of_alone']['tokens']:.3f}" for one in self.known.get("default", [])]
+        print(f"default, of the alone before it: {', '.join(ratios)}")
 
 
 def busy_seconds():
@@ -285,7 +304,8 @@ def main():
             if part == "pairs":
                 bench.series(["alone", "default"], options.pairs)
             elif part == "others":
-                bench.series(["chosen", "blocking", "synchronous"], 1)
+                for case in ("chosen", "blocking", "synchronous"):
+                    bench.series(["alone", case], 1)
             else:
                 getattr(bench, part)()
 

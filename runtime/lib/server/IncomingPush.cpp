@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 using namespace tombolo::runtime;
 
@@ -93,6 +94,21 @@ void IncomingPush::leave(const void *stream, std::uint32_t number) {
     return;
   stripe.stream = nullptr;
   stripe.cancel = nullptr;
+}
+
+void IncomingPush::forget(const void *stream, std::uint32_t number) {
+  std::lock_guard lock(mutex);
+  Stripe &stripe = stripes[number];
+  if (stripe.stream != stream || taken)
+    return;
+  room.giveBack(std::exchange(stripe.received, 0));
+  stripe.ended = false;
+}
+
+void IncomingPush::addTo(Sha256 &digest, std::uint32_t number) const {
+  std::lock_guard lock(mutex);
+  const Stripe &stripe = stripes[number];
+  digest.update(data().subspan(stripe.begin, stripe.received));
 }
 
 std::uint64_t IncomingPush::received(std::uint32_t stripe) const {

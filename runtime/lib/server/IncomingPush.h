@@ -17,6 +17,8 @@
 
 #include "Wire.h"
 
+#include "tombolo/runtime/File.h"
+
 #include <atomic>
 #include <functional>
 #include <map>
@@ -70,6 +72,11 @@ public:
   enum class Ended { Short, Waits, Whole, Taken };
   Ended end(std::uint32_t stripe);
   void leave(const void *stream, std::uint32_t stripe);
+  /// What came of a stripe is not what was sent; nothing where another stream
+  /// brings it now.
+  void forget(const void *stream, std::uint32_t stripe);
+  /// Adds what has come of a stripe.
+  void addTo(Sha256 &digest, std::uint32_t stripe) const;
 
   std::uint64_t received(std::uint32_t stripe) const;
   std::span<const std::byte> data() const { return {bytes.get(), size}; }

@@ -31,10 +31,24 @@ PushResult RankService::receive(grpc::ServerContext &context,
                                 std::uint32_t stripe, wire::PushReply &reply) {
   const PushPart &part = push.part;
   wire::PushRequest request;
+  Sha256 digest;
+  push.addTo(digest, stripe);
+  bool isChecked = false;
   while (reader.Read(&request)) {
     watch.touch();
-    if (!request.has_data())
-      return refusal(Outcome::Malformed, "expected data after the header");
+    if (request.has_trailer() && !isChecked) {
+      if (request.trailer().sha256() != digest.finish()) {
+        push.forget(&context, stripe);
+        return refusal(Outcome::Busy,
+                       "the data of a push is not what its SHA-256 says");
+      }
+      isChecked = true;
+      continue;
+    }
+    if (!request.has_data() || isChecked)
+      return refusal(Outcome::Malformed,
+                     "expected data after the header, and a trailer behind it");
+    digest.update(request.data());
     switch (push.add(&context, stripe, request.data(), nowSeconds())) {
     case IncomingPush::Added::Yes:
       break;
@@ -57,6 +71,8 @@ PushResult RankService::receive(grpc::ServerContext &context,
   }
   if (context.IsCancelled())
     return refusal(Outcome::BadSize, "the sender has gone");
+  if (!isChecked)
+    return refusal(Outcome::Malformed, "expected a trailer behind the data");
   switch (push.end(stripe)) {
   case IncomingPush::Ended::Waits: {
     PushResult there;

@@ -221,14 +221,21 @@ wire::PushReply ServerClient::pushStripe(wire::PushHeader header,
     // False: the server has answered already; Finish tells what.
     bool open = writer->Write(request);
     const std::size_t most = limit.piece(kChunkBytes);
+    Sha256 digest;
+    digest.update(data.first(sent));
     while (open && sent < data.size()) {
       std::span chunk = data.subspan(sent, std::min(most, data.size() - sent));
       if (!limit.take(chunk.size(), [&] { return isAborted(); }))
         break;
       request.set_data(chunk.data(), chunk.size());
       open = writer->Write(request);
+      digest.update(chunk);
       sent += chunk.size();
       call.touch();
+    }
+    if (open && sent == data.size()) {
+      request.mutable_trailer()->set_sha256(digest.finish());
+      writer->Write(request);
     }
     writer->WritesDone();
     grpc::Status status = writer->Finish();

@@ -13,6 +13,7 @@
 #include "ServerClient.h"
 #include "Temporary.h"
 
+#include "tombolo/runtime/File.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 #include "tombolo/runtime/server/Line.h"
 #include "tombolo/runtime/server/ParameterServer.h"
@@ -234,8 +235,16 @@ protected:
       wire::ParameterServer::NewStub(grpc::CreateChannel(
           server.address(), grpc::InsecureChannelCredentials()));
 
+  /// All bytes are 1; what has come before counts in the digest.
   wire::PushReply push(std::uint32_t stripe, std::uint32_t stripes,
                        std::uint64_t before, const std::string &data) {
+    std::size_t known = std::min<std::uint64_t>(before, 4 * kFew);
+    return push(stripe, stripes, before, data,
+                sha256(std::string(known, 1) + data));
+  }
+  wire::PushReply push(std::uint32_t stripe, std::uint32_t stripes,
+                       std::uint64_t before, const std::string &data,
+                       const std::string &digest) {
     wire::PushRequest request;
     *request.mutable_header() = headerOf(kFew);
     request.mutable_header()->set_stripe(stripe);
@@ -247,6 +256,9 @@ protected:
     bool open = writer->Write(request);
     request.set_data(data);
     if (open && !data.empty())
+      open = writer->Write(request);
+    request.mutable_trailer()->set_sha256(digest);
+    if (open)
       writer->Write(request);
     writer->WritesDone();
     EXPECT_TRUE(writer->Finish().ok());
@@ -280,6 +292,43 @@ TEST_F(Stripes, TellHowMuchHasCome) {
   wire::PushReply reply = push(0, 2, 8, std::string(12, 1));
   EXPECT_EQ(reply.outcome(), wire::OUTCOME_BUSY);
   EXPECT_EQ(reply.received(), 0u);
+}
+
+/// What is damaged on its way has not come, and the rest of the push is there
+/// still.
+TEST_F(Stripes, ThatAreDamagedAreSentAgain) {
+  EXPECT_EQ(push(0, 2, 0, std::string(20, 1)).outcome(),
+            wire::OUTCOME_ACCEPTED);
+  wire::PushReply reply =
+      push(1, 2, 0, std::string(20, 1), sha256(std::string(20, 2)));
+  EXPECT_EQ(reply.outcome(), wire::OUTCOME_BUSY);
+  EXPECT_EQ(reply.received(), 0u);
+  reply = push(1, 2, 0, std::string(20, 1));
+  EXPECT_EQ(reply.outcome(), wire::OUTCOME_ACCEPTED);
+  EXPECT_TRUE(reply.whole());
+}
+
+/// Of a stripe that goes on after a break the checksum is of all of it.
+TEST_F(Stripes, AreCheckedAcrossBreaks) {
+  {
+    wire::PushRequest request;
+    *request.mutable_header() = headerOf(kFew);
+    grpc::ClientContext context;
+    wire::PushReply reply;
+    auto writer = stub->Push(&context, &reply);
+    EXPECT_TRUE(writer->Write(request));
+    request.set_data(std::string(8, 1));
+    EXPECT_TRUE(writer->Write(request));
+    writer->WritesDone(); // without a trailer
+    EXPECT_TRUE(writer->Finish().ok());
+    EXPECT_EQ(reply.outcome(), wire::OUTCOME_MALFORMED);
+    EXPECT_EQ(reply.received(), 8u);
+  }
+  wire::PushReply reply =
+      push(0, 1, 8, std::string(32, 1), sha256(std::string(32, 1)));
+  EXPECT_EQ(reply.outcome(), wire::OUTCOME_BUSY);
+  EXPECT_EQ(push(0, 1, 0, std::string(40, 1)).outcome(),
+            wire::OUTCOME_ACCEPTED);
 }
 
 TEST_F(Stripes, ThatCannotBeAreRefused) {

@@ -10,6 +10,7 @@
 #include "Temporary.h"
 
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/File.h"
 #include "tombolo/runtime/Transport.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 #include "tombolo/runtime/server/ParameterServer.h"
@@ -283,16 +284,24 @@ rawStub(const std::string &address) {
       address, grpc::InsecureChannelCredentials(), arguments));
 }
 
-/// Sends messages as they are and returns how it ended.
+/// Sends messages as they are, and the trailer that belongs to their data, and
+/// returns how it ended.
 std::pair<grpc::Status, wire::PushReply>
 rawPush(wire::ParameterServer::Stub &stub,
         const std::vector<wire::PushRequest> &requests) {
   grpc::ClientContext context;
   wire::PushReply reply;
   auto writer = stub.Push(&context, &reply);
-  for (const wire::PushRequest &request : requests)
-    if (!writer->Write(request))
-      break;
+  bool open = true;
+  std::string data;
+  for (const wire::PushRequest &request : requests) {
+    open = open && writer->Write(request);
+    data += request.data();
+  }
+  wire::PushRequest trailer;
+  trailer.mutable_trailer()->set_sha256(sha256(data));
+  if (open)
+    writer->Write(trailer);
   writer->WritesDone();
   grpc::Status status = writer->Finish();
   return {status, reply};
@@ -344,6 +353,11 @@ TEST(Service, HostileMessagesDoNotHarmTheJob) {
   wire::PushRequest ragged;
   ragged.set_data("abc");
   EXPECT_EQ(outcome({start, ragged}), wire::OUTCOME_BAD_SIZE);
+  wire::PushRequest trailer;
+  trailer.mutable_trailer()->set_sha256("not of this data");
+  EXPECT_EQ(outcome({start, dataOf(ones), trailer}), wire::OUTCOME_BUSY);
+  trailer.mutable_trailer()->clear_sha256();
+  EXPECT_EQ(outcome({start, dataOf(ones), trailer}), wire::OUTCOME_BUSY);
   EXPECT_EQ(outcome({headerOf(wire::CONTENT_UNSPECIFIED, 8)}),
             wire::OUTCOME_MALFORMED);
   EXPECT_EQ(outcome({start}), wire::OUTCOME_BAD_SIZE);

@@ -41,7 +41,7 @@ struct EpochEvent {
 
 /// Of the talk in server.proto: one that has another may mean something else by
 /// the same messages, and is refused.
-inline constexpr std::uint32_t kServerProtocol = 0;
+inline constexpr std::uint32_t kServerProtocol = 1;
 
 /// Who has not been heard of for so long is lost, unless told otherwise.
 inline constexpr double kDetectionSeconds = 4;
