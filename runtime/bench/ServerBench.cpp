@@ -62,11 +62,12 @@ void receive(benchmark::State &state, Compression compression) {
 
 /// The outer step over two islands: bytes of both deltas.
 void merge(benchmark::State &state) {
-  std::vector<float> a = values(), b = values(), g = values(), v(kElements);
+  std::vector<float> a = values(), b = values(), g = values(), v(kElements),
+                     u(kElements);
   std::vector<OuterMember> members = {{a, 100, 5}, {b, 200, 7}};
   for (auto _ : state) {
-    outerStep(OuterOptimizer::Nesterov, 0.7, 0.9, members, g, v);
-    benchmark::DoNotOptimize(g.data());
+    outerStep(OuterSettings(), 1, members, g, v, {}, u);
+    benchmark::DoNotOptimize(u.data());
   }
   state.SetBytesProcessed(
       state.iterations() *
