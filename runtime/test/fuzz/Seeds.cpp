@@ -19,6 +19,7 @@
 
 #include "tombolo/runtime/Checkpoint.h"
 #include "tombolo/runtime/File.h"
+#include "tombolo/runtime/server/ParameterServer.h"
 #include "tombolo/schema/onnx_subset.pb.h"
 
 #include <array>
@@ -121,6 +122,7 @@ wire::Sender sender(std::uint32_t island, std::uint32_t rank = 0) {
   wire::Sender result;
   result.set_run_id(kRun);
   result.set_plan_checksum(kPlan);
+  result.set_protocol(kServerProtocol);
   result.set_island(island);
   result.set_rank(rank);
   return result;
@@ -312,6 +314,7 @@ void seedPeers() {
             break;
           message->set_run_id(kRun);
           message->set_plan_checksum(kPlan);
+          message->set_protocol(kServerProtocol);
           replicas[to]->receive(*message, now);
           if (to != 1)
             continue;

@@ -135,6 +135,7 @@ INSTANTIATE_TEST_SUITE_P(Connections, Line, testing::Values(1, 4));
 wire::PushHeader headerOf(std::uint64_t elements) {
   wire::PushHeader header;
   header.mutable_sender()->set_run_id("run");
+  header.mutable_sender()->set_protocol(kServerProtocol);
   header.mutable_sender()->set_plan_checksum("plan");
   header.set_content(wire::CONTENT_START_PARAMETERS);
   auto *slice = header.add_slices();

@@ -270,6 +270,7 @@ TEST(Service, TwoIslandsOfDifferentLayoutsAgreeWithTheReference) {
 wire::Sender senderOf(std::uint32_t island, std::uint32_t rank) {
   wire::Sender sender;
   sender.set_run_id("run");
+  sender.set_protocol(kServerProtocol);
   sender.set_plan_checksum("plan");
   sender.set_island(island);
   sender.set_rank(rank);

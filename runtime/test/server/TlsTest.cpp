@@ -171,6 +171,7 @@ TEST_F(Tls, ServersTellAServerFromASite) {
     wire::PeerMessage message;
     message.set_run_id(run);
     message.set_plan_checksum("plan");
+    message.set_protocol(kServerProtocol);
     message.set_from(from);
     message.mutable_prepare();
     stream->Write(message);
