@@ -391,7 +391,8 @@ class Rank:
         return ends
 
     def _tell_stopped(self, steps_done):
-        self.tell({"event": "stopped", "island": self.options.island, "step": steps_done})
+        self.tell({"event": "stopped", "island": self.options.island,
+                   "step": self.count.to_job(steps_done)})
 
     # ---------------------------------------------------------------- checkpoints
 

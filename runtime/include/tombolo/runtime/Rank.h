@@ -95,7 +95,7 @@ struct RankEvents {
   /// On the island's rank 0 only, when a generation is complete; `step` is the
   /// job's.
   std::function<void(std::uint64_t step, const std::string &folder)> checkpoint;
-  /// On rank 0 only, when it ends on request.
+  /// On rank 0 only, when it ends on request, after so many steps of the job.
   std::function<void(std::uint64_t stepsDone)> stopped;
 };
 
