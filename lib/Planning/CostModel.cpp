@@ -408,18 +408,21 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy,
   double round = 0, samples = 0, chipSeconds = 0, idle = 0, crossed = 0;
   double steps =
       strategy.server ? static_cast<double>(strategy.server->innerSteps) : 1;
+  std::map<uint64_t, double> slowest; // seconds of a round, by inner steps
   for (size_t i = 0; i < strategy.islands.size(); ++i) {
     const Island &island = strategy.islands[i];
     result.islands.push_back(islands[i]);
     if (strategy.server)
       addHostBytes(problem, strategy, i, result.islands.back());
     const IslandPrediction &prediction = result.islands.back();
-    double own = strategy.server && island.innerSteps
-                     ? static_cast<double>(*island.innerSteps)
-                     : steps;
+    uint64_t innerSteps = innerStepsOf(strategy, island);
+    double own = static_cast<double>(innerSteps);
     double seconds = own * prediction.stepSeconds;
-    round = std::max(round,
-                     strategy.server ? seconds + sync.coreSeconds[i] : seconds);
+    if (strategy.server)
+      seconds += sync.coreSeconds[i];
+    round = std::max(round, seconds);
+    double &ofThese = slowest[innerSteps];
+    ofThese = std::max(ofThese, seconds);
     samples += own * static_cast<double>(island.batch);
     crossed += own * prediction.wanBytesPerStep;
     double weight =
@@ -428,8 +431,16 @@ Prediction evaluate(const Problem &problem, const Strategy &strategy,
     idle += weight * prediction.bubbleFraction;
   }
   if (strategy.server) {
-    result.synchronisationSeconds =
-        exposedSeconds(*strategy.server, sync, round / steps);
+    // What an island's own overlapping steps do not hide, beyond the time in
+    // which it waits for the slowest one anyway.
+    for (auto [innerSteps, seconds] : slowest) {
+      Server its = *strategy.server;
+      its.innerSteps = innerSteps;
+      double exposed =
+          exposedSeconds(its, sync, seconds / static_cast<double>(innerSteps));
+      result.synchronisationSeconds =
+          std::max(result.synchronisationSeconds, exposed - (round - seconds));
+    }
     result.connections = sync.connections;
     round += result.synchronisationSeconds;
     crossed += sync.wanBytes;

@@ -190,8 +190,15 @@ private:
       return island.stages[place.stage].replicas[place.group].pool;
     };
     const GroupPrediction &slow = foretold.stages[slowest.stage][slowest.group];
+    std::string steps;
+    if (hasOwnInnerSteps(strategy))
+      steps = format(
+          ", %llu of them in a round of the server's %llu",
+          static_cast<unsigned long long>(innerStepsOf(strategy, island)),
+          static_cast<unsigned long long>(strategy.server->innerSteps));
     line(format("island %zu: step %s", index,
-                secondsText(foretold.stepSeconds).c_str()));
+                secondsText(foretold.stepSeconds).c_str()) +
+         steps);
     line(format("  slowest stage: %zu on %s (%llu blocks), computes %s of each "
                 "step, %.1f %% of it",
                 slowest.stage, poolOf(slowest).c_str(),

@@ -103,6 +103,14 @@ private:
               "inner_steps " + number(*island.innerSteps) +
                   " must be more than the server's overlap_steps " +
                   number(strategy.server->overlapSteps));
+    // Else the rounds of fragments would not come in one order on all islands.
+    if (hasOwnInnerSteps(strategy) &&
+        innerStepsOf(strategy, island) < strategy.server->fragments)
+      fault(in(path, "inner_steps"),
+            "where an island has inner_steps of its own those of each must be "
+            "at least the server's fragments " +
+                number(strategy.server->fragments) + ", got " +
+                number(innerStepsOf(strategy, island)));
     if (dealt && island.batch % island.microbatch != 0) {
       fault(in(path, "batch"), "batch " + number(island.batch) +
                                    " is not a multiple of the microbatch " +

@@ -70,6 +70,28 @@ double pricePerHour(const Problem &problem, const Strategy &strategy) {
   return price;
 }
 
+bool hasOwnInnerSteps(const StrategyPins &pins) {
+  return pins.islands && std::any_of(pins.islands->begin(), pins.islands->end(),
+                                     [](const IslandPins &island) {
+                                       return island.innerSteps.has_value();
+                                     });
+}
+
+/// `lowerBound` for the samples of a step, which with inner steps of islands'
+/// own, whose batches are given then, are others than the global batch.
+double boundOf(const Problem &problem, const StrategyPins &pins) {
+  double bound = lowerBound(problem);
+  if (!hasOwnInnerSteps(pins))
+    return bound;
+  double steps = static_cast<double>(*pins.server->innerSteps), samples = 0;
+  for (const IslandPins &island : *pins.islands)
+    samples += static_cast<double>(*island.batch) *
+               static_cast<double>(
+                   island.innerSteps.value_or(*pins.server->innerSteps));
+  return bound * samples /
+         (steps * static_cast<double>(problem.training.globalBatch));
+}
+
 /// Islands beyond the first of their site.
 size_t divisions(const Strategy &strategy) {
   std::set<std::string> sites;
@@ -133,7 +155,7 @@ public:
                        ? kInfinity
                        : result.strategies[0].prediction.stepSeconds;
     simulateBest(result);
-    result.lowerBound = lowerBound(problem);
+    result.lowerBound = boundOf(problem, pins);
     result.timeEnded = limits.hasEnded();
     // Every island was tried in every way, and no set of them was left out.
     bool isExact = triedAll && shares.triedAll() && !result.timeEnded &&
@@ -228,8 +250,11 @@ private:
   /// Far above the best so far there is nothing for anybody.
   double ceiling() const {
     constexpr double kFar = 1.1;
-    return problem.bounds.objective == Objective::Throughput ? best * kFar
-                                                             : kInfinity;
+    // An island with fewer inner steps of its own may take longer for each.
+    return problem.bounds.objective == Objective::Throughput &&
+                   !hasOwnInnerSteps(pins)
+               ? best * kFar
+               : kInfinity;
   }
 
   void everyPartition(const std::vector<std::string> &sites) {
@@ -556,7 +581,7 @@ SearchResult whole(const Problem &problem, const StrategyPins &pins) {
   SearchResult result;
   Strategy strategy = strategyOf(problem, pins);
   result.candidates = 1;
-  result.lowerBound = lowerBound(problem);
+  result.lowerBound = boundOf(problem, pins);
   // Islands first: a server is chosen for what they take.
   Problem islands = problem;
   Strategy without = strategy;

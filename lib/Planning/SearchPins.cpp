@@ -21,7 +21,7 @@ Faults checkPins(const Problem &problem, const StrategyPins &pins) {
   if (pins.islands->empty())
     faults.push_back({"islands", "a strategy needs at least one island"});
   uint64_t sum = 0;
-  bool allGiven = true;
+  bool allGiven = true, hasOwnSteps = false;
   for (size_t i = 0; i < pins.islands->size(); ++i) {
     const IslandPins &island = (*pins.islands)[i];
     std::string path = at("islands", i);
@@ -32,6 +32,19 @@ Faults checkPins(const Problem &problem, const StrategyPins &pins) {
       if (!problem.topology.findSite(island.sites[k]))
         faults.push_back({at(in(path, "sites"), k),
                           "unknown site '" + island.sites[k] + "'"});
+    if (island.innerSteps && !(pins.server && pins.server->innerSteps))
+      faults.push_back(
+          {in(path, "inner_steps"),
+           "an island's own inner_steps need the server's, whose rounds they "
+           "are steps of; set 'inner_steps' in 'server' too"});
+    if (island.innerSteps && problem.bounds.innerSteps &&
+        *island.innerSteps > *problem.bounds.innerSteps)
+      faults.push_back({in(path, "inner_steps"),
+                        "inner_steps " + std::to_string(*island.innerSteps) +
+                            " contradicts --max-inner-steps " +
+                            std::to_string(*problem.bounds.innerSteps) +
+                            "; change one of the two"});
+    hasOwnSteps |= island.innerSteps.has_value();
     allGiven &= island.batch.has_value();
     if (island.batch &&
         (*island.batch == 0 || *island.batch > problem.training.globalBatch))
@@ -73,6 +86,12 @@ Faults checkPins(const Problem &problem, const StrategyPins &pins) {
       }
     }
   }
+  // What is made least is the time of a round, in which the samples would
+  // differ with the batches.
+  if (hasOwnSteps && !allGiven)
+    faults.push_back({"islands", "with inner_steps of an island's own the "
+                                 "search does not share the batch; set 'batch' "
+                                 "of every island"});
   if (faults.empty() && (allGiven ? sum != problem.training.globalBatch
                                   : sum > problem.training.globalBatch))
     faults.push_back(

@@ -26,7 +26,11 @@ constexpr double kNear = 1.01;
 class Settings {
 public:
   Settings(const Problem &problem, const StrategyPins &pins)
-      : bounds(problem.bounds), given(pins.server.value_or(ServerPins())) {}
+      : bounds(problem.bounds), given(pins.server.value_or(ServerPins())) {
+    if (pins.islands)
+      for (const IslandPins &island : *pins.islands)
+        leastOwn = std::min(leastOwn, island.innerSteps.value_or(leastOwn));
+  }
 
   /// Rising.
   std::vector<uint64_t> innerSteps() const {
@@ -54,6 +58,7 @@ public:
   std::vector<uint64_t> overlaps(uint64_t innerSteps) const {
     if (given.overlapSteps)
       return {*given.overlapSteps};
+    innerSteps = std::min(innerSteps, leastOwn);
     std::vector<uint64_t> result = {0};
     for (uint64_t v = 1; v <= bounds.mostOverlapSteps() && v < innerSteps; ++v)
       result.push_back(v);
@@ -63,6 +68,7 @@ public:
   std::vector<uint64_t> fragments(uint64_t innerSteps) const {
     if (given.fragments)
       return {*given.fragments};
+    innerSteps = std::min(innerSteps, leastOwn);
     std::vector<uint64_t> result = {1};
     constexpr uint64_t kMost = 64;
     // Whoever allows no overlap wants exchanges that training waits for.
@@ -92,6 +98,7 @@ public:
 private:
   const Bounds &bounds;
   ServerPins given;
+  uint64_t leastOwn = UINT64_MAX; // of islands' own inner steps
 };
 
 /// The site with the shortest synchronisation that all islands can reach.

@@ -133,6 +133,21 @@ bool StrategyPins::isWhole() const {
   return true;
 }
 
+uint64_t innerStepsOf(const Strategy &strategy, const Island &island) {
+  return strategy.server
+             ? island.innerSteps.value_or(strategy.server->innerSteps)
+             : 1;
+}
+
+bool hasOwnInnerSteps(const Strategy &strategy) {
+  return strategy.server &&
+         std::any_of(strategy.islands.begin(), strategy.islands.end(),
+                     [&](const Island &island) {
+                       return innerStepsOf(strategy, island) !=
+                              strategy.server->innerSteps;
+                     });
+}
+
 StrategyPins pinsOf(const Strategy &strategy) {
   StrategyPins pins;
   pins.islands.emplace();
@@ -180,9 +195,6 @@ Faults supportedBySlice(const Strategy &strategy) {
   for (size_t i = 0; i < strategy.islands.size(); ++i) {
     const Island &island = strategy.islands[i];
     std::string path = at("islands", i);
-    if (island.innerSteps && strategy.server &&
-        *island.innerSteps != strategy.server->innerSteps)
-      notYet(in(path, "inner_steps"), "an island's own inner_steps");
     for (size_t s = 0; s < island.stages.size(); ++s) {
       const Stage &stage = island.stages[s];
       std::string place = at(in(path, "stages"), s);

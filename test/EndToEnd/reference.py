@@ -301,21 +301,25 @@ def fragments_of(model, count):
 
 def train_islands(make_model, samples, batches, inner_steps, steps, lr=1e-3, outer_lr=0.7,
                   momentum=0.9, nesterov=True, fragments=1, overlap=0, compression="none",
-                  adamw=None, mutation=None):
+                  adamw=None, own_inner_steps=None, schedule=None, mutation=None):
     """The outer algorithm (docs/Server.md) where every island is in time: each fragment is
-    pushed every `inner_steps` steps, and what comes back is taken in `overlap` steps later.
+    pushed every `inner_steps` steps, or those of `own_inner_steps`, and what comes back is
+    taken in `overlap` steps later. `steps` are of an island with `inner_steps`.
     `adamw`: settings of torch.optim.AdamW, which takes the outer steps instead.
+    `schedule`: the learning rate by (part of) a step of an island with `inner_steps`.
     `mutation` plants one deliberate fault. Returns the losses of each island and the final
     global parameters."""
+    in_round = own_inner_steps or [inner_steps] * len(batches)
     islands = [Trainer(make_model(), samples, batch, lr) for batch in batches]
     local = [dict(t.model.named_parameters()) for t in islands]
-    base = {n: p.detach().clone() for n, p in local[0].items()}
-    zeros = lambda: {n: torch.zeros_like(p) for n, p in base.items()}
+    start = {n: p.detach().clone() for n, p in local[0].items()}
+    server = dict(start)  # the newest version of each parameter
+    zeros = lambda: {n: torch.zeros_like(p) for n, p in start.items()}
     outer = {}  # by parameter: it and its AdamW
-    velocity, owed, errors = zeros(), zeros(), [zeros() for _ in batches]
+    velocity, owed = zeros(), zeros()
     groups = fragments_of(islands[0].model, fragments)
-    pushed_at = [0] * fragments
-    under_way = {}  # by fragment: the next version, and the islands' parameters at the push
+    pushes = {}    # by fragment and round: of each island what it pushed, and its steps
+    versions = {}  # by fragment and round, which has made it
     losses = [[] for _ in batches]
 
     def lossy(x, error, name):
@@ -331,60 +335,85 @@ def train_islands(make_model, samples, batches, inner_steps, steps, lr=1e-3, out
             velocity[name] = momentum * velocity[name] + d
             return outer_lr * (d + momentum * velocity[name] if nesterov else velocity[name])
         if name not in outer:
-            parameter = torch.nn.Parameter(base[name].clone())
+            parameter = torch.nn.Parameter(server[name].clone())
             outer[name] = parameter, torch.optim.AdamW([parameter], **adamw)
         parameter, optimizer = outer[name]
-        parameter.data.copy_(base[name])  # what has been published of it
+        parameter.data.copy_(server[name])  # what has been published of it
         parameter.grad = d
         optimizer.step()
-        return base[name] - parameter.detach()
+        return server[name] - parameter.detach()
 
-    def push(f, steps_done):
-        version, at_push = {}, [{} for _ in batches]
+    def close(f, round_):
+        """When all have pushed, in the order of islands."""
+        members = pushes[f, round_]
+        if len(members) < len(batches):
+            return
+        done = [members[i][1] for i in range(len(batches))]
+        tokens = [n * batch for n, batch in zip(done, batches)]
+        weights = [t / sum(tokens) * (sum(done) / len(done) / n) for t, n in zip(tokens, done)]
+        if mutation == "equal weights":
+            weights = [1 / len(batches)] * len(batches)
+        if mutation == "steps not scaled":
+            weights = [t / sum(tokens) for t in tokens]
         for name in groups[f]:
             d = 0
-            for i, batch in enumerate(batches):
-                at_push[i][name] = local[i][name].detach().clone()
-                weight = 1 / len(batches) if mutation == "equal weights" else batch / sum(batches)
-                d = d + weight * lossy(base[name] - at_push[i][name], errors[i], name)
-            u = outer_update(name, d)
-            version[name] = base[name] - lossy(u, owed, name)
-        under_way[f] = version, at_push
-        pushed_at[f] = steps_done
+            for i, weight in enumerate(weights):
+                d = d + weight * members[i][0][name]
+            server[name] = server[name] - lossy(outer_update(name, d), owed, name)
+        versions[f, round_] = {name: server[name] for name in groups[f]}
 
-    def apply(f):
-        if f not in under_way:
-            return
-        version, at_push = under_way.pop(f)
-        for name, value in version.items():
-            for i in range(len(islands)):
-                since = 0 if mutation == "overlap lost" else local[i][name] - at_push[i][name]
-                local[i][name].copy_(value + since)
-            base[name] = value
+    def run(i):
+        """One island; stops where it has to wait for a version."""
+        base, errors = dict(start), zeros()
+        under_way = {}  # by fragment: the island's parameters at the push
+        pushed_at, rounds = [0] * fragments, [0] * fragments
+        last = steps // inner_steps * in_round[i] + steps % inner_steps
 
-    def exchange(steps_done):
-        for f in range(fragments):
-            if steps_done % inner_steps == f * inner_steps // fragments:
-                push(f, steps_done)
-        for f in range(fragments):
-            if (steps_done - overlap) % inner_steps == f * inner_steps // fragments:
-                apply(f)
+        def push(f, steps_done):
+            under_way[f] = {name: local[i][name].detach().clone() for name in groups[f]}
+            deltas = {name: lossy(base[name] - value, errors, name)
+                      for name, value in under_way[f].items()}
+            pushes.setdefault((f, rounds[f]), {})[i] = deltas, steps_done - pushed_at[f]
+            pushed_at[f] = steps_done
+            close(f, rounds[f])
 
-    for n in range(steps):
-        round_, inside = divmod(n, inner_steps)
-        first = round_ * inner_steps * sum(batches)
-        for i, (trainer, batch) in enumerate(zip(islands, batches)):
-            losses[i].append(trainer.step(first + inside * batch))
-            first += inner_steps * batch
-        with torch.no_grad():
-            exchange(n + 1)
-    with torch.no_grad():
+        def apply(f):
+            if f not in under_way:
+                return
+            while (f, rounds[f]) not in versions:
+                yield
+            at_push = under_way.pop(f)
+            with torch.no_grad():
+                for name, value in versions[f, rounds[f]].items():
+                    since = 0 if mutation == "overlap lost" else local[i][name] - at_push[name]
+                    local[i][name].copy_(value + since)
+                    base[name] = value
+            rounds[f] += 1
+
+        for n in range(last):
+            round_, inside = divmod(n, in_round[i])
+            first = round_ * sum(h * batch for h, batch in zip(in_round, batches))
+            first += sum(h * batch for h, batch in zip(in_round[:i], batches))
+            if schedule:
+                for group in islands[i].optimizer.param_groups:
+                    group["lr"] = schedule((n + 1) * inner_steps / in_round[i])
+            losses[i].append(islands[i].step(first + inside * batches[i]))
+            for f in range(fragments):
+                if (n + 1) % in_round[i] == f * in_round[i] // fragments:
+                    push(f, n + 1)
+            for f in range(fragments):
+                if (n + 1 - overlap) % in_round[i] == f * in_round[i] // fragments:
+                    yield from apply(f)
         for f in range(fragments):
-            apply(f)
-            if pushed_at[f] != steps:
-                push(f, steps)
-                apply(f)
-    return losses, base
+            yield from apply(f)
+            if pushed_at[f] != last:
+                push(f, last)
+                yield from apply(f)
+
+    under_way = [run(i) for i in range(len(batches))]
+    while under_way:
+        under_way = [one for one in under_way if next(one, under_way) is not under_way]
+    return losses, server
 
 
 def largest_relative_difference(measured, reference):

@@ -80,7 +80,7 @@ sites:
 
 
 def island(site, batch, microbatch, blocks, data_parallel=1, schedule="1f1b", recompute="none",
-           tensor_parallel=1, optimizer_sharding=None, chunks=1):
+           tensor_parallel=1, optimizer_sharding=None, chunks=1, inner_steps=None):
     """YAML of one island whose stages have `blocks` blocks each. Degrees are
     those of all stages, or a list with one for each. With a list of sites each
     stage is at one of them."""
@@ -95,6 +95,7 @@ def island(site, batch, microbatch, blocks, data_parallel=1, schedule="1f1b", re
     microbatch: {microbatch}
     schedule: {schedule}
     chunks: {chunks}
+""" + (f"    inner_steps: {inner_steps}\n" if inner_steps else "") + """\
     stages:
 """
     for stage, count in enumerate(blocks):

@@ -45,10 +45,10 @@ class Islands(support.TomboloTest):
         return reference.train_islands(
             self.make_model, self.samples, BATCHES, inner_steps, steps, **algorithm)
 
-    def check(self, steps, first, second, server=SERVER, path=None, **algorithm):
+    def check(self, steps, first, second, server=SERVER, path=None, plan_flags=(), **algorithm):
         path, trained = path or self.export(), self.path("trained.onnx")
         plan = self.plan(path, support.topology({"east": 2, "west": 2}),
-                         support.strategy([first, second], server), sum(BATCHES))
+                         support.strategy([first, second], server), sum(BATCHES), *plan_flags)
         measured = self.train(plan, path, steps, "--export-onnx", trained)
         for key, argument in (("inner_steps", "inner_steps"), ("fragments", "fragments"),
                               ("overlap_steps", "overlap"), ("compression", "compression")):
@@ -156,6 +156,66 @@ class Islands(support.TomboloTest):
         self.check_settings(12, [(4, 1, 0, "bf16"), (5, 2, 1, "int8"), (4, 3, 2, "int4")],
                             blocks=[4])
 
+    def unequal(self, own):
+        """Islands with inner steps of their own."""
+        return (support.island("east", 8, 4, [4], inner_steps=own[0]),
+                support.island("west", 4, 2, [1, 3], inner_steps=own[1]))
+
+    def test_unequal_inner_steps(self):
+        path = self.export()
+        for own, fragments, overlap, compression, steps in [
+                ([8, 4], 1, 0, "none", 24), ([8, 4], 4, 1, "int8", 24), ([6, 12], 3, 2, "none", 16)]:
+            server = {**SERVER, "inner_steps": 8, "fragments": fragments, "overlap_steps": overlap,
+                      "compression": compression}
+            with self.subTest(own=own, F=fragments, overlap=overlap, compression=compression):
+                self.check(steps, *self.unequal(own), server, path, own_inner_steps=own)
+
+    def test_the_rate_runs_over_the_jobs_progress(self):
+        def schedule(t):
+            return 1e-3 * (t / 8 if t < 8 else (1 + np.cos(np.pi * min(1, (t - 8) / 24))) / 2)
+        server = {**SERVER, "inner_steps": 8, "fragments": 2}
+        flags = ("--lr-schedule", "cosine", "--warmup-steps", 8, "--decay-steps", 32)
+        self.check(24, *self.unequal([8, 4]), server, plan_flags=flags, own_inner_steps=[8, 4],
+                   schedule=schedule)
+        result = self.plan(self.path("m.onnx"), support.topology({"east": 2, "west": 2}),
+                           support.strategy(self.unequal([8, 4]), server), sum(BATCHES),
+                           "--warmup-steps", 5, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("warmup-steps: expected a multiple of 2", result.stderr)
+
+    def test_resumes_with_unequal_inner_steps(self):
+        """Checkpoints of all islands are behind the same rounds; the last one is taken away."""
+        path, folder, trained = self.export(), self.path("checkpoints"), self.path("trained.onnx")
+        self.tokens(16 * 8 + 1, seed=9, name="held.bin")
+        server = {**SERVER, "inner_steps": 8, "fragments": 2, "overlap_steps": 1, "compression": "int8"}
+        plan = self.plan(path, support.topology({"east": 2, "west": 2}),
+                         support.strategy(self.unequal([8, 4]), server), sum(BATCHES))
+
+        def train(*flags):
+            losses = self.train(plan, path, 32, "--checkpoint-dir", folder, "--checkpoint-every", 12,
+                                "--export-onnx", trained, "--eval-data", self.path("held.bin"),
+                                "--eval-every", 12, *flags)
+            graph = onnx.load(trained).graph
+            return losses, {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+
+        losses, whole = train()
+        self.assertEqual([len(losses[island]) for island in range(2)], [32, 16])
+        self.assertEqual({(e["island"], e["step"]) for e in self.events("eval")},
+                         {(0, 12), (0, 24), (0, 32), (1, 6), (1, 12), (1, 16)})
+        for island in range(2):
+            found = os.path.join(folder, f"island-{island}")
+            self.assertEqual(sorted(os.listdir(found)), ["step-25", "step-32"])
+            shutil.rmtree(os.path.join(found, "step-32"))
+        losses, resumed = train("--resume")
+        self.assertEqual([losses[island][0]["step"] for island in range(2)], [25, 13])
+        self.assertEqual([losses[island][-1]["step"] for island in range(2)], [31, 15])
+        for name, values in whole.items():
+            self.assertTrue(np.array_equal(values, resumed[name]), name)
+        result = self.train(plan, path, 36, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("--steps 36: expected whole rounds, a multiple of the server's inner_steps 8",
+                      result.stderr)
+
     def test_the_last_evaluation_is_of_what_is_exported(self):
         path, trained = self.export(), self.path("trained.onnx")
         held = reference.Samples(self.tokens(16 * 12 + 1, seed=9, name="held.bin"), self.samples.length)
@@ -207,6 +267,10 @@ class Islands(support.TomboloTest):
                 if mutation != "no error feedback":
                     self.assertGreater(reference.largest_relative_difference(
                         wrong[0], losses[0]), TOLERANCE)
+        settings = dict(inner_steps=4, own_inner_steps=[4, 2])
+        losses, _ = self.reference(12, **settings)
+        wrong, _ = self.reference(12, mutation="steps not scaled", **settings)
+        self.assertGreater(reference.largest_relative_difference(wrong[0], losses[0]), TOLERANCE)
 
 
 if __name__ == "__main__":

@@ -175,6 +175,24 @@ class Islands(support.TomboloTest):
                 self.executor = executor
                 self.check(11, *self.islands(), {**self.SERVER, **more})
 
+    def test_unequal_inner_steps_by_torch_and_native(self):
+        """Also where one goes on from what the other has saved."""
+        islands = (support.island("east", 8, 4, [4]),
+                   support.island("west", 4, 2, [4], inner_steps=2))
+        for executor in ("west=torch", "east=torch"):
+            with self.subTest(executor):
+                self.executor = executor
+                self.check(12, *islands, {**self.SERVER, "overlap_steps": 0}, own_inner_steps=[4, 2])
+        path, folder = self.path("m.onnx"), self.path("checkpoints")
+        plan = self.plan(path, support.topology({"east": 2, "west": 1}), support.strategy(
+            islands, {**self.SERVER, "overlap_steps": 0}), 12)
+        for executor, steps in (("native", 8), ("torch", 16), ("native", 24)):
+            self.executor = executor
+            losses = self.train(plan, path, steps, "--checkpoint-dir", folder, "--checkpoint-every", 4,
+                                *(["--resume"] if steps > 8 else []))
+            self.assertEqual([losses[i][0]["step"] for i in range(2)], [steps - 8, steps // 2 - 4])
+            self.assertEqual(self.bits(folder, 0, steps), self.bits(folder, 1, steps))
+
     def test_both_end_with_the_same_bits_and_resume(self):
         path, folder = self.export(), self.path("checkpoints")
         plan = self.plan(path, support.topology({"east": 2, "west": 1}), support.strategy(

@@ -216,12 +216,16 @@ struct StrategyPins {
   bool isWhole() const;
 };
 
+/// H of an island: its own, or the server's; 1 without a server.
+uint64_t innerStepsOf(const Strategy &strategy, const Island &island);
+/// Whether an island has other inner steps than the server says.
+bool hasOwnInnerSteps(const Strategy &strategy);
+
 /// A strategy as pins that leave nothing open.
 StrategyPins pinsOf(const Strategy &strategy);
 
 /// What a strategy asks for that cannot be lowered or run yet: replicas of one
-/// stage with unequal `tensor_parallel`, an island's own `inner_steps`.
-/// Empty: all of it can.
+/// stage with unequal `tensor_parallel`. Empty: all of it can.
 Faults supportedBySlice(const Strategy &strategy);
 
 } // namespace tombolo::planning

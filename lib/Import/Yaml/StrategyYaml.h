@@ -116,7 +116,8 @@ template <typename Fields> void fields(Fields &io, IslandEntry &island) {
   io.optional("chunks", island.chunks, planning::kPartCounts,
               "model chunks per stage, with the interleaved schedule");
   io.optional("inner_steps", island.innerSteps, planning::kSampleCounts,
-              "the island's own number of steps between synchronisations");
+              "the island's own number of inner steps between two "
+              "synchronisations of a fragment, where it is not the server's");
   io.optional("stages", island.stages, kSome,
               "the pipeline in order, all blocks of the model together");
 }

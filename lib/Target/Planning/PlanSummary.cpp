@@ -120,8 +120,11 @@ void tombolo::printPlanTable(raw_ostream &os, const Candidate &candidate) {
     const Island &island = strategy.islands[i];
     os << "island " << i << " (" << join(island.sites, ", ") << "): batch "
        << island.batch << ", microbatch " << island.microbatch << ", "
-       << name(island.schedule) << ", " << island.ranks() << " chips, step "
-       << secondsText(prediction.islands[i].stepSeconds) << ", bubble "
+       << name(island.schedule) << ", " << island.ranks() << " chips, ";
+    if (hasOwnInnerSteps(strategy))
+      os << innerStepsOf(strategy, island) << " inner steps, ";
+    os << "step " << secondsText(prediction.islands[i].stepSeconds)
+       << ", bubble "
        << format("%.1f %%", 100 * prediction.islands[i].bubbleFraction) << "\n";
   }
   if (const auto &server = strategy.server) {

@@ -201,7 +201,12 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
     header.modelHash = digest(manifest.at("model_hash"), place);
     header.island =
         static_cast<std::uint32_t>(number(manifest.at("island"), place));
-    header.step = number(manifest.at("step"), place);
+    header.step = header.islandStep = number(manifest.at("step"), place);
+    if (manifest.contains("island_step")) {
+      header.islandStep = number(manifest.at("island_step"), place);
+      for (const json &steps : manifest.at("own_inner_steps"))
+        header.ownInnerSteps.push_back(number(steps, place));
+    }
     header.updates =
         static_cast<std::int64_t>(number(manifest.at("updates"), place));
     header.nextSample = number(manifest.at("next_sample"), place);
@@ -217,9 +222,8 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
         point.stepsDone = number(fragment.at("steps_done"), place);
         if (fragment.contains("pushed_step"))
           point.pushedStep = number(fragment.at("pushed_step"), place);
-        if (point.stepsDone > header.step ||
-            point.pushedStep.value_or(header.step) > header.step ||
-            point.pushedStep.value_or(header.step) < point.stepsDone)
+        std::uint64_t pushed = point.pushedStep.value_or(header.islandStep);
+        if (point.stepsDone > pushed || pushed > header.islandStep)
           throw Error(place, ": a fragment is beyond the checkpoint's step");
       }
     }

@@ -192,6 +192,10 @@ void writeManifest(const std::string &folder, std::uint64_t ranks,
       {"updates", info.updates},        {"next_sample", info.nextSample},
       {"batches", info.batches},        {"free_sample", info.freeSample},
       {"inner_steps", info.innerSteps}, {"shards", json::array()}};
+  if (!info.ownInnerSteps.empty()) {
+    manifest["island_step"] = info.islandStep;
+    manifest["own_inner_steps"] = info.ownInnerSteps;
+  }
   if (!info.points.empty()) {
     manifest["plan_checksum"] = toHex(info.planChecksum);
     for (const FragmentPoint &point : info.points) {

@@ -417,7 +417,7 @@ void Rank::Impl::run() {
         continue;
       links->barrier();
       if (options.rank == 0 && events.stopped)
-        events.stopped(stepsDone);
+        events.stopped(steps.toJob(stepsDone));
       return;
     }
     finishing = true;
@@ -433,7 +433,7 @@ void Rank::Impl::run() {
     // Nobody closes its connections while another still waits on them.
     links->barrier();
     if (isStopped && options.rank == 0 && events.stopped)
-      events.stopped(options.steps);
+      events.stopped(steps.toJob(options.steps));
   } catch (const std::exception &error) {
     giveUp(error.what());
     throw;

@@ -38,23 +38,34 @@ void Rank::Impl::loadCheckpoint(const std::string &folder) {
                 part.address);
     }
   }
-  std::int64_t updates = checkpoint.info().updates;
-  device.copyToDevice(arena->base() + program.updates_address(),
-                      std::as_bytes(std::span(&updates, 1)));
-  firstStep = loadedStep = checkpoint.info().step;
-  if (firstStep > options.steps)
-    throw Error("'", folder, "': is of step ", firstStep, ", beyond --steps ",
-                options.steps, "; give at least as many steps");
   // Where samples are dealt as before each island goes on where it was. Else
   // all go on behind what has been dealt, so that nothing is used twice.
+  const CheckpointInfo &info = checkpoint.info();
   CheckpointInfo here = dealing();
-  bool alike = here.innerSteps == checkpoint.info().innerSteps &&
-               here.batches == checkpoint.info().batches &&
-               options.island == checkpoint.info().island;
+  bool dealsAlike = here.innerSteps == info.innerSteps &&
+                    here.batches == info.batches &&
+                    here.ownInnerSteps == info.ownInnerSteps;
+  // Of islands with other inner steps than before whole rounds alone are at one
+  // place for all.
+  std::uint64_t step = info.step;
+  if (!dealsAlike && !here.ownInnerSteps.empty())
+    step -= step % here.innerSteps;
+  if (step > steps.toJob(options.steps))
+    throw Error("'", folder, "': is of step ", step, ", beyond --steps ",
+                steps.toJob(options.steps), "; give at least as many steps");
+  firstStep = loadedStep = steps.ofJob(step);
   samplesBefore =
-      alike ? checkpoint.info().nextSample -
-                  firstSample(plan, options.island, firstStep)
-            : checkpoint.info().freeSample - firstSample(plan, 0, firstStep);
+      dealsAlike && options.island == info.island
+          ? info.nextSample - firstSample(plan, options.island, firstStep)
+          : info.freeSample -
+                firstSample(plan, 0, IslandSteps(plan, 0).ofJob(step));
+  std::int64_t updates = info.updates;
+  if (firstStep != info.islandStep) // of an island with another H
+    updates = static_cast<std::int64_t>(
+        static_cast<double>(updates) * static_cast<double>(firstStep) /
+        static_cast<double>(std::max<std::uint64_t>(1, info.islandStep)));
+  device.copyToDevice(arena->base() + program.updates_address(),
+                      std::as_bytes(std::span(&updates, 1)));
 }
 
 /// What a checkpoint says of how this plan deals samples.
@@ -63,6 +74,9 @@ CheckpointInfo Rank::Impl::dealing() const {
   info.innerSteps = plan.has_server() ? plan.server().inner_steps() : 0;
   for (const Island &each : plan.islands())
     info.batches.push_back(each.batch());
+  for (int i = 0; hasOwnInnerSteps(plan) && i < plan.islands_size(); ++i)
+    info.ownInnerSteps.push_back(
+        IslandSteps(plan, static_cast<std::uint32_t>(i)).inRound());
   return info;
 }
 
@@ -107,7 +121,7 @@ void Rank::Impl::resumeExchange(const Checkpoint &checkpoint) {
                         exchange->setKept(what, i, element, part);
                       });
     };
-    for (const auto &[name, what] : keptOf(point, info.step))
+    for (const auto &[name, what] : keptOf(point, info.islandStep))
       if (what != Kept::Error || owns(parameter))
         read(parameter.name + "/" + name, what);
   }
@@ -127,6 +141,21 @@ static bool isPushing(const Server &server, std::uint64_t stepsDone) {
   return false;
 }
 
+/// How many steps behind whole rounds islands with inner steps of their own
+/// save, all after the same rounds: when the push at the end of a round has
+/// ended, or at that end where the next one would be under way by then.
+static std::uint64_t savedBehind(const Plan &plan) {
+  const Server &server = plan.server();
+  for (int i = 0; i < plan.islands_size(); ++i)
+    if (server.fragments() > 1 &&
+        pushOffset(
+            1, server.fragments(),
+            IslandSteps(plan, static_cast<std::uint32_t>(i)).inRound()) <=
+            server.overlap_steps())
+      return 0;
+  return server.overlap_steps();
+}
+
 /// With a server not while a push is under way, where the plan has steps
 /// without: the next of these takes its place. Then the server's momentum is
 /// that of the base.
@@ -136,10 +165,17 @@ bool Rank::Impl::isCheckpointStep(std::uint64_t stepsDone) const {
   if (stepsDone == options.steps)
     return true;
   std::uint64_t every = options.checkpointEvery;
-  if (every == 0 || every >= options.steps)
+  if (every == 0 || every >= steps.toJob(options.steps))
     return false;
   if (!plan.has_server())
     return stepsDone % every == 0;
+  if (hasOwnInnerSteps(plan)) {
+    std::uint64_t inRound = steps.inRound();
+    std::uint64_t round = stepsDone / inRound * inRound;
+    return stepsDone - round == savedBehind(plan) && round > 0 &&
+           steps.progress(round) / every !=
+               steps.progress(round - inRound) / every;
+  }
   const Server &server = plan.server();
   std::uint64_t round = server.inner_steps();
   bool hasQuiet = false; // behind the first round, when all is in its course
@@ -156,8 +192,9 @@ bool Rank::Impl::isCheckpointStep(std::uint64_t stepsDone) const {
 }
 
 void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
+  const std::uint64_t step = steps.toJob(stepsDone);
   std::string folder =
-      checkpointFolder(options.checkpointDir, options.island, stepsDone);
+      checkpointFolder(options.checkpointDir, options.island, step);
   // All have passed the barrier behind the generation before: nobody writes.
   if (options.rank == 0) {
     discardManifest(folder);
@@ -220,16 +257,17 @@ void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
     info.planChecksum = plan.checksum();
     info.points = points;
     info.island = options.island;
-    info.step = stepsDone;
+    info.step = step;
+    info.islandStep = stepsDone;
     device.copyToHost(std::as_writable_bytes(std::span(&info.updates, 1)),
                       arena->base() + program.updates_address());
     info.nextSample = firstSampleOf(stepsDone);
-    info.freeSample = samplesBefore + leasedSamples(plan, stepsDone);
+    info.freeSample = samplesBefore + leasedSamples(plan, step);
     writeManifest(folder, layout.rankCount(), info);
   }
   links->barrier();
   if (options.rank == 0 && events.checkpoint)
-    events.checkpoint(stepsDone, folder);
+    events.checkpoint(step, folder);
 }
 
 } // namespace tombolo::runtime

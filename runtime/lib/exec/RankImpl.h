@@ -37,11 +37,14 @@ public:
        Transport &transport, RankEvents events, ExchangeFactory makeExchange)
       : plan(plan), options(options), device(device), transport(transport),
         events(std::move(events)), makeExchange(std::move(makeExchange)),
-        island(plan.islands(static_cast<int>(options.island))), layout(island),
+        island(plan.islands(static_cast<int>(options.island))),
+        steps(plan, options.island), layout(island),
         self(layout.coordinates(options.rank)),
         program(plan.programs(static_cast<int>(self.program))),
         compiled(program),
         parameters(expandParameters(program, self.tensorIndex)) {
+    checkSteps(plan, options.steps);
+    this->options.steps = steps.ofJob(options.steps);
     const ReplicaGroup &first =
         island.stages(static_cast<int>(self.stage)).groups(0);
     for (const LocalParameter &parameter :
@@ -83,9 +86,13 @@ private:
            self.tensorIndex == 0;
   }
   bool isEvaluationStep(std::uint64_t stepsDone) const {
-    return heldOut &&
-           (stepsDone == options.steps ||
-            (options.evaluateEvery && stepsDone % options.evaluateEvery == 0));
+    return heldOut && (stepsDone == options.steps ||
+                       isDue(options.evaluateEvery, stepsDone));
+  }
+  /// Whether the job has come to a multiple of `every` with this step.
+  bool isDue(std::uint64_t every, std::uint64_t stepsDone) const {
+    return every && steps.progress(stepsDone) / every !=
+                        steps.progress(stepsDone - 1) / every;
   }
   void evaluateHeldOut(LaneRunner &lanes, std::uint64_t stepsDone);
   bool isCheckpointStep(std::uint64_t stepsDone) const;
@@ -127,12 +134,13 @@ private:
   }
 
   const Plan &plan;
-  RankConfig options;
+  RankConfig options; // `steps` are the island's
   Device &device;
   Transport &transport;
   RankEvents events;
   ExchangeFactory makeExchange;
   const Island &island;
+  const IslandSteps steps;
   IslandLayout layout;
   RankCoordinates self;
   const Program &program;

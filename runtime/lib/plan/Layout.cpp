@@ -249,10 +249,60 @@ std::string nameAt(const Names &names, std::uint64_t i) {
          names.suffix();
 }
 
-std::uint64_t samplesPerStep(const Plan &plan) {
-  std::uint64_t sum = 0;
+IslandSteps::IslandSteps(const Plan &plan, std::uint32_t island) {
+  if (!plan.has_server())
+    return;
+  own = job = plan.server().inner_steps();
+  if (std::uint64_t given =
+          plan.islands(static_cast<int>(island)).inner_steps())
+    own = given;
+}
+
+std::uint64_t IslandSteps::ofJob(std::uint64_t steps) const {
+  return steps / job * own + steps % job;
+}
+
+std::uint64_t IslandSteps::toJob(std::uint64_t steps) const {
+  return steps / own * job + steps % own;
+}
+
+std::uint64_t IslandSteps::progress(std::uint64_t steps) const {
+  // Either H may be so large that their product does not fit.
+  auto behind = static_cast<unsigned __int128>(steps % own) * job / own;
+  return steps / own * job + static_cast<std::uint64_t>(behind);
+}
+
+bool hasOwnInnerSteps(const Plan &plan) {
+  return std::any_of(
+      plan.islands().begin(), plan.islands().end(), [&](const Island &island) {
+        return island.inner_steps() != 0 &&
+               island.inner_steps() != plan.server().inner_steps();
+      });
+}
+
+void checkSteps(const Plan &plan, std::uint64_t steps) {
+  if (!hasOwnInnerSteps(plan))
+    return;
+  std::uint64_t round = plan.server().inner_steps();
+  if (steps % round != 0)
+    throw Error("--steps ", steps,
+                ": expected whole rounds, a multiple of the server's "
+                "inner_steps ",
+                round, ", since an island has inner_steps of its own; give ",
+                (steps / round + 1) * round);
   for (const Island &island : plan.islands())
-    sum += island.batch();
+    if (std::uint64_t own = island.inner_steps();
+        own != 0 && steps / round > UINT64_MAX / own)
+      throw Error("--steps ", steps, ": ", steps / round, " rounds of ", own,
+                  " inner steps are too many");
+}
+
+/// What all islands together are leased at once.
+static std::uint64_t samplesPerRound(const Plan &plan) {
+  std::uint64_t sum = 0;
+  for (int i = 0; i < plan.islands_size(); ++i)
+    sum += IslandSteps(plan, static_cast<std::uint32_t>(i)).inRound() *
+           plan.islands(i).batch();
   return sum;
 }
 
@@ -261,20 +311,18 @@ std::uint64_t firstSample(const Plan &plan, std::uint32_t island,
   std::uint64_t batch = plan.islands(static_cast<int>(island)).batch();
   if (!plan.has_server())
     return step * batch;
-  std::uint64_t perRound = plan.server().inner_steps();
+  std::uint64_t inRound = IslandSteps(plan, island).inRound();
   std::uint64_t before = 0;
   for (std::uint32_t i = 0; i < island; ++i)
-    before += plan.islands(static_cast<int>(i)).batch();
-  return (step / perRound) * perRound * samplesPerStep(plan) +
-         perRound * before + (step % perRound) * batch;
+    before += IslandSteps(plan, i).inRound() *
+              plan.islands(static_cast<int>(i)).batch();
+  return step / inRound * samplesPerRound(plan) + before +
+         step % inRound * batch;
 }
 
-std::uint64_t leasedSamples(const Plan &plan, std::uint64_t step) {
-  if (!plan.has_server())
-    return step * samplesPerStep(plan);
-  std::uint64_t perRound = plan.server().inner_steps();
-  return (step / perRound + (step % perRound != 0)) * perRound *
-         samplesPerStep(plan);
+std::uint64_t leasedSamples(const Plan &plan, std::uint64_t steps) {
+  std::uint64_t inRound = plan.has_server() ? plan.server().inner_steps() : 1;
+  return (steps / inRound + (steps % inRound != 0)) * samplesPerRound(plan);
 }
 
 } // namespace tombolo::runtime

@@ -201,6 +201,16 @@ void validateServer(const Plan &plan) {
                 " is not below inner_steps ", server.inner_steps());
   if (server.fragments() == 0 || server.fragments() > kMaxRanks)
     throw Error("server: unusable number of fragments ", server.fragments());
+  // Else the rounds of fragments would not come in one order on all islands
+  // (docs/Server.md).
+  if (hasOwnInnerSteps(plan))
+    for (int i = 0; i < plan.islands_size(); ++i)
+      if (std::uint64_t steps =
+              IslandSteps(plan, static_cast<std::uint32_t>(i)).inRound();
+          steps < server.fragments())
+        throw Error("island ", i, ": inner_steps ", steps, " is below the ",
+                    server.fragments(),
+                    " fragments, and an island has inner_steps of its own");
   if (server.compression() < Server::COMPRESSION_NONE ||
       server.compression() > Server::COMPRESSION_INT4)
     throw Error("server: unknown compression ",

@@ -165,10 +165,28 @@ private:
       if (exchange.fragment() >= plan.server().fragments())
         throw Error(place, ": fragment ", exchange.fragment(),
                     " does not exist, there are ", plan.server().fragments());
+      if (step.has_guard())
+        turn(step.guard(), exchange.fragment(), step.has_apply(), place);
       break;
     }
     default:
       throw Error(place, ": does nothing");
+    }
+  }
+
+  /// That a fragment has its turn in the steps in which its island counts on
+  /// it (docs/Server.md).
+  void turn(const Guard &guard, std::uint64_t fragment, bool applies,
+            const Place &place) {
+    for (const ProgramUse &use : uses) {
+      std::uint64_t steps = IslandSteps(plan, use.islandIndex).inRound();
+      std::uint64_t after = applies ? plan.server().overlap_steps() : 0;
+      std::uint64_t expected =
+          (fragment * steps / plan.server().fragments() + after) % steps;
+      if (guard.modulus() != steps || guard.remainder() != expected)
+        throw Error(place, ": guard: expected ", expected, " modulo ", steps,
+                    ", the inner_steps of island ", use.islandIndex, ", got ",
+                    guard.remainder(), " modulo ", guard.modulus());
     }
   }
 

@@ -217,7 +217,7 @@ ExchangeOptions tombolo::runtime::exchangeOptions(const Plan &plan,
   options.island = island;
   options.rank = rank;
   options.fragments = plan.server().fragments();
-  options.innerSteps = plan.server().inner_steps();
+  options.innerSteps = IslandSteps(plan, island).inRound();
   options.overlapSteps = plan.server().overlap_steps();
   options.compression = compressionOf(plan.server());
   options.tokensPerStep =

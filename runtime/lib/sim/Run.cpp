@@ -11,6 +11,7 @@
 #include "Infinity.h"
 
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/plan/Layout.h"
 
 #include <algorithm>
 #include <cmath>
@@ -26,9 +27,10 @@ Run::Run(const Plan &plan, const Places &places, const SimOptions &options,
          std::vector<std::unique_ptr<Steps>> &steps, Trace *trace)
     : plan(plan), places(places), options(options), steps(steps),
       trace(trace) {
-  target = options.steps;
+  std::uint64_t target = options.steps;
   if (target == 0)
     target = plan.has_server() ? plan.server().inner_steps() : 1;
+  checkSteps(plan, target);
   std::size_t directions =
       2 * static_cast<std::size_t>(plan.topology().lines_size());
   bytesOnLines.resize(directions);
@@ -39,6 +41,8 @@ Run::Run(const Plan &plan, const Places &places, const SimOptions &options,
     Fold &fold = steps[i]->fold();
     folds.push_back(&fold);
     IslandState &state = states.emplace_back();
+    state.inRound = IslandSteps(plan, i).inRound();
+    state.target = IslandSteps(plan, i).ofJob(target);
     // Without a push there is nothing to wait for.
     state.received.assign(fragments, true);
     state.begin.starts.assign(fold.classes().size(), 0);
@@ -290,7 +294,7 @@ void Run::endStep(std::uint32_t i) {
   state.begin.starts = part.ends;
   for (double &start : state.begin.starts)
     start -= first;
-  if (state.step < target) {
+  if (state.step < state.target) {
     beginStep(i);
     return;
   }
@@ -466,8 +470,7 @@ void Run::restart(std::uint32_t i) {
     IslandState &state = states[i];
     if (exchange)
       // It takes part from the round on that is open now.
-      state.step = std::max<std::uint64_t>(
-          exchange->round(0) * plan.server().inner_steps(), 0);
+      state.step = exchange->round(0) * state.inRound;
     figures[i].downSeconds += now - state.downSince;
     state.down = false;
     std::fill(state.received.begin(), state.received.end(), true);
@@ -475,7 +478,7 @@ void Run::restart(std::uint32_t i) {
     state.base = now;
     say("island " + std::to_string(i) + " trains again, at step " +
         std::to_string(state.step));
-    if (state.step >= target) {
+    if (state.step >= state.target) {
       state.finished = true;
       figures[i].end = now;
       exchange->finish(i);

@@ -47,7 +47,7 @@ private:
     bool waits = false;
     std::uint32_t faults = 0; // that hold it down
     std::uint64_t incarnation = 0;
-    std::uint64_t step = 0;
+    std::uint64_t step = 0, target = 0, inRound = 1;
     std::uint64_t sinceCommit = 0; // steps whose work no version has yet
     double base = 0;
     double downSince = 0;
@@ -94,7 +94,7 @@ private:
   Trace *trace;
   double now = 0;
   double ended = 0;
-  std::uint64_t order = 0, eventCount = 0, target = 0;
+  std::uint64_t order = 0, eventCount = 0;
   std::priority_queue<Event, std::vector<Event>, std::greater<>> queue;
   std::vector<IslandState> states;
   std::vector<IslandFigures> figures;

@@ -11,6 +11,7 @@
 #include "Run.h"
 
 #include "tombolo/runtime/Error.h"
+#include "tombolo/runtime/plan/Layout.h"
 
 #include <algorithm>
 #include <numeric>
@@ -124,8 +125,9 @@ SimResult simulate(const Plan &plan, const SimOptions &options) {
     return tokens;
   };
   std::uint64_t baseSteps = 1, baseRounds = 0;
-  for (const IslandFigures &island : base.islands()) {
-    baseSteps = std::max(baseSteps, island.steps);
+  for (std::uint32_t i = 0; i < base.islands().size(); ++i) {
+    const IslandFigures &island = base.islands()[i];
+    baseSteps = std::max(baseSteps, IslandSteps(plan, i).toJob(island.steps));
     baseRounds = std::max(baseRounds, island.rounds);
   }
   result.stepSeconds = base.seconds() / static_cast<double>(baseSteps);

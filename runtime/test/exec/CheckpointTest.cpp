@@ -105,8 +105,28 @@ TEST_F(CheckpointTest, ReadsAnyPartFromAnyShards) {
   EXPECT_EQ(checkpoint.info().innerSteps, 3u);
   EXPECT_EQ(checkpoint.info().batches, info.batches);
   EXPECT_EQ(checkpoint.info().modelHash, info.modelHash);
+  EXPECT_EQ(checkpoint.info().islandStep, 5u);
   EXPECT_EQ(latestCheckpoint(folder.path, 0), path);
   EXPECT_EQ(latestCheckpoint(folder.path, 1), "");
+}
+
+// Where islands have inner steps of their own, their fragments stand in these.
+TEST_F(CheckpointTest, KeepsWhatTheIslandHasDoneItself) {
+  std::string own = checkpointFolder(folder.path, 1, 5);
+  info.islandStep = 9;
+  info.ownInnerSteps = {3, 6};
+  info.planChecksum = std::string(32, 'c');
+  info.points = {{1, 6, 9}};
+  writeShard(own, 0, {saved(outer)});
+  writeManifest(own, 1, info);
+  Checkpoint checkpoint(own);
+  EXPECT_EQ(checkpoint.info().step, 5u);
+  EXPECT_EQ(checkpoint.info().islandStep, 9u);
+  EXPECT_EQ(checkpoint.info().ownInnerSteps, info.ownInnerSteps);
+  EXPECT_EQ(checkpoint.info().points[0].pushedStep, 9u);
+  info.points = {{1, 6, 10}};
+  writeManifest(own, 0, info);
+  EXPECT_THROW(Checkpoint{own}, Error);
 }
 
 TEST_F(CheckpointTest, IsReadableAsSafetensors) {

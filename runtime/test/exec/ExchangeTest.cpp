@@ -223,6 +223,38 @@ TEST_F(ExchangeTest, SavesWhileNoPushIsUnderWay) {
                              "checkpoint 2", "checkpoint 4", "checkpoint 7"}));
 }
 
+// An island with inner steps of its own does as many rounds, saves behind whole
+// ones, in folders named by the job's steps, and goes on from there.
+TEST_F(ExchangeTest, CountsInnerStepsOfItsOwn) {
+  TinyRun other({});
+  addServer(other.plan, 6);
+  run.plan = other.plan;
+  run.plan.set_checksum(std::string(32, 'c'));
+  run.plan.mutable_server()->set_inner_steps(3);
+  run.plan.mutable_islands(0)->set_inner_steps(6);
+  const std::vector<std::string> whole = {"begin 0",      "push 0 after 6",
+                                          "checkpoint 3", "push 0 after 12",
+                                          "checkpoint 6", "push 0 after 18"};
+  auto without = [](const std::vector<std::string> &list, const char *what) {
+    std::vector<std::string> rest;
+    for (const std::string &call : list)
+      if (!call.starts_with(what))
+        rest.push_back(call);
+    return rest;
+  };
+  std::vector<std::string> told = without(train(9, false).list, "apply");
+  ASSERT_GE(told.size(), whole.size());
+  EXPECT_EQ(std::vector<std::string>(told.begin(), told.begin() + 6), whole);
+  EXPECT_EQ(told.back(), "checkpoint 9");
+  std::filesystem::remove_all(checkpointFolder(run.folder / "c", 0, 9));
+  EXPECT_EQ(Checkpoint(latestCheckpoint(run.folder / "c", 0)).info().islandStep,
+            12u);
+  told = without(train(9, true).list, "apply");
+  EXPECT_EQ(told[0], "begin 12");
+  EXPECT_EQ(told[1], "push 0 after 18");
+  EXPECT_THROW(train(10, false), Error);
+}
+
 // What `apply` writes is what training goes on from.
 TEST_F(ExchangeTest, GoesOnFromWhatWasApplied) {
   train(3, false);

@@ -264,6 +264,45 @@ TEST(Layout, LeasesSamplesByRound) {
   EXPECT_EQ(firstSample(plan, 1, 1), 11u);
   EXPECT_EQ(firstSample(plan, 0, 2), 16u);
   EXPECT_EQ(firstSample(plan, 1, 3), 27u);
+  EXPECT_EQ(leasedSamples(plan, 2), 16u);
+  EXPECT_EQ(leasedSamples(plan, 3), 32u);
+}
+
+// With inner steps of its own an island leases as many as these take.
+TEST(Layout, LeasesSamplesOfUnequalInnerSteps) {
+  Plan plan;
+  plan.add_islands()->set_batch(3);
+  plan.add_islands()->set_batch(5);
+  plan.mutable_islands(1)->set_inner_steps(3);
+  plan.mutable_server()->set_inner_steps(2);
+  EXPECT_EQ(firstSample(plan, 0, 1), 3u);
+  EXPECT_EQ(firstSample(plan, 1, 0), 6u);
+  EXPECT_EQ(firstSample(plan, 1, 2), 16u);
+  EXPECT_EQ(firstSample(plan, 0, 2), 21u);
+  EXPECT_EQ(firstSample(plan, 1, 3), 27u);
+  EXPECT_EQ(leasedSamples(plan, 4), 42u);
+}
+
+// Of the job's steps whole rounds are as many of the island's.
+TEST(Layout, CountsAnIslandsOwnSteps) {
+  Plan plan;
+  plan.add_islands();
+  plan.add_islands()->set_inner_steps(4);
+  plan.mutable_server()->set_inner_steps(8);
+  EXPECT_TRUE(hasOwnInnerSteps(plan));
+  IslandSteps first(plan, 0), second(plan, 1);
+  EXPECT_EQ(first.ofJob(19), 19u);
+  EXPECT_EQ(second.ofJob(16), 8u);
+  EXPECT_EQ(second.ofJob(17), 9u);
+  EXPECT_EQ(second.toJob(9), 17u);
+  EXPECT_EQ(second.progress(9), 18u);
+  EXPECT_NO_THROW(checkSteps(plan, 16));
+  EXPECT_THROW(checkSteps(plan, 17), Error);
+  plan.mutable_islands(1)->set_inner_steps(16);
+  EXPECT_THROW(checkSteps(plan, ~std::uint64_t{7}), Error); // overflows
+  plan.mutable_islands(1)->set_inner_steps(8);
+  EXPECT_FALSE(hasOwnInnerSteps(plan));
+  EXPECT_NO_THROW(checkSteps(plan, 17));
 }
 
 TEST(SegmentName, SaysWhichFunctionItIs) {

@@ -392,6 +392,25 @@ const Fault kFaults[] = {
        p.mutable_programs(0)->set_host_bytes(252);
      },
      "expected host_bytes of 512"},
+    {"innerStepsBelowFragments",
+     [](Plan &p) {
+       addServer(p, 3);
+       p.mutable_server()->set_fragments(3);
+       p.mutable_islands(0)->set_inner_steps(2);
+     },
+     "inner_steps 2 is below the 3 fragments"},
+    {"turnOfAnotherIsland",
+     [](Plan &p) {
+       addServer(p, 3);
+       p.mutable_islands(0)->set_inner_steps(4);
+     },
+     "guard: expected 0 modulo 4, the inner_steps of island 0, got 0 modulo 3"},
+    {"turnOfAnotherFragment",
+     [](Plan &p) {
+       addServer(p, 3);
+       p.mutable_server()->set_overlap_steps(1);
+     },
+     "guard: expected 1 modulo 3"},
     {"aliasedArguments",
      [](Plan &p) {
        Call &call = *first(p, Instruction::kLoop)

@@ -31,7 +31,7 @@ using Ranks = std::vector<std::unique_ptr<SyncRank>>;
 class PushOrder : public testing::Test {
 protected:
   void start(double deadlineSeconds, double startSeconds = 600) {
-    config = modelConfig(kSetting);
+    config = modelConfig(setting);
     config.deadlineSeconds = deadlineSeconds;
     config.startSeconds = startSeconds;
     ParameterServerOptions options;
@@ -48,7 +48,7 @@ protected:
       changed.notify_all();
     };
     server = std::make_unique<ParameterServer>(options);
-    for (auto &rank : makeRanks(kSetting, config, server->address()))
+    for (auto &rank : makeRanks(setting, config, server->address()))
       islands[rank->island].push_back(std::move(rank));
   }
 
@@ -65,20 +65,22 @@ protected:
   }
 
   /// The plan's order: an apply may wait for long, so pushes come first.
-  static void pushDue(SyncRank &rank, std::uint64_t stepsDone) {
-    for (std::uint32_t f = 0; f < kSetting.fragments; ++f)
-      if (stepsDone % kSetting.innerSteps == offsetOf(kSetting, f))
+  void pushDue(SyncRank &rank, std::uint64_t stepsDone) const {
+    for (std::uint32_t f = 0; f < setting.fragments; ++f)
+      if (stepsDone % setting.innerStepsOf(rank.island) ==
+          offsetOf(setting, f, rank.island))
         rank.exchange->beginPush(f, stepsDone);
   }
-  static void applyDue(SyncRank &rank, std::uint64_t stepsDone) {
-    for (std::uint32_t f = 0; f < kSetting.fragments; ++f)
-      if (stepsDone >= kSetting.overlapSteps &&
-          (stepsDone - kSetting.overlapSteps) % kSetting.innerSteps ==
-              offsetOf(kSetting, f))
+  void applyDue(SyncRank &rank, std::uint64_t stepsDone) const {
+    for (std::uint32_t f = 0; f < setting.fragments; ++f)
+      if (stepsDone >= setting.overlapSteps &&
+          (stepsDone - setting.overlapSteps) %
+                  setting.innerStepsOf(rank.island) ==
+              offsetOf(setting, f, rank.island))
         rank.exchange->apply(f, stepsDone);
   }
 
-  static void live(Ranks &ranks, std::uint64_t from, std::uint64_t to) {
+  void live(Ranks &ranks, std::uint64_t from, std::uint64_t to) const {
     for (std::uint64_t n = from; n < to; ++n)
       onAll(ranks, [&](SyncRank &rank) {
         train(rank, n);
@@ -93,8 +95,9 @@ protected:
     auto run = [this](Ranks &ranks,
                       const std::function<std::uint64_t()> &begin) {
       try {
-        live(ranks, begin(), kSteps);
-        onAll(ranks, [](SyncRank &rank) { rank.exchange->end(kSteps); });
+        std::uint64_t steps = kSteps / setting.strideOf(ranks[0]->island);
+        live(ranks, begin(), steps);
+        onAll(ranks, [=](SyncRank &rank) { rank.exchange->end(steps); });
       } catch (const std::exception &error) {
         ADD_FAILURE() << error.what();
         for (Ranks &all : islands) // nobody is to wait for this one
@@ -122,6 +125,7 @@ protected:
         });
   }
 
+  Setting setting = kSetting;
   OuterConfig config;
   std::unique_ptr<ParameterServer> server;
   Ranks islands[2];
@@ -141,7 +145,7 @@ TEST_F(PushOrder, AnIslandThatPassesOverAPushMakesIt) {
   auto restarted = [&]() -> std::uint64_t {
     beginAll(ranks);
     live(ranks, 0, 3);
-    onAll(ranks, [](SyncRank &rank) {
+    onAll(ranks, [this](SyncRank &rank) {
       train(rank, 3);
       if (rank.number != 1)
         pushDue(rank, 4); // fragment 0, in part
@@ -189,6 +193,37 @@ TEST_F(PushOrder, AnIslandThatWasLateDoesNotWaitForARoundTooMuch) {
   runBoth([] { return 1; }, [] { return 0; });
   EXPECT_EQ(waited, 1u); // the one that had closed before
   EXPECT_EQ(versions[1], 2 + kSteps / kSetting.innerSteps); // one is the end's
+  expectEqual();
+}
+
+/// Islands of 4 and of 2 inner steps push at other times, in one order; what an
+/// island has done is counted in its own steps.
+TEST_F(PushOrder, IslandsWithInnerStepsOfTheirOwn) {
+  setting.fragments = 2;
+  setting.stride = 2;
+  start(/*deadlineSeconds=*/30);
+  Ranks &ranks = islands[1];
+  auto restarted = [&]() -> std::uint64_t {
+    beginAll(ranks);
+    live(ranks, 0, 2);
+    onAll(ranks, [this](SyncRank &rank) {
+      train(rank, 2);
+      pushDue(rank, 3); // fragment 1
+    });
+    waitFor(/*fragment=*/1, /*version=*/2);
+    onAll(ranks, [this](SyncRank &rank) {
+      connect(setting, server->address(), /*incarnation=*/1, rank);
+      EXPECT_EQ(rank.exchange->begin(0), 3u);
+    });
+    return 3;
+  };
+  runBoth(
+      [this]() -> std::uint64_t {
+        beginAll(islands[0]);
+        return 0;
+      },
+      restarted);
+  EXPECT_EQ(waited, 0u);
   expectEqual();
 }
 

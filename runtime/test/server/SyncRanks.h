@@ -30,6 +30,15 @@ struct Setting {
   std::uint32_t fragments;
   std::uint64_t overlapSteps;
   OuterOptimizer optimizer = OuterOptimizer::Nesterov;
+  /// Island 1 takes a step where island 0, and the clock, take so many.
+  std::uint64_t stride = 1;
+
+  std::uint64_t strideOf(std::uint32_t island) const {
+    return island == 1 ? stride : 1;
+  }
+  std::uint64_t innerStepsOf(std::uint32_t island) const {
+    return innerSteps / strideOf(island);
+  }
 };
 
 constexpr std::uint64_t kRows = 12, kColumns = 700;
@@ -58,14 +67,15 @@ inline float changeOf(std::uint32_t island, std::uint64_t step,
              101);
 }
 
-inline std::uint64_t offsetOf(const Setting &s, std::uint32_t fragment) {
-  return fragment * s.innerSteps / s.fragments;
+inline std::uint64_t offsetOf(const Setting &s, std::uint32_t fragment,
+                              std::uint32_t island = 0) {
+  return fragment * s.innerStepsOf(island) / s.fragments;
 }
 
 /// One island of the algorithm in docs/Server.md, on whole tensors.
 struct PlainIsland {
   Tensors local, base, error, atPush, onTheWay;
-  std::map<std::uint32_t, std::uint64_t> lastPush;
+  std::map<std::uint32_t, std::uint64_t> pushedAt; // under way
 };
 
 /// Elements of the push of one tensor, encoded the way the layout cuts it:
@@ -113,28 +123,36 @@ public:
     }
   }
 
+  /// What happens with step `n` of island 0.
   void step(std::uint64_t n) {
     for (std::uint32_t i = 0; i < 2; ++i)
       for (std::size_t t = 0; t < config.tensors.size(); ++t) {
         std::vector<float> &values = islands[i].local[config.tensors[t].name];
-        for (std::size_t e = 0; e < values.size(); ++e)
-          values[e] += changeOf(i, n, e, t);
+        if ((n + 1) % s.strideOf(i) == 0)
+          for (std::size_t e = 0; e < values.size(); ++e)
+            values[e] += changeOf(i, (n + 1) / s.strideOf(i) - 1, e, t);
       }
     for (std::uint32_t f = 0; f < s.fragments; ++f) {
       if ((n + 1) % s.innerSteps == offsetOf(s, f))
         push(f, n + 1);
-      if (pushedAt.count(f) && pushedAt[f] + s.overlapSteps == n + 1)
-        apply(f, s.overlapSteps > 0);
+      for (std::uint32_t i = 0; i < 2; ++i) {
+        auto at = islands[i].pushedAt.find(f);
+        if (at != islands[i].pushedAt.end() &&
+            at->second + s.overlapSteps * s.strideOf(i) == n + 1)
+          apply(i, f, s.overlapSteps > 0);
+      }
     }
   }
 
   void finish(std::uint64_t steps) {
     for (std::uint32_t f = 0; f < s.fragments; ++f) {
-      if (pushedAt.count(f))
-        apply(f, true);
+      for (std::uint32_t i = 0; i < 2; ++i)
+        if (islands[i].pushedAt.count(f))
+          apply(i, f, true);
       if (lastPush[f] != steps) {
         push(f, steps);
-        apply(f, false);
+        for (std::uint32_t i = 0; i < 2; ++i)
+          apply(i, f, false);
       }
       for (PlainIsland &island : islands) // the end: local is global
         for (const OuterTensor &tensor : config.tensors)
@@ -150,7 +168,7 @@ private:
     std::vector<IslandPush> pushes(2);
     for (std::uint32_t i = 0; i < 2; ++i) {
       PlainIsland &island = islands[i];
-      pushes[i].innerSteps = steps - lastPush[f];
+      pushes[i].innerSteps = (steps - lastPush[f]) / s.strideOf(i);
       pushes[i].tokens = pushes[i].innerSteps * 100 * (i + 1);
       for (const OuterTensor &tensor : config.tensors) {
         if (tensor.fragment != f)
@@ -169,25 +187,27 @@ private:
       }
     }
     servers[f].round(pushes);
-    pushedAt[f] = lastPush[f] = steps;
+    lastPush[f] = steps;
+    for (PlainIsland &island : islands)
+      island.pushedAt[f] = steps;
   }
 
-  void apply(std::uint32_t f, bool moved) {
-    pushedAt.erase(f);
-    for (PlainIsland &island : islands)
-      for (const auto &[name, g] : servers[f].g) {
-        for (std::size_t e = 0; e < g.size(); ++e) {
-          volatile float since = island.local[name][e] - island.atPush[name][e];
-          island.local[name][e] = moved ? g[e] + since : g[e];
-        }
-        island.base[name] = g;
+  void apply(std::uint32_t i, std::uint32_t f, bool moved) {
+    PlainIsland &island = islands[i];
+    island.pushedAt.erase(f);
+    for (const auto &[name, g] : servers[f].g) {
+      for (std::size_t e = 0; e < g.size(); ++e) {
+        volatile float since = island.local[name][e] - island.atPush[name][e];
+        island.local[name][e] = moved ? g[e] + since : g[e];
       }
+      island.base[name] = g;
+    }
   }
 
   const Setting &s;
   const OuterConfig &config;
   std::vector<Reference> servers;
-  std::map<std::uint32_t, std::uint64_t> pushedAt, lastPush;
+  std::map<std::uint32_t, std::uint64_t> lastPush;
 };
 
 /// A rank's arena and what it holds.
@@ -222,7 +242,7 @@ inline ExchangeOptions optionsOf(const Setting &setting,
   options.island = island;
   options.rank = rank;
   options.fragments = setting.fragments;
-  options.innerSteps = setting.innerSteps;
+  options.innerSteps = setting.innerStepsOf(island);
   options.overlapSteps = setting.overlapSteps;
   options.compression = setting.compression;
   options.tokensPerStep = 100 * (island + 1);
@@ -293,14 +313,15 @@ inline void onAll(std::vector<std::unique_ptr<SyncRank>> &ranks,
     one.get();
 }
 
-/// What a rank's program does around the step after `n`: first what is due to
+/// What a rank's program does around its step after `n`: first what is due to
 /// be applied, then what is due to be pushed, or both at once without overlap.
 inline void exchangeAfter(const Setting &s, SyncRank &rank, std::uint64_t n) {
   for (std::uint32_t f = 0; f < s.fragments; ++f) {
-    if ((n + 1) % s.innerSteps == offsetOf(s, f))
+    const std::uint64_t inRound = s.innerStepsOf(rank.island);
+    if ((n + 1) % inRound == offsetOf(s, f, rank.island))
       rank.exchange->beginPush(f, n + 1);
     if (n + 1 >= s.overlapSteps &&
-        (n + 1 - s.overlapSteps) % s.innerSteps == offsetOf(s, f))
+        (n + 1 - s.overlapSteps) % inRound == offsetOf(s, f, rank.island))
       rank.exchange->apply(f, n + 1);
   }
 }

@@ -247,6 +247,12 @@ Plan pipelinePlan(const PipelineModel &model) {
     Island &island = *plan.add_islands();
     island.set_batch(model.microbatches);
     island.set_microbatch(1);
+    const bool isAlike = i == 0 || model.innerStepsOf.empty();
+    PipelineModel its = model; // what the programs of this island are made of
+    if (!model.innerStepsOf.empty()) {
+      its.innerSteps = model.innerStepsOf[i];
+      island.set_inner_steps(its.innerSteps);
+    }
     for (std::uint32_t s = 0; s < model.stages; ++s) {
       std::string site =
           "site" + std::to_string(model.stagesOnSites ? s : i);
@@ -260,9 +266,9 @@ Plan pipelinePlan(const PipelineModel &model) {
       group.set_count(replicas);
       group.set_tensor_parallel(model.degreeOf(s));
       group.set_share(1);
-      group.set_program(s);
-      if (i == 0)
-        stageProgram(*plan.add_programs(), model, s,
+      group.set_program(isAlike ? s : i * model.stages + s);
+      if (i == 0 || !isAlike)
+        stageProgram(*plan.add_programs(), its, s,
                      model.microbatches / replicas);
     }
   }

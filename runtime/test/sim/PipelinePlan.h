@@ -44,6 +44,7 @@ struct PipelineModel {
   // Several islands, each at a site of its own, with a server at the first.
   std::uint32_t islands = 1;
   std::uint64_t innerSteps = 0; ///< 0: no server
+  std::vector<std::uint64_t> innerStepsOf; ///< by island, instead
   std::uint64_t overlapSteps = 0;
   std::uint64_t parameters = 0; ///< that each stage pushes
   double lineRate = 1e6, lineRtt = 0.02, serverRate = 2e9; ///< 0: no limit

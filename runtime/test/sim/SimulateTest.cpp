@@ -203,6 +203,31 @@ TEST(Simulate, OuterExchange) {
   EXPECT_EQ(result.islands[1].rounds, 2u);
 }
 
+// An island that is half as fast takes half the steps: nobody waits but for the
+// exchange, and steps are counted in the server's.
+TEST(Simulate, UnequalInnerSteps) {
+  PipelineModel model;
+  model.islands = 2;
+  model.innerSteps = 4;
+  model.parameters = 250000; // 1e6 bytes
+  model.innerStepsOf = {4, 2};
+  SimOptions options;
+  options.steps = 8;
+  SimResult result = simulate(pipelinePlan(model), options);
+  EXPECT_EQ(result.islands[0].steps, 8u);
+  EXPECT_EQ(result.islands[1].steps, 4u);
+  EXPECT_EQ(result.islands[0].rounds, 2u);
+  EXPECT_EQ(result.islands[1].rounds, 2u);
+  // The second pushes while the first still trains, and then its round is made.
+  double half = 1e6 / 2e9 + 1e6 / 2e9;
+  EXPECT_NEAR(result.seconds, 8 * 12 + 2 * half, 2.1);
+  EXPECT_NEAR(result.stepSeconds, result.seconds / 8, 1e-9);
+  EXPECT_NEAR(result.tokensPerSecond, (8 + 4) * 4 * 8 / result.seconds, 1e-9);
+  EXPECT_NEAR(result.wanBytesPerRound, 2e6, 1);
+  options.steps = 6;
+  EXPECT_THROW(simulate(pipelinePlan(model), options), Error);
+}
+
 // What fits into the steps of the overlap costs nothing.
 TEST(Simulate, OverlappedExchange) {
   PipelineModel model;

@@ -529,7 +529,12 @@ int train(LocalOptions &options) {
       plan);
   LocalMeeting meeting(plan, options.plaintext);
   MetricsFile metrics(options.metrics, options.rank.resume,
-                      resumeStep.value_or(0));
+                      [&](std::uint32_t island) {
+                        IslandSteps count;
+                        if (island < std::uint32_t(plan.islands_size()))
+                          count = IslandSteps(plan, island);
+                        return count.ofJob(resumeStep.value_or(0));
+                      });
   LocalRun local(options, plan, supervisor, metrics, server.path(), meeting);
   local.run(rank);
   if (auto step = local.stoppedAt()) {

@@ -74,6 +74,7 @@ void tombolo::runtime::checkInputs(const RankOptions &rank, const Plan &plan) {
   else if (plan.islands_size() > 1)
     throw Error("plan '", rank.plan, "': it has ", plan.islands_size(),
                 " islands but no server to join them");
+  checkSteps(plan, rank.steps);
   checkProgress(plan);
   std::string hash = modelHash(rank.model);
   if (hash != plan.model_hash())

@@ -29,8 +29,11 @@ using nlohmann::json;
 
 /// Takes the lines of steps from `firstStep` on, of one island or of all, out
 /// of a file, if there is one.
-static void cutSteps(const std::string &path, std::uint64_t firstStep,
-                     std::optional<std::uint32_t> island = {}) {
+/// Takes out lines of steps from the island's `firstStep` on; none: keeps them.
+static void
+cutSteps(const std::string &path,
+         const std::function<std::optional<std::uint64_t>(std::uint32_t)>
+             &firstStep) {
   std::error_code error;
   std::filesystem::path real = std::filesystem::canonical(path, error);
   if (error || !std::filesystem::is_regular_file(real, error))
@@ -42,10 +45,11 @@ static void cutSteps(const std::string &path, std::uint64_t firstStep,
     json entry = parseEvent(line);
     // An evaluation names the steps done before it.
     bool evaluation = field<std::string>(entry, "event", "") == "eval";
+    std::optional<std::uint64_t> first;
+    if (entry.is_object() && (!entry.contains("event") || evaluation))
+      first = firstStep(field<std::uint32_t>(entry, "island", 0));
     bool again =
-        entry.is_object() && (!entry.contains("event") || evaluation) &&
-        (!island || field<std::uint32_t>(entry, "island", 0) == *island) &&
-        field<std::uint64_t>(entry, "step", 0) >= firstStep + evaluation;
+        first && field<std::uint64_t>(entry, "step", 0) >= *first + evaluation;
     if (!again)
       out.write(line + "\n");
   }
@@ -55,7 +59,7 @@ static void cutSteps(const std::string &path, std::uint64_t firstStep,
 }
 
 MetricsFile::MetricsFile(const std::string &path, bool resumed,
-                         std::uint64_t firstStep)
+                         const FirstStep &firstStep)
     : path(path) {
   if (path.empty())
     return;
@@ -78,7 +82,9 @@ void MetricsFile::open(bool truncate) {
 void MetricsFile::forgetSteps(std::uint32_t island, std::uint64_t firstStep) {
   if (fd < 0)
     return;
-  cutSteps(path, firstStep, island);
+  cutSteps(path, [&](std::uint32_t of) {
+    return of == island ? std::optional(firstStep) : std::nullopt;
+  });
   close(std::exchange(fd, -1)); // the file may be another one now
   open(/*truncate=*/false);
 }

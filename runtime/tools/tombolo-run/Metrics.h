@@ -10,6 +10,7 @@
 #define TOMBOLO_TOOLS_TOMBOLORUN_METRICS_H
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -18,11 +19,13 @@ namespace tombolo::runtime {
 /// The file of `--metrics`: a line is in the file when `write` returns.
 class MetricsFile {
 public:
+  using FirstStep = std::function<std::uint64_t(std::uint32_t island)>;
+
   /// No file when `path` is empty. `resumed`: keep what is there but the lines
-  /// of steps from `firstStep` on, which come again, and a last line that was
-  /// cut off. Throws Error when it cannot be written.
+  /// of an island's steps from `firstStep` on, which come again, and a last
+  /// line that was cut off. Throws Error when it cannot be written.
   MetricsFile(const std::string &path, bool resumed,
-              std::uint64_t firstStep = 0);
+              const FirstStep &firstStep = {});
   /// Removes the file again when it is new and no step came.
   ~MetricsFile();
   MetricsFile(const MetricsFile &) = delete;

@@ -31,7 +31,9 @@ constexpr double kFresh = 0.2;
 RunState::RunState(const Plan &plan, std::uint64_t steps, std::string site)
     : steps(steps), site(std::move(site)) {
   for (const auto &given : plan.islands()) {
+    auto number = static_cast<std::uint32_t>(islands.size());
     Island &island = islands.emplace_back();
+    island.count = IslandSteps(plan, number);
     island.sites.assign(given.sites().begin(), given.sites().end());
   }
   if (plan.has_server())
@@ -60,7 +62,8 @@ void RunState::noteStep(const json &event) {
   island.loss.reset();
   if (auto loss = event.find("loss"); loss->is_number())
     island.loss = loss->get<double>();
-  island.state = island.stepsDone >= steps ? "done" : "training";
+  island.state =
+      island.stepsDone >= island.count.ofJob(steps) ? "done" : "training";
 }
 
 void RunState::noteVersion(const json &event, double now) {
@@ -125,10 +128,12 @@ void RunState::note(const json &event, double now) {
   } else if (kind == "restart" && island) {
     island->state = "restarting";
     island->incarnation = field<std::uint64_t>(event, "incarnation", 0);
-    island->stepsDone = field<std::uint64_t>(event, "step", 0);
+    island->stepsDone =
+        island->count.ofJob(field<std::uint64_t>(event, "step", 0));
   } else if (kind == "begin" && island) {
     island->incarnation = field<std::uint64_t>(event, "incarnation", 0);
-    island->stepsDone = field<std::uint64_t>(event, "step", 0);
+    island->stepsDone =
+        island->count.ofJob(field<std::uint64_t>(event, "step", 0));
   } else if (kind == "rank_failed" && island) {
     island->state = "lost";
   } else if (kind == "stopped" && island) {
@@ -168,6 +173,7 @@ json RunState::toJson(double now) const {
             {"here", site.empty() || isAt(island, site)},
             {"state", island.state},
             {"step", island.stepsDone},
+            {"steps", island.count.ofJob(steps)},
             {"tokens", island.tokens},
             {"tokens_per_second", island.tokensPerSecond},
             {"incarnation", island.incarnation},

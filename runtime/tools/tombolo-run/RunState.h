@@ -15,7 +15,7 @@
 #ifndef TOMBOLO_TOOLS_TOMBOLORUN_RUNSTATE_H
 #define TOMBOLO_TOOLS_TOMBOLORUN_RUNSTATE_H
 
-#include "tombolo/runtime/plan/PlanFile.h"
+#include "tombolo/runtime/plan/Layout.h"
 
 #include <nlohmann/json.hpp>
 
@@ -44,7 +44,8 @@ private:
     std::vector<std::string> sites;
     std::string state =
         "starting"; ///< training, restarting, stopped, lost, done
-    std::uint64_t stepsDone = 0;
+    IslandSteps count;
+    std::uint64_t stepsDone = 0; ///< of its own
     std::uint64_t tokens = 0;
     std::uint64_t incarnation = 0;
     std::optional<double> loss;

@@ -335,8 +335,10 @@ Site look(SiteOptions &options, const Launch *launch, Meeting *meeting) {
   const Plan &plan = site.plan;
   site.ranks = ranksOf(plan, options.site, site.wholeIslands);
   // Else whoever started this agent has looked.
-  if (options.eventsFd < 0)
+  if (options.eventsFd < 0) {
+    checkSteps(plan, options.rank.steps);
     checkProgress(plan);
+  }
   if (options.executor.isMpi())
     checkMpi(options, site, launch);
   if (launch)
@@ -367,6 +369,7 @@ void emit(const SiteOptions &options) {
     throw Error(Status::Usage, "--server, --address: a job's are made of "
                                "--peer SITE=ADDRESS of each server");
   Plan plan = readPlan(options.rank.plan);
+  checkSteps(plan, options.rank.steps);
   checkProgress(plan);
   if (!meetingSite(plan).empty())
     throw Error("--emit: an island of the plan has ranks at several sites, "

@@ -89,7 +89,9 @@ Row rowOf(const json &island, std::uint64_t steps) {
     name += (name.empty() ? "" : "+") + site;
   row.push_back(cut(name, kMostName));
   auto state = field<std::string>(island, "state", "");
-  std::string step = number(island, "step") + "/" + std::to_string(steps);
+  std::string step =
+      number(island, "step") + "/" +
+      std::to_string(field<std::uint64_t>(island, "steps", steps));
   auto value = [&](const char *key) { return field<double>(island, key, -1); };
   // Else it is another site's agent that does.
   bool knows = field(island, "here", false) || state == "lost";

@@ -43,6 +43,9 @@ class Info:
     free_sample: int = 0
     inner_steps: int = 0
     batches: list = dataclasses.field(default_factory=list)
+    # Where an island has its own: those of every island, and what this one has done.
+    own_inner_steps: list = dataclasses.field(default_factory=list)
+    island_step: int = 0
     plan_checksum: bytes = b""
     points: list = dataclasses.field(default_factory=list)
 
@@ -164,6 +167,9 @@ def write_manifest(folder, ranks, info):
         "step": info.step, "updates": info.updates, "next_sample": info.next_sample,
         "free_sample": info.free_sample, "inner_steps": info.inner_steps,
         "batches": info.batches, "shards": [shard for shard in shards if "file" in shard]}
+    if info.own_inner_steps:
+        manifest["island_step"] = info.island_step
+        manifest["own_inner_steps"] = info.own_inner_steps
     if info.points:
         manifest["plan_checksum"] = info.plan_checksum.hex()
         manifest["fragments"] = [
@@ -237,6 +243,10 @@ class Checkpoint:
         info = Info(self._digest(m["model_hash"]), *(self._count(m[key]) for key in (
             "island", "step", "updates", "next_sample", "free_sample", "inner_steps")),
             [self._count(batch) for batch in m["batches"]])
+        info.island_step = info.step
+        if "island_step" in m:
+            info.island_step = self._count(m["island_step"])
+            info.own_inner_steps = [self._count(steps) for steps in m["own_inner_steps"]]
         if "fragments" not in m:
             return info
         info.plan_checksum = self._digest(m["plan_checksum"])
@@ -245,7 +255,8 @@ class Checkpoint:
             point = FragmentPoint(self._count(fragment["version"]),
                                   self._count(fragment["steps_done"]),
                                   None if pushed is None else self._count(pushed))
-            if not point.steps_done <= (info.step if pushed is None else pushed) <= info.step:
+            last = info.island_step
+            if not point.steps_done <= (last if pushed is None else pushed) <= last:
                 raise Error(f"{self.place}: a fragment is beyond the checkpoint's step")
             info.points.append(point)
         return info

@@ -11,6 +11,7 @@ from .checkpoint import FragmentPoint
 from .client import PROTOCOL, ServerClient
 from .elements import take
 from .errors import Error, FAILED
+from .layout import IslandSteps
 from .schema import server_pb2 as wire
 
 _WAIT_MILLISECONDS = 5000
@@ -96,7 +97,8 @@ class Exchange:
         self.island, self.rank = options.island, options.rank
         self.incarnation = options.incarnation
         server = plan.server
-        self.inner_steps, self.overlap_steps = server.inner_steps, server.overlap_steps
+        self.inner_steps = IslandSteps(plan, options.island).in_round
+        self.overlap_steps = server.overlap_steps
         self.tokens_per_step = (plan.islands[options.island].batch
                                 * max(1, plan.model.tokens_per_sample))
         self.compression = server.compression

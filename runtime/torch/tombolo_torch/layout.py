@@ -212,11 +212,47 @@ def state_part(program, state, parameter, replica):
                                address=state.offset + start - begin)
 
 
-# --------------------------------------------------------------------- samples
+# --------------------------------------------------------------- steps, samples
 
 
-def samples_per_step(plan):
-    return sum(island.batch for island in plan.islands)
+class IslandSteps:
+    """How an island's inner steps lie in the job's, which are those of an island with the
+    server's H; without `inner_steps` of its own, or a server, they are the job's."""
+
+    def __init__(self, plan, island):
+        self._job = plan.server.inner_steps if plan.HasField("server") else 1
+        self.in_round = plan.islands[island].inner_steps or self._job
+
+    def of_job(self, steps):
+        """The island's steps when the job has done so many: as many whole rounds, and as many
+        steps behind them."""
+        return steps // self._job * self.in_round + steps % self._job
+
+    def to_job(self, steps):
+        """The inverse, where what lies behind whole rounds is less than either H."""
+        return steps // self.in_round * self._job + steps % self.in_round
+
+    def progress(self, steps):
+        """How far the job is, in its steps, when the island has done so many: rounded down."""
+        return steps * self._job // self.in_round
+
+
+def has_own_inner_steps(plan):
+    return any(island.inner_steps not in (0, plan.server.inner_steps) for island in plan.islands)
+
+
+def check_steps(plan, steps):
+    """Islands with inner steps of their own end together after whole rounds."""
+    in_round = plan.server.inner_steps
+    if has_own_inner_steps(plan) and steps % in_round:
+        raise Error(f"--steps {steps}: expected whole rounds, a multiple of the server's "
+                    f"inner_steps {in_round}, since an island has inner_steps of its own; give "
+                    f"{(steps // in_round + 1) * in_round}")
+
+
+def _samples_per_round(plan):
+    return sum(IslandSteps(plan, i).in_round * island.batch
+               for i, island in enumerate(plan.islands))
 
 
 def first_sample(plan, island, step):
@@ -224,15 +260,12 @@ def first_sample(plan, island, step):
     batch = plan.islands[island].batch
     if not plan.HasField("server"):
         return step * batch
-    in_round = plan.server.inner_steps
-    before = sum(plan.islands[i].batch for i in range(island))
-    return (step // in_round * in_round * samples_per_step(plan) + in_round * before
-            + step % in_round * batch)
+    in_round = IslandSteps(plan, island).in_round
+    before = sum(IslandSteps(plan, i).in_round * plan.islands[i].batch for i in range(island))
+    return step // in_round * _samples_per_round(plan) + before + step % in_round * batch
 
 
-def leased_samples(plan, step):
-    """How many samples are dealt to some island when all have done `step` steps."""
-    if not plan.HasField("server"):
-        return step * samples_per_step(plan)
-    in_round = plan.server.inner_steps
-    return -(-step // in_round) * in_round * samples_per_step(plan)
+def leased_samples(plan, steps):
+    """How many samples are dealt to some island when `steps` of the job are done."""
+    in_round = plan.server.inner_steps if plan.HasField("server") else 1
+    return -(-steps // in_round) * _samples_per_round(plan)

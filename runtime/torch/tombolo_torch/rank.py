@@ -15,7 +15,8 @@ from .device import Device
 from .engine import LaneRunner
 from .errors import Error, FAILED, USAGE
 from .exchange import Exchange
-from .layout import Layout, expand_parameters, first_sample, leased_samples, state_part
+from .layout import (IslandSteps, Layout, check_steps, expand_parameters, first_sample,
+                     has_own_inner_steps, leased_samples, state_part)
 from .links import VERSION, Links
 from .model import OnnxModel
 from .planfile import all_instructions, check_ops
@@ -42,9 +43,7 @@ class Rank:
                         "--rendezvous ADDRESS so that they meet", USAGE)
         if plan.HasField("server") and not options.server:
             raise Error("the plan has a parameter server; give --server ADDRESS")
-        if plan.HasField("server") and self.island.inner_steps not in (
-                0, plan.server.inner_steps):
-            raise Error("an island's own inner_steps are not there yet")
+        check_steps(plan, options.steps)
         self.program = plan.programs[self.me.program]
         check_ops(plan, self.program)
         self.parameters = expand_parameters(self.program, self.me.tensor_index)
@@ -57,7 +56,9 @@ class Rank:
         self._set_threads(options.local_rank if told else before + options.rank)
         self.device = Device(options.device, options.local_rank if told else options.rank,
                              options.backend)
-        self.steps = options.steps
+        # Numbers of steps here are the island's own, those of options and folders the job's.
+        self.count = IslandSteps(plan, options.island)
+        self.steps = self.count.of_job(options.steps)
         self.first_step = self.loaded_step = self.current_step = 0
         self.samples_before = 0
         self.finishing = self.is_stopped = False
@@ -291,7 +292,12 @@ class Rank:
     def _is_evaluation_step(self, steps_done):
         every = self.options.eval_every
         return self.held_out is not None and (
-            steps_done == self.steps or (every > 0 and steps_done % every == 0))
+            steps_done == self.steps or self._is_due(every, steps_done))
+
+    def _is_due(self, every, steps_done):
+        """Whether the job has come to a multiple of `every` with this step."""
+        return every > 0 and (self.count.progress(steps_done) // every
+                              != self.count.progress(steps_done - 1) // every)
 
     def _note_stop(self, steps_done):
         """Under a server all islands end after the same step, as if no more had been asked
@@ -385,7 +391,8 @@ class Rank:
         return ends
 
     def _tell_stopped(self, steps_done):
-        self.tell({"event": "stopped", "island": self.options.island, "step": steps_done})
+        self.tell({"event": "stopped", "island": self.options.island,
+                   "step": self.count.to_job(steps_done)})
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -398,24 +405,37 @@ class Rank:
             self.write(parameter, checkpoint.read(parameter.name, parameter))
             for _, part in self.states(parameter):
                 self.write(part, checkpoint.read(part.name, part))
-        self.arena.flat(self.program.updates_address, 1, pb.DTYPE_I64).fill_(info.updates)
-        self.first_step = self.loaded_step = info.step
-        if info.step > self.steps:
-            raise Error(f"'{folder}': is of step {info.step}, beyond --steps {self.steps}; give "
-                        "at least as many steps")
         # Where samples are dealt as before each island goes on where it was. Else all go on
         # behind what has been dealt, so that nothing is used twice.
         here = self._dealing()
-        alike = (here.inner_steps == info.inner_steps and here.batches == info.batches
-                 and self.options.island == info.island)
+        deals_alike = ((here.inner_steps, here.batches, here.own_inner_steps)
+                       == (info.inner_steps, info.batches, info.own_inner_steps))
+        # Of islands with other inner steps than before whole rounds alone are at one place
+        # for all.
+        step = info.step
+        if not deals_alike and here.own_inner_steps:
+            step -= step % here.inner_steps
+        if step > self.options.steps:
+            raise Error(f"'{folder}': is of step {step}, beyond --steps {self.options.steps}; "
+                        "give at least as many steps")
+        self.first_step = self.loaded_step = self.count.of_job(step)
         self.samples_before = (
-            info.next_sample - first_sample(self.plan, self.options.island, info.step) if alike
-            else info.free_sample - first_sample(self.plan, 0, info.step))
+            info.next_sample - first_sample(self.plan, self.options.island, self.first_step)
+            if deals_alike and self.options.island == info.island
+            else info.free_sample - first_sample(self.plan, 0,
+                                                 IslandSteps(self.plan, 0).of_job(step)))
+        updates = info.updates
+        if self.first_step != info.island_step:  # of an island with another H
+            updates = updates * self.first_step // max(1, info.island_step)
+        self.arena.flat(self.program.updates_address, 1, pb.DTYPE_I64).fill_(updates)
 
     def _dealing(self):
+        own = has_own_inner_steps(self.plan)
         return checkpoints.Info(
             inner_steps=self.plan.server.inner_steps if self.plan.HasField("server") else 0,
-            batches=[island.batch for island in self.plan.islands])
+            batches=[island.batch for island in self.plan.islands],
+            own_inner_steps=[IslandSteps(self.plan, i).in_round
+                             for i in range(len(self.plan.islands)) if own])
 
     def _kept_of(self, point, steps_done):
         """What a snapshot has of a fragment, beside the parameters."""
@@ -445,7 +465,7 @@ class Rank:
                 or len(info.points) != self.plan.server.fragments):
             return
         for parameter in trainable:
-            for what in self._kept_of(info.points[parameter.fragment], info.step):
+            for what in self._kept_of(info.points[parameter.fragment], info.island_step):
                 if what != "outer_error" or parameter.owned_by(self.me):
                     self.exchange.set_kept(what, parameter.name, checkpoint.read(
                         f"{parameter.name}/{what}", parameter))
@@ -461,14 +481,29 @@ class Rank:
                 return True
         return False
 
+    def _saved_behind(self):
+        """How many steps behind whole rounds islands with inner steps of their own save, all
+        after the same rounds: when the push at the end of a round has ended, or at that end
+        where the next one would be under way by then."""
+        server = self.plan.server
+        is_quiet = server.fragments == 1 or all(
+            IslandSteps(self.plan, i).in_round // server.fragments > server.overlap_steps
+            for i in range(len(self.plan.islands)))
+        return server.overlap_steps if is_quiet else 0
+
     def _is_checkpoint_step(self, steps_done):
         every = self.options.checkpoint_every
         if not self.options.checkpoint_dir:
             return False
         if steps_done == self.steps:
             return True
-        if every == 0 or every >= self.steps:
+        if every == 0 or every >= self.count.to_job(self.steps):
             return False
+        if has_own_inner_steps(self.plan):
+            round_, behind = divmod(steps_done, self.count.in_round)
+            return (round_ > 0 and behind == self._saved_behind()
+                    and self.plan.server.inner_steps * round_ // every
+                    != self.plan.server.inner_steps * (round_ - 1) // every)
         turn = self.plan.server.inner_steps if self.plan.HasField("server") else 0
         # Behind the first round, when all is in its course.
         if all(self._is_pushing(step) for step in range(2 * turn, 3 * turn)):
@@ -513,8 +548,8 @@ class Rank:
         return saved
 
     def save_checkpoint(self, steps_done):
-        options = self.options
-        folder = checkpoints.folder_of(options.checkpoint_dir, options.island, steps_done)
+        options, step = self.options, self.count.to_job(steps_done)
+        folder = checkpoints.folder_of(options.checkpoint_dir, options.island, step)
         # All have passed the barrier behind the generation before: nobody writes.
         if options.rank == 0:
             checkpoints.discard_manifest(folder)
@@ -526,14 +561,14 @@ class Rank:
             info = self._dealing()
             info.model_hash, info.plan_checksum = self.plan.model_hash, self.plan.checksum
             info.points = self.exchange.points() if self.exchange else []
-            info.island, info.step = options.island, steps_done
+            info.island, info.step, info.island_step = options.island, step, steps_done
             info.updates = int(self.arena.flat(self.program.updates_address, 1, pb.DTYPE_I64))
             info.next_sample = self._first_sample_of(steps_done)
-            info.free_sample = self.samples_before + leased_samples(self.plan, steps_done)
+            info.free_sample = self.samples_before + leased_samples(self.plan, step)
             checkpoints.write_manifest(folder, len(self.layout.ranks), info)
         self.links.barrier()
         if options.rank == 0:
-            self.tell({"event": "checkpoint", "step": steps_done, "island": options.island,
+            self.tell({"event": "checkpoint", "step": step, "island": options.island,
                        "path": folder})
 
 

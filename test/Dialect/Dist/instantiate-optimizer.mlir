@@ -8,6 +8,9 @@
 // RUN: cat %S/Inputs/model.mlir %s | not tombolo-opt --dist-partition-stages --dist-instantiate-optimizer=warmup-steps=-1 2>&1 | FileCheck %s --check-prefix=NEGATIVE
 // RUN: cat %S/Inputs/model.mlir %s | tombolo-opt --dist-partition-stages --dist-instantiate-optimizer=clip-grad-norm=0.5 | FileCheck %s --check-prefix=CLIP
 // RUN: cat %S/Inputs/model.mlir %s | not tombolo-opt --dist-partition-stages --dist-instantiate-optimizer=clip-grad-norm=-1 2>&1 | FileCheck %s --check-prefix=BOUND
+// RUN: cat %S/Inputs/model.mlir %s | sed 's/schedule "1f1b" chunks 1/& inner_steps 6/; $ s/}/dist.server inner_steps 4 fragments 1 overlap_steps 0 compression "none" outer "nesterov" learning_rate 0.7 momentum 0.9 quorum 1 deadline_seconds 60.0 { } }/' > %t.own.mlir
+// RUN: tombolo-opt %t.own.mlir --dist-partition-stages "--dist-instantiate-optimizer=schedule=cosine warmup-steps=4 decay-steps=10" | FileCheck %s --check-prefix=OWN
+// RUN: not tombolo-opt %t.own.mlir --dist-partition-stages "--dist-instantiate-optimizer=warmup-steps=5" 2>&1 | FileCheck %s --check-prefix=UNIT
 
 // A stage's parameters are one vector: 4x4 are 64 bytes, 4x5 are 80, rounded up
 // to 128. One function counts and updates, in place.
@@ -28,6 +31,14 @@
 // WARMUP-NOT: decay_steps
 // DECAY: error: decay-steps: expected more than the 3 warm-up steps, got 3
 // CONSTANT: error: decay-steps: a constant learning rate does not decay; choose schedule cosine or linear
+
+// In an island with inner steps of its own the schedule runs as fast as its
+// rounds; who cannot have it exactly is told.
+// OWN: dist.update @adamw.32.inner6 elements 32
+// OWN: dist.optimizer "adamw" {{.*}}decay_steps = 10 : i64, {{.*}}warmup_steps = 4 : i64
+// OWN: func.func private @adamw.32.inner6
+// OWN: graph.adamw {{.*}} {{{.*}}decay_steps = 15 : i64, {{.*}}warmup_steps = 6 : i64{{.*}}}
+// UNIT: error: warmup-steps: expected a multiple of 2, which are whole inner steps of an island that has 6 where the server has 4, got 5
 
 // With clipping the update takes the sum of squares and divides by a weight that
 // bounds the norm.

@@ -141,3 +141,38 @@ dist.strategy global_batch 8 {
   dist.server inner_steps 4 fragments 1 overlap_steps 0 compression "none" outer "adamw" learning_rate 0.001 momentum 0.9 quorum 1 deadline_seconds 60.0 {
   }
 }
+
+// -----
+
+// What an island exchanges beside its own inner steps takes fewer of them.
+dist.strategy global_batch 8 {
+  // expected-error @below {{expected inner_steps above overlap_steps 2, got 2}}
+  dist.island on ["s"] batch 8 microbatch 1 schedule "1f1b" chunks 1 inner_steps 2 {
+    dist.stage blocks 1 recompute "none" {
+      dist.replicas on "s/p" count 1 tensor_parallel 1 share 1
+    }
+  }
+  // expected-note @below {{of this server}}
+  dist.server inner_steps 4 fragments 1 overlap_steps 2 compression "none" outer "sgd" learning_rate 0.001 momentum 0.9 quorum 1 deadline_seconds 60.0 {
+  }
+}
+
+// -----
+
+// Fragments have one order on islands of unequal inner steps.
+dist.strategy global_batch 8 {
+  dist.island on ["s"] batch 4 microbatch 1 schedule "1f1b" chunks 1 {
+    dist.stage blocks 1 recompute "none" {
+      dist.replicas on "s/p" count 1 tensor_parallel 1 share 1
+    }
+  }
+  // expected-error @below {{expected inner_steps of at least the number of fragments, as an island has its own, 3, got 2}}
+  dist.island on ["t"] batch 4 microbatch 1 schedule "1f1b" chunks 1 inner_steps 2 {
+    dist.stage blocks 1 recompute "none" {
+      dist.replicas on "t/p" count 1 tensor_parallel 1 share 1
+    }
+  }
+  // expected-note @below {{of this server}}
+  dist.server inner_steps 4 fragments 3 overlap_steps 1 compression "none" outer "sgd" learning_rate 0.001 momentum 0.9 quorum 1 deadline_seconds 60.0 {
+  }
+}

@@ -263,6 +263,28 @@ TEST(StrategyFileTest, APartIsPins) {
   EXPECT_EQ(file->pins.server->innerSteps, 5u);
 }
 
+TEST(StrategyFileTest, AnIslandHasItsOwnInnerSteps) {
+  std::string errors;
+  llvm::raw_string_ostream stream(errors);
+  auto file =
+      readStrategy(YamlFile("s.yaml", "islands:\n"
+                                      "  - {sites: [a]}\n"
+                                      "  - {sites: [b], inner_steps: 4}\n"
+                                      "server: {inner_steps: 8}\n"),
+                   stream);
+  ASSERT_TRUE(file.has_value()) << stream.str();
+  EXPECT_FALSE(file->pins.islands->at(0).innerSteps);
+  EXPECT_EQ(file->pins.islands->at(1).innerSteps, 4u);
+  EXPECT_FALSE(
+      readStrategy(YamlFile("s.yaml", "islands:\n"
+                                      "  - {sites: [b], inner_steps: 0}\n"),
+                   stream)
+          .has_value());
+  EXPECT_NE(stream.str().find("s.yaml:2:31: error: 'inner_steps' must be"),
+            std::string::npos)
+      << stream.str();
+}
+
 TEST(StrategyFileTest, ReadsAdamWAsTheOuterOptimizer) {
   std::string errors;
   llvm::raw_string_ostream stream(errors);

@@ -400,6 +400,66 @@ TEST(EvaluateTest, ARoundWaitsForTheLine) {
               1e-9);
 }
 
+/// Islands of 10 and 5 inner steps: a round is that of the slower one, and what
+/// both do in it counts.
+TEST(EvaluateTest, IslandsOfUnequalInnerSteps) {
+  Problem problem = equalBlocks(2, 8);
+  Site site = problem.topology.sites[0];
+  site.name = "t";
+  problem.topology.sites.push_back(site);
+  problem.topology.links = {{"s", "t", 0.008, 20, 0}}; // 1 MB/s
+  Strategy strategy;
+  strategy.islands = {island(4, 1, {8}), island(4, 1, {8})};
+  strategy.islands[1].sites = {"t"};
+  strategy.islands[1].stages[0].replicas[0].pool = "t/p";
+  strategy.server.emplace();
+  strategy.server->innerSteps = 10;
+  strategy.server->overlapSteps = 1;
+  strategy.server->placement[0] = {"s", ""};
+  EXPECT_FALSE(hasOwnInnerSteps(strategy));
+  Prediction equal = evaluate(problem, strategy);
+  strategy.islands[1].innerSteps = 10;
+  EXPECT_FALSE(hasOwnInnerSteps(strategy));
+  EXPECT_EQ(evaluate(problem, strategy).stepSeconds, equal.stepSeconds);
+  strategy.islands[1].innerSteps = 5;
+  EXPECT_TRUE(hasOwnInnerSteps(strategy));
+  ASSERT_TRUE(problem.verify(strategy).empty());
+  Prediction fewer = evaluate(problem, strategy);
+  EXPECT_EQ(fewer.stepSeconds, equal.stepSeconds);
+  EXPECT_NEAR(fewer.tokensPerSecond, 0.75 * equal.tokensPerSecond, 1e-9);
+  EXPECT_EQ(fewer.wanBytesPerRound, equal.wanBytesPerRound);
+  strategy.islands[1].innerSteps = 20;
+  Prediction more = evaluate(problem, strategy);
+  EXPECT_NEAR(more.stepSeconds, 2 * equal.stepSeconds, 1e-6);
+  EXPECT_NEAR(more.tokensPerSecond, 0.75 * equal.tokensPerSecond, 1e-6);
+}
+
+/// What hides of an exchange is the slowest island's own step.
+TEST(EvaluateTest, OverlapIsOfAnIslandsOwnSteps) {
+  Problem problem = equalBlocks(2, 8);
+  Site site = problem.topology.sites[0];
+  site.name = "t";
+  problem.topology.sites.push_back(site);
+  problem.topology.links = {{"s", "t", 4e-6, 20, 0}}; // 500 B/s
+  Strategy strategy;
+  strategy.islands = {island(4, 1, {8}), island(4, 1, {8})};
+  strategy.islands[1].sites = {"t"};
+  strategy.islands[1].stages[0].replicas[0].pool = "t/p";
+  strategy.server.emplace();
+  strategy.server->innerSteps = 10;
+  strategy.server->overlapSteps = 1;
+  strategy.server->placement[0] = {"s", ""};
+  double step = evaluate(problem, strategy).islands[0].stepSeconds;
+  double exchange = synchronisation(problem, strategy).seconds;
+  strategy.islands[1].innerSteps = 5;
+  Prediction prediction = evaluate(problem, strategy);
+  ASSERT_GT(exchange, step);
+  // The other waits as long, but has half a round to spare.
+  EXPECT_NEAR(prediction.synchronisationSeconds, exchange - step, 1e-6);
+  EXPECT_NEAR(prediction.stepSeconds,
+              step + prediction.synchronisationSeconds / 10, 1e-6);
+}
+
 //===----------------------------------------------------------------------===//
 // Faults
 //===----------------------------------------------------------------------===//
@@ -481,6 +541,21 @@ INSTANTIATE_TEST_SUITE_P(
                   [](Problem &, Strategy &s) {
                     s.server.emplace();
                     s.server->overlapSteps = 16;
+                  }},
+        FaultCase{"islands[0].inner_steps",
+                  "must be more than the server's "
+                  "overlap_steps 4",
+                  [](Problem &, Strategy &s) {
+                    s.server.emplace();
+                    s.server->overlapSteps = 4;
+                    s.islands[0].innerSteps = 4;
+                  }},
+        FaultCase{"islands[0].inner_steps",
+                  "at least the server's fragments 8, got 4",
+                  [](Problem &, Strategy &s) {
+                    s.server.emplace();
+                    s.server->fragments = 8;
+                    s.islands[0].innerSteps = 4;
                   }},
         FaultCase{"server.quorum", "more than the number of islands",
                   [](Problem &, Strategy &s) {

@@ -408,16 +408,53 @@ TEST(SearchTest, GivesStagesUnequalReplicas) {
 TEST(SearchTest, SaysWhatCannotBeLowered) {
   // A solution of the problem that is not fit for the lowering.
   Problem problem = twoSites();
+  BlockKind half = problem.model.kinds[0];
+  half.tensorParallel = 2;
+  problem.model.kinds[0].sharded = {half};
   Strategy strategy;
   strategy.islands = {island(40, 1, {4, 4})};
-  strategy.islands[0].innerSteps = 8;
-  strategy.server.emplace().innerSteps = 16;
-  strategy.server->placement[0] = {"s", ""};
+  strategy.islands[0].stages[1].replicas = {{"s/p", 1, 1, 1}, {"s/p", 1, 2, 1}};
   ASSERT_TRUE(problem.verify(strategy).empty());
   SearchResult result = search(problem, pinsOf(strategy));
   EXPECT_TRUE(result.strategies.empty());
-  ASSERT_EQ(result.faults.size(), 1u);
+  ASSERT_FALSE(result.faults.empty());
+  EXPECT_EQ(result.faults[0].path, "islands[0].stages[1].replicas");
+}
+
+TEST(SearchTest, LeavesIslandsTheirOwnInnerSteps) {
+  Problem problem = twoSites();
+  StrategyPins pins;
+  pins.islands.emplace(2);
+  for (size_t i = 0; i < 2; ++i)
+    (*pins.islands)[i].sites = {i ? "t" : "s"};
+  (*pins.islands)[0].innerSteps = 3;
+  SearchResult result = search(problem, pins);
+  ASSERT_EQ(result.faults.size(), 2u);
   EXPECT_EQ(result.faults[0].path, "islands[0].inner_steps");
+  EXPECT_NE(result.faults[0].message.find("set 'inner_steps' in 'server'"),
+            std::string::npos);
+  EXPECT_EQ(result.faults[1].path, "islands");
+  EXPECT_NE(result.faults[1].message.find("set 'batch' of every island"),
+            std::string::npos);
+
+  pins.server.emplace().innerSteps = 8;
+  (*pins.islands)[0].batch = 8;
+  (*pins.islands)[1].batch = problem.training.globalBatch - 8;
+  result = search(problem, pins);
+  ASSERT_FALSE(result.strategies.empty());
+  const auto &[strategy, prediction] = result.strategies[0];
+  EXPECT_EQ(strategy.islands[0].innerSteps, 3u);
+  EXPECT_FALSE(strategy.islands[1].innerSteps);
+  EXPECT_LT(strategy.server->overlapSteps, 3u);
+  EXPECT_LE(strategy.server->fragments, 3u);
+  EXPECT_LE(result.lowerBound, prediction.stepSeconds * (1 + 1e-9));
+
+  problem.bounds.innerSteps = 2;
+  result = search(problem, pins);
+  ASSERT_EQ(result.faults.size(), 2u); // the server's too
+  EXPECT_EQ(result.faults[1].message,
+            "inner_steps 3 contradicts --max-inner-steps 2; change one of the "
+            "two");
 }
 
 TEST(SearchTest, ReturnsOnlyWhatCanBeLowered) {

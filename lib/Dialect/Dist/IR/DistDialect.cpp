@@ -45,6 +45,38 @@ static LogicalResult holdsOnly(Operation *op, Region &body, StringRef words) {
   return success();
 }
 
+/// That every island takes part in the server's rounds, and in one order
+/// (docs/Server.md).
+static LogicalResult verifyInnerSteps(StrategyOp strategy) {
+  auto servers = strategy.getBody().getOps<ServerOp>();
+  auto islands = strategy.getBody().getOps<IslandOp>();
+  if (servers.empty())
+    return success();
+  ServerOp server = *servers.begin();
+  auto stepsOf = [&](IslandOp island) {
+    return island.getInnerSteps().value_or(server.getInnerSteps());
+  };
+  bool areOwn = llvm::any_of(islands, [&](IslandOp island) {
+    return stepsOf(island) != server.getInnerSteps();
+  });
+  for (IslandOp island : islands) {
+    auto fail = [&](StringRef what, uint64_t got) {
+      InFlightDiagnostic error = island.emitOpError("expected inner_steps ")
+                                 << what << " " << got << ", got "
+                                 << stepsOf(island);
+      error.attachNote(server.getLoc()) << "of this server";
+      return error;
+    };
+    if (server.getOverlapSteps() >= stepsOf(island))
+      return fail("above overlap_steps", server.getOverlapSteps());
+    if (areOwn && server.getFragments() > stepsOf(island))
+      return fail("of at least the number of fragments, as an island has its "
+                  "own,",
+                  server.getFragments());
+  }
+  return success();
+}
+
 LogicalResult StrategyOp::verifyRegions() {
   if (failed(holdsOnly<IslandOp, ServerOp, ShardingOp>(
           *this, getBody(), "islands, a server and shardings")) ||
@@ -70,7 +102,7 @@ LogicalResult StrategyOp::verifyRegions() {
   if (sum != getGlobalBatch())
     return emitOpError("the islands' batches must add up to global_batch ")
            << getGlobalBatch() << ", got " << sum;
-  return success();
+  return verifyInnerSteps(*this);
 }
 
 LogicalResult IslandOp::verify() {

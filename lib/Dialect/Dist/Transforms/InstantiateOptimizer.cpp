@@ -16,6 +16,8 @@
 #include "llvm/Support/Regex.h"
 
 #include <cmath>
+#include <numeric>
+#include <optional>
 
 using namespace mlir;
 
@@ -157,7 +159,39 @@ private:
     return schedule != "constant" || warmupSteps != 0;
   }
 
+  /// The schedule in an island's own inner steps: it runs over the job's
+  /// progress, so that at the end of a round the rate is the same on all.
+  LogicalResult paceOf(StageOp stage) {
+    ownWarmupSteps = warmupSteps;
+    ownDecaySteps = decaySteps;
+    innerSteps.reset();
+    auto island = stage->getParentOfType<IslandOp>();
+    auto servers =
+        island->getParentOfType<StrategyOp>().getBody().getOps<ServerOp>();
+    if (servers.empty() || !island.getInnerSteps())
+      return success();
+    int64_t own = *island.getInnerSteps();
+    int64_t all = (*servers.begin()).getInnerSteps();
+    if (own == all || !isScheduled())
+      return success();
+    innerSteps = own;
+    int64_t unit = all / std::gcd(own, all);
+    auto scale = [&](StringRef name, int64_t &steps) -> LogicalResult {
+      if (steps % unit != 0)
+        return getOperation().emitError()
+               << name << ": expected a multiple of " << unit
+               << ", which are whole inner steps of an island that has " << own
+               << " where the server has " << all << ", got " << steps;
+      steps = steps / unit * (own / (all / unit));
+      return success();
+    };
+    return success(succeeded(scale("warmup-steps", ownWarmupSteps)) &&
+                   succeeded(scale("decay-steps", ownDecaySteps)));
+  }
+
   LogicalResult instantiate(StageOp stage, SymbolTable &symbols) {
+    if (failed(paceOf(stage)))
+      return failure();
     for (UpdateOp old :
          llvm::make_early_inc_range(stage.getBody().getOps<UpdateOp>()))
       old.erase();
@@ -192,6 +226,8 @@ private:
       text += ".undecayed";
     if (!advances)
       text += ".next";
+    if (innerSteps && elements > 0)
+      text += ".inner" + std::to_string(*innerSteps);
     auto name = StringAttr::get(context, text);
     if (symbols.lookup(name))
       return FlatSymbolRefAttr::get(name);
@@ -251,9 +287,9 @@ private:
       IntegerAttr warmup, end;
       if (isScheduled()) {
         how = builder.getStringAttr(schedule);
-        warmup = builder.getI64IntegerAttr(warmupSteps);
+        warmup = builder.getI64IntegerAttr(ownWarmupSteps);
         if (schedule != "constant")
-          end = builder.getI64IntegerAttr(decaySteps);
+          end = builder.getI64IntegerAttr(ownDecaySteps);
       }
       if (optimizer == "adamw") {
         auto op = builder.create<graph::AdamwOp>(
@@ -279,6 +315,9 @@ private:
   }
 
   SmallVector<StringRef> states;
+  // Of the island of a stage.
+  int64_t ownWarmupSteps = 0, ownDecaySteps = 0;
+  std::optional<int64_t> innerSteps; // where they change these
 };
 
 } // namespace

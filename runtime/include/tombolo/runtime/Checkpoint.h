@@ -42,13 +42,16 @@ class InputFile;
 struct CheckpointInfo {
   std::string modelHash; ///< 32 bytes
   std::uint32_t island = 0;
-  std::uint64_t step = 0;       ///< inner steps done
+  std::uint64_t step = 0;       ///< of the job (IslandSteps)
+  std::uint64_t islandStep = 0; ///< inner steps that the island has done
   std::int64_t updates = 0;     ///< optimizer updates applied
   std::uint64_t nextSample = 0; ///< the island's first sample of step `step`
   std::uint64_t freeSample = 0; ///< the first that no island has been dealt
   // How samples were dealt; when a plan deals alike, `nextSample` holds for it.
   std::uint64_t innerSteps = 0;       ///< 0: no server
   std::vector<std::uint64_t> batches; ///< of every island of the run
+  /// Likewise, where an island has its own.
+  std::vector<std::uint64_t> ownInnerSteps;
   // Of an island with a parameter server: what follows from these,
   // NAME/outer_*, is there for the same plan alone.
   std::string planChecksum;          ///< 32 bytes

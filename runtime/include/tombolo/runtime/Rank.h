@@ -41,7 +41,9 @@ constexpr std::uint64_t kMemoryBeyondArena = std::uint64_t{128} << 20;
 struct RankConfig {
   std::uint32_t island = 0;
   std::uint64_t rank = 0;
-  std::uint64_t steps = 0; ///< of the whole run, counted from step 0
+  /// Of the whole job, counted from step 0 (IslandSteps), as all numbers of
+  /// steps here.
+  std::uint64_t steps = 0;
   std::string model;       ///< ONNX file
   DatasetOptions data;
   std::optional<std::uint64_t> seed; ///< `--init`
@@ -90,9 +92,10 @@ struct RankEvents {
   /// On the island's first rank of the last stage only.
   std::function<void(const StepMetrics &)> step;
   std::function<void(const EvaluationMetrics &)> evaluation;
-  /// On the island's rank 0 only, when a generation is complete.
+  /// On the island's rank 0 only, when a generation is complete; `step` is the
+  /// job's.
   std::function<void(std::uint64_t step, const std::string &folder)> checkpoint;
-  /// On rank 0 only, when it ends on request.
+  /// On rank 0 only, when it ends on request, after so many steps of the job.
   std::function<void(std::uint64_t stepsDone)> stopped;
 };
 

@@ -91,7 +91,8 @@ def Dist_IslandOp : Dist_Container<"island", [HasParent<"StrategyOp">]> {
   let description = [{
     Holds its `dist.stage` ops in the order of the model. `batch` and
     `microbatch` are in samples; the schedule is one of `gpipe`, `1f1b`,
-    `interleaved`, `zero-bubble`.
+    `interleaved`, `zero-bubble`. `inner_steps` are its own in a round of the
+    `dist.server`, where they are not the server's.
   }];
   let arguments = (ins StrArrayAttr:$sites, I64Attr:$batch,
                        I64Attr:$microbatch, StrAttr:$schedule, I64Attr:$chunks,
@@ -151,10 +152,11 @@ def Dist_ReplicasOp : Dist_Op<"replicas", [HasParent<"StageOp">]> {
 def Dist_ServerOp : Dist_Container<"server", [HasParent<"StrategyOp">]> {
   let summary = "how islands exchange what they learned";
   let description = [{
-    Each island pushes after `inner_steps` inner steps; training goes on for
-    `overlap_steps` of them meanwhile. Holds one `dist.fragment` for each
-    fragment whose place is decided. `momentum` of `adamw` is its beta 1; it
-    alone has `beta2`, `epsilon` and `weight_decay`.
+    Each island pushes after `inner_steps` inner steps, or after as many as it
+    has of its own; training goes on for `overlap_steps` of them meanwhile, which
+    are fewer. Holds one `dist.fragment` for each fragment whose place is
+    decided. `momentum` of `adamw` is its beta 1; it alone has `beta2`,
+    `epsilon` and `weight_decay`.
   }];
   let arguments = (ins I64Attr:$inner_steps, I64Attr:$fragments,
                        I64Attr:$overlap_steps, StrAttr:$compression,

@@ -118,9 +118,9 @@ def DistInstantiateOptimizer : Pass<"dist-instantiate-optimizer", "::mlir::Modul
     Option<"schedule", "schedule", "std::string", "\"constant\"",
            "of the learning rate: constant, cosine or linear">,
     Option<"warmupSteps", "warmup-steps", "int64_t", "0",
-           "updates until the learning rate is reached">,
+           "updates until the learning rate is reached, of an island with the server's inner_steps">,
     Option<"decaySteps", "decay-steps", "int64_t", "0",
-           "cosine, linear: the update at which the learning rate is 0">,
+           "cosine, linear: the update at which the learning rate is 0, likewise">,
     Option<"clipGradientNorm", "clip-grad-norm", "double", "0.0",
            "bound of the norm of all gradients together; 0: none">];
   let dependentDialects = ["::tombolo::dist::DistDialect", "::tombolo::graph::GraphDialect",

@@ -138,8 +138,35 @@ std::int64_t evaluate(const plan::v1::Expr &expr,
 /// The i-th name of a family.
 std::string nameAt(const plan::v1::Names &names, std::uint64_t i);
 
-/// The sum over the plan's islands of `batch`.
-std::uint64_t samplesPerStep(const Plan &plan);
+/// How an island's inner steps lie in the job's, which are those of an island
+/// with the server's H. Rounds are the same for all; without `inner_steps` of
+/// its own, or a server, an island's steps are the job's.
+class IslandSteps {
+public:
+  IslandSteps() = default; ///< the job's
+  IslandSteps(const Plan &plan, std::uint32_t island);
+
+  /// Inner steps of a round, H of the island; 1 without a server.
+  std::uint64_t inRound() const { return own; }
+  /// The island's steps when the job has done so many: as many whole rounds,
+  /// and as many steps behind them.
+  std::uint64_t ofJob(std::uint64_t steps) const;
+  /// The inverse, where what lies behind whole rounds is less than either H.
+  std::uint64_t toJob(std::uint64_t steps) const;
+  /// How far the job is, in its steps, when the island has done so many:
+  /// rounded down.
+  std::uint64_t progress(std::uint64_t steps) const;
+
+private:
+  std::uint64_t own = 1, job = 1;
+};
+
+/// Whether an island has other inner steps than the server says.
+bool hasOwnInnerSteps(const Plan &plan);
+
+/// Throws Error where islands with inner steps of their own would not end
+/// together after so many steps of the job: these are whole rounds.
+void checkSteps(const Plan &plan, std::uint64_t steps);
 
 /// The number of the first sample of inner step `step` of `island`: rounds of
 /// `inner_steps` x batch samples are leased to the islands in order; without
@@ -147,9 +174,9 @@ std::uint64_t samplesPerStep(const Plan &plan);
 std::uint64_t firstSample(const Plan &plan, std::uint32_t island,
                           std::uint64_t step);
 
-/// How many samples all islands together have been leased when `step` inner
-/// steps are done, those of the round under way included.
-std::uint64_t leasedSamples(const Plan &plan, std::uint64_t step);
+/// How many samples all islands together have been leased when `steps` of the
+/// job are done, those of the round under way included.
+std::uint64_t leasedSamples(const Plan &plan, std::uint64_t steps);
 
 } // namespace tombolo::runtime
 

@@ -48,7 +48,7 @@ struct ExchangeOptions {
   std::uint32_t rank = 0; ///< in the island
   std::uint64_t incarnation = 0;
   std::uint32_t fragments = 1;
-  std::uint64_t innerSteps = 1; ///< H
+  std::uint64_t innerSteps = 1; ///< H of the island
   std::uint64_t overlapSteps = 0;
   Compression compression = Compression::None;
   std::uint64_t tokensPerStep = 1; ///< of the whole island

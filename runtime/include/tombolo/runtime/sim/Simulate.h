@@ -68,7 +68,7 @@ struct Straggler {
 Straggler parseStraggler(const std::string &text);
 
 struct SimOptions {
-  std::uint64_t steps = 0; ///< inner steps of each island; 0: one round
+  std::uint64_t steps = 0; ///< of the job (IslandSteps); 0: one round
   std::vector<Fault> faults;
   std::vector<LineChange> lineChanges;
   std::vector<Straggler> stragglers;
