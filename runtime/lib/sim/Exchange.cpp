@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 namespace tombolo::runtime::sim {
 
@@ -50,7 +51,9 @@ Exchange::Exchange(const Plan &plan, const Places &places,
     for (int side = 0; side < 2; ++side)
       network.addResource(serverRate(site));
   downLines.resize(static_cast<std::size_t>(topology.lines_size()));
+  lineFaults.resize(downLines.size());
   downServers.resize(static_cast<std::size_t>(topology.sites_size()));
+  outages.resize(downServers.size());
 
   const Server &server = plan.server();
   double perElement = bytesPerElement(server.compression());
@@ -68,6 +71,7 @@ Exchange::Exchange(const Plan &plan, const Places &places,
     Member &member = members.emplace_back();
     member.classes.resize(count);
     member.flows.resize(count);
+    member.awaits.resize(count);
     classSites.emplace_back();
     for (const RankClass &one : fold.classes())
       classSites[i].push_back(places.of(i, one.rank).site);
@@ -95,9 +99,12 @@ Exchange::Exchange(const Plan &plan, const Places &places,
 }
 
 /// Bytes from site to site; `in` and `out`: through the server that is there.
-void Exchange::flow(std::uint32_t from, std::uint32_t to, double bytes, bool in,
-                    bool out, std::function<void()> done) {
+void Exchange::flow(Kind kind, std::uint32_t fragment, std::uint32_t from,
+                    std::uint32_t to, double bytes, bool in, bool out,
+                    std::function<void()> done) {
   auto what = std::make_unique<Moving>();
+  what->kind = kind;
+  what->fragment = fragment;
   // Where every way is down it waits on the one it would take.
   auto route = places.route(from, to, downLines);
   if (!route)
@@ -124,34 +131,38 @@ void Exchange::flow(std::uint32_t from, std::uint32_t to, double bytes, bool in,
 
 void Exchange::push(std::uint32_t island, std::uint32_t f,
                     std::uint32_t ofClass) {
-  Member &member = members[island];
-  ++member.classes[f];
-  double bytes = pushed[island][ofClass][f];
-  if (bytes > 0) {
-    ++member.flows[f];
-    flow(classSites[island][ofClass], fragments[f].primary, bytes, true, false,
-         [this, island, f, incarnation = member.incarnation] {
-           if (members[island].incarnation != incarnation)
-             return;
-           --members[island].flows[f];
-           arrived(island, f);
-         });
-  }
+  members[island].classes[f].push_back(ofClass);
+  pushClass(island, f, ofClass);
   arrived(island, f);
+}
+
+void Exchange::pushClass(std::uint32_t island, std::uint32_t f,
+                         std::uint32_t ofClass) {
+  Member &member = members[island];
+  double bytes = pushed[island][ofClass][f];
+  if (bytes == 0)
+    return;
+  ++member.flows[f];
+  flow(Kind::Push, f, classSites[island][ofClass], fragments[f].primary, bytes,
+       true, false, [this, island, f, incarnation = member.incarnation] {
+         if (members[island].incarnation != incarnation)
+           return;
+         --members[island].flows[f];
+         arrived(island, f);
+       });
 }
 
 void Exchange::arrived(std::uint32_t island, std::uint32_t f) {
   Member &member = members[island];
-  if (member.flows[f] > 0 || member.classes[f] < pushed[island].size())
+  if (member.flows[f] > 0 || member.classes[f].size() < pushed[island].size())
     return;
-  member.classes[f] = 0;
   const Fragment &fragment = fragments[f];
-  if (!fragment.backup || *fragment.backup == fragment.primary) {
+  if (!fragment.copies()) {
     committed(island, f);
     return;
   }
-  flow(fragment.primary, *fragment.backup, fragment.bytes, true, true,
-       [this, island, f, incarnation = member.incarnation] {
+  flow(Kind::Copy, f, fragment.primary, *fragment.backup, fragment.bytes, true,
+       true, [this, island, f, incarnation = member.incarnation] {
          if (members[island].incarnation == incarnation)
            committed(island, f);
        });
@@ -159,6 +170,7 @@ void Exchange::arrived(std::uint32_t island, std::uint32_t f) {
 
 void Exchange::committed(std::uint32_t island, std::uint32_t f) {
   Fragment &fragment = fragments[f];
+  members[island].classes[f].clear();
   bool isFirst = std::none_of(fragment.committed.begin(),
                               fragment.committed.end(), [](bool c) { return c; });
   fragment.committed[island] = true;
@@ -189,28 +201,30 @@ void Exchange::tryClose(std::uint32_t f, bool overdue) {
   if (in.empty() || (!all && !(overdue && in.size() >= plan.server().quorum())))
     return;
   fragment.closing = true;
+  fragment.in = std::move(in);
   std::fill(fragment.committed.begin(), fragment.committed.end(), false);
   double pass =
       fragment.bytes /
       serverRate(plan.topology().sites(static_cast<int>(fragment.primary)));
-  auto published = [this, f, in] { publish(f, in); };
-  hooks.at(hooks.now() + pass, [this, f, published] {
+  hooks.at(hooks.now() + pass, [this, f, term = fragment.term] {
     Fragment &fragment = fragments[f];
-    if (fragment.backup && *fragment.backup != fragment.primary)
-      flow(fragment.primary, *fragment.backup, fragment.bytes, true, true,
-           published);
+    if (fragment.term != term)
+      return;
+    if (fragment.copies())
+      flow(Kind::Copy, f, fragment.primary, *fragment.backup, fragment.bytes,
+           true, true, [this, f] { publish(f); });
     else
-      published();
+      publish(f);
   });
 }
 
-void Exchange::publish(std::uint32_t f, std::vector<std::uint32_t> in) {
+void Exchange::publish(std::uint32_t f) {
   Fragment &fragment = fragments[f];
   fragment.closing = false;
   ++fragment.round;
   hooks.traceRound("version " + std::to_string(fragment.round) +
                    " of fragment " + std::to_string(f));
-  for (std::uint32_t island : in)
+  for (std::uint32_t island : fragment.in)
     if (members[island].there)
       send(f, island);
   tryClose(f);
@@ -219,12 +233,16 @@ void Exchange::publish(std::uint32_t f, std::vector<std::uint32_t> in) {
 /// The version to each site of an island, once.
 void Exchange::send(std::uint32_t f, std::uint32_t island) {
   Member &member = members[island];
+  member.awaits[f] = true;
   auto left = std::make_shared<std::size_t>(member.sites.size());
   for (std::size_t s = 0; s < member.sites.size(); ++s)
-    flow(fragments[f].primary, member.sites[s], pulled[island][s][f], false,
-         true, [this, f, island, left, incarnation = member.incarnation] {
-           if (--*left == 0 && members[island].incarnation == incarnation)
-             hooks.receive(island, f);
+    flow(Kind::Version, f, fragments[f].primary, member.sites[s],
+         pulled[island][s][f], false, true,
+         [this, f, island, left, incarnation = member.incarnation] {
+           if (--*left > 0 || members[island].incarnation != incarnation)
+             return;
+           members[island].awaits[f] = false;
+           hooks.receive(island, f);
          });
 }
 
@@ -232,8 +250,11 @@ void Exchange::leave(std::uint32_t island) {
   Member &member = members[island];
   member.there = false;
   ++member.incarnation;
-  std::fill(member.classes.begin(), member.classes.end(), 0);
+  for (std::vector<std::uint32_t> &classes : member.classes)
+    classes.clear();
   std::fill(member.flows.begin(), member.flows.end(), 0);
+  std::fill(member.awaits.begin(), member.awaits.end(), false);
+  member.joined = nullptr;
 }
 
 void Exchange::forget(std::uint32_t island) {
@@ -251,31 +272,122 @@ void Exchange::join(std::uint32_t island, std::function<void()> joined) {
   Member &member = members[island];
   member.live = member.there = true;
   ++member.incarnation;
+  member.joined = std::move(joined);
   auto left =
       std::make_shared<std::size_t>(member.sites.size() * fragments.size());
   for (std::uint32_t f = 0; f < fragments.size(); ++f)
     for (std::size_t s = 0; s < member.sites.size(); ++s)
       // The whole state, not an update: 4 bytes for each element.
-      flow(fragments[f].primary, member.sites[s],
+      flow(Kind::State, f, fragments[f].primary, member.sites[s],
            pulled[island][s][f] * 4 /
                bytesPerElement(plan.server().compression()),
-           false, true, [this, island, left, joined,
-                         incarnation = member.incarnation] {
+           false, true, [this, island, left, incarnation = member.incarnation] {
              if (--*left == 0 && members[island].incarnation == incarnation)
-               joined();
+               std::exchange(members[island].joined, nullptr)();
            });
 }
 
-void Exchange::serverDown(std::uint32_t site, bool down) {
-  downServers[site] += down ? 1 : -1u;
+void Exchange::setServer(std::uint32_t site) {
   double rate = downServers[site] > 0
                     ? 0
                     : serverRate(plan.topology().sites(static_cast<int>(site)));
   for (std::uint32_t side : {0, 1})
     network.setCapacity(firstServer + 2 * site + side, rate, hooks.now());
-  if (!down)
-    for (std::uint32_t f = 0; f < fragments.size(); ++f)
-      tryClose(f);
+}
+
+void Exchange::serverFails(std::uint32_t site) {
+  if (++downServers[site] > 1)
+    return;
+  setServer(site);
+  // The epoch: two round trips to who votes, as long as to the other one.
+  double latency = 0;
+  for (const Fragment &fragment : fragments)
+    if (fragment.backup)
+      if (auto route = places.route(fragment.primary, *fragment.backup))
+        latency = std::max(latency, places.latencyOf(*route));
+  hooks.at(hooks.now() + kMissedSeconds + 4 * latency,
+           [this, site, outage = ++outages[site]] {
+             if (downServers[site] > 0 && outages[site] == outage)
+               isMissed(site);
+           });
+}
+
+void Exchange::serverIsBack(std::uint32_t site) {
+  if (--downServers[site] > 0)
+    return;
+  setServer(site);
+  for (std::uint32_t f = 0; f < fragments.size(); ++f) {
+    if (fragments[f].backup == site)
+      fragments[f].alone = false;
+    tryClose(f);
+  }
+}
+
+void Exchange::isMissed(std::uint32_t site) {
+  bool any = false;
+  for (std::uint32_t f = 0; f < fragments.size(); ++f) {
+    Fragment &fragment = fragments[f];
+    if (!fragment.copies())
+      continue;
+    if (*fragment.backup == site && downServers[fragment.primary] == 0) {
+      goOnAlone(f);
+    } else if (fragment.primary == site && downServers[*fragment.backup] == 0) {
+      takeOver(f);
+      any = true;
+    }
+  }
+  if (any)
+    hooks.say("the backup of the server at " +
+              plan.topology().sites(static_cast<int>(site)).name() +
+              " takes over");
+}
+
+std::vector<std::function<void()>> Exchange::cancel(std::uint32_t f,
+                                                    std::optional<Kind> kind) {
+  std::vector<std::function<void()>> undone;
+  for (std::uint32_t number = 0; number < moving.size(); ++number) {
+    if (!moving[number] || moving[number]->fragment != f ||
+        (kind && moving[number]->kind != *kind))
+      continue;
+    network.cancel(number, hooks.now());
+    undone.push_back(std::move(moving[number]->done));
+    moving[number] = nullptr;
+  }
+  return undone;
+}
+
+/// What waits to be copied counts.
+void Exchange::goOnAlone(std::uint32_t f) {
+  fragments[f].alone = true;
+  for (const std::function<void()> &done : cancel(f, Kind::Copy))
+    done();
+}
+
+/// What is committed is there; what was on its way begins again.
+void Exchange::takeOver(std::uint32_t f) {
+  Fragment &fragment = fragments[f];
+  std::swap(fragment.primary, *fragment.backup);
+  fragment.alone = true;
+  ++fragment.term;
+  cancel(f);
+  if (std::exchange(fragment.closing, false))
+    for (std::uint32_t island : fragment.in)
+      fragment.committed[island] = true;
+  for (std::uint32_t i = 0; i < members.size(); ++i) {
+    Member &member = members[i];
+    if (member.joined) {
+      join(i, std::move(member.joined));
+      continue;
+    }
+    if (member.awaits[f])
+      send(f, i);
+    member.flows[f] = 0;
+    for (std::uint32_t ofClass : member.classes[f])
+      pushClass(i, f, ofClass);
+    if (!member.classes[f].empty())
+      arrived(i, f);
+  }
+  tryClose(f);
 }
 
 void Exchange::lineCapacity(std::uint32_t direction, double bytesPerSecond) {
@@ -283,8 +395,9 @@ void Exchange::lineCapacity(std::uint32_t direction, double bytesPerSecond) {
   hooks.traceLine(direction);
 }
 
-void Exchange::lineDown(std::uint32_t line, bool down) {
-  downLines[line] = down;
+void Exchange::setLine(std::uint32_t line, int more) {
+  lineFaults[line] += more;
+  downLines[line] = lineFaults[line] > 0;
 }
 
 } // namespace tombolo::runtime::sim

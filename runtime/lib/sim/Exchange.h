@@ -24,6 +24,8 @@ namespace tombolo::runtime::sim {
 
 /// An island that is silent for so long is not waited for any more.
 inline constexpr double kLeaseSeconds = 4;
+/// Nor is a server (docs/Server.md, Primary and backup).
+inline constexpr double kMissedSeconds = 3;
 
 class Exchange {
 public:
@@ -37,6 +39,7 @@ public:
     std::function<void(const std::vector<std::uint32_t> &directions,
                        double bytes)>
         crossed;
+    std::function<void(const std::string &)> say;
     std::function<void(const std::string &)> traceRound;
     std::function<void(std::uint32_t direction)> traceLine;
   };
@@ -55,9 +58,13 @@ public:
   /// The island pulls everything, then `joined` is called and it takes part.
   void join(std::uint32_t island, std::function<void()> joined);
   void finish(std::uint32_t island);
-  void serverDown(std::uint32_t site, bool down);
+  /// A backup there is missed, or a backup elsewhere takes over, when the
+  /// server has been away for kMissedSeconds and what an epoch takes.
+  void serverFails(std::uint32_t site);
+  void serverIsBack(std::uint32_t site);
   void lineCapacity(std::uint32_t direction, double bytesPerSecond);
-  void lineDown(std::uint32_t line, bool down);
+  void lineFails(std::uint32_t line) { setLine(line, 1); }
+  void lineIsBack(std::uint32_t line) { setLine(line, -1); }
 
   std::uint64_t round(std::uint32_t fragment) const {
     return fragments[fragment].round;
@@ -74,8 +81,11 @@ private:
     bool there = true; // and it is there
     std::uint64_t incarnation = 0;
     std::vector<std::uint32_t> sites;
-    std::vector<std::uint32_t> classes; // by fragment, that have pushed
-    std::vector<std::uint32_t> flows;   // by fragment, under way
+    /// By fragment: the classes whose push is not committed.
+    std::vector<std::vector<std::uint32_t>> classes;
+    std::vector<std::uint32_t> flows; // by fragment, of pushes under way
+    std::vector<bool> awaits;         // by fragment: a version under way
+    std::function<void()> joined;     // while it pulls everything
   };
   struct Fragment {
     std::uint32_t primary = 0;
@@ -84,14 +94,30 @@ private:
     double bytes = 0;              // of a version, on the line
     std::vector<bool> committed;   // by island
     bool closing = false;
+    std::vector<std::uint32_t> in; // members of the version being made
+    bool alone = false;            // without the backup
+    std::uint64_t term = 0;        // counts changes of primary
+    bool copies() const { return backup && *backup != primary && !alone; }
   };
+  enum class Kind { Push, Copy, Version, State };
 
-  void flow(std::uint32_t from, std::uint32_t to, double bytes, bool in,
-            bool out, std::function<void()> done);
+  void flow(Kind kind, std::uint32_t fragment, std::uint32_t from,
+            std::uint32_t to, double bytes, bool in, bool out,
+            std::function<void()> done);
+  void pushClass(std::uint32_t island, std::uint32_t fragment,
+                 std::uint32_t ofClass);
+  void setServer(std::uint32_t site);
+  void setLine(std::uint32_t line, int more);
+  void isMissed(std::uint32_t site);
+  void takeOver(std::uint32_t fragment);
+  void goOnAlone(std::uint32_t fragment);
+  /// Cancels what is under way of a fragment; gives what it was to do.
+  std::vector<std::function<void()>> cancel(std::uint32_t fragment,
+                                            std::optional<Kind> kind = {});
   void arrived(std::uint32_t island, std::uint32_t fragment);
   void committed(std::uint32_t island, std::uint32_t fragment);
   void tryClose(std::uint32_t fragment, bool overdue = false);
-  void publish(std::uint32_t fragment, std::vector<std::uint32_t> members);
+  void publish(std::uint32_t fragment);
   void send(std::uint32_t fragment, std::uint32_t island);
 
   const Plan &plan;
@@ -100,10 +126,14 @@ private:
   Network network;
   std::uint32_t firstServer; // resources: in, out by site behind the lines
   std::vector<bool> downLines;
+  std::vector<int> lineFaults;            // that hold a line down
   std::vector<std::uint32_t> downServers; // by site, how often
+  std::vector<std::uint64_t> outages;     // by site, so far
   std::vector<Member> members;
   std::vector<Fragment> fragments;
   struct Moving {
+    Kind kind;
+    std::uint32_t fragment;
     Path path;
     std::vector<std::uint32_t> directions;
     std::function<void()> done;

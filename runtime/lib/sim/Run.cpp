@@ -22,6 +22,7 @@ namespace tombolo::runtime::sim {
 
 using namespace plan::v1;
 
+static constexpr std::uint64_t kDefaultRounds = 3;
 
 Run::Run(const Plan &plan, const Places &places, const SimOptions &options,
          std::vector<std::unique_ptr<Steps>> &steps, Trace *trace)
@@ -29,7 +30,8 @@ Run::Run(const Plan &plan, const Places &places, const SimOptions &options,
       trace(trace) {
   std::uint64_t target = options.steps;
   if (target == 0)
-    target = plan.has_server() ? plan.server().inner_steps() : 1;
+    target =
+        plan.has_server() ? kDefaultRounds * plan.server().inner_steps() : 1;
   checkSteps(plan, target);
   std::size_t directions =
       2 * static_cast<std::size_t>(plan.topology().lines_size());
@@ -71,6 +73,7 @@ Run::Run(const Plan &plan, const Places &places, const SimOptions &options,
         bytesOnLines[direction] += bytes;
       crossedBytes += on.empty() ? 0 : bytes;
     };
+    hooks.say = [this](const std::string &text) { say(text); };
     hooks.traceRound = [this](const std::string &text) {
       if (this->trace)
         this->trace->instant(0, text, now);
@@ -139,7 +142,8 @@ void Run::go() {
                   (states[i].down ? " is down for good; "
                                   : " waits for the server; ");
       throw Error(Status::BadInput,
-                  text + "give the failures a duration, or a backup server");
+                  text + "give the failures a duration and lines a rate, or "
+                         "the server a backup");
     }
     Event event = queue.top();
     queue.pop();
@@ -287,7 +291,8 @@ void Run::endStep(std::uint32_t i) {
     }
   }
   ++figures[i].steps;
-  ++state.step;
+  if (++state.step == state.inRound)
+    begun = {now, crossedBytes};
   ++state.sinceCommit;
   double first = *std::min_element(part.ends.begin(), part.ends.end());
   state.base += first;
@@ -378,6 +383,20 @@ void Run::planFaults() {
       });
 }
 
+double Run::lineCapacityBytes(std::uint32_t line) const {
+  double rate =
+      plan.topology().lines(static_cast<int>(line)).bytes_per_second();
+  double bytes = 0, since = 0;
+  for (const LineEvent &event : lineEvents)
+    if (event.line == line && event.time < ended) {
+      double from = std::max(event.time, 0.0);
+      bytes += rate * (from - since);
+      since = from;
+      rate = event.bytesPerSecond;
+    }
+  return bytes + rate * (ended - since);
+}
+
 bool Run::hits(const Fault &fault, std::uint32_t i) const {
   if (fault.kind != Fault::Site && fault.kind != Fault::Chip)
     return false;
@@ -406,9 +425,9 @@ void Run::fail(const Fault &fault) {
   }
   if (exchange &&
       (fault.kind == Fault::Site || fault.kind == Fault::Server))
-    exchange->serverDown(places.site(fault.site), true);
+    exchange->serverFails(places.site(fault.site));
   if (exchange && fault.kind == Fault::Line)
-    exchange->lineDown(places.line(fault.site, fault.other), true);
+    exchange->lineFails(places.line(fault.site, fault.other));
   for (std::uint32_t i = 0; i < states.size(); ++i)
     if (hits(fault, i) && ++states[i].faults == 1)
       stop(i);
@@ -431,9 +450,9 @@ void Run::repair(const Fault &fault) {
   }
   if (exchange &&
       (fault.kind == Fault::Site || fault.kind == Fault::Server))
-    exchange->serverDown(places.site(fault.site), false);
+    exchange->serverIsBack(places.site(fault.site));
   if (exchange && fault.kind == Fault::Line)
-    exchange->lineDown(places.line(fault.site, fault.other), false);
+    exchange->lineIsBack(places.line(fault.site, fault.other));
   for (std::uint32_t i = 0; i < states.size(); ++i)
     if (hits(fault, i) && --states[i].faults == 0 && !states[i].finished)
       at(i, now + options.restartSeconds, [this, i] { restart(i); });

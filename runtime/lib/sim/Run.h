@@ -37,6 +37,14 @@ public:
   double seconds() const { return ended; }
   const std::vector<double> &lineBytes() const { return bytesOnLines; }
   double wanBytes() const { return crossedBytes; }
+  /// When the last island was through its first round, and what had crossed
+  /// lines until then.
+  struct Begin {
+    double seconds = 0, wanBytes = 0;
+  };
+  const Begin &firstRound() const { return begun; }
+  /// What a line could have carried each way until the end.
+  double lineCapacityBytes(std::uint32_t line) const;
   std::uint64_t events() const { return eventCount; }
   const std::vector<std::string> &log() const { return told; }
 
@@ -109,6 +117,7 @@ private:
   std::vector<double> bytesOnLines;
   std::vector<double> pipelineRate; // mean of the last steps, by direction
   double crossedBytes = 0;
+  Begin begun;
   std::vector<std::string> told;
 };
 

@@ -14,6 +14,7 @@
 #include "tombolo/runtime/plan/Layout.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <numeric>
 
 namespace tombolo::runtime::sim {
@@ -70,6 +71,12 @@ void nameTracks(const Plan &plan, const Places &places,
                     static_cast<double>(program.arena_bytes()));
     }
   }
+}
+
+std::string number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", value);
+  return text;
 }
 
 /// Sums over ranks, in seconds.
@@ -130,12 +137,30 @@ SimResult simulate(const Plan &plan, const SimOptions &options) {
     baseSteps = std::max(baseSteps, IslandSteps(plan, i).toJob(island.steps));
     baseRounds = std::max(baseRounds, island.rounds);
   }
-  result.stepSeconds = base.seconds() / static_cast<double>(baseSteps);
-  if (base.seconds() > 0)
-    result.tokensPerSecond = tokensOf(base) / base.seconds();
-  if (run.seconds() > 0 && result.tokensPerSecond > 0)
+  // Into the first round of a server nothing comes from one before.
+  std::uint64_t inRound = plan.has_server() ? plan.server().inner_steps() : 0;
+  const bool goesOn = plan.has_server() && baseSteps > inRound;
+  Run::Begin begin = goesOn ? base.firstRound() : Run::Begin();
+  double steady = base.seconds() - begin.seconds;
+  double steadySteps = static_cast<double>(baseSteps - (goesOn ? inRound : 0));
+  double firstTokens = 0;
+  for (std::uint32_t i = 0; goesOn && i < base.islands().size(); ++i)
+    firstTokens +=
+        static_cast<double>(IslandSteps(plan, i).inRound()) *
+        static_cast<double>(plan.islands(static_cast<int>(i)).batch()) *
+        tokensPerSample;
+  result.stepSeconds = steady / steadySteps;
+  if (steady > 0)
+    result.tokensPerSecond = (tokensOf(base) - firstTokens) / steady;
+  if (run.seconds() > 0 && base.seconds() > 0 && tokensOf(base) > 0)
     result.goodput =
-        tokensOf(run) / run.seconds() / result.tokensPerSecond;
+        tokensOf(run) / run.seconds() / (tokensOf(base) / base.seconds());
+  for (const Fault &fault : options.faults)
+    if (fault.seconds >= run.seconds())
+      result.warnings.push_back(
+          "the failure of '" + fault.site + "' at " + number(fault.seconds) +
+          " s comes after the end of what is simulated, at " +
+          number(run.seconds()) + " s: simulate more (--rounds)");
   const Prediction &predicted = plan.prediction();
   if (predicted.tokens_per_second() > 0) {
     // What it is compared with are the same clusters.
@@ -146,7 +171,10 @@ SimResult simulate(const Plan &plan, const SimOptions &options) {
       result.equivalentComputeOfUsedChips =
           ratio * predicted.equivalent_compute_of_used_chips();
   }
-  if (baseRounds > 0)
+  if (goesOn)
+    result.wanBytesPerRound = (base.wanBytes() - begin.wanBytes) *
+                              static_cast<double>(inRound) / steadySteps;
+  else if (baseRounds > 0)
     result.wanBytesPerRound = base.wanBytes() / static_cast<double>(baseRounds);
   else
     result.wanBytesPerRound = base.wanBytes() / static_cast<double>(baseSteps);
@@ -222,9 +250,9 @@ SimResult simulate(const Plan &plan, const SimOptions &options) {
       line.first = site(d ? from.second() : from.first());
       line.second = site(d ? from.first() : from.second());
       line.bytes = run.lineBytes()[static_cast<std::size_t>(2 * l + d)];
-      if (run.seconds() > 0)
-        line.utilisation =
-            line.bytes / from.bytes_per_second() / run.seconds();
+      double capacity = run.lineCapacityBytes(static_cast<std::uint32_t>(l));
+      if (capacity > 0)
+        line.utilisation = line.bytes / capacity;
     }
   return result;
 }

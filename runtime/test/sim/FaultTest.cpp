@@ -71,6 +71,64 @@ TEST(Fault, TheServer) {
       "comes to a halt");
 }
 
+Plan withBackup(const PipelineModel &model) {
+  Plan plan = pipelinePlan(model);
+  plan.mutable_server()->mutable_placements(0)->set_backup("site1");
+  return plan;
+}
+
+// With a backup they wait until it has taken over, whatever was under way, and
+// whichever of the two servers is lost.
+TEST(Fault, AServerWithABackup) {
+  Plan plan = withBackup(islands(2));
+  SimResult healthy = simulate(plan, with({}));
+  // Rounds of 48 s and about 5 s of exchange: from the middle of one to that of
+  // the next.
+  for (double at = 45; at < 60; at += 0.5)
+    for (std::string site : {"site0", "site1"}) {
+      std::string fault = "server:" + site + "@" + std::to_string(at) + "+200";
+      SimResult result = simulate(plan, with({fault.c_str()}));
+      EXPECT_LT(result.seconds, healthy.seconds + 7) << fault;
+      EXPECT_EQ(result.islands[0].rounds, 10u) << fault;
+      EXPECT_EQ(result.islands[1].rounds, 10u) << fault;
+    }
+  // Away for less than it takes to miss it, and for good.
+  EXPECT_LT(simulate(plan, with({"server:site0@49+2"})).seconds,
+            healthy.seconds + 3);
+  SimResult gone = simulate(plan, with({"server:site0@49"}));
+  EXPECT_LT(gone.seconds, healthy.seconds + 7);
+  EXPECT_NE(gone.log[1].find("the backup of the server at site0 takes over"),
+            std::string::npos);
+  // One server after the other.
+  EXPECT_LT(simulate(plan, with({"server:site0@49+60", "server:site1@200+60"}))
+                .seconds,
+            healthy.seconds + 14);
+}
+
+// The site with the primary is lost: the other one trains on, and it comes
+// back.
+TEST(Fault, ASiteWithThePrimary) {
+  Plan plan = withBackup(islands(3));
+  SimResult healthy = simulate(plan, with({}));
+  for (double at = 45; at < 60; at += 0.5) {
+    SimResult result = simulate(
+        plan, with({("site0@" + std::to_string(at) + "+100").c_str()}));
+    EXPECT_EQ(result.islands[1].steps, 40u) << at;
+    EXPECT_LT(result.islands[0].steps, 40u) << at;
+    EXPECT_GT(result.islands[0].steps, 20u) << at;
+    EXPECT_LT(result.seconds, healthy.seconds + 45) << at;
+  }
+}
+
+TEST(Fault, AfterTheEnd) {
+  SimResult result = simulate(pipelinePlan(islands(2)), with({"site1@9000"}));
+  ASSERT_EQ(result.warnings.size(), 1u);
+  EXPECT_NE(result.warnings[0].find("the failure of 'site1' at 9000 s comes "
+                                    "after the end of what is simulated"),
+            std::string::npos);
+  EXPECT_EQ(result.goodput, 1);
+}
+
 TEST(Fault, ALine) {
   PipelineModel model = islands(2);
   model.deadline = 0;
@@ -78,6 +136,14 @@ TEST(Fault, ALine) {
   SimResult result =
       simulate(pipelinePlan(model), with({"line:site0,site1@45+100"}));
   EXPECT_NEAR(result.seconds, healthy.seconds + 97, 3);
+  // One that is over before it changes nothing, also where there is a way
+  // round.
+  model.islands = 3;
+  EXPECT_EQ(
+      simulate(pipelinePlan(model), with({"line:site0,site1@45+100"})).seconds,
+      simulate(pipelinePlan(model),
+               with({"line:site0,site1@45+100", "line:site0,site1@46+1"}))
+          .seconds);
 }
 
 // One island goes on from its last snapshot.

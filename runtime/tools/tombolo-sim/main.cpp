@@ -33,8 +33,9 @@ int run(int argc, char **argv) {
   app.add_option("plan", planFile, "the plan, from tombolo-plan")->required();
   CLI::Option *byRounds =
       app.add_option("--rounds", rounds,
-                     "rounds to simulate (without a server, inner steps); 1 "
-                     "where nothing is said")
+                     "rounds to simulate (without a server, inner steps); 3 "
+                     "(1) where nothing is said. Figures are those behind the "
+                     "first of several rounds")
           ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 32));
   app.add_option("--steps", steps, "inner steps to simulate instead")
       ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40))
@@ -93,6 +94,8 @@ int run(int argc, char **argv) {
     trace = sim::openTrace(traceFile);
   options.trace = trace.get();
   sim::SimResult result = sim::simulate(plan, options);
+  for (const std::string &warning : result.warnings)
+    std::cerr << "tombolo-sim: warning: " << warning << "\n";
   if (trace)
     trace->close();
   if (jsonFile == "-") {

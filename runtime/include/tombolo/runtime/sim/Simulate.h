@@ -68,7 +68,9 @@ struct Straggler {
 Straggler parseStraggler(const std::string &text);
 
 struct SimOptions {
-  std::uint64_t steps = 0; ///< of the job (IslandSteps); 0: one round
+  /// Of the job (IslandSteps). 0: three rounds, so that two tell what goes on
+  /// and on; one step without a server.
+  std::uint64_t steps = 0;
   std::vector<Fault> faults;
   std::vector<LineChange> lineChanges;
   std::vector<Straggler> stragglers;
@@ -146,12 +148,14 @@ struct LineResult {
 };
 
 struct SimResult {
-  double seconds = 0;     ///< until all islands are done
-  double stepSeconds = 0; ///< of a run without failures, outer exchange included
+  double seconds = 0; ///< until all islands are done
+  /// Of a run without failures, outer exchange included: behind its first
+  /// round, which nothing comes into from one before, where there are more.
+  double stepSeconds = 0;
   double tokensPerSecond = 0; ///< likewise
   double bubbleFraction = 0;  ///< part of the ranks' time spent waiting for ranks
   double exchangeSeconds = 0; ///< exposed, of each round
-  double wanBytesPerRound = 0;
+  double wanBytesPerRound = 0; ///< likewise
   std::optional<double> equivalentCompute, equivalentComputeOfUsedChips;
   /// Tokens that count, per second, over those of the same run without failures.
   double goodput = 1;
@@ -162,6 +166,7 @@ struct SimResult {
   std::uint64_t stepsSimulated = 0; ///< the others were replayed
   std::uint64_t events = 0;
   std::vector<std::string> log; ///< failures and returns, in order
+  std::vector<std::string> warnings; ///< what was asked for and had no effect
 };
 
 /// Runs a validated plan. Throws Error: no topology in the plan, an unknown
