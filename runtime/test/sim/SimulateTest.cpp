@@ -221,7 +221,7 @@ TEST(Simulate, UnequalInnerSteps) {
   // The second pushes while the first still trains, and then its round is made.
   double half = 1e6 / 2e9 + 1e6 / 2e9;
   EXPECT_NEAR(result.seconds, 8 * 12 + 2 * half, 2.1);
-  EXPECT_NEAR(result.stepSeconds, result.seconds / 8, 0.1);
+  EXPECT_NEAR(result.stepSeconds, result.seconds / 8, 0.2);
   EXPECT_NEAR(result.tokensPerSecond * 4 * result.stepSeconds, (4 + 2) * 4 * 8,
               1e-6);
   EXPECT_NEAR(result.wanBytesPerRound, 2e6, 1);
