@@ -70,6 +70,12 @@ int main(int argc, char **argv) {
     }
     std::printf("\n");
   }
+  if (cells == 0) {
+    std::cerr << argv[1]
+              << ": expected rows of nine cells, as the published "
+                 "table has them, found none\n";
+    return 1;
+  }
   std::printf("%d of %d cells within one step of the grid (factor 1.2069): "
               "%.1f %%\n",
               near, cells, 100.0 * near / cells);

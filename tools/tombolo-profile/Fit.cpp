@@ -145,6 +145,11 @@ int tombolo::fit(const FitOptions &options) {
       heldOut = fitter.predicted;
     print("fitted to all (what is written)", every.size(), report.error);
   }
+  auto isWritten = [](std::ofstream &file, const std::string &path) {
+    if (!file.flush())
+      std::cerr << path << ": error: cannot be written\n";
+    return file.good();
+  };
   std::ofstream file(options.output);
   writeProfile(file, chosen.chip, constants, report);
   if (!options.predictions.empty()) {
@@ -159,10 +164,8 @@ int tombolo::fit(const FitOptions &options) {
             << group.tensorParallel << "," << island.stages.size() << ","
             << runs->runs[r].seconds << "," << heldOut[r] << "\n";
     }
+    if (!isWritten(table, options.predictions))
+      return 1;
   }
-  if (!file.flush()) {
-    std::cerr << options.output << ": error: cannot be written\n";
-    return 1;
-  }
-  return 0;
+  return isWritten(file, options.output) ? 0 : 1;
 }

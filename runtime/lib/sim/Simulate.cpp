@@ -42,7 +42,9 @@ void checkStragglers(const Places &places, const SimOptions &options) {
     if (!known)
       throw Error("there is no chip ",
                   slow.chip ? std::to_string(*slow.chip) + " of " : "of ",
-                  "pool '", slow.site, "/", slow.pool, "' that could be slow");
+                  "pool '", slow.site, "/", slow.pool,
+                  "' that could be slow: expected a pool of the plan's "
+                  "topology, and a chip that it has");
   }
 }
 

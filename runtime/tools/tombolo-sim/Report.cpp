@@ -151,7 +151,7 @@ void printTable(std::ostream &os, const Plan &, const SimResult &result) {
     if (island.stepsLost > 0)
       os << ", " << island.stepsLost << " of them lost";
     if (island.rounds > 0)
-      os << ", " << island.rounds << " rounds";
+      os << ", " << island.rounds << " rounds committed";
     if (island.downSeconds > 0)
       os << ", down for " << secondsText(island.downSeconds);
     os << ", " << secondsText(island.stepSeconds) << " each\n";
@@ -173,9 +173,10 @@ void printTable(std::ostream &os, const Plan &, const SimResult &result) {
   if (!result.log.empty())
     os << "goodput: " << percent(result.goodput)
        << " of the same run without failures\n";
-  os << "simulated " << secondsText(result.seconds) << ", "
-     << result.stepsSimulated << " of " << result.steps << " steps, "
-     << result.events << " events\n";
+  os << "simulated " << secondsText(result.seconds) << ", " << result.steps
+     << " steps (" << result.stepsSimulated
+     << " calculated, the others like one before), " << result.events
+     << " events\n";
 }
 
 } // namespace tombolo::runtime::sim

@@ -47,11 +47,12 @@ int run(int argc, char **argv) {
       ->take_all();
   app.add_option("--restart-seconds", options.restartSeconds,
                  "from the return of chips to their first step")
-      ->check(CLI::NonNegativeNumber)
+      ->check(positiveNumber(/*zero=*/true))
       ->capture_default_str();
   app.add_option("--snapshot-steps", options.snapshotSteps,
                  "without a server: steps between the snapshots that an island "
                  "goes on from (0: none)")
+      ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 40))
       ->capture_default_str();
   app.add_option("--slow", slow,
                  "SITE/POOL[:CHIP]=FACTOR: all chips of the pool, or one, take "
@@ -60,8 +61,10 @@ int run(int argc, char **argv) {
   app.add_option("--jitter", options.jitter,
                  "each call takes 1 + JITTER z times its seconds, z standard "
                  "normal")
+      ->check(positiveNumber(/*zero=*/true))
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--seed", options.seed, "of what is random")
+      ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 62))
       ->capture_default_str();
   app.add_option("--line-trace", lineTrace,
                  "CSV file seconds,first,second,gbits_per_second: what a line "
