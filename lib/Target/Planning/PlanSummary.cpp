@@ -137,6 +137,19 @@ void tombolo::printPlanTable(raw_ostream &os, const Candidate &candidate) {
        << secondsText(prediction.synchronisationSeconds) << " each time, "
        << bytesText(prediction.wanBytesPerRound) << " between sites, up to "
        << bytesText(host) << " of host memory per rank\n";
+    auto place = server->placement.begin();
+    os << "server at "
+       << (place == server->placement.end() ? strategy.islands[0].sites[0]
+                                            : place->second.primary);
+    if (place != server->placement.end() && !place->second.backup.empty()) {
+      os << ", backup at " << place->second.backup;
+      if (!server->witness.empty())
+        os << ", witness at " << server->witness;
+      os << "\n";
+    } else {
+      os << ", without a backup: what ends it ends all rounds (a backup needs "
+            "'hosts' at two sites and a third site that can vote)\n";
+    }
   }
   os << "step: " << secondsText(prediction.stepSeconds) << ", "
      << format("%.1f", prediction.tokensPerSecond) << " tokens/s\n";
