@@ -15,7 +15,9 @@
 
 #include <ceres/ceres.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <tuple>
 
@@ -125,22 +127,28 @@ struct Residual {
   }
 };
 
-/// Holds an unknown near where it began as firmly as a small part of a run
-/// would, so that what no run depends on stays.
+/// Holds each unknown near where it began, the more firmly the better it is
+/// known before: all of its range counts as much as one run that is so far off.
+/// What no run depends on stays.
 struct Prior {
+  static constexpr double kWholeRange = 0.2;
   std::vector<double> start;
-  double weight;
+  std::vector<double> ranges; // of logarithms
   bool operator()(double const *const *parameters, double *residuals) const {
     for (size_t i = 0; i < start.size(); ++i)
-      residuals[i] = weight * (parameters[0][i] - start[i]);
+      residuals[i] = kWholeRange * (parameters[0][i] - start[i]) / ranges[i];
     return true;
   }
 };
 
 /// Errors beyond this count linearly.
 constexpr double kLinearFrom = 0.02;
+/// The pull of a run on the constants is strongest when it is so far off, and
+/// fades beyond.
+constexpr double kDisturbedFrom = 0.05;
 
-void solve(ceres::Problem &problem) {
+/// The cost that is left.
+double solve(ceres::Problem &problem) {
   ceres::Solver::Options options;
   options.linear_solver_type = ceres::DENSE_QR;
   options.max_num_iterations = 60;
@@ -149,6 +157,7 @@ void solve(ceres::Problem &problem) {
   options.num_threads = 1; // the planning problems are shared
   ceres::Solver::Summary summary;
   ceres::Solve(options, &problem, &summary);
+  return summary.final_cost;
 }
 
 Constants fitConstants(std::vector<Problem> &problems,
@@ -157,23 +166,27 @@ Constants fitConstants(std::vector<Problem> &problems,
                        const std::string &chip) {
   constants.overheads.corrections.clear();
   std::vector<Unknown> unknowns = unknownsOf(constants);
-  std::vector<double> x;
-  for (const Unknown &unknown : unknowns)
-    x.push_back(std::log(
-        std::min(std::max(*unknown.value, unknown.low), unknown.high)));
+  std::vector<double> x, ranges;
+  for (const Unknown &unknown : unknowns) {
+    x.push_back(
+        std::log(std::clamp(*unknown.value, unknown.low, unknown.high)));
+    ranges.push_back(std::log(unknown.high / unknown.low));
+  }
   const Constants start = constants;
-  ceres::Problem problem;
+  ceres::LossFunctionWrapper loss(nullptr, ceres::TAKE_OWNERSHIP);
+  ceres::Problem::Options options;
+  options.loss_function_ownership = ceres::DO_NOT_TAKE_OWNERSHIP;
+  ceres::Problem problem(options);
   for (size_t r : used) {
     auto *cost =
         new ceres::DynamicNumericDiffCostFunction<Residual, ceres::FORWARD>(
             new Residual{problems[runs[r].problem], runs[r], chip, start});
     cost->AddParameterBlock(static_cast<int>(x.size()));
     cost->SetNumResiduals(1);
-    problem.AddResidualBlock(cost, new ceres::SoftLOneLoss(kLinearFrom),
-                             x.data());
+    problem.AddResidualBlock(cost, &loss, x.data());
   }
   auto *prior =
-      new ceres::DynamicNumericDiffCostFunction<Prior>(new Prior{x, 0.02});
+      new ceres::DynamicNumericDiffCostFunction<Prior>(new Prior{x, ranges});
   prior->AddParameterBlock(static_cast<int>(x.size()));
   prior->SetNumResiduals(static_cast<int>(x.size()));
   problem.AddResidualBlock(prior, nullptr, x.data());
@@ -182,9 +195,30 @@ Constants fitConstants(std::vector<Problem> &problems,
     problem.SetParameterLowerBound(x.data(), at, std::log(unknowns[i].low));
     problem.SetParameterUpperBound(x.data(), at, std::log(unknowns[i].high));
   }
-  solve(problem);
-  for (size_t i = 0; i < unknowns.size(); ++i)
-    *unknowns[i].value = std::exp(x[i]);
+  // A host that is never what a function waits for has no slope: where it
+  // begins too fast it stays so, and other constants take what it should. Hosts
+  // that begin slower are tried too.
+  const std::vector<double> begin = x;
+  const double *launch = &constants.overheads.launchUs;
+  double least = std::numeric_limits<double>::infinity();
+  for (double slower : {1, 4}) {
+    std::ranges::copy(begin, x.begin()); // where the problem looks for them
+    for (size_t i = 0; i < unknowns.size(); ++i)
+      if (unknowns[i].value == launch)
+        x[i] = std::min(x[i] + std::log(slower), std::log(unknowns[i].high));
+    // What is far off pulls the constants near at first. Then the more a run is
+    // off the more likely something disturbed it that is no constant, as a slow
+    // node: it says little of the chip.
+    loss.Reset(new ceres::SoftLOneLoss(kLinearFrom), ceres::TAKE_OWNERSHIP);
+    solve(problem);
+    loss.Reset(new ceres::CauchyLoss(kDisturbedFrom), ceres::TAKE_OWNERSHIP);
+    double cost = solve(problem);
+    if (cost >= least)
+      continue;
+    least = cost;
+    for (size_t i = 0; i < unknowns.size(); ++i)
+      *unknowns[i].value = std::exp(x[i]);
+  }
   return constants;
 }
 

@@ -8,6 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 using namespace tombolo;
 using namespace tombolo::calibration;
 
@@ -66,6 +68,27 @@ Run runOf(size_t problem, uint64_t microbatch, uint64_t replicas,
   return run;
 }
 
+/// All layouts of some widths, as the cost model times them.
+std::vector<calibration::Run> runsOf(std::vector<planning::Problem> &problems,
+                                     const Constants &truth) {
+  std::vector<calibration::Run> runs;
+  for (size_t problem = 0; problem < problems.size(); ++problem)
+    for (uint64_t microbatch : {1, 2, 4})
+      for (uint64_t replicas : {1, 2, 4})
+        for (uint64_t stages : {1, 2}) {
+          runs.push_back(runOf(problem, microbatch, replicas, stages));
+          runs.back().seconds =
+              predict(problems[problem], "c", truth, runs.back());
+        }
+  return runs;
+}
+
+std::vector<size_t> indices(const std::vector<calibration::Run> &runs) {
+  std::vector<size_t> all(runs.size());
+  std::iota(all.begin(), all.end(), 0);
+  return all;
+}
+
 } // namespace
 
 // Times that the cost model made are foretold again, held-out ones too, from a
@@ -80,17 +103,10 @@ TEST(Fit, FindsWhatMadeTheTimes) {
   truth.overheads.kernelUs = 3;
   truth.overheads.stepMs = 4;
   truth.intraNode->gbitsPerSecond = 150;
-  std::vector<calibration::Run> runs;
+  std::vector<calibration::Run> runs = runsOf(problems, truth);
   std::vector<size_t> used, rest;
-  for (size_t problem : {0, 1, 2})
-    for (uint64_t microbatch : {1, 2, 4})
-      for (uint64_t replicas : {1, 2, 4})
-        for (uint64_t stages : {1, 2}) {
-          calibration::Run run = runOf(problem, microbatch, replicas, stages);
-          run.seconds = predict(problems[problem], "c", truth, run);
-          (problem == 1 ? rest : used).push_back(runs.size());
-          runs.push_back(run);
-        }
+  for (size_t r : indices(runs))
+    (runs[r].problem == 1 ? rest : used).push_back(r);
   Constants start = Constants::of(problemOf(1).topology, "c");
   start.matmul = 0.3;
   start.memory = 0.5;
@@ -111,4 +127,38 @@ TEST(Fit, FindsWhatMadeTheTimes) {
   without.overheads.corrections.clear();
   EXPECT_LT(meanError(problems, runs, used, corrected, "c"),
             0.5 * meanError(problems, runs, used, without, "c"));
+}
+
+// A host that most functions do not wait for, and at the start none does.
+TEST(Fit, FindsASlowHost) {
+  std::vector<planning::Problem> problems = {problemOf(1), problemOf(2)};
+  Constants truth = Constants::of(problems[0].topology, "c");
+  truth.overheads.launchUs = 600; // 12 ms of 20 ops, beside 9 ms of the chip
+  truth.overheads.kernelUs = 3;
+  std::vector<calibration::Run> runs = runsOf(problems, truth);
+  Constants start = truth;
+  start.overheads.launchUs = 200;
+  Constants found = fit(problems, runs, indices(runs), start, {"c", false});
+  EXPECT_NEAR(found.overheads.launchUs, 600, 30);
+  EXPECT_LT(meanError(problems, runs, indices(runs), found, "c"), 0.5);
+}
+
+// Runs that something disturbed, always to be longer, hardly move what is
+// foretold of the others.
+TEST(Fit, DisturbedRunsCountForLittle) {
+  std::vector<planning::Problem> problems = {problemOf(1), problemOf(2)};
+  Constants truth = Constants::of(problems[0].topology, "c");
+  truth.overheads.kernelUs = 3;
+  std::vector<calibration::Run> runs = runsOf(problems, truth);
+  std::vector<size_t> others;
+  for (size_t r : indices(runs))
+    if (r % 4 == 2)
+      runs[r].seconds *= 1.4;
+    else
+      others.push_back(r);
+  Constants start = truth;
+  start.matmul = 0.4;
+  start.memory = 0.5;
+  Constants found = fit(problems, runs, indices(runs), start, {"c", false});
+  EXPECT_LT(meanError(problems, runs, others, found, "c"), 0.4);
 }
