@@ -48,8 +48,9 @@ struct FitOptions {
 };
 
 /// Fits by least squares (Ceres) on the logarithms of the times, with a loss
-/// that grows linearly so that single bad measurements do not count for much,
-/// from `start` on; constants that no run depends on stay as they are.
+/// under which the pull of a run fades beyond 5 % so that disturbed ones count
+/// for little, from `start` on and from there with a slower host; constants
+/// that no run depends on stay as they are.
 /// `used`: indices of the runs to fit on. `problems` are left with the result.
 Constants fit(std::vector<planning::Problem> &problems,
               const std::vector<Run> &runs, const std::vector<size_t> &used,
