@@ -17,8 +17,9 @@ cores, or exchange with a server that needs these too, each site has its share o
 
 Memory: the peak of the largest rank (VmHWM) less that of the same layout of a model so small
 that only what every process has is left, against the planner's figure and against what is
-laid out. With --folder what was measured stays there, and cases that it has are not measured
-again.
+laid out. --memory measures nothing else: it needs no idle machine and takes a minute or two.
+
+With --folder what was measured stays there, and cases that it has are not measured again.
 """
 
 import argparse
@@ -152,8 +153,14 @@ class Bench:
         small = self.plan(ranks, strategy, generic, self.tiny)["predicted"]
         bare = self.peak(self.tiny) - max(self.bytes(small))
         # With the sharding that is measured: other rates could choose another.
-        chosen = json.dumps(self.plan(ranks, strategy, generic)["strategy"])
-        peak = self.peak(self.model) - bare
+        plan = self.plan(ranks, strategy, generic)
+        chosen = json.dumps(plan["strategy"])
+        result = {"ranks": count, "peak": self.peak(self.model) - bare,
+                  "memory": {"planned": self.bytes(plan["predicted"]),
+                             "laid_out": self.bytes(self.simulate())}}
+        return result if self.options.memory else {**result, **self.times(ranks, islands, chosen)}
+
+    def times(self, ranks, islands, chosen):
         steady, unsteady = [], []
         before = self.foretell(ranks, chosen)
         while len(steady) < self.options.rounds and len(unsteady) <= self.options.rounds:
@@ -165,19 +172,19 @@ class Bench:
                 {**{key: statistics.mean(pair) for key, pair in zip(("planned", "simulated"), zip(*both))},
                  "measured": measured, "spread": spread})
             before = after
-        planned, simulated = after
-        return {"ranks": count, "rounds": steady or unsteady, "unsteady": len(unsteady), "peak": peak,
-                "sources": planned["time_sources"],
-                "memory": {"planned": self.bytes(planned), "laid_out": self.bytes(simulated)}}
+        return {"rounds": steady or unsteady, "unsteady": len(unsteady),
+                "sources": after[0]["time_sources"]}
 
     def foretell(self, ranks, strategy):
         """By planner and simulator, from what the ranks take now."""
         self.run("tombolo-profile", "--for", self.path("p.plan"), "--threads", 1, "--seconds",
                  self.options.seconds, "-o", self.path("core.yaml"))
-        planned = self.plan(ranks, strategy, "core.yaml")["predicted"]
+        return self.plan(ranks, strategy, "core.yaml")["predicted"], self.simulate()
+
+    def simulate(self):
         self.run("tombolo-sim", self.path("p.plan"), "--json", self.path("sim.json"))
         with open(self.path("sim.json")) as file:
-            return planned, json.load(file)["predicted"]
+            return json.load(file)["predicted"]
 
     @staticmethod
     def bytes(predicted):
@@ -238,13 +245,12 @@ def kendall(pairs, noise):
     return (agree - differ) / max(1, agree + differ), agree + differ
 
 
-def table(results):
+def time_table(results):
     print("| plan | ranks | measured, ms | quartiles apart, % | planner, ms | off, % | simulator, ms | off, % | "
-          "rounds apart, % | left out | memory, MB | planner off, % | laid out off, % |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
+          "rounds apart, % | left out |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     errors = {"planned": [], "simulated": []}
     pairs = {"planned": [], "simulated": []}
-    memory = []
     for name, r in results.items():
         middle = lambda key: statistics.median(one[key] for one in r["rounds"])
         ratios = {key: [one[key] / one["measured"] for one in r["rounds"]] for key in errors}
@@ -252,14 +258,10 @@ def table(results):
             errors[key].append(statistics.median(values) - 1)
             pairs[key].append((middle("measured") * statistics.median(values), middle("measured")))
         apart = max(ratios["simulated"]) - min(ratios["simulated"])
-        # The largest rank is the one whose peak is known.
-        peak = r["peak"]
-        offs = [max(r["memory"][key]) / peak - 1 for key in ("planned", "laid_out")]
-        memory.append(offs[0])
         print(f"| {name} | {r['ranks']} | {1e3 * middle('measured'):.1f} | {100 * middle('spread'):.1f} | "
               f"{1e3 * middle('planned'):.1f} | {100 * errors['planned'][-1]:+.1f} | "
-              f"{1e3 * middle('simulated'):.1f} | {100 * errors['simulated'][-1]:+.1f} | {100 * apart:.1f} | {r['unsteady']} | "
-              f"{peak / 1e6:.1f} | {100 * offs[0]:+.1f} | {100 * offs[1]:+.1f} |")
+              f"{1e3 * middle('simulated'):.1f} | {100 * errors['simulated'][-1]:+.1f} | {100 * apart:.1f} | "
+              f"{r['unsteady']} |")
     noise = statistics.median(one["spread"] for r in results.values() for one in r["rounds"])
     for key, values in errors.items():
         values = [abs(value) for value in values]
@@ -267,8 +269,20 @@ def table(results):
         print(f"{key}: mean absolute error {100 * statistics.mean(values):.1f} %, largest "
               f"{100 * max(values):.1f} %, Kendall's tau {tau:.2f} over {count} pairs further apart "
               f"than {100 * noise:.1f} %")
-    print(f"planner's memory: off by {100 * statistics.mean(map(abs, memory)):.1f} % on average, at most "
-          f"{100 * max(map(abs, memory)):.1f} %")
+
+
+def memory_table(results):
+    print("| plan | measured, MB | planner, MB | off, % | laid out off, % |")
+    print("|---|---|---|---|---|")
+    offs = []
+    for name, r in results.items():
+        # The largest rank is the one whose peak is known.
+        planned, laid_out = (max(r["memory"][key]) for key in ("planned", "laid_out"))
+        offs.append(100 * (planned / r["peak"] - 1))
+        print(f"| {name} | {r['peak'] / 1e6:.1f} | {planned / 1e6:.1f} | {offs[-1]:+.1f} | "
+              f"{100 * (laid_out / r['peak'] - 1):+.1f} |")
+    offs = list(map(abs, offs))
+    print(f"planner's memory: off by {statistics.mean(offs):.1f} % on average, at most {max(offs):.1f} %")
 
 
 def main():
@@ -278,6 +292,7 @@ def main():
     parser.add_argument("--bin", default=os.path.join(ROOT, "build", "dev", "bin"))
     parser.add_argument("--seconds", type=float, default=1.5, help="to measure each plan for, in each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", action="store_true", help="measure memory alone")
     parser.add_argument("--folder", help="where what is measured stays")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -289,13 +304,18 @@ def main():
             with open(kept) as file:
                 results = json.load(file)
         bench = Bench(options, folder)
+        sought = "peak" if options.memory else "rounds"
         for name in options.cases or CASES:
-            if options.cases or name not in results:
-                results[name] = bench.case(name)
+            if options.cases or sought not in results.get(name, {}):
+                results[name] = {**results.get(name, {}), **bench.case(name)}
                 with open(kept, "w") as file:
                     json.dump(results, file, indent=1)
                 print(f"{name}: measured", file=sys.stderr)
-        table({name: results[name] for name in CASES if name in results})
+        results = {name: results[name] for name in CASES if name in results}
+        timed = {name: result for name, result in results.items() if "rounds" in result}
+        if timed:
+            time_table(timed)
+        memory_table(results)
 
 
 if __name__ == "__main__":

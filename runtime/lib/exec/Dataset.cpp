@@ -146,7 +146,7 @@ TokenFile::TokenFile(const DatasetOptions &options,
   if (vocabulary == 0 || vocabulary >= limit)
     return; // no token can be too large
   std::vector<std::int64_t> piece;
-  constexpr std::uint64_t kPiece = 1 << 18;
+  constexpr std::uint64_t kPiece = 1 << 14;
   for (std::uint64_t at = 0; at < count; at += kPiece) {
     piece.resize(static_cast<std::size_t>(std::min(kPiece, count - at)));
     read(at, piece);
@@ -155,7 +155,6 @@ TokenFile::TokenFile(const DatasetOptions &options,
         throw Error("'", options.path, "': token ", piece[i], " at position ",
                     at + i, " is not below the vocabulary of ", vocabulary);
   }
-  buffer = {};
 }
 
 void TokenFile::read(std::uint64_t first, std::span<std::int64_t> out) const {

@@ -121,7 +121,7 @@ void fillParameter(
                 "' do not exist; give --init SEED to draw them");
   bool draw = source->absent;
   Filling filling = draw ? fillingOf(model, parameter) : Filling::Normal;
-  constexpr std::uint64_t kPiece = 1 << 18;
+  constexpr std::uint64_t kPiece = 1 << 16;
   std::vector<float> piece;
   std::uint64_t filled = 0; // of `piece`, which begins at `first`
   std::uint64_t first = 0;

@@ -11,6 +11,9 @@
 #include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <limits>
@@ -50,6 +53,25 @@ void keepFreedMemory() {
 }
 
 } // namespace
+
+#ifdef __GLIBC__
+/// oneDNN takes memory for each product that it packs, aligned to a cache line,
+/// and gives it back. glibc cuts such a block out of a longer one, and the ends
+/// that it cuts off go to the thread's cache of small ones, where they keep
+/// what is free on both sides from growing together: the next product of the
+/// same size finds no place and takes new pages, up to 10 MB of them. The ends
+/// of this alignment are too long for that cache.
+extern "C" int posix_memalign(void **to, std::size_t alignment,
+                              std::size_t bytes) noexcept {
+  constexpr std::size_t kLarge = 1 << 16;
+  void *block =
+      memalign(bytes < kLarge ? alignment : std::max(alignment, kLarge), bytes);
+  if (!block)
+    return ENOMEM;
+  *to = block;
+  return 0;
+}
+#endif
 
 int main(int argc, char **argv) {
   keepFreedMemory();
