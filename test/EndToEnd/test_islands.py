@@ -187,7 +187,7 @@ class Islands(support.TomboloTest):
         """Checkpoints of all islands are behind the same rounds; the last one is taken away."""
         path, folder, trained = self.export(), self.path("checkpoints"), self.path("trained.onnx")
         self.tokens(16 * 8 + 1, seed=9, name="held.bin")
-        server = {**SERVER, "inner_steps": 8, "fragments": 2, "overlap_steps": 1, "compression": "int8"}
+        server = {**SERVER, "inner_steps": 8, "fragments": 2, "overlap_steps": 1}
         plan = self.plan(path, support.topology({"east": 2, "west": 2}),
                          support.strategy(self.unequal([8, 4]), server), sum(BATCHES))
 
