@@ -296,8 +296,7 @@ private:
       all.source = std::max(all.source, one.source);
       all.sendForward = std::max(all.sendForward, one.sendForward);
       all.sendBackward = std::max(all.sendBackward, one.sendBackward);
-      if (chunks.size() > 1)
-        all.chunks.push_back(one.whole());
+      all.chunks.push_back(one.whole());
       uses.push_back({chunks[c], order.chunks[c].inFlight,
                       order.chunks[c].handedOn, first, last});
     }

@@ -13,8 +13,10 @@
 // A branch ends where a bound says that it cannot become better than what is
 // known, by the exact time:
 // - a placed stage has all its microbatches to do, after the first has come
-//   through the stages before it: `fill + own x t` is never more than the step
-//   of 1F1B and GPipe, `own x t` never more than that of zero-bubble;
+//   through the stages before it and before the last has gone back: `fill +
+//   own x t - late` is never more than the step of 1F1B and GPipe, `own x t`
+//   never more than that of any order. A stage before adds to `fill` what it
+//   does for one microbatch without what is `early` and `late`;
 // - the blocks that are left keep the chips that are left busy for as long as
 //   their work on the chips that suit them best.
 // Of pools that are alike and have as many chips left only the first is opened.
@@ -46,13 +48,15 @@ private:
   static constexpr uint64_t kDefaultNodes = 5000;
 
   struct PoolState : IslandPool {
-    uint64_t left;               // chips
-    std::vector<double> seconds; // at least, of a microbatch, by kind
+    uint64_t left; // chips
+    // At least, of a microbatch, by kind: all, and without what is late.
+    std::vector<double> seconds, first;
   };
   struct Placed {
     Stage stage;
-    double least; // seconds of a microbatch in its fastest group
+    double least; // seconds of a microbatch on its way, in the fastest group
     double busy;  // seconds of all microbatches in its slowest group
+    double sent;  // the same up to the last gradient that goes on
   };
 
   const Problem &problem;
@@ -63,7 +67,9 @@ private:
   std::vector<IslandPool> islandPools;
   std::vector<PoolState> pools;
   std::vector<size_t> kindOf; // by block
-  std::vector<double> before; // least seconds of the blocks before one
+  /// Least seconds of the blocks before one: where none is the first of a
+  /// stage and where each is; and the most that one more first block saves.
+  std::vector<double> before, begun, saved;
 
   // The branch.
   Island island; // without stages
@@ -77,6 +83,7 @@ private:
   void placeStage(uint64_t block, std::vector<ReplicaGroup> groups);
   bool place(uint64_t first, uint64_t block,
              const std::vector<ReplicaGroup> &groups);
+  double onTheWay(uint64_t block, uint64_t stages) const;
   double leastWith(uint64_t block) const;
   double worst() const {
     return found.size() < wanted ? kInfinity : found.back().seconds;
@@ -116,7 +123,7 @@ ExactIsland::ExactIsland(const Problem &problem, const IslandPins &given,
     kindOf.insert(kindOf.end(), run.count, run.kind);
   islandPools = poolsOf(problem, pins);
   for (const IslandPool &pool : islandPools)
-    pools.push_back({pool, pool.pool->chips(), {}});
+    pools.push_back({pool, pool.pool->chips(), {}, {}});
 }
 
 bool ExactIsland::hasTwin(size_t pool) const {
@@ -155,23 +162,31 @@ std::vector<FoundIsland> ExactIsland::find(uint64_t batch, double) {
       continue;
     microbatches = batch / microbatch;
     before.assign(1, 0);
+    begun.assign(1, 0);
+    saved.assign(1, 0);
     for (PoolState &pool : pools) {
       pool.seconds.assign(problem.model.kinds.size(), kInfinity);
+      pool.first.assign(problem.model.kinds.size(), kInfinity);
       for (uint64_t degree : pool.degrees)
         for (size_t kind = 0; kind < pool.seconds.size(); ++kind) {
           // Collectives take nothing: less than any wire.
           StageTimes one = blockSeconds(problem, {{kind, 1}}, *pool.chip,
                                         static_cast<double>(microbatch),
                                         Recompute(), {degree, {}});
-          pool.seconds[kind] =
-              std::min(pool.seconds[kind], one.forward + one.backward);
+          double all = one.forward + one.backward;
+          pool.seconds[kind] = std::min(pool.seconds[kind], all);
+          pool.first[kind] = std::min(pool.first[kind], all - one.late);
         }
     }
     for (size_t kind : kindOf) {
-      double fastest = kInfinity;
-      for (const PoolState &pool : pools)
+      double fastest = kInfinity, first = kInfinity;
+      for (const PoolState &pool : pools) {
         fastest = std::min(fastest, pool.seconds[kind]);
+        first = std::min(first, pool.first[kind]);
+      }
       before.push_back(before.back() + fastest);
+      begun.push_back(begun.back() + first);
+      saved.push_back(std::max(saved.back(), fastest - first));
     }
     for (auto [schedule, chunks] : ordersOf(problem.bounds, pins)) {
       island = Island();
@@ -188,16 +203,33 @@ std::vector<FoundIsland> ExactIsland::find(uint64_t batch, double) {
   return found;
 }
 
+/// What one microbatch takes at least on its way there and back through the
+/// blocks before one, in at most so many stages. Blocks that run again add no
+/// less than what is early of them; the first stage of all sends no gradient.
+double ExactIsland::onTheWay(uint64_t block, uint64_t stages) const {
+  double sending = static_cast<double>(std::min(block, stages)) - 1;
+  return std::max(begun[block], before[block] - saved[block] * sending);
+}
+
 double ExactIsland::leastWith(uint64_t block) const {
+  uint64_t chips = 0; // that are left
+  for (const PoolState &pool : pools)
+    chips += pool.left;
   // Which blocks are in the chunks of a stage is only known with all stages.
-  if (island.chunks > 1)
-    return before.back() * (1 - 1e-9);
-  double least = 0, fill = before[block];
+  if (island.chunks > 1) {
+    for (const Placed &one : placed)
+      for (const ReplicaGroup &group : one.stage.replicas)
+        chips += group.count * group.tensorParallel;
+    return onTheWay(kindOf.size(), island.chunks * chips) * (1 - 1e-9);
+  }
+  double least = 0, fill = block > 0 ? onTheWay(block, chips) : 0;
   // Gradients of weights keep no other stage waiting.
   bool isPlain = island.schedule == Schedule::OneFOneB ||
                  island.schedule == Schedule::GPipe;
   for (size_t i = placed.size(); i-- > 0;) { // the first stage comes last
-    least = std::max(least, (isPlain ? fill : 0) + placed[i].busy);
+    least = std::max(least, placed[i].busy);
+    if (isPlain)
+      least = std::max(least, fill + placed[i].sent);
     fill += placed[i].least;
   }
   if (isPlain)
@@ -327,16 +359,19 @@ bool ExactIsland::place(uint64_t first, uint64_t block,
   auto open = [&](const Recompute &recompute) {
     next.stage.recompute = recompute;
     next.least = kInfinity;
-    next.busy = 0;
+    next.busy = next.sent = 0;
     for (const ReplicaGroup &group : groups) {
       StageTimes times =
           blockSeconds(problem, runs, *stateOf(group.pool).chip, samples,
                        recompute, {group.tensorParallel, {}});
       double one = times.forward + times.backward;
-      next.least = std::min(next.least, one);
-      next.busy =
-          std::max(next.busy, one * static_cast<double>(microbatches / turn *
-                                                        group.share));
+      double all = one * static_cast<double>(microbatches / turn * group.share);
+      // No gradient comes to the last stage, none goes on from the first.
+      double early = block < kindOf.size() ? times.early : 0;
+      double late = first > 0 ? times.late : 0;
+      next.least = std::min(next.least, one - early - late);
+      next.busy = std::max(next.busy, all);
+      next.sent = std::max(next.sent, all - late);
     }
     if (island.chunks == 1 && next.busy * (1 - 1e-9) >= worst())
       return false;

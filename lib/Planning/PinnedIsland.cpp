@@ -10,7 +10,8 @@
 // layout's time by the closed formula is
 //   sum + (m - 1) max(slowest, (sum + transfers) / stages)
 //     + transfers + reduction + update
-// with m microbatches per replica, `sum` and `slowest` from the split, and
+// with m microbatches per replica, `sum` (what a microbatch takes on its way
+// there and back) and `slowest` (all of it in one stage) from the split, and
 // `transfers` the boundary tensors once there and back through all stages.
 // (1F1B keeps at most as many microbatches in flight as there are stages, hence
 // the second pace.) Everything but `sum` and `slowest` is known before the
@@ -52,6 +53,7 @@ private:
   /// What a shape costs with a microbatch whatever the split, in seconds.
   struct Fixed {
     double least = 0;     // one microbatch through the model, fastest chips
+    double sum = 0;       // and on its way there and back
     double longest = 0;   // its slowest block
     double transfers = 0; // there and back through all stages
     double tail = 0;      // reduction and update
@@ -156,8 +158,7 @@ std::vector<PinnedIsland::Layout> PinnedIsland::layouts(uint64_t batch) {
         const Fixed &fixed = *layout.fixed;
         double least = std::max(fixed.longest,
                                 fixed.least / static_cast<double>(stages()));
-        layout.bound = fixed.least +
-                       (m - 1) * pace(least, fixed.least, layout) +
+        layout.bound = fixed.sum + (m - 1) * pace(least, fixed.sum, layout) +
                        fixed.transfers + fixed.tail;
         result.push_back(layout);
         ++scored;
@@ -294,9 +295,9 @@ PinnedIsland::Fixed PinnedIsland::compute(const Shape &shape,
     sharded &= shards(s, replicas);
   }
   Fixed fixed;
-  double crossing = 0;
+  double crossing = 0, late = 0;
   for (const BlockRun &run : problem.model.runs) {
-    double fastest = kInfinity;
+    double fastest = kInfinity, first = kInfinity;
     for (const auto &[group, count] : groups) {
       // Nothing is faster than collectives that take no time.
       StageTimes one =
@@ -304,12 +305,19 @@ PinnedIsland::Fixed PinnedIsland::compute(const Shape &shape,
                        topology.chipOf(*topology.findPool(group.first)),
                        samples, Recompute(), {group.second, Transfer()});
       fastest = std::min(fastest, one.forward + one.backward);
+      first = std::min(first, one.forward + one.backward - one.late);
     }
     fixed.least += fastest * static_cast<double>(run.count);
+    fixed.sum += first * static_cast<double>(run.count);
+    late = std::max(late, fastest - first);
     fixed.longest = std::max(fixed.longest, fastest);
     crossing = std::max(crossing,
                         problem.model.kinds[run.kind].outputBytes.at(samples));
   }
+  // Of all blocks, or of as many as there are stages that send gradients, the
+  // weights are behind a gradient that goes on.
+  fixed.sum = std::max(fixed.sum,
+                       fixed.least - late * static_cast<double>(stages() - 1));
   fixed.transfers = 2 * transfersOf(shape, crossing);
   double gradients =
       4 * problem.model.trainableCount() / static_cast<double>(stages());

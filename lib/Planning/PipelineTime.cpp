@@ -10,6 +10,10 @@
 // the calls they depend on have run, so sweeping over the replicas and running
 // whatever can run finds all times, and finds a schedule that waits for itself.
 //
+// A backward is not one piece. As `ProgramBuilder` writes it, a last block that
+// runs again does so before a gradient is looked at, and the gradient that goes
+// on is there before the first block's gradients of weights are.
+//
 //===----------------------------------------------------------------------===//
 
 #include "tombolo/Planning/PipelineTime.h"
@@ -147,10 +151,9 @@ PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches,
         came = backwards.get(place, j, number);
       if (!came)
         return;
-      double begin = std::max(lane.free, *came);
       switch (call.pass) {
       case Pass::Forward:
-        lane.free = begin + times.forward;
+        lane.free = std::max(lane.free, *came) + times.forward;
         if (place + 1 == places) {
           backwards.set(place, j, lane.free, ready); // the loss is here
           break;
@@ -160,18 +163,23 @@ PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches,
         forwards.set(place + 1, j, lane.sendForwardFree, ready);
         break;
       case Pass::BackwardWeight:
-        lane.free = begin + times.backwardWeight;
+        lane.free += times.backwardWeight;
         break;
       case Pass::Backward:
-      case Pass::BackwardInput:
-        lane.free = begin + times.backward -
-                    (call.pass == Pass::Backward ? 0 : times.backwardWeight);
+      case Pass::BackwardInput: {
+        bool byWeight = call.pass == Pass::Backward;
+        double all = times.backward - (byWeight ? 0 : times.backwardWeight);
+        double late = byWeight ? times.late : 0;
+        double sent = std::max(lane.free + times.early, *came) +
+                      (all - times.early - late);
+        lane.free = sent + late;
         if (place == 0)
           break;
         lane.sendBackwardFree =
-            std::max(lane.sendBackwardFree, lane.free) + times.sendBackward;
+            std::max(lane.sendBackwardFree, sent) + times.sendBackward;
         backwards.set(place - 1, j, lane.sendBackwardFree, ready);
         break;
+      }
       }
     }
   };

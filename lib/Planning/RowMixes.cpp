@@ -36,14 +36,14 @@ RowMixes::RowMixes(const Problem &problem, const IslandPins &given)
     counts[run.kind] += static_cast<double>(run.count);
   if (islandPools.empty())
     return;
-  const std::vector<double> &seconds = secondsOf(1, 0, 1);
+  const std::vector<double> &seconds = secondsOf(1, 0, 1).all;
   for (size_t k = 0; k < counts.size(); ++k)
     if (counts[k] * seconds[k] > counts[mainKind] * seconds[mainKind])
       mainKind = k;
 }
 
-const std::vector<double> &RowMixes::secondsOf(uint64_t microbatch, size_t pool,
-                                               uint64_t degree) {
+const KindSeconds &RowMixes::secondsOf(uint64_t microbatch, size_t pool,
+                                       uint64_t degree) {
   auto [entry, isNew] = kindSeconds.try_emplace({microbatch, pool, degree});
   if (!isNew)
     return entry->second;
@@ -54,7 +54,9 @@ const std::vector<double> &RowMixes::secondsOf(uint64_t microbatch, size_t pool,
     StageTimes one = blockSeconds(problem, {{kind, 1}}, *choice.chip,
                                   static_cast<double>(microbatch), Recompute(),
                                   {degree, wire});
-    entry->second.push_back(one.forward + one.backward);
+    double all = one.forward + one.backward;
+    entry->second.all.push_back(all);
+    entry->second.onTheWay.push_back(all - one.late);
   }
   return entry->second;
 }
@@ -140,7 +142,7 @@ void RowMixes::addParts(std::vector<MixPart::Group> groups, uint64_t degree,
     return;
   auto unitOf = [&](const MixPart::Group &group) {
     return static_cast<double>(group.own - 1) *
-           secondsOf(microbatch, group.pool, degree)[mainKind];
+           secondsOf(microbatch, group.pool, degree).all[mainKind];
   };
   std::ranges::stable_sort(part.groups, std::greater<>(), unitOf);
   part.seconds = &secondsOf(microbatch, part.groups.front().pool, degree);
@@ -189,8 +191,8 @@ void RowMixes::addSideBySide(const Lane &lane, uint64_t degree,
                              std::vector<MixPart> &parts) {
   uint64_t firstMost = islandPools[lane[0]].pool->chips() / degree;
   uint64_t secondMost = islandPools[lane[1]].pool->chips() / degree;
-  double first = secondsOf(microbatch, lane[0], degree)[mainKind];
-  double second = secondsOf(microbatch, lane[1], degree)[mainKind];
+  double first = secondsOf(microbatch, lane[0], degree).all[mainKind];
+  double second = secondsOf(microbatch, lane[1], degree).all[mainKind];
   auto isUsed = [](uint64_t chips, uint64_t of) {
     return static_cast<double>(chips) >= kLeastUsed * static_cast<double>(of);
   };
@@ -326,11 +328,14 @@ uint64_t RowMixes::add(uint64_t batch, uint64_t microbatch, double below,
   return scored;
 }
 
-/// The least sum + peak of the blocks of the main kind, parts of blocks
-/// allowed: under a peak every part takes what memory and the peak let it, the
-/// one on which a microbatch is fastest first. The sum falls with the peak, and
-/// their total is convex.
-double RowMixes::leastOfMainKind(const Mix &mix) const {
+/// The least sum + peak of the blocks of the main kind, each of so many
+/// `seconds` on its microbatch's way, parts of blocks allowed: under a peak
+/// every part takes what memory and the peak let it, the one on which a
+/// microbatch is fastest first. The sum falls with the peak, and their total is
+/// convex.
+double
+RowMixes::leastOfMainKind(const Mix &mix,
+                          std::vector<double> KindSeconds::*seconds) const {
   struct Share {
     double seconds; // of a microbatch in a block
     double most;    // blocks in memory
@@ -340,7 +345,7 @@ double RowMixes::leastOfMainKind(const Mix &mix) const {
   double high = 0;
   for (const MixPart *part : mix.parts) {
     double n = static_cast<double>(part->stages);
-    shares.push_back({(*part->seconds)[mainKind],
+    shares.push_back({(part->seconds->*seconds)[mainKind],
                       n * static_cast<double>(part->most),
                       part->unit > 0 ? n / part->unit : kInfinity});
     high = std::max(high, part->unit * counts[mainKind] / n);
@@ -373,20 +378,28 @@ double RowMixes::leastOfMainKind(const Mix &mix) const {
 
 double RowMixes::boundOf(const Mix &mix, uint64_t batch, bool tight) const {
   double all = static_cast<double>(batch / mix.microbatch);
-  double sum = 0, others = 0, dearest = 0;
+  // Where every block is the first of a stage, and where none is.
+  double begun = 0, othersBegun = 0, inside = 0, othersInside = 0;
+  double late = 0; // the most that no stage before waits for
+  double dearest = 0;
   for (size_t kind = 0; kind < counts.size(); ++kind) {
-    double fastest = kInfinity, cheapest = kInfinity;
+    double fastest = kInfinity, first = kInfinity, cheapest = kInfinity;
     for (const MixPart *part : mix.parts) {
-      double seconds = (*part->seconds)[kind];
+      double seconds = part->seconds->all[kind];
+      double onTheWay = part->seconds->onTheWay[kind];
       fastest = std::min(fastest, seconds);
+      first = std::min(first, onTheWay);
+      late = std::max(late, seconds - onTheWay);
       // Every replica of a stage runs, some for less than a turn's part->
       cheapest = std::min(cheapest,
                           seconds * priceOf(*part) /
                               static_cast<double>(part->turn()) *
                               static_cast<double>(part->groups.front().share));
     }
-    sum += counts[kind] * fastest;
-    others += kind == mainKind ? 0 : counts[kind] * fastest;
+    begun += counts[kind] * first;
+    inside += counts[kind] * fastest;
+    othersBegun += kind == mainKind ? 0 : counts[kind] * first;
+    othersInside += kind == mainKind ? 0 : counts[kind] * fastest;
     dearest += counts[kind] * cheapest * all;
   }
   double blocks = counts[mainKind], rate = 0, held = 0, stages = 0,
@@ -401,6 +414,8 @@ double RowMixes::boundOf(const Mix &mix, uint64_t batch, bool tight) const {
   stages = std::min(stages, static_cast<double>(problem.model.blocks()));
   if (held < blocks)
     return kInfinity;
+  late *= stages - 1; // the first stage sends no gradient
+  double sum = std::max(begun, inside - late);
   double bytes = 4 * problem.model.trainableCount() / stages;
   double tail = kInfinity;
   for (const MixPart *part : mix.parts)
@@ -433,7 +448,10 @@ double RowMixes::boundOf(const Mix &mix, uint64_t batch, bool tight) const {
     peak = std::max(peak, (fewest - 1) * sum / stages);
   double seconds = sum + peak + tail;
   if (tight)
-    seconds = std::max(seconds, others + leastOfMainKind(mix) + tail);
+    seconds = std::max(
+        {seconds,
+         othersBegun + leastOfMainKind(mix, &KindSeconds::onTheWay) + tail,
+         othersInside + leastOfMainKind(mix, &KindSeconds::all) - late + tail});
   if (problem.bounds.objective == Objective::Throughput)
     return seconds;
   return std::max(dearest, seconds * priceOf(mix));
@@ -508,7 +526,7 @@ std::vector<std::vector<size_t>> RowMixes::ordersOf(const Mix &mix) const {
     const MixPart &part = *mix.parts[index];
     return static_cast<double>(
                islandPools[part.groups[0].pool].chip->memoryBytes()) *
-           (*part.seconds)[mainKind];
+           part.seconds->all[mainKind];
   };
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return room(a) > room(b); });

@@ -13,6 +13,12 @@
 
 namespace tombolo::planning {
 
+/// Of a microbatch, by kind of block: all that it takes, and that without the
+/// gradients of weights, for which no other stage waits.
+struct KindSeconds {
+  std::vector<double> all, onTheWay;
+};
+
 /// How some stages lie: each on one pool, or on two side by side whose replicas
 /// share the microbatches out.
 struct MixPart {
@@ -31,8 +37,7 @@ struct MixPart {
   std::vector<Group> groups;
   uint64_t degree = 1; // chips of a replica
   uint64_t stages = 1; // at most
-  /// Of a microbatch on the first group, by kind of block.
-  const std::vector<double> *seconds = nullptr;
+  const KindSeconds *seconds = nullptr; // on the first group
   /// Of a block of the main kind: what the first group still has to do when it
   /// has done its first microbatch, in seconds.
   double unit = 0;
@@ -105,16 +110,15 @@ private:
   std::vector<double> counts; // blocks of each kind
   size_t mainKind = 0;        // the one with most work
   /// By microbatch, pool and degree.
-  std::map<std::tuple<uint64_t, size_t, uint64_t>, std::vector<double>>
-      kindSeconds;
+  std::map<std::tuple<uint64_t, size_t, uint64_t>, KindSeconds> kindSeconds;
   /// By microbatch, microbatches of the island and lane.
   std::map<std::tuple<uint64_t, uint64_t, Lane>, std::vector<MixPart>>
       partsByLane;
 
   std::vector<std::vector<uint32_t>> poolSets() const;
   std::vector<std::vector<Lane>> laneSets() const;
-  const std::vector<double> &secondsOf(uint64_t microbatch, size_t pool,
-                                       uint64_t degree);
+  const KindSeconds &secondsOf(uint64_t microbatch, size_t pool,
+                               uint64_t degree);
   const std::vector<MixPart> &partsOn(const Lane &lane, uint64_t microbatch,
                                       const std::vector<uint64_t> &turns);
   void addSideBySide(const Lane &lane, uint64_t degree, uint64_t microbatch,
@@ -124,7 +128,8 @@ private:
   void addParts(std::vector<MixPart::Group> groups, uint64_t degree,
                 uint64_t microbatch, uint64_t microbatches,
                 std::vector<MixPart> &parts);
-  double leastOfMainKind(const Mix &mix) const;
+  double leastOfMainKind(const Mix &mix,
+                         std::vector<double> KindSeconds::*seconds) const;
   bool joined(const MixPart &from, const MixPart &to) const;
 };
 

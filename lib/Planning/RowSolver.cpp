@@ -54,14 +54,23 @@ RowSolver::RowSolver(const Problem &problem, const SplitTable &table,
   }
   for (size_t e = 0; e + 1 < parts.size(); ++e)
     parts[e].toNext = hopBetween(request.segments[e], request.segments[e + 1]);
-  std::vector<double> fastest(last, kInfinity); // by cut
-  for (Part &part : parts) {
-    part.leastBefore.push_back(0);
+  // By cut: what lies behind it, inside a stage and where one begins.
+  std::vector<double> inside(last, kInfinity), first(last, kInfinity);
+  double stages = 0;
+  for (size_t e = 0; e < parts.size(); ++e) {
+    Part &part = parts[e];
+    stages += static_cast<double>(request.segments[e].mostStages);
     // A stage takes no less than in its first group.
     const SplitTable::Times &times = *part.groups.front().times;
+    part.leastBefore.push_back(0);
+    double all = 0, begun = 0, most = 0;
     for (size_t c = 0; c < last; ++c) {
-      fastest[c] = std::min(fastest[c], times.all[c + 1] - times.all[c]);
-      part.leastBefore.push_back(part.leastBefore.back() + fastest[c]);
+      inside[c] = std::min(inside[c], times.all[c + 1] - times.all[c]);
+      first[c] = std::min(first[c], times.onTheWay(c, c + 1, c));
+      all += inside[c];
+      begun += first[c];
+      most = std::max(most, inside[c] - first[c]);
+      part.leastBefore.push_back(std::max(begun, all - stages * most));
     }
   }
   least = parts.back().leastBefore.back();

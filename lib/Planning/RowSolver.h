@@ -123,14 +123,14 @@ private:
 
     /// A stage in the group where it takes longest.
     struct Load {
-      double fill = 0; // seconds of a microbatch
+      double fill = 0; // seconds of a microbatch on its way there and back
       double peak = 0; // and of what is left to do after the first one
     };
     Load load(size_t i, size_t j, size_t again) const {
       Load most;
       for (const Group &group : groups) {
         double seconds = group.times->seconds(i, j, again);
-        most.fill = std::max(most.fill, seconds);
+        most.fill = std::max(most.fill, group.times->onTheWay(i, j, again));
         most.peak =
             std::max(most.peak, seconds * static_cast<double>(group.own - 1));
       }

@@ -8,7 +8,8 @@
 // Variables: the cuts between stages, and for each stage whether it recomputes.
 // Constraints: every stage has a block, and fits into its chip's memory.
 // Objective: sum + (microbatches - 1) x slowest, where sum is the time of one
-// microbatch through all stages and slowest that of the slowest stage.
+// microbatch there and back through all stages and slowest all that the slowest
+// stage does for one.
 //
 // For each stage and cut the program keeps all pairs (sum, slowest) of which
 // none is better in both: whatever follows adds to the sum and takes the
@@ -121,9 +122,16 @@ SplitTable::timesOf(const Chip &chip, const ReplicaChips &replica) const {
   Times &sums = entry->second;
   if (!isNew)
     return sums;
+  auto lastForward = [&](uint64_t end) {
+    return blockSeconds(problem, slice(problem.model.runs, end - 1, 1), chip,
+                        microbatch, Recompute(), replica)
+        .forward;
+  };
   sums.all.push_back(0);
   sums.forward.push_back(0);
   sums.update.push_back(0);
+  sums.early.assign(positions.size(), 0);
+  sums.late.assign(positions.size(), 0);
   for (size_t i = 0; i + 1 < positions.size(); ++i) {
     StageTimes piece = blockSeconds(problem,
                                     slice(problem.model.runs, positions[i],
@@ -132,6 +140,10 @@ SplitTable::timesOf(const Chip &chip, const ReplicaChips &replica) const {
     sums.all.push_back(sums.all.back() + piece.forward + piece.backward);
     sums.forward.push_back(sums.forward.back() + piece.forward);
     sums.update.push_back(sums.update.back() + piece.update);
+    if (i > 0)
+      sums.late[i] = piece.late;
+    if (i + 2 < positions.size())
+      sums.early[i + 1] = lastForward(positions[i + 1]);
   }
   return sums;
 }
@@ -224,10 +236,12 @@ std::vector<Split> splitBlocks(const Problem &problem, const SplitTable &table,
         }
         if (!recompute)
           continue;
-        double seconds = times.seconds(i, j, *recompute ? j : i);
+        size_t again = *recompute ? j : i;
+        double seconds = times.seconds(i, j, again);
+        double onTheWay = times.onTheWay(i, j, again);
         for (size_t k = 0; k < before.size(); ++k)
           points[s + 1][j].push_back(
-              {before[k].sum + seconds, std::max(before[k].slowest, seconds),
+              {before[k].sum + onTheWay, std::max(before[k].slowest, seconds),
                static_cast<uint32_t>(i), static_cast<uint32_t>(k), *recompute});
         some = true;
       }

@@ -34,10 +34,20 @@ public:
   struct Times {
     std::vector<double> all, forward;
     std::vector<double> update; // once a step
+    /// By cut: the forward of the block before it, and the gradients of the
+    /// weights of the one behind it. 0 at the model's ends, where no stage
+    /// waits for a gradient and none sends one.
+    std::vector<double> early, late;
 
     /// Through blocks [cuts[i], cuts[j]), those before cuts[again] run again.
     double seconds(size_t i, size_t j, size_t again) const {
       return all[j] - all[i] + forward[again] - forward[i];
+    }
+    /// Of these, those that one microbatch adds to its way there and back:
+    /// while a gradient comes the last block runs again, and the first block's
+    /// weights are behind the one that goes on.
+    double onTheWay(size_t i, size_t j, size_t again) const {
+      return seconds(i, j, again) - (again == j ? early[j] : 0) - late[i];
     }
   };
   const Times &timesOf(const Chip &chip, const ReplicaChips &replica) const;

@@ -45,6 +45,8 @@ struct ChunkTimes {
   double backwardWeight = 0; // of it: what may wait
   double sendForward = 0;    // to the place behind, which may be stage 0
   double sendBackward = 0;   // to the place before
+  double early = 0;          // of the backward: before it needs a gradient
+  double late = 0;           // and behind the gradient that it sends on
 };
 
 /// Times of one stage, in seconds per microbatch.
@@ -56,6 +58,10 @@ struct StageTimes {
   double tail = 0; // once, after the stage's last backward: reduce and update
   double exchanges = 0; // of forward and backward: collectives in a replica
   double backwardWeight = 0; // of the backward: what may wait
+  /// Of the backward, what needs no gradient from the next stage, where the
+  /// last block runs again, and what the stage before does not wait for: the
+  /// weights of the first block.
+  double early = 0, late = 0;
   double update = 0;         // once, of all parameters by one rank
   TimeSource source = TimeSource::Computed; // the least sure of the blocks'
   /// Of each chunk, where the stage has several; empty: all of it is one.
@@ -63,7 +69,8 @@ struct StageTimes {
 
   /// The stage as one chunk.
   ChunkTimes whole() const {
-    return {forward, backward, backwardWeight, sendForward, sendBackward};
+    return {forward, backward, backwardWeight, sendForward, sendBackward,
+            early,   late};
   }
 };
 
@@ -74,10 +81,11 @@ struct PipelineTime {
 };
 
 /// Runs the order of `scheduleStage` on equal replicas: one lane per stage.
-/// Exact: every call starts when its stage is free and its input has come,
-/// transfers of a direction from a stage go one after the other. Of very many
-/// microbatches the middle, which repeats, is extrapolated. Every stage has
-/// `chunks` chunks.
+/// Exact: every call starts when its stage is free and its input has come, but
+/// for the `early` part of a backward, and a gradient is sent on before the
+/// `late` part; transfers of a direction from a stage go one after the other.
+/// Of very many microbatches the middle, which repeats, is extrapolated. Every
+/// stage has `chunks` chunks.
 PipelineTime pipelineTime(Schedule schedule,
                           const std::vector<StageTimes> &stages,
                           uint64_t microbatches, uint64_t chunks = 1);

@@ -88,9 +88,10 @@ private:
         return kInfinity;
       double fill = 0;
       for (const SegmentGroup &group : segment.groups) {
-        double seconds = table.timesOf(*group.chip, segment.replicaChips(group))
-                             .seconds(i, j, again);
-        fill = std::max(fill, seconds);
+        StageTimes times = timesOf(segment, group, i, j, again);
+        double seconds = times.forward + times.backward;
+        fill = std::max(fill, seconds - (j < last ? times.early : 0) -
+                                  (i > 0 ? times.late : 0));
         peak = std::max(peak, seconds * static_cast<double>(group.own - 1));
       }
       sum += fill;
@@ -105,6 +106,19 @@ private:
       pace = static_cast<double>(request.segments[0].groups[0].own - 1) * sum /
              static_cast<double>(on.size());
     return sum + std::max(peak, pace);
+  }
+
+  StageTimes timesOf(const Segment &segment, const SegmentGroup &group,
+                     size_t i, size_t j, size_t again) const {
+    const auto &cuts = table.cuts();
+    Recompute recompute;
+    if (again > i)
+      recompute = again == j
+                      ? Recompute{Recompute::Full, 0}
+                      : Recompute{Recompute::Blocks, cuts[again] - cuts[i]};
+    return blockSeconds(
+        problem, slice(problem.model.runs, cuts[i], cuts[j] - cuts[i]),
+        *group.chip, table.samples(), recompute, segment.replicaChips(group));
   }
 
   bool fits(const Segment &segment, uint64_t stages, size_t i, size_t j,

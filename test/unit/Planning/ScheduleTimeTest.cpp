@@ -27,6 +27,45 @@ std::vector<StageTimes> equalStages(size_t stages, uint64_t chunks, double f,
   return std::vector<StageTimes>(stages, stage);
 }
 
+TEST(ScheduleTimeTest, FillAndDrainAreWithoutWhatIsEarlyAndLate) {
+  StageTimes stage{1, 4, 0, 0, 0};
+  stage.early = 1;
+  stage.late = 1.5;
+  for (Schedule schedule : {Schedule::OneFOneB, Schedule::GPipe})
+    for (uint64_t p : {1, 2, 3, 8})
+      for (uint64_t m : {1, 2, 5, 16}) {
+        PipelineTime time =
+            pipelineTime(schedule, std::vector<StageTimes>(p, stage), m);
+        EXPECT_DOUBLE_EQ(time.seconds, static_cast<double>(m) * 5 +
+                                           static_cast<double>(p - 1) * 2.5)
+            << name(schedule) << " p " << p << " m " << m;
+      }
+}
+
+TEST(ScheduleTimeTest, WeightsThatWaitAreBehindNoGradient) {
+  // One microbatch: the gradients of the last stage's weights are the longest.
+  StageTimes stage{1, 4, 0, 0, 0};
+  stage.early = 1;
+  stage.late = stage.backwardWeight = 1.5;
+  EXPECT_DOUBLE_EQ(
+      pipelineTime(Schedule::ZeroBubble, {stage, stage}, 1).seconds,
+      2 + 2.5 + 1.5 + 1.5);
+}
+
+TEST(ScheduleTimeTest, ABackwardIsCutWhereItsGradientsComeAndGo) {
+  Problem problem = equalBlocks(1, 4);
+  const Chip &c = problem.topology.chips[0];
+  problem.model.kinds[0].backwardWeight.flops.perSample = 3e12;
+  auto of = [&](Recompute recompute) {
+    return blockSeconds(problem, problem.model.runs, c, 1, recompute);
+  };
+  EXPECT_DOUBLE_EQ(of({}).late, 3);
+  EXPECT_DOUBLE_EQ(of({}).early, 0);
+  EXPECT_DOUBLE_EQ(of({Recompute::Blocks, 3}).early, 0);
+  EXPECT_DOUBLE_EQ(of({Recompute::Full, 0}).early, 1);
+  EXPECT_DOUBLE_EQ(of({Recompute::Full, 0}).backward, 4 * (1 + 3 + 1));
+}
+
 // Narayanan et al. 2021, section 2.2: fill and drain shrink by the chunks.
 TEST(ScheduleTimeTest, InterleavedDividesTheBubbleByTheChunks) {
   for (size_t p : {2, 4, 8})

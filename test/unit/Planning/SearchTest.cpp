@@ -66,7 +66,8 @@ double bruteForce(const Problem &problem, const SplitRequest &request) {
       fits = needed() <= available;
       StageTimes times =
           blockSeconds(problem, runs, *request.stages[s], samples, recompute);
-      sum += times.forward + times.backward;
+      sum += times.forward + times.backward -
+             (s + 1 < stages ? times.early : 0) - (s > 0 ? times.late : 0);
       slowest = std::max(slowest, times.forward + times.backward);
     }
     if (fits)

@@ -58,7 +58,7 @@ TEST(SideBySideTest, ABlockThatNoPipelineDividesRunsOnBothPoolsBySpeed) {
 
 TEST(SideBySideTest, FewMicrobatchesShareStagesRatherThanFillAPipeline) {
   // Two stages, one for each pool, would wait for each other.
-  Problem problem = twoPools(40, 1.5);
+  Problem problem = twoPools(8, 1.5);
   problem.training.globalBatch = 40;
   Strategy strategy = bestOf(search(problem, StrategyPins()));
   ASSERT_EQ(strategy.islands.size(), 1u);
