@@ -75,7 +75,17 @@ def latest(directory, island):
 
 def to_resume(directory, island, step):
     """The folder that an island goes on from: its own, or, of an island that the run before
-    did not have, that of island 0."""
+    did not have, that of island 0; where it has none of its own at `step`, that of the first
+    island that has."""
+    own = _own(directory, island, step)
+    if own or step is None:
+        return own
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    others = sorted(int(name[7:]) for name in names if re.fullmatch("island-[0-9]{1,9}", name))
+    return next(filter(None, (_own(directory, other, step) for other in others)), None)
+
+
+def _own(directory, island, step):
     def find(number):
         if step is None:
             return latest(directory, number)

@@ -394,11 +394,17 @@ class Rank:
         info = checkpoint.info
         if info.model_hash != self.plan.model_hash:
             raise Error(f"'{folder}': was written for another model")
+        # Another island's, as this one's is lost: the version that it was on, and fresh
+        # optimizer state, as whoever joins without a snapshot has.
+        lent = self.options.island != info.island and self.options.island < len(info.batches)
         for parameter in self.parameters:
-            self.write(parameter, checkpoint.read(parameter.name, parameter))
-            for _, part in self.states(parameter):
+            base = f"{parameter.name}/outer_base"
+            self.write(parameter, checkpoint.read(
+                base if lent and checkpoint.has(base) else parameter.name, parameter))
+            for _, part in [] if lent else self.states(parameter):
                 self.write(part, checkpoint.read(part.name, part))
-        self.arena.flat(self.program.updates_address, 1, pb.DTYPE_I64).fill_(info.updates)
+        self.arena.flat(self.program.updates_address, 1, pb.DTYPE_I64).fill_(
+            0 if lent else info.updates)
         self.first_step = self.loaded_step = info.step
         if info.step > self.steps:
             raise Error(f"'{folder}': is of step {info.step}, beyond --steps {self.steps}; give "
@@ -407,9 +413,9 @@ class Rank:
         # behind what has been dealt, so that nothing is used twice.
         here = self._dealing()
         alike = (here.inner_steps == info.inner_steps and here.batches == info.batches
-                 and self.options.island == info.island)
+                 and info.island < len(info.batches))
         self.samples_before = (
-            info.next_sample - first_sample(self.plan, self.options.island, info.step) if alike
+            info.next_sample - first_sample(self.plan, info.island, info.step) if alike
             else info.free_sample - first_sample(self.plan, 0, info.step))
 
     def _dealing(self):
