@@ -161,6 +161,28 @@ TEST_F(CheckpointTest, NoticesDamage) {
   EXPECT_EQ(latestCheckpoint(folder.path, 0), older);
 }
 
+// So is a shard whose header is damaged, which nothing here reads. Those of
+// earlier versions have no checksum of it.
+TEST_F(CheckpointTest, NoticesADamagedHeader) {
+  std::string file = path + "/rank-1.safetensors";
+  std::string bytes = readFile(file, 1 << 20);
+  bytes[bytes.find("data_offsets")] ^= 1;
+  std::ofstream(file, std::ios::binary) << bytes;
+  expectError([&] { read(inner); }, "/rank-1.safetensors': its header is");
+  expectError([&] { Checkpoint(path).check(); }, "its header is damaged");
+  EXPECT_NO_THROW(read(outer));
+  nlohmann::json manifest =
+      nlohmann::json::parse(readFile(path + "/manifest.json", 1 << 20));
+  for (nlohmann::json &shard : manifest["shards"]) {
+    EXPECT_EQ(shard.erase("header_bytes"), 1u);
+    EXPECT_EQ(shard.erase("header_sha256"), 1u);
+  }
+  manifest.erase("checksum");
+  manifest["checksum"] = toHex(sha256(manifest.dump()));
+  std::ofstream(path + "/manifest.json", std::ios::binary) << manifest.dump();
+  EXPECT_NO_THROW(Checkpoint(path).check());
+}
+
 // Without the manifest, that is, before the last shard was there, a generation
 // does not exist.
 TEST_F(CheckpointTest, CountsOnlyWithItsManifest) {

@@ -153,7 +153,10 @@ def write_shard(folder, rank, tensors):
         text += b" " * (-len(text) % 8)  # data stays aligned
         part["file"] = f"rank-{rank}.safetensors"
         with OutputFile(os.path.join(folder, part["file"])) as out:
-            out.write(struct.pack("<Q", len(text)) + text)
+            text = struct.pack("<Q", len(text)) + text
+            out.write(text)
+            part["header_bytes"] = len(text)
+            part["header_sha256"] = hashlib.sha256(text).hexdigest()
             for name, parameter, values in tensors:
                 data = _raw(values())
                 part["tensors"].append({
@@ -226,6 +229,7 @@ class Checkpoint:
         self.place = f"'{os.path.join(folder, _MANIFEST)}'"
         manifest = _read_manifest(folder)
         self.tensors, self.runs = {}, 0
+        self.headers = {}  # of shards: how many bytes, and their SHA-256
         try:
             self.info = self._info(manifest)
             for shard in manifest["shards"]:
@@ -264,6 +268,9 @@ class Checkpoint:
         file = shard["file"]
         if not file or "/" in file:
             raise Error(f"{self.place}: a shard's file name '{file}' is no plain name")
+        if "header_sha256" in shard:  # not in those of earlier versions
+            self._digest(shard["header_sha256"])
+            self.headers[file] = self._count(shard["header_bytes"]), shard["header_sha256"]
         for entry in shard["tensors"]:
             name, dims = entry["name"], tuple(self._count(dim) for dim in entry["dims"])
             whole = math.prod(dims)
@@ -317,6 +324,10 @@ class Checkpoint:
 
     def _part(self, name, part):
         file = InputFile(os.path.join(self.folder, part.file))
+        if part.file in self.headers:
+            size, checksum = self.headers.pop(part.file)  # once
+            if hashlib.sha256(file.read(0, size)).hexdigest() != checksum:
+                raise Error(f"'{file.path}': its header is damaged: its checksum does not match")
         data = file.read(part.offset, part.elements * 4)
         if hashlib.sha256(data).hexdigest() != part.sha256:
             raise Error(f"'{file.path}': '{name}' is damaged: its checksum does not match")

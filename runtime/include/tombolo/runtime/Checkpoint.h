@@ -13,7 +13,8 @@
 // each parameter under its ONNX name and of each optimizer state under
 // NAME/exp_avg ...; a part of a parameter is one-dimensional, and the manifest
 // says which ranges of the whole it is. The manifest carries a checksum of
-// itself and a SHA-256 of each tensor, checked before the tensor is used. A checkpoint loads under any other plan of the same
+// itself and a SHA-256 of each tensor and of each shard's header, checked
+// before they are used. A checkpoint loads under any other plan of the same
 // model.
 //
 //===----------------------------------------------------------------------===//
@@ -32,6 +33,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tombolo::runtime {
@@ -169,6 +171,8 @@ private:
   std::string folder;
   CheckpointInfo header;
   std::map<std::string, Tensor> tensors;
+  /// By shard: how long its header is, and SHA-256 of it.
+  std::map<std::string, std::pair<std::uint64_t, std::string>> headers;
   mutable std::map<std::string, std::unique_ptr<InputFile>> files;
 };
 
