@@ -145,8 +145,9 @@ std::string latestCheckpoint(const std::string &dir, std::uint32_t island) {
   return "";
 }
 
-std::string resumedCheckpoint(const std::string &dir, std::uint32_t island,
-                              std::optional<std::uint64_t> step) {
+/// Without those of other islands that only `resumedCheckpoint` takes.
+static std::string ownCheckpoint(const std::string &dir, std::uint32_t island,
+                                 std::optional<std::uint64_t> step) {
   auto find = [&](std::uint32_t of) -> std::string {
     if (!step)
       return latestCheckpoint(dir, of);
@@ -161,9 +162,37 @@ std::string resumedCheckpoint(const std::string &dir, std::uint32_t island,
   return find(island);
 }
 
-std::optional<std::uint64_t>
-resumableStep(const std::string &dir, const std::set<std::uint32_t> &islands,
-              const std::function<void(const std::string &)> &damaged) {
+/// The numbers of all islands that have a folder.
+static std::set<std::uint32_t> islandsIn(const std::string &dir) {
+  std::set<std::uint32_t> found;
+  std::error_code error;
+  for (const fs::directory_entry &entry : fs::directory_iterator(dir, error)) {
+    std::string name = entry.path().filename().string();
+    if (name.rfind("island-", 0) == 0 && name.size() > 7 && name.size() <= 16 &&
+        name.find_first_not_of("0123456789", 7) == std::string::npos)
+      found.insert(static_cast<std::uint32_t>(std::stoul(name.substr(7))));
+  }
+  return found;
+}
+
+std::string resumedCheckpoint(const std::string &dir, std::uint32_t island,
+                              std::optional<std::uint64_t> step) {
+  std::string own = ownCheckpoint(dir, island, step);
+  if (!own.empty() || !step)
+    return own;
+  for (std::uint32_t other : islandsIn(dir))
+    if (std::string lent = ownCheckpoint(dir, other, step); !lent.empty())
+      return lent;
+  return "";
+}
+
+/// Shows the steps at which there is something, the newest first, with those of
+/// `islands` that can go on from there, until `enough` says so.
+static void eachStep(
+    const std::string &dir, const std::set<std::uint32_t> &islands,
+    const DamageListener &damaged,
+    const std::function<bool(std::uint64_t, const std::set<std::uint32_t> &)>
+        &enough) {
   // An island may go on from what island 0 has saved.
   std::set<std::uint64_t, std::greater<>> steps;
   std::set<std::uint32_t> sources = islands;
@@ -175,23 +204,64 @@ resumableStep(const std::string &dir, const std::set<std::uint32_t> &islands,
   std::set<std::string> told;
   auto isWhole = [&](std::uint32_t island, std::uint64_t step) {
     try {
-      std::string folder = resumedCheckpoint(dir, island, step);
+      std::string folder = ownCheckpoint(dir, island, step);
       if (folder.empty())
         return false;
       Checkpoint(folder).check();
       return true;
     } catch (const Error &error) {
       if (told.insert(error.what()).second)
-        damaged(error.what());
+        damaged(island, error.what());
       return false;
     }
   };
-  for (std::uint64_t step : steps)
-    if (std::all_of(islands.begin(), islands.end(), [&](std::uint32_t island) {
-          return isWhole(island, step);
-        }))
-      return step;
-  return std::nullopt;
+  for (std::uint64_t step : steps) {
+    std::set<std::uint32_t> whole;
+    for (std::uint32_t island : islands)
+      if (isWhole(island, step))
+        whole.insert(island);
+    if (enough(step, whole))
+      return;
+  }
+}
+
+std::optional<std::uint64_t>
+resumableStep(const std::string &dir, const std::set<std::uint32_t> &islands,
+              const DamageListener &damaged) {
+  std::optional<std::uint64_t> found;
+  eachStep(dir, islands, damaged,
+           [&](std::uint64_t step, const std::set<std::uint32_t> &whole) {
+             if (whole != islands)
+               return false;
+             found = step;
+             return true;
+           });
+  return found;
+}
+
+std::optional<ResumePoint> resumePoint(const std::string &dir,
+                                       const std::set<std::uint32_t> &islands,
+                                       const DamageListener &damaged) {
+  std::optional<std::uint64_t> found;
+  std::set<std::uint32_t> best;
+  int seen = 0;
+  eachStep(dir, islands, damaged,
+           [&](std::uint64_t step, const std::set<std::uint32_t> &whole) {
+             seen += !whole.empty();
+             if (whole == islands ||
+                 (seen <= 2 && whole.size() > best.size())) {
+               found = step;
+               best = whole;
+             }
+             return whole == islands;
+           });
+  if (!found)
+    return std::nullopt;
+  ResumePoint point{*found, {}};
+  for (std::uint32_t island : islands)
+    if (!best.count(island))
+      point.without.insert(island);
+  return point;
 }
 
 Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
@@ -233,6 +303,9 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
       if (file.empty() || file.find('/') != std::string::npos)
         throw Error(place, ": a shard's file name '", file,
                     "' is no plain name");
+      if (shard.contains("header_sha256")) // not in those of earlier versions
+        headers[file] = {number(shard.at("header_bytes"), place),
+                         digest(shard.at("header_sha256"), place)};
       for (const json &entry : shard.at("tensors")) {
         Part part;
         part.file = file;
@@ -309,8 +382,20 @@ Checkpoint::dims(const std::string &name) const {
 
 const InputFile &Checkpoint::open(const std::string &file) const {
   std::unique_ptr<InputFile> &opened = files[file];
-  if (!opened)
-    opened = std::make_unique<InputFile>(folder + "/" + file);
+  if (opened)
+    return *opened;
+  auto fresh = std::make_unique<InputFile>(folder + "/" + file);
+  // Nothing here needs it, but every other reader does.
+  if (auto header = headers.find(file); header != headers.end()) {
+    const auto &[bytes, checksum] = header->second;
+    std::vector<std::byte> head(
+        static_cast<std::size_t>(std::min(bytes, fresh->size())));
+    fresh->read(0, head);
+    if (Sha256 hash; hash.update(head), hash.finish() != checksum)
+      throw Error("'", folder, "/", file,
+                  "': its header is damaged: its checksum does not match");
+  }
+  opened = std::move(fresh);
   return *opened;
 }
 

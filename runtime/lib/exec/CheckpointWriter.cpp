@@ -102,6 +102,11 @@ void writeShard(const std::string &folder, std::uint64_t rank,
     OutputFile out(folder + "/" + file);
     out.write(std::as_bytes(std::span(&length, 1)));
     out.write(text);
+    Sha256 head;
+    head.update(std::as_bytes(std::span(&length, 1)));
+    head.update(text);
+    part["header_bytes"] = out.written();
+    part["header_sha256"] = toHex(head.finish());
     std::vector<float> piece;
     for (const SavedTensor &tensor : tensors) {
       const LocalParameter &p = *tensor.parameter;

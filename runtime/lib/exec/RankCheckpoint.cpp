@@ -13,12 +13,18 @@
 namespace tombolo::runtime {
 
 static constexpr const char *kOuterMomentum = "outer_momentum";
+static constexpr const char *kOuterBase = "outer_base";
 
 void Rank::Impl::loadCheckpoint(const std::string &folder) {
   resumed = std::make_unique<Checkpoint>(folder);
   const Checkpoint &checkpoint = *resumed;
-  if (checkpoint.info().modelHash != plan.model_hash())
+  const CheckpointInfo &info = checkpoint.info();
+  if (info.modelHash != plan.model_hash())
     throw Error("'", folder, "': was written for another model");
+  // Another island's, as this one's is lost: the version that it was on, and
+  // fresh optimizer state, as whoever joins without a snapshot has.
+  bool isLent =
+      options.island != info.island && options.island < info.batches.size();
   for (const LocalParameter &parameter : parameters) {
     auto install = [&](const std::string &name, const LocalParameter &what,
                        std::uint64_t address) {
@@ -28,8 +34,10 @@ void Rank::Impl::loadCheckpoint(const std::string &folder) {
             putFloats(address + element * 4, values);
           });
     };
-    install(parameter.name, parameter, parameter.address);
-    if (!parameter.trainable)
+    std::string base = parameter.name + "/" + kOuterBase;
+    install(isLent && checkpoint.has(base) ? base : parameter.name, parameter,
+            parameter.address);
+    if (!parameter.trainable || isLent)
       continue;
     for (const StateRegion &state : program.states()) {
       ParameterPart part = statePart(program, state, parameter, self.replica);
@@ -40,7 +48,6 @@ void Rank::Impl::loadCheckpoint(const std::string &folder) {
   }
   // Where samples are dealt as before each island goes on where it was. Else
   // all go on behind what has been dealt, so that nothing is used twice.
-  const CheckpointInfo &info = checkpoint.info();
   CheckpointInfo here = dealing();
   bool dealsAlike = here.innerSteps == info.innerSteps &&
                     here.batches == info.batches &&
@@ -55,11 +62,13 @@ void Rank::Impl::loadCheckpoint(const std::string &folder) {
                 steps.toJob(options.steps), "; give at least as many steps");
   firstStep = loadedStep = steps.ofJob(step);
   samplesBefore =
-      dealsAlike && options.island == info.island
-          ? info.nextSample - firstSample(plan, options.island, firstStep)
+      dealsAlike && info.island < info.batches.size()
+          ? info.nextSample -
+                firstSample(plan, info.island,
+                            IslandSteps(plan, info.island).ofJob(step))
           : info.freeSample -
                 firstSample(plan, 0, IslandSteps(plan, 0).ofJob(step));
-  std::int64_t updates = info.updates;
+  std::int64_t updates = isLent ? 0 : info.updates;
   if (firstStep != info.islandStep) // of an island with another H
     updates = static_cast<std::int64_t>(
         static_cast<double>(updates) * static_cast<double>(firstStep) /
@@ -86,7 +95,7 @@ std::vector<std::pair<const char *, Kept>>
 Rank::Impl::keptOf(const FragmentPoint &point, std::uint64_t stepsDone) const {
   std::vector<std::pair<const char *, Kept>> kept;
   if (point.stepsDone != stepsDone || point.pushedStep)
-    kept.push_back({"outer_base", Kept::Base});
+    kept.push_back({kOuterBase, Kept::Base});
   if (plan.server().compression() != Server::COMPRESSION_NONE)
     kept.push_back({"outer_error", Kept::Error});
   if (point.pushedStep)

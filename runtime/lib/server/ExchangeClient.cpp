@@ -160,11 +160,13 @@ wire::WaitReply RankExchange::join(std::uint32_t number,
   while ((reply = wait(request)).receipt() == wire::RECEIPT_OPEN) {
   }
   std::uint64_t expected = firstVersion(options, number, stepsDone);
-  if (options.incarnation == 0 && reply.first_version() != expected)
+  if (options.incarnation == 0 && stepsDone > 0 &&
+      reply.first_version() != expected)
     throw Error(Status::Failed, "island ", options.island,
                 " begins after step ", stepsDone, " with version ", expected,
                 ", but the server began with version ", reply.first_version(),
-                ": all islands resume from the same step");
+                ": all islands resume from the same step; one without "
+                "checkpoints joins there");
   return reply;
 }
 
@@ -180,12 +182,18 @@ std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
   std::vector<wire::WaitReply> replies;
   for (std::uint32_t f = 0; f < fragments.size(); ++f)
     replies.push_back(join(f, stepsDone));
-  // A restarted island goes on no earlier than where it, or the others, pushed
-  // what counts: steps that count are not done again, and it takes the samples
-  // of their round.
+  // A restarted island, or one that joins a resumed run with nothing of its
+  // own, goes on no earlier than where it, or the others, pushed what counts:
+  // steps that count are not done again, and it takes the samples of their
+  // round.
   std::uint64_t before = stepsDone;
-  for (std::uint32_t f = 0; f < fragments.size() && options.incarnation > 0;
-       ++f)
+  bool joins =
+      options.incarnation > 0 ||
+      (stepsDone == 0 && std::any_of(replies.begin(), replies.end(),
+                                     [](const wire::WaitReply &reply) {
+                                       return reply.first_version() > 0;
+                                     }));
+  for (std::uint32_t f = 0; f < fragments.size() && joins; ++f)
     stepsDone =
         std::max({stepsDone, replies[f].counted_steps(),
                   stepsBefore(options, f,

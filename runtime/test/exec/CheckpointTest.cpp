@@ -181,6 +181,28 @@ TEST_F(CheckpointTest, NoticesDamage) {
   EXPECT_EQ(latestCheckpoint(folder.path, 0), older);
 }
 
+// So is a shard whose header is damaged, which nothing here reads. Those of
+// earlier versions have no checksum of it.
+TEST_F(CheckpointTest, NoticesADamagedHeader) {
+  std::string file = path + "/rank-1.safetensors";
+  std::string bytes = readFile(file, 1 << 20);
+  bytes[bytes.find("data_offsets")] ^= 1;
+  std::ofstream(file, std::ios::binary) << bytes;
+  expectError([&] { read(inner); }, "/rank-1.safetensors': its header is");
+  expectError([&] { Checkpoint(path).check(); }, "its header is damaged");
+  EXPECT_NO_THROW(read(outer));
+  nlohmann::json manifest =
+      nlohmann::json::parse(readFile(path + "/manifest.json", 1 << 20));
+  for (nlohmann::json &shard : manifest["shards"]) {
+    EXPECT_EQ(shard.erase("header_bytes"), 1u);
+    EXPECT_EQ(shard.erase("header_sha256"), 1u);
+  }
+  manifest.erase("checksum");
+  manifest["checksum"] = toHex(sha256(manifest.dump()));
+  std::ofstream(path + "/manifest.json", std::ios::binary) << manifest.dump();
+  EXPECT_NO_THROW(Checkpoint(path).check());
+}
+
 // Without the manifest, that is, before the last shard was there, a generation
 // does not exist.
 TEST_F(CheckpointTest, CountsOnlyWithItsManifest) {
@@ -226,6 +248,60 @@ TEST_F(CheckpointTest, NewIslandsResumeFromTheFirst) {
   std::filesystem::copy(path, own);
   EXPECT_EQ(resumedCheckpoint(folder.path, 1), own);
   EXPECT_EQ(resumedCheckpoint(folder / "nothing", 1), "");
+}
+
+// Behind a run that has lost an island it goes on from what another has saved.
+TEST_F(CheckpointTest, ALostIslandResumesFromAnother) {
+  auto save = [&](std::uint32_t island, std::uint64_t step) {
+    info.island = island;
+    info.step = step;
+    std::string to = checkpointFolder(folder.path, island, step);
+    writeShard(to, 0, {saved(outer)});
+    writeManifest(to, 1, info);
+    return to;
+  };
+  std::vector<std::uint32_t> told;
+  auto point = [&](std::set<std::uint32_t> islands) {
+    told.clear();
+    return resumePoint(
+        folder.path, islands,
+        [&](std::uint32_t island, const auto &) { told.push_back(island); });
+  };
+  using Islands = std::set<std::uint32_t>;
+  info.batches = {12, 12, 12};
+  std::filesystem::remove_all(folder / "island-0");
+  EXPECT_FALSE(point({0, 1}));
+  save(1, 201);
+  save(1, 251);
+  save(0, 3951);
+  std::string newest = save(0, 4000);
+  ASSERT_TRUE(point({0, 1}));
+  EXPECT_EQ(point({0, 1})->step, 4000u);
+  EXPECT_EQ(point({0, 1})->without, Islands{1});
+  EXPECT_EQ(resumedCheckpoint(folder.path, 1, 4000), newest);
+  EXPECT_EQ(resumableStep(folder.path, {1}, [](auto, const auto &) {}), 251u);
+
+  // A third one that was killed before it saved: it loses nothing.
+  save(2, 3951);
+  EXPECT_EQ(point({0, 1, 2})->step, 3951u);
+  EXPECT_EQ(point({0, 1, 2})->without, Islands{1});
+  EXPECT_EQ(point({0, 2})->step, 3951u);
+  EXPECT_EQ(point({0, 2})->without, Islands{});
+
+  // Two that were lost together do not take the furthest back.
+  std::filesystem::remove_all(folder / "island-2");
+  save(2, 251);
+  EXPECT_EQ(point({0, 1, 2})->step, 4000u);
+  EXPECT_EQ(point({0, 1, 2})->without, (Islands{1, 2}));
+
+  // Island 0 is lost as any other.
+  std::string shard = newest + "/rank-0.safetensors";
+  std::filesystem::resize_file(shard, 20);
+  std::string other = save(2, 4000);
+  EXPECT_EQ(point({0, 1, 2})->without, (Islands{0, 1}));
+  EXPECT_EQ(told, std::vector<std::uint32_t>{0});
+  setAsideBeyond(folder.path, 0, 0);
+  EXPECT_EQ(resumedCheckpoint(folder.path, 0, 4000), other);
 }
 
 // Whatever stands in a manifest, reading it ends in an Error or works.

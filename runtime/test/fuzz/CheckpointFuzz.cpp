@@ -92,7 +92,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data,
   write("manifest.json", manifest.kind % 2
                              ? withChecksums(manifest.bytes, shard.bytes)
                              : std::string(manifest.bytes));
-  resumableStep(folder.path, {0, 1}, [](const std::string &) {});
+  resumableStep(folder.path, {0, 1}, [](std::uint32_t, const std::string &) {});
   try {
     Checkpoint checkpoint(generation);
     for (const char *name : {"w", "w/exp_avg"})

@@ -8,6 +8,8 @@
 
 #include "LocalFixture.h"
 
+#include "tombolo/runtime/Checkpoint.h"
+
 #include <fstream>
 #include <map>
 #include <regex>
@@ -377,10 +379,12 @@ TEST_F(Restart, ADamagedCheckpointIsPassedOver) {
   ASSERT_EQ(outcome.status, 0) << outcome.errors;
   EXPECT_NE(outcome.errors.find("'" + shard + "': 'table"), std::string::npos)
       << outcome.errors;
-  EXPECT_NE(outcome.errors.find("an earlier checkpoint is taken"),
+  EXPECT_NE(outcome.errors.find("another checkpoint is taken"),
             std::string::npos);
+  ASSERT_EQ(events("checkpoint_damaged").size(), 1u);
+  EXPECT_EQ(events("checkpoint_damaged")[0].at("island"), 0);
   EXPECT_EQ(steps(), 4u);
-  EXPECT_EQ(metrics()[0].at("step"), 4);
+  EXPECT_EQ(metrics()[1].at("step"), 4);
   EXPECT_TRUE(
       std::filesystem::exists(dir + "/island-0/set-aside/manifest.json"));
 
@@ -428,6 +432,72 @@ TEST_F(Restart, ADamagedSnapshotIsPassedOverInARestart) {
   EXPECT_EQ(events("restart")[0].at("step"), 4);
   EXPECT_NE(outcome.errors.find("'" + shard + "'"), std::string::npos)
       << outcome.errors;
+  expectNothingLeft();
+}
+
+/// A run that has lost a site and ended goes on with it: the lost island begins
+/// with what the other one has, and both end with the same parameters.
+TEST_F(Restart, AJobThatHasLostAnIslandIsResumed) {
+  addBackup();
+  letOneGoOn();
+  std::string dir = folder / "checkpoints";
+  auto train = [&](std::uint64_t steps, bool resume, const std::string &site) {
+    std::vector<std::string> words =
+        arguments(steps, {"--checkpoint-dir", dir, "--checkpoint-every", "4",
+                          "--detection-seconds", "1"});
+    if (resume)
+      words.push_back("--resume");
+    int island = site == "south";
+    if (!site.empty())
+      add(words, pausing({{island, 0, 0, steps - 11}}));
+    std::filesystem::remove(folder / "stderr");
+    pid_t pid = start(words);
+    if (!site.empty()) {
+      paused();
+      killAt("site", site);
+    }
+    return finish(pid);
+  };
+  auto parametersOf = [&](int island, int step) {
+    Checkpoint checkpoint(checkpointFolder(dir, island, step));
+    LocalParameter table;
+    table.name = "table";
+    table.dims = {kVocabulary, kVocabulary};
+    table.elements = table.localElements = kVocabulary * kVocabulary;
+    tombolo::plan::v1::Slice &all = table.ranges.emplace_back();
+    all.set_length(table.elements);
+    all.set_count(1);
+    all.set_stride(table.elements);
+    std::vector<float> values(table.elements);
+    checkpoint.read("table", table, [&](std::uint64_t at, auto some) {
+      std::copy(some.begin(), some.end(), values.begin() + at);
+    });
+    return values;
+  };
+  std::uint64_t steps = 45;
+  for (std::string lost : {"south", "north"}) {
+    SCOPED_TRACE(lost);
+    Outcome outcome = train(steps, /*resume=*/lost == "north", lost);
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    outcome = train(steps + 14, /*resume=*/true, "");
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    std::vector<json> missing = events("checkpoint_missing");
+    ASSERT_EQ(missing.size(), 1u) << outcome.errors;
+    EXPECT_EQ(missing[0].at("island"), lost == "south" ? 1 : 0);
+    EXPECT_EQ(missing[0].at("step"), steps);
+    EXPECT_NE(outcome.errors.find(missing[0].at("message")), std::string::npos);
+    std::map<int, std::set<int>> seen;
+    for (const json &line : metrics())
+      if (line.contains("loss"))
+        seen[line.at("island")].insert(line.at("step").get<int>());
+    for (int island : {0, 1}) {
+      EXPECT_EQ(seen[island].size(), 14u);
+      EXPECT_EQ(*seen[island].begin(), static_cast<int>(steps));
+    }
+    EXPECT_EQ(events("outer_step").back().at("islands"), json({0, 1}));
+    EXPECT_EQ(parametersOf(0, steps + 14), parametersOf(1, steps + 14));
+    steps += 28;
+  }
   expectNothingLeft();
 }
 

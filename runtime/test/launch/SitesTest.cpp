@@ -249,6 +249,29 @@ TEST_F(Sites, AJobThatWasToldToEndGoesOn) {
   expectNothingLeft();
 }
 
+/// A site whose machine has nothing joins a job that the others resume, at
+/// once: that is no restart.
+TEST_F(Sites, AnEmptySiteJoinsAResumedJob) {
+  std::vector<std::string> words = arguments(kSteps / 2);
+  words.insert(words.end(), {"--checkpoint-dir", folder / "north-saved"});
+  ASSERT_EQ(run(words).status, 0) << log();
+  std::filesystem::remove_all(folder / "north-saved/island-1");
+  std::filesystem::remove(folder / "stderr");
+  pid_t south = start(site("south", {"--server", address("north"),
+                                     "--checkpoint-dir", folder / "saved"}));
+  pid_t north =
+      start(site("north", {"--address", address("north"), "--resume",
+                           "--checkpoint-dir", folder / "north-saved"}));
+  EXPECT_EQ(finish(south).status, 0) << log();
+  EXPECT_EQ(finish(north).status, 0) << log();
+  Losses losses = lossesOf(log());
+  EXPECT_EQ(losses.size(), kSteps) << log();
+  EXPECT_EQ(losses.begin()->first.second, static_cast<int>(kSteps / 2));
+  EXPECT_EQ(losses.count({1, kSteps / 2}), 1u);
+  EXPECT_EQ(log().find("\"restart\""), std::string::npos) << log();
+  expectNothingLeft();
+}
+
 /// Its own server dies, and is started again from its state.
 TEST_F(Sites, AnAgentRestartsItsServer) {
   Losses expected = local();

@@ -158,7 +158,7 @@ std::optional<RankOptions> Agent::fromSnapshot(std::uint32_t number) {
   discardUnfinished(folder, number);
   bool anyDamaged = false;
   rank.resumeStep =
-      resumableStep(folder, {number}, [&](const std::string &message) {
+      resumableStep(folder, {number}, [&](auto, const std::string &message) {
         anyDamaged = true;
         emit({{"event", "checkpoint_damaged"},
               {"island", number},
@@ -434,6 +434,8 @@ int Agent::run(
     island.isShared = options.shared.contains(number);
   }
   serverRestartsLeft = options.restarts;
+  for (json &event : options.news)
+    emit(std::move(event));
   if (options.server)
     startServer();
   while (!lost) {

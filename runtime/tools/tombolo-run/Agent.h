@@ -52,6 +52,7 @@ struct AgentOptions {
   std::string rankProgram;       ///< empty: this program
   int eventsFd = -1;             ///< below 0: a person reads, on stdout
   RunWatch *watch = nullptr;     ///< is shown what is written
+  std::vector<nlohmann::json> news; ///< events from before the ranks start
   bool hasServer = false;        ///< which has the state of islands, too
   /// That the islands begin with; above 0 from their newest snapshots, as the
   /// agent before has fallen.

@@ -90,8 +90,9 @@ public:
         checkCanSpan(executors.at(sitesOfRanks(island)[0]), options.plaintext);
   }
 
-  /// Throws Error or Interrupted when the run does not come to its end.
-  void run(const RankOptions &ranks);
+  /// Throws Error or Interrupted when the run does not come to its end. `news`
+  /// are events from before it.
+  void run(const RankOptions &ranks, std::vector<json> news);
 
   /// Of a run that was told to end and has saved what it had.
   std::optional<std::uint64_t> stoppedAt() const { return stopped; }
@@ -436,9 +437,11 @@ void LocalRun::startAgent(Service &agent) {
   ++agentsRunning;
 }
 
-void LocalRun::run(const RankOptions &ranks) {
+void LocalRun::run(const RankOptions &ranks, std::vector<json> news) {
   using Clock = std::chrono::steady_clock;
   rank = ranks;
+  for (json &event : news)
+    publish(std::move(event));
   if (plan.has_server())
     startServers();
   else
@@ -500,11 +503,13 @@ void LocalRun::run(const RankOptions &ranks) {
 int train(LocalOptions &options) {
   Plan plan = readPlan(options.rank.plan);
   checkInputs(options.rank, plan);
-  std::optional<std::uint64_t> resumeStep = checkResume(options.rank, plan);
+  std::vector<json> news;
+  std::optional<ResumePoint> resumed = checkResume(options.rank, plan, news);
   std::uint64_t ranks = 0;
   sitesOf(plan, ranks);
   RankOptions rank = options.rank;
-  rank.resumeStep = resumeStep;
+  if (resumed)
+    rank.resumeStep = resumed->step;
   if (rank.threads == 0)
     rank.threads = threadsPerRank(ranks);
 
@@ -522,6 +527,9 @@ int train(LocalOptions &options) {
     }
   }
   CheckpointFolder checkpoints(options.rank.checkpointDir, plan);
+  if (resumed) // what these islands have is of no use any more
+    for (std::uint32_t island : resumed->without)
+      setAsideBeyond(rank.checkpointDir, island, 0);
   ServerFolder server(
       options.rank.checkpointDir,
       options.restarts > 0 ||
@@ -533,10 +541,10 @@ int train(LocalOptions &options) {
                         IslandSteps count;
                         if (island < std::uint32_t(plan.islands_size()))
                           count = IslandSteps(plan, island);
-                        return count.ofJob(resumeStep.value_or(0));
+                        return count.ofJob(rank.resumeStep.value_or(0));
                       });
   LocalRun local(options, plan, supervisor, metrics, server.path(), meeting);
-  local.run(rank);
+  local.run(rank, std::move(news));
   if (auto step = local.stoppedAt()) {
     local.say("told to end: the checkpoint of step " + std::to_string(*step) +
               " is in '" + rank.checkpointDir + "'; go on with --resume");

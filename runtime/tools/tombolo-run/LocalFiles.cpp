@@ -8,7 +8,6 @@
 
 #include "LocalFiles.h"
 
-#include "tombolo/runtime/Checkpoint.h"
 #include "tombolo/runtime/Dataset.h"
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
@@ -90,33 +89,52 @@ void tombolo::runtime::checkInputs(const RankOptions &rank, const Plan &plan) {
                 plan.model());
 }
 
-std::optional<std::uint64_t>
-tombolo::runtime::checkResume(const RankOptions &rank, const Plan &plan) {
+std::optional<ResumePoint>
+tombolo::runtime::checkResume(const RankOptions &rank, const Plan &plan,
+                              std::vector<nlohmann::json> &news) {
   if (!rank.resume)
     return std::nullopt;
+  auto tell = [&](nlohmann::json event, const char *sequel) {
+    std::cerr << "tombolo-run local: " << event.at("message").get<std::string>()
+              << sequel << "\n";
+    news.push_back(std::move(event));
+  };
   std::set<std::uint32_t> islands;
   for (int island = 0; island < plan.islands_size(); ++island)
     islands.insert(static_cast<std::uint32_t>(island));
-  std::optional<std::uint64_t> step = resumableStep(
-      rank.checkpointDir, islands, [](const std::string &message) {
-        std::cerr << "tombolo-run local: " << message
-                  << "; an earlier checkpoint is taken\n";
-      });
-  if (!step)
+  std::optional<ResumePoint> point =
+      resumePoint(rank.checkpointDir, islands,
+                  [&](std::uint32_t island, const std::string &message) {
+                    tell({{"event", "checkpoint_damaged"},
+                          {"island", island},
+                          {"message", message}},
+                         "; another checkpoint is taken");
+                  });
+  if (!point)
     throw Error("checkpoint folder '", rank.checkpointDir,
-                "': holds no whole checkpoint to resume from that all ",
-                plan.islands_size(), " islands have");
-  if (*step > rank.steps)
+                "': holds no whole checkpoint to resume from");
+  std::uint64_t step = point->step;
+  if (step > rank.steps)
     throw Error("checkpoint folder '", rank.checkpointDir,
-                "': the newest checkpoint is of step ", *step,
+                "': the newest checkpoint is of step ", step,
                 ", beyond --steps ", rank.steps,
                 ", which counts those before --resume too; expected at least ",
-                *step);
-  if (*step == rank.steps)
+                step);
+  for (std::uint32_t island : point->without)
+    tell({{"event", "checkpoint_missing"},
+          {"island", island},
+          {"step", step},
+          {"message", "island " + std::to_string(island) +
+                          " has no whole checkpoint of step " +
+                          std::to_string(step) +
+                          ", from which the others go on: it begins with their "
+                          "parameters and fresh optimizer state"}},
+         "");
+  if (step == rank.steps)
     std::cerr << "tombolo-run local: the checkpoint in '" << rank.checkpointDir
               << "' is of step " << rank.steps
               << " already: nothing is left to train\n";
-  return step;
+  return point;
 }
 
 std::string tombolo::runtime::trainedCheckpoint(const RankOptions &rank,

@@ -12,8 +12,11 @@
 #include "Commands.h"
 #include "Spanning.h"
 
+#include "tombolo/runtime/Checkpoint.h"
 #include "tombolo/runtime/launch/Supervisor.h"
 #include "tombolo/runtime/plan/PlanFile.h"
+
+#include <nlohmann/json.hpp>
 
 #include <filesystem>
 #include <memory>
@@ -30,11 +33,13 @@ std::vector<std::string> sitesOf(const Plan &plan, std::uint64_t &ranks);
 /// is started.
 void checkInputs(const RankOptions &rank, const Plan &plan);
 
-/// The step that the run goes on from; nothing when it starts anew. All islands
-/// go on from the same one, the newest that all have whole: a run that was
-/// killed while it saved may have left newer ones of some.
-std::optional<std::uint64_t> checkResume(const RankOptions &rank,
-                                         const Plan &plan);
+/// Where the run goes on from; nothing when it starts anew. All islands go on
+/// from the same step, the newest that all have whole: a run that was killed
+/// while it saved may have left newer ones of some. `news`: events of what a
+/// person should know; they have been said.
+std::optional<ResumePoint> checkResume(const RankOptions &rank,
+                                       const Plan &plan,
+                                       std::vector<nlohmann::json> &news);
 
 /// What is exported in the end. All islands end with the same parameters; some
 /// may have been lost before.

@@ -141,17 +141,25 @@ void shareStarts(AgentOptions &agent, Meeting &meeting, bool isFirst) {
 
 /// Of an agent that was started by hand: `local` chooses for all of its sites.
 std::uint64_t findResumeStep(const SiteOptions &options,
-                             const std::set<std::uint32_t> &islands) {
+                             const std::set<std::uint32_t> &islands,
+                             std::vector<json> &news) {
   const std::string &folder = options.rank.checkpointDir;
-  auto step = resumableStep(folder, islands, [](const std::string &message) {
-    std::cerr << "tombolo-run site: " << message
-              << "; an earlier checkpoint is taken\n";
-  });
+  auto step = resumableStep(
+      folder, islands, [&](std::uint32_t island, const std::string &message) {
+        std::cerr << "tombolo-run site: " << message
+                  << "; an earlier checkpoint is taken\n";
+        news.push_back({{"event", "checkpoint_damaged"},
+                        {"island", island},
+                        {"message", message}});
+      });
   if (!step)
     throw Error("checkpoint folder '", folder,
                 "': holds no whole checkpoint "
                 "of site '",
-                options.site, "' to resume from");
+                options.site, "' to resume from",
+                islands.contains(0) ? ""
+                                    : "; without --resume it joins the "
+                                      "other sites where they are");
   return *step;
 }
 
@@ -462,7 +470,8 @@ int run(SiteOptions &options) {
   // An agent in the place of one that fell takes what its ranks saved last.
   bool first = isFirst && options.incarnation.value_or(0) == 0;
   if (first && options.rank.resume && !options.rank.resumeStep)
-    options.rank.resumeStep = findResumeStep(options, islands);
+    options.rank.resumeStep =
+        findResumeStep(options, islands, agentOptions.news);
   if (first && options.rank.resumeStep)
     for (std::uint32_t island : islands)
       if (ranks.at(island).front() == 0) // else another site does

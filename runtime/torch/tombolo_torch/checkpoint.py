@@ -78,7 +78,17 @@ def latest(directory, island):
 
 def to_resume(directory, island, step):
     """The folder that an island goes on from: its own, or, of an island that the run before
-    did not have, that of island 0."""
+    did not have, that of island 0; where it has none of its own at `step`, that of the first
+    island that has."""
+    own = _own(directory, island, step)
+    if own or step is None:
+        return own
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    others = sorted(int(name[7:]) for name in names if re.fullmatch("island-[0-9]{1,9}", name))
+    return next(filter(None, (_own(directory, other, step) for other in others)), None)
+
+
+def _own(directory, island, step):
     def find(number):
         if step is None:
             return latest(directory, number)
@@ -146,7 +156,10 @@ def write_shard(folder, rank, tensors):
         text += b" " * (-len(text) % 8)  # data stays aligned
         part["file"] = f"rank-{rank}.safetensors"
         with OutputFile(os.path.join(folder, part["file"])) as out:
-            out.write(struct.pack("<Q", len(text)) + text)
+            text = struct.pack("<Q", len(text)) + text
+            out.write(text)
+            part["header_bytes"] = len(text)
+            part["header_sha256"] = hashlib.sha256(text).hexdigest()
             for name, parameter, values in tensors:
                 data = _raw(values())
                 part["tensors"].append({
@@ -222,6 +235,7 @@ class Checkpoint:
         self.place = f"'{os.path.join(folder, _MANIFEST)}'"
         manifest = _read_manifest(folder)
         self.tensors, self.runs = {}, 0
+        self.headers = {}  # of shards: how many bytes, and their SHA-256
         try:
             self.info = self._info(manifest)
             for shard in manifest["shards"]:
@@ -265,6 +279,9 @@ class Checkpoint:
         file = shard["file"]
         if not file or "/" in file:
             raise Error(f"{self.place}: a shard's file name '{file}' is no plain name")
+        if "header_sha256" in shard:  # not in those of earlier versions
+            self._digest(shard["header_sha256"])
+            self.headers[file] = self._count(shard["header_bytes"]), shard["header_sha256"]
         for entry in shard["tensors"]:
             name, dims = entry["name"], tuple(self._count(dim) for dim in entry["dims"])
             whole = math.prod(dims)
@@ -318,6 +335,10 @@ class Checkpoint:
 
     def _part(self, name, part):
         file = InputFile(os.path.join(self.folder, part.file))
+        if part.file in self.headers:
+            size, checksum = self.headers.pop(part.file)  # once
+            if hashlib.sha256(file.read(0, size)).hexdigest() != checksum:
+                raise Error(f"'{file.path}': its header is damaged: its checksum does not match")
         data = file.read(part.offset, part.elements * 4)
         if hashlib.sha256(data).hexdigest() != part.sha256:
             raise Error(f"'{file.path}': '{name}' is damaged: its checksum does not match")

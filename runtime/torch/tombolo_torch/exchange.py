@@ -179,10 +179,11 @@ class Exchange:
         request = wire.WaitRequest(fragment=number, join=True, milliseconds=_WAIT_MILLISECONDS)
         reply = self._wait_until_known(request)
         expected = self._first_version(number, steps_done)
-        if self.incarnation == 0 and reply.first_version != expected:
+        if self.incarnation == 0 and steps_done > 0 and reply.first_version != expected:
             raise Error(f"island {self.island} begins after step {steps_done} with version "
                         f"{expected}, but the server began with version {reply.first_version}: "
-                        "all islands resume from the same step", FAILED)
+                        "all islands resume from the same step; one without checkpoints joins "
+                        "there", FAILED)
         return reply
 
     def begin(self, steps_done):
@@ -195,10 +196,12 @@ class Exchange:
         if self.island == 0 and not self.begun:
             self._begin_start(steps_done)
         replies = [self._join(number, steps_done) for number in range(len(self.fragments))]
-        # A restarted island goes on no earlier than where it, or the others, pushed what
-        # counts: steps that count are not done again, and all push in the same order.
+        # A restarted island, or one that joins a resumed run with nothing of its own, goes on
+        # no earlier than where it, or the others, pushed what counts: steps that count are not
+        # done again, and all push in the same order.
         before = steps_done
-        if self.incarnation > 0:
+        if self.incarnation > 0 or steps_done == 0 and any(
+                reply.first_version > 0 for reply in replies):
             steps_done = max([steps_done] + [
                 max(self._steps_before(number, max(reply.go_on_from, reply.counted_rounds)),
                     reply.counted_steps)

@@ -401,9 +401,14 @@ class Rank:
         info = checkpoint.info
         if info.model_hash != self.plan.model_hash:
             raise Error(f"'{folder}': was written for another model")
+        # Another island's, as this one's is lost: the version that it was on, and fresh
+        # optimizer state, as whoever joins without a snapshot has.
+        lent = self.options.island != info.island and self.options.island < len(info.batches)
         for parameter in self.parameters:
-            self.write(parameter, checkpoint.read(parameter.name, parameter))
-            for _, part in self.states(parameter):
+            base = f"{parameter.name}/outer_base"
+            self.write(parameter, checkpoint.read(
+                base if lent and checkpoint.has(base) else parameter.name, parameter))
+            for _, part in [] if lent else self.states(parameter):
                 self.write(part, checkpoint.read(part.name, part))
         # Where samples are dealt as before each island goes on where it was. Else all go on
         # behind what has been dealt, so that nothing is used twice.
@@ -420,11 +425,12 @@ class Rank:
                         "give at least as many steps")
         self.first_step = self.loaded_step = self.count.of_job(step)
         self.samples_before = (
-            info.next_sample - first_sample(self.plan, self.options.island, self.first_step)
-            if deals_alike and self.options.island == info.island
+            info.next_sample - first_sample(self.plan, info.island,
+                                            IslandSteps(self.plan, info.island).of_job(step))
+            if deals_alike and info.island < len(info.batches)
             else info.free_sample - first_sample(self.plan, 0,
                                                  IslandSteps(self.plan, 0).of_job(step)))
-        updates = info.updates
+        updates = 0 if lent else info.updates
         if self.first_step != info.island_step:  # of an island with another H
             updates = updates * self.first_step // max(1, info.island_step)
         self.arena.flat(self.program.updates_address, 1, pb.DTYPE_I64).fill_(updates)

@@ -13,8 +13,9 @@
 // each parameter under its ONNX name and of each optimizer state under
 // NAME/exp_avg ...; a part of a parameter is one-dimensional, and the manifest
 // says which ranges of the whole it is. The manifest carries a checksum of
-// itself and a SHA-256 of each tensor, checked before the tensor is used. A
-// checkpoint loads under any other plan of the same model.
+// itself and a SHA-256 of each tensor and of each shard's header, checked
+// before they are used. A checkpoint loads under any other plan of the same
+// model.
 //
 //===----------------------------------------------------------------------===//
 
@@ -32,6 +33,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tombolo::runtime {
@@ -75,16 +77,34 @@ std::string latestCheckpoint(const std::string &dir, std::uint32_t island);
 
 /// The generation that `island` goes on from, "" when there is none: its own
 /// newest, or, when the run that wrote island 0's newest had no such island,
-/// that one. With `step`: of that step instead of the newest.
+/// that one. With `step`: of that step instead of the newest; where it has none
+/// of its own there, that of the first island that has.
 std::string resumedCheckpoint(const std::string &dir, std::uint32_t island,
                               std::optional<std::uint64_t> step = {});
 
+/// Is told of damage, in words that name the file.
+using DamageListener =
+    std::function<void(std::uint32_t island, const std::string &message)>;
+
 /// The newest step from which every one of `islands` can go on; none when there
-/// is none. Reads every byte of it and checks it. `damaged` is told, in words
-/// that name the file, of each generation that is passed over for its damage.
+/// is none. Reads every byte of it and checks it. `damaged` is told of each
+/// generation that is passed over for its damage.
 std::optional<std::uint64_t>
 resumableStep(const std::string &dir, const std::set<std::uint32_t> &islands,
-              const std::function<void(const std::string &)> &damaged);
+              const DamageListener &damaged);
+
+/// Where a whole run goes on from.
+struct ResumePoint {
+  std::uint64_t step = 0;
+  std::set<std::uint32_t> without; ///< islands that have nothing whole there
+};
+
+/// The newest step from which all `islands` can go on. Where there is none, as
+/// behind a run that has lost an island, of the two newest steps the one from
+/// which more can: what is lost goes no further back than one generation.
+std::optional<ResumePoint> resumePoint(const std::string &dir,
+                                       const std::set<std::uint32_t> &islands,
+                                       const DamageListener &damaged);
 
 /// Before `island` goes on from `step`: the newest generation beyond it becomes
 /// DIR/island-I/set-aside (in the place of an earlier one), where a person may
@@ -154,6 +174,8 @@ private:
   std::string folder;
   CheckpointInfo header;
   std::map<std::string, Tensor> tensors;
+  /// By shard: how long its header is, and SHA-256 of it.
+  std::map<std::string, std::pair<std::uint64_t, std::string>> headers;
   mutable std::map<std::string, std::unique_ptr<InputFile>> files;
 };
 
