@@ -87,7 +87,8 @@ ServerClient::Call::~Call() {
 }
 
 ServerClient::ServerClient(const ExchangeOptions &given)
-    : options(given), watchdog(given.idleSeconds) {
+    : options(given), watchdog(given.idleSeconds),
+      outage(given.onUnreachable, given.retrySeconds) {
   std::vector<std::string> addresses = splitAddresses(options.server);
   if (addresses.empty())
     throw Error("server address: expected one, got none");
@@ -112,10 +113,15 @@ bool ServerClient::isAborted() {
   return aborted;
 }
 
+std::string ServerClient::failure(const char *what,
+                                  const std::string &why) const {
+  return "parameter server at " + options.server + ": " + what + " of rank " +
+         std::to_string(options.rank) + " of island " +
+         std::to_string(options.island) + " failed: " + why;
+}
+
 void ServerClient::fail(const char *what, const std::string &why) const {
-  throw Error(Status::Failed, "parameter server at ", options.server, ": ",
-              what, " of rank ", options.rank, " of island ", options.island,
-              " failed: ", why);
+  throw Error(Status::Failed, failure(what, why));
 }
 
 void ServerClient::refused(const char *what, wire::Outcome outcome,
@@ -179,6 +185,7 @@ void ServerClient::retry(const char *what, Attempt attempt,
   std::uint64_t known = 0;
   // From the first failure on: an attempt may take long and be well.
   std::optional<Clock::time_point> end;
+  Outage::Call waits(outage);
   auto pause = std::chrono::milliseconds(50);
   // Of several servers one may become primary at any moment.
   const auto mostPause =
@@ -186,17 +193,22 @@ void ServerClient::retry(const char *what, Attempt attempt,
   while (true) {
     grpc::Status status = attemptOnce(attempt, connection);
     if (status.ok())
-      return;
+      return waits.comesThrough();
     if (isAborted()) // what made somebody abort explains more
       throw PeerError("the exchange with the parameter server was aborted");
-    if (moved && *moved > std::exchange(known, *moved))
+    if (moved && *moved > std::exchange(known, *moved)) {
       end.reset();
+      waits.comesThrough();
+    }
     if (!end)
       end = Clock::now() +
             std::chrono::duration_cast<Clock::duration>(
                 std::chrono::duration<double>(options.retrySeconds));
-    if (!isTransient(status.error_code()) || Clock::now() >= *end)
+    bool isLate = Clock::now() >= *end;
+    if (!isTransient(status.error_code()) || (isLate && !outage.isAwaited()))
       fail(what, status.error_message());
+    if (isLate)
+      waits.stillFails(failure(what, status.error_message()));
     std::this_thread::sleep_for(pause);
     pause = std::min(2 * pause, mostPause);
   }

@@ -9,6 +9,7 @@
 #ifndef TOMBOLO_LIB_SERVER_SERVERCLIENT_H
 #define TOMBOLO_LIB_SERVER_SERVERCLIENT_H
 
+#include "Outage.h"
 #include "RateLimit.h"
 #include "Watchdog.h"
 #include "Wire.h"
@@ -31,9 +32,9 @@
 namespace tombolo::runtime {
 
 /// One rank's requests. Every one may be repeated safely, so a connection that
-/// is lost is tried again for `retrySeconds`, then Error (status 3); likewise a
-/// server that is not primary, and of several one after the other. Safe from
-/// several threads.
+/// is lost is tried again for `retrySeconds`, then Error (status 3), or without
+/// end with `onUnreachable`; likewise a server that is not primary, and of
+/// several one after the other. Safe from several threads.
 class ServerClient {
 public:
   explicit ServerClient(const ExchangeOptions &options);
@@ -108,7 +109,8 @@ private:
   void fill(server::v1::Sender &sender) const;
   /// Runs `attempt` (Stub, RateLimit -> grpc::Status) until it succeeds, is
   /// refused for good, or `retrySeconds` have passed in which `moved`, how far
-  /// it has come, has not grown. `what` names it in errors.
+  /// it has come, has not grown, and no server is waited for without end.
+  /// `what` names it in errors.
   template <typename Attempt>
   void retry(const char *what, Attempt attempt, std::uint32_t connection = 0,
              const std::uint64_t *moved = nullptr);
@@ -129,6 +131,7 @@ private:
   /// the same one later, is no success.
   template <typename Reply>
   grpc::Status settle(const grpc::Status &status, const Reply &reply);
+  std::string failure(const char *what, const std::string &why) const;
   [[noreturn]] void fail(const char *what, const std::string &why) const;
   grpc::Status pullOnce(Stub &stub, Pulling &pulling);
 
@@ -144,6 +147,7 @@ private:
   std::atomic<std::uint64_t> epoch = 0; // the newest that a server told of
   std::atomic<double> beat = 1;
   Watchdog watchdog;
+  Outage outage;
   std::mutex mutex; // guards the two below
   std::set<grpc::ClientContext *> running;
   bool aborted = false;

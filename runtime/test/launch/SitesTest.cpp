@@ -86,6 +86,26 @@ protected:
                   folder / "certs/ca.crt"});
   }
 
+  /// The plan's one server, started apart from its site.
+  pid_t startServer() {
+    return start({"server", folder / "p.plan", "--address", address("north"),
+                  "--state-dir", folder / "server", "--until-finished",
+                  "--cert", folder / "certs/server.crt", "--key",
+                  folder / "certs/server.key", "--ca",
+                  folder / "certs/ca.crt"});
+  }
+
+  /// Waits until a stopped rank has a SIGTERM that it sees when it goes on.
+  void awaitSigterm(pid_t rank) {
+    EXPECT_TRUE(eventually([&] {
+      std::string status = readAll("/proc/" + std::to_string(rank) + "/status");
+      std::size_t at = status.find("ShdPnd:");
+      return at != std::string::npos &&
+             std::stoull(status.substr(at + 7), nullptr, 16) >> (SIGTERM - 1) &
+                 1;
+    }));
+  }
+
   using Losses = std::map<std::pair<int, int>, double>; // {island, step}
   static Losses lossesOf(const std::string &text) {
     Losses losses;
@@ -230,13 +250,7 @@ TEST_F(Sites, AJobThatWasToldToEndGoesOn) {
   std::vector<pid_t> all = startAll("first", /*pauses=*/true);
   pid_t rank = paused();
   kill(all[0], SIGTERM);
-  // Its agent has told rank 0, which sees it when it goes on.
-  EXPECT_TRUE(eventually([&] {
-    std::string status = readAll("/proc/" + std::to_string(rank) + "/status");
-    std::size_t at = status.find("ShdPnd:");
-    return at != std::string::npos &&
-           std::stoull(status.substr(at + 7), nullptr, 16) >> (SIGTERM - 1) & 1;
-  }));
+  awaitSigterm(rank); // of its agent
   kill(rank, SIGCONT);
   for (pid_t pid : all)
     EXPECT_EQ(finish(pid).status, 0) << log();
@@ -269,6 +283,125 @@ TEST_F(Sites, AnEmptySiteJoinsAResumedJob) {
   EXPECT_EQ(losses.begin()->first.second, static_cast<int>(kSteps / 2));
   EXPECT_EQ(losses.count({1, kSteps / 2}), 1u);
   EXPECT_EQ(log().find("\"restart\""), std::string::npos) << log();
+  expectNothingLeft();
+}
+
+/// What is not told of a site's end: it saves in the middle of a round and
+/// goes, and the same command brings it back to the bits of a run in which it
+/// stayed.
+TEST_F(Sites, ASiteThatLeavesSaves) {
+  Losses expected = local();
+  pid_t server = startServer();
+  pid_t north = start(site("north", {"--server", address("north")}));
+  std::vector<std::string> words =
+      site("south", {"--server", address("north"), "--sigterm", "leave-run",
+                     "--checkpoint-dir", folder / "c"});
+  std::vector<std::string> pauses = words;
+  for (std::string &word : pausing({{1, 1, 0, 7}}))
+    pauses.push_back(word);
+  pid_t south = start(pauses);
+  pid_t rank = paused();
+  kill(south, SIGTERM);
+  awaitSigterm(rank);
+  kill(rank, SIGCONT);
+  EXPECT_EQ(finish(south).status, 0) << log();
+  EXPECT_NE(log().find("{\"event\":\"stopped\",\"island\":1,\"step\":8"),
+            std::string::npos)
+      << log();
+  EXPECT_TRUE(
+      std::filesystem::exists(folder / "c/island-1/step-8/manifest.json"));
+  south = start(words);
+  for (pid_t pid : {south, north, server})
+    EXPECT_EQ(finish(pid).status, 0) << log();
+  EXPECT_NE(log().find("{\"event\":\"begin\",\"incarnation\":1,\"island\":1,"
+                       "\"site\":\"south\",\"step\":8"),
+            std::string::npos)
+      << log();
+  EXPECT_EQ(lossesOf(log()), expected);
+  expectNothingLeft();
+}
+
+/// Nothing is trained yet, and so nothing to be saved.
+TEST_F(Sites, ASiteThatWaitsForTheFirstVersionEndsAtOnce) {
+  pid_t server = startServer();
+  for (const char *how : {"end-run", "leave-run"}) {
+    pid_t south =
+        start(site("south", {"--server", address("north"), "--sigterm", how,
+                             "--checkpoint-dir", folder / "c"}));
+    EXPECT_TRUE(eventually([&] {
+      return log().find("\"event\":\"ready\"") != std::string::npos;
+    })) << log();
+    auto begin = std::chrono::steady_clock::now();
+    kill(south, SIGTERM);
+    EXPECT_EQ(finish(south).status, 128 + SIGTERM) << log();
+    EXPECT_LT(std::chrono::steady_clock::now() - begin,
+              std::chrono::seconds(5));
+    std::filesystem::remove(folder / "stderr");
+  }
+  kill(server, SIGTERM);
+  finish(server);
+  expectNothingLeft();
+}
+
+/// No server for longer than any of them is waited for: that is no rank's
+/// fault, and uses no restart up.
+TEST_F(Sites, AServerIsWaitedForWithoutEnd) {
+  Losses expected = local();
+  pid_t server = startServer();
+  pid_t north = start(site("north", {"--server", address("north")}));
+  std::vector<std::string> words =
+      site("south",
+           {"--server", address("north"), "--checkpoint-dir", folder / "c"});
+  for (std::string &word : pausing({{1, 0, 0, 10}}))
+    words.push_back(word);
+  pid_t south = start(words);
+  pid_t rank = paused();
+  kill(server, SIGKILL);
+  finish(server);
+  kill(rank, SIGCONT);
+  auto count = [&](const std::string &what) {
+    std::string text = log();
+    std::size_t found = 0;
+    for (std::size_t at = 0; (at = text.find(what, at)) != text.npos; ++at)
+      ++found;
+    return found;
+  };
+  auto untilBoth = [&](const std::string &what) {
+    auto both = [&] { return count(what) == 2; };
+    EXPECT_TRUE(eventually(both) || eventually(both) || eventually(both))
+        << log();
+  };
+  untilBoth("\"event\":\"server_unreachable\""); // once for each island
+  server = startServer();
+  untilBoth("\"event\":\"server_back\"");
+  for (pid_t pid : {south, north, server})
+    EXPECT_EQ(finish(pid).status, 0) << log();
+  EXPECT_EQ(count("\"event\":\"restart\""), 0u) << log();
+  EXPECT_EQ(lossesOf(log()), expected);
+  expectNothingLeft();
+}
+
+/// Nor is it that of its peers, where one rank alone waits for a server.
+TEST_F(Sites, PeersOfARankThatIsCutOffUseNoRestartUp) {
+  pid_t server = startServer();
+  pid_t north = start(site("north", {"--server", address("north")}));
+  pid_t south = start(site(
+      "south",
+      {"--server", address("north"), "--rank-program",
+       script("all=\"$*\"; tell() { while [ $1 != --events-fd ]; do shift; "
+              "done; echo \"$told\" >/dev/fd/$2; }\n"
+              "case \"$all\" in *'--incarnation 0 --island 1 --rank 1 '*)\n"
+              "  told='{\"event\":\"server_unreachable\",\"island\":1}'\n"
+              "  tell \"$@\"; exec sleep 60;;\n"
+              "*'--incarnation 0 --island 1 --rank 0 '*) sleep 1\n"
+              "  told='{\"event\":\"error\",\"status\":3,\"peer\":true,"
+              "\"message\":\"waited for a peer\"}'\n"
+              "  tell \"$@\"; exit 3;;\nesac\n"
+              "exec " TOMBOLO_RUN " \"$@\"\n")}));
+  for (pid_t pid : {south, north, server})
+    EXPECT_EQ(finish(pid).status, 0) << log();
+  EXPECT_NE(log().find("\"event\":\"restart\""), std::string::npos) << log();
+  EXPECT_NE(log().find("\"restarts_left\":0"), std::string::npos) << log();
   expectNothingLeft();
 }
 

@@ -14,6 +14,7 @@
 #include "Temporary.h"
 
 #include "tombolo/runtime/File.h"
+#include "tombolo/runtime/Transport.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 #include "tombolo/runtime/server/Line.h"
 #include "tombolo/runtime/server/ParameterServer.h"
@@ -26,6 +27,7 @@
 #include <cmath>
 #include <fstream>
 #include <future>
+#include <mutex>
 
 using namespace tombolo::runtime;
 using namespace tombolo::runtime::test;
@@ -48,7 +50,10 @@ ParameterServerOptions serverFor(std::uint64_t elements) {
 
 /// An island of one rank that has all of one tensor.
 struct OneRank {
-  explicit OneRank(const std::string &server, LineUse line) : arena(kElements) {
+  using Tell = std::function<void(const std::string &why, double seconds)>;
+  explicit OneRank(const std::string &server, LineUse line,
+                   double retrySeconds = 20, Tell onUnreachable = {})
+      : arena(kElements) {
     for (std::uint64_t e = 0; e < kElements; ++e)
       arena[e] = static_cast<float>(e % 1009) * 0.001f;
     ExchangeOptions options;
@@ -57,7 +62,8 @@ struct OneRank {
     options.runId = "run";
     options.planChecksum = "plan";
     options.innerSteps = 5;
-    options.retrySeconds = 20;
+    options.retrySeconds = retrySeconds;
+    options.onUnreachable = std::move(onUnreachable);
     auto bytes = [this](std::uint64_t address) {
       return reinterpret_cast<std::byte *>(arena.data()) + address;
     };
@@ -128,6 +134,61 @@ TEST_P(Line, GoesOnBehindABreak) {
     EXPECT_GE(relay.bytes(direction), 3 * kBytes);
     EXPECT_LT(relay.bytes(direction), 3 * kBytes + kChunkBytes + (1 << 20));
   }
+}
+
+/// Whoever is told of it waits for a server without end, and loses nothing.
+TEST_P(Line, IsWaitedForWhenItIsCut) {
+  ParameterServer server(serverFor(kElements));
+  Relay relay(server.address());
+  std::mutex mutex;
+  std::vector<std::string> told;
+  OneRank rank(relay.address(), {GetParam()}, /*retrySeconds=*/0.3,
+               [&](const std::string &why, double seconds) {
+                 std::lock_guard lock(mutex);
+                 told.push_back(why);
+                 EXPECT_GE(seconds, 0.3);
+               });
+  auto times = [&] {
+    std::lock_guard lock(mutex);
+    return told.size();
+  };
+  // In the first exchange after the start.
+  std::thread cutter([&] {
+    while (relay.bytes(Relay::ToClient) < kBytes)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    relay.cut(true);
+    while (times() < 3)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    relay.cut(false);
+  });
+  exchangeTwice(rank);
+  cutter.join();
+  EXPECT_EQ(told.back(), "");
+  EXPECT_NE(told.front().find("of rank 0 of island 0 failed: "),
+            std::string::npos)
+      << told.front();
+  for (std::size_t i = 0; i + 1 < told.size(); ++i)
+    EXPECT_NE(told[i], "");
+}
+
+TEST(LineCut, EndsForWhoeverIsToldToEnd) {
+  ParameterServer server(serverFor(kElements));
+  Relay relay(server.address());
+  std::promise<void> noticed;
+  OneRank rank(relay.address(), {}, /*retrySeconds=*/0.1,
+               [&, once = false](const std::string &, double) mutable {
+                 if (!std::exchange(once, true))
+                   noticed.set_value();
+               });
+  rank.exchange->begin(0);
+  relay.cut(true);
+  auto exchange = std::async(std::launch::async, [&] {
+    rank.exchange->beginPush(0, 5);
+    rank.exchange->apply(0, 5);
+  });
+  noticed.get_future().wait();
+  rank.exchange->abort();
+  EXPECT_THROW(exchange.get(), PeerError);
 }
 
 INSTANTIATE_TEST_SUITE_P(Connections, Line, testing::Values(1, 4));

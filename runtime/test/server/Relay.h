@@ -62,6 +62,9 @@ public:
     limit[direction] = bytes;
   }
 
+  /// While the line is cut connections break, and new ones too.
+  void cut(bool value) { isCut = value; }
+
 private:
   static sockaddr_in loopback(int port) {
     sockaddr_in where{};
@@ -92,7 +95,7 @@ private:
     std::vector<char> buffer(1 << 16);
     bool open = connect(server, reinterpret_cast<sockaddr *>(&where),
                         sizeof where) == 0;
-    while (open && !stopping) {
+    while (open && !stopping && !isCut) {
       pollfd ready[] = {{client, POLLIN, 0}, {server, POLLIN, 0}};
       poll(ready, 2, 50);
       for (int d : {ToServer, ToClient}) {
@@ -125,7 +128,7 @@ private:
 
   const int serverPort;
   int listener = -1, port = 0;
-  std::atomic<bool> stopping = false;
+  std::atomic<bool> stopping = false, isCut = false;
   std::atomic<int> accepted = 0, made = 0;
   std::atomic<std::uint64_t> passed[2] = {0, 0};
   static constexpr std::uint64_t kNever = ~std::uint64_t(0);

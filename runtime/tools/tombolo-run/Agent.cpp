@@ -178,7 +178,12 @@ void Agent::restart(std::uint32_t number) {
   for (const json &failure : island.failures)
     causes.push_back(rankFailure(failure));
   const Failure &cause = culprit(causes);
-  if (cause.cause == Cause::BadInput || !failures.empty())
+  // No rank is at fault where one waited for a server longer than its peers
+  // waited for it.
+  bool isFree =
+      std::exchange(island.wasCutOff, false) && cause.cause == Cause::Echo;
+  if (cause.cause == Cause::BadInput || !failures.empty() ||
+      (island.restartsLeft == 0 && !isFree))
     return giveUp(island);
   std::optional<RankOptions> rank = fromSnapshot(number);
   if (!rank)
@@ -186,7 +191,8 @@ void Agent::restart(std::uint32_t number) {
   island.failures.clear();
   island.end.reset();
   island.killed = false;
-  --island.restartsLeft;
+  if (!isFree)
+    --island.restartsLeft;
   ++island.incarnation;
   emit({{"event", "restart"},
         {"site", options.site},
@@ -221,6 +227,31 @@ bool Agent::isRunning(std::uint32_t number) const {
   return false;
 }
 
+/// Whether a rank of the island has found no server for long.
+bool Agent::isCutOff(std::uint32_t number) const {
+  return std::any_of(
+      processes.begin(), processes.end(), [&](const Process &rank) {
+        return rank.isCutOff && !rank.hasEnded && rank.island == number;
+      });
+}
+
+bool Agent::anyCutOff() const {
+  return std::any_of(islands.begin(), islands.end(),
+                     [&](const auto &each) { return isCutOff(each.first); });
+}
+
+/// Of all ranks of an island the first to wait tells for it, and the last to go
+/// on.
+void Agent::noteServer(Process &rank, json event) {
+  bool isGone = field<std::string>(event, "event", "") == kServerGone;
+  bool told = std::exchange(rank.isCutOff, false);
+  bool others = isCutOff(rank.island);
+  rank.isCutOff = isGone;
+  event["site"] = options.site;
+  if (!others && (isGone || told))
+    emit(std::move(event));
+}
+
 bool Agent::anyRank() const {
   for (const auto &[number, island] : islands)
     if (isRunning(number))
@@ -246,6 +277,12 @@ void Agent::line(const SupervisorEvent &event) {
     rank.heard = Clock::now();
     return;
   }
+  if (kind == kTraining) {
+    rank.trains = true;
+    return;
+  }
+  if (kind == kServerGone || kind == kServerBack)
+    return noteServer(rank, std::move(message));
   if (kind == "error") {
     rank.status = field(message, "status", 3);
     rank.peer = field(message, "peer", false);
@@ -310,7 +347,9 @@ void Agent::ended(const SupervisorEvent &event) {
       message["peer"] = true;
     if (!island.killed) // what ends after that was killed here
       island.failures.push_back(std::move(message));
-    if (island.restartsLeft == 0 && !island.isShared)
+    if (!island.end)
+      island.wasCutOff = isCutOff(rank.island);
+    if (island.restartsLeft == 0 && !island.wasCutOff && !island.isShared)
       return giveUp(island);
     if (!island.end)
       island.end = Clock::now() + kGrace;
@@ -406,19 +445,31 @@ void Agent::endStalled() {
 }
 
 /// The first time, where ranks can: they finish the step, save and end. Rank 0
-/// decides for its island.
+/// decides for its island where all end together, any rank where it leaves.
 bool Agent::endGently() {
-  if (told || !begun || options.leavesOnSigterm ||
-      options.rank.checkpointDir.empty())
+  bool leaves = options.leavesOnSigterm;
+  if (told || !begun || options.rank.checkpointDir.empty() || anyCutOff())
     return false;
   for (const auto &[number, island] : islands)
-    if (island.isShared && !island.isSettled && !island.hasBegun)
-      return false; // it waits for another site, and need not any more
+    if (island.isShared && !island.isSettled && (leaves || !island.hasBegun))
+      return false; // other sites begin it again, or it waits for one of them
+  bool trains = std::any_of(processes.begin(), processes.end(),
+                            [](const Process &rank) { return rank.trains; });
+  if (options.hasServer && options.eventsFd < 0 && !trains)
+    return false; // ranks wait for what they are to begin with
   told = true;
   for (std::size_t i = 0; i < processes.size(); ++i)
-    if (!processes[i].isServer && processes[i].rank == 0)
+    if (!processes[i].isServer && (leaves || processes[i].rank == 0))
       supervisor.kill(i, SIGTERM);
+  for (auto &[number, island] : islands)
+    if (leaves)
+      island.restartsLeft = 0;
   return true;
+}
+
+/// All is saved here; the run goes on elsewhere, and with it no server here.
+bool Agent::hasLeft() const {
+  return told && options.leavesOnSigterm && failures.empty() && !anyRank();
 }
 
 int Agent::run(
@@ -442,6 +493,8 @@ int Agent::run(
     if (!begun && failures.empty())
       begun = begin();
     tendShared();
+    if (hasLeft())
+      break;
     // The last end, and what came in with it, may restart an island.
     bool running =
         supervisor.anyRunning() || sharedLives || (!begun && failures.empty());
@@ -461,6 +514,10 @@ int Agent::run(
       return 128 + event.signal;
     }
     handle(event);
+    if (told && options.eventsFd < 0 && anyCutOff()) {
+      supervisor.killAll(); // with no server they come to no end
+      return 128 + SIGTERM;
+    }
     tellOfStrangers();
     endStalled();
     endGraces();
@@ -469,7 +526,7 @@ int Agent::run(
   if (lost)
     return static_cast<int>(Status::Failed);
   if (failures.empty())
-    return 0;
+    return hasLeft() ? options.leftStatus : 0;
   const Failure &first = culprit(failures);
   if (options.eventsFd < 0)
     std::cerr << "tombolo-run site: error: " << first.message << "\n";

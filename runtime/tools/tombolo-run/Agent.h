@@ -76,6 +76,7 @@ struct AgentOptions {
   /// The number among the ranks of this machine of the first one here.
   std::optional<std::uint64_t> firstLocalRank;
   bool leavesOnSigterm = false; ///< else it ends the run
+  int leftStatus = 0;           ///< the exit status then, all being saved
 };
 
 class Agent {
@@ -106,6 +107,8 @@ private:
     std::vector<nlohmann::json> failures;
     std::optional<Clock::time_point> end; ///< of its grace
     bool killed = false;                  ///< the grace is over
+    /// A rank waited for a server when the first of its peers failed.
+    bool wasCutOff = false;
 
     // With ranks at other sites, too:
     bool isShared = false;
@@ -133,6 +136,8 @@ private:
     /// When it last said that it lives; nothing before the first time.
     std::optional<Clock::time_point> heard;
     bool hasStalled = false;
+    bool trains = false;
+    bool isCutOff = false; ///< it has found no server for long
   };
 
   bool begin();
@@ -156,6 +161,8 @@ private:
   void giveUp(Island &island);
   void killIsland(std::uint32_t number);
   bool isRunning(std::uint32_t number) const;
+  bool isCutOff(std::uint32_t number) const;
+  bool anyCutOff() const;
   bool anyRank() const;
   void handle(const SupervisorEvent &event);
   void line(const SupervisorEvent &event);
@@ -163,7 +170,9 @@ private:
   void endGraces();
   bool watches(const Process &rank) const;
   void endStalled();
+  void noteServer(Process &rank, nlohmann::json event);
   bool endGently();
+  bool hasLeft() const;
   std::optional<double> untilNext() const;
   void emit(nlohmann::json event);
   void tellOfStrangers();

@@ -16,6 +16,11 @@
 
 namespace tombolo::runtime {
 
+/// Of ranks: the first step begins; no server answers; one does again.
+inline constexpr const char *kTraining = "training",
+                            *kServerGone = "server_unreachable",
+                            *kServerBack = "server_back";
+
 /// The object in a line, or null when there is none.
 inline nlohmann::json parseEvent(std::string_view line) {
   nlohmann::json event =

@@ -26,6 +26,7 @@
 #include <csignal>
 #include <iostream>
 #include <unistd.h>
+#include <utility>
 
 using namespace tombolo::runtime;
 using nlohmann::json;
@@ -48,6 +49,7 @@ struct Options {
   TlsOptions tls;
   LineOptions line;
   std::uint64_t incarnation = 0;
+  bool awaitsServer = false;
   std::optional<std::uint64_t> pauseAt; // for tests
   int eventsFd = -1;
 };
@@ -77,6 +79,9 @@ public:
 private:
   int fd;
 };
+
+/// A line stays below a pipe's atomic size.
+constexpr std::size_t kMostMessage = 3000;
 
 /// So many may be late before a rank is taken for stopped.
 constexpr double kBeatsInStall = 10;
@@ -121,6 +126,8 @@ std::vector<std::string> argumentsOf(const Plan &plan, const Options &options) {
       add("--line-limit", json(line.mostBytesPerSecond).dump());
   add("--run-id", options.runId);
   add("--incarnation", std::to_string(options.incarnation));
+  if (options.awaitsServer)
+    words.push_back("--await-server");
   if (options.pauseAt)
     add("--pause-at", std::to_string(*options.pauseAt));
   if (options.eventsFd >= 0)
@@ -262,8 +269,9 @@ void train(Options &options, Output &output) {
   config.resume = options.common.resume;
   config.resumeStep = options.common.resumeStep;
   config.checkNumerics = options.common.checkNumerics;
-  if (!config.checkpointDir.empty() && options.sigterm == kEndRun) {
+  if (!config.checkpointDir.empty()) {
     config.endRequested = [] { return told != 0; };
+    config.leavesOnRequest = options.sigterm == kLeaveRun;
     // Every rank: whoever ends a run tells whole groups of processes.
     std::signal(SIGTERM, [](int) { told = 1; });
   }
@@ -327,11 +335,12 @@ void train(Options &options, Output &output) {
                   {"island", *options.island},
                   {"rank", *options.rank}});
   };
-  if (options.pauseAt)
-    events.begin = [&](std::uint64_t step) {
-      if (step == *options.pauseAt)
-        std::raise(SIGSTOP);
-    };
+  events.begin = [&, trains = false](std::uint64_t step) mutable {
+    if (!output.toPerson() && !std::exchange(trains, true))
+      output.write({{"event", kTraining}});
+    if (step == options.pauseAt)
+      std::raise(SIGSTOP);
+  };
   events.step = [&](const StepMetrics &metrics) {
     json line = {{"step", metrics.step},
                  {"island", metrics.island},
@@ -379,6 +388,16 @@ void train(Options &options, Output &output) {
       client.tls = options.tls.files;
       client.lines = linesOf(plan, options);
       client.incarnation = options.incarnation;
+      if (options.awaitsServer)
+        client.onUnreachable = [&](const std::string &why, double seconds) {
+          json event = {{"event", why.empty() ? kServerBack : kServerGone},
+                        {"island", *options.island},
+                        {"rank", *options.rank},
+                        {"seconds", std::round(seconds)}};
+          if (!why.empty())
+            event["message"] = why.substr(0, kMostMessage);
+          output.write(event);
+        };
       return connectExchange(std::move(client), std::move(tensors),
                              std::move(access));
     };
@@ -434,6 +453,9 @@ int tombolo::runtime::runRank(int argc, char **argv) {
   app.add_option("--run-id", options.runId, "the run, as the server knows it");
   app.add_option("--incarnation", options.incarnation,
                  "how often the island has been restarted");
+  // Else an Error ends the rank after a while: of an agent that is told how
+  // it stands with the servers, as `local` is, or of nobody who looks.
+  app.add_flag("--await-server", options.awaitsServer)->group("");
   app.add_option("--pause-at", options.pauseAt)->group("");
   app.add_option("--events-fd", options.eventsFd,
                  "write events as lines of JSON to this descriptor");
@@ -443,8 +465,7 @@ int tombolo::runtime::runRank(int argc, char **argv) {
   std::signal(SIGPIPE, SIG_IGN);
   Output output(options.eventsFd);
   auto failed = [&](const char *what, int code, bool peer) {
-    // A line stays below a pipe's atomic size.
-    std::string message = std::string(what).substr(0, 3000);
+    std::string message = std::string(what).substr(0, kMostMessage);
     output.write({{"event", "error"},
                   {"status", code},
                   {"message", message},

@@ -451,6 +451,10 @@ int run(SiteOptions &options) {
   common.insert(common.end(), {"--sigterm", options.sigterm});
   if (plan.has_server())
     common.insert(common.end(), {"--server", servers});
+  // Else whoever started this agent runs the servers, and knows when they are
+  // gone for good.
+  if (plan.has_server() && options.eventsFd < 0)
+    common.push_back("--await-server");
   if (plan.has_server() || !wholeIslands)
     for (std::string &word : tlsArguments(options.tls))
       common.push_back(std::move(word));
@@ -503,6 +507,9 @@ int run(SiteOptions &options) {
   }
   agentOptions.restarts = options.restarts;
   agentOptions.leavesOnSigterm = options.sigterm == kLeaveRun;
+  // A pod that ends with 0 counts as done, and is not started again.
+  if (launch && launch->launcher == "kubernetes")
+    agentOptions.leftStatus = 128 + SIGTERM;
   if (meeting) {
     shareStarts(agentOptions, *meeting, isFirst);
     agentOptions.firstLocalRank = launch->localNumber * count;

@@ -8,9 +8,7 @@ import signal
 import sys
 import traceback
 
-from .errors import Error, PeerError, FAILED, USAGE
-
-_MOST_MESSAGE = 3000  # a line stays below a pipe's atomic size
+from .errors import Error, PeerError, FAILED, MOST_MESSAGE, USAGE
 
 
 def count(text):
@@ -40,7 +38,7 @@ def parse(arguments):
     for name in ("checkpoint-dir", "eval-data", "rendezvous", "server", "run-id", "cert", "key",
                  "ca", "backend"):
         parser.add_argument(f"--{name}", default="")
-    for name in ("resume", "pin", "check-numerics", "plaintext"):
+    for name in ("resume", "pin", "check-numerics", "plaintext", "await-server"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--line-limit", type=float, action="append", default=[],
                         help="bytes per second that pushes to a server may send, of each in order; 0: any")
@@ -85,7 +83,7 @@ def train(options, tell, told):
 def main(arguments):
     options = parse(arguments)
     was_told = []
-    if options.checkpoint_dir and options.sigterm == "end-run":
+    if options.checkpoint_dir:
         # Every rank: whoever ends a run tells whole groups of processes.
         signal.signal(signal.SIGTERM, lambda number, frame: was_told.append(number))
     to_person = options.events_fd < 0
@@ -112,7 +110,7 @@ def main(arguments):
         print(f"tombolo-run rank: error: {failure}", file=sys.stderr)
     else:
         tell({"event": "error", "status": failure.status, "peer": isinstance(failure, PeerError),
-              "message": str(failure)[:_MOST_MESSAGE]})
+              "message": str(failure)[:MOST_MESSAGE]})
     return failure.status
 
 

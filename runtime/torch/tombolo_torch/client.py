@@ -111,12 +111,40 @@ class _Watch:
         self.touched = time.monotonic()
 
 
+class _Outage:
+    """Calls that are tried on and on since no server answers; of all that are in it at once it
+    tells as of one: `tell(why, seconds)`, with an empty `why` when it is over."""
+
+    def __init__(self, tell):
+        self.tell, self.lock, self.calls = tell, threading.Lock(), set()
+        self.since = self.next = 0.0
+
+    def still_fails(self, call, why):
+        with self.lock:
+            now = time.monotonic()
+            if not self.calls:
+                self.since, self.next = now - RETRY_SECONDS, now
+            self.calls.add(call)
+            if now >= self.next:
+                self.next = now + 2 * RETRY_SECONDS
+                self.tell(why, now - self.since)
+
+    def leaves(self, call, is_over):
+        with self.lock:
+            if call in self.calls:
+                self.calls.discard(call)
+                if is_over and not self.calls:
+                    self.tell("", time.monotonic() - self.since)
+
+
 class ServerClient:
     """`who`: a Sender without its epoch; `tls`: (certificate, key, authority), or None;
-    `limits`: of pushes to each server in bytes per second, none for those that are missing."""
+    `limits`: of pushes to each server in bytes per second, none for those that are missing;
+    `on_unreachable`: as of _Outage, and then servers are waited for without end."""
 
-    def __init__(self, addresses, tls, who, limits=()):
+    def __init__(self, addresses, tls, who, limits=(), on_unreachable=None):
         self.addresses, self.who = addresses, who
+        self.outage = _Outage(on_unreachable) if on_unreachable else None
         servers = [server for server in addresses.split(",") if server]
         if not servers:
             raise Error("server address: expected one, got none")
@@ -135,9 +163,12 @@ class ServerClient:
         for call in running:
             call.cancel()
 
+    def failure(self, what, why):
+        return (f"parameter server at {self.addresses}: {what} of rank {self.who.rank} of "
+                f"island {self.who.island} failed: {why}")
+
     def fail(self, what, why):
-        raise Error(f"parameter server at {self.addresses}: {what} of rank {self.who.rank} of "
-                    f"island {self.who.island} failed: {why}", FAILED)
+        raise Error(self.failure(what, why), FAILED)
 
     def refused(self, what, outcome, message):
         try:
@@ -173,6 +204,16 @@ class ServerClient:
                 self.running.discard(call)
 
     def _retry(self, what, attempt):
+        call, is_over = object(), False
+        try:
+            result = self._try_on(what, attempt, call)
+            is_over = True
+            return result
+        finally:
+            if self.outage:
+                self.outage.leaves(call, is_over)
+
+    def _try_on(self, what, attempt, call):
         end, pause = None, 0.05
         most = 0.2 if len(self.stubs) > 1 else 1.0
         while True:
@@ -189,8 +230,11 @@ class ServerClient:
                 raise PeerError("the exchange with the parameter server was aborted")
             # From the first failure on: an attempt may take long and be well.
             end = end or time.monotonic() + RETRY_SECONDS
-            if not transient or time.monotonic() >= end:
+            is_late = time.monotonic() >= end
+            if not transient or (is_late and not self.outage):
                 self.fail(what, why)
+            if is_late:
+                self.outage.still_fails(call, self.failure(what, why))
             time.sleep(pause)
             pause = min(2 * pause, most)
 

@@ -1,6 +1,7 @@
 """What goes wrong, with the exit status that it has (runtime/Error.h)."""
 
 BAD_INPUT, USAGE, FAILED = 1, 2, 3
+MOST_MESSAGE = 3000  # characters that are told: a line stays below a pipe's atomic size
 
 
 class Error(Exception):

@@ -10,7 +10,7 @@ from . import codec
 from .checkpoint import FragmentPoint
 from .client import PROTOCOL, ServerClient
 from .elements import take
-from .errors import Error, FAILED
+from .errors import Error, FAILED, MOST_MESSAGE
 from .layout import IslandSteps
 from .schema import server_pb2 as wire
 
@@ -93,8 +93,9 @@ class Exchange:
     parameter, as tensors of the host. `parameters`: (parameter, whether this rank owns it).
     """
 
-    def __init__(self, plan, options, parameters, read, write):
+    def __init__(self, plan, options, parameters, read, write, tell):
         self.island, self.rank = options.island, options.rank
+        self.tell = tell
         self.incarnation = options.incarnation
         server = plan.server
         self.inner_steps = IslandSteps(plan, options.island).in_round
@@ -114,7 +115,14 @@ class Exchange:
         self.client = ServerClient(options.server, options.tls, wire.Sender(
             run_id=options.run_id.encode(), plan_checksum=plan.checksum, island=options.island,
             incarnation=options.incarnation, rank=options.rank, protocol=PROTOCOL),
-            options.line_limit)
+            options.line_limit, self._tell_unreachable if options.await_server else None)
+
+    def _tell_unreachable(self, why, seconds):
+        event = {"event": "server_unreachable" if why else "server_back", "island": self.island,
+                 "rank": self.rank, "seconds": round(seconds)}
+        if why:
+            event["message"] = why[:MOST_MESSAGE]
+        self.tell(event)
 
     def abort(self):
         self.ended.set()

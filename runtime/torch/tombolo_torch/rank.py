@@ -304,7 +304,8 @@ class Rank:
         for."""
         if self.exchange is None:
             return
-        if self.options.rank == 0 and self.options.checkpoint_dir and self.told():
+        leaves = self.options.sigterm == "leave-run"
+        if self.options.rank == 0 and self.options.checkpoint_dir and not leaves and self.told():
             self.exchange.request_stop()
         stop = self.exchange.stop_step()
         if stop is None or stop >= self.steps:
@@ -319,7 +320,8 @@ class Rank:
             return
         exchanged = [(parameter, parameter.owned_by(self.me)) for parameter in self.parameters
                      if parameter.trainable]
-        self.exchange = Exchange(self.plan, self.options, exchanged, self.read, self.write)
+        self.exchange = Exchange(self.plan, self.options, exchanged, self.read, self.write,
+                                 self.tell)
         if self.resumed:
             self._resume_exchange(self.resumed)
         self.resumed = None
@@ -346,6 +348,8 @@ class Rank:
         self.links = Links(self.plan, self.layout, self.options, self.device, identity)
         self._start_exchange()
         self._note_stop(self.first_step)
+        if self.options.events_fd >= 0:
+            self.tell({"event": "training"})
         for self.current_step in range(self.first_step, self.steps):
             if self.current_step >= self.steps:
                 break  # the run ends early
@@ -380,8 +384,7 @@ class Rank:
             return False
         if self._is_evaluation_step(steps_done):
             self._evaluate_held_out(steps_done)
-        gently = bool(self.options.checkpoint_dir) and self.exchange is None
-        ends = gently and self.links.from_first(self.told())
+        ends = self._ends_here()
         if ends or self._is_checkpoint_step(steps_done):
             self.save_checkpoint(steps_done)
         if ends:
@@ -389,6 +392,15 @@ class Rank:
             if self.options.rank == 0:
                 self._tell_stopped(steps_done)
         return ends
+
+    def _ends_here(self):
+        """Whether the island ends after this step, which is no end for others."""
+        if not self.options.checkpoint_dir:
+            return False
+        if self.options.sigterm == "leave-run":  # when any rank is told to
+            told = self.told()
+            return not self.links.agree(int(told)) or told
+        return self.exchange is None and self.links.from_first(self.told())
 
     def _tell_stopped(self, steps_done):
         self.tell({"event": "stopped", "island": self.options.island,

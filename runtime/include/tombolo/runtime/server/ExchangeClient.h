@@ -14,6 +14,7 @@
 #include "tombolo/runtime/server/Codec.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -54,6 +55,10 @@ struct ExchangeOptions {
   std::uint64_t tokensPerStep = 1; ///< of the whole island
   /// How long a server that does not answer is tried before Error.
   double retrySeconds = 30;
+  /// Instead of the Error it is tried on, until `abort`: told why after so
+  /// long, again every twice as long, and, with an empty `why`, when it is
+  /// over. From any thread, one at a time.
+  std::function<void(const std::string &why, double seconds)> onUnreachable;
   /// A call in which nothing moves for so long is tried again.
   double idleSeconds = 60;
 };
