@@ -17,6 +17,8 @@
 #include <malloc.h>
 #include <new>
 
+#include <sys/resource.h>
+
 using namespace tombolo::runtime;
 
 namespace {
@@ -49,10 +51,21 @@ void keepFreedMemory() {
 #endif
 }
 
+/// Each connection takes a descriptor, a stranger's too, and the usual limit of
+/// 1024 is only for who still calls select.
+void allowManyDescriptors() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
+    return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
   keepFreedMemory();
+  allowManyDescriptors();
   CommandLine app("runs a plan; COMMAND --help lists a command's options",
                   "tombolo-run",
                   {"tombolo-run local p.plan --model m.onnx --data tokens.bin "
