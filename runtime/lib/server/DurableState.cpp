@@ -16,6 +16,7 @@
 #include "tombolo/runtime/Error.h"
 
 #include <algorithm>
+#include <utility>
 
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
@@ -154,9 +155,9 @@ std::vector<std::shared_ptr<RoundClosing>> DurableState::takeUnfinished() {
 
 // --------------------------------------------------------------------- files
 
-void DurableState::beginLog(std::uint64_t number, std::uint64_t previousBytes) {
-  auto next =
-      std::make_shared<RecordWriter>(storage->create(logName(number)));
+void DurableState::beginLog(std::unique_ptr<Storage::Writer> file,
+                            std::uint64_t number, std::uint64_t previousBytes) {
+  auto next = std::make_shared<RecordWriter>(std::move(file));
   wire::LogHeader header;
   header.set_format(kStateFormat);
   header.set_number(number);
@@ -176,7 +177,8 @@ void DurableState::recover(double now) {
   replay = std::move(recovery.replay);
   outer = replay->state;
   earlierBytes = recovery.bytesSinceSnapshot;
-  beginLog(recovery.nextLog, recovery.lastLogBytes);
+  beginLog(storage->create(logName(recovery.nextLog)), recovery.nextLog,
+           recovery.lastLogBytes);
 }
 
 bool DurableState::wantsSnapshot() const {
@@ -202,10 +204,24 @@ DurableState::Snapshot DurableState::beginSnapshot() {
   // Whoever waits for what stands in the old log shall not wait in vain.
   std::uint64_t bytes = log->size();
   log->sync(bytes);
-  beginLog(logNumber + 1, bytes);
-  earlierBytes = 0;
   Snapshot snapshot;
-  snapshot.number = logNumber;
+  snapshot.number = logNumber + 1;
+  std::unique_ptr<Storage::Writer> nextLog;
+  try {
+    snapshot.file = std::make_shared<RecordWriter>(
+        storage->create(snapshotName(snapshot.number) + kAside));
+    nextLog = storage->create(logName(snapshot.number));
+  } catch (const StorageError &error) {
+    // Nothing has changed: the old log is whole and goes on. Told once.
+    if (!std::exchange(putsOff, true) && options.onDamage)
+      options.onDamage(std::string(error.what()) +
+                       "; the snapshot is put off, and tried again with each "
+                       "version");
+    return {};
+  }
+  putsOff = false;
+  beginLog(std::move(nextLog), snapshot.number, bytes);
+  earlierBytes = 0;
   snapshot.stopRound = outer->stopRound();
   for (const auto &fragment : outer->fragments)
     snapshot.fragments.push_back(fragment->capture());
@@ -226,9 +242,10 @@ DurableState::snapshotHeader(std::uint64_t number,
 }
 
 void DurableState::writeSnapshot(const Snapshot &snapshot) {
+  if (!snapshot.file)
+    return;
   std::string name = snapshotName(snapshot.number);
-  std::string aside = name + kAside;
-  RecordWriter file(storage->create(aside));
+  RecordWriter &file = *snapshot.file;
   wire::SnapshotHeader header =
       snapshotHeader(snapshot.number, snapshot.stopRound);
   file.append(RecordType::SnapshotHeader, &header, {});
@@ -239,7 +256,7 @@ void DurableState::writeSnapshot(const Snapshot &snapshot) {
     write(image, sink);
   file.append(RecordType::End, &header, {});
   file.sync(file.size());
-  storage->rename(aside, name);
+  storage->rename(name + kAside, name);
   storage->syncNames();
   removeOldGenerations(*storage);
 }

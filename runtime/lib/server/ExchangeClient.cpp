@@ -573,8 +573,9 @@ void RankExchange::end(std::uint64_t stepsDone) {
 }
 
 std::optional<std::uint64_t>
-tombolo::runtime::askIncarnation(const ExchangeOptions &options) {
-  return ServerClient(options).tryGreet();
+tombolo::runtime::askIncarnation(const ExchangeOptions &options,
+                                 std::string *why) {
+  return ServerClient(options).tryGreet(why);
 }
 
 std::unique_ptr<Exchange>

@@ -21,6 +21,11 @@ static std::string nameOf(const grpc::ServerContext &context) {
   return names.empty() ? "" : std::string(names[0].data(), names[0].size());
 }
 
+std::string tombolo::runtime::addressOf(const grpc::ServerContext &context) {
+  std::string peer = context.peer();
+  return peer.starts_with("ipv") ? peer.substr(0, peer.rfind(':')) : peer;
+}
+
 /// What tells somebody from those this server serves; empty when nothing does.
 static std::string difference(const ParameterServerOptions &options,
                               const std::string &runId,

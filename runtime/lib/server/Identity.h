@@ -17,6 +17,9 @@
 
 namespace tombolo::runtime {
 
+/// Where somebody calls from, without the port, which is another each time.
+std::string addressOf(const grpc::ServerContext &context);
+
 /// A rank: of this run and plan; with certificates it speaks for the islands of
 /// its own site alone. `message` says what is wrong.
 Outcome checkIdentity(const ParameterServerOptions &options,

@@ -136,7 +136,7 @@ grpc::Status Peers::Deliver(grpc::ServerContext *context,
     std::string why;
     if (!checkPeer(core.options, *context, message, why)) {
       if (core.options.onStranger)
-        core.options.onStranger(context->peer() + ": " + why);
+        core.options.onStranger(addressOf(*context) + ": " + why);
       return {grpc::StatusCode::PERMISSION_DENIED, why};
     }
     try {

@@ -25,6 +25,31 @@ static PushResult refusal(Outcome outcome, std::string message) {
   return result;
 }
 
+void RankService::noteRefused(const grpc::ServerContext &context,
+                              const wire::Sender &sender,
+                              const PushResult &result) const {
+  switch (result.outcome) {
+  case Outcome::Malformed:
+  case Outcome::UnknownFragment:
+  case Outcome::UnknownTensor:
+  case Outcome::BadRange:
+  case Outcome::Overlap:
+  case Outcome::BadSize:
+  case Outcome::Inconsistent:
+  case Outcome::BadWeight:
+    break;
+  default:
+    return;
+  }
+  if (!options.onStranger || context.IsCancelled())
+    return;
+  options.onStranger(addressOf(context) + ": the push of rank " +
+                     std::to_string(sender.rank()) + " of island " +
+                     std::to_string(sender.island()) + " was refused (" +
+                     std::string(name(result.outcome)) +
+                     "): " + result.message);
+}
+
 PushResult RankService::receive(grpc::ServerContext &context,
                                 grpc::ServerReader<wire::PushRequest> &reader,
                                 Watchdog::Watch &watch, IncomingPush &push,
@@ -191,7 +216,10 @@ grpc::Status RankService::heartbeat(grpc::ServerContext &context,
 grpc::Status RankService::push(grpc::ServerContext &context,
                                grpc::ServerReader<wire::PushRequest> &reader,
                                wire::PushReply &reply) {
+  wire::PushRequest first;
+  wire::Sender sender; // as it says, until it is known
   auto answer = [&](const PushResult &result, std::uint32_t fragment) {
+    noteRefused(context, sender, result);
     reply.set_outcome(toWire(result.outcome));
     reply.set_message(result.message);
     reply.set_committed(result.committed);
@@ -202,11 +230,10 @@ grpc::Status RankService::push(grpc::ServerContext &context,
 
   // Before any more: who opens a push and sends nothing holds a thread.
   Watchdog::Watch watch(watchdog, [&] { context.TryCancel(); });
-  wire::PushRequest first;
   if (!reader.Read(&first) || !first.has_header())
     return answer(refusal(Outcome::Malformed, "expected a header first"), ~0u);
   std::string message;
-  const wire::Sender sender = first.header().sender();
+  sender = first.header().sender();
   Outcome known = checkSender(context, sender, message);
   if (known != Outcome::Accepted)
     return answer(refusal(known, message), ~0u);
@@ -242,6 +269,7 @@ grpc::Status RankService::push(grpc::ServerContext &context,
       describe(part->fragment, reply);
       if (result.outcome == Outcome::NotPrimary)
         return grpc::Status::OK;
+      noteRefused(context, sender, result);
       // The first copy may not be durable yet.
       Replica::Mark mark = replica.mark();
       lock.unlock();

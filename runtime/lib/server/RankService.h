@@ -118,9 +118,15 @@ private:
                       std::string &message) const {
     Outcome outcome = checkIdentity(options, context, sender, message);
     if (outcome != Outcome::Accepted && options.onStranger)
-      options.onStranger(context.peer() + ": " + message);
+      options.onStranger(addressOf(context) + ": " + message);
     return outcome;
   }
+
+  /// Tells of a push that no rank of this run makes, unless it is damaged or
+  /// somebody else has its certificate. Most refusals are the course of things.
+  void noteRefused(const grpc::ServerContext &context,
+                   const server::v1::Sender &sender,
+                   const PushResult &result) const;
 
   /// An island has ranks at another site than this server's.
   bool crossesLine(std::uint32_t island) const {

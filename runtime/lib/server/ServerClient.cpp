@@ -363,7 +363,7 @@ void ServerClient::tryFarewell() {
       [&](Stub &stub, RateLimit &) { return heartbeatOnce(stub, request); });
 }
 
-std::optional<std::uint64_t> ServerClient::tryGreet() {
+std::optional<std::uint64_t> ServerClient::tryGreet(std::string *why) {
   for (std::size_t n = 0; n < servers.size(); ++n) {
     wire::GreetRequest request;
     fill(*request.mutable_sender());
@@ -375,8 +375,11 @@ std::optional<std::uint64_t> ServerClient::tryGreet() {
     });
     if (!status.ok() && !isTransient(status.error_code()))
       fail("greeting", status.error_message());
-    if (!status.ok())
+    if (!status.ok()) {
+      if (why)
+        *why = status.error_message();
       continue;
+    }
     if (reply.outcome() != wire::OUTCOME_ACCEPTED)
       refused("greeting", reply.outcome(), reply.message());
     return reply.incarnation();

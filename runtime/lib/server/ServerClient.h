@@ -67,8 +67,8 @@ public:
   void tryFarewell();
   /// How often: as the server has said last.
   double beatSeconds() const { return beat; }
-  /// Asks each server once; nothing when none is there as primary.
-  std::optional<std::uint64_t> tryGreet();
+  /// Asks each server once; nothing when none is there as primary, and `why`.
+  std::optional<std::uint64_t> tryGreet(std::string *why);
 
   /// Makes the calls that block in other threads, and all later ones, throw.
   void abort() noexcept;

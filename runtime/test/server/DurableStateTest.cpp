@@ -21,6 +21,37 @@ using namespace tombolo::runtime::test;
 
 namespace {
 
+/// Real files, of which at times none can be created.
+class ScarceStorage final : public Storage {
+public:
+  explicit ScarceStorage(const std::string &folder)
+      : real(openStorage(folder)) {}
+
+  std::string path(const std::string &name) const override {
+    return real->path(name);
+  }
+  std::vector<std::string> names() const override { return real->names(); }
+  std::unique_ptr<Writer> create(const std::string &name) override {
+    if (name.starts_with(none))
+      throw StorageError("'", name, "': cannot create: Too many open files");
+    return real->create(name);
+  }
+  std::unique_ptr<Reader> open(const std::string &name) const override {
+    return real->open(name);
+  }
+  void sync(const std::string &name) override { real->sync(name); }
+  void rename(const std::string &from, const std::string &to) override {
+    real->rename(from, to);
+  }
+  void remove(const std::string &name) override { real->remove(name); }
+  void syncNames() override { real->syncNames(); }
+
+  std::string none = "-"; ///< of names that begin so
+
+private:
+  std::unique_ptr<Storage> real;
+};
+
 /// A server with two islands of one rank whose state lies in real files.
 class Durable : public testing::Test {
 protected:
@@ -38,8 +69,9 @@ protected:
 
   void start() {
     server.reset(); // it holds the lock
-    server = std::make_unique<DurableState>(config, options,
-                                            openStorage(state()), 0.0);
+    auto storage = std::make_shared<ScarceStorage>(state());
+    scarce = storage.get();
+    server = std::make_unique<DurableState>(config, options, storage, 0.0);
   }
   std::string state() const { return folder / "state"; }
   std::string file(const std::string &name) const {
@@ -100,6 +132,7 @@ protected:
   DurableOptions options;
   std::mt19937 random{5};
   std::vector<std::string> damages;
+  ScarceStorage *scarce = nullptr; ///< the server's
   std::unique_ptr<DurableState> server;
 };
 
@@ -177,6 +210,38 @@ TEST_F(Durable, ATornEndIsNoDamage) {
   EXPECT_EQ(push(0, 2).outcome, Outcome::Accepted);
   start(); // the torn end is still there, and behind it another log
   EXPECT_EQ(push(0, 2).outcome, Outcome::Repeated);
+}
+
+/// No descriptor left: the old log goes on, and nothing is lost or ends.
+TEST_F(Durable, ASnapshotWithoutAFileIsPutOff) {
+  for (std::string none : {"log", "snapshot"}) {
+    server.reset();
+    std::filesystem::remove_all(state());
+    damages.clear();
+    begin();
+    rounds(0, 2);
+    scarce->none = none;
+    snapshot();
+    rounds(2, 3);
+    snapshot();
+    ASSERT_EQ(damages.size(), 1u) << "told once";
+    EXPECT_NE(damages[0].find("Too many open files; the snapshot is put off"),
+              std::string::npos)
+        << damages[0];
+    push(0, 3);
+    std::string before = hash();
+    start();
+    EXPECT_EQ(hash(), before);
+    EXPECT_EQ(push(0, 3).outcome, Outcome::Repeated);
+    scarce->none = none;
+    snapshot();
+    scarce->none = "-";
+    snapshot();
+    EXPECT_TRUE(std::filesystem::exists(file("snapshot-2")));
+    start();
+    EXPECT_EQ(hash(), before);
+    EXPECT_EQ(push(0, 3).outcome, Outcome::Repeated);
+  }
 }
 
 TEST_F(Durable, ADamagedSnapshotIsPassedOver) {

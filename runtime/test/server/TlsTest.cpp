@@ -11,8 +11,10 @@
 
 #include "Wire.h"
 
+#include "tombolo/runtime/server/CertificateCheck.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 #include "tombolo/runtime/server/ParameterServer.h"
+#include "tombolo/runtime/server/Seldom.h"
 
 #include "tombolo/schema/server.grpc.pb.h"
 
@@ -20,8 +22,14 @@
 #include <grpcpp/client_context.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <mutex>
+#include <thread>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 using namespace tombolo::runtime;
 using namespace tombolo::runtime::test;
@@ -49,6 +57,7 @@ protected:
     options.ranks = {1, 1};
     options.sites = {{"east"}, {"west"}};
     options.tls = std::move(files);
+    options.idleSeconds = 1; // of a handshake, too
     options.onStranger = [this](const std::string &message) {
       std::lock_guard lock(mutex);
       strangers.push_back(message);
@@ -110,8 +119,9 @@ TEST_F(Tls, StrangersAreRefusedAndLogged) {
   // A site that says it is another.
   expectError([&] { begin(1, siteFiles(folder / "own", 0)); },
               "unknown sender");
-  EXPECT_TRUE(isLogged("the certificate is that of site 'east', which is not "
-                       "one of island 1"));
+  EXPECT_TRUE(isLogged("ipv4:127.0.0.1: the certificate is that of site "
+                       "'east', which is not one of island 1"))
+      << "without the port, which is another each time";
   // A certificate that another authority has signed.
   TlsFiles wrong = siteFiles(folder / "other", 0);
   wrong.authority = folder / "own/ca.crt";
@@ -122,6 +132,28 @@ TEST_F(Tls, StrangersAreRefusedAndLogged) {
   expectError([&] { begin(0, TlsFiles()); }, "failed");
   EXPECT_GT(logged(), before);
   // The job goes on.
+  begin(0, siteFiles(folder / "own", 0));
+}
+
+/// Who begins to say who it is and does not go on is let go, and told of.
+TEST_F(Tls, AHandshakeThatDoesNotEndIsGivenUp) {
+  serve(serverFiles(folder / "own"));
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  to.sin_port = htons(static_cast<std::uint16_t>(
+      std::stoi(server->address().substr(server->address().rfind(':') + 1))));
+  int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(::connect(fd, reinterpret_cast<sockaddr *>(&to), sizeof to), 0);
+  ASSERT_EQ(::send(fd, "\x16\x03\x01", 3, MSG_NOSIGNAL), 3);
+  timeval patience{20, 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  char byte;
+  EXPECT_EQ(::recv(fd, &byte, 1, 0), 0) << "closed by the server";
+  ::close(fd);
+  for (int tries = 0; logged() == 0 && tries < 200; ++tries)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_TRUE(isLogged("not ended in time"));
   begin(0, siteFiles(folder / "own", 0));
 }
 
@@ -141,6 +173,51 @@ TEST_F(Tls, ClientsTellAServerFromASite) {
   expectError([&] { begin(0, siteFiles(folder / "own", 0)); }, "failed");
   serve(serverFiles(folder / "other"));
   expectError([&] { begin(0, siteFiles(folder / "own", 0)); }, "failed");
+}
+
+/// Who is let in and pushes what cannot be is told of, with who it is.
+TEST_F(Tls, APushThatCannotBeIsLogged) {
+  serve(serverFiles(folder / "own"));
+  auto stub = wire::ParameterServer::NewStub(connectTo(
+      server->address(), siteFiles(folder / "own", 0), /*impatient=*/true));
+  auto push = [&](const std::string &tensor, std::uint64_t begin,
+                  bool withHeader = true) {
+    grpc::ClientContext context;
+    wire::PushReply reply;
+    auto stream = stub->Push(&context, &reply);
+    wire::PushRequest request;
+    if (withHeader) {
+      wire::PushHeader &header = *request.mutable_header();
+      header.mutable_sender()->set_run_id("run");
+      header.mutable_sender()->set_plan_checksum("plan");
+      header.set_content(wire::CONTENT_START_PARAMETERS);
+      wire::TensorSlice &slice = *header.add_slices();
+      slice.set_tensor(tensor);
+      auto &range = *slice.add_ranges();
+      range.set_begin(begin);
+      range.set_length(4);
+      range.set_count(1);
+      range.set_stride(4);
+    } else {
+      request.set_data("x");
+    }
+    stream->Write(request);
+    stream->WritesDone();
+    EXPECT_TRUE(stream->Finish().ok());
+    return reply.outcome();
+  };
+  EXPECT_EQ(push("w", 1), wire::OUTCOME_BAD_RANGE);
+  EXPECT_TRUE(isLogged("ipv4:127.0.0.1: the push of rank 0 of island 0 was "
+                       "refused (bad range): "));
+  EXPECT_EQ(push("v", 0), wire::OUTCOME_UNKNOWN_TENSOR);
+  EXPECT_TRUE(isLogged("(unknown tensor)"));
+  EXPECT_EQ(push("w", 0), wire::OUTCOME_BAD_SIZE) << "no data";
+  EXPECT_TRUE(isLogged("(bad size)"));
+  EXPECT_EQ(push("", 0, /*withHeader=*/false), wire::OUTCOME_MALFORMED);
+  EXPECT_TRUE(isLogged("(malformed)"));
+  std::size_t before = logged();
+  begin(0, siteFiles(folder / "own", 0));
+  EXPECT_EQ(logged(), before) << "who does it right is not told of";
 }
 
 /// Only a server of the run may speak as one.
@@ -191,6 +268,55 @@ TEST_F(Tls, ServersTellAServerFromASite) {
               grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_EQ(deliver(serverFiles(folder / "other"), "run", 1),
             grpc::StatusCode::UNAVAILABLE);
+}
+
+/// What a side can know of its own files it says before it connects.
+TEST_F(Tls, FilesThatCannotDoAreFoundWithoutTheOtherSide) {
+  checkCertificates(serverFiles(folder / "own"));
+  checkCertificates(siteFiles(folder / "own", 1));
+  TlsFiles files = siteFiles(folder / "own", 0);
+  files.key = folder / "own/site-1.key";
+  expectError([&] { checkCertificates(files); },
+              "site-1.key': is not the key of the certificate");
+  files = siteFiles(folder / "other", 0);
+  files.authority = folder / "own/ca.crt";
+  expectError([&] { checkCertificates(files); },
+              "site-0.crt': is not signed by the authority");
+  expectError([&] { checkCertificates(siteFiles(folder / "expired", 0)); },
+              "certificate has expired");
+  files = siteFiles(folder / "own", 0);
+  std::swap(files.certificate, files.key);
+  expectError([&] { checkCertificates(files); }, "site-0.key': expected a "
+                                                 "certificate in PEM");
+}
+
+/// An agent that waits for a server is told what comes of its tries.
+TEST_F(Tls, AFailedGreetingSaysWhy) {
+  serve(serverFiles(folder / "other"));
+  ExchangeOptions options;
+  options.server = server->address();
+  options.tls = siteFiles(folder / "own", 0);
+  std::string why;
+  // A busy machine may take longer than one try.
+  for (int tries = 0; tries < 20 && why.find("andshake") == why.npos; ++tries)
+    EXPECT_FALSE(askIncarnation(options, &why));
+  EXPECT_NE(why.find("andshake failed"), std::string::npos) << why;
+}
+
+/// Somebody who tries again and again is told of, and does not fill the log.
+TEST_F(Tls, TheSameStrangerIsToldOfOnceAMinute) {
+  Seldom seldom;
+  EXPECT_EQ(seldom.say("a", 0), "a");
+  EXPECT_EQ(seldom.say("b", 1), "b");
+  for (double now = 1; now < 60; ++now)
+    EXPECT_FALSE(seldom.say("a", now));
+  EXPECT_EQ(seldom.say("a", 60), "a (and 59 times more since it was told)");
+  // Others, each with a message of its own, do not silence it for good.
+  std::size_t told = 0;
+  for (int i = 0; i < 1000; ++i)
+    told += seldom.say("port " + std::to_string(i), 61).has_value();
+  EXPECT_EQ(told, 99u);
+  EXPECT_EQ(seldom.say("a", 130), "a (901 other refusals were left out)");
 }
 
 TEST_F(Tls, MissingFilesAreNamed) {

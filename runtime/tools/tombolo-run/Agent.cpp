@@ -101,6 +101,12 @@ bool Agent::beginAsTold() {
   return true;
 }
 
+std::string Agent::noPrimary() const {
+  std::string why = noAnswer.empty() ? "" : " (" + noAnswer + ")";
+  return "no parameter server at " + options.where + " answers as the primary" +
+         why;
+}
+
 /// Starts all islands. False: it is not known yet how often they have been.
 bool Agent::begin() {
   if (options.follow)
@@ -108,14 +114,13 @@ bool Agent::begin() {
   for (auto &[number, island] : islands) {
     if (!options.ask || island.isShared)
       continue;
-    std::optional<std::uint64_t> incarnation = options.ask(number);
+    std::optional<std::uint64_t> incarnation = options.ask(number, noAnswer);
     if (incarnation) {
       island.incarnation = *incarnation;
       continue;
     }
     auto waited = Clock::now() - started;
-    std::string message =
-        "no parameter server at " + options.where + " answers as the primary";
+    std::string message = noPrimary();
     if (waited >= kPatience)
       fail(Cause::Part, static_cast<int>(Status::Failed), message);
     else if (waited >= kWarning && !std::exchange(hasWarned, true))

@@ -61,8 +61,10 @@ struct AgentOptions {
   std::optional<ServerLaunch> server; ///< to be run here
   bool hasBackup = false;             ///< the job can do without that one
   /// Instead of `incarnation`: asks the servers, `where` of which it is.
-  /// Nothing while they do not answer.
-  std::function<std::optional<std::uint64_t>(std::uint32_t island)> ask;
+  /// Nothing while they do not answer, and `why`.
+  std::function<std::optional<std::uint64_t>(std::uint32_t island,
+                                             std::string &why)>
+      ask;
   std::string where;
   /// Of several agents at a site the first decides how an island is started and
   /// tells the others, who follow. Nothing while it has not been told.
@@ -152,6 +154,7 @@ private:
   void tend(std::uint32_t number);
   void waitFor(Island &island, const std::string &what);
   bool leadFirst(std::uint32_t number);
+  std::string noPrimary() const;
   bool beginLife(std::uint32_t number);
   void endLife(std::uint32_t number);
   IslandStart goOn(std::uint32_t number,
@@ -184,6 +187,7 @@ private:
   std::vector<Process> processes;       // numbered as the supervisor does
   std::vector<Failure> failures;        // that end the run
   std::optional<Clock::time_point> end; // of the run's grace
+  std::string noAnswer; // why no server has answered as the primary
   Clock::time_point started = Clock::now();
   bool begun = false;     // all islands are started
   bool hasWarned = false; // that no server answers

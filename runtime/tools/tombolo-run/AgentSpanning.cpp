@@ -97,7 +97,7 @@ bool Agent::leadFirst(std::uint32_t number) {
   Island &island = islands.at(number);
   IslandStart start{options.incarnation, std::nullopt, ""};
   if (options.ask) {
-    std::optional<std::uint64_t> incarnation = options.ask(number);
+    std::optional<std::uint64_t> incarnation = options.ask(number, noAnswer);
     if (!incarnation)
       return false;
     start.incarnation = *incarnation;
@@ -129,8 +129,7 @@ bool Agent::beginLife(std::uint32_t number) {
     word = talk.start(island.life);
   if (!word) {
     waitFor(island, talk.leads()
-                        ? "no parameter server at " + options.where +
-                              " answers as the primary"
+                        ? noPrimary()
                         : "island " + std::to_string(number) +
                               ": the agent of its first rank has not begun it");
     return false;

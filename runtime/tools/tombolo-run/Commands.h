@@ -74,7 +74,7 @@ struct TlsOptions {
 };
 void addTlsOptions(CLI::App &app, TlsOptions &options);
 std::vector<std::string> tlsArguments(const TlsOptions &options);
-/// Throws Error (status 2) when neither is given, or both.
+/// Error: status 2 when neither is given, or both; 1 for files that won't do.
 void checkTls(const TlsOptions &options);
 
 /// How long who says nothing is not yet lost: the servers' `detectionSeconds`.

@@ -11,6 +11,7 @@
 #include "tombolo/runtime/CommandLine.h"
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
+#include "tombolo/runtime/server/CertificateCheck.h"
 #include "tombolo/runtime/server/ParameterServer.h"
 
 #include <CLI/CLI.hpp>
@@ -164,6 +165,8 @@ void tombolo::runtime::checkTls(const TlsOptions &options) {
     throw Error(Status::Usage, "--cert, --key and --ca: expected all three, or "
                                "--plaintext where everything is on this "
                                "machine");
+  if (all)
+    checkCertificates(files);
 }
 
 void tombolo::runtime::addDetectionOption(CLI::App &app, double &seconds) {

@@ -16,11 +16,12 @@
 #include "tombolo/runtime/launch/Supervisor.h"
 #include "tombolo/runtime/plan/PlanFile.h"
 #include "tombolo/runtime/server/ParameterServer.h"
+#include "tombolo/runtime/server/Seldom.h"
 
+#include <chrono>
 #include <csignal>
 #include <iostream>
 #include <mutex>
-#include <set>
 
 #include <unistd.h>
 
@@ -107,14 +108,13 @@ static void serve(const Options &given, EventWriter &events, bool toPerson) {
   };
   // Somebody who tries again and again shall not fill the log.
   std::mutex strangersMutex;
-  std::set<std::string> strangers;
+  Seldom strangers;
   options.onStranger = [&](const std::string &message) {
-    constexpr std::size_t kMost = 100;
+    using Seconds = std::chrono::duration<double>;
+    const Seconds now = std::chrono::steady_clock::now().time_since_epoch();
     std::lock_guard lock(strangersMutex);
-    if (strangers.size() >= kMost || !strangers.insert(message).second)
-      return;
-    events.write(
-        toLine({{"event", "stranger_refused"}, {"message", message}}));
+    if (auto line = strangers.say(message, now.count()))
+      events.write(toLine({{"event", "stranger_refused"}, {"message", *line}}));
   };
   options.onEvent = [&](const OuterEvent &event) {
     events.write(toLine(describeEvent(event)));

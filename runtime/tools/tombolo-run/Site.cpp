@@ -497,12 +497,12 @@ int run(SiteOptions &options) {
   if (plan.has_server() && options.eventsFd < 0 && !options.incarnation &&
       isFirst) {
     agentOptions.where = servers;
-    agentOptions.ask = [&](std::uint32_t island) {
+    agentOptions.ask = [&](std::uint32_t island, std::string &why) {
       ExchangeOptions client = exchangeOptions(plan, island, /*rank=*/0);
       client.server = servers;
       client.runId = options.runId;
       client.tls = options.tls.files;
-      return askIncarnation(client);
+      return askIncarnation(client, &why);
     };
   }
   agentOptions.restarts = options.restarts;

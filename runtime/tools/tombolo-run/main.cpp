@@ -20,6 +20,8 @@
 #include <malloc.h>
 #include <new>
 
+#include <sys/resource.h>
+
 using namespace tombolo::runtime;
 
 namespace {
@@ -52,6 +54,16 @@ void keepFreedMemory() {
 #endif
 }
 
+/// Each connection takes a descriptor, a stranger's too, and the usual limit of
+/// 1024 is only for who still calls select.
+void allowManyDescriptors() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
+    return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 } // namespace
 
 #ifdef __GLIBC__
@@ -75,6 +87,7 @@ extern "C" int posix_memalign(void **to, std::size_t alignment,
 
 int main(int argc, char **argv) {
   keepFreedMemory();
+  allowManyDescriptors();
   CommandLine app("runs a plan; COMMAND --help lists a command's options",
                   "tombolo-run",
                   {"tombolo-run local p.plan --model m.onnx --data tokens.bin "

@@ -116,8 +116,10 @@ public:
   std::vector<std::shared_ptr<RoundClosing>> takeUnfinished();
 
   bool wantsSnapshot() const;
-  /// The state now, and a log that begins with it.
+  /// The state now, and a log that begins with it. Without a file it is put
+  /// off, and the old log goes on.
   struct Snapshot {
+    std::shared_ptr<RecordWriter> file;
     std::uint64_t number = 0, stopRound = 0;
     std::vector<FragmentImage> fragments;
     Snapshot();
@@ -159,7 +161,8 @@ private:
   void recover(double now);
   server::v1::SnapshotHeader snapshotHeader(std::uint64_t number,
                                             std::uint64_t stopRound) const;
-  void beginLog(std::uint64_t number, std::uint64_t previousBytes);
+  void beginLog(std::unique_ptr<Storage::Writer> file, std::uint64_t number,
+                std::uint64_t previousBytes);
   void append(RecordType type, const google::protobuf::MessageLite &head,
               std::span<const std::byte> body = {});
   Receipt logTold(const Receipt &receipt, std::uint32_t fragment,
@@ -174,6 +177,7 @@ private:
   std::unique_ptr<RecordWriter> arriving; // a snapshot that is being stored
   Copy copy;
   std::size_t unpublished = 0; // versions that are logged
+  bool putsOff = false; // the newest snapshot that was due could not be begun
   std::uint64_t logNumber = 0;
   std::uint64_t earlierBytes = 0; // of logs since the last snapshot, but this
   std::uint64_t stateBytes = 0;   // a snapshot's, about

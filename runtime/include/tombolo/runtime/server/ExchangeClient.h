@@ -75,8 +75,10 @@ ExchangeOptions exchangeOptions(const plan::v1::Plan &plan,
 
 /// In which incarnation an island is to be started, as the servers know it;
 /// nothing while none is there as primary. `incarnation` and `rank` of the
-/// options have no meaning. Throws Error when the island is refused.
-std::optional<std::uint64_t> askIncarnation(const ExchangeOptions &options);
+/// options have no meaning. Throws Error when the island is refused. `why`,
+/// when nothing: what came of the last try.
+std::optional<std::uint64_t> askIncarnation(const ExchangeOptions &options,
+                                            std::string *why = nullptr);
 
 /// Needs, outside the arena, Program.host_bytes (docs/PlanFormat.md) and a few
 /// MiB of buffers. Connects with the first call, not here.

@@ -61,7 +61,7 @@ struct ParameterServerOptions {
   TlsFiles tls;
   /// The sites of each island.
   std::vector<std::vector<std::string>> sites;
-  /// Told of everybody who was turned away at the door. From any thread.
+  /// Told of who is turned away, or pushes what cannot be. From any thread.
   std::function<void(const std::string &)> onStranger;
   ServerGroup group;
   std::uint32_t self = 0; ///< number in the group
