@@ -141,7 +141,7 @@ class Bench:
             planned = simulated = 0
             for planned_one, name in zip(self.plan_case(case), self.names(case)):
                 planned += planned_one["predicted"]["tokens_per_second"]
-                run("tombolo-sim", self.path(name + ".plan"), "--steps", STEPS, "--json", self.path("sim.json"))
+                run("tombolo-sim", self.path(name + ".plan"), "--rounds", 1 + options.rounds, "--json", self.path("sim.json"))
                 with open(self.path("sim.json")) as file:
                     simulated += json.load(file)["predicted"]["tokens_per_second"]
             found[case] = planned, simulated
@@ -264,6 +264,8 @@ class Bench:
             found = self.known.get(case)
             if not found:
                 continue
+            if "of_alone" not in found[0]:
+                sys.exit("the folder is of an earlier version of this script; give another --folder")
             def middle(value):
                 return statistics.median(map(value, found))
 

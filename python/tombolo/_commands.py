@@ -109,7 +109,7 @@ def simulate(
     unfolded: bool = False,
     no_replay: bool = False,
 ) -> Simulation:
-    """Runs a plan on a virtual clock (tombolo-sim); one round, where nothing is said."""
+    """Runs a plan on a virtual clock (tombolo-sim); three rounds (without a server one step), where nothing is said."""
     given = checked(simulate, locals())
     source = _path_of(given.pop("plan"))
     with tempfile.TemporaryDirectory(prefix="tombolo-") as folder:

@@ -137,7 +137,11 @@ void tombolo::printPlanTable(raw_ostream &os, const Candidate &candidate) {
        << secondsText(prediction.synchronisationSeconds) << " each time, "
        << bytesText(prediction.wanBytesPerRound) << " between sites, up to "
        << bytesText(host) << " of host memory per rank\n";
-    auto place = server->placement.begin();
+    auto place = llvm::find_if(server->placement, [](const auto &entry) {
+      return !entry.second.backup.empty();
+    });
+    if (place == server->placement.end())
+      place = server->placement.begin();
     os << "server at "
        << (place == server->placement.end() ? strategy.islands[0].sites[0]
                                             : place->second.primary);

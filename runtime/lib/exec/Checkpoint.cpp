@@ -25,6 +25,7 @@ using namespace detail;
 namespace {
 
 constexpr std::uint64_t kMaxManifest = std::uint64_t{1} << 30;
+constexpr std::uint64_t kMostHeaderBytes = std::uint64_t{1} << 28;
 constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 50;
 
 // Runs are listed one by one; no layout of a real model has more.
@@ -156,9 +157,13 @@ static std::string ownCheckpoint(const std::string &dir, std::uint32_t island,
     return fs::exists(fs::path(folder) / kManifestName, error) ? folder : "";
   };
   if (island > 0)
-    if (std::string first = find(0);
-        !first.empty() && Checkpoint(first).info().batches.size() <= island)
-      return first;
+    if (std::string first = find(0); !first.empty())
+      try {
+        if (Checkpoint(first).info().batches.size() <= island)
+          return first;
+      } catch (const Error &) {
+        // Of its damage island 0 is told; this one has its own.
+      }
   return find(island);
 }
 
@@ -306,6 +311,9 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
       if (shard.contains("header_sha256")) // not in those of earlier versions
         headers[file] = {number(shard.at("header_bytes"), place),
                          digest(shard.at("header_sha256"), place)};
+      if (headers.contains(file) && headers[file].first > kMostHeaderBytes)
+        throw Error(place, ": a shard's header of ", headers[file].first,
+                    " bytes, expected at most ", kMostHeaderBytes);
       for (const json &entry : shard.at("tensors")) {
         Part part;
         part.file = file;

@@ -210,24 +210,6 @@ bool Links::fromFirst(bool mine) {
   return answer != std::byte{0};
 }
 
-/// Up the same tree, and down.
-bool Links::fromAny(bool mine) {
-  Communicator *island = wholeIsland();
-  if (!island)
-    return mine;
-  int self = island->rank();
-  for (int child : {2 * self + 1, 2 * self + 2}) {
-    std::byte said{0};
-    if (child < island->size())
-      island->receive(child, 0, {&said, 1});
-    mine |= said != std::byte{0};
-  }
-  std::byte answer{mine};
-  if (self > 0)
-    island->send((self - 1) / 2, 0, {&answer, 1});
-  return fromFirst(mine);
-}
-
 bool Links::agree(std::uint64_t number) {
   Communicator *island = wholeIsland();
   if (!island)

@@ -40,8 +40,6 @@ public:
   void barrier();
   /// What rank 0 of the island says; all call it together.
   bool fromFirst(bool mine);
-  /// Whether any rank of the island says so; all call it together.
-  bool fromAny(bool mine);
   /// Whether all ranks of the island, which call it together, have the same
   /// number.
   bool agree(std::uint64_t number);

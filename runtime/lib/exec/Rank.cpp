@@ -360,8 +360,7 @@ void Rank::Impl::evaluateHeldOut(LaneRunner &lanes, std::uint64_t stepsDone) {
 void Rank::Impl::noteStop(std::uint64_t stepsDone) {
   if (!exchange)
     return;
-  if (options.rank == 0 && options.endRequested && !options.leavesOnRequest &&
-      options.endRequested())
+  if (options.rank == 0 && options.endRequested && options.endRequested())
     exchange->requestStop();
   std::optional<std::uint64_t> stop = exchange->stopStep();
   if (!stop || *stop >= options.steps)
@@ -371,15 +370,6 @@ void Rank::Impl::noteStop(std::uint64_t stepsDone) {
                 stepsDone, " steps, but the run was to end after ", *stop);
   options.steps = *stop;
   isStopped = true;
-}
-
-/// Whether the island ends after this step, which is no end for others.
-bool Rank::Impl::endsHere() {
-  if (!options.endRequested)
-    return false;
-  if (options.leavesOnRequest)
-    return links->fromAny(options.endRequested());
-  return !exchange && links->fromFirst(options.endRequested());
 }
 
 void Rank::Impl::run() {
@@ -418,7 +408,8 @@ void Rank::Impl::run() {
         continue;
       if (isEvaluationStep(stepsDone))
         evaluateHeldOut(lanes, stepsDone);
-      bool end = endsHere();
+      bool end = options.endRequested && !exchange &&
+                 links->fromFirst(options.endRequested());
       if (isCheckpointStep(stepsDone) ||
           (end && !options.checkpointDir.empty()))
         saveCheckpoint(stepsDone);

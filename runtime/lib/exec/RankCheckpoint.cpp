@@ -60,12 +60,12 @@ void Rank::Impl::loadCheckpoint(const std::string &folder) {
   if (step > steps.toJob(options.steps))
     throw Error("'", folder, "': is of step ", step, ", beyond --steps ",
                 steps.toJob(options.steps), "; give at least as many steps");
-  firstStep = loadedStep = steps.ofJob(step);
+  firstStep = loadedStep = dealsAlike && options.island == info.island
+                               ? info.islandStep
+                               : steps.ofJob(step);
   samplesBefore =
       dealsAlike && info.island < info.batches.size()
-          ? info.nextSample -
-                firstSample(plan, info.island,
-                            IslandSteps(plan, info.island).ofJob(step))
+          ? info.nextSample - firstSample(plan, info.island, info.islandStep)
           : info.freeSample -
                 firstSample(plan, 0, IslandSteps(plan, 0).ofJob(step));
   std::int64_t updates = isLent ? 0 : info.updates;

@@ -103,7 +103,6 @@ private:
   }
   void saveCheckpoint(std::uint64_t stepsDone);
   void noteStop(std::uint64_t stepsDone);
-  bool endsHere();
   std::vector<std::pair<const char *, Kept>>
   keptOf(const FragmentPoint &point, std::uint64_t stepsDone) const;
 

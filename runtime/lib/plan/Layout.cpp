@@ -263,7 +263,8 @@ std::uint64_t IslandSteps::ofJob(std::uint64_t steps) const {
 }
 
 std::uint64_t IslandSteps::toJob(std::uint64_t steps) const {
-  return steps / own * job + steps % own;
+  // Behind a round the island may have done more than the job's round has.
+  return steps / own * job + std::min(steps % own, job - 1);
 }
 
 std::uint64_t IslandSteps::progress(std::uint64_t steps) const {

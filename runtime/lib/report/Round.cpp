@@ -71,8 +71,7 @@ Json roundJson(const runtime::Plan &plan) {
   sim::SimResult result = sim::simulate(plan, options);
   double round =
       result.stepSeconds * static_cast<double>(plan.server().inner_steps());
-  double begin =
-      std::clamp(1.5 * round, 0.0, std::max(0.0, result.seconds - round));
+  double begin = std::max(0.0, result.seconds - 1.5 * round);
 
   Json directions = Json::array();
   for (std::size_t d = 0; d < trace.loads.size(); ++d) {

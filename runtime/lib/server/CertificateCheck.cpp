@@ -67,6 +67,9 @@ void tombolo::runtime::checkCertificates(const TlsFiles &files) {
   }
 
   Owned<X509_STORE, X509_STORE_free> store(X509_STORE_new());
+  // As gRPC does: an authority need not be the root.
+  X509_STORE_set_flags(store.get(),
+                       X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST);
   for (const OwnedCertificate &authority : authorities)
     X509_STORE_add_cert(store.get(), authority.get());
   auto freeStack = [](STACK_OF(X509) * stack) { sk_X509_free(stack); };

@@ -106,9 +106,13 @@ void IncomingPush::forget(const void *stream, std::uint32_t number) {
 }
 
 void IncomingPush::addTo(Sha256 &digest, std::uint32_t number) const {
-  std::lock_guard lock(mutex);
-  const Stripe &stripe = stripes[number];
-  digest.update(data().subspan(stripe.begin, stripe.received));
+  std::span<const std::byte> come;
+  {
+    std::lock_guard lock(mutex);
+    const Stripe &stripe = stripes[number];
+    come = data().subspan(stripe.begin, stripe.received);
+  }
+  digest.update(come); // long, and others come meanwhile
 }
 
 std::uint64_t IncomingPush::received(std::uint32_t stripe) const {

@@ -23,7 +23,6 @@
 using namespace tombolo::runtime;
 
 /// How long somebody who has connected may take to say who it is.
-static constexpr double kHandshakeSeconds = 5;
 
 class tombolo::runtime::ParameterServer::Impl {
 public:
@@ -57,10 +56,8 @@ public:
     builder.SetMaxReceiveMessageSize(kMostMessageBytes);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, measuresWay(address));
     // Who connects and says nothing does not hold a descriptor for long.
-    builder.AddChannelArgument(
-        GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
-        static_cast<int>(std::min(kHandshakeSeconds, given.idleSeconds) *
-                         1000));
+    builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                               static_cast<int>(given.handshakeSeconds * 1000));
     // Two servers on one port would each get some of the ranks.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     // A rank's machine that vanishes without a word is noticed.

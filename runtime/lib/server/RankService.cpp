@@ -269,10 +269,10 @@ grpc::Status RankService::push(grpc::ServerContext &context,
       describe(part->fragment, reply);
       if (result.outcome == Outcome::NotPrimary)
         return grpc::Status::OK;
-      noteRefused(context, sender, result);
       // The first copy may not be durable yet.
       Replica::Mark mark = replica.mark();
       lock.unlock();
+      noteRefused(context, sender, result);
       if (!core.waitUntilTold(mark))
         reply.set_outcome(wire::OUTCOME_NOT_PRIMARY);
       return grpc::Status::OK;

@@ -237,8 +237,10 @@ wire::PushReply ServerClient::pushStripe(wire::PushHeader header,
     digest.update(data.first(sent));
     while (open && sent < data.size()) {
       std::span chunk = data.subspan(sent, std::min(most, data.size() - sent));
-      if (!limit.take(chunk.size(), [&] { return isAborted(); }))
+      if (!limit.take(chunk.size(), [&] { return isAborted(); })) {
+        call.context.TryCancel(); // what has come is no whole push
         break;
+      }
       request.set_data(chunk.data(), chunk.size());
       open = writer->Write(request);
       digest.update(chunk);

@@ -175,18 +175,16 @@ void Exchange::committed(std::uint32_t island, std::uint32_t f) {
                               fragment.committed.end(), [](bool c) { return c; });
   fragment.committed[island] = true;
   hooks.commit(island, f);
-  if (isFirst && plan.server().deadline_seconds() > 0)
-    hooks.at(hooks.now() + plan.server().deadline_seconds(),
-             [this, f, round = fragment.round] {
-               if (fragments[f].round == round && !fragments[f].closing)
-                 tryClose(f, true);
-             });
+  if (isFirst && plan.server().deadline_seconds() > 0) {
+    fragment.due = hooks.now() + plan.server().deadline_seconds();
+    hooks.at(fragment.due, [this, f] { tryClose(f); });
+  }
   tryClose(f);
 }
 
 /// A round closes when every live island has committed, or `deadline_seconds`
 /// after the first has if a quorum has.
-void Exchange::tryClose(std::uint32_t f, bool overdue) {
+void Exchange::tryClose(std::uint32_t f) {
   Fragment &fragment = fragments[f];
   if (fragment.closing || downServers[fragment.primary] > 0)
     return;
@@ -198,6 +196,7 @@ void Exchange::tryClose(std::uint32_t f, bool overdue) {
     else
       all &= !members[i].live;
   }
+  bool overdue = hooks.now() >= fragment.due;
   if (in.empty() || (!all && !(overdue && in.size() >= plan.server().quorum())))
     return;
   fragment.closing = true;
@@ -258,6 +257,8 @@ void Exchange::leave(std::uint32_t island) {
 }
 
 void Exchange::forget(std::uint32_t island) {
+  if (members[island].there)
+    return; // it is back before its lease has run out
   members[island].live = false;
   for (std::uint32_t f = 0; f < fragments.size(); ++f)
     tryClose(f);
@@ -273,6 +274,7 @@ void Exchange::join(std::uint32_t island, std::function<void()> joined) {
   member.live = member.there = true;
   ++member.incarnation;
   member.joined = std::move(joined);
+  std::fill(member.awaits.begin(), member.awaits.end(), false);
   auto left =
       std::make_shared<std::size_t>(member.sites.size() * fragments.size());
   for (std::uint32_t f = 0; f < fragments.size(); ++f)
@@ -305,11 +307,8 @@ void Exchange::serverFails(std::uint32_t site) {
     if (fragment.backup)
       if (auto route = places.route(fragment.primary, *fragment.backup))
         latency = std::max(latency, places.latencyOf(*route));
-  hooks.at(hooks.now() + kMissedSeconds + 4 * latency,
-           [this, site, outage = ++outages[site]] {
-             if (downServers[site] > 0 && outages[site] == outage)
-               isMissed(site);
-           });
+  ++outages[site];
+  willMiss(site, kMissedSeconds + 4 * latency);
 }
 
 void Exchange::serverIsBack(std::uint32_t site) {
@@ -317,10 +316,24 @@ void Exchange::serverIsBack(std::uint32_t site) {
     return;
   setServer(site);
   for (std::uint32_t f = 0; f < fragments.size(); ++f) {
-    if (fragments[f].backup == site)
-      fragments[f].alone = false;
+    Fragment &one = fragments[f];
+    // What one has made alone the other gets when both are there.
+    if (one.backup && downServers[one.primary] == 0 &&
+        downServers[*one.backup] == 0)
+      one.alone = false;
     tryClose(f);
   }
+  // Who is back misses one that is still away.
+  for (std::uint32_t other = 0; other < downServers.size(); ++other)
+    if (downServers[other] > 0)
+      willMiss(other, kMissedSeconds);
+}
+
+void Exchange::willMiss(std::uint32_t site, double after) {
+  hooks.at(hooks.now() + after, [this, site, outage = outages[site]] {
+    if (downServers[site] > 0 && outages[site] == outage)
+      isMissed(site);
+  });
 }
 
 void Exchange::isMissed(std::uint32_t site) {
@@ -336,10 +349,17 @@ void Exchange::isMissed(std::uint32_t site) {
       any = true;
     }
   }
-  if (any)
-    hooks.say("the backup of the server at " +
-              plan.topology().sites(static_cast<int>(site)).name() +
-              " takes over");
+  if (!any)
+    return;
+  // Who pulls everything begins again.
+  for (std::uint32_t f = 0; f < fragments.size(); ++f)
+    cancel(f, Kind::State);
+  for (std::uint32_t i = 0; i < members.size(); ++i)
+    if (members[i].joined)
+      join(i, std::move(members[i].joined));
+  hooks.say("the backup of the server at " +
+            plan.topology().sites(static_cast<int>(site)).name() +
+            " takes over");
 }
 
 std::vector<std::function<void()>> Exchange::cancel(std::uint32_t f,
@@ -375,10 +395,8 @@ void Exchange::takeOver(std::uint32_t f) {
       fragment.committed[island] = true;
   for (std::uint32_t i = 0; i < members.size(); ++i) {
     Member &member = members[i];
-    if (member.joined) {
-      join(i, std::move(member.joined));
+    if (member.joined)
       continue;
-    }
     if (member.awaits[f])
       send(f, i);
     member.flows[f] = 0;

@@ -93,6 +93,7 @@ private:
     std::uint64_t round = 0;
     double bytes = 0;              // of a version, on the line
     std::vector<bool> committed;   // by island
+    double due = 1e300;            // its deadline, when one has committed
     bool closing = false;
     std::vector<std::uint32_t> in; // members of the version being made
     bool alone = false;            // without the backup
@@ -108,6 +109,7 @@ private:
                  std::uint32_t ofClass);
   void setServer(std::uint32_t site);
   void setLine(std::uint32_t line, int more);
+  void willMiss(std::uint32_t site, double after);
   void isMissed(std::uint32_t site);
   void takeOver(std::uint32_t fragment);
   void goOnAlone(std::uint32_t fragment);
@@ -116,7 +118,7 @@ private:
                                             std::optional<Kind> kind = {});
   void arrived(std::uint32_t island, std::uint32_t fragment);
   void committed(std::uint32_t island, std::uint32_t fragment);
-  void tryClose(std::uint32_t fragment, bool overdue = false);
+  void tryClose(std::uint32_t fragment);
   void publish(std::uint32_t fragment);
   void send(std::uint32_t fragment, std::uint32_t island);
 

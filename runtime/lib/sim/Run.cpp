@@ -63,6 +63,7 @@ Run::Run(const Plan &plan, const Places &places, const SimOptions &options,
     hooks.now = [this] { return now; };
     hooks.receive = [this](std::uint32_t i, std::uint32_t f) { receive(i, f); };
     hooks.commit = [this](std::uint32_t i, std::uint32_t f) {
+      ++figures[i].commits;
       if (f == 0) {
         states[i].sinceCommit = 0;
         ++figures[i].rounds;

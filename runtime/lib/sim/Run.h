@@ -19,6 +19,7 @@ struct IslandFigures {
   std::uint64_t steps = 0;
   std::uint64_t stepsLost = 0;
   std::uint64_t rounds = 0;
+  std::uint64_t commits = 0; // of all fragments
   double downSeconds = 0;
   double end = 0;
   StepFigures figures;

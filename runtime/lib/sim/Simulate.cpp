@@ -227,13 +227,14 @@ SimResult simulate(const Plan &plan, const SimOptions &options) {
   if (all.total() > 0)
     result.bubbleFraction =
         all.exposed[static_cast<std::size_t>(Exposure::Waiting)] / all.total();
-  std::uint64_t rounds = 0;
-  for (const IslandResult &island : result.islands)
-    rounds = std::max(rounds, island.rounds);
+  double rounds = 0; // whole and in parts, as all fragments have come
+  for (const IslandFigures &island : run.islands())
+    rounds = std::max(rounds, static_cast<double>(island.commits) /
+                                  std::max(1u, plan.server().fragments()));
   if (rounds > 0 && all.ranks > 0)
     result.exchangeSeconds =
         all.exposed[static_cast<std::size_t>(Exposure::Exchange)] / all.ranks /
-        static_cast<double>(rounds);
+        rounds;
   for (std::uint32_t p = 0; p < places.poolCount(); ++p) {
     PoolResult &pool = result.pools.emplace_back();
     pool.name = places.poolName(p);

@@ -286,41 +286,6 @@ TEST_F(Sites, AnEmptySiteJoinsAResumedJob) {
   expectNothingLeft();
 }
 
-/// What is not told of a site's end: it saves in the middle of a round and
-/// goes, and the same command brings it back to the bits of a run in which it
-/// stayed.
-TEST_F(Sites, ASiteThatLeavesSaves) {
-  Losses expected = local();
-  pid_t server = startServer();
-  pid_t north = start(site("north", {"--server", address("north")}));
-  std::vector<std::string> words =
-      site("south", {"--server", address("north"), "--sigterm", "leave-run",
-                     "--checkpoint-dir", folder / "c"});
-  std::vector<std::string> pauses = words;
-  for (std::string &word : pausing({{1, 1, 0, 7}}))
-    pauses.push_back(word);
-  pid_t south = start(pauses);
-  pid_t rank = paused();
-  kill(south, SIGTERM);
-  awaitSigterm(rank);
-  kill(rank, SIGCONT);
-  EXPECT_EQ(finish(south).status, 0) << log();
-  EXPECT_NE(log().find("{\"event\":\"stopped\",\"island\":1,\"step\":8"),
-            std::string::npos)
-      << log();
-  EXPECT_TRUE(
-      std::filesystem::exists(folder / "c/island-1/step-8/manifest.json"));
-  south = start(words);
-  for (pid_t pid : {south, north, server})
-    EXPECT_EQ(finish(pid).status, 0) << log();
-  EXPECT_NE(log().find("{\"event\":\"begin\",\"incarnation\":1,\"island\":1,"
-                       "\"site\":\"south\",\"step\":8"),
-            std::string::npos)
-      << log();
-  EXPECT_EQ(lossesOf(log()), expected);
-  expectNothingLeft();
-}
-
 /// Nothing is trained yet, and so nothing to be saved.
 TEST_F(Sites, ASiteThatWaitsForTheFirstVersionEndsAtOnce) {
   pid_t server = startServer();
@@ -392,8 +357,12 @@ TEST_F(Sites, PeersOfARankThatIsCutOffUseNoRestartUp) {
               "done; echo \"$told\" >/dev/fd/$2; }\n"
               "case \"$all\" in *'--incarnation 0 --island 1 --rank 1 '*)\n"
               "  told='{\"event\":\"server_unreachable\",\"island\":1}'\n"
-              "  tell \"$@\"; exec sleep 60;;\n"
-              "*'--incarnation 0 --island 1 --rank 0 '*) sleep 1\n"
+              "  tell \"$@\"; touch " +
+              (folder / "told") +
+              "; exec sleep 60;;\n"
+              "*'--incarnation 0 --island 1 --rank 0 '*) while ! test -e " +
+              (folder / "told") +
+              "; do sleep 0.1; done; sleep 1\n"
               "  told='{\"event\":\"error\",\"status\":3,\"peer\":true,"
               "\"message\":\"waited for a peer\"}'\n"
               "  tell \"$@\"; exit 3;;\nesac\n"

@@ -295,6 +295,7 @@ TEST(Layout, CountsAnIslandsOwnSteps) {
   EXPECT_EQ(second.ofJob(16), 8u);
   EXPECT_EQ(second.ofJob(17), 9u);
   EXPECT_EQ(second.toJob(9), 17u);
+  EXPECT_EQ(IslandSteps(plan, 0).toJob(15), 15u);
   EXPECT_EQ(second.progress(9), 18u);
   EXPECT_NO_THROW(checkSteps(plan, 16));
   EXPECT_THROW(checkSteps(plan, 17), Error);

@@ -11,6 +11,7 @@
 
 #include "Wire.h"
 
+#include "tombolo/runtime/File.h"
 #include "tombolo/runtime/server/CertificateCheck.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 #include "tombolo/runtime/server/ParameterServer.h"
@@ -48,7 +49,7 @@ protected:
     makeCertificates(folder / "expired", {"east", "west"}, /*days=*/-1);
   }
 
-  void serve(TlsFiles files) {
+  void serve(TlsFiles files, double handshakeSeconds = 60) {
     ParameterServerOptions options;
     options.outer.islands = 2;
     options.outer.tensors = {{"w", 4, 0}};
@@ -57,7 +58,7 @@ protected:
     options.ranks = {1, 1};
     options.sites = {{"east"}, {"west"}};
     options.tls = std::move(files);
-    options.idleSeconds = 1; // of a handshake, too
+    options.handshakeSeconds = handshakeSeconds;
     options.onStranger = [this](const std::string &message) {
       std::lock_guard lock(mutex);
       strangers.push_back(message);
@@ -137,7 +138,7 @@ TEST_F(Tls, StrangersAreRefusedAndLogged) {
 
 /// Who begins to say who it is and does not go on is let go, and told of.
 TEST_F(Tls, AHandshakeThatDoesNotEndIsGivenUp) {
-  serve(serverFiles(folder / "own"));
+  serve(serverFiles(folder / "own"), /*handshakeSeconds=*/2);
   sockaddr_in to{};
   to.sin_family = AF_INET;
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -190,6 +191,7 @@ TEST_F(Tls, APushThatCannotBeIsLogged) {
       wire::PushHeader &header = *request.mutable_header();
       header.mutable_sender()->set_run_id("run");
       header.mutable_sender()->set_plan_checksum("plan");
+      header.mutable_sender()->set_protocol(kServerProtocol);
       header.set_content(wire::CONTENT_START_PARAMETERS);
       wire::TensorSlice &slice = *header.add_slices();
       slice.set_tensor(tensor);
@@ -201,6 +203,8 @@ TEST_F(Tls, APushThatCannotBeIsLogged) {
     } else {
       request.set_data("x");
     }
+    stream->Write(request);
+    request.mutable_trailer()->set_sha256(sha256(""));
     stream->Write(request);
     stream->WritesDone();
     EXPECT_TRUE(stream->Finish().ok());

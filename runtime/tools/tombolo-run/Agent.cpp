@@ -251,9 +251,15 @@ void Agent::noteServer(Process &rank, json event) {
   bool isGone = field<std::string>(event, "event", "") == kServerGone;
   bool told = std::exchange(rank.isCutOff, false);
   bool others = isCutOff(rank.island);
+  bool isTold = std::any_of(
+      processes.begin(), processes.end(), [&](const Process &other) {
+        return &other != &rank && other.tells && other.isCutOff &&
+               !other.hasEnded && other.island == rank.island;
+      });
   rank.isCutOff = isGone;
+  rank.tells = isGone && !isTold;
   event["site"] = options.site;
-  if (!others && (isGone || told))
+  if (isGone ? rank.tells : told && !others)
     emit(std::move(event));
 }
 
@@ -450,31 +456,25 @@ void Agent::endStalled() {
 }
 
 /// The first time, where ranks can: they finish the step, save and end. Rank 0
-/// decides for its island where all end together, any rank where it leaves.
+/// decides for its island.
 bool Agent::endGently() {
-  bool leaves = options.leavesOnSigterm;
-  if (told || !begun || options.rank.checkpointDir.empty() || anyCutOff())
+  if (told || !begun || options.leavesOnSigterm ||
+      options.rank.checkpointDir.empty() || anyCutOff())
     return false;
   for (const auto &[number, island] : islands)
-    if (island.isShared && !island.isSettled && (leaves || !island.hasBegun))
-      return false; // other sites begin it again, or it waits for one of them
-  bool trains = std::any_of(processes.begin(), processes.end(),
-                            [](const Process &rank) { return rank.trains; });
+    if (island.isShared && !island.isSettled && !island.hasBegun)
+      return false; // it waits for another site, and need not any more
+  bool trains =
+      std::any_of(processes.begin(), processes.end(), [](const Process &rank) {
+        return rank.trains && !rank.hasEnded;
+      });
   if (options.hasServer && options.eventsFd < 0 && !trains)
     return false; // ranks wait for what they are to begin with
   told = true;
   for (std::size_t i = 0; i < processes.size(); ++i)
-    if (!processes[i].isServer && (leaves || processes[i].rank == 0))
+    if (!processes[i].isServer && processes[i].rank == 0)
       supervisor.kill(i, SIGTERM);
-  for (auto &[number, island] : islands)
-    if (leaves)
-      island.restartsLeft = 0;
   return true;
-}
-
-/// All is saved here; the run goes on elsewhere, and with it no server here.
-bool Agent::hasLeft() const {
-  return told && options.leavesOnSigterm && failures.empty() && !anyRank();
 }
 
 int Agent::run(
@@ -498,8 +498,6 @@ int Agent::run(
     if (!begun && failures.empty())
       begun = begin();
     tendShared();
-    if (hasLeft())
-      break;
     // The last end, and what came in with it, may restart an island.
     bool running =
         supervisor.anyRunning() || sharedLives || (!begun && failures.empty());
@@ -531,7 +529,7 @@ int Agent::run(
   if (lost)
     return static_cast<int>(Status::Failed);
   if (failures.empty())
-    return hasLeft() ? options.leftStatus : 0;
+    return 0;
   const Failure &first = culprit(failures);
   if (options.eventsFd < 0)
     std::cerr << "tombolo-run site: error: " << first.message << "\n";

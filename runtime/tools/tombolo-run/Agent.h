@@ -78,7 +78,6 @@ struct AgentOptions {
   /// The number among the ranks of this machine of the first one here.
   std::optional<std::uint64_t> firstLocalRank;
   bool leavesOnSigterm = false; ///< else it ends the run
-  int leftStatus = 0;           ///< the exit status then, all being saved
 };
 
 class Agent {
@@ -140,6 +139,7 @@ private:
     bool hasStalled = false;
     bool trains = false;
     bool isCutOff = false; ///< it has found no server for long
+    bool tells = false;    ///< of that, for its island
   };
 
   bool begin();
@@ -175,7 +175,6 @@ private:
   void endStalled();
   void noteServer(Process &rank, nlohmann::json event);
   bool endGently();
-  bool hasLeft() const;
   std::optional<double> untilNext() const;
   void emit(nlohmann::json event);
   void tellOfStrangers();

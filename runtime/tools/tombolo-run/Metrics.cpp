@@ -27,9 +27,8 @@
 using namespace tombolo::runtime;
 using nlohmann::json;
 
-/// Takes the lines of steps from `firstStep` on, of one island or of all, out
-/// of a file, if there is one.
-/// Takes out lines of steps from the island's `firstStep` on; none: keeps them.
+/// Takes the lines of steps from each island's `firstStep` on out of a file, if
+/// there is one.
 static void
 cutSteps(const std::string &path,
          const std::function<std::optional<std::uint64_t>(std::uint32_t)>

@@ -94,8 +94,8 @@ void tombolo::runtime::addResumeStep(CLI::App &app, RankOptions &options) {
 void tombolo::runtime::addSigtermOption(CLI::App &app, std::string &sigterm) {
   app.add_option("--sigterm", sigterm,
                  "what SIGTERM does: end-run saves and, under a server, ends "
-                 "all islands; leave-run saves after the step and ends what "
-                 "runs here, and the other sites go on")
+                 "all islands; leave-run ends what runs here at once, and the "
+                 "other sites go on")
       ->check(CLI::IsMember({kEndRun, kLeaveRun}))
       ->capture_default_str();
 }

@@ -269,9 +269,8 @@ void train(Options &options, Output &output) {
   config.resume = options.common.resume;
   config.resumeStep = options.common.resumeStep;
   config.checkNumerics = options.common.checkNumerics;
-  if (!config.checkpointDir.empty()) {
+  if (!config.checkpointDir.empty() && options.sigterm == kEndRun) {
     config.endRequested = [] { return told != 0; };
-    config.leavesOnRequest = options.sigterm == kLeaveRun;
     // Every rank: whoever ends a run tells whole groups of processes.
     std::signal(SIGTERM, [](int) { told = 1; });
   }

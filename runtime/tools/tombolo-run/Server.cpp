@@ -81,6 +81,7 @@ void findPlace(const Options &given, ParameterServerOptions &options) {
 } // namespace
 
 static void serve(const Options &given, EventWriter &events, bool toPerson) {
+  checkTls(given.tls);
   // Before any thread, so that all of them leave these to sigwait.
   sigset_t mask;
   sigemptyset(&mask);
@@ -186,7 +187,6 @@ int tombolo::runtime::runServer(int argc, char **argv) {
   if (!app.parseArguments(argc, argv, status))
     return status;
 
-  checkTls(options.tls);
   EventWriter events(options.eventsFd < 0 ? 1 : options.eventsFd);
   if (options.eventsFd < 0) {
     serve(options, events, /*toPerson=*/true);

@@ -507,9 +507,6 @@ int run(SiteOptions &options) {
   }
   agentOptions.restarts = options.restarts;
   agentOptions.leavesOnSigterm = options.sigterm == kLeaveRun;
-  // A pod that ends with 0 counts as done, and is not started again.
-  if (launch && launch->launcher == "kubernetes")
-    agentOptions.leftStatus = 128 + SIGTERM;
   if (meeting) {
     shareStarts(agentOptions, *meeting, isFirst);
     agentOptions.firstLocalRank = launch->localNumber * count;

@@ -83,7 +83,7 @@ def train(options, tell, told):
 def main(arguments):
     options = parse(arguments)
     was_told = []
-    if options.checkpoint_dir:
+    if options.checkpoint_dir and options.sigterm == "end-run":
         # Every rank: whoever ends a run tells whole groups of processes.
         signal.signal(signal.SIGTERM, lambda number, frame: was_told.append(number))
     to_person = options.events_fd < 0

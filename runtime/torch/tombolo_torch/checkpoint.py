@@ -96,8 +96,11 @@ def _own(directory, island, step):
         return folder if os.path.exists(os.path.join(folder, _MANIFEST)) else None
     if island > 0:
         first = find(0)
-        if first and len(Checkpoint(first).info.batches) <= island:
-            return first
+        try:
+            if first and len(Checkpoint(first).info.batches) <= island:
+                return first
+        except Error:
+            pass  # of its damage island 0 is told; this one has its own
     return find(island)
 
 

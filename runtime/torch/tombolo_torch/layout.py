@@ -230,7 +230,8 @@ class IslandSteps:
 
     def to_job(self, steps):
         """The inverse, where what lies behind whole rounds is less than either H."""
-        return steps // self.in_round * self._job + steps % self.in_round
+        return (steps // self.in_round * self._job
+                + min(steps % self.in_round, self._job - 1))
 
     def progress(self, steps):
         """How far the job is, in its steps, when the island has done so many: rounded down."""

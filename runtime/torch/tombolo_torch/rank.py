@@ -304,8 +304,7 @@ class Rank:
         for."""
         if self.exchange is None:
             return
-        leaves = self.options.sigterm == "leave-run"
-        if self.options.rank == 0 and self.options.checkpoint_dir and not leaves and self.told():
+        if self.options.rank == 0 and self.options.checkpoint_dir and self.told():
             self.exchange.request_stop()
         stop = self.exchange.stop_step()
         if stop is None or stop >= self.steps:
@@ -384,7 +383,8 @@ class Rank:
             return False
         if self._is_evaluation_step(steps_done):
             self._evaluate_held_out(steps_done)
-        ends = self._ends_here()
+        gently = bool(self.options.checkpoint_dir) and self.exchange is None
+        ends = gently and self.links.from_first(self.told())
         if ends or self._is_checkpoint_step(steps_done):
             self.save_checkpoint(steps_done)
         if ends:
@@ -392,15 +392,6 @@ class Rank:
             if self.options.rank == 0:
                 self._tell_stopped(steps_done)
         return ends
-
-    def _ends_here(self):
-        """Whether the island ends after this step, which is no end for others."""
-        if not self.options.checkpoint_dir:
-            return False
-        if self.options.sigterm == "leave-run":  # when any rank is told to
-            told = self.told()
-            return not self.links.agree(int(told)) or told
-        return self.exchange is None and self.links.from_first(self.told())
 
     def _tell_stopped(self, steps_done):
         self.tell({"event": "stopped", "island": self.options.island,
@@ -435,10 +426,11 @@ class Rank:
         if step > self.options.steps:
             raise Error(f"'{folder}': is of step {step}, beyond --steps {self.options.steps}; "
                         "give at least as many steps")
-        self.first_step = self.loaded_step = self.count.of_job(step)
+        self.first_step = self.loaded_step = (
+            info.island_step if deals_alike and self.options.island == info.island
+            else self.count.of_job(step))
         self.samples_before = (
-            info.next_sample - first_sample(self.plan, info.island,
-                                            IslandSteps(self.plan, info.island).of_job(step))
+            info.next_sample - first_sample(self.plan, info.island, info.island_step)
             if deals_alike and info.island < len(info.batches)
             else info.free_sample - first_sample(self.plan, 0,
                                                  IslandSteps(self.plan, 0).of_job(step)))

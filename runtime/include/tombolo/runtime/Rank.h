@@ -55,9 +55,6 @@ struct RankConfig {
   /// of an island have it or none; the answer of rank 0 counts. With a server
   /// all islands then end after the same step, at most two rounds later.
   std::function<bool()> endRequested;
-  /// Instead: the island ends alone, there and then, when any rank of it is
-  /// asked to; with a server it may come back as its next incarnation.
-  bool leavesOnRequest = false;
   /// Name the op that made a loss not finite; the device must have been made
   /// with `DeviceOptions::checkNumerics`.
   bool checkNumerics = false;

@@ -74,6 +74,8 @@ struct ParameterServerOptions {
   double detectionSeconds = kDetectionSeconds;
   /// A push in which nothing comes for so long is given up.
   double idleSeconds = 60;
+  /// A connection whose handshake does not end for so long is closed.
+  double handshakeSeconds = 5;
   /// What is sent to islands that have ranks at other sites, and what goes to
   /// the backup counts too; 0: no limit.
   double mostBytesPerSecond = 0;

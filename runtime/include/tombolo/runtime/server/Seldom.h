@@ -9,6 +9,7 @@
 #ifndef TOMBOLO_RUNTIME_SERVER_SELDOM_H
 #define TOMBOLO_RUNTIME_SERVER_SELDOM_H
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -33,7 +34,12 @@ public:
       return isOver;
     });
     auto found = said.find(message);
-    if (found == said.end() && said.size() >= kMost) {
+    auto ofLate = [&](const auto &entry) {
+      return now - entry.second.at < kSeconds;
+    };
+    if (found == said.end() &&
+        (std::count_if(said.begin(), said.end(), ofLate) >= kMost ||
+         said.size() >= 10 * kMost)) {
       ++others;
       return std::nullopt;
     }
@@ -53,7 +59,7 @@ public:
 
 private:
   static constexpr double kSeconds = 60;
-  static constexpr std::size_t kMost = 100;
+  static constexpr int kMost = 100;
 
   struct Said {
     double at = 0;
