@@ -74,8 +74,10 @@ struct ParameterServerOptions {
   double detectionSeconds = kDetectionSeconds;
   /// A push in which nothing comes for so long is given up.
   double idleSeconds = 60;
-  /// A connection whose handshake does not end for so long is closed.
-  double handshakeSeconds = 5;
+  /// A connection whose handshake does not end for so long is closed. With 5 s
+  /// ranks did not come back to a server that was started again within their
+  /// 30 s, which is not understood.
+  double handshakeSeconds = 60;
   /// What is sent to islands that have ranks at other sites, and what goes to
   /// the backup counts too; 0: no limit.
   double mostBytesPerSecond = 0;
