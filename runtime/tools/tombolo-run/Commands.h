@@ -74,8 +74,10 @@ struct TlsOptions {
 };
 void addTlsOptions(CLI::App &app, TlsOptions &options);
 std::vector<std::string> tlsArguments(const TlsOptions &options);
-/// Error: status 2 when neither is given, or both; 1 for files that won't do.
+/// Error, status 2, when neither is given, or both.
 void checkTls(const TlsOptions &options);
+/// Error, status 1, for files that won't do.
+void checkTlsFiles(const TlsOptions &options);
 
 /// How long who says nothing is not yet lost: the servers' `detectionSeconds`.
 void addDetectionOption(CLI::App &app, double &seconds);

@@ -165,8 +165,11 @@ void tombolo::runtime::checkTls(const TlsOptions &options) {
     throw Error(Status::Usage, "--cert, --key and --ca: expected all three, or "
                                "--plaintext where everything is on this "
                                "machine");
-  if (all)
-    checkCertificates(files);
+}
+
+void tombolo::runtime::checkTlsFiles(const TlsOptions &options) {
+  if (options.files.any())
+    checkCertificates(options.files);
 }
 
 void tombolo::runtime::addDetectionOption(CLI::App &app, double &seconds) {

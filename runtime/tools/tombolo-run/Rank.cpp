@@ -242,6 +242,7 @@ void train(Options &options, Output &output) {
     checkProgress(plan);
   if (!options.server.empty()) {
     checkTls(options.tls);
+    checkTlsFiles(options.tls);
     IslandLayout layout(plan.islands(static_cast<int>(*options.island)));
     // Whoever starts all ranks of a site says it itself.
     if (output.toPerson() && *options.rank == 0)

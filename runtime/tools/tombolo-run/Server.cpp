@@ -81,7 +81,6 @@ void findPlace(const Options &given, ParameterServerOptions &options) {
 } // namespace
 
 static void serve(const Options &given, EventWriter &events, bool toPerson) {
-  checkTls(given.tls);
   // Before any thread, so that all of them leave these to sigwait.
   sigset_t mask;
   sigemptyset(&mask);
@@ -91,6 +90,7 @@ static void serve(const Options &given, EventWriter &events, bool toPerson) {
   std::signal(SIGPIPE, SIG_IGN);
 
   Plan plan = readPlan(given.plan);
+  checkTlsFiles(given.tls);
   ParameterServerOptions options = serverOptions(plan, given.runId);
   options.address = given.address;
   options.stateDir = given.stateDir;
@@ -187,6 +187,7 @@ int tombolo::runtime::runServer(int argc, char **argv) {
   if (!app.parseArguments(argc, argv, status))
     return status;
 
+  checkTls(options.tls);
   EventWriter events(options.eventsFd < 0 ? 1 : options.eventsFd);
   if (options.eventsFd < 0) {
     serve(options, events, /*toPerson=*/true);

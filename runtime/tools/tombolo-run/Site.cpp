@@ -173,6 +173,7 @@ void findCertificates(SiteOptions &options) {
     options.tls.files = namedFiles(options.certificates, options.site);
   }
   checkTls(options.tls);
+  checkTlsFiles(options.tls);
 }
 
 /// Where ranks find the servers, and the one to be started here.

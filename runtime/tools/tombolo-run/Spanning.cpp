@@ -44,6 +44,7 @@ void tombolo::runtime::checkSpanning(const ExecutorOptions &executor,
                                      const std::string &store,
                                      const std::string &host) {
   checkTls(tls);
+  checkTlsFiles(tls);
   checkCanSpan(executor, tls.plaintext);
   if (!tls.plaintext)
     return;
