@@ -167,6 +167,10 @@ void tombolo::runtime::prepareGrpc() {
       // A handshake that does not end is no error to it.
       gpr_set_log_verbosity(GPR_LOG_SEVERITY_DEBUG);
     }
+    // Between two tries nobody waits in a call, and a handshake goes on only
+    // when gRPC looks by itself: every 5 s unless told otherwise, so that it
+    // took 20 s to come back to a server that was started again.
+    setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "100", 0);
     // Held for good: gRPC 1.51 can take 10 seconds to shut down, for an idle
     // poll, when the last server or channel of a process goes.
     grpc_init();

