@@ -61,11 +61,20 @@ export const demoPlan = () =>
       "-o",
       "gpt.onnx",
     );
+    // Pages are looked at, not the search, which sees little between this and a pipeline.
+    writeFileSync(
+      at("demo.yaml"),
+      "islands:\n" +
+        "  - {sites: [north], stages: [{pool: north/a, data_parallel: 2, tensor_parallel: 1, blocks: 6}]}\n" +
+        "  - {sites: [south], stages: [{pool: south/b, data_parallel: 1, tensor_parallel: 1, blocks: 6}]}\n",
+    );
     tool(
       "tombolo-plan",
       "gpt.onnx",
       "--topology",
       example("two-sites.yaml"),
+      "--strategy",
+      "demo.yaml",
       "--global-batch",
       "24",
       "--lr",
