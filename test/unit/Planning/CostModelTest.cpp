@@ -376,7 +376,8 @@ TEST(EvaluateTest, CoresMoveTheirMessages) {
   EXPECT_EQ(foretold(), line);
 }
 
-TEST(EvaluateTest, ARoundWaitsForTheLine) {
+/// Two sites of equal chips, each an island, that meet every 10 steps.
+static std::pair<Problem, Strategy> islandsOverALine() {
   Problem problem = equalBlocks(2, 8);
   Site site = problem.topology.sites[0];
   site.name = "t";
@@ -389,6 +390,11 @@ TEST(EvaluateTest, ARoundWaitsForTheLine) {
   strategy.server.emplace();
   strategy.server->innerSteps = 10;
   strategy.server->placement[0] = {"s", ""};
+  return {problem, strategy};
+}
+
+TEST(EvaluateTest, ARoundWaitsForTheLine) {
+  auto [problem, strategy] = islandsOverALine();
   ASSERT_TRUE(problem.verify(strategy).empty());
   Prediction prediction = evaluate(problem, strategy);
   double bytes = 4 * 8000;
@@ -405,19 +411,8 @@ TEST(EvaluateTest, ARoundWaitsForTheLine) {
 /// Islands of 10 and 5 inner steps: a round is that of the slower one, and what
 /// both do in it counts.
 TEST(EvaluateTest, IslandsOfUnequalInnerSteps) {
-  Problem problem = equalBlocks(2, 8);
-  Site site = problem.topology.sites[0];
-  site.name = "t";
-  problem.topology.sites.push_back(site);
-  problem.topology.links = {{"s", "t", 0.008, 20, 0}}; // 1 MB/s
-  Strategy strategy;
-  strategy.islands = {island(4, 1, {8}), island(4, 1, {8})};
-  strategy.islands[1].sites = {"t"};
-  strategy.islands[1].stages[0].replicas[0].pool = "t/p";
-  strategy.server.emplace();
-  strategy.server->innerSteps = 10;
+  auto [problem, strategy] = islandsOverALine();
   strategy.server->overlapSteps = 1;
-  strategy.server->placement[0] = {"s", ""};
   EXPECT_FALSE(hasOwnInnerSteps(strategy));
   Prediction equal = evaluate(problem, strategy);
   strategy.islands[1].innerSteps = 10;
