@@ -8,9 +8,10 @@ For every plan: tombolo-plan with a profile of no model in particular, then, sev
 (--rounds) of: tombolo-profile --for that plan, tombolo-plan and tombolo-sim with what was
 just measured, tombolo-run local, and all of that but the run once more. What is compared
 with the run is the mean of what was foretold within seconds before and after it. A round in
-which the two are more than 5 % apart is of a machine that changed its speed meanwhile; it is
-left out and made again, up to once more than there are rounds, and how many were is told;
-where none was steady those count. The middle one of the rounds' ratios counts. Nothing is
+which the two are more than 5 % apart is of a machine that changed its speed meanwhile, and one
+in which strangers (processes that are not this benchmark's) took more than 3 % of the cores
+says what these left; both are left out and made again, up to once more than there are rounds,
+and how many were is told; where none was steady those count. The middle one of the rounds' ratios counts. Nothing is
 scaled. Ranks are pinned to cores in turn, with a thread each; where they are more than the
 cores, or exchange with a server that needs these too, each site has its share of them
 (cores_per_node). Needs a machine that is idle, or nearly.
@@ -25,15 +26,18 @@ With --folder what was measured stays there, and cases that it has are not measu
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WARM_UP_STEPS = 4
 STEADY = 0.05  # what is foretold before and after a run may differ by so much
+MOST_OF_STRANGERS = 0.03  # of all cores, while a plan runs
 
 
 def island(batch, microbatch, stages, schedule="1f1b", chunks=1, sites=("here",)):
@@ -86,6 +90,15 @@ def topology(ranks, profile):
     if len(ranks) > 1:
         text += "links:\n  - {sites: [here, there], gbits_per_second: 40, rtt_ms: 0.1}\n"
     return text
+
+
+def strangers_seconds():
+    """Of all cores so far, by others than this process and the children that it has waited for."""
+    with open("/proc/stat") as file:
+        user, nice, system, _, _, irq, soft, steal = map(int, file.readline().split()[1:9])
+    own = sum(resource.getrusage(who).ru_utime + resource.getrusage(who).ru_stime
+              for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK") - own
 
 
 class RankMemory(threading.Thread):
@@ -164,13 +177,16 @@ class Bench:
         steady, unsteady = [], []
         before = self.foretell(ranks, chosen)
         while len(steady) < self.options.rounds and len(unsteady) <= self.options.rounds:
+            strangers, start = strangers_seconds(), time.monotonic()
             measured, spread = self.measure(len(islands))
+            strangers = (strangers_seconds() - strangers) / (time.monotonic() - start) / os.cpu_count()
             after = self.foretell(ranks, chosen)
             both = [[one["step_seconds"] for one in guess] for guess in (before, after)]
-            is_steady = all(abs(b / a - 1) <= STEADY for a, b in zip(*both))
+            is_steady = (strangers <= MOST_OF_STRANGERS and
+                         all(abs(b / a - 1) <= STEADY for a, b in zip(*both)))
             (steady if is_steady else unsteady).append(
                 {**{key: statistics.mean(pair) for key, pair in zip(("planned", "simulated"), zip(*both))},
-                 "measured": measured, "spread": spread})
+                 "measured": measured, "spread": spread, "strangers": strangers})
             before = after
         return {"rounds": steady or unsteady, "unsteady": len(unsteady),
                 "sources": after[0]["time_sources"]}
@@ -247,8 +263,8 @@ def kendall(pairs, noise):
 
 def time_table(results):
     print("| plan | ranks | measured, ms | quartiles apart, % | planner, ms | off, % | simulator, ms | off, % | "
-          "rounds apart, % | left out |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+          "rounds apart, % | strangers, % | left out |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     errors = {"planned": [], "simulated": []}
     pairs = {"planned": [], "simulated": []}
     for name, r in results.items():
@@ -261,7 +277,7 @@ def time_table(results):
         print(f"| {name} | {r['ranks']} | {1e3 * middle('measured'):.1f} | {100 * middle('spread'):.1f} | "
               f"{1e3 * middle('planned'):.1f} | {100 * errors['planned'][-1]:+.1f} | "
               f"{1e3 * middle('simulated'):.1f} | {100 * errors['simulated'][-1]:+.1f} | {100 * apart:.1f} | "
-              f"{r['unsteady']} |")
+              f"{100 * middle('strangers'):.1f} | {r['unsteady']} |")
     noise = statistics.median(one["spread"] for r in results.values() for one in r["rounds"])
     for key, values in errors.items():
         values = [abs(value) for value in values]
