@@ -9,6 +9,7 @@
 #include "RankImpl.h"
 
 #include "tombolo/runtime/InitialParameters.h"
+#include "tombolo/runtime/plan/Contract.h"
 #include "tombolo/runtime/plan/Validate.h"
 
 #include <chrono>
@@ -143,6 +144,7 @@ void Rank::Impl::startExchange() {
     return;
   if (!makeExchange)
     throw Error("the plan has a parameter server; give --server ADDRESS");
+  contract = contractOf(plan).digest();
   std::vector<ExchangeTensor> tensors;
   for (const LocalParameter &parameter : parameters) {
     if (!parameter.trainable)

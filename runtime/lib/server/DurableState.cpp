@@ -161,7 +161,7 @@ void DurableState::beginLog(std::unique_ptr<Storage::Writer> file,
   wire::LogHeader header;
   header.set_format(kStateFormat);
   header.set_number(number);
-  header.set_plan_checksum(options.planChecksum);
+  header.set_contract(options.contract.text());
   header.set_run_id(options.runId);
   header.set_previous_bytes(previousBytes);
   next->append(RecordType::LogHeader, &header, {});
@@ -234,7 +234,7 @@ DurableState::snapshotHeader(std::uint64_t number,
   wire::SnapshotHeader header;
   header.set_format(kStateFormat);
   header.set_number(number);
-  header.set_plan_checksum(options.planChecksum);
+  header.set_contract(options.contract.text());
   header.set_run_id(options.runId);
   header.set_fragments(config.fragments);
   header.set_stop_round(stopRound);

@@ -158,7 +158,8 @@ grpc::Status RankService::greet(grpc::ServerContext &context,
                                 const wire::GreetRequest &request,
                                 wire::GreetReply &reply) {
   std::string message;
-  Outcome outcome = checkSender(context, request.sender(), message);
+  Outcome outcome =
+      checkSender(context, request.sender(), message, request.contract());
   std::lock_guard lock(mutex);
   if (outcome == Outcome::Accepted && !servesNow(request.sender())) {
     outcome = Outcome::NotPrimary;

@@ -114,9 +114,10 @@ private:
   }
 
   Outcome checkSender(const grpc::ServerContext &context,
-                      const server::v1::Sender &sender,
-                      std::string &message) const {
-    Outcome outcome = checkIdentity(options, context, sender, message);
+                      const server::v1::Sender &sender, std::string &message,
+                      const std::string &contract = "") const {
+    Outcome outcome =
+        checkIdentity(options, context, sender, message, contract);
     if (outcome != Outcome::Accepted && options.onStranger)
       options.onStranger(addressOf(context) + ": " + message);
     return outcome;

@@ -126,14 +126,17 @@ void ServerClient::fail(const char *what, const std::string &why) const {
 
 void ServerClient::refused(const char *what, wire::Outcome outcome,
                            const std::string &message) const {
-  throw Error(Status::Failed, "parameter server at ", options.server,
-              " refused the ", what, " of rank ", options.rank, " of island ",
-              options.island, " (", name(fromWire(outcome)), "): ", message);
+  // Of another run or plan: it is of no use to try again.
+  Status status =
+      outcome == wire::OUTCOME_WRONG_RUN ? Status::BadInput : Status::Failed;
+  throw Error(status, "parameter server at ", options.server, " refused the ",
+              what, " of rank ", options.rank, " of island ", options.island,
+              " (", name(fromWire(outcome)), "): ", message);
 }
 
 void ServerClient::fill(wire::Sender &sender) const {
   sender.set_run_id(options.runId);
-  sender.set_plan_checksum(options.planChecksum);
+  sender.set_contract(options.contract.digest());
   sender.set_island(options.island);
   sender.set_incarnation(options.incarnation);
   sender.set_rank(options.rank);
@@ -369,6 +372,7 @@ std::optional<std::uint64_t> ServerClient::tryGreet(std::string *why) {
   for (std::size_t n = 0; n < servers.size(); ++n) {
     wire::GreetRequest request;
     fill(*request.mutable_sender());
+    request.set_contract(options.contract.text());
     wire::GreetReply reply;
     grpc::Status status = attemptOnce([&](Stub &stub, RateLimit &) {
       Call call(*this);

@@ -211,6 +211,31 @@ TEST_F(ExchangeTest, KeepsWhereFragmentsStand) {
   EXPECT_TRUE(calls.base.empty());
 }
 
+// Under another strategy of the island they are the same. Under a plan with
+// another contract they mean something else, and are left out.
+TEST_F(ExchangeTest, KeepsWhereFragmentsStandUnderAnotherStrategy) {
+  auto trainTwo = [&] {
+    train(4, false);
+    std::filesystem::remove_all(checkpointFolder(run.folder / "c", 0, 4));
+  };
+  trainTwo();
+  TinyRun other({.microbatch = 2});
+  addServer(other.plan, 3);
+  run.plan.Swap(&other.plan);
+  run.plan.set_model_hash(other.plan.model_hash());
+  Calls calls = train(5, true);
+  ASSERT_EQ(calls.points.size(), 1u);
+  EXPECT_EQ(calls.points[0].version, 0u);
+  EXPECT_EQ(calls.base.size(), 64u);
+
+  std::filesystem::remove_all(run.folder / "c");
+  trainTwo();
+  run.plan.mutable_server()->set_deadline_seconds(61);
+  calls = train(5, true);
+  EXPECT_TRUE(calls.points.empty());
+  EXPECT_TRUE(calls.base.empty());
+}
+
 // Where the plan has steps without a push under way, checkpoints wait for one.
 TEST_F(ExchangeTest, SavesWhileNoPushIsUnderWay) {
   run.plan.mutable_server()->set_overlap_steps(1);

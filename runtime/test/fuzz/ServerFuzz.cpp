@@ -27,8 +27,7 @@ class FuzzedServer {
 public:
   FuzzedServer() {
     options.runId = kRun;
-    options.planChecksum = kPlan;
-    options.ranks = {2, 1};
+    options.contract = Contract(kPlan);
     start();
   }
 

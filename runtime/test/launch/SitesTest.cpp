@@ -8,6 +8,9 @@
 
 #include "LocalFixture.h"
 
+#include "tombolo/runtime/Checkpoint.h"
+#include "tombolo/runtime/plan/Parameters.h"
+
 #include <httplib.h>
 
 #include <map>
@@ -93,6 +96,24 @@ protected:
                   "--cert", folder / "certs/server.crt", "--key",
                   folder / "certs/server.key", "--ca",
                   folder / "certs/ca.crt"});
+  }
+
+  /// The parameter that an island has saved at the end, in "c".
+  std::vector<float> savedTable(std::uint32_t island) {
+    LocalParameter table;
+    table.elements = table.localElements = kVocabulary * kVocabulary;
+    table.dims = {kVocabulary, kVocabulary};
+    plan::v1::Slice &whole = table.ranges.emplace_back();
+    whole.set_length(table.elements);
+    whole.set_count(1);
+    whole.set_stride(table.elements);
+    std::vector<float> values(table.elements);
+    Checkpoint(checkpointFolder(folder / "c", island, kSteps))
+        .read("table", table,
+              [&](std::uint64_t first, std::span<const float> part) {
+                std::copy(part.begin(), part.end(), values.begin() + first);
+              });
+    return values;
   }
 
   /// Waits until a stopped rank has a SIGTERM that it sees when it goes on.
@@ -283,6 +304,99 @@ TEST_F(Sites, AnEmptySiteJoinsAResumedJob) {
   EXPECT_EQ(losses.begin()->first.second, static_cast<int>(kSteps / 2));
   EXPECT_EQ(losses.count({1, kSteps / 2}), 1u);
   EXPECT_EQ(log().find("\"restart\""), std::string::npos) << log();
+  expectNothingLeft();
+}
+
+/// A site comes back with other strategies inside its island: other parts of a
+/// parameter on a rank, then fewer ranks. Its checkpoint, and what of it the
+/// others have not got yet, go on under each. A plan that is another towards
+/// the other sites is refused, and it is said why.
+TEST_F(Sites, ASiteComesBackWithAnotherStrategy) {
+  letOneGoOn();
+  Plan kept = plan;
+  auto planAs = [&](TinyModel tiny, const std::string &name) {
+    planTwoIslands(tiny);
+    letOneGoOn();
+    writePlan(plan, folder / name);
+    plan = kept;
+    savePlan();
+  };
+  planAs({.tensorParallel = 2}, "cut.plan");
+  planAs({}, "small.plan");
+  const std::vector<std::string> saves = {"--checkpoint-dir", folder / "c",
+                                          "--checkpoint-every", "4"};
+  std::vector<std::string> pauses =
+      pausing({{0, 0, 0, 20},
+               {1, 0, 0, 10},
+               {1, 0, 1, 19},
+               /*the third life:*/ {1, 0, 2, 20}});
+  auto words = [&](const std::string &name, const std::string &file) {
+    std::vector<std::string> all = site(name, {"--server", address("north")});
+    all[1] = folder / file;
+    all.insert(all.end(), saves.begin(), saves.end());
+    all.insert(all.end(), pauses.begin(), pauses.end());
+    return all;
+  };
+  auto ranksOfSouth = [&] {
+    std::size_t ranks = 0;
+    for (pid_t pid : commands("rank"))
+      ranks += readAll("/proc/" + std::to_string(pid) + "/cmdline")
+                   .find(std::string("--island") + '\0' + "1" + '\0') !=
+               std::string::npos;
+    return ranks;
+  };
+  pid_t server = startServer();
+  pid_t north = start(words("north", "p.plan"));
+  pid_t south = start(words("south", "p.plan"));
+  auto lose = [&] {
+    kill(south, SIGKILL);
+    finish(south);
+    EXPECT_TRUE(eventually([&] { return ranksOfSouth() == 0; }));
+  };
+  auto areStopped = [&](std::size_t count) {
+    EXPECT_TRUE(eventually([&] { return stopped().size() == count; })) << log();
+  };
+  EXPECT_TRUE(eventually([&] {
+    return log().find("\"island\":1,\"path\"") != std::string::npos;
+  })) << log();
+  EXPECT_TRUE(eventually([&] { return stopped().size() == 1; })) << log();
+  lose();
+  areStopped(1); // the north, alone
+  south = start(words("south", "cut.plan"));
+  areStopped(2);
+  EXPECT_EQ(ranksOfSouth(), 2u);
+  lose();
+
+  // With fewer ranks; first by mistake under another plan.
+  plan.mutable_server()->set_quorum(2);
+  writePlan(plan, folder / "other.plan");
+  Outcome refused = finish(start(words("south", "other.plan")));
+  EXPECT_EQ(refused.status, 1) << refused.errors;
+  EXPECT_NE(refused.errors.find("site: error: parameter server at " +
+                                address("north") +
+                                " refused the greeting of rank 0 of island 1 "
+                                "(wrong run): the plan is not one of this run "
+                                "(quorum: expected '1', got '2')"),
+            std::string::npos)
+      << refused.errors;
+  EXPECT_NE(refused.errors.find("\"stranger_refused\""), std::string::npos);
+  south = start(words("south", "small.plan"));
+  areStopped(2);
+  EXPECT_EQ(ranksOfSouth(), 1u);
+  for (pid_t rank : stopped())
+    kill(rank, SIGCONT);
+  for (pid_t pid : {south, north, server})
+    EXPECT_EQ(finish(pid).status, 0) << log();
+  for (int life : {1, 2})
+    EXPECT_NE(log().find("{\"event\":\"begin\",\"incarnation\":" +
+                         std::to_string(life) +
+                         ",\"island\":1,\"site\":\"south\",\"step\":8"),
+              std::string::npos)
+        << log();
+  std::size_t last = log().rfind("\"outer_step\"");
+  ASSERT_NE(last, std::string::npos);
+  EXPECT_NE(log().find("\"islands\":[0,1]", last), std::string::npos) << log();
+  EXPECT_EQ(savedTable(0), savedTable(1)) << "all have the last version";
   expectNothingLeft();
 }
 

@@ -60,7 +60,7 @@ protected:
     config.quorum = 2;
     config.compression = Compression::Int8;
     config.tensors = {{"b", 300, 0}, {"a", 20, 0}};
-    options.planChecksum = "plan";
+    options.contract = Contract("plan");
     options.runId = "run";
     options.onDamage = [this](const std::string &message) {
       damages.push_back(message);
@@ -281,9 +281,18 @@ TEST_F(Durable, ADamagedLogIsAnError) {
 }
 
 TEST_F(Durable, AnotherPlansStateIsRefused) {
+  options.contract = Contract("quorum: 2\nislands: 2\n");
   begin();
-  options.planChecksum = "another";
-  expectError([&] { start(); }, "is of another plan");
+  rounds(0, 1);
+  snapshot();
+  options.contract = Contract("quorum: 1\nislands: 2\n");
+  expectError([&] { start(); },
+              "is of another plan; quorum: expected '1', got '2'");
+  // Nothing has been touched.
+  EXPECT_TRUE(damages.empty());
+  options.contract = Contract("quorum: 2\nislands: 2\n");
+  start();
+  EXPECT_EQ(server->state().current(0)->number, 1u);
 }
 
 TEST_F(Durable, TwoServersDoNotShareAFolder) {

@@ -218,7 +218,7 @@ private:
   void start(std::uint32_t number) {
     Server &server = *servers[number];
     DurableOptions options;
-    options.planChecksum = "plan";
+    options.contract = Contract("plan");
     options.runId = "run";
     options.snapshotBytes = random() % 2;
     ReplicaOptions replica;

@@ -84,7 +84,7 @@ protected:
 
   void start(std::uint32_t number) {
     DurableOptions durable;
-    durable.planChecksum = "plan";
+    durable.contract = Contract("plan");
     ReplicaOptions options;
     options.self = number;
     options.votes = {1, 1, 1};

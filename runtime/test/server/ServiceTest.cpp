@@ -45,13 +45,11 @@ OuterConfig modelConfig(std::uint32_t islands) {
   return config;
 }
 
-ParameterServerOptions serverFor(OuterConfig config,
-                                 std::vector<std::uint32_t> ranks) {
+ParameterServerOptions serverFor(OuterConfig config) {
   ParameterServerOptions options;
   options.outer = std::move(config);
   options.runId = "run";
-  options.planChecksum = "plan";
-  options.ranks = std::move(ranks);
+  options.contract = Contract("plan");
   return options;
 }
 
@@ -69,7 +67,7 @@ struct TestRank {
     ExchangeOptions options;
     options.server = server;
     options.runId = "run";
-    options.planChecksum = "plan";
+    options.contract = Contract("plan");
     options.island = island;
     options.rank = rank;
     options.innerSteps = 5;
@@ -160,7 +158,7 @@ void inParallel(std::vector<std::function<void()>> bodies) {
 TEST(Service, TwoIslandsOfDifferentLayoutsAgreeWithTheReference) {
   OuterConfig config = modelConfig(2);
   std::vector<OuterEvent> events;
-  ParameterServerOptions options = serverFor(config, {3, 1});
+  ParameterServerOptions options = serverFor(config);
   std::mutex mutex;
   options.onEvent = [&](const OuterEvent &event) {
     std::lock_guard lock(mutex);
@@ -243,7 +241,7 @@ TEST(Service, TwoIslandsOfDifferentLayoutsAgreeWithTheReference) {
   }
 
   // A new run that starts from this state, momentum included, goes on alike.
-  ParameterServer resumed(serverFor(config, {3, 1}));
+  ParameterServer resumed(serverFor(config));
   auto again = twoIslands(resumed.address());
   std::vector<std::vector<float>> arenas;
   for (std::size_t i = 0; i < ranks.size(); ++i) {
@@ -271,7 +269,7 @@ wire::Sender senderOf(std::uint32_t island, std::uint32_t rank) {
   wire::Sender sender;
   sender.set_run_id("run");
   sender.set_protocol(kServerProtocol);
-  sender.set_plan_checksum("plan");
+  sender.set_contract(Contract("plan").digest());
   sender.set_island(island);
   sender.set_rank(rank);
   return sender;
@@ -338,7 +336,7 @@ wire::PushRequest dataOf(const std::vector<float> &values) {
 TEST(Service, HostileMessagesDoNotHarmTheJob) {
   OuterConfig config;
   config.tensors = {{"w", 8, 0}};
-  ParameterServer server(serverFor(config, {1}));
+  ParameterServer server(serverFor(config));
   auto stub = rawStub(server.address());
   const std::vector<float> ones(8, 1.0f);
   auto outcome = [&](const std::vector<wire::PushRequest> &requests) {
@@ -368,13 +366,14 @@ TEST(Service, HostileMessagesDoNotHarmTheJob) {
   foreign.mutable_header()->mutable_sender()->set_run_id("other");
   EXPECT_EQ(outcome({foreign, dataOf(ones)}), wire::OUTCOME_WRONG_RUN);
   foreign = start;
-  foreign.mutable_header()->mutable_sender()->set_plan_checksum("other");
+  foreign.mutable_header()->mutable_sender()->set_contract(
+      Contract("other").digest());
   EXPECT_EQ(outcome({foreign, dataOf(ones)}), wire::OUTCOME_WRONG_RUN);
   foreign = start;
   foreign.mutable_header()->mutable_sender()->set_protocol(kServerProtocol + 1);
   EXPECT_EQ(outcome({foreign, dataOf(ones)}), wire::OUTCOME_WRONG_RUN);
   foreign = start;
-  foreign.mutable_header()->mutable_sender()->set_rank(1);
+  foreign.mutable_header()->mutable_sender()->set_rank(kMostRanks);
   EXPECT_EQ(outcome({foreign, dataOf(ones)}), wire::OUTCOME_UNKNOWN_SENDER);
   foreign.mutable_header()->mutable_sender()->set_island(4000000000u);
   EXPECT_EQ(outcome({foreign, dataOf(ones)}), wire::OUTCOME_UNKNOWN_SENDER);
@@ -489,7 +488,7 @@ TEST(Service, HostileMessagesDoNotHarmTheJob) {
 TEST(Service, AnUpdateComesToWhoHasAskedBeforehand) {
   OuterConfig config;
   config.tensors = {{"w", 8, 0}};
-  ParameterServer server(serverFor(config, {1}));
+  ParameterServer server(serverFor(config));
   auto stub = rawStub(server.address());
   const std::vector<float> ones(8, 1.0f);
   wire::PushRequest start = headerOf(wire::CONTENT_START_PARAMETERS, 8);
@@ -550,7 +549,7 @@ TEST(Service, AnUpdateComesToWhoHasAskedBeforehand) {
 TEST(Service, AStalledPushIsGivenUp) {
   OuterConfig config;
   config.tensors = {{"w", 8, 0}};
-  ParameterServerOptions options = serverFor(config, {1});
+  ParameterServerOptions options = serverFor(config);
   options.idleSeconds = 0.2;
   ParameterServer server(options);
   auto stub = rawStub(server.address());
@@ -575,7 +574,7 @@ TEST(Service, AStalledPushIsGivenUp) {
 TEST(Service, AnIslandThatDoesNotStartIsAnError) {
   OuterConfig config = modelConfig(2);
   config.startSeconds = 0.5;
-  ParameterServer server(serverFor(config, {3, 1}));
+  ParameterServer server(serverFor(config));
   auto ranks = twoIslands(server.address());
   try {
     ranks[3]->exchange->begin(0);
@@ -590,7 +589,7 @@ TEST(Service, AnIslandThatDoesNotStartIsAnError) {
 
 /// `abort` frees a rank that waits for an island that never comes.
 TEST(Service, AbortEndsAWait) {
-  ParameterServer server(serverFor(modelConfig(2), {3, 1}));
+  ParameterServer server(serverFor(modelConfig(2)));
   auto ranks = twoIslands(server.address());
   auto waiting =
       std::async(std::launch::async, [&] { ranks[3]->exchange->begin(0); });
@@ -606,7 +605,7 @@ TEST(Service, AbortEndsAWait) {
 TEST(Service, AServerOfAnotherRunIsNotTheOneToAsk) {
   OuterConfig config;
   config.tensors = {{"w", 8, 0}};
-  ParameterServerOptions options = serverFor(config, {1});
+  ParameterServerOptions options = serverFor(config);
   options.detectionSeconds = 0.4; // a heartbeat each 0.1 s
   std::mutex mutex;
   std::size_t refused = 0;
@@ -661,7 +660,7 @@ TEST(Service, ListensOnlyWhereNothingElseCanReachIt) {
   for (const char *address :
        {"0.0.0.0:0", "10.0.0.1:0", "example.org:0", "nonsense", "[::]:0",
         "127.0.0.1.example.org:0", "unix:"}) {
-    ParameterServerOptions options = serverFor(modelConfig(1), {1});
+    ParameterServerOptions options = serverFor(modelConfig(1));
     options.address = address;
     try {
       ParameterServer server(options);
@@ -671,15 +670,15 @@ TEST(Service, ListensOnlyWhereNothingElseCanReachIt) {
       EXPECT_NE(std::string(error.what()).find(address), std::string::npos);
     }
   }
-  ParameterServer first(serverFor(modelConfig(1), {1}));
-  ParameterServerOptions same = serverFor(modelConfig(1), {1});
+  ParameterServer first(serverFor(modelConfig(1)));
+  ParameterServerOptions same = serverFor(modelConfig(1));
   same.address = first.address();
   EXPECT_THROW(ParameterServer second(same), Error);
 
   std::filesystem::path socket =
       std::filesystem::temp_directory_path() /
       ("tombolo-server-test-" + std::to_string(getpid()));
-  ParameterServerOptions local = serverFor(modelConfig(1), {3});
+  ParameterServerOptions local = serverFor(modelConfig(1));
   local.address = "unix:" + socket.string();
   {
     ParameterServer server(local);

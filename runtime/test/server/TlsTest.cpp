@@ -54,8 +54,7 @@ protected:
     options.outer.islands = 2;
     options.outer.tensors = {{"w", 4, 0}};
     options.runId = "run";
-    options.planChecksum = "plan";
-    options.ranks = {1, 1};
+    options.contract = Contract("plan");
     options.sites = {{"east"}, {"west"}};
     options.tls = std::move(files);
     options.handshakeSeconds = handshakeSeconds;
@@ -71,7 +70,7 @@ protected:
     ExchangeOptions options;
     options.server = server->address();
     options.runId = "run";
-    options.planChecksum = "plan";
+    options.contract = Contract("plan");
     options.island = island;
     options.innerSteps = 5;
     options.retrySeconds = 0.2;
@@ -190,7 +189,7 @@ TEST_F(Tls, APushThatCannotBeIsLogged) {
     if (withHeader) {
       wire::PushHeader &header = *request.mutable_header();
       header.mutable_sender()->set_run_id("run");
-      header.mutable_sender()->set_plan_checksum("plan");
+      header.mutable_sender()->set_contract(Contract("plan").digest());
       header.mutable_sender()->set_protocol(kServerProtocol);
       header.set_content(wire::CONTENT_START_PARAMETERS);
       wire::TensorSlice &slice = *header.add_slices();
@@ -229,8 +228,7 @@ TEST_F(Tls, ServersTellAServerFromASite) {
   ParameterServerOptions options;
   options.outer.tensors = {{"w", 4, 0}};
   options.runId = "run";
-  options.planChecksum = "plan";
-  options.ranks = {1};
+  options.contract = Contract("plan");
   options.sites = {{"east"}};
   options.group = {{"east", "west", "south"}, {1, 1, 1}};
   options.addresses = {"", "unix:" + (folder / "west"),
@@ -251,7 +249,7 @@ TEST_F(Tls, ServersTellAServerFromASite) {
     auto stream = stub->Deliver(&context, &reply);
     wire::PeerMessage message;
     message.set_run_id(run);
-    message.set_plan_checksum("plan");
+    message.set_contract(Contract("plan").digest());
     message.set_protocol(kServerProtocol);
     message.set_from(from);
     message.mutable_prepare();

@@ -113,7 +113,7 @@ class Exchange:
         self.stop_round, self.wants_stop = 0, threading.Event()
         self.ended = threading.Event()
         self.client = ServerClient(options.server, options.tls, wire.Sender(
-            run_id=options.run_id.encode(), plan_checksum=plan.checksum, island=options.island,
+            run_id=options.run_id.encode(), contract=options.contract, island=options.island,
             incarnation=options.incarnation, rank=options.rank, protocol=PROTOCOL),
             options.line_limit, self._tell_unreachable if options.await_server else None)
 

@@ -471,7 +471,7 @@ class Rank:
             name = f"{parameter.name}/{_OUTER_MOMENTUM}"
             if parameter.owned_by(self.me) and checkpoint.has(name):
                 self.exchange.set_outer_momentum(parameter.name, checkpoint.read(name, parameter))
-        if (info.island != self.options.island or info.plan_checksum != self.plan.checksum
+        if (info.island != self.options.island or info.contract != self.options.contract
                 or len(info.points) != self.plan.server.fragments):
             return
         for parameter in trainable:
@@ -569,7 +569,7 @@ class Rank:
         self.links.barrier()
         if options.rank == 0:
             info = self._dealing()
-            info.model_hash, info.plan_checksum = self.plan.model_hash, self.plan.checksum
+            info.model_hash, info.contract = self.plan.model_hash, self.options.contract
             info.points = self.exchange.points() if self.exchange else []
             info.island, info.step, info.island_step = options.island, step, steps_done
             info.updates = int(self.arena.flat(self.program.updates_address, 1, pb.DTYPE_I64))

@@ -21,6 +21,7 @@
 #ifndef TOMBOLO_RUNTIME_SERVER_DURABLESTATE_H
 #define TOMBOLO_RUNTIME_SERVER_DURABLESTATE_H
 
+#include "tombolo/runtime/plan/Contract.h"
 #include "tombolo/runtime/server/OuterState.h"
 #include "tombolo/runtime/server/Storage.h"
 
@@ -44,8 +45,8 @@ struct Record;
 enum class RecordType : std::uint64_t;
 
 struct DurableOptions {
-  /// What was kept for another plan is refused.
-  std::string planChecksum;
+  /// What was kept under another one is refused.
+  Contract contract;
   /// What was kept of another run goes on with all islands started anew.
   std::string runId;
   /// A snapshot is due when the log has grown by so many bytes since the last
