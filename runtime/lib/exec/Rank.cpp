@@ -434,8 +434,10 @@ void Rank::Impl::run() {
       evaluateHeldOut(lanes, options.steps);
     // Nobody closes its connections while another still waits on them.
     links->barrier();
-    if (isStopped && options.rank == 0 && events.stopped)
-      events.stopped(steps.toJob(options.steps));
+    bool isRemoved = exchange && exchange->isRemoved();
+    const auto &tell = isRemoved ? events.removed : events.stopped;
+    if ((isStopped || isRemoved) && options.rank == 0 && tell)
+      tell(steps.toJob(options.steps));
   } catch (const std::exception &error) {
     giveUp(error.what());
     throw;

@@ -27,13 +27,13 @@ namespace {
 constexpr std::size_t kMostTold = 3, kMostCharacters = 80;
 
 /// The shortest that reads back as the same, whatever built this program.
-std::string text(double value) {
+std::string written(double value) {
   char digits[40];
   auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
   return {digits, end};
 }
-std::string text(std::uint64_t value) { return std::to_string(value); }
-const std::string &text(const std::string &value) { return value; }
+std::string written(std::uint64_t value) { return std::to_string(value); }
+const std::string &written(const std::string &value) { return value; }
 
 std::string join(const google::protobuf::RepeatedPtrField<std::string> &words) {
   std::string all;
@@ -45,7 +45,7 @@ std::string join(const google::protobuf::RepeatedPtrField<std::string> &words) {
 class Lines {
 public:
   template <typename Value> void add(const std::string &what, Value value) {
-    all += what + ": " + text(value) + "\n";
+    all += what + ": " + written(value) + "\n";
   }
   std::string all;
 };
@@ -53,27 +53,27 @@ public:
 std::string describe(const Training &training) {
   if (training.has_adamw()) {
     const Training::AdamW &adamw = training.adamw();
-    return "adamw, beta1 " + text(adamw.beta1()) + ", beta2 " +
-           text(adamw.beta2()) + ", eps " + text(adamw.epsilon()) +
-           ", weight decay " + text(adamw.weight_decay());
+    return "adamw, beta1 " + written(adamw.beta1()) + ", beta2 " +
+           written(adamw.beta2()) + ", eps " + written(adamw.epsilon()) +
+           ", weight decay " + written(adamw.weight_decay());
   }
-  return "sgd, momentum " + text(training.sgd().momentum()) +
-         ", weight decay " + text(training.sgd().weight_decay());
+  return "sgd, momentum " + written(training.sgd().momentum()) +
+         ", weight decay " + written(training.sgd().weight_decay());
 }
 
 std::string describe(const Server::Outer &outer) {
   switch (outer.kind()) {
   case Server::Outer::KIND_ADAMW:
-    return "adamw, lr " + text(outer.learning_rate()) + ", beta1 " +
-           text(outer.momentum()) + ", beta2 " + text(outer.beta2()) +
-           ", eps " + text(outer.epsilon()) + ", weight decay " +
-           text(outer.weight_decay());
+    return "adamw, lr " + written(outer.learning_rate()) + ", beta1 " +
+           written(outer.momentum()) + ", beta2 " + written(outer.beta2()) +
+           ", eps " + written(outer.epsilon()) + ", weight decay " +
+           written(outer.weight_decay());
   case Server::Outer::KIND_NESTEROV:
-    return "nesterov, lr " + text(outer.learning_rate()) + ", momentum " +
-           text(outer.momentum());
+    return "nesterov, lr " + written(outer.learning_rate()) + ", momentum " +
+           written(outer.momentum());
   default:
-    return "sgd, lr " + text(outer.learning_rate()) + ", momentum " +
-           text(outer.momentum());
+    return "sgd, lr " + written(outer.learning_rate()) + ", momentum " +
+           written(outer.momentum());
   }
 }
 
@@ -109,14 +109,14 @@ std::string describe(const std::vector<SharedParameter> &parameters) {
   std::string list;
   std::uint64_t elements = 0;
   for (const SharedParameter &parameter : parameters) {
-    list += parameter.name + '\0' + text(std::uint64_t(parameter.fragment));
+    list += parameter.name + '\0' + written(std::uint64_t(parameter.fragment));
     for (std::uint64_t dim : parameter.dims)
-      list += " " + text(dim);
+      list += " " + written(dim);
     list += '\n';
     elements += parameter.elements;
   }
-  return text(std::uint64_t(parameters.size())) + " tensors, " +
-         text(elements) + " elements, " + toHex(sha256(list));
+  return written(std::uint64_t(parameters.size())) + " tensors, " +
+         written(elements) + " elements, " + toHex(sha256(list));
 }
 
 /// {what, value} in their order.
@@ -225,9 +225,10 @@ Contract tombolo::runtime::contractOf(const Plan &plan) {
     const auto &island = plan.islands(i);
     lines.add(
         "island " + std::to_string(i),
-        "at " + join(island.sites()) + ", batch " + text(island.batch()) +
+        "at " + join(island.sites()) + ", batch " + written(island.batch()) +
             ", inner steps " +
-            text(IslandSteps(plan, static_cast<std::uint32_t>(i)).inRound()));
+            written(
+                IslandSteps(plan, static_cast<std::uint32_t>(i)).inRound()));
   }
   return Contract(lines.all);
 }

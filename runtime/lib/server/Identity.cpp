@@ -92,6 +92,39 @@ Outcome tombolo::runtime::checkIdentity(const ParameterServerOptions &options,
   return Outcome::Accepted;
 }
 
+Outcome tombolo::runtime::checkOperator(const ParameterServerOptions &options,
+                                        const grpc::ServerContext &context,
+                                        const wire::AdminRequest &request,
+                                        std::string &who,
+                                        std::string &message) {
+  message =
+      difference(options, request.sender().run_id(), options.contract.digest(),
+                 "", request.sender().protocol());
+  if (!message.empty())
+    return Outcome::WrongRun;
+  if (!options.tls.any())
+    return Outcome::Accepted;
+  who = nameOf(context);
+  const std::vector<std::string> &servers = options.group.sites;
+  auto keepers =
+      servers.begin() + std::min<std::ptrdiff_t>(2, std::ssize(servers));
+  bool isKeeper = std::find(servers.begin(), keepers, who) != keepers;
+  bool isOfRun = std::any_of(
+      options.sites.begin(), options.sites.end(), [&](const auto &sites) {
+        return std::find(sites.begin(), sites.end(), who) != sites.end();
+      });
+  bool isOwn = request.action() == wire::AdminRequest::LIST ||
+               (request.action() == wire::AdminRequest::REMOVE &&
+                request.site() == who && request.quorum() == 0);
+  if (isKeeper || (isOfRun && isOwn))
+    return Outcome::Accepted;
+  message = "the certificate is that of '" + who +
+            "', which may not ask for this; the primary's site may";
+  if (keepers - servers.begin() > 1)
+    message += ", and the backup's";
+  return Outcome::UnknownSender;
+}
+
 bool tombolo::runtime::checkPeer(const ParameterServerOptions &options,
                                  const grpc::ServerContext &context,
                                  const wire::PeerMessage &message,

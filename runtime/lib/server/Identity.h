@@ -28,6 +28,14 @@ Outcome checkIdentity(const ParameterServerOptions &options,
                       const server::v1::Sender &sender, std::string &message,
                       const std::string &contract = "");
 
+/// An operator: of this run; with certificates that of a site. Those of the
+/// servers that keep the state may ask for anything, another site may look and
+/// take itself out. `who`: the site, empty without certificates.
+Outcome checkOperator(const ParameterServerOptions &options,
+                      const grpc::ServerContext &context,
+                      const server::v1::AdminRequest &request, std::string &who,
+                      std::string &message);
+
 /// Another server of this run and contract, with a server's certificate.
 bool checkPeer(const ParameterServerOptions &options,
                const grpc::ServerContext &context,

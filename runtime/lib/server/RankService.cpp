@@ -165,6 +165,11 @@ grpc::Status RankService::greet(grpc::ServerContext &context,
     outcome = Outcome::NotPrimary;
     message = notPrimary();
   }
+  if (outcome == Outcome::Accepted &&
+      state().isRemoved(request.sender().island())) {
+    outcome = Outcome::Removed;
+    message = removedMessage(request.sender().island());
+  }
   reply.set_outcome(toWire(outcome));
   reply.set_message(message);
   reply.set_epoch(replica.epoch());
@@ -262,6 +267,9 @@ grpc::Status RankService::push(grpc::ServerContext &context,
       result = refusal(Outcome::NotPrimary, notPrimary());
     else
       result = state().admit(*part, &expected);
+    // Which is remembered.
+    if (result.outcome == Outcome::Removed)
+      result = durable().push(*part, {}, nowSeconds());
     if (result.outcome != Outcome::Accepted) {
       // Not through `answer`, which takes the mutex.
       reply.set_outcome(toWire(result.outcome));

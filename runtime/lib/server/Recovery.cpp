@@ -194,6 +194,8 @@ bool Recovery::load(std::uint64_t number) {
     for (std::uint32_t f = 0; f < config.fragments; ++f)
       replay->restore(f, std::move(images[f]), now);
     replay->state->endRound = header.stop_round();
+    replay->state->setMembership(
+        fromWire(header.members(), config.islands, file.path()));
     replay->enterRun(header.run_id());
     return true;
   } catch (const Error &error) {

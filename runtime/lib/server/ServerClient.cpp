@@ -126,9 +126,11 @@ void ServerClient::fail(const char *what, const std::string &why) const {
 
 void ServerClient::refused(const char *what, wire::Outcome outcome,
                            const std::string &message) const {
-  // Of another run or plan: it is of no use to try again.
+  // Of another run or plan, or removed: it is of no use to try again.
   Status status =
-      outcome == wire::OUTCOME_WRONG_RUN ? Status::BadInput : Status::Failed;
+      outcome == wire::OUTCOME_WRONG_RUN || outcome == wire::OUTCOME_REMOVED
+          ? Status::BadInput
+          : Status::Failed;
   throw Error(status, "parameter server at ", options.server, " refused the ",
               what, " of rank ", options.rank, " of island ", options.island,
               " (", name(fromWire(outcome)), "): ", message);
@@ -331,6 +333,18 @@ wire::HeartbeatReply ServerClient::heartbeat(bool done) {
   });
   if (reply.outcome() != wire::OUTCOME_ACCEPTED)
     refused("heartbeat", reply.outcome(), reply.message());
+  return reply;
+}
+
+wire::AdminReply ServerClient::administer(wire::AdminRequest request) {
+  wire::AdminReply reply;
+  retry("request", [&](Stub &stub, RateLimit &) {
+    reply.Clear();
+    fill(*request.mutable_sender());
+    Call call(*this);
+    call.context.set_deadline(inSeconds(20));
+    return settle(stub.Administer(&call.context, request, &reply), reply);
+  });
   return reply;
 }
 

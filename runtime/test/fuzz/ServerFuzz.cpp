@@ -26,6 +26,7 @@ namespace {
 class FuzzedServer {
 public:
   FuzzedServer() {
+    options.outer = fuzzedConfig();
     options.runId = kRun;
     options.contract = Contract(kPlan);
     start();

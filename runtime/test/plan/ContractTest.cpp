@@ -121,9 +121,13 @@ TEST(Contract, LooksAtAnyText) {
 TEST(Contract, IslandsHoldTheSameParameters) {
   Plan plan = planOf({});
   *plan.add_programs() = plan.programs(0);
-  plan.mutable_programs(1)->mutable_parameters(0)->mutable_names()->set_listed(
-      0, "another");
-  plan.mutable_islands(1)->mutable_stages(0)->mutable_groups(0)->set_program(1);
+  plan.mutable_programs()
+      ->rbegin()
+      ->mutable_parameters(0)
+      ->mutable_names()
+      ->set_listed(0, "another");
+  plan.mutable_islands(1)->mutable_stages(0)->mutable_groups(0)->set_program(
+      static_cast<unsigned>(plan.programs_size() - 1));
   expectError([&] { contractOf(plan); },
               "parameter 'another' of island 1 is not the same in island 0");
 }

@@ -12,6 +12,7 @@
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/Transport.h"
+#include "tombolo/runtime/server/Administer.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 #include "tombolo/runtime/server/ParameterServer.h"
 
@@ -263,6 +264,82 @@ TEST(Service, TwoIslandsOfDifferentLayoutsAgreeWithTheReference) {
   ASSERT_NO_FATAL_FAILURE(expectAgreement());
   ranks[0]->exchange->outerMomentum(0, 0, std::span(momentum).first(kBig / 2));
   EXPECT_EQ(momentum[kColumns / 2], reference.v.at("w")[kColumns]);
+}
+
+/// All ranks of an island that is taken out learn so of the same push, and keep
+/// what they have trained; the other island goes on alone.
+TEST(Service, ARemovedIslandEndsWithItsNextPush) {
+  std::mutex mutex;
+  std::vector<OuterEvent> events;
+  auto count = [&](OuterEvent::Kind kind) {
+    std::lock_guard lock(mutex);
+    return std::count_if(
+        events.begin(), events.end(), [&](const OuterEvent &event) {
+          return event.kind == kind && event.members == std::vector{0u} &&
+                 event.message == "asked for on this machine";
+        });
+  };
+  ParameterServerOptions options = serverFor(modelConfig(2));
+  options.sites = {{"east"}, {"west"}};
+  options.onEvent = [&](const OuterEvent &event) {
+    std::lock_guard lock(mutex);
+    events.push_back(event);
+  };
+  ParameterServer server(options);
+  auto ranks = twoIslands(server.address());
+  auto onSome = [&](std::size_t from, std::size_t to,
+                    std::function<void(TestRank &)> call) {
+    std::vector<std::function<void()>> bodies;
+    for (std::size_t i = from; i < to; ++i)
+      bodies.push_back([&call, rank = ranks[i].get()] { call(*rank); });
+    inParallel(bodies);
+  };
+  for (auto &rank : ranks)
+    rank->each([&](const std::string &name, std::uint64_t e, float &value) {
+      value = startValue(name, e);
+    });
+  onSome(0, 4, [](TestRank &rank) { rank.exchange->begin(0); });
+  AdminOptions admin;
+  admin.servers = server.address();
+  admin.runId = "run";
+  EXPECT_TRUE(
+      administer(admin, AdminAction::Remove, "east", 0).islands[0].removed);
+  std::vector<std::vector<float>> trained;
+  for (auto &rank : ranks) {
+    for (float &x : rank->arena)
+      x += 0.5f;
+    trained.push_back(rank->arena);
+  }
+  onSome(0, 3, [](TestRank &rank) {
+    rank.exchange->beginPush(0, 5);
+    EXPECT_EQ(rank.exchange->apply(0, 5), Exchange::Applied::Nothing);
+    EXPECT_TRUE(rank.exchange->isRemoved());
+    EXPECT_EQ(rank.exchange->stopStep(), 5u);
+    rank.exchange->beginPush(0, 5); // the end of its program
+    rank.exchange->apply(0, 5);
+    rank.exchange->end(5);
+    std::vector<FragmentPoint> points = rank.exchange->points();
+    EXPECT_EQ(points.at(0).version, 0u);
+    EXPECT_EQ(points.at(0).stepsDone, 0u);
+    EXPECT_FALSE(points.at(0).pushedStep);
+  });
+  for (std::size_t i = 0; i < 3; ++i)
+    EXPECT_EQ(ranks[i]->arena, trained[i]);
+  std::vector<float> base(7);
+  ranks[1]->exchange->kept(Kept::Base, 0, 0, base);
+  EXPECT_EQ(base[6], startValue("b", 6));
+
+  onSome(3, 4, [](TestRank &rank) {
+    rank.exchange->beginPush(0, 5);
+    EXPECT_EQ(rank.exchange->apply(0, 5), Exchange::Applied::Version);
+    EXPECT_FALSE(rank.exchange->isRemoved());
+  });
+  EXPECT_FALSE(
+      administer(admin, AdminAction::Add, "east", 0).islands[0].removed);
+  while (count(OuterEvent::Kind::Added) == 0)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_EQ(count(OuterEvent::Kind::Removed), 1);
+  EXPECT_EQ(count(OuterEvent::Kind::Added), 1);
 }
 
 wire::Sender senderOf(std::uint32_t island, std::uint32_t rank) {

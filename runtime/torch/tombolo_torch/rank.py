@@ -373,8 +373,9 @@ class Rank:
             self._evaluate_held_out(self.steps)
         # Nobody closes its connections while another still waits on them.
         self.links.barrier()
-        if self.is_stopped and self.options.rank == 0:
-            self._tell_stopped(self.steps)
+        is_removed = self.exchange is not None and self.exchange.is_removed()
+        if (self.is_stopped or is_removed) and self.options.rank == 0:
+            self._tell_stopped(self.steps, "island_left" if is_removed else "stopped")
 
     def _end_of_step(self, steps_done):
         """Evaluates and saves, where that is due. Returns whether the run ends here."""
@@ -393,8 +394,8 @@ class Rank:
                 self._tell_stopped(steps_done)
         return ends
 
-    def _tell_stopped(self, steps_done):
-        self.tell({"event": "stopped", "island": self.options.island,
+    def _tell_stopped(self, steps_done, event="stopped"):
+        self.tell({"event": event, "island": self.options.island,
                    "step": self.count.to_job(steps_done)})
 
     # ---------------------------------------------------------------- checkpoints

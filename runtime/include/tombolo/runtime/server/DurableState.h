@@ -78,6 +78,8 @@ public:
   Receipt join(std::uint32_t fragment, std::uint32_t island,
                std::uint64_t incarnation);
   void stop();
+  /// One that `objection` has nothing against.
+  void setMembership(const Membership &wanted);
   void publish(const RoundClosing &closing) {
     outer->publish(closing);
     --unpublished;
@@ -122,6 +124,7 @@ public:
   struct Snapshot {
     std::shared_ptr<RecordWriter> file;
     std::uint64_t number = 0, stopRound = 0;
+    Membership members;
     std::vector<FragmentImage> fragments;
     Snapshot();
     Snapshot(Snapshot &&) noexcept;
@@ -161,7 +164,8 @@ public:
 private:
   void recover(double now);
   server::v1::SnapshotHeader snapshotHeader(std::uint64_t number,
-                                            std::uint64_t stopRound) const;
+                                            std::uint64_t stopRound,
+                                            const Membership &members) const;
   void beginLog(std::unique_ptr<Storage::Writer> file, std::uint64_t number,
                 std::uint64_t previousBytes);
   void append(RecordType type, const google::protobuf::MessageLite &head,
