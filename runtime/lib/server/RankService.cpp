@@ -201,7 +201,8 @@ grpc::Status RankService::heartbeat(grpc::ServerContext &context,
     return refuse();
   durable().heard(request.sender().island(), request.sender().incarnation(),
                   request.done(), nowSeconds());
-  if (request.stop())
+  // Whoever ends an island that takes part no more does not end the others.
+  if (request.stop() && !state().isRemoved(request.sender().island()))
     durable().stop();
   if (request.gone())
     durable().gone(request.sender().island(), request.sender().incarnation());

@@ -133,8 +133,13 @@ ParameterServerOptions tombolo::runtime::serverOptions(const Plan &plan,
   for (SharedParameter &parameter : sharedParameters(plan))
     options.outer.tensors.push_back(
         {std::move(parameter.name), parameter.elements, parameter.fragment});
-  for (const auto &island : plan.islands())
+  for (const auto &island : plan.islands()) {
+    if (std::uint64_t ranks = IslandLayout(island).rankCount();
+        ranks > kMostRanks)
+      throw Error("plan: island ", options.sites.size(), " has ", ranks,
+                  " ranks, expected at most ", kMostRanks);
     options.sites.emplace_back(island.sites().begin(), island.sites().end());
+  }
   return options;
 }
 

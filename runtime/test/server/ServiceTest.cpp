@@ -266,6 +266,24 @@ TEST(Service, TwoIslandsOfDifferentLayoutsAgreeWithTheReference) {
   EXPECT_EQ(momentum[kColumns / 2], reference.v.at("w")[kColumns]);
 }
 
+wire::Sender senderOf(std::uint32_t island, std::uint32_t rank) {
+  wire::Sender sender;
+  sender.set_run_id("run");
+  sender.set_protocol(kServerProtocol);
+  sender.set_contract(Contract("plan").digest());
+  sender.set_island(island);
+  sender.set_rank(rank);
+  return sender;
+}
+
+std::unique_ptr<wire::ParameterServer::Stub>
+rawStub(const std::string &address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return wire::ParameterServer::NewStub(grpc::CreateCustomChannel(
+      address, grpc::InsecureChannelCredentials(), arguments));
+}
+
 /// All ranks of an island that is taken out learn so of the same push, and keep
 /// what they have trained; the other island goes on alone.
 TEST(Service, ARemovedIslandEndsWithItsNextPush) {
@@ -304,6 +322,17 @@ TEST(Service, ARemovedIslandEndsWithItsNextPush) {
   admin.runId = "run";
   EXPECT_TRUE(
       administer(admin, AdminAction::Remove, "east", 0).islands[0].removed);
+  // Whoever ends it does not end the others.
+  {
+    auto stub = rawStub(server.address());
+    grpc::ClientContext context;
+    wire::HeartbeatRequest stop;
+    wire::HeartbeatReply reply;
+    *stop.mutable_sender() = senderOf(0, 0);
+    stop.set_stop(true);
+    ASSERT_TRUE(stub->Heartbeat(&context, stop, &reply).ok());
+    EXPECT_EQ(reply.outcome(), wire::OUTCOME_ACCEPTED);
+  }
   std::vector<std::vector<float>> trained;
   for (auto &rank : ranks) {
     for (float &x : rank->arena)
@@ -333,6 +362,7 @@ TEST(Service, ARemovedIslandEndsWithItsNextPush) {
     rank.exchange->beginPush(0, 5);
     EXPECT_EQ(rank.exchange->apply(0, 5), Exchange::Applied::Version);
     EXPECT_FALSE(rank.exchange->isRemoved());
+    EXPECT_FALSE(rank.exchange->stopStep());
   });
   EXPECT_FALSE(
       administer(admin, AdminAction::Add, "east", 0).islands[0].removed);
@@ -340,24 +370,6 @@ TEST(Service, ARemovedIslandEndsWithItsNextPush) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   EXPECT_EQ(count(OuterEvent::Kind::Removed), 1);
   EXPECT_EQ(count(OuterEvent::Kind::Added), 1);
-}
-
-wire::Sender senderOf(std::uint32_t island, std::uint32_t rank) {
-  wire::Sender sender;
-  sender.set_run_id("run");
-  sender.set_protocol(kServerProtocol);
-  sender.set_contract(Contract("plan").digest());
-  sender.set_island(island);
-  sender.set_rank(rank);
-  return sender;
-}
-
-std::unique_ptr<wire::ParameterServer::Stub>
-rawStub(const std::string &address) {
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return wire::ParameterServer::NewStub(grpc::CreateCustomChannel(
-      address, grpc::InsecureChannelCredentials(), arguments));
 }
 
 /// Sends messages as they are, and the trailer that belongs to their data, and
