@@ -17,14 +17,14 @@ import support
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARE = pathlib.Path(support.BIN).parent / "share"
-RUN = ["local", "site", "server", "rank", "status"]
+RUN = ["local", "site", "server", "rank", "status", "admin"]
 # In an order in which each has what the examples of those before it write.
 PROGRAMS = [[f"tombolo-{name}"] for name in ("model", "plan", "sim", "run", "report", "profile",
                                              "translate", "opt", "lsp-server")
             if os.path.exists(os.path.join(support.BIN, f"tombolo-{name}"))]
 COMMANDS = PROGRAMS + [["tombolo-run", command] for command in RUN]
 # What asks other machines, or waits for them.
-APART = {("tombolo-run", command) for command in ("site", "server", "rank", "status")}
+APART = {("tombolo-run", command) for command in ("site", "server", "rank", "status", "admin")}
 
 
 def told(command):
@@ -112,7 +112,7 @@ class Examples(support.TomboloTest):
                 with self.subTest(example):
                     result = support.run(*shlex.split(example), cwd=self.dir, check=False)
                     self.assertIn(result.returncode, (1, 3), result.stderr)
-                    self.assertRegex(result.stderr, "p.plan|127.0.0.1:9090")
+                    self.assertRegex(result.stderr, "p.plan|127.0.0.1:9090|certs/north")
 
 
 class Terminals(support.TomboloTest):

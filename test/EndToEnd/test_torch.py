@@ -14,6 +14,7 @@ import sys
 import time
 import unittest
 
+import apart
 import models
 import reference
 import support
@@ -268,6 +269,63 @@ class Killed(support.TomboloTest):
                 return f"-m\0tombolo_torch\0rank\0{plan}".encode() in file.read()
         except OSError:
             return False
+
+
+class Removed(support.TomboloTest):
+    """An island is taken out of a job while exchanges are under way, and comes back by the
+    other executor and with another strategy: from what it has saved."""
+    SERVER = {**Islands.SERVER, "compression": "int8", "quorum": 1}
+
+    def test_a_native_island_comes_back_by_torch(self):
+        self.leave_and_come_back("native", "torch")
+
+    def test_a_torch_island_comes_back_natively(self):
+        self.leave_and_come_back("torch", "native")
+
+    def leave_and_come_back(self, first, second):
+        model, folder = self.path("m.onnx"), self.path("saved")
+        reference.export_onnx(reference.GPT(layers=2, mask="tril"), model, 17, True)
+        self.tokens()
+        plans = []
+        for number, west in enumerate([support.island("west", 4, 2, [2, 2]),
+                                       support.island("west", 4, 4, [4])]):
+            plan = self.plan(model, support.topology({"east": 1, "west": 2}), support.strategy(
+                [support.island("east", 8, 4, [4]), west], self.SERVER), 12)
+            plans.append(shutil.copy(plan, self.path(f"{number}.plan")))
+        address = f"127.0.0.1:{support.free_port()}"
+
+        def start(site, plan, *words):
+            process = apart.Process(
+                [os.path.join(support.BIN, "tombolo-run"), "site", plan, "--site", site, "--model",
+                 model, "--data", self.path("tokens.bin"), "--steps", "1000000", "--plaintext",
+                 "--run-id", "r", "--checkpoint-dir", folder, "--threads", "1", *words],
+                self.path(f"{site}-{len(words)}.errors"))
+            self.addCleanup(process.process.kill)
+            return process
+
+        def administer(*words):
+            support.run("tombolo-run", "admin", address, *words, "--run-id", "r", "--plaintext")
+
+        east = start("east", plans[0], "--address", address)
+        west = start("west", plans[0], "--server", address, "--executor", first)
+        west.wait_for(lambda site: len(site.steps()) > 8)
+        administer("remove", "west")
+        self.assertEqual(west.finish(), 0, west.told())
+        left, = west.of_kind("island_left")
+        self.assertEqual(west.of_kind("stopped"), [])
+        self.assertTrue(os.path.exists(os.path.join(
+            folder, "island-1", f"step-{left['step']}", "manifest.json")))
+        administer("add", "west")
+        west = start("west", plans[1], "--server", address, "--executor", second, "--restarts", "0")
+        west.wait_for(lambda site: len(site.steps()) > 8)
+        self.assertEqual(west.of_kind("begin")[0]["step"], left["step"])
+        self.assertGreaterEqual(west.steps()[0][1]["step"], left["step"])
+        east.wait_for(lambda site: [0, 1] == site.of_kind("outer_step")[-1]["islands"])
+        self.assertEqual(east.end(signal.SIGTERM), 0, east.told())
+        self.assertEqual(west.finish(), 0, west.told())
+        ends = [site.of_kind("stopped")[0]["step"] for site in (east, west)]
+        self.assertEqual(ends[0], ends[1])
+        self.assertEqual(*(Islands.bits(self, folder, island, ends[0]) for island in (0, 1)))
 
 
 class Refusals(support.TomboloTest):

@@ -289,8 +289,10 @@ Checkpoint::Checkpoint(const std::string &folder) : folder(folder) {
     header.innerSteps = number(manifest.at("inner_steps"), place);
     for (const json &batch : manifest.at("batches"))
       header.batches.push_back(number(batch, place));
-    if (manifest.contains("fragments")) {
-      header.planChecksum = digest(manifest.at("plan_checksum"), place);
+    // Earlier versions had that of the plan's file in its place: what is
+    // another plan's is left out.
+    if (manifest.contains("fragments") && manifest.contains("contract")) {
+      header.contract = digest(manifest.at("contract"), place);
       for (const json &fragment : manifest.at("fragments")) {
         FragmentPoint &point = header.points.emplace_back();
         point.version = number(fragment.at("version"), place);

@@ -202,7 +202,7 @@ void writeManifest(const std::string &folder, std::uint64_t ranks,
     manifest["own_inner_steps"] = info.ownInnerSteps;
   }
   if (!info.points.empty()) {
-    manifest["plan_checksum"] = toHex(info.planChecksum);
+    manifest["contract"] = toHex(info.contract);
     for (const FragmentPoint &point : info.points) {
       json &fragment = manifest["fragments"].emplace_back();
       fragment = {{"version", point.version}, {"steps_done", point.stepsDone}};

@@ -9,6 +9,7 @@
 #include "RankImpl.h"
 
 #include "tombolo/runtime/InitialParameters.h"
+#include "tombolo/runtime/plan/Contract.h"
 #include "tombolo/runtime/plan/Validate.h"
 
 #include <chrono>
@@ -143,6 +144,7 @@ void Rank::Impl::startExchange() {
     return;
   if (!makeExchange)
     throw Error("the plan has a parameter server; give --server ADDRESS");
+  contract = contractOf(plan).digest();
   std::vector<ExchangeTensor> tensors;
   for (const LocalParameter &parameter : parameters) {
     if (!parameter.trainable)
@@ -432,8 +434,10 @@ void Rank::Impl::run() {
       evaluateHeldOut(lanes, options.steps);
     // Nobody closes its connections while another still waits on them.
     links->barrier();
-    if (isStopped && options.rank == 0 && events.stopped)
-      events.stopped(steps.toJob(options.steps));
+    bool isRemoved = exchange && exchange->isRemoved();
+    const auto &tell = isRemoved ? events.removed : events.stopped;
+    if ((isStopped || isRemoved) && options.rank == 0 && tell)
+      tell(steps.toJob(options.steps));
   } catch (const std::exception &error) {
     giveUp(error.what());
     throw;

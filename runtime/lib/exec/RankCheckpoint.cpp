@@ -103,8 +103,9 @@ Rank::Impl::keptOf(const FragmentPoint &point, std::uint64_t stepsDone) const {
   return kept;
 }
 
-/// Hands the exchange what a checkpoint of this island under this plan holds of
-/// it; else the island begins with its parameters alone.
+/// Hands the exchange what a checkpoint of this island under a plan with this
+/// contract holds of it, whatever its layout; else the island begins with its
+/// parameters alone.
 void Rank::Impl::resumeExchange(const Checkpoint &checkpoint) {
   const CheckpointInfo &info = checkpoint.info();
   if (keepsOuterMomentum())
@@ -117,7 +118,7 @@ void Rank::Impl::resumeExchange(const Checkpoint &checkpoint) {
                         exchange->setOuterMomentum(i, element, part);
                       });
     }
-  if (info.island != options.island || info.planChecksum != plan.checksum() ||
+  if (info.island != options.island || info.contract != contract ||
       info.points.size() != plan.server().fragments())
     return;
   exchange->setPoints(info.points);
@@ -263,7 +264,7 @@ void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
   if (options.rank == 0) {
     CheckpointInfo info = dealing();
     info.modelHash = plan.model_hash();
-    info.planChecksum = plan.checksum();
+    info.contract = contract;
     info.points = points;
     info.island = options.island;
     info.step = step;

@@ -147,6 +147,7 @@ private:
   CompiledProgram compiled;
   std::vector<LocalParameter> parameters;
   std::set<std::string> stageOwns; // parameters that replica 0 of it owns
+  std::string contract;            // digest; with a server
 
   std::unique_ptr<Arena> arena;
   std::vector<std::unique_ptr<Executable>> segments; // null: not called here

@@ -50,6 +50,14 @@ void DurableState::append(RecordType type,
 PushResult DurableState::push(const PushPart &part,
                               std::span<const std::byte> data, double now) {
   PushResult result = outer->push(part, data, now);
+  // Its sender does not send it again, though the island may be let in at any
+  // moment: so all of its ranks are told the same of it from here on.
+  if (result.outcome == Outcome::Removed &&
+      receipt(part.fragment, part.island, part.round, part.step).kind !=
+          Receipt::Kind::Removed) {
+    result.outcome = Outcome::Busy;
+    result.message = "a version is being made";
+  }
   if (!log)
     return result;
   if (result.discarded) {
@@ -125,6 +133,13 @@ void DurableState::stop() {
   }
 }
 
+void DurableState::setMembership(const Membership &wanted) {
+  outer->setMembership(wanted);
+  wire::LogMembers members;
+  toWire(wanted, members);
+  append(RecordType::Members, members);
+}
+
 void DurableState::logBarrier() {
   append(RecordType::Barrier, wire::LogBarrier());
 }
@@ -161,7 +176,7 @@ void DurableState::beginLog(std::unique_ptr<Storage::Writer> file,
   wire::LogHeader header;
   header.set_format(kStateFormat);
   header.set_number(number);
-  header.set_plan_checksum(options.planChecksum);
+  header.set_contract(options.contract.text());
   header.set_run_id(options.runId);
   header.set_previous_bytes(previousBytes);
   next->append(RecordType::LogHeader, &header, {});
@@ -223,21 +238,23 @@ DurableState::Snapshot DurableState::beginSnapshot() {
   beginLog(std::move(nextLog), snapshot.number, bytes);
   earlierBytes = 0;
   snapshot.stopRound = outer->stopRound();
+  snapshot.members = outer->membership();
   for (const auto &fragment : outer->fragments)
     snapshot.fragments.push_back(fragment->capture());
   return snapshot;
 }
 
 wire::SnapshotHeader
-DurableState::snapshotHeader(std::uint64_t number,
-                             std::uint64_t stopRound) const {
+DurableState::snapshotHeader(std::uint64_t number, std::uint64_t stopRound,
+                             const Membership &members) const {
   wire::SnapshotHeader header;
   header.set_format(kStateFormat);
   header.set_number(number);
-  header.set_plan_checksum(options.planChecksum);
+  header.set_contract(options.contract.text());
   header.set_run_id(options.runId);
   header.set_fragments(config.fragments);
   header.set_stop_round(stopRound);
+  toWire(members, *header.mutable_members());
   return header;
 }
 
@@ -247,7 +264,7 @@ void DurableState::writeSnapshot(const Snapshot &snapshot) {
   std::string name = snapshotName(snapshot.number);
   RecordWriter &file = *snapshot.file;
   wire::SnapshotHeader header =
-      snapshotHeader(snapshot.number, snapshot.stopRound);
+      snapshotHeader(snapshot.number, snapshot.stopRound, snapshot.members);
   file.append(RecordType::SnapshotHeader, &header, {});
   RecordSink sink =
       [&](RecordType type, const google::protobuf::MessageLite *head,
@@ -272,7 +289,8 @@ bool DurableState::canCapture() const {
 
 void DurableState::capture(const Copy &to) const {
   std::string header =
-      snapshotHeader(0, outer->stopRound()).SerializeAsString();
+      snapshotHeader(0, outer->stopRound(), outer->membership())
+          .SerializeAsString();
   to(RecordType::SnapshotHeader, header, {}, nullptr);
   for (const auto &fragment : outer->fragments) {
     auto image = std::make_shared<FragmentImage>(fragment->capture());
@@ -300,8 +318,9 @@ void DurableState::store(const Record &record, double now) {
   case RecordType::SnapshotHeader: {
     arriving = std::make_unique<RecordWriter>(storage->create(aside));
     auto theirs = parse<wire::SnapshotHeader>(record, "the primary's state");
-    wire::SnapshotHeader header =
-        snapshotHeader(logNumber + 1, theirs.stop_round());
+    wire::SnapshotHeader header = snapshotHeader(
+        logNumber + 1, theirs.stop_round(),
+        fromWire(theirs.members(), config.islands, "the primary's state"));
     arriving->append(RecordType::SnapshotHeader, &header, {});
     return;
   }

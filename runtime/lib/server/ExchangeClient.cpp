@@ -159,6 +159,9 @@ wire::WaitReply RankExchange::join(std::uint32_t number,
   wire::WaitReply reply;
   while ((reply = wait(request)).receipt() == wire::RECEIPT_OPEN) {
   }
+  if (reply.receipt() == wire::RECEIPT_REMOVED)
+    client.refused("begin", wire::OUTCOME_REMOVED,
+                   removedMessage(options.island));
   std::uint64_t expected = firstVersion(options, number, stepsDone);
   if (options.incarnation == 0 && stepsDone > 0 &&
       reply.first_version() != expected)
@@ -336,6 +339,7 @@ void RankExchange::sendPush(std::uint32_t number, InFlight &flight) {
   case wire::OUTCOME_CLOSED_ROUND:
   case wire::OUTCOME_WRONG_BASE:
   case wire::OUTCOME_NOT_FINITE:
+  case wire::OUTCOME_REMOVED:
     break; // the receipt tells all ranks alike
   default:
     client.refused("push", reply.outcome(), reply.message());
@@ -371,7 +375,7 @@ void RankExchange::askReceipt(std::uint32_t number, InFlight &flight) {
   } while (ended.receipt() == wire::RECEIPT_OPEN);
   flight.receipt = {static_cast<Receipt::Kind>(ended.receipt()),
                     ended.go_on_from()};
-  if (!kept)
+  if (!kept && flight.receipt.kind != Receipt::Kind::Removed)
     flight.fetched = fetch(number, flight.base, ended.go_on_from());
 }
 
@@ -459,6 +463,8 @@ void RankExchange::advance(HeldTensor &held, std::size_t index,
 
 void RankExchange::beginPush(std::uint32_t number, std::uint64_t stepsDone) {
   Fragment &fragment = known(number, "push");
+  if (isRemoved())
+    return;
   if (fragment.flight) {
     // A push that came too late was made once more, for the round of now.
     if (turnOf(number, fragment.flight->base).first == stepsDone)
@@ -470,7 +476,7 @@ void RankExchange::beginPush(std::uint32_t number, std::uint64_t stepsDone) {
                 " steps, but the last was after ", fragment.stepsDone);
   // The run ends right after a synchronisation: another would move the state
   // by its momentum alone.
-  if (fragment.flight || stepsDone == fragment.stepsDone)
+  if (fragment.flight || stepsDone == fragment.stepsDone || isRemoved())
     return;
   startPush(number, stepsDone,
             {.trainsOn = options.overlapSteps > 0, .asksAtOnce = true});
@@ -479,6 +485,8 @@ void RankExchange::beginPush(std::uint32_t number, std::uint64_t stepsDone) {
 Exchange::Applied RankExchange::apply(std::uint32_t number,
                                       std::uint64_t stepsDone) {
   Fragment &fragment = known(number, "apply");
+  if (isRemoved())
+    return Applied::Nothing;
   bool reset = std::exchange(fragment.reset, false);
   if (!fragment.flight)
     return reset ? Applied::Reset : Applied::Nothing;
@@ -494,6 +502,10 @@ Exchange::Applied RankExchange::apply(std::uint32_t number,
       std::rethrow_exception(failure);
   if (!flight->asksAtOnce)
     askReceipt(number, *flight);
+  if (flight->receipt.kind == Receipt::Kind::Removed) {
+    leave(fragment, *flight, stepsDone);
+    return reset ? Applied::Reset : Applied::Nothing;
+  }
   bool moved = stepsDone != flight->step;
   std::vector<float> reference;
   for (std::size_t i = 0; i < fragment.tensors.size(); ++i) {
@@ -549,6 +561,8 @@ void RankExchange::requestStop() {
 }
 
 std::optional<std::uint64_t> RankExchange::stopStep() const {
+  if (removedStep)
+    return removedStep;
   return stopRound ? std::optional(stopRound * options.innerSteps)
                    : std::nullopt;
 }
@@ -563,6 +577,8 @@ std::uint64_t RankExchange::newestVersion(std::uint32_t number) {
 void RankExchange::end(std::uint64_t stepsDone) {
   known(0, "end");
   settle(stepsDone);
+  if (isRemoved()) // nobody waits for it, and it waits for nobody
+    return;
   while (!client.heartbeat(/*done=*/true).finished())
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   for (std::uint32_t f = 0; f < fragments.size(); ++f) {

@@ -263,6 +263,11 @@ PushResult FragmentState::admitDelta(const PushPart &part) const {
   if (refused[part.island] == Refused{part.incarnation, part.round, part.step})
     return refuse(Outcome::NotFinite, "the push of island ", part.island,
                   " for round ", part.round, " has been refused for good");
+  const std::optional<Directive> &told = directives[part.island];
+  if (told && told->kind == Receipt::Kind::Removed &&
+      told->incarnation == part.incarnation && told->round == part.round &&
+      told->step == part.step)
+    return refuse(Outcome::Removed, removedMessage(part.island));
   if (part.round < openRound)
     return refuse(Outcome::ClosedRound, "round ", part.round, " of fragment ",
                   number, " is closed, round ", openRound, " is open");

@@ -123,18 +123,22 @@ bool FragmentState::isRefused(std::uint32_t island) const {
 }
 
 Receipt FragmentState::receipt(std::uint32_t island, std::uint64_t round,
-                               std::uint64_t step) {
+                               std::uint64_t step, bool removed) {
   if (!newest)
     return {};
   if (isMember(island, round))
     return {Receipt::Kind::Member, round + 1};
   std::uint64_t incarnation = contributions[island].incarnation;
   bool forGood = refused[island] == Refused{incarnation, round, step};
-  if (round >= openRound && !forGood)
-    return {};
+  // What it has committed counts, and it is told so when the round has closed.
+  bool ends = removed && round == openRound && !isCommitted(island);
   std::optional<Directive> &known = directives[island];
-  if (known && known->incarnation == incarnation && known->round == round &&
-      known->step == step)
+  bool isTold = known && known->incarnation == incarnation &&
+                known->round == round && known->step == step;
+  ends |= isTold && known->kind == Receipt::Kind::Removed;
+  if (round >= openRound && !forGood && !ends)
+    return {};
+  if (isTold)
     return {known->kind, known->version->number};
   // A version is about to come, and is better to go on from. So what is decided
   // here stands in a log on the same side of it as in this state.
@@ -143,7 +147,9 @@ Receipt FragmentState::receipt(std::uint32_t island, std::uint64_t round,
   known = Directive{incarnation,
                     round,
                     step,
-                    forGood ? Receipt::Kind::Discarded : Receipt::Kind::Late,
+                    forGood   ? Receipt::Kind::Discarded
+                    : removed ? Receipt::Kind::Removed
+                              : Receipt::Kind::Late,
                     newest,
                     /*counted=*/0,
                     /*countedSteps=*/0,

@@ -86,8 +86,9 @@ public:
   std::shared_ptr<RoundClosing> closeIfDue(const std::vector<bool> &live,
                                            std::size_t quorum, double now);
   void publish(const RoundClosing &closing);
-  Receipt receipt(std::uint32_t island, std::uint64_t round,
-                  std::uint64_t step);
+  /// `removed`: the island takes part no more.
+  Receipt receipt(std::uint32_t island, std::uint64_t round, std::uint64_t step,
+                  bool removed);
   Receipt join(std::uint32_t island, std::uint64_t incarnation);
   std::optional<std::string> overdue(double now);
   /// Something is whole and not yet published.

@@ -29,7 +29,8 @@ std::string tombolo::runtime::addressOf(const grpc::ServerContext &context) {
 /// What tells somebody from those this server serves; empty when nothing does.
 static std::string difference(const ParameterServerOptions &options,
                               const std::string &runId,
-                              const std::string &checksum,
+                              const std::string &contract,
+                              const std::string &contractText,
                               std::uint32_t protocol) {
   auto of = [](const char *what, const std::string &expected,
                const std::string &found) {
@@ -45,30 +46,36 @@ static std::string difference(const ParameterServerOptions &options,
               std::to_string(protocol));
   if (runId != options.runId)
     return of("the run", options.runId, runId);
-  if (checksum != options.planChecksum)
-    return of("the plan", toHex(options.planChecksum).substr(0, 16),
-              toHex(checksum.substr(0, 32)).substr(0, 16));
-  return "";
+  if (contract == options.contract.digest())
+    return "";
+  std::string difference =
+      contractText.empty() ? "" : options.contract.difference(contractText);
+  return "the plan is not one of this run (" +
+         (difference.empty()
+              ? of("the contract",
+                   toHex(options.contract.digest()).substr(0, 16),
+                   toHex(contract.substr(0, 32)).substr(0, 16))
+              : difference) +
+         ")";
 }
 
 Outcome tombolo::runtime::checkIdentity(const ParameterServerOptions &options,
                                         const grpc::ServerContext &context,
                                         const wire::Sender &sender,
-                                        std::string &message) {
-  message = difference(options, sender.run_id(), sender.plan_checksum(),
+                                        std::string &message,
+                                        const std::string &contract) {
+  message = difference(options, sender.run_id(), sender.contract(), contract,
                        sender.protocol());
   if (!message.empty())
     return Outcome::WrongRun;
-  if (sender.island() >= options.ranks.size()) {
-    message = "the plan has " + std::to_string(options.ranks.size()) +
+  if (sender.island() >= options.outer.islands) {
+    message = "the plan has " + std::to_string(options.outer.islands) +
               " islands, got island " + std::to_string(sender.island());
     return Outcome::UnknownSender;
   }
-  std::uint32_t ranks = options.ranks[sender.island()];
-  if (sender.rank() >= ranks) {
-    message = "island " + std::to_string(sender.island()) + " has " +
-              std::to_string(ranks) + " ranks, got rank " +
-              std::to_string(sender.rank());
+  if (sender.rank() >= kMostRanks) {
+    message = "an island has at most " + std::to_string(kMostRanks) +
+              " ranks, got rank " + std::to_string(sender.rank());
     return Outcome::UnknownSender;
   }
   if (!options.tls.any())
@@ -85,12 +92,45 @@ Outcome tombolo::runtime::checkIdentity(const ParameterServerOptions &options,
   return Outcome::Accepted;
 }
 
+Outcome tombolo::runtime::checkOperator(const ParameterServerOptions &options,
+                                        const grpc::ServerContext &context,
+                                        const wire::AdminRequest &request,
+                                        std::string &who,
+                                        std::string &message) {
+  message =
+      difference(options, request.sender().run_id(), options.contract.digest(),
+                 "", request.sender().protocol());
+  if (!message.empty())
+    return Outcome::WrongRun;
+  if (!options.tls.any())
+    return Outcome::Accepted;
+  who = nameOf(context);
+  const std::vector<std::string> &servers = options.group.sites;
+  auto keepers =
+      servers.begin() + std::min<std::ptrdiff_t>(2, std::ssize(servers));
+  bool isKeeper = std::find(servers.begin(), keepers, who) != keepers;
+  bool isOfRun = std::any_of(
+      options.sites.begin(), options.sites.end(), [&](const auto &sites) {
+        return std::find(sites.begin(), sites.end(), who) != sites.end();
+      });
+  bool isOwn = request.action() == wire::AdminRequest::LIST ||
+               (request.action() == wire::AdminRequest::REMOVE &&
+                request.site() == who && request.quorum() == 0);
+  if (isKeeper || (isOfRun && isOwn))
+    return Outcome::Accepted;
+  message = "the certificate is that of '" + who +
+            "', which may not ask for this; the primary's site may";
+  if (keepers - servers.begin() > 1)
+    message += ", and the backup's";
+  return Outcome::UnknownSender;
+}
+
 bool tombolo::runtime::checkPeer(const ParameterServerOptions &options,
                                  const grpc::ServerContext &context,
                                  const wire::PeerMessage &message,
                                  std::string &why) {
-  why = difference(options, message.run_id(), message.plan_checksum(),
-                   message.protocol());
+  why = difference(options, message.run_id(), message.contract(),
+                   message.contract_text(), message.protocol());
   if (!why.empty())
     return false;
   if (message.from() >= options.group.votes.size() ||

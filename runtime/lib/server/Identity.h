@@ -20,13 +20,23 @@ namespace tombolo::runtime {
 /// Where somebody calls from, without the port, which is another each time.
 std::string addressOf(const grpc::ServerContext &context);
 
-/// A rank: of this run and plan; with certificates it speaks for the islands of
-/// its own site alone. `message` says what is wrong.
+/// A rank: of this run, under a plan with its contract; with certificates it
+/// speaks for the islands of its own site alone. `message` says what is wrong.
+/// `contract`: the text of its contract, where it has come along.
 Outcome checkIdentity(const ParameterServerOptions &options,
                       const grpc::ServerContext &context,
-                      const server::v1::Sender &sender, std::string &message);
+                      const server::v1::Sender &sender, std::string &message,
+                      const std::string &contract = "");
 
-/// Another server of this run and plan, with a server's certificate.
+/// An operator: of this run; with certificates that of a site. Those of the
+/// servers that keep the state may ask for anything, another site may look and
+/// take itself out. `who`: the site, empty without certificates.
+Outcome checkOperator(const ParameterServerOptions &options,
+                      const grpc::ServerContext &context,
+                      const server::v1::AdminRequest &request, std::string &who,
+                      std::string &message);
+
+/// Another server of this run and contract, with a server's certificate.
 bool checkPeer(const ParameterServerOptions &options,
                const grpc::ServerContext &context,
                const server::v1::PeerMessage &message, std::string &why);

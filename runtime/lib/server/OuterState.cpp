@@ -66,8 +66,18 @@ std::string_view tombolo::runtime::name(Outcome outcome) {
     return "overdue";
   case Outcome::NotPrimary:
     return "not primary";
+  case Outcome::Removed:
+    return "removed";
+  case Outcome::Impossible:
+    return "impossible";
   }
   return "unknown";
+}
+
+std::string tombolo::runtime::removedMessage(std::uint32_t island) {
+  return "island " + std::to_string(island) +
+         " has been removed from the run; 'tombolo-run admin' with 'add' lets "
+         "it in again";
 }
 
 OuterState::OuterState(OuterConfig config) : settings(std::move(config)) {
@@ -104,6 +114,7 @@ OuterState::OuterState(OuterConfig config) : settings(std::move(config)) {
       throw Error("server: fragment ", f, " has no tensor");
   }
   islands.resize(settings.islands);
+  members = {std::vector<bool>(settings.islands), settings.quorum};
 }
 
 OuterState::~OuterState() = default;
@@ -123,13 +134,20 @@ PushResult OuterState::admit(const PushPart &part, std::uint64_t *bytes) const {
                      std::to_string(part.fragment);
     return result;
   }
-  return fragments[part.fragment]->admit(part, bytes);
+  result = fragments[part.fragment]->admit(part, bytes);
+  if (result.outcome == Outcome::Accepted && isRemoved(part.island)) {
+    result.outcome = Outcome::Removed;
+    result.message = removedMessage(part.island);
+  }
+  return result;
 }
 
 PushResult OuterState::push(const PushPart &part,
                             std::span<const std::byte> data, double now) {
-  if (part.island >= settings.islands || part.fragment >= settings.fragments)
-    return admit(part);
+  if (part.island >= settings.islands || part.fragment >= settings.fragments ||
+      isRemoved(part.island))
+    if (PushResult refused = admit(part); refused.outcome != Outcome::Accepted)
+      return refused;
   heard(part.island, part.incarnation, /*left=*/false, now);
   FragmentState &fragment = *fragments[part.fragment];
   PushResult result = fragment.push(part, data, now);
@@ -158,7 +176,7 @@ void OuterState::heard(std::uint32_t island, std::uint64_t incarnation,
 
 bool OuterState::isLive(std::uint32_t island, double now) const {
   const Presence &presence = islands.at(island);
-  if (presence.left)
+  if (presence.left || isRemoved(island))
     return false;
   if (presence.heardSeconds)
     return now - *presence.heardSeconds <= settings.livenessSeconds;
@@ -204,12 +222,39 @@ void OuterState::takeOver(double now,
   }
 }
 
-/// Those that have done all their steps bring nothing any more.
+std::string OuterState::objection(const Membership &wanted) const {
+  // Island 0 brings the first version, and all begin with it.
+  for (std::uint32_t f = 0; f < settings.fragments; ++f)
+    if (!current(f))
+      return "the run has no first version yet";
+  auto left = static_cast<std::size_t>(
+      std::count(wanted.removed.begin(), wanted.removed.end(), false));
+  if (left == 0)
+    return "no island would be left; end the run with SIGTERM instead";
+  if (wanted.quorum == 0 || wanted.quorum > left)
+    return "a round needs " + std::to_string(wanted.quorum) +
+           (wanted.quorum == 1 ? " island" : " islands") +
+           " (the quorum), and there would be " + std::to_string(left) +
+           "; set another with --quorum";
+  return "";
+}
+
+void OuterState::setMembership(Membership wanted) {
+  // Whoever is let in is waited for when it is there.
+  for (std::uint32_t island = 0; island < islands.size(); ++island)
+    if (members.removed[island] && !wanted.removed[island] &&
+        islands[island].heardSeconds)
+      islands[island].heardSeconds = -1e9;
+  members = std::move(wanted);
+}
+
+/// Those that have done all their steps bring nothing any more, nor do those
+/// that have been removed.
 std::size_t OuterState::quorum() const {
   std::size_t present = 0;
-  for (const Presence &presence : islands)
-    present += !presence.left;
-  return std::clamp<std::size_t>(settings.quorum, 1,
+  for (std::uint32_t island = 0; island < islands.size(); ++island)
+    present += !islands[island].left && !isRemoved(island);
+  return std::clamp<std::size_t>(members.quorum, 1,
                                  std::max<std::size_t>(1, present));
 }
 
@@ -264,11 +309,14 @@ std::optional<std::uint64_t> OuterState::stop() {
 
 Receipt OuterState::receipt(std::uint32_t fragment, std::uint32_t island,
                             std::uint64_t round, std::uint64_t step) {
-  return fragments.at(fragment)->receipt(island, round, step);
+  return fragments.at(fragment)->receipt(island, round, step,
+                                         isRemoved(island));
 }
 
 Receipt OuterState::join(std::uint32_t fragment, std::uint32_t island,
                          std::uint64_t incarnation) {
+  if (isRemoved(island))
+    return {Receipt::Kind::Removed};
   return fragments.at(fragment)->join(island, incarnation);
 }
 

@@ -15,6 +15,7 @@
 
 #include <chrono>
 #include <tuple>
+#include <utility>
 
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
@@ -99,7 +100,7 @@ void Peers::send(std::uint32_t peer) {
     lock.unlock();
     auto stream = stub->Deliver(&context, &reply);
     lock.lock();
-    bool open = true;
+    bool open = true, isFirst = true;
     while (open && !core.stopping) {
       std::optional<wire::PeerMessage> message =
           core.replica.next(peer, nowSeconds());
@@ -108,7 +109,9 @@ void Peers::send(std::uint32_t peer) {
         continue;
       }
       message->set_run_id(options.runId);
-      message->set_plan_checksum(options.planChecksum);
+      if (std::exchange(isFirst, false))
+        message->set_contract_text(options.contract.text());
+      message->set_contract(options.contract.digest());
       message->set_protocol(kServerProtocol);
       lock.unlock();
       {

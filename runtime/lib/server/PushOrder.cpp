@@ -74,7 +74,7 @@ void RankExchange::pushPassedOver(std::uint64_t stepsDone) {
 }
 
 void RankExchange::settle(std::uint64_t stepsDone) {
-  while (true) {
+  while (!isRemoved()) {
     std::optional<Turn> first;
     for (std::uint32_t f = 0; f < fragments.size(); ++f) {
       Fragment &fragment = fragments[f];

@@ -96,6 +96,7 @@ public:
   Applied apply(std::uint32_t fragment, std::uint64_t stepsDone) override;
   void requestStop() override;
   std::optional<std::uint64_t> stopStep() const override;
+  bool isRemoved() const override { return removedStep.has_value(); }
   void end(std::uint64_t stepsDone) override;
   void outerMomentum(std::size_t tensor, std::uint64_t first,
                      std::span<float> to) override;
@@ -135,6 +136,8 @@ private:
             std::uint64_t stepsDone);
   /// local := base + (local - reference).
   void moveOn(HeldTensor &held, std::span<const float> reference);
+  /// A push has ended so that the island takes part no more.
+  void leave(Fragment &fragment, InFlight &flight, std::uint64_t stepsDone);
   void startPush(std::uint32_t number, std::uint64_t stepsDone,
                  PushManner manner);
   void sendPush(std::uint32_t number, InFlight &flight);
@@ -191,6 +194,7 @@ private:
   std::vector<FragmentPoint> resumed; ///< of a snapshot, until begun
   bool begun = false;
   bool isOver = false;                      // it has come to its end
+  std::optional<std::uint64_t> removedStep; // behind which it takes no part
   std::atomic<std::uint64_t> stopRound = 0; // 0: the run goes on
   std::atomic<bool> wantsStop = false;
   ServerClient client;

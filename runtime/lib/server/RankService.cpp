@@ -158,11 +158,17 @@ grpc::Status RankService::greet(grpc::ServerContext &context,
                                 const wire::GreetRequest &request,
                                 wire::GreetReply &reply) {
   std::string message;
-  Outcome outcome = checkSender(context, request.sender(), message);
+  Outcome outcome =
+      checkSender(context, request.sender(), message, request.contract());
   std::lock_guard lock(mutex);
   if (outcome == Outcome::Accepted && !servesNow(request.sender())) {
     outcome = Outcome::NotPrimary;
     message = notPrimary();
+  }
+  if (outcome == Outcome::Accepted &&
+      state().isRemoved(request.sender().island())) {
+    outcome = Outcome::Removed;
+    message = removedMessage(request.sender().island());
   }
   reply.set_outcome(toWire(outcome));
   reply.set_message(message);
@@ -195,7 +201,8 @@ grpc::Status RankService::heartbeat(grpc::ServerContext &context,
     return refuse();
   durable().heard(request.sender().island(), request.sender().incarnation(),
                   request.done(), nowSeconds());
-  if (request.stop())
+  // Whoever ends an island that takes part no more does not end the others.
+  if (request.stop() && !state().isRemoved(request.sender().island()))
     durable().stop();
   if (request.gone())
     durable().gone(request.sender().island(), request.sender().incarnation());
@@ -261,6 +268,9 @@ grpc::Status RankService::push(grpc::ServerContext &context,
       result = refusal(Outcome::NotPrimary, notPrimary());
     else
       result = state().admit(*part, &expected);
+    // Which is remembered.
+    if (result.outcome == Outcome::Removed)
+      result = durable().push(*part, {}, nowSeconds());
     if (result.outcome != Outcome::Accepted) {
       // Not through `answer`, which takes the mutex.
       reply.set_outcome(toWire(result.outcome));

@@ -72,6 +72,11 @@ public:
                      server::v1::GreetReply *reply) override {
     return guarded([&] { return greet(*context, *request, *reply); });
   }
+  grpc::Status Administer(grpc::ServerContext *context,
+                          const server::v1::AdminRequest *request,
+                          server::v1::AdminReply *reply) override {
+    return guarded([&] { return administer(*context, *request, *reply); });
+  }
   grpc::Status
   Pull(grpc::ServerContext *context, const server::v1::PullRequest *request,
        grpc::ServerWriter<server::v1::PullReply> *writer) override {
@@ -114,9 +119,10 @@ private:
   }
 
   Outcome checkSender(const grpc::ServerContext &context,
-                      const server::v1::Sender &sender,
-                      std::string &message) const {
-    Outcome outcome = checkIdentity(options, context, sender, message);
+                      const server::v1::Sender &sender, std::string &message,
+                      const std::string &contract = "") const {
+    Outcome outcome =
+        checkIdentity(options, context, sender, message, contract);
     if (outcome != Outcome::Accepted && options.onStranger)
       options.onStranger(addressOf(context) + ": " + message);
     return outcome;
@@ -190,6 +196,16 @@ private:
   grpc::Status greet(grpc::ServerContext &context,
                      const server::v1::GreetRequest &request,
                      server::v1::GreetReply &reply);
+  // Administration.cpp:
+  grpc::Status administer(grpc::ServerContext &context,
+                          const server::v1::AdminRequest &request,
+                          server::v1::AdminReply &reply);
+  /// What a wish comes to. `changed`: the islands that it is about. With the
+  /// mutex.
+  Outcome changeMembers(const server::v1::AdminRequest &request,
+                        std::vector<std::uint32_t> &changed,
+                        std::string &message);
+  void describe(server::v1::AdminReply &reply) const;
 
   ServerCore &core;
   const ParameterServerOptions &options;

@@ -152,6 +152,25 @@ void RankExchange::setKept(Kept what, std::size_t tensor, std::uint64_t first,
   std::copy(from.begin(), from.end(), to.begin() + first);
 }
 
+void RankExchange::leave(Fragment &fragment, InFlight &flight,
+                         std::uint64_t stepsDone) {
+  removedStep = stepsDone;
+  for (std::size_t i = 0; i < fragment.tensors.size(); ++i)
+    if (fragment.tensors[i]->tensor.owner)
+      fragment.tensors[i]->error = std::move(flight.errorBefore[i]);
+  // Of the pushes that are still under way a snapshot holds what local was.
+  // Where that has not been kept no step has been taken since.
+  for (Fragment &other : fragments)
+    for (std::size_t i = 0; other.flight && i < other.tensors.size(); ++i) {
+      const HeldTensor &held = *other.tensors[i];
+      std::vector<float> &atPush = other.flight->atPush[i];
+      if (!atPush.empty())
+        continue;
+      atPush.resize(held.elements);
+      readArena(held, 0, atPush);
+    }
+}
+
 void RankExchange::goOn(std::uint32_t number, const FragmentPoint &from,
                         const wire::WaitReply &reply, const Fetched &fetched,
                         std::uint64_t stepsDone) {

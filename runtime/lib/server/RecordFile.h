@@ -42,6 +42,7 @@ enum class RecordType : std::uint64_t {
   Version = 5,
   Barrier = 6,
   Stop = 7,
+  Members = 8,
   SnapshotHeader = 16,
   Fragment = 17,
   Data = 18,

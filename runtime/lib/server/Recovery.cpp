@@ -50,6 +50,21 @@ std::set<std::uint64_t> numbers(const Storage &storage,
 
 } // namespace
 
+void tombolo::runtime::checkState(const Contract &contract,
+                                  std::uint32_t format,
+                                  const std::string &contractText,
+                                  const std::string &path) {
+  if (format != kStateFormat)
+    throw Error("server state '", path, "': expected format ", kStateFormat,
+                ", got ", format,
+                ": it is of another version of this program; give another "
+                "folder");
+  std::string difference = contract.difference(contractText);
+  if (!difference.empty())
+    throw Error("server state '", path, "': is of another plan; ", difference,
+                "; give another folder, or this one's plan");
+}
+
 std::string tombolo::runtime::logName(std::uint64_t number) {
   return std::string(kLog) + std::to_string(number);
 }
@@ -101,9 +116,15 @@ void Recovery::run() {
   // A log without its header was begun, and nothing was told on its account.
   if (!logs.empty()) {
     RecordReader last(storage, logName(*logs.rbegin()));
-    if (!last.next() && !last.wasDurable()) {
+    std::optional<Record> record = last.next();
+    if (!record && !last.wasDurable()) {
       remove(logName(*logs.rbegin()));
       logs.erase(*logs.rbegin());
+    } else if (record && record->type == RecordType::LogHeader) {
+      // Before a snapshot of another plan is taken for a damaged one.
+      auto header = parse<wire::LogHeader>(*record, last.path());
+      checkState(options.contract, header.format(), header.contract(),
+                 last.path());
     }
   }
   if (anyRemoved)
@@ -153,11 +174,10 @@ bool Recovery::load(std::uint64_t number) {
     if (!record || record->type != RecordType::SnapshotHeader)
       throw Error("'", file.path(), "': damaged: it does not begin as one");
     auto header = parse<wire::SnapshotHeader>(*record, file.path());
-    if (header.format() != kStateFormat || header.number() != number ||
-        header.fragments() != config.fragments ||
-        header.plan_checksum() != options.planChecksum)
-      throw Error("'", file.path(),
-                  "': is of another plan or version of this program");
+    checkState(options.contract, header.format(), header.contract(),
+               file.path());
+    if (header.number() != number || header.fragments() != config.fragments)
+      throw Error("'", file.path(), "': damaged: it is another snapshot");
     std::vector<FragmentImage> images;
     for (std::uint32_t f = 0; f < config.fragments; ++f) {
       record = file.next();
@@ -174,6 +194,8 @@ bool Recovery::load(std::uint64_t number) {
     for (std::uint32_t f = 0; f < config.fragments; ++f)
       replay->restore(f, std::move(images[f]), now);
     replay->state->endRound = header.stop_round();
+    replay->state->setMembership(
+        fromWire(header.members(), config.islands, file.path()));
     replay->enterRun(header.run_id());
     return true;
   } catch (const Error &error) {
@@ -201,13 +223,10 @@ void Recovery::replayLog(std::uint64_t number,
   if (!record || record->type != RecordType::LogHeader)
     damaged();
   auto header = parse<wire::LogHeader>(*record, file.path());
-  if (header.plan_checksum() != options.planChecksum)
-    throw Error("server state '", file.path(),
-                "': is of another plan; give another folder");
-  if (header.format() != kStateFormat || header.number() != number)
-    throw Error("server state '", file.path(), "': expected format ",
-                kStateFormat, " and number ", number, ", got ",
-                header.format(), " and ", header.number());
+  checkState(options.contract, header.format(), header.contract(), file.path());
+  if (header.number() != number)
+    throw Error("server state '", file.path(), "': expected number ", number,
+                ", got ", header.number());
   replay->enterRun(header.run_id());
   while ((!bytes || file.position() < *bytes) && (record = file.next()))
     replay->apply(*record, now,

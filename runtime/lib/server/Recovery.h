@@ -21,8 +21,13 @@
 
 namespace tombolo::runtime {
 
-inline constexpr std::uint32_t kStateFormat = 1;
+inline constexpr std::uint32_t kStateFormat = 2;
 inline constexpr const char *kAside = ".tmp";
+
+/// Throws Error when a file is of another version of this program, or of a plan
+/// with another contract.
+void checkState(const Contract &contract, std::uint32_t format,
+                const std::string &contractText, const std::string &path);
 
 std::string logName(std::uint64_t number);
 std::string snapshotName(std::uint64_t number);

@@ -29,6 +29,8 @@ void checkPlace(std::uint32_t fragment, std::uint32_t island,
 void Replay::enterRun(const std::string &id) {
   if (!runId.empty() && runId != id) {
     state->endRound = 0;
+    const OuterConfig &config = state->config();
+    state->setMembership({std::vector<bool>(config.islands), config.quorum});
     for (const auto &fragment : fragments())
       fragment->forgetIncarnations();
   }
@@ -52,6 +54,10 @@ void Replay::apply(const Record &record, double now, const std::string &place) {
   case RecordType::Version:
     return applyVersion(record, now, place);
   case RecordType::Barrier:
+    return;
+  case RecordType::Members:
+    state->setMembership(fromWire(parse<wire::LogMembers>(record, place),
+                                  state->config().islands, place));
     return;
   case RecordType::Stop:
     state->endRound = parse<wire::LogStop>(record, place).round();
@@ -93,7 +99,8 @@ void Replay::applyTold(const Record &record, const std::string &place) {
   FragmentState &fragment = *fragments()[told.fragment()];
   Receipt receipt =
       told.join() ? fragment.join(told.island(), told.incarnation())
-                  : fragment.receipt(told.island(), told.round(), told.step());
+                  : fragment.receipt(told.island(), told.round(), told.step(),
+                                     state->isRemoved(told.island()));
   if (static_cast<int>(receipt.kind) != told.receipt() ||
       receipt.version != told.version() || receipt.counted != told.counted() ||
       receipt.countedSteps != told.counted_steps())

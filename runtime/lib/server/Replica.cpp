@@ -43,7 +43,7 @@ Replica::Replica(const OuterConfig &config, DurableOptions durableOptions,
   if (options.self >= options.votes.size() || !storage)
     throw Error("server: one of several needs its number and a folder for its "
                 "state");
-  voter = std::make_unique<Voter>(*storage, durableOptions.planChecksum);
+  voter = std::make_unique<Voter>(*storage, durableOptions.contract);
   if (!keepsState())
     return;
   if (voter->incomplete())

@@ -126,14 +126,19 @@ void ServerClient::fail(const char *what, const std::string &why) const {
 
 void ServerClient::refused(const char *what, wire::Outcome outcome,
                            const std::string &message) const {
-  throw Error(Status::Failed, "parameter server at ", options.server,
-              " refused the ", what, " of rank ", options.rank, " of island ",
-              options.island, " (", name(fromWire(outcome)), "): ", message);
+  // Of another run or plan, or removed: it is of no use to try again.
+  Status status =
+      outcome == wire::OUTCOME_WRONG_RUN || outcome == wire::OUTCOME_REMOVED
+          ? Status::BadInput
+          : Status::Failed;
+  throw Error(status, "parameter server at ", options.server, " refused the ",
+              what, " of rank ", options.rank, " of island ", options.island,
+              " (", name(fromWire(outcome)), "): ", message);
 }
 
 void ServerClient::fill(wire::Sender &sender) const {
   sender.set_run_id(options.runId);
-  sender.set_plan_checksum(options.planChecksum);
+  sender.set_contract(options.contract.digest());
   sender.set_island(options.island);
   sender.set_incarnation(options.incarnation);
   sender.set_rank(options.rank);
@@ -331,6 +336,18 @@ wire::HeartbeatReply ServerClient::heartbeat(bool done) {
   return reply;
 }
 
+wire::AdminReply ServerClient::administer(wire::AdminRequest request) {
+  wire::AdminReply reply;
+  retry("request", [&](Stub &stub, RateLimit &) {
+    reply.Clear();
+    fill(*request.mutable_sender());
+    Call call(*this);
+    call.context.set_deadline(inSeconds(20));
+    return settle(stub.Administer(&call.context, request, &reply), reply);
+  });
+  return reply;
+}
+
 grpc::Status
 ServerClient::heartbeatOnce(Stub &stub, const wire::HeartbeatRequest &request) {
   wire::HeartbeatReply reply;
@@ -369,6 +386,7 @@ std::optional<std::uint64_t> ServerClient::tryGreet(std::string *why) {
   for (std::size_t n = 0; n < servers.size(); ++n) {
     wire::GreetRequest request;
     fill(*request.mutable_sender());
+    request.set_contract(options.contract.text());
     wire::GreetReply reply;
     grpc::Status status = attemptOnce([&](Stub &stub, RateLimit &) {
       Call call(*this);

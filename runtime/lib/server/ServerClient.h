@@ -67,6 +67,7 @@ public:
   void tryFarewell();
   /// How often: as the server has said last.
   double beatSeconds() const { return beat; }
+  server::v1::AdminReply administer(server::v1::AdminRequest request);
   /// Asks each server once; nothing when none is there as primary, and `why`.
   std::optional<std::uint64_t> tryGreet(std::string *why);
 

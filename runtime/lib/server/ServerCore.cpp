@@ -16,7 +16,7 @@ namespace {
 
 DurableOptions durableOptions(const ParameterServerOptions &options) {
   DurableOptions result;
-  result.planChecksum = options.planChecksum;
+  result.contract = options.contract;
   result.runId = options.runId;
   result.onDamage = options.onDamage;
   return result;

@@ -8,62 +8,16 @@
 
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/plan/Layout.h"
-#include "tombolo/runtime/plan/Parameters.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 #include "tombolo/runtime/server/ParameterServer.h"
 
 #include <algorithm>
-#include <map>
 #include <optional>
 
 using namespace tombolo::runtime;
 using tombolo::plan::v1::Server;
 
 namespace {
-
-/// A parameter as one island has it.
-struct Parameter {
-  std::uint64_t elements = 0;
-  std::uint32_t fragment = 0;
-};
-
-/// The trainable parameters of an island. That each element has one owner has
-/// been validated.
-std::map<std::string, Parameter> parametersOf(const Plan &plan,
-                                              std::uint32_t island) {
-  std::map<std::string, Parameter> parameters;
-  IslandLayout layout(plan.islands(island));
-  // Many ranks run few programs; each is expanded once.
-  std::map<std::uint32_t, std::vector<LocalParameter>> expanded;
-  for (std::uint64_t rank = 0; rank < layout.rankCount(); ++rank) {
-    RankCoordinates where = layout.coordinates(rank);
-    if (where.replica != 0)
-      continue; // owns nothing, and holds what replica 0 holds
-    auto [program, fresh] = expanded.try_emplace(where.program);
-    if (fresh)
-      program->second = expandParameters(plan.programs(where.program));
-    for (const LocalParameter &local : program->second) {
-      if (!local.trainable)
-        continue;
-      if (local.dtype != tombolo::plan::v1::DTYPE_F32)
-        throw Error("plan: trainable parameter '", local.name,
-                    "' is not f32, which the exchange between islands needs");
-      auto [entry, first] = parameters.try_emplace(local.name);
-      Parameter &parameter = entry->second;
-      if (first) {
-        parameter.elements = local.elements;
-        parameter.fragment = local.fragment;
-      } else if (parameter.elements != local.elements ||
-                 parameter.fragment != local.fragment) {
-        throw Error("plan: parameter '", local.name, "' of island ", island,
-                    " has ", parameter.elements, " elements in fragment ",
-                    parameter.fragment, " on one rank and ", local.elements,
-                    " in fragment ", local.fragment, " on rank ", rank);
-      }
-    }
-  }
-  return parameters;
-}
 
 Compression compressionOf(const Server &server) {
   switch (server.compression()) {
@@ -160,7 +114,7 @@ ParameterServerOptions tombolo::runtime::serverOptions(const Plan &plan,
   checkServerPlan(plan);
   ParameterServerOptions options;
   options.runId = std::move(runId);
-  options.planChecksum = plan.checksum();
+  options.contract = contractOf(plan);
   options.group = serverGroup(plan);
   const Server &server = plan.server();
   options.outer.islands = plan.islands_size();
@@ -176,34 +130,15 @@ ParameterServerOptions tombolo::runtime::serverOptions(const Plan &plan,
   options.outer.quorum = server.quorum();
   options.outer.deadlineSeconds = server.deadline_seconds();
 
-  std::map<std::string, Parameter> first;
-  for (int island = 0; island < plan.islands_size(); ++island) {
-    IslandLayout layout(plan.islands(island));
-    if (layout.rankCount() > 1u << 20)
-      throw Error("plan: island ", island, " has ", layout.rankCount(),
-                  " ranks, expected at most ", 1u << 20);
-    options.ranks.push_back(static_cast<std::uint32_t>(layout.rankCount()));
-    options.sites.emplace_back(plan.islands(island).sites().begin(),
-                               plan.islands(island).sites().end());
-    std::map<std::string, Parameter> here = parametersOf(plan, island);
-    if (island == 0) {
-      for (const auto &[name, parameter] : here)
-        options.outer.tensors.push_back(
-            {name, parameter.elements, parameter.fragment});
-      first = std::move(here);
-      continue;
-    }
-    for (const auto &[name, parameter] : here) {
-      auto other = first.find(name);
-      if (other == first.end() ||
-          other->second.elements != parameter.elements ||
-          other->second.fragment != parameter.fragment)
-        throw Error("plan: parameter '", name, "' of island ", island,
-                    " is not the same in island 0");
-    }
-    if (here.size() != first.size())
-      throw Error("plan: island ", island, " has ", here.size(),
-                  " trainable parameters, island 0 has ", first.size());
+  for (SharedParameter &parameter : sharedParameters(plan))
+    options.outer.tensors.push_back(
+        {std::move(parameter.name), parameter.elements, parameter.fragment});
+  for (const auto &island : plan.islands()) {
+    if (std::uint64_t ranks = IslandLayout(island).rankCount();
+        ranks > kMostRanks)
+      throw Error("plan: island ", options.sites.size(), " has ", ranks,
+                  " ranks, expected at most ", kMostRanks);
+    options.sites.emplace_back(island.sites().begin(), island.sites().end());
   }
   return options;
 }
@@ -213,7 +148,7 @@ ExchangeOptions tombolo::runtime::exchangeOptions(const Plan &plan,
                                                   std::uint32_t rank) {
   checkServerPlan(plan);
   ExchangeOptions options;
-  options.planChecksum = plan.checksum();
+  options.contract = contractOf(plan);
   options.island = island;
   options.rank = rank;
   options.fragments = plan.server().fragments();

@@ -24,9 +24,9 @@ constexpr const char *kNewVote = "vote.new";
 
 } // namespace
 
-Voter::Voter(Storage &storage, std::string planChecksum) : storage(storage) {
+Voter::Voter(Storage &storage, const Contract &contract) : storage(storage) {
   vote.set_format(kStateFormat);
-  vote.set_plan_checksum(planChecksum);
+  vote.set_contract(contract.text());
   std::vector<std::string> names = storage.names();
   if (std::find(names.begin(), names.end(), kVote) != names.end()) {
     RecordReader file(storage, kVote);
@@ -36,10 +36,7 @@ Voter::Voter(Storage &storage, std::string planChecksum) : storage(storage) {
       throw Error("server state '", file.path(),
                   "': damaged; remove the folder: this server then copies the "
                   "state and votes no more in this run");
-    if (vote.format() != kStateFormat || vote.plan_checksum() != planChecksum)
-      throw Error("server state '", file.path(),
-                  "': is of another plan or version of this program; give "
-                  "another folder");
+    checkState(contract, vote.format(), vote.contract(), file.path());
   }
   vote.set_starts(vote.starts() + 1);
   save();

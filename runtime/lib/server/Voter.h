@@ -9,6 +9,7 @@
 #ifndef TOMBOLO_LIB_SERVER_VOTER_H
 #define TOMBOLO_LIB_SERVER_VOTER_H
 
+#include "tombolo/runtime/plan/Contract.h"
 #include "tombolo/runtime/server/Storage.h"
 
 #include "tombolo/schema/server.pb.h"
@@ -20,9 +21,9 @@ namespace tombolo::runtime {
 /// that change something throw StorageError.
 class Voter {
 public:
-  /// Counts a start. Throws Error when what is kept is damaged or another
-  /// plan's.
-  Voter(Storage &storage, std::string planChecksum);
+  /// Counts a start. Throws Error when what is kept is damaged or of a plan
+  /// with another contract.
+  Voter(Storage &storage, const Contract &contract);
 
   /// Promises to accept nothing of an earlier epoch. `first`: asked for the
   /// first grant of a run. False: has promised a later one, or, having accepted

@@ -24,13 +24,13 @@
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
 
-static_assert(static_cast<int>(Outcome::NotPrimary) ==
-                      wire::OUTCOME_NOT_PRIMARY &&
-                  wire::Outcome_MAX == wire::OUTCOME_NOT_PRIMARY,
+static_assert(static_cast<int>(Outcome::Impossible) ==
+                      wire::OUTCOME_IMPOSSIBLE &&
+                  wire::Outcome_MAX == wire::OUTCOME_IMPOSSIBLE,
               "Outcome and server.proto have the same values");
-static_assert(static_cast<int>(Receipt::Kind::Discarded) ==
-                  wire::RECEIPT_DISCARDED &&
-              wire::Receipt_MAX == wire::RECEIPT_DISCARDED);
+static_assert(static_cast<int>(Receipt::Kind::Removed) ==
+                  wire::RECEIPT_REMOVED &&
+              wire::Receipt_MAX == wire::RECEIPT_REMOVED);
 
 void tombolo::runtime::toWire(const TensorSlice &slice,
                               wire::TensorSlice &message) {
@@ -113,6 +113,26 @@ tombolo::runtime::fromWire(const wire::PushHeader &header) {
   part.withMomentum = header.with_momentum();
   part.slices = fromWire(header.slices());
   return part;
+}
+
+void tombolo::runtime::toWire(const Membership &members,
+                              wire::LogMembers &message) {
+  for (std::uint32_t island = 0; island < members.removed.size(); ++island)
+    if (members.removed[island])
+      message.add_removed(island);
+  message.set_quorum(members.quorum);
+}
+
+Membership tombolo::runtime::fromWire(const wire::LogMembers &message,
+                                      std::uint32_t islands,
+                                      const std::string &place) {
+  Membership members{std::vector<bool>(islands), message.quorum()};
+  for (std::uint32_t island : message.removed()) {
+    if (island >= islands)
+      throw Error(place, ": of no island of the plan");
+    members.removed[island] = true;
+  }
+  return members;
 }
 
 TlsTexts tombolo::runtime::readTls(const TlsFiles &files) {

@@ -51,6 +51,10 @@ std::vector<TensorSlice> fromWire(const RepeatedSlices &slices);
 void toWire(const PushPart &part, server::v1::PushHeader &header);
 /// Nothing when the content is not one of the closed set.
 std::optional<PushPart> fromWire(const server::v1::PushHeader &header);
+void toWire(const Membership &members, server::v1::LogMembers &message);
+/// Throws Error when there are no such islands. `place` is for messages.
+Membership fromWire(const server::v1::LogMembers &message,
+                    std::uint32_t islands, const std::string &place);
 inline server::v1::Outcome toWire(Outcome outcome) {
   return static_cast<server::v1::Outcome>(outcome);
 }

@@ -115,7 +115,7 @@ TEST_F(CheckpointTest, KeepsWhatTheIslandHasDoneItself) {
   std::string own = checkpointFolder(folder.path, 1, 5);
   info.islandStep = 9;
   info.ownInnerSteps = {3, 6};
-  info.planChecksum = std::string(32, 'c');
+  info.contract = std::string(32, 'c');
   info.points = {{1, 6, 9}};
   writeShard(own, 0, {saved(outer)});
   writeManifest(own, 1, info);

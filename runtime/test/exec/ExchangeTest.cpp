@@ -30,6 +30,7 @@ struct Calls {
   std::vector<FragmentPoint> points;
   std::optional<std::uint64_t> stop; ///< after so many steps, once asked
   std::uint64_t others = 0;          ///< steps that count already
+  std::uint64_t removedAfter = ~0ull;
 };
 
 class RecordingExchange : public tombolo::runtime::Exchange {
@@ -49,7 +50,8 @@ public:
     ++pushes;
     pushedSteps = stepsDone;
   }
-  Applied apply(std::uint32_t fragment, std::uint64_t) override {
+  Applied apply(std::uint32_t fragment, std::uint64_t stepsDone) override {
+    removed |= stepsDone >= calls.removedAfter;
     calls.list.push_back("apply " + std::to_string(fragment));
     float value;
     auto bytes = std::as_writable_bytes(std::span(&value, 1));
@@ -63,7 +65,10 @@ public:
       calls.list.push_back("asked to stop");
     calls.stop = 6;
   }
-  std::optional<std::uint64_t> stopStep() const override { return calls.stop; }
+  std::optional<std::uint64_t> stopStep() const override {
+    return removed ? calls.removedAfter : calls.stop;
+  }
+  bool isRemoved() const override { return removed; }
   void end(std::uint64_t stepsDone) override {
     calls.list.push_back("end after " + std::to_string(stepsDone));
   }
@@ -100,6 +105,7 @@ private:
   Calls &calls;
   ArenaAccess arena;
   std::uint64_t pushes = 0, pushedSteps = 0;
+  bool removed = false;
 };
 
 /// The tiny model with rounds of three steps, on one rank.
@@ -128,6 +134,9 @@ protected:
     events.stopped = [&](std::uint64_t step) {
       calls.list.push_back("stopped " + std::to_string(step));
     };
+    events.removed = [&](std::uint64_t step) {
+      calls.list.push_back("removed " + std::to_string(step));
+    };
     Rank(run.plan, config, *device, *transport, events,
          [&](std::vector<ExchangeTensor> tensors, ArenaAccess arena) {
            return std::make_unique<RecordingExchange>(calls, std::move(tensors),
@@ -150,6 +159,19 @@ TEST_F(ExchangeTest, EndsWhereTheServerSays) {
   EXPECT_EQ(has("end after 6"), 1);
   EXPECT_EQ(has("checkpoint 6"), 1);
   EXPECT_EQ(calls.list.back(), "stopped 6");
+}
+
+// An island that is removed from the run saves where it has learned so, and
+// ends.
+TEST_F(ExchangeTest, EndsWhereItsIslandIsRemoved) {
+  Calls calls;
+  calls.removedAfter = 6;
+  calls = train(100, false, nullptr, calls);
+  EXPECT_EQ(calls.list,
+            (std::vector<std::string>{
+                "begin 0", "checkpoint 2", "push 0 after 3", "apply 0",
+                "checkpoint 4", "push 0 after 6", "apply 0", "push 0 after 6",
+                "apply 0", "end after 6", "checkpoint 6", "removed 6"}));
 }
 
 // An island that comes back when the others have ended early, and made one more
@@ -208,6 +230,31 @@ TEST_F(ExchangeTest, KeepsWhereFragmentsStand) {
   ASSERT_EQ(calls.points.size(), 1u);
   EXPECT_EQ(calls.points[0].version, 2u);
   EXPECT_EQ(calls.points[0].stepsDone, 3u);
+  EXPECT_TRUE(calls.base.empty());
+}
+
+// Under another strategy of the island they are the same. Under a plan with
+// another contract they mean something else, and are left out.
+TEST_F(ExchangeTest, KeepsWhereFragmentsStandUnderAnotherStrategy) {
+  auto trainTwo = [&] {
+    train(4, false);
+    std::filesystem::remove_all(checkpointFolder(run.folder / "c", 0, 4));
+  };
+  trainTwo();
+  TinyRun other({.microbatch = 2});
+  addServer(other.plan, 3);
+  run.plan.Swap(&other.plan);
+  run.plan.set_model_hash(other.plan.model_hash());
+  Calls calls = train(5, true);
+  ASSERT_EQ(calls.points.size(), 1u);
+  EXPECT_EQ(calls.points[0].version, 0u);
+  EXPECT_EQ(calls.base.size(), 64u);
+
+  std::filesystem::remove_all(run.folder / "c");
+  trainTwo();
+  run.plan.mutable_server()->set_deadline_seconds(61);
+  calls = train(5, true);
+  EXPECT_TRUE(calls.points.empty());
   EXPECT_TRUE(calls.base.empty());
 }
 

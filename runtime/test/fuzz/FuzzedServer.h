@@ -37,7 +37,7 @@ inline OuterConfig fuzzedConfig() {
 
 inline DurableOptions fuzzedOptions() {
   DurableOptions options;
-  options.planChecksum = kPlan;
+  options.contract = Contract(kPlan);
   options.runId = kRun;
   options.snapshotBytes = 0; // as soon as it is worth while
   return options;

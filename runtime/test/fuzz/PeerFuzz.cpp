@@ -24,7 +24,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *bytes,
   std::string_view input(reinterpret_cast<const char *>(bytes), size);
   ParameterServerOptions options;
   options.runId = kRun;
-  options.planChecksum = kPlan;
+  options.contract = Contract(kPlan);
   options.self = 1;
   options.group.votes = {1, 1, 1};
   grpc::ServerContext context;

@@ -85,7 +85,7 @@ void seedCheckpoints() {
     std::fill(to.begin(), to.end(), 1.0f);
   };
   CheckpointInfo info;
-  info.modelHash = info.planChecksum = std::string(32, 'h');
+  info.modelHash = info.contract = std::string(32, 'h');
   info.step = 5;
   info.batches = {12, 12};
   info.innerSteps = 3;
@@ -121,7 +121,7 @@ void seedTensorFiles() {
 wire::Sender sender(std::uint32_t island, std::uint32_t rank = 0) {
   wire::Sender result;
   result.set_run_id(kRun);
-  result.set_plan_checksum(kPlan);
+  result.set_contract(Contract(kPlan).digest());
   result.set_protocol(kServerProtocol);
   result.set_island(island);
   result.set_rank(rank);
@@ -313,7 +313,7 @@ void seedPeers() {
           if (!message)
             break;
           message->set_run_id(kRun);
-          message->set_plan_checksum(kPlan);
+          message->set_contract(Contract(kPlan).digest());
           message->set_protocol(kServerProtocol);
           replicas[to]->receive(*message, now);
           if (to != 1)

@@ -26,9 +26,9 @@ namespace {
 class FuzzedServer {
 public:
   FuzzedServer() {
+    options.outer = fuzzedConfig();
     options.runId = kRun;
-    options.planChecksum = kPlan;
-    options.ranks = {2, 1};
+    options.contract = Contract(kPlan);
     start();
   }
 

@@ -60,7 +60,7 @@ protected:
     config.quorum = 2;
     config.compression = Compression::Int8;
     config.tensors = {{"b", 300, 0}, {"a", 20, 0}};
-    options.planChecksum = "plan";
+    options.contract = Contract("plan");
     options.runId = "run";
     options.onDamage = [this](const std::string &message) {
       damages.push_back(message);
@@ -281,9 +281,53 @@ TEST_F(Durable, ADamagedLogIsAnError) {
 }
 
 TEST_F(Durable, AnotherPlansStateIsRefused) {
+  options.contract = Contract("quorum: 2\nislands: 2\n");
   begin();
-  options.planChecksum = "another";
-  expectError([&] { start(); }, "is of another plan");
+  rounds(0, 1);
+  snapshot();
+  options.contract = Contract("quorum: 1\nislands: 2\n");
+  expectError([&] { start(); },
+              "is of another plan; quorum: expected '1', got '2'");
+  // Nothing has been touched.
+  EXPECT_TRUE(damages.empty());
+  options.contract = Contract("quorum: 2\nislands: 2\n");
+  start();
+  EXPECT_EQ(server->state().current(0)->number, 1u);
+}
+
+/// Who takes part, and what a removed island was told, from the log and from a
+/// snapshot. Another run begins with all.
+TEST_F(Durable, KeepsWhoTakesPart) {
+  begin();
+  rounds(0, 1);
+  const Membership all{{false, false}, 2}, without{{false, true}, 1};
+  ASSERT_EQ(server->state().membership(), all);
+  ASSERT_EQ(server->state().objection(without), "");
+  server->setMembership(without);
+  EXPECT_EQ(push(1, 1).outcome, Outcome::Removed);
+  // It was told with that: whatever comes, it is told no other.
+  server->setMembership(all);
+  for (int way : {0, 1}) {
+    start();
+    EXPECT_EQ(server->state().membership(), all);
+    EXPECT_EQ(push(1, 1).outcome, Outcome::Removed);
+    Receipt receipt = server->receipt(0, 1, 1, 0);
+    EXPECT_EQ(receipt.kind, Receipt::Kind::Removed);
+    EXPECT_FALSE(receipt.fresh);
+    if (way == 0)
+      snapshot();
+  }
+  server->setMembership(without);
+  start();
+  EXPECT_EQ(server->state().membership(), without);
+  snapshot();
+  start();
+  EXPECT_EQ(server->state().membership(), without);
+  EXPECT_EQ(push(0, 1).outcome, Outcome::Accepted);
+  EXPECT_EQ(server->state().current(0)->number, 2u) << "alone";
+  options.runId = "next";
+  start();
+  EXPECT_EQ(server->state().membership(), all);
 }
 
 TEST_F(Durable, TwoServersDoNotShareAFolder) {

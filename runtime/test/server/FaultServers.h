@@ -28,11 +28,11 @@ namespace tombolo::runtime::test {
 
 struct Faults {
   std::size_t messages = 0, islands = 0, powerLosses = 0, kills = 0,
-              damages = 0, cuts = 0;
+              damages = 0, cuts = 0, removals = 0;
   /// What follows from them.
   std::size_t takeOvers = 0, joins = 0;
   std::size_t all() const {
-    return messages + islands + powerLosses + kills + damages + cuts;
+    return messages + islands + powerLosses + kills + damages + cuts + removals;
   }
 };
 
@@ -218,7 +218,7 @@ private:
   void start(std::uint32_t number) {
     Server &server = *servers[number];
     DurableOptions options;
-    options.planChecksum = "plan";
+    options.contract = Contract("plan");
     options.runId = "run";
     options.snapshotBytes = random() % 2;
     ReplicaOptions replica;

@@ -27,11 +27,13 @@ void record(const Faults &faults) {
   put("damaged files", faults.damages);
   put("cut lines", faults.cuts);
   put("messages", faults.messages);
+  put("removed islands", faults.removals);
   put("primaries", faults.takeOvers);
   EXPECT_GT(faults.powerLosses, 100u);
   EXPECT_GT(faults.kills, 100u);
   EXPECT_GT(faults.islands, 100u);
   EXPECT_GT(faults.damages, 20u);
+  EXPECT_GT(faults.removals, 100u);
   EXPECT_GT(faults.all(), 10000u);
 }
 

@@ -9,9 +9,10 @@
 // The real state machines behind their real logs, on a virtual clock. The
 // network loses, doubles and reorders requests and answers, islands and servers
 // die at any moment, sites cannot reach one another for a while, disks forget
-// what was not synced, and files are damaged. Islands push what their number
-// and the round decide, so every version can be computed by the plain reference
-// from its members alone. Then:
+// what was not synced, files are damaged, and operators take islands out and
+// let them in again. Islands push what their number and the round decide, so
+// every version can be computed by the plain reference from its members alone.
+// Then:
 //
 // - what was acknowledged as committed is a member of its round, once;
 // - all ranks of an island are told the same of a push, whatever falls between;
@@ -66,7 +67,7 @@ inline OuterConfig fragmentOf(const OuterConfig &config,
 
 /// One rank's exchange of one fragment.
 struct Client {
-  enum class State { Start, Join, Push, Wait, Done };
+  enum class State { Start, Join, Push, Wait, Done, Left };
   State state = State::Join;
   std::uint64_t round = 0;   ///< and version that it has
   std::uint64_t told = 0;    ///< how often it was told where to go on from
@@ -218,6 +219,31 @@ private:
       ++faults.islands;
       begin(random() % config.islands, /*again=*/true);
     }
+    if (random() % 60 == 0)
+      administer(random() % config.islands);
+  }
+
+  /// An operator takes an island out, or lets it in: then it is started again.
+  void administer(std::uint32_t island) {
+    for (std::uint32_t s = 0; s < std::min<std::size_t>(2, servers.size());
+         ++s) {
+      if (!servers.primary(s))
+        continue;
+      return servers.serve(s, [&] {
+        DurableState &state = servers.primary(s)->state();
+        Membership wanted = state.state().membership();
+        bool adds = wanted.removed[island];
+        wanted.removed[island] = !adds;
+        if (!state.state().objection(wanted).empty())
+          return;
+        faults.removals += !adds;
+        state.setMembership(wanted);
+        servers.whenTold(s, [this, island, adds] {
+          if (adds)
+            begin(island, /*again=*/true);
+        });
+      });
+    }
   }
 
   /// A version is there: the reference makes the same of its members.
@@ -302,7 +328,8 @@ private:
     for (const Island &island : islands)
       for (const auto &rank : island.clients)
         for (const Client &client : rank)
-          if (client.state != Client::State::Done && !island.gone)
+          if (client.state != Client::State::Done &&
+              client.state != Client::State::Left && !island.gone)
             return false;
     return true;
   }
@@ -359,6 +386,8 @@ private:
       for (std::uint32_t r = 0; r < islands[i].ranks && !islands[i].gone; ++r)
         for (std::uint32_t f = 0; f < config.fragments; ++f) {
           const Client &client = islands[i].clients[r][f];
+          if (client.state == Client::State::Left)
+            continue;
           Request request;
           request.island = i;
           request.rank = r;
@@ -430,6 +459,8 @@ private:
       state.heard(i, request.incarnation, false, now);
       request.receipt = state.receipt(f, i, request.round, request.round + 1);
       break;
+    case Client::State::Left:
+      break;
     }
     servers.whenTold(request.server, [this, request] { send(request); });
   }
@@ -465,6 +496,7 @@ private:
       case Outcome::Accepted:
       case Outcome::Repeated:
       case Outcome::ClosedRound:
+      case Outcome::Removed:
         client.state = Client::State::Wait;
         return;
       case Outcome::Busy:
@@ -475,6 +507,7 @@ private:
                << message.pushed.message;
       }
     case Client::State::Done:
+    case Client::State::Left:
       return;
     }
   }
@@ -483,6 +516,12 @@ private:
   void goOn(const Request &message, Client &client) {
     std::uint32_t f = message.fragment, i = message.island;
     bool joins = client.state == Client::State::Join;
+    // An island that is taken out while its ranks join ends with an error.
+    bool isRemoved = message.receipt.kind == Receipt::Kind::Removed;
+    if (joins && isRemoved) {
+      client.state = Client::State::Left;
+      return;
+    }
     auto [known, fresh] = receipts.try_emplace(
         {f, i, message.incarnation, joins ? ~0ull : message.round},
         std::pair(message.receipt.kind, message.receipt.version));
@@ -491,12 +530,16 @@ private:
         << "ranks of island " << i << " are told different things";
     if (message.receipt.kind == Receipt::Kind::Member)
       ASSERT_TRUE((members[{f, message.receipt.version}].contains(i)));
-    if (message.receipt.kind == Receipt::Kind::Late)
+    if (message.receipt.kind == Receipt::Kind::Late || isRemoved)
       ASSERT_TRUE((joins || !acknowledged.contains({f, i, message.round})));
     ASSERT_LT(message.receipt.version, states[f].size()) << "of no version";
     ASSERT_GE(message.receipt.version, client.round);
     client.pushesAtOnce = !joins && message.receipt.kind == Receipt::Kind::Late;
     ++client.told;
+    if (isRemoved) {
+      client.state = Client::State::Left;
+      return;
+    }
     client.pushSeconds = now + innerSeconds;
     client.round = message.receipt.version;
     client.state =

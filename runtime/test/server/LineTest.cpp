@@ -43,8 +43,7 @@ ParameterServerOptions serverFor(std::uint64_t elements) {
   options.outer.islands = 1;
   options.outer.tensors = {{"w", elements, 0}};
   options.runId = "run";
-  options.planChecksum = "plan";
-  options.ranks = {1};
+  options.contract = Contract("plan");
   return options;
 }
 
@@ -60,7 +59,7 @@ struct OneRank {
     options.server = server;
     options.lines = {line};
     options.runId = "run";
-    options.planChecksum = "plan";
+    options.contract = Contract("plan");
     options.innerSteps = 5;
     options.retrySeconds = retrySeconds;
     options.onUnreachable = std::move(onUnreachable);
@@ -197,7 +196,7 @@ wire::PushHeader headerOf(std::uint64_t elements) {
   wire::PushHeader header;
   header.mutable_sender()->set_run_id("run");
   header.mutable_sender()->set_protocol(kServerProtocol);
-  header.mutable_sender()->set_plan_checksum("plan");
+  header.mutable_sender()->set_contract(Contract("plan").digest());
   header.set_content(wire::CONTENT_START_PARAMETERS);
   auto *slice = header.add_slices();
   slice->set_tensor("w");
@@ -245,7 +244,7 @@ TEST(LineLimit, DoesNotHoldUpHeartbeats) {
   options.server = server.address();
   options.lines = {{.connections = 1, .mostBytesPerSecond = 4e6}};
   options.runId = "run";
-  options.planChecksum = "plan";
+  options.contract = Contract("plan");
   ServerClient client(options);
   wire::PushHeader header = headerOf(kElements);
   const std::vector<std::byte> data(kBytes); // two and a half seconds

@@ -37,8 +37,7 @@ protected:
     ParameterServerOptions options;
     options.outer = config;
     options.runId = "run";
-    options.planChecksum = "plan";
-    options.ranks = {3, 1};
+    options.contract = Contract("plan");
     options.onEvent = [this](const OuterEvent &event) {
       std::lock_guard lock(mutex);
       if (event.kind != OuterEvent::Kind::OuterStep)

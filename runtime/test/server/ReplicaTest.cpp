@@ -32,7 +32,7 @@ TEST(Voter, KeepsItsPromises) {
   SimulatedDisk disk(1);
   auto storage = disk.mount();
   {
-    Voter voter(*storage, "plan");
+    Voter voter(*storage, Contract("plan"));
     EXPECT_TRUE(voter.prepare(3, /*first=*/true));
     EXPECT_TRUE(voter.accept(grant(3, 0, false, true)));
     EXPECT_TRUE(voter.prepare(7, false));
@@ -41,7 +41,7 @@ TEST(Voter, KeepsItsPromises) {
   }
   disk.losePower();
   storage = disk.mount();
-  Voter again(*storage, "plan");
+  Voter again(*storage, Contract("plan"));
   EXPECT_EQ(again.starts(), 2u);
   EXPECT_EQ(again.promised(), 7u);
   EXPECT_EQ(again.accepted().epoch(), 3u);
@@ -54,7 +54,7 @@ TEST(Voter, KeepsItsPromises) {
 TEST(Voter, DoesNotVoteWhenItHasForgotten) {
   SimulatedDisk disk(1);
   auto storage = disk.mount();
-  Voter voter(*storage, "plan");
+  Voter voter(*storage, Contract("plan"));
   EXPECT_FALSE(voter.prepare(3, /*first=*/false));
   EXPECT_FALSE(voter.accept(grant(3, 1, false)));
   EXPECT_EQ(voter.promised(), 0u);
@@ -63,10 +63,10 @@ TEST(Voter, DoesNotVoteWhenItHasForgotten) {
 TEST(Voter, RefusesDamageAndOtherPlans) {
   SimulatedDisk disk(1);
   auto storage = disk.mount();
-  Voter(*storage, "plan");
-  EXPECT_THROW(Voter(*storage, "another"), Error);
+  Voter(*storage, Contract("plan"));
+  EXPECT_THROW(Voter(*storage, Contract("another")), Error);
   disk.content("vote")[80] ^= 1;
-  EXPECT_THROW(Voter(*storage, "plan"), Error);
+  EXPECT_THROW(Voter(*storage, Contract("plan")), Error);
 }
 
 /// Servers whose messages arrive at once, unless they are held up.
@@ -84,7 +84,7 @@ protected:
 
   void start(std::uint32_t number) {
     DurableOptions durable;
-    durable.planChecksum = "plan";
+    durable.contract = Contract("plan");
     ReplicaOptions options;
     options.self = number;
     options.votes = {1, 1, 1};
@@ -241,6 +241,31 @@ TEST_F(Replicas, ABackupThatMissedSomethingNeverDecides) {
   pass(10);
   EXPECT_TRUE(replicas[0]->serves(now));
   EXPECT_TRUE(replicas[0]->newest().backup());
+}
+
+/// What an operator has said of who takes part goes with the state.
+TEST_F(Replicas, ABackupKnowsWhoTakesPart) {
+  config.islands = 2;
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    replicas[i].reset();
+    disks[i] = std::make_unique<SimulatedDisk>(i);
+  }
+  for (std::uint32_t i = 0; i < 3; ++i)
+    start(i);
+  pass(3);
+  const Membership without{{false, true}, 1};
+  replicas[0]->state().setMembership(without);
+  EXPECT_EQ(log(0), Replica::Told::Yes);
+  replicas[0].reset();
+  pass(10);
+  ASSERT_TRUE(replicas[1]->serves(now));
+  EXPECT_EQ(replicas[1]->state().state().membership(), without);
+  // One that begins with nothing gets it too.
+  disks[0] = std::make_unique<SimulatedDisk>(99);
+  start(0);
+  pass(10);
+  ASSERT_TRUE(replicas[1]->newest().backup());
+  EXPECT_EQ(replicas[0]->state().state().membership(), without);
 }
 
 /// A folder that was lost: the server is a copy again, and votes no more.

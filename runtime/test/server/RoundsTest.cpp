@@ -101,6 +101,89 @@ TEST_F(Rounds, DropAnIslandThatDies) {
   EXPECT_EQ(events[0].members, Members{0});
 }
 
+/// An operator takes an island out: the others do not wait for it, and all of
+/// its ranks are told so of its next push, also when it has been let in again
+/// meanwhile. Then it joins like one that was lost.
+TEST_F(Rounds, DoNotWaitForARemovedIsland) {
+  begin(3, 2);
+  push(0, 0);
+  push(1, 0);
+  EXPECT_EQ(version(), 0u);
+  state->setMembership({{false, false, true}, 2});
+  pass(0.5, {0, 1, 2});
+  EXPECT_EQ(version(), 1u);
+  EXPECT_FALSE(state->isLive(2, now));
+  EXPECT_EQ(push(2, 0), Outcome::ClosedRound);
+  Receipt receipt = state->receipt(0, 2, 0, 5);
+  EXPECT_EQ(receipt.kind, Receipt::Kind::Removed);
+  EXPECT_TRUE(receipt.fresh);
+  EXPECT_EQ(push(2, 1), Outcome::Removed);
+  receipt = state->receipt(0, 2, 1, 10);
+  EXPECT_EQ(receipt.kind, Receipt::Kind::Removed);
+  EXPECT_EQ(state->join(0, 2, 1).kind, Receipt::Kind::Removed);
+  // Of no push: what is asked for is the newest version alone.
+  EXPECT_EQ(state->receipt(0, 2, ~0ull, 0).kind, Receipt::Kind::Open);
+
+  state->setMembership({{false, false, false}, 2});
+  EXPECT_EQ(push(2, 1), Outcome::Removed);
+  receipt = state->receipt(0, 2, 1, 10);
+  EXPECT_EQ(receipt.kind, Receipt::Kind::Removed);
+  EXPECT_FALSE(receipt.fresh);
+  state->heard(2, 1, false, now);
+  EXPECT_EQ(state->join(0, 2, 1).kind, Receipt::Kind::Late);
+  push(0, 1);
+  push(1, 1);
+  pass(0.5, {0, 1, 2});
+  EXPECT_EQ(version(), 1u) << "it is waited for again";
+  PushPart part = deltaPart(2, 1);
+  part.incarnation = 1;
+  pushNow(*state, part, kOnes, now);
+  EXPECT_EQ(version(), 2u);
+}
+
+/// What was committed before counts, and is told so.
+TEST_F(Rounds, TakeInWhatARemovedIslandHasCommitted) {
+  begin(2, 1);
+  push(1, 0);
+  state->setMembership({{false, true}, 1});
+  EXPECT_EQ(state->receipt(0, 1, 0, 5).kind, Receipt::Kind::Open);
+  EXPECT_EQ(push(1, 0), Outcome::Repeated);
+  push(0, 0);
+  EXPECT_EQ(version(), 1u);
+  EXPECT_EQ(state->receipt(0, 1, 0, 5).kind, Receipt::Kind::Member);
+  // Half of a push does not.
+  EXPECT_EQ(push(1, 1), Outcome::Removed);
+  EXPECT_EQ(state->receipt(0, 1, 1, 10).kind, Receipt::Kind::Removed);
+  push(0, 1);
+  EXPECT_EQ(version(), 2u);
+  // The job ends without it.
+  state->heard(0, 0, /*left=*/true, now);
+  state->heard(1, 0, /*left=*/false, now);
+  EXPECT_TRUE(state->isFinished(now));
+}
+
+/// Somebody has to be left, as many as a round needs.
+TEST_F(Rounds, CannotBeLeftByAll) {
+  state = std::make_unique<OuterState>(configOf(3, 2));
+  EXPECT_EQ(state->objection({{false, false, true}, 2}),
+            "the run has no first version yet");
+  begin(3, 2);
+  EXPECT_EQ(state->objection({{false, false, true}, 2}), "");
+  EXPECT_EQ(state->objection({{false, true, true}, 2}),
+            "a round needs 2 islands (the quorum), and there would be 1; set "
+            "another with --quorum");
+  EXPECT_EQ(state->objection({{false, true, true}, 1}), "");
+  EXPECT_EQ(state->objection({{true, true, true}, 1}),
+            "no island would be left; end the run with SIGTERM instead");
+  // A round that waits for more than are wanted now closes.
+  push(0, 0);
+  pass(20, {0, 1, 2});
+  EXPECT_EQ(version(), 0u);
+  state->setMembership({{false, true, true}, 1});
+  pass(0.5, {0});
+  EXPECT_EQ(version(), 1u);
+}
+
 /// A slow island holds the others for deadline_seconds after the first commit.
 TEST_F(Rounds, CloseAtTheDeadlineWithoutASlowIsland) {
   begin(3, 2);

@@ -12,6 +12,7 @@
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/Transport.h"
+#include "tombolo/runtime/server/Administer.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 #include "tombolo/runtime/server/ParameterServer.h"
 
@@ -45,13 +46,11 @@ OuterConfig modelConfig(std::uint32_t islands) {
   return config;
 }
 
-ParameterServerOptions serverFor(OuterConfig config,
-                                 std::vector<std::uint32_t> ranks) {
+ParameterServerOptions serverFor(OuterConfig config) {
   ParameterServerOptions options;
   options.outer = std::move(config);
   options.runId = "run";
-  options.planChecksum = "plan";
-  options.ranks = std::move(ranks);
+  options.contract = Contract("plan");
   return options;
 }
 
@@ -69,7 +68,7 @@ struct TestRank {
     ExchangeOptions options;
     options.server = server;
     options.runId = "run";
-    options.planChecksum = "plan";
+    options.contract = Contract("plan");
     options.island = island;
     options.rank = rank;
     options.innerSteps = 5;
@@ -160,7 +159,7 @@ void inParallel(std::vector<std::function<void()>> bodies) {
 TEST(Service, TwoIslandsOfDifferentLayoutsAgreeWithTheReference) {
   OuterConfig config = modelConfig(2);
   std::vector<OuterEvent> events;
-  ParameterServerOptions options = serverFor(config, {3, 1});
+  ParameterServerOptions options = serverFor(config);
   std::mutex mutex;
   options.onEvent = [&](const OuterEvent &event) {
     std::lock_guard lock(mutex);
@@ -243,7 +242,7 @@ TEST(Service, TwoIslandsOfDifferentLayoutsAgreeWithTheReference) {
   }
 
   // A new run that starts from this state, momentum included, goes on alike.
-  ParameterServer resumed(serverFor(config, {3, 1}));
+  ParameterServer resumed(serverFor(config));
   auto again = twoIslands(resumed.address());
   std::vector<std::vector<float>> arenas;
   for (std::size_t i = 0; i < ranks.size(); ++i) {
@@ -271,7 +270,7 @@ wire::Sender senderOf(std::uint32_t island, std::uint32_t rank) {
   wire::Sender sender;
   sender.set_run_id("run");
   sender.set_protocol(kServerProtocol);
-  sender.set_plan_checksum("plan");
+  sender.set_contract(Contract("plan").digest());
   sender.set_island(island);
   sender.set_rank(rank);
   return sender;
@@ -283,6 +282,94 @@ rawStub(const std::string &address) {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   return wire::ParameterServer::NewStub(grpc::CreateCustomChannel(
       address, grpc::InsecureChannelCredentials(), arguments));
+}
+
+/// All ranks of an island that is taken out learn so of the same push, and keep
+/// what they have trained; the other island goes on alone.
+TEST(Service, ARemovedIslandEndsWithItsNextPush) {
+  std::mutex mutex;
+  std::vector<OuterEvent> events;
+  auto count = [&](OuterEvent::Kind kind) {
+    std::lock_guard lock(mutex);
+    return std::count_if(
+        events.begin(), events.end(), [&](const OuterEvent &event) {
+          return event.kind == kind && event.members == std::vector{0u} &&
+                 event.message == "asked for on this machine";
+        });
+  };
+  ParameterServerOptions options = serverFor(modelConfig(2));
+  options.sites = {{"east"}, {"west"}};
+  options.onEvent = [&](const OuterEvent &event) {
+    std::lock_guard lock(mutex);
+    events.push_back(event);
+  };
+  ParameterServer server(options);
+  auto ranks = twoIslands(server.address());
+  auto onSome = [&](std::size_t from, std::size_t to,
+                    std::function<void(TestRank &)> call) {
+    std::vector<std::function<void()>> bodies;
+    for (std::size_t i = from; i < to; ++i)
+      bodies.push_back([&call, rank = ranks[i].get()] { call(*rank); });
+    inParallel(bodies);
+  };
+  for (auto &rank : ranks)
+    rank->each([&](const std::string &name, std::uint64_t e, float &value) {
+      value = startValue(name, e);
+    });
+  onSome(0, 4, [](TestRank &rank) { rank.exchange->begin(0); });
+  AdminOptions admin;
+  admin.servers = server.address();
+  admin.runId = "run";
+  EXPECT_TRUE(
+      administer(admin, AdminAction::Remove, "east", 0).islands[0].removed);
+  // Whoever ends it does not end the others.
+  {
+    auto stub = rawStub(server.address());
+    grpc::ClientContext context;
+    wire::HeartbeatRequest stop;
+    wire::HeartbeatReply reply;
+    *stop.mutable_sender() = senderOf(0, 0);
+    stop.set_stop(true);
+    ASSERT_TRUE(stub->Heartbeat(&context, stop, &reply).ok());
+    EXPECT_EQ(reply.outcome(), wire::OUTCOME_ACCEPTED);
+  }
+  std::vector<std::vector<float>> trained;
+  for (auto &rank : ranks) {
+    for (float &x : rank->arena)
+      x += 0.5f;
+    trained.push_back(rank->arena);
+  }
+  onSome(0, 3, [](TestRank &rank) {
+    rank.exchange->beginPush(0, 5);
+    EXPECT_EQ(rank.exchange->apply(0, 5), Exchange::Applied::Nothing);
+    EXPECT_TRUE(rank.exchange->isRemoved());
+    EXPECT_EQ(rank.exchange->stopStep(), 5u);
+    rank.exchange->beginPush(0, 5); // the end of its program
+    rank.exchange->apply(0, 5);
+    rank.exchange->end(5);
+    std::vector<FragmentPoint> points = rank.exchange->points();
+    EXPECT_EQ(points.at(0).version, 0u);
+    EXPECT_EQ(points.at(0).stepsDone, 0u);
+    EXPECT_FALSE(points.at(0).pushedStep);
+  });
+  for (std::size_t i = 0; i < 3; ++i)
+    EXPECT_EQ(ranks[i]->arena, trained[i]);
+  std::vector<float> base(7);
+  ranks[1]->exchange->kept(Kept::Base, 0, 0, base);
+  EXPECT_EQ(base[6], startValue("b", 6));
+
+  onSome(3, 4, [](TestRank &rank) {
+    rank.exchange->beginPush(0, 5);
+    EXPECT_EQ(rank.exchange->apply(0, 5), Exchange::Applied::Version);
+    EXPECT_FALSE(rank.exchange->isRemoved());
+    EXPECT_FALSE(rank.exchange->stopStep());
+  });
+  EXPECT_FALSE(
+      administer(admin, AdminAction::Add, "east", 0).islands[0].removed);
+  while (count(OuterEvent::Kind::Added) == 0)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_EQ(count(OuterEvent::Kind::Removed), 1);
+  EXPECT_EQ(count(OuterEvent::Kind::Added), 1);
 }
 
 /// Sends messages as they are, and the trailer that belongs to their data, and
@@ -338,7 +425,7 @@ wire::PushRequest dataOf(const std::vector<float> &values) {
 TEST(Service, HostileMessagesDoNotHarmTheJob) {
   OuterConfig config;
   config.tensors = {{"w", 8, 0}};
-  ParameterServer server(serverFor(config, {1}));
+  ParameterServer server(serverFor(config));
   auto stub = rawStub(server.address());
   const std::vector<float> ones(8, 1.0f);
   auto outcome = [&](const std::vector<wire::PushRequest> &requests) {
@@ -368,13 +455,14 @@ TEST(Service, HostileMessagesDoNotHarmTheJob) {
   foreign.mutable_header()->mutable_sender()->set_run_id("other");
   EXPECT_EQ(outcome({foreign, dataOf(ones)}), wire::OUTCOME_WRONG_RUN);
   foreign = start;
-  foreign.mutable_header()->mutable_sender()->set_plan_checksum("other");
+  foreign.mutable_header()->mutable_sender()->set_contract(
+      Contract("other").digest());
   EXPECT_EQ(outcome({foreign, dataOf(ones)}), wire::OUTCOME_WRONG_RUN);
   foreign = start;
   foreign.mutable_header()->mutable_sender()->set_protocol(kServerProtocol + 1);
   EXPECT_EQ(outcome({foreign, dataOf(ones)}), wire::OUTCOME_WRONG_RUN);
   foreign = start;
-  foreign.mutable_header()->mutable_sender()->set_rank(1);
+  foreign.mutable_header()->mutable_sender()->set_rank(kMostRanks);
   EXPECT_EQ(outcome({foreign, dataOf(ones)}), wire::OUTCOME_UNKNOWN_SENDER);
   foreign.mutable_header()->mutable_sender()->set_island(4000000000u);
   EXPECT_EQ(outcome({foreign, dataOf(ones)}), wire::OUTCOME_UNKNOWN_SENDER);
@@ -489,7 +577,7 @@ TEST(Service, HostileMessagesDoNotHarmTheJob) {
 TEST(Service, AnUpdateComesToWhoHasAskedBeforehand) {
   OuterConfig config;
   config.tensors = {{"w", 8, 0}};
-  ParameterServer server(serverFor(config, {1}));
+  ParameterServer server(serverFor(config));
   auto stub = rawStub(server.address());
   const std::vector<float> ones(8, 1.0f);
   wire::PushRequest start = headerOf(wire::CONTENT_START_PARAMETERS, 8);
@@ -550,7 +638,7 @@ TEST(Service, AnUpdateComesToWhoHasAskedBeforehand) {
 TEST(Service, AStalledPushIsGivenUp) {
   OuterConfig config;
   config.tensors = {{"w", 8, 0}};
-  ParameterServerOptions options = serverFor(config, {1});
+  ParameterServerOptions options = serverFor(config);
   options.idleSeconds = 0.2;
   ParameterServer server(options);
   auto stub = rawStub(server.address());
@@ -575,7 +663,7 @@ TEST(Service, AStalledPushIsGivenUp) {
 TEST(Service, AnIslandThatDoesNotStartIsAnError) {
   OuterConfig config = modelConfig(2);
   config.startSeconds = 0.5;
-  ParameterServer server(serverFor(config, {3, 1}));
+  ParameterServer server(serverFor(config));
   auto ranks = twoIslands(server.address());
   try {
     ranks[3]->exchange->begin(0);
@@ -590,7 +678,7 @@ TEST(Service, AnIslandThatDoesNotStartIsAnError) {
 
 /// `abort` frees a rank that waits for an island that never comes.
 TEST(Service, AbortEndsAWait) {
-  ParameterServer server(serverFor(modelConfig(2), {3, 1}));
+  ParameterServer server(serverFor(modelConfig(2)));
   auto ranks = twoIslands(server.address());
   auto waiting =
       std::async(std::launch::async, [&] { ranks[3]->exchange->begin(0); });
@@ -606,7 +694,7 @@ TEST(Service, AbortEndsAWait) {
 TEST(Service, AServerOfAnotherRunIsNotTheOneToAsk) {
   OuterConfig config;
   config.tensors = {{"w", 8, 0}};
-  ParameterServerOptions options = serverFor(config, {1});
+  ParameterServerOptions options = serverFor(config);
   options.detectionSeconds = 0.4; // a heartbeat each 0.1 s
   std::mutex mutex;
   std::size_t refused = 0;
@@ -661,7 +749,7 @@ TEST(Service, ListensOnlyWhereNothingElseCanReachIt) {
   for (const char *address :
        {"0.0.0.0:0", "10.0.0.1:0", "example.org:0", "nonsense", "[::]:0",
         "127.0.0.1.example.org:0", "unix:"}) {
-    ParameterServerOptions options = serverFor(modelConfig(1), {1});
+    ParameterServerOptions options = serverFor(modelConfig(1));
     options.address = address;
     try {
       ParameterServer server(options);
@@ -671,15 +759,15 @@ TEST(Service, ListensOnlyWhereNothingElseCanReachIt) {
       EXPECT_NE(std::string(error.what()).find(address), std::string::npos);
     }
   }
-  ParameterServer first(serverFor(modelConfig(1), {1}));
-  ParameterServerOptions same = serverFor(modelConfig(1), {1});
+  ParameterServer first(serverFor(modelConfig(1)));
+  ParameterServerOptions same = serverFor(modelConfig(1));
   same.address = first.address();
   EXPECT_THROW(ParameterServer second(same), Error);
 
   std::filesystem::path socket =
       std::filesystem::temp_directory_path() /
       ("tombolo-server-test-" + std::to_string(getpid()));
-  ParameterServerOptions local = serverFor(modelConfig(1), {3});
+  ParameterServerOptions local = serverFor(modelConfig(1));
   local.address = "unix:" + socket.string();
   {
     ParameterServer server(local);

@@ -65,8 +65,7 @@ ParameterServerOptions serverOf(const OuterConfig &config) {
   ParameterServerOptions options;
   options.outer = config;
   options.runId = "run";
-  options.planChecksum = "plan";
-  options.ranks = {3, 1};
+  options.contract = Contract("plan");
   return options;
 }
 

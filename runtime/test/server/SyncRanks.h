@@ -238,7 +238,7 @@ inline ExchangeOptions optionsOf(const Setting &setting,
   ExchangeOptions options;
   options.server = server;
   options.runId = "run";
-  options.planChecksum = "plan";
+  options.contract = Contract("plan");
   options.island = island;
   options.rank = rank;
   options.fragments = setting.fragments;

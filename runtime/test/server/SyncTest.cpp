@@ -31,8 +31,7 @@ TEST_P(Sync, AgreesWithTheReferenceToTheBit) {
   ParameterServerOptions options;
   options.outer = config;
   options.runId = "run";
-  options.planChecksum = "plan";
-  options.ranks = {3, 1};
+  options.contract = Contract("plan");
   std::mutex mutex;
   std::vector<std::size_t> versions(setting.fragments);
   options.onEvent = [&](const OuterEvent &event) {

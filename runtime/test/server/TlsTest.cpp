@@ -12,6 +12,7 @@
 #include "Wire.h"
 
 #include "tombolo/runtime/File.h"
+#include "tombolo/runtime/server/Administer.h"
 #include "tombolo/runtime/server/CertificateCheck.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 #include "tombolo/runtime/server/ParameterServer.h"
@@ -54,9 +55,9 @@ protected:
     options.outer.islands = 2;
     options.outer.tensors = {{"w", 4, 0}};
     options.runId = "run";
-    options.planChecksum = "plan";
-    options.ranks = {1, 1};
+    options.contract = Contract("plan");
     options.sites = {{"east"}, {"west"}};
+    options.group.sites = {"east"};
     options.tls = std::move(files);
     options.handshakeSeconds = handshakeSeconds;
     options.onStranger = [this](const std::string &message) {
@@ -71,7 +72,7 @@ protected:
     ExchangeOptions options;
     options.server = server->address();
     options.runId = "run";
-    options.planChecksum = "plan";
+    options.contract = Contract("plan");
     options.island = island;
     options.innerSteps = 5;
     options.retrySeconds = 0.2;
@@ -109,6 +110,68 @@ protected:
   std::vector<std::string> strangers;
   std::unique_ptr<ParameterServer> server;
 };
+
+/// The primary's site may take islands out and let them in; another one may
+/// look, and take itself out. Whoever else asks is refused and logged.
+TEST_F(Tls, WhoMayAdminister) {
+  serve(serverFiles(folder / "own"));
+  begin(0, siteFiles(folder / "own", 0));
+  begin(1, siteFiles(folder / "own", 1));
+  auto options = [&](std::uint32_t site, const std::string &authority = "own",
+                     const std::string &runId = "run") {
+    AdminOptions made;
+    made.servers = server->address();
+    made.tls = siteFiles(folder / authority, site);
+    made.tls.authority = folder / "own/ca.crt";
+    made.runId = runId;
+    made.retrySeconds = 0.2;
+    return made;
+  };
+  const AdminOptions east = options(0), west = options(1);
+  auto refuses = [&](const AdminOptions &who, AdminAction action,
+                     const std::string &site, std::uint32_t quorum,
+                     const std::string &part) {
+    expectError([&] { administer(who, action, site, quorum); }, part);
+  };
+  Members members = administer(west, AdminAction::List, "", 0);
+  ASSERT_EQ(members.islands.size(), 2u);
+  EXPECT_EQ(members.islands[1].sites, std::vector<std::string>{"west"});
+  EXPECT_FALSE(members.islands[1].removed);
+  EXPECT_TRUE(members.islands[1].live);
+  EXPECT_EQ(members.quorum, 1u);
+  EXPECT_EQ(logged(), 0u);
+
+  const std::string mayNot = "the certificate is that of 'west', which may not "
+                             "ask for this; the primary's site may";
+  refuses(west, AdminAction::Remove, "east", 0, "unknown sender: " + mayNot);
+  EXPECT_TRUE(isLogged("ipv4:127.0.0.1: " + mayNot));
+  refuses(west, AdminAction::Add, "west", 0, mayNot);
+  refuses(west, AdminAction::Remove, "west", 1, mayNot);
+  refuses(options(0, "own", "other"), AdminAction::Remove, "west", 0,
+          "wrong run: expected the run 'run', got 'other'");
+  EXPECT_TRUE(isLogged("expected the run 'run', got 'other'"));
+  refuses(options(0, "other"), AdminAction::Remove, "west", 0, "failed");
+  refuses(east, AdminAction::Remove, "north", 0,
+          "impossible: the run's plan has no island at site 'north'");
+  refuses(east, AdminAction::Remove, "west", 2,
+          "impossible: a round needs 2 islands (the quorum), and there would "
+          "be 1");
+  EXPECT_FALSE(administer(west, AdminAction::List, "", 0).islands[1].removed);
+
+  members = administer(west, AdminAction::Remove, "west", 0);
+  EXPECT_TRUE(members.islands[1].removed);
+  EXPECT_FALSE(members.islands[1].live);
+  EXPECT_FALSE(members.wasSo);
+  EXPECT_TRUE(administer(east, AdminAction::Remove, "west", 0).wasSo);
+  expectError([&] { begin(1, siteFiles(folder / "own", 1)); },
+              "island 1 has been removed from the run");
+  refuses(east, AdminAction::Remove, "east", 0,
+          "impossible: no island would be left");
+  members = administer(east, AdminAction::Add, "west", 2);
+  EXPECT_FALSE(members.islands[1].removed);
+  EXPECT_EQ(members.quorum, 2u);
+  begin(1, siteFiles(folder / "own", 1));
+}
 
 /// Whoever is of the run gets in; nobody else does, and each is logged.
 TEST_F(Tls, StrangersAreRefusedAndLogged) {
@@ -190,7 +253,7 @@ TEST_F(Tls, APushThatCannotBeIsLogged) {
     if (withHeader) {
       wire::PushHeader &header = *request.mutable_header();
       header.mutable_sender()->set_run_id("run");
-      header.mutable_sender()->set_plan_checksum("plan");
+      header.mutable_sender()->set_contract(Contract("plan").digest());
       header.mutable_sender()->set_protocol(kServerProtocol);
       header.set_content(wire::CONTENT_START_PARAMETERS);
       wire::TensorSlice &slice = *header.add_slices();
@@ -229,8 +292,7 @@ TEST_F(Tls, ServersTellAServerFromASite) {
   ParameterServerOptions options;
   options.outer.tensors = {{"w", 4, 0}};
   options.runId = "run";
-  options.planChecksum = "plan";
-  options.ranks = {1};
+  options.contract = Contract("plan");
   options.sites = {{"east"}};
   options.group = {{"east", "west", "south"}, {1, 1, 1}};
   options.addresses = {"", "unix:" + (folder / "west"),
@@ -251,7 +313,7 @@ TEST_F(Tls, ServersTellAServerFromASite) {
     auto stream = stub->Deliver(&context, &reply);
     wire::PeerMessage message;
     message.set_run_id(run);
-    message.set_plan_checksum("plan");
+    message.set_contract(Contract("plan").digest());
     message.set_protocol(kServerProtocol);
     message.set_from(from);
     message.mutable_prepare();

@@ -300,6 +300,7 @@ void Agent::line(const SupervisorEvent &event) {
     rank.message = field<std::string>(message, "message", "");
     return; // told with the end of the process
   }
+  hasLeft |= kind == kIslandLeft;
   emit(std::move(message));
 }
 
@@ -501,7 +502,8 @@ int Agent::run(
     // The last end, and what came in with it, may restart an island.
     bool running =
         supervisor.anyRunning() || sharedLives || (!begun && failures.empty());
-    if (!begun || !options.server || anyRank() || sharedLives)
+    // Where an island has left the others still train, and the server stays.
+    if (!begun || !options.server || anyRank() || sharedLives || hasLeft)
       farewell.reset();
     else if (!farewell)
       farewell = Clock::now() + kFarewell;

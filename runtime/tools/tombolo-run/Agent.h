@@ -193,6 +193,7 @@ private:
   std::uint64_t serverRestartsLeft = 0;
   std::optional<Clock::time_point> farewell; // how long the server may stay
   bool told = false;                    // to end
+  bool hasLeft = false;                 // an island, which was removed
   bool lost = false;                    // whoever started this agent
   bool sharedLives = false;             // an island with ranks elsewhere
   Clock::time_point lastLook = Clock::now(); // for ranks that have stalled

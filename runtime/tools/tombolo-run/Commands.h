@@ -31,6 +31,7 @@ int runSite(int argc, char **argv);
 int runServer(int argc, char **argv);
 int runRank(int argc, char **argv);
 int runStatus(int argc, char **argv);
+int runAdmin(int argc, char **argv);
 
 /// What a rank is told, whoever starts it: the same options on `local`, `site`
 /// and `rank`.

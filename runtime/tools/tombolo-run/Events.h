@@ -20,6 +20,8 @@ namespace tombolo::runtime {
 inline constexpr const char *kTraining = "training",
                             *kServerGone = "server_unreachable",
                             *kServerBack = "server_back";
+/// Of a rank: its island was removed from the run, and has ended.
+inline constexpr const char *kIslandLeft = "island_left";
 
 /// The object in a line, or null when there is none.
 inline nlohmann::json parseEvent(std::string_view line) {

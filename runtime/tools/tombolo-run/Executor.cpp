@@ -12,6 +12,7 @@
 
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
+#include "tombolo/runtime/plan/Contract.h"
 
 #include <CLI/CLI.hpp>
 
@@ -168,6 +169,8 @@ void tombolo::runtime::becomeTorchRank(
   std::vector<std::string> words = {python, "-m", "tombolo_torch", "rank"};
   words.insert(words.end(), arguments.begin(), arguments.end());
   words.insert(words.end(), {"--validated", toHex(plan.checksum())});
+  if (plan.has_server())
+    words.insert(words.end(), {"--contract", toHex(contractOf(plan).digest())});
   std::vector<char *> pointers;
   for (std::string &word : words)
     pointers.push_back(word.data());

@@ -378,6 +378,10 @@ void train(Options &options, Output &output) {
     output.write(
         {{"event", "stopped"}, {"island", *options.island}, {"step", step}});
   };
+  events.removed = [&](std::uint64_t step) {
+    output.write(
+        {{"event", kIslandLeft}, {"island", *options.island}, {"step", step}});
+  };
   ExchangeFactory exchange;
   if (!options.server.empty()) {
     exchange = [&](std::vector<ExchangeTensor> tensors, ArenaAccess access) {

@@ -138,6 +138,10 @@ void RunState::note(const json &event, double now) {
     island->state = "lost";
   } else if (kind == "stopped" && island) {
     island->state = "stopped";
+  } else if ((kind == "island_removed" || kind == kIslandLeft) && island) {
+    island->state = "removed";
+  } else if (kind == "island_added" && island) {
+    island->state = "lost";     // until it comes
   } else if (part == "agent") { // restart, part_lost
     for (Island &each : islands)
       if (isAt(each, where) && each.state != "done") {

@@ -43,7 +43,7 @@ private:
   struct Island {
     std::vector<std::string> sites;
     std::string state =
-        "starting"; ///< training, restarting, stopped, lost, done
+        "starting"; ///< training, restarting, stopped, lost, removed, done
     IslandSteps count;
     std::uint64_t stepsDone = 0; ///< of its own
     std::uint64_t tokens = 0;

@@ -33,6 +33,12 @@ static json describeEvent(const OuterEvent &event) {
     return {{"event", "push_discarded"}, {"fragment", event.fragment},
             {"round", event.round},      {"island", event.members.at(0)},
             {"tokens", event.tokens},    {"message", event.message}};
+  if (event.kind == OuterEvent::Kind::Removed ||
+      event.kind == OuterEvent::Kind::Added)
+    return {{"event", event.kind == OuterEvent::Kind::Removed ? "island_removed"
+                                                              : "island_added"},
+            {"island", event.members.at(0)},
+            {"message", event.message}};
   bool start = event.kind == OuterEvent::Kind::Start;
   return {{"event", start ? "start" : "outer_step"},
           {"fragment", event.fragment},

@@ -38,6 +38,7 @@ constexpr Command kCommands[] = {
     {"server", runServer, "run the parameter server"},
     {"rank", runRank, "run one rank of an island"},
     {"status", runStatus, "show how a run is doing"},
+    {"admin", runAdmin, "take a site out of a running job, or let it in"},
 };
 
 /// Pushes, versions and updates take buffers of many megabytes and give them
@@ -121,6 +122,6 @@ int main(int argc, char **argv) {
     }
   }
   std::cerr << "tombolo-run: error: unknown command '" << name
-            << "', expected local, site, server, rank or status\n";
+            << "', expected local, site, server, rank, status or admin\n";
   return static_cast<int>(Status::Usage);
 }

@@ -27,6 +27,8 @@ def parse(arguments):
     parser.add_argument("plan")
     parser.add_argument("--validated", required=True, metavar="CHECKSUM",
                         help="of the plan, as the C++ validator has accepted it")
+    parser.add_argument("--contract", default="", metavar="DIGEST",
+                        help="of the plan, where it has a server (docs/Server.md)")
     for name in ("model", "data"):
         parser.add_argument(f"--{name}", required=True)
     for name in ("steps", "island", "rank"):
@@ -69,6 +71,10 @@ def train(options, tell, told):
         validated = bytes.fromhex(options.validated)
     except ValueError:
         raise Error(f"--validated: expected a checksum, got '{options.validated}'", USAGE)
+    try:
+        options.contract = bytes.fromhex(options.contract)
+    except ValueError:
+        raise Error(f"--contract: expected a digest, got '{options.contract}'", USAGE)
     try:  # PyTorch takes a second
         from .planfile import read_plan
         from .rank import Rank

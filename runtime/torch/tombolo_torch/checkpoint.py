@@ -46,7 +46,7 @@ class Info:
     # Where an island has its own: those of every island, and what this one has done.
     own_inner_steps: list = dataclasses.field(default_factory=list)
     island_step: int = 0
-    plan_checksum: bytes = b""
+    contract: bytes = b""
     points: list = dataclasses.field(default_factory=list)
 
 
@@ -187,7 +187,7 @@ def write_manifest(folder, ranks, info):
         manifest["island_step"] = info.island_step
         manifest["own_inner_steps"] = info.own_inner_steps
     if info.points:
-        manifest["plan_checksum"] = info.plan_checksum.hex()
+        manifest["contract"] = info.contract.hex()
         manifest["fragments"] = [
             {"version": point.version, "steps_done": point.steps_done,
              **({} if point.pushed_step is None else {"pushed_step": point.pushed_step})}
@@ -264,9 +264,10 @@ class Checkpoint:
         if "island_step" in m:
             info.island_step = self._count(m["island_step"])
             info.own_inner_steps = [self._count(steps) for steps in m["own_inner_steps"]]
-        if "fragments" not in m:
+        # Earlier versions had the checksum of the plan's file in the contract's place.
+        if "fragments" not in m or "contract" not in m:
             return info
-        info.plan_checksum = self._digest(m["plan_checksum"])
+        info.contract = self._digest(m["contract"])
         for fragment in m["fragments"]:
             pushed = fragment.get("pushed_step")
             point = FragmentPoint(self._count(fragment["version"]),

@@ -12,7 +12,7 @@ from .errors import Error, PeerError, FAILED
 from .files import read_file
 from .schema import server_pb2 as wire
 
-PROTOCOL = 1  # of the talk, as kServerProtocol of the native runtime
+PROTOCOL = 2  # of the talk, as kServerProtocol of the native runtime
 RETRY_SECONDS = 30.0
 IDLE_SECONDS = 60.0
 SERVER_NAME = "tombolo-server"

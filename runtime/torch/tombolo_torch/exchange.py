@@ -111,9 +111,10 @@ class Exchange:
             self.fragments[parameter.fragment].tensors.append(held)
         self.resumed, self.begun = [], False
         self.stop_round, self.wants_stop = 0, threading.Event()
+        self.removed_step = None  # behind which the island takes no part
         self.ended = threading.Event()
         self.client = ServerClient(options.server, options.tls, wire.Sender(
-            run_id=options.run_id.encode(), plan_checksum=plan.checksum, island=options.island,
+            run_id=options.run_id.encode(), contract=options.contract, island=options.island,
             incarnation=options.incarnation, rank=options.rank, protocol=PROTOCOL),
             options.line_limit, self._tell_unreachable if options.await_server else None)
 
@@ -186,6 +187,9 @@ class Exchange:
     def _join(self, number, steps_done):
         request = wire.WaitRequest(fragment=number, join=True, milliseconds=_WAIT_MILLISECONDS)
         reply = self._wait_until_known(request)
+        if reply.receipt == wire.RECEIPT_REMOVED:
+            raise Error(f"island {self.island} has been removed from the run; 'tombolo-run admin' "
+                        "with 'add' lets it in again")
         expected = self._first_version(number, steps_done)
         if self.incarnation == 0 and steps_done > 0 and reply.first_version != expected:
             raise Error(f"island {self.island} begins after step {steps_done} with version "
@@ -316,6 +320,8 @@ class Exchange:
                 fragment=number, round=flight.base, step=flight.step,
                 milliseconds=_WAIT_MILLISECONDS))
             flight.receipt, flight.version = reply.receipt, reply.go_on_from
+            if reply.receipt == wire.RECEIPT_REMOVED:
+                return
             flight.updates, flight.state = self._fetch(number, flight.base, flight.version)
         except Exception as error:  # told to whoever applies
             flight.failure = error
@@ -330,7 +336,7 @@ class Exchange:
         # Of all these the receipt tells all ranks alike.
         if reply.outcome not in (wire.OUTCOME_ACCEPTED, wire.OUTCOME_REPEATED,
                                  wire.OUTCOME_CLOSED_ROUND, wire.OUTCOME_WRONG_BASE,
-                                 wire.OUTCOME_NOT_FINITE):
+                                 wire.OUTCOME_NOT_FINITE, wire.OUTCOME_REMOVED):
             self.client.refused("push", reply.outcome, reply.message)
         flight.encoded = b""
 
@@ -386,19 +392,23 @@ class Exchange:
                     held.apply_update(part)
 
     def begin_push(self, number, steps_done):
+        if self.is_removed():
+            return
         fragment = self.fragments[number]
         # A push that came too late was made once more: it goes first.
         if fragment.flight:
             fragment.reset |= self.apply(number, steps_done)
         # The run ends right after a synchronisation: another would move the state by its
         # momentum alone.
-        if fragment.flight or steps_done == fragment.steps_done:
+        if fragment.flight or steps_done == fragment.steps_done or self.is_removed():
             return
         self._start_push(number, steps_done, self.overlap_steps > 0)
 
     def apply(self, number, steps_done):
         """Goes on from how the last push has ended. Returns whether the inner optimizer's
         state of the fragment must become zero."""
+        if self.is_removed():
+            return False
         fragment = self.fragments[number]
         reset, fragment.reset = fragment.reset, False
         flight, fragment.flight = fragment.flight, None
@@ -407,6 +417,9 @@ class Exchange:
         fragment.thread.join()
         if flight.failure:
             raise flight.failure
+        if flight.receipt == wire.RECEIPT_REMOVED:
+            self._leave(fragment, flight, steps_done)
+            return reset
         late = flight.receipt == wire.RECEIPT_LATE
         discarded = flight.receipt == wire.RECEIPT_DISCARDED
         bases = [held.base for held in fragment.tensors]
@@ -428,6 +441,22 @@ class Exchange:
             fragment.steps_done = steps_done if discarded else flight.step
         return reset or discarded
 
+    def _leave(self, fragment, flight, steps_done):
+        """A push has ended so that the island takes part no more: all is as if it had not been
+        made. Of those that are still under way a snapshot holds what local was; where that has
+        not been kept no step has been taken since."""
+        self.removed_step = steps_done
+        for held, error in zip(fragment.tensors, flight.error_before):
+            held.error = error
+        for other in self.fragments:
+            if other.flight:
+                other.flight.at_push = [
+                    self.read(held.parameter) if local is None else local
+                    for held, local in zip(other.tensors, other.flight.at_push)]
+
+    def is_removed(self):
+        return self.removed_step is not None
+
     # ------------------------------------------------------------------- the end
 
     def _wait(self, request):
@@ -446,15 +475,21 @@ class Exchange:
         self.wants_stop.set()
 
     def stop_step(self):
+        if self.is_removed():
+            return self.removed_step
         return self.stop_round * self.inner_steps if self.stop_round else None
 
     def end(self, steps_done):
         """Waits until no island trains any more and installs the final versions."""
+        if self.is_removed():
+            return
         for number, fragment in enumerate(self.fragments):
             while fragment.flight or fragment.steps_done != steps_done:
                 if not fragment.flight:
                     self._start_push(number, steps_done, False)
                 self.apply(number, steps_done)
+                if self.is_removed():  # nobody waits for it, and it waits for nobody
+                    return
         while not self.client.heartbeat(done=True).finished:
             time.sleep(0.05)
         for number, fragment in enumerate(self.fragments):

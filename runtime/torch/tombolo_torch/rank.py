@@ -373,8 +373,9 @@ class Rank:
             self._evaluate_held_out(self.steps)
         # Nobody closes its connections while another still waits on them.
         self.links.barrier()
-        if self.is_stopped and self.options.rank == 0:
-            self._tell_stopped(self.steps)
+        is_removed = self.exchange is not None and self.exchange.is_removed()
+        if (self.is_stopped or is_removed) and self.options.rank == 0:
+            self._tell_stopped(self.steps, "island_left" if is_removed else "stopped")
 
     def _end_of_step(self, steps_done):
         """Evaluates and saves, where that is due. Returns whether the run ends here."""
@@ -393,8 +394,8 @@ class Rank:
                 self._tell_stopped(steps_done)
         return ends
 
-    def _tell_stopped(self, steps_done):
-        self.tell({"event": "stopped", "island": self.options.island,
+    def _tell_stopped(self, steps_done, event="stopped"):
+        self.tell({"event": event, "island": self.options.island,
                    "step": self.count.to_job(steps_done)})
 
     # ---------------------------------------------------------------- checkpoints
@@ -471,7 +472,7 @@ class Rank:
             name = f"{parameter.name}/{_OUTER_MOMENTUM}"
             if parameter.owned_by(self.me) and checkpoint.has(name):
                 self.exchange.set_outer_momentum(parameter.name, checkpoint.read(name, parameter))
-        if (info.island != self.options.island or info.plan_checksum != self.plan.checksum
+        if (info.island != self.options.island or info.contract != self.options.contract
                 or len(info.points) != self.plan.server.fragments):
             return
         for parameter in trainable:
@@ -569,7 +570,7 @@ class Rank:
         self.links.barrier()
         if options.rank == 0:
             info = self._dealing()
-            info.model_hash, info.plan_checksum = self.plan.model_hash, self.plan.checksum
+            info.model_hash, info.contract = self.plan.model_hash, self.options.contract
             info.points = self.exchange.points() if self.exchange else []
             info.island, info.step, info.island_step = options.island, step, steps_done
             info.updates = int(self.arena.flat(self.program.updates_address, 1, pb.DTYPE_I64))

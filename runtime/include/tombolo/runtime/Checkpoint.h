@@ -55,8 +55,8 @@ struct CheckpointInfo {
   /// Likewise, where an island has its own.
   std::vector<std::uint64_t> ownInnerSteps;
   // Of an island with a parameter server: what follows from these,
-  // NAME/outer_*, is there for the same plan alone.
-  std::string planChecksum;          ///< 32 bytes
+  // NAME/outer_*, is there for plans with the same contract alone.
+  std::string contract;              ///< 32 bytes, its digest
   std::vector<FragmentPoint> points; ///< by fragment; empty: no server
 };
 

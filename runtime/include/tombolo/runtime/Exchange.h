@@ -129,6 +129,12 @@ public:
   /// ranks of all islands, and known before any has done as many.
   virtual std::optional<std::uint64_t> stopStep() const = 0;
 
+  /// The island takes part in the run no more: an `apply` has learned so, on
+  /// all ranks of the island after the same step, which `stopStep` is then. The
+  /// calls of rounds do nothing from then on, `end` neither; what a snapshot
+  /// holds is as if the push that did not count had not been made.
+  virtual bool isRemoved() const { return false; }
+
   /// After Program.finish: waits until no island trains any more and installs
   /// the final versions, the same everywhere.
   virtual void end(std::uint64_t stepsDone) = 0;

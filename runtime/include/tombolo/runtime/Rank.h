@@ -97,6 +97,8 @@ struct RankEvents {
   std::function<void(std::uint64_t step, const std::string &folder)> checkpoint;
   /// On rank 0 only, when it ends on request, after so many steps of the job.
   std::function<void(std::uint64_t stepsDone)> stopped;
+  /// Likewise, when its island has been removed from the run.
+  std::function<void(std::uint64_t stepsDone)> removed;
 };
 
 using ExchangeFactory = std::function<std::unique_ptr<Exchange>(

@@ -21,6 +21,7 @@
 #ifndef TOMBOLO_RUNTIME_SERVER_DURABLESTATE_H
 #define TOMBOLO_RUNTIME_SERVER_DURABLESTATE_H
 
+#include "tombolo/runtime/plan/Contract.h"
 #include "tombolo/runtime/server/OuterState.h"
 #include "tombolo/runtime/server/Storage.h"
 
@@ -44,8 +45,8 @@ struct Record;
 enum class RecordType : std::uint64_t;
 
 struct DurableOptions {
-  /// What was kept for another plan is refused.
-  std::string planChecksum;
+  /// What was kept under another one is refused.
+  Contract contract;
   /// What was kept of another run goes on with all islands started anew.
   std::string runId;
   /// A snapshot is due when the log has grown by so many bytes since the last
@@ -77,6 +78,8 @@ public:
   Receipt join(std::uint32_t fragment, std::uint32_t island,
                std::uint64_t incarnation);
   void stop();
+  /// One that `objection` has nothing against.
+  void setMembership(const Membership &wanted);
   void publish(const RoundClosing &closing) {
     outer->publish(closing);
     --unpublished;
@@ -121,6 +124,7 @@ public:
   struct Snapshot {
     std::shared_ptr<RecordWriter> file;
     std::uint64_t number = 0, stopRound = 0;
+    Membership members;
     std::vector<FragmentImage> fragments;
     Snapshot();
     Snapshot(Snapshot &&) noexcept;
@@ -160,7 +164,8 @@ public:
 private:
   void recover(double now);
   server::v1::SnapshotHeader snapshotHeader(std::uint64_t number,
-                                            std::uint64_t stopRound) const;
+                                            std::uint64_t stopRound,
+                                            const Membership &members) const;
   void beginLog(std::unique_ptr<Storage::Writer> file, std::uint64_t number,
                 std::uint64_t previousBytes);
   void append(RecordType type, const google::protobuf::MessageLite &head,

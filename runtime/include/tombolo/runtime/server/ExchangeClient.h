@@ -10,6 +10,7 @@
 #define TOMBOLO_RUNTIME_SERVER_EXCHANGECLIENT_H
 
 #include "tombolo/runtime/Exchange.h"
+#include "tombolo/runtime/plan/Contract.h"
 #include "tombolo/runtime/server/Certificates.h"
 #include "tombolo/runtime/server/Codec.h"
 
@@ -44,7 +45,7 @@ struct ExchangeOptions {
   std::vector<LineUse> lines;
   TlsFiles tls; ///< none: the server is on this machine
   std::string runId;
-  std::string planChecksum;
+  Contract contract;
   std::uint32_t island = 0;
   std::uint32_t rank = 0; ///< in the island
   std::uint64_t incarnation = 0;

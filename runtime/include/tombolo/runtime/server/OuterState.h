@@ -60,10 +60,15 @@ enum class Outcome : int {
   Busy = 21,
   Overdue = 22,
   NotPrimary = 23,
+  Removed = 24,
+  Impossible = 25,
 };
 
 /// "wrong base" and so on, for messages.
 std::string_view name(Outcome outcome);
+
+/// That an island takes no part, and how it does again.
+std::string removedMessage(std::uint32_t island);
 
 enum class OuterOptimizer { Sgd, Nesterov, AdamW };
 
@@ -161,19 +166,20 @@ struct Update {
 
 /// Something that has come to be.
 struct OuterEvent {
-  enum class Kind { Start, OuterStep, Discarded };
+  enum class Kind { Start, OuterStep, Discarded, Removed, Added };
   Kind kind = Kind::OuterStep;
   std::uint32_t fragment = 0;
   std::uint64_t round = 0;   ///< the one that closed (a start: the first one)
   std::uint64_t version = 0; ///< the one that it made
-  std::vector<std::uint32_t> members; ///< islands, ascending; who was discarded
+  /// Islands, ascending; of the last three kinds whose push it was, or who.
+  std::vector<std::uint32_t> members;
   std::uint64_t tokens = 0;           ///< of all members
   double openSeconds = 0; ///< from the first part of the round to its close
   std::string hash;       ///< 32 bytes
   /// What the server that tells of it has received from and sent to each island
   /// since its start; it adds them.
   std::vector<std::uint64_t> pushedBytes, pulledBytes;
-  std::string message;    ///< why something was discarded
+  std::string message; ///< why something was discarded, or who asked
 };
 
 /// How a push ended, the same for all ranks of its island.
@@ -183,6 +189,7 @@ struct Receipt {
     Member,    ///< it is in `version`
     Late,      ///< the round closed without it; go on from `version`
     Discarded, ///< refused for good; forget it and go on from `version`
+    Removed,   ///< the island takes part no more, and this push counts not
   };
   Kind kind = Kind::Open;
   std::uint64_t version = 0;
@@ -194,6 +201,14 @@ struct Receipt {
   /// The inner steps after which the last such push was made. Rounds do not
   /// tell: an island that is late or lost has fewer of them than the plan.
   std::uint64_t countedSteps = 0;
+};
+
+/// Who takes part in a run, as an operator has said.
+struct Membership {
+  std::vector<bool> removed; ///< by island
+  std::uint32_t quorum = 1;
+
+  bool operator==(const Membership &) const = default;
 };
 
 class RoundClosing;
@@ -292,12 +307,27 @@ public:
   /// No live island trains any more, and nothing that was pushed is pending.
   bool isFinished(double now) const;
 
+  /// Who takes part: at first all islands, with the configuration's quorum. No
+  /// round waits for one that has been removed and nothing of it is taken in,
+  /// but what it has committed counts; how its next push ends it is told
+  /// `Removed`. One that has been let in again joins like one that was lost.
+  const Membership &membership() const { return members; }
+  bool isRemoved(std::uint32_t island) const {
+    return members.removed.at(island);
+  }
+  /// Why that cannot be; empty: it can.
+  std::string objection(const Membership &wanted) const;
+  void setMembership(Membership wanted);
+  /// All of its steps are done.
+  bool hasLeft(std::uint32_t island) const { return islands.at(island).left; }
+
   /// How the push that an island made after `step` for a round has ended.
   Receipt receipt(std::uint32_t fragment, std::uint32_t island,
                   std::uint64_t round, std::uint64_t step);
   /// The version that an island which has just been started goes on from
-  /// (`Late`): the same for all of its ranks. `Open` before the first version is
-  /// there, or when the incarnation is an old one.
+  /// (`Late`): the same for all of its ranks. `Open` before the first version
+  /// is there, or when the incarnation is an old one; `Removed` when the island
+  /// takes no part.
   Receipt join(std::uint32_t fragment, std::uint32_t island,
                std::uint64_t incarnation);
 
@@ -347,6 +377,7 @@ private:
   std::size_t quorum() const;
 
   OuterConfig settings;
+  Membership members;
   std::vector<std::unique_ptr<FragmentState>> fragments;
   std::vector<Presence> islands;
   std::optional<double> firstSeconds, lastTickSeconds;

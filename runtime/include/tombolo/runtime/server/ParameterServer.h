@@ -9,6 +9,7 @@
 #ifndef TOMBOLO_RUNTIME_SERVER_PARAMETERSERVER_H
 #define TOMBOLO_RUNTIME_SERVER_PARAMETERSERVER_H
 
+#include "tombolo/runtime/plan/Contract.h"
 #include "tombolo/runtime/server/Certificates.h"
 #include "tombolo/runtime/server/OuterState.h"
 
@@ -41,7 +42,11 @@ struct EpochEvent {
 
 /// Of the talk in server.proto: one that has another may mean something else by
 /// the same messages, and is refused.
-inline constexpr std::uint32_t kServerProtocol = 1;
+inline constexpr std::uint32_t kServerProtocol = 2;
+
+/// Of an island. How many it has, and what each pushes, is its own business,
+/// and may be another matter each time that it is started.
+inline constexpr std::uint32_t kMostRanks = 1u << 20;
 
 /// Who has not been heard of for so long is lost, unless told otherwise.
 inline constexpr double kDetectionSeconds = 4;
@@ -50,9 +55,7 @@ struct ParameterServerOptions {
   OuterConfig outer;
   /// Requests must carry both; see server.proto.
   std::string runId;
-  std::string planChecksum;
-  /// Number of ranks of each island.
-  std::vector<std::uint32_t> ranks;
+  Contract contract;
   /// With TLS any HOST:PORT (port 0: any free one); without, loopback alone
   /// (127.0.0.0/8, [::1], localhost) or unix:PATH.
   std::string address = "127.0.0.1:0";
