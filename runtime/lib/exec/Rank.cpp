@@ -17,6 +17,11 @@
 
 namespace tombolo::runtime {
 
+/// How long a rank that has failed still works on a checkpoint: all of them may
+/// have failed alike, as by a loss that is not finite, and then it becomes
+/// whole. Less than whoever started them has.
+static constexpr std::chrono::duration<double> kPatience{0.5};
+
 Rank::Rank(const Plan &plan, const RankConfig &options, Device &device,
            Transport &transport, RankEvents events, ExchangeFactory exchange) {
   if (options.island >= static_cast<unsigned>(plan.islands_size()))
@@ -117,10 +122,12 @@ void Rank::Impl::loadModel() {
           ? resumedCheckpoint(options.checkpointDir, options.island,
                               options.resumeStep)
           : latestCheckpoint(options.checkpointDir, options.island);
+  if (!options.resume && found.empty() && !options.checkpointCopy.empty())
+    found = latestCheckpoint(options.checkpointCopy, options.island);
   if (!options.resume && !found.empty())
     throw Error("'", found,
-                "': the folder already holds a checkpoint; give "
-                "--resume to go on from it, or another --checkpoint-dir");
+                "': the folder already holds a checkpoint; give --resume to go "
+                "on from it, or another --checkpoint-dir or --checkpoint-copy");
   if (options.resume && found.empty())
     throw Error("'", options.checkpointDir, "': holds no checkpoint of island ",
                 options.island, " to resume from");
@@ -380,6 +387,13 @@ void Rank::Impl::run() {
     if (exchange)
       exchange->abort();
   };
+  if (!options.checkpointDir.empty()) {
+    SnapshotWriter::Place place{
+        {options.checkpointDir}, options.rank, layout.rankCount()};
+    if (!options.checkpointCopy.empty())
+      place.dirs.push_back(options.checkpointCopy);
+    writer = std::make_unique<SnapshotWriter>(std::move(place), events.writing);
+  }
   try {
     connect();
     startExchange();
@@ -402,6 +416,7 @@ void Rank::Impl::run() {
           std::chrono::steady_clock::now() - start;
       report(currentStep, took.count());
       checkLoss(currentStep);
+      tellOfCheckpoints();
       std::uint64_t stepsDone = currentStep + 1;
       noteStop(stepsDone);
       if (stepsDone == options.steps)
@@ -412,7 +427,7 @@ void Rank::Impl::run() {
                  links->fromFirst(options.endRequested());
       if (isCheckpointStep(stepsDone) ||
           (end && !options.checkpointDir.empty()))
-        saveCheckpoint(stepsDone);
+        saveCheckpoint(stepsDone, /*trainsOn=*/!end);
       if (!end)
         continue;
       links->barrier();
@@ -426,7 +441,7 @@ void Rank::Impl::run() {
     if (exchange)
       exchange->end(currentStep);
     if (isCheckpointStep(options.steps) && loadedStep < options.steps)
-      saveCheckpoint(options.steps);
+      saveCheckpoint(options.steps, /*trainsOn=*/false);
     // What is saved and exported: islands have come to the last version.
     if (isEvaluationStep(options.steps) && firstStep < options.steps)
       evaluateHeldOut(lanes, options.steps);
@@ -436,6 +451,12 @@ void Rank::Impl::run() {
       events.stopped(steps.toJob(options.steps));
   } catch (const std::exception &error) {
     giveUp(error.what());
+    if (writer && writer->isOpen()) {
+      if (events.failed)
+        events.failed(error);
+      writer->end(kPatience);
+      tellOfCheckpoints();
+    }
     throw;
   }
 }
