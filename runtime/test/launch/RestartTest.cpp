@@ -496,18 +496,12 @@ TEST_F(Restart, TheCopyOfACheckpointIsUsed) {
   EXPECT_EQ(steps(), 4u);
 
   // The first incarnation's machine loses its disk.
-  std::string body = "case " $ * " in *'--incarnation 0'*)
-                                 "
-                                 "  rm -r " +
+  std::string body = "case \"$*\" in *'--incarnation 0'*)\n"
+                     "  rm -r " +
                      dir +
-                     "/island-0; exit 3;;
-                     "
-                     "esac
-                     exec " TOMBOLO_RUN "
-                     "$@"
-                     ";
-                     std::vector<std::string>
-                         words = arguments(16, more);
+                     "/island-0; exit 3;;\n"
+                     "esac\nexec " TOMBOLO_RUN " \"$@\"\n";
+  std::vector<std::string> words = arguments(16, more);
   add(words, {"--restarts", "1", "--rank-program", script(body)});
   outcome = run(words);
   ASSERT_EQ(outcome.status, 0) << outcome.errors;
