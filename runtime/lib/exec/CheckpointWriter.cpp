@@ -207,7 +207,8 @@ void restoreGeneration(const std::string &copy, const std::string &folder) {
   std::error_code error;
   fs::remove_all(aside, error);
   makeFolder(aside);
-  for (const json &shard : readManifest(copy).at("shards")) {
+  const json manifest = readManifest(copy);
+  for (const json &shard : manifest.at("shards")) {
     std::string file = shard.at("file");
     copyFile(copy + "/" + file, aside + "/" + file);
   }
