@@ -141,6 +141,7 @@ def run(
     dashboard_host: str | None = None,
     init: int | None = None,
     checkpoint_dir: StrPath | None = None,
+    checkpoint_copy: StrPath | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
     export_onnx: StrPath | None = None,

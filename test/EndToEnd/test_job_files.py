@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import unittest
@@ -78,8 +79,8 @@ class Kubernetes(JobFiles):
         files = self.emit("kubernetes", *self.certificates("north", "south"), "--peer",
                           "north=203.0.113.7:7000", "--run-id", "Run_1", "--image",
                           "registry.example/tombolo:1", "--volume", "train=/data",
-                          "--checkpoint-dir", "/data/saved", "--restarts", 5, "--job-option",
-                          "nvidia.com/gpu=1")
+                          "--checkpoint-dir", "/data/saved", "--checkpoint-copy", "/data/copies",
+                          "--restarts", 5, "--job-option", "nvidia.com/gpu=1")
         items = self.items(files)
         north, south = "tombolo-run-1-north", "tombolo-run-1-south"
         self.assertEqual(set(items), {
@@ -99,6 +100,7 @@ class Kubernetes(JobFiles):
         words = container["args"]
         self.assertEqual(words[words.index("--address") + 1], f"{north}-0.{north}:7000")
         self.assertEqual(words[words.index("--launcher") + 1], "kubernetes")
+        self.assertEqual(words[words.index("--checkpoint-copy") + 1], "/data/copies")
         # The commands are understood: what is missing is what the container has.
         for site in (north, south):
             words = items["Job", site]["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -182,8 +184,11 @@ class Shell(JobFiles):
         self.plan_file = plan
         saved = self.path("saved dir's")
         text = ""
-        for steps in (3, STEPS):
-            script, = self.emit("shell", "--checkpoint-dir", saved, steps=steps)
+        for steps in (2, 3, STEPS):
+            script, = self.emit("shell", "--checkpoint-dir", saved, "--checkpoint-copy",
+                                self.path("copies"), steps=steps)
+            if steps == STEPS:
+                shutil.rmtree(saved)  # the copy is left
             text += subprocess.run([script], check=True, capture_output=True, text=True).stdout
         losses = {step["step"]: step["loss"] for line in text.split("\n") if '"loss"' in line
                   and "event" not in (step := json.loads(line))}

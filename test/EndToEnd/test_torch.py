@@ -65,13 +65,16 @@ class Layouts(TorchTest):
 
 class Checkpoints(TorchTest):
     def test_torch_and_native_go_on_from_each_other(self):
-        flags = ["--checkpoint-dir", self.path("checkpoints")]
+        flags = ["--checkpoint-dir", self.path("checkpoints"),
+                 "--checkpoint-copy", self.path("copies")]
         for i, (executor, layout) in enumerate([
                 ("torch", dict(blocks=[6], data_parallel=2, optimizer_sharding=True)),
                 ("native", dict(blocks=[3, 3], tensor_parallel=2)),
                 ("torch", dict(blocks=[2, 4], tensor_parallel=[1, 2]))]):
             with self.subTest(i, executor=executor):
                 self.executor = executor
+                if i == 1:
+                    shutil.rmtree(self.path("checkpoints"))  # PyTorch's copy is left
                 self.check(microbatch=4, steps=4 * (i + 1), first=4 * i, **layout,
                            flags=flags + (["--resume"] if i else []))
 

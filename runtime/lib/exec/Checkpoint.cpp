@@ -195,30 +195,55 @@ std::string resumedCheckpoint(const std::string &dir, std::uint32_t island,
 /// `islands` that can go on from there, until `enough` says so.
 static void eachStep(
     const std::string &dir, const std::set<std::uint32_t> &islands,
-    const DamageListener &damaged,
+    const DamageListener &damaged, const CheckpointCopies &copies,
     const std::function<bool(std::uint64_t, const std::set<std::uint32_t> &)>
         &enough) {
   // An island may go on from what island 0 has saved.
   std::set<std::uint64_t, std::greater<>> steps;
   std::set<std::uint32_t> sources = islands;
   sources.insert(0);
-  for (std::uint32_t island : sources)
-    for (const auto &[step, folder] :
-         generations(dir + "/island-" + std::to_string(island)))
-      steps.insert(step);
+  auto collect = [&](const std::string &where) {
+    for (std::uint32_t island : sources)
+      for (const auto &[step, folder] :
+           generations(where + "/island-" + std::to_string(island)))
+        steps.insert(step);
+  };
+  collect(dir);
+  if (!copies.dir.empty())
+    collect(copies.dir);
   std::set<std::string> told;
-  auto isWhole = [&](std::uint32_t island, std::uint64_t step) {
+  // False, and told of, when it throws; false when it is not there.
+  auto look = [&](std::uint32_t island, const std::function<bool()> &isThere) {
     try {
-      std::string folder = ownCheckpoint(dir, island, step);
-      if (folder.empty())
-        return false;
-      Checkpoint(folder).check();
-      return true;
+      return isThere();
     } catch (const Error &error) {
       if (told.insert(error.what()).second)
         damaged(island, error.what());
       return false;
     }
+  };
+  auto isWhole = [&](std::uint32_t island, std::uint64_t step) {
+    if (look(island, [&] {
+          std::string folder = ownCheckpoint(dir, island, step);
+          if (folder.empty())
+            return false;
+          Checkpoint(folder).check();
+          return true;
+        }))
+      return true;
+    std::string copy = checkpointFolder(copies.dir, island, step);
+    std::error_code error;
+    if (copies.dir.empty() ||
+        !fs::exists(fs::path(copy) / kManifestName, error))
+      return false;
+    std::string folder = checkpointFolder(dir, island, step);
+    return look(island, [&] {
+      restoreGeneration(copy, folder);
+      Checkpoint(folder).check();
+      copies.restored(island, "'" + folder + "': put back from its copy '" +
+                                  copy + "'");
+      return true;
+    });
   };
   for (std::uint64_t step : steps) {
     std::set<std::uint32_t> whole;
@@ -232,9 +257,9 @@ static void eachStep(
 
 std::optional<std::uint64_t>
 resumableStep(const std::string &dir, const std::set<std::uint32_t> &islands,
-              const DamageListener &damaged) {
+              const DamageListener &damaged, const CheckpointCopies &copies) {
   std::optional<std::uint64_t> found;
-  eachStep(dir, islands, damaged,
+  eachStep(dir, islands, damaged, copies,
            [&](std::uint64_t step, const std::set<std::uint32_t> &whole) {
              if (whole != islands)
                return false;
@@ -246,11 +271,12 @@ resumableStep(const std::string &dir, const std::set<std::uint32_t> &islands,
 
 std::optional<ResumePoint> resumePoint(const std::string &dir,
                                        const std::set<std::uint32_t> &islands,
-                                       const DamageListener &damaged) {
+                                       const DamageListener &damaged,
+                                       const CheckpointCopies &copies) {
   std::optional<std::uint64_t> found;
   std::set<std::uint32_t> best;
   int seen = 0;
-  eachStep(dir, islands, damaged,
+  eachStep(dir, islands, damaged, copies,
            [&](std::uint64_t step, const std::set<std::uint32_t> &whole) {
              seen += !whole.empty();
              if (whole == islands ||

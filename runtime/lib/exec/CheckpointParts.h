@@ -28,6 +28,10 @@ inline constexpr std::uint64_t kStagingElements = 1 << 20;
 /// deep to be written again.
 nlohmann::json parseManifest(const std::string &text, const std::string &path);
 
+/// The file beside rank `rank`'s shard that says what is in it, until all have
+/// gone into the manifest.
+std::string partName(std::uint64_t rank);
+
 /// Whether a folder's name is that of a generation, "step-N".
 bool isGeneration(const std::string &name);
 

@@ -25,10 +25,6 @@ namespace {
 
 constexpr std::uint64_t kMaxPart = std::uint64_t{1} << 30;
 
-std::string partName(std::uint64_t rank) {
-  return "rank-" + std::to_string(rank) + ".part.json";
-}
-
 /// Each level that is made is durable in the one above.
 void makeFolder(const fs::path &folder) {
   std::error_code error;
@@ -42,6 +38,20 @@ void makeFolder(const fs::path &folder) {
   if (!fs::is_directory(folder, error))
     throw Error("'", folder.string(), "': cannot create: ", why);
   syncFolder(parent.string());
+}
+
+/// The file is durable; the folder's entry of it as well.
+void copyFile(const std::string &from, const std::string &to) {
+  InputFile in(from);
+  OutputFile out(to);
+  std::vector<std::byte> piece;
+  for (std::uint64_t at = 0; at < in.size(); at += piece.size()) {
+    piece.resize(static_cast<std::size_t>(
+        std::min<std::uint64_t>(kStagingElements * 4, in.size() - at)));
+    in.read(at, piece);
+    out.write(piece);
+  }
+  out.commit();
 }
 
 /// Removes a generation unless a manifest turns up in it. It is moved away
@@ -60,6 +70,12 @@ void removeUnfinished(const fs::path &folder) {
     fs::remove_all(aside, error);
 }
 
+/// Of a folder that a generation was moved to, or put together in.
+bool isAside(const std::string &name) {
+  std::size_t tail = name.find(".tmp-");
+  return tail != std::string::npos && isGeneration(name.substr(0, tail));
+}
+
 bool endsWith(const std::string &name, const std::string &end) {
   return name.size() >= end.size() &&
          name.compare(name.size() - end.size(), end.size(), end) == 0;
@@ -75,6 +91,10 @@ std::vector<fs::path> entries(const fs::path &folder) {
 }
 
 } // namespace
+
+std::string detail::partName(std::uint64_t rank) {
+  return "rank-" + std::to_string(rank) + ".part.json";
+}
 
 void writeShard(const std::string &folder, std::uint64_t rank,
                 const std::vector<SavedTensor> &tensors) {
@@ -140,9 +160,7 @@ void discardUnfinished(const std::string &dir, std::uint32_t island) {
   std::error_code error;
   for (const fs::path &generation : entries(folder)) {
     std::string name = generation.filename().string();
-    std::string removed = ".tmp-removed";
-    if (endsWith(name, removed) &&
-        isGeneration(name.substr(0, name.size() - removed.size()))) {
+    if (isAside(name)) {
       fs::remove_all(generation, error);
       continue;
     }
@@ -181,6 +199,30 @@ void setAsideBeyond(const std::string &dir, std::uint32_t island,
   }
   if (!first)
     syncFolder(folder);
+}
+
+void restoreGeneration(const std::string &copy, const std::string &folder) {
+  Checkpoint(copy).check();
+  std::string aside = folder + ".tmp-restored";
+  std::error_code error;
+  fs::remove_all(aside, error);
+  makeFolder(aside);
+  const json manifest = readManifest(copy);
+  for (const json &shard : manifest.at("shards")) {
+    std::string file = shard.at("file");
+    copyFile(copy + "/" + file, aside + "/" + file);
+  }
+  copyFile(copy + "/" + kManifestName, aside + "/" + kManifestName);
+  fs::path island = fs::path(folder).parent_path();
+  if (fs::exists(folder, error)) {
+    fs::remove_all(island / "set-aside", error);
+    fs::rename(folder, island / "set-aside", error);
+  }
+  if (!error)
+    fs::rename(aside, folder, error);
+  if (error)
+    throw Error("'", folder, "': cannot put its copy there: ", error.message());
+  syncFolder(island.string());
 }
 
 void discardManifest(const std::string &folder) {

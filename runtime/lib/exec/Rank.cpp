@@ -18,6 +18,11 @@
 
 namespace tombolo::runtime {
 
+/// How long a rank that has failed still works on a checkpoint: all of them may
+/// have failed alike, as by a loss that is not finite, and then it becomes
+/// whole. Less than whoever started them has.
+static constexpr std::chrono::duration<double> kPatience{0.5};
+
 Rank::Rank(const Plan &plan, const RankConfig &options, Device &device,
            Transport &transport, RankEvents events, ExchangeFactory exchange) {
   if (options.island >= static_cast<unsigned>(plan.islands_size()))
@@ -118,10 +123,12 @@ void Rank::Impl::loadModel() {
           ? resumedCheckpoint(options.checkpointDir, options.island,
                               options.resumeStep)
           : latestCheckpoint(options.checkpointDir, options.island);
+  if (!options.resume && found.empty() && !options.checkpointCopy.empty())
+    found = latestCheckpoint(options.checkpointCopy, options.island);
   if (!options.resume && !found.empty())
     throw Error("'", found,
-                "': the folder already holds a checkpoint; give "
-                "--resume to go on from it, or another --checkpoint-dir");
+                "': the folder already holds a checkpoint; give --resume to go "
+                "on from it, or another --checkpoint-dir or --checkpoint-copy");
   if (options.resume && found.empty())
     throw Error("'", options.checkpointDir, "': holds no checkpoint of island ",
                 options.island, " to resume from");
@@ -382,6 +389,13 @@ void Rank::Impl::run() {
     if (exchange)
       exchange->abort();
   };
+  if (!options.checkpointDir.empty()) {
+    SnapshotWriter::Place place{
+        {options.checkpointDir}, options.rank, layout.rankCount()};
+    if (!options.checkpointCopy.empty())
+      place.dirs.push_back(options.checkpointCopy);
+    writer = std::make_unique<SnapshotWriter>(std::move(place), events.writing);
+  }
   try {
     connect();
     startExchange();
@@ -404,6 +418,7 @@ void Rank::Impl::run() {
           std::chrono::steady_clock::now() - start;
       report(currentStep, took.count());
       checkLoss(currentStep);
+      tellOfCheckpoints();
       std::uint64_t stepsDone = currentStep + 1;
       noteStop(stepsDone);
       if (stepsDone == options.steps)
@@ -414,7 +429,7 @@ void Rank::Impl::run() {
                  links->fromFirst(options.endRequested());
       if (isCheckpointStep(stepsDone) ||
           (end && !options.checkpointDir.empty()))
-        saveCheckpoint(stepsDone);
+        saveCheckpoint(stepsDone, /*trainsOn=*/!end);
       if (!end)
         continue;
       links->barrier();
@@ -428,7 +443,7 @@ void Rank::Impl::run() {
     if (exchange)
       exchange->end(currentStep);
     if (isCheckpointStep(options.steps) && loadedStep < options.steps)
-      saveCheckpoint(options.steps);
+      saveCheckpoint(options.steps, /*trainsOn=*/false);
     // What is saved and exported: islands have come to the last version.
     if (isEvaluationStep(options.steps) && firstStep < options.steps)
       evaluateHeldOut(lanes, options.steps);
@@ -440,6 +455,12 @@ void Rank::Impl::run() {
       tell(steps.toJob(options.steps));
   } catch (const std::exception &error) {
     giveUp(error.what());
+    if (writer && writer->isOpen()) {
+      if (events.failed)
+        events.failed(error);
+      writer->end(kPatience);
+      tellOfCheckpoints();
+    }
     throw;
   }
 }

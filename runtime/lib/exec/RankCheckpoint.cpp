@@ -8,7 +8,8 @@
 
 #include "RankImpl.h"
 
-#include <deque>
+#include <chrono>
+#include <utility>
 
 namespace tombolo::runtime {
 
@@ -201,18 +202,11 @@ bool Rank::Impl::isCheckpointStep(std::uint64_t stepsDone) const {
   return due % every == 0;
 }
 
-void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
-  const std::uint64_t step = steps.toJob(stepsDone);
-  std::string folder =
-      checkpointFolder(options.checkpointDir, options.island, step);
-  // All have passed the barrier behind the generation before: nobody writes.
-  if (options.rank == 0) {
-    discardManifest(folder);
-    discardUnfinished(options.checkpointDir, options.island);
-  }
-  links->barrier();
-  std::vector<SavedTensor> saved;
-  std::deque<LocalParameter> parts; // stay where they are
+/// What this rank saves, and what rank 0 says of it. Its tensors are read from
+/// where they lie: nothing may change meanwhile.
+Snapshot Rank::Impl::snapshotOf(std::uint64_t stepsDone) {
+  Snapshot snapshot;
+  std::vector<SavedTensor> &saved = snapshot.tensors;
   std::vector<FragmentPoint> points;
   if (exchange)
     points = exchange->points();
@@ -235,8 +229,9 @@ void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
       ParameterPart part = statePart(program, state, parameter, self.replica);
       if (part.parameter.localElements == 0)
         continue;
-      parts.push_back(std::move(part.parameter));
-      save(parameter.name + "/" + state.name(), parts.back(), part.address);
+      snapshot.parts.push_back(std::move(part.parameter));
+      save(parameter.name + "/" + state.name(), snapshot.parts.back(),
+           part.address);
     }
   }
   if (keepsOuterMomentum())
@@ -259,25 +254,92 @@ void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone) {
                exchange->kept(what, i, begin, to);
              }});
   }
-  writeShard(folder, options.rank, saved);
-  links->barrier();
-  if (options.rank == 0) {
-    CheckpointInfo info = dealing();
-    info.modelHash = plan.model_hash();
-    info.contract = contract;
-    info.points = points;
-    info.island = options.island;
-    info.step = step;
-    info.islandStep = stepsDone;
-    device.copyToHost(std::as_writable_bytes(std::span(&info.updates, 1)),
-                      arena->base() + program.updates_address());
-    info.nextSample = firstSampleOf(stepsDone);
-    info.freeSample = samplesBefore + leasedSamples(plan, step);
-    writeManifest(folder, layout.rankCount(), info);
+  CheckpointInfo &info = snapshot.info;
+  info = dealing();
+  info.modelHash = plan.model_hash();
+  info.contract = contract;
+  info.points = std::move(points);
+  info.island = options.island;
+  info.step = steps.toJob(stepsDone);
+  info.islandStep = stepsDone;
+  device.copyToHost(std::as_writable_bytes(std::span(&info.updates, 1)),
+                    arena->base() + program.updates_address());
+  info.nextSample = firstSampleOf(stepsDone);
+  info.freeSample = samplesBefore + leasedSamples(plan, info.step);
+  return snapshot;
+}
+
+namespace {
+/// Adds the seconds that pass while it lives.
+class Stopwatch {
+public:
+  explicit Stopwatch(double &seconds) : seconds(seconds) {}
+  ~Stopwatch() {
+    seconds += std::chrono::duration<double>(Clock::now() - start).count();
   }
-  links->barrier();
-  if (options.rank == 0 && events.checkpoint)
-    events.checkpoint(step, folder);
+
+private:
+  using Clock = std::chrono::steady_clock;
+  double &seconds;
+  Clock::time_point start = Clock::now();
+};
+} // namespace
+
+void Rank::Impl::saveCheckpoint(std::uint64_t stepsDone, bool trainsOn) {
+  // One that is not whole yet is waited for: where islands left out
+  // generations, each by itself, a run would find no step that all have.
+  settleCheckpoint();
+  {
+    Stopwatch stopwatch(stalledSeconds);
+    // All have settled: nobody writes.
+    if (options.rank == 0)
+      writer->clear(options.island, steps.toJob(stepsDone));
+    links->barrier();
+    Snapshot snapshot = snapshotOf(stepsDone);
+    if (!trainsOn || !writer->begin(snapshot)) {
+      if (trainsOn && !std::exchange(hasBlocked, true) && events.checkpoint) {
+        CheckpointNews news;
+        news.kind = CheckpointNews::Kind::Blocking;
+        news.step = snapshot.info.step;
+        news.message = "host memory has no room for a copy of what is saved: "
+                       "training waits while checkpoints are written";
+        events.checkpoint(news);
+      }
+      writer->beginInPlace(snapshot);
+    }
+  }
+  if (trainsOn)
+    return;
+  if (std::exception_ptr failure = settleCheckpoint())
+    std::rethrow_exception(failure);
+}
+
+std::exception_ptr Rank::Impl::settleCheckpoint() {
+  if (!writer || !writer->isOpen())
+    return nullptr;
+  std::exception_ptr failure;
+  {
+    Stopwatch stopwatch(stalledSeconds);
+    for (std::size_t folder = 0; folder < writer->count(); ++folder) {
+      bool isWritten = writer->awaitShard(folder);
+      bool all = links->agree(isWritten) && isWritten;
+      if (options.rank == 0)
+        writer->awaitManifest(folder, all);
+    }
+    failure = writer->finish();
+  }
+  tellOfCheckpoints();
+  return failure;
+}
+
+void Rank::Impl::tellOfCheckpoints() {
+  if (!writer)
+    return;
+  for (CheckpointNews &news : writer->takeNews()) {
+    news.stalledSeconds = std::exchange(stalledSeconds, 0);
+    if (events.checkpoint)
+      events.checkpoint(news);
+  }
 }
 
 } // namespace tombolo::runtime

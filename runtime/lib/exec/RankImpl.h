@@ -18,6 +18,7 @@
 #include "LaneRunner.h"
 #include "Links.h"
 #include "NumericsLog.h"
+#include "SnapshotWriter.h"
 #include "tombolo/runtime/Checkpoint.h"
 #include "tombolo/runtime/Exchange.h"
 #include "tombolo/runtime/Rank.h"
@@ -101,7 +102,13 @@ private:
   std::uint64_t firstSampleOf(std::uint64_t step) const {
     return samplesBefore + firstSample(plan, options.island, step);
   }
-  void saveCheckpoint(std::uint64_t stepsDone);
+  /// Begins a checkpoint beside training, or, where the run ends, makes one.
+  void saveCheckpoint(std::uint64_t stepsDone, bool trainsOn);
+  Snapshot snapshotOf(std::uint64_t stepsDone);
+  /// Waits until the last checkpoint is whole, or known not to become so; all
+  /// ranks call it together. Gives what has kept this rank from writing it.
+  std::exception_ptr settleCheckpoint();
+  void tellOfCheckpoints();
   void noteStop(std::uint64_t stepsDone);
   std::vector<std::pair<const char *, Kept>>
   keptOf(const FragmentPoint &point, std::uint64_t stepsDone) const;
@@ -172,6 +179,11 @@ private:
   std::uint64_t currentStep = 0;
   bool finishing = false;
   bool isStopped = false; // ends before all steps that were asked for
+
+  double stalledSeconds = 0; // for checkpoints, not yet told
+  bool hasBlocked = false;
+  // The last: its threads end first.
+  std::unique_ptr<SnapshotWriter> writer; // null: no checkpoints
 };
 
 } // namespace tombolo::runtime

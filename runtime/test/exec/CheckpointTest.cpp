@@ -304,6 +304,89 @@ TEST_F(CheckpointTest, ALostIslandResumesFromAnother) {
   EXPECT_EQ(resumedCheckpoint(folder.path, 0, 4000), other);
 }
 
+/// One byte of a file is another one.
+void damage(const std::string &path) {
+  std::string bytes = readFile(path, 1 << 20);
+  bytes.back() ^= 1;
+  std::ofstream(path, std::ios::binary) << bytes;
+}
+
+// What is damaged or gone is put back from its copy, if that is whole; damage
+// is named wherever it is.
+TEST_F(CheckpointTest, TakesTheCopyOfWhatIsDamagedOrGone) {
+  std::string copies = folder / "copies";
+  std::string copy = checkpointFolder(copies, 0, 5);
+  auto older = [&](const std::string &dir) {
+    info.step = 3;
+    std::string to = checkpointFolder(dir, 0, 3);
+    writeShard(to, 0, {saved(part({{0, 24, 1, 24}}))});
+    writeManifest(to, 1, info);
+    return to;
+  };
+  std::filesystem::create_directories(copies);
+  std::filesystem::copy(folder / "island-0", copies + "/island-0",
+                        std::filesystem::copy_options::recursive);
+  std::vector<std::string> damaged, restored;
+  auto step = [&] {
+    damaged.clear();
+    restored.clear();
+    return resumableStep(
+        folder.path, {0},
+        [&](auto, const std::string &what) { damaged.push_back(what); },
+        {copies,
+         [&](auto, const std::string &what) { restored.push_back(what); }});
+  };
+  auto names = [](const std::vector<std::string> &told,
+                  const std::string &file) {
+    return told.size() == 1 && told[0].find("'" + file + "'") == 0;
+  };
+  // A whole one is left alone.
+  EXPECT_EQ(step(), 5u);
+  EXPECT_TRUE(damaged.empty() && restored.empty());
+
+  damage(path + "/rank-1.safetensors");
+  EXPECT_EQ(step(), 5u);
+  EXPECT_TRUE(names(damaged, path + "/rank-1.safetensors"));
+  EXPECT_TRUE(names(restored, path));
+  EXPECT_NO_THROW(Checkpoint(path).check());
+  EXPECT_TRUE(std::filesystem::exists(folder / "island-0/set-aside"));
+  EXPECT_EQ(step(), 5u);
+  EXPECT_TRUE(damaged.empty() && restored.empty());
+
+  for (const std::string &gone :
+       {path, path + "/manifest.json", folder / "island-0"}) {
+    std::filesystem::remove_all(gone);
+    EXPECT_EQ(step(), 5u) << gone;
+    EXPECT_TRUE(damaged.empty()) << gone;
+    EXPECT_TRUE(names(restored, path)) << gone;
+    EXPECT_NO_THROW(Checkpoint(path).check());
+  }
+
+  // Both: the one before, wherever that is whole.
+  damage(path + "/rank-0.safetensors");
+  damage(copy + "/rank-1.safetensors");
+  EXPECT_FALSE(step());
+  ASSERT_EQ(damaged.size(), 2u);
+  EXPECT_EQ(damaged[0].find("'" + path + "/rank-0.safetensors'"), 0u);
+  EXPECT_EQ(damaged[1].find("'" + copy + "/rank-1.safetensors'"), 0u);
+  std::string before = older(copies);
+  EXPECT_EQ(step(), 3u);
+  EXPECT_EQ(restored.size(), 1u);
+  damage(before + "/manifest.json");
+  EXPECT_EQ(step(), 3u);
+  EXPECT_TRUE(restored.empty());
+  // Nothing is read of a copy that nobody has asked for.
+  EXPECT_EQ(resumableStep(folder.path, {0}, [](auto, const auto &) {}), 3u);
+}
+
+// What was being put back when its process died goes.
+TEST_F(CheckpointTest, DiscardsWhatWasBeingPutBack) {
+  std::filesystem::copy(path, path + ".tmp-restored");
+  discardUnfinished(folder.path, 0);
+  EXPECT_FALSE(std::filesystem::exists(path + ".tmp-restored"));
+  EXPECT_NO_THROW(Checkpoint(path).check());
+}
+
 // Whatever stands in a manifest, reading it ends in an Error or works.
 TEST_F(CheckpointTest, SurvivesHostileManifests) {
   auto refuse = [&](const std::string &text) {

@@ -21,10 +21,13 @@ using namespace tombolo::runtime::test;
 
 namespace {
 
+using Steps = std::vector<std::uint64_t>;
+
 /// What a rank asks of its exchange, in order. `apply` doubles the first
 /// element of the first tensor, so that one sees that it lands in the arena.
 struct Calls {
   std::vector<std::string> list;
+  std::vector<std::uint64_t> checkpoints; ///< that became whole, at some time
   std::vector<ExchangeTensor> tensors;
   std::vector<float> momentum, base;
   std::vector<FragmentPoint> points;
@@ -128,8 +131,9 @@ protected:
     std::unique_ptr<Device> device = createDevice("cpu");
     std::unique_ptr<Transport> transport = hub.transport(0);
     RankEvents events;
-    events.checkpoint = [&](std::uint64_t step, const std::string &) {
-      calls.list.push_back("checkpoint " + std::to_string(step));
+    events.checkpoint = [&](const CheckpointNews &news) {
+      EXPECT_EQ(news.kind, CheckpointNews::Kind::Whole) << news.message;
+      calls.checkpoints.push_back(news.step);
     };
     events.stopped = [&](std::uint64_t step) {
       calls.list.push_back("stopped " + std::to_string(step));
@@ -157,7 +161,8 @@ TEST_F(ExchangeTest, EndsWhereTheServerSays) {
   };
   EXPECT_EQ(has("asked to stop"), 1);
   EXPECT_EQ(has("end after 6"), 1);
-  EXPECT_EQ(has("checkpoint 6"), 1);
+  EXPECT_EQ(std::count(calls.checkpoints.begin(), calls.checkpoints.end(), 6),
+            1);
   EXPECT_EQ(calls.list.back(), "stopped 6");
 }
 
@@ -182,18 +187,18 @@ TEST_F(ExchangeTest, ComesBackToAnEarlyEnd) {
   calls.others = 8;
   calls = train(100, false, nullptr, calls);
   EXPECT_EQ(calls.list,
-            (std::vector<std::string>{"begin 0", "end after 6", "checkpoint 6",
-                                      "stopped 6"}));
+            (std::vector<std::string>{"begin 0", "end after 6", "stopped 6"}));
+  EXPECT_EQ(calls.checkpoints, Steps{6});
 }
 
 // A push and its apply end every round, and the run.
 TEST_F(ExchangeTest, FollowsTheRounds) {
   Calls calls = train(7, false);
-  EXPECT_EQ(calls.list,
-            (std::vector<std::string>{
-                "begin 0", "checkpoint 2", "push 0 after 3", "apply 0",
-                "checkpoint 4", "push 0 after 6", "apply 0", "checkpoint 6",
-                "push 0 after 7", "apply 0", "end after 7", "checkpoint 7"}));
+  EXPECT_EQ(calls.list, (std::vector<std::string>{"begin 0", "push 0 after 3",
+                                                  "apply 0", "push 0 after 6",
+                                                  "apply 0", "push 0 after 7",
+                                                  "apply 0", "end after 7"}));
+  EXPECT_EQ(calls.checkpoints, (Steps{2, 4, 6, 7}));
   ASSERT_EQ(calls.tensors.size(), 1u);
   EXPECT_EQ(calls.tensors[0].name, "table");
   EXPECT_EQ(calls.tensors[0].elements, 64u);
@@ -209,8 +214,8 @@ TEST_F(ExchangeTest, KeepsTheOuterMomentum) {
   ASSERT_EQ(calls.momentum.size(), 64u);
   EXPECT_EQ(calls.momentum[63], 63.0f);
   EXPECT_EQ(calls.list[0], "begin 3");
-  EXPECT_EQ(calls.list[1], "checkpoint 4");
-  EXPECT_EQ(calls.list[2], "push 0 after 5");
+  EXPECT_EQ(calls.list[1], "push 0 after 5");
+  EXPECT_EQ(calls.checkpoints, (Steps{4, 5}));
 }
 
 // What is kept beside the parameters is saved and handed back; where nothing
@@ -261,13 +266,7 @@ TEST_F(ExchangeTest, KeepsWhereFragmentsStandUnderAnotherStrategy) {
 // Where the plan has steps without a push under way, checkpoints wait for one.
 TEST_F(ExchangeTest, SavesWhileNoPushIsUnderWay) {
   run.plan.mutable_server()->set_overlap_steps(1);
-  Calls calls = train(7, false);
-  std::vector<std::string> checkpoints;
-  for (const std::string &call : calls.list)
-    if (call.starts_with("checkpoint"))
-      checkpoints.push_back(call);
-  EXPECT_EQ(checkpoints, (std::vector<std::string>{
-                             "checkpoint 2", "checkpoint 4", "checkpoint 7"}));
+  EXPECT_EQ(train(7, false).checkpoints, (Steps{2, 4, 7}));
 }
 
 // An island with inner steps of its own does as many rounds, saves behind whole
@@ -279,9 +278,8 @@ TEST_F(ExchangeTest, CountsInnerStepsOfItsOwn) {
   run.plan.set_checksum(std::string(32, 'c'));
   run.plan.mutable_server()->set_inner_steps(3);
   run.plan.mutable_islands(0)->set_inner_steps(6);
-  const std::vector<std::string> whole = {"begin 0",      "push 0 after 6",
-                                          "checkpoint 3", "push 0 after 12",
-                                          "checkpoint 6", "push 0 after 18"};
+  const std::vector<std::string> whole = {"begin 0", "push 0 after 6",
+                                          "push 0 after 12", "push 0 after 18"};
   auto without = [](const std::vector<std::string> &list, const char *what) {
     std::vector<std::string> rest;
     for (const std::string &call : list)
@@ -289,10 +287,11 @@ TEST_F(ExchangeTest, CountsInnerStepsOfItsOwn) {
         rest.push_back(call);
     return rest;
   };
-  std::vector<std::string> told = without(train(9, false).list, "apply");
+  Calls calls = train(9, false);
+  std::vector<std::string> told = without(calls.list, "apply");
   ASSERT_GE(told.size(), whole.size());
-  EXPECT_EQ(std::vector<std::string>(told.begin(), told.begin() + 6), whole);
-  EXPECT_EQ(told.back(), "checkpoint 9");
+  EXPECT_EQ(std::vector<std::string>(told.begin(), told.begin() + 4), whole);
+  EXPECT_EQ(calls.checkpoints, (Steps{3, 6, 9}));
   std::filesystem::remove_all(checkpointFolder(run.folder / "c", 0, 9));
   EXPECT_EQ(Checkpoint(latestCheckpoint(run.folder / "c", 0)).info().islandStep,
             12u);

@@ -9,16 +9,20 @@
 #include "Resident.h"
 #include "TinyRun.h"
 
+#include "tombolo/runtime/Checkpoint.h"
+#include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/StoreServer.h"
 #include "tombolo/runtime/plan/Layout.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <csignal>
 #include <fstream>
 #include <functional>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -41,7 +45,10 @@ struct Report {
 /// none of them inherits threads.
 class Processes {
 public:
-  Processes(const TinyRun &run, std::uint64_t steps) {
+  /// In each rank's process, before it is made.
+  using Adapt = std::function<void(RankConfig &, RankEvents &)>;
+
+  Processes(const TinyRun &run, std::uint64_t steps, const Adapt &adapt = {}) {
     EXPECT_EQ(::pipe(addresses), 0);
     store = ::fork();
     if (store == 0) {
@@ -60,7 +67,7 @@ public:
     for (std::uint64_t rank = 0; rank < ranks; ++rank) {
       pid_t child = ::fork();
       if (child == 0)
-        ::_exit(work(run, rank, steps, address));
+        ::_exit(work(run, rank, steps, address, adapt));
       children.push_back(child);
     }
     ::close(reports[1]);
@@ -94,7 +101,7 @@ public:
 
 private:
   int work(const TinyRun &run, std::uint64_t rank, std::uint64_t steps,
-           const std::string &address) {
+           const std::string &address, const Adapt &adapt) {
     try {
       RankConfig config = run.config;
       config.rank = rank;
@@ -108,6 +115,8 @@ private:
         Report report{metrics.step, metrics.loss, peakResident()};
         (void)!::write(reports[1], &report, sizeof report);
       };
+      if (adapt)
+        adapt(config, events);
       Rank(run.plan, config, *device, *transport, events).run();
       return 0;
     } catch (const PeerError &) {
@@ -161,6 +170,90 @@ TEST(Process, EndsWhenARankIsKilled) {
                 rank == victim ? 256 + SIGKILL : kPeerLost)
           << "rank " << rank << " of victim " << victim;
   }
+}
+
+// A rank that is killed before its shard is durable: the generation never comes
+// to be, and the run goes on from the one before as if nothing had been.
+TEST(Process, FallsBackOnTheLastWholeGeneration) {
+  for (std::uint64_t victim : {0u, 3u}) {
+    TinyRun run(grid());
+    std::string saved = run.folder / "c";
+    std::vector<double> losses;
+    auto take = [&](Processes &processes) {
+      for (Report report; processes.next(report);) {
+        losses.resize(std::max<std::size_t>(losses.size(), report.step + 1));
+        losses[report.step] = report.loss;
+      }
+    };
+    auto saving = [&](RankConfig &config, RankEvents &) {
+      config.checkpointDir = saved;
+      config.checkpointEvery = 3;
+      config.resume = !losses.empty();
+    };
+    {
+      Processes processes(run, 10, [&](RankConfig &config, RankEvents &events) {
+        saving(config, events);
+        events.writing = [rank = config.rank, victim](std::uint64_t step) {
+          if (rank == victim && step == 6)
+            ::raise(SIGKILL);
+        };
+      });
+      take(processes);
+      for (std::size_t rank = 0; rank < 4; ++rank)
+        EXPECT_EQ(processes.status(rank),
+                  rank == victim ? 256 + SIGKILL : kPeerLost);
+    }
+    EXPECT_EQ(latestCheckpoint(saved, 0), checkpointFolder(saved, 0, 3));
+    ASSERT_LT(losses.size(), 10u);
+    discardUnfinished(saved, 0); // as an agent does
+    Processes processes(run, 10, saving);
+    take(processes);
+    for (std::size_t rank = 0; rank < 4; ++rank)
+      EXPECT_EQ(processes.status(rank), 0);
+    std::vector<double> expected = run.reference(10);
+    ASSERT_EQ(losses.size(), 10u);
+    for (std::size_t step = 0; step < 10; ++step)
+      EXPECT_NEAR(losses[step], expected[step], 1e-5 * expected[step]);
+    EXPECT_EQ(latestCheckpoint(saved, 0), checkpointFolder(saved, 0, 10));
+  }
+}
+
+// A disk that is full for a while (here: a limit on the size of files): what
+// was whole stays, training goes on, and later generations are written.
+TEST(Process, TrainsOnWhileTheDiskIsFull) {
+  TinyRun run(grid());
+  std::string saved = run.folder / "c";
+  Processes processes(run, 8, [&](RankConfig &config, RankEvents &events) {
+    config.checkpointDir = saved;
+    config.checkpointEvery = 2;
+    std::signal(SIGXFSZ, SIG_IGN);
+    events.writing = [](std::uint64_t step) {
+      rlimit limit{};
+      ::getrlimit(RLIMIT_FSIZE, &limit);
+      limit.rlim_cur = step == 4 ? 100 : limit.rlim_max;
+      ::setrlimit(RLIMIT_FSIZE, &limit);
+    };
+    events.checkpoint = [saved,
+                         failed = false](const CheckpointNews &news) mutable {
+      bool isFull = news.kind == CheckpointNews::Kind::Failed;
+      failed |= isFull;
+      if (isFull != (news.step == 4) ||
+          (isFull && news.message.find("cannot write: File too large") ==
+                         std::string::npos) ||
+          (news.step == 8 && !failed))
+        throw Error("unexpected: ", news.message);
+      if (isFull && latestCheckpoint(saved, 0) != checkpointFolder(saved, 0, 2))
+        throw Error("the one before is gone");
+    };
+  });
+  std::size_t steps = 0;
+  for (Report report; processes.next(report);)
+    ++steps;
+  EXPECT_EQ(steps, 8u);
+  for (std::size_t rank = 0; rank < 4; ++rank)
+    EXPECT_EQ(processes.status(rank), 0) << rank;
+  EXPECT_EQ(latestCheckpoint(saved, 0), checkpointFolder(saved, 0, 8));
+  EXPECT_NO_THROW(Checkpoint(checkpointFolder(saved, 0, 6)).check());
 }
 
 // A whole process with libraries, threads and buffers: its peak is the planned

@@ -137,7 +137,17 @@ std::vector<double> TinyRun::train(std::uint64_t steps,
         std::unique_ptr<Transport> transport = hub.transport(rank);
         RankEvents events;
         events.step = [&](const StepMetrics &metrics) {
+          if (stepped)
+            stepped(metrics.step);
           losses.push_back(metrics.loss);
+        };
+        events.checkpoint = [&](const CheckpointNews &news) {
+          if (checkpoint)
+            checkpoint(rank, news);
+        };
+        events.writing = [&](std::uint64_t step) {
+          if (writing)
+            writing(rank, step);
         };
         try {
           Rank(plan, own, *device, *transport, std::move(events)).run();

@@ -14,6 +14,7 @@
 
 #include "tombolo/runtime/Rank.h"
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -39,6 +40,12 @@ public:
   std::vector<double> reference(std::uint64_t steps,
                                 std::uint64_t change = ~0ull,
                                 std::uint64_t batch = 0);
+
+  /// Called by every rank's `train` for its checkpoints, in its threads.
+  std::function<void(std::uint64_t rank, const CheckpointNews &)> checkpoint;
+  std::function<void(std::uint64_t rank, std::uint64_t step)> writing;
+  /// Before the metrics of a step are kept.
+  std::function<void(std::uint64_t step)> stepped;
 
   /// Changes the model's file, and `initial`.
   void setWeight(const std::string &name, std::size_t element, float value);

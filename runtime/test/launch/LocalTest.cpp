@@ -501,6 +501,10 @@ TEST_F(Local, ChecksInputsFirst) {
   refused(plus({"--eval-data", "/no/such/held.bin"}), 1, "/no/such/held.bin");
   refused(plus({"--eval-every", "2"}), 2, "--eval-data");
   refused(plus({"--resume"}), 2, "--checkpoint-dir");
+  refused(plus({"--checkpoint-copy", folder / "c"}), 2, "--checkpoint-dir");
+  refused(plus({"--checkpoint-dir", folder / "c", "--checkpoint-copy",
+                folder / "./c"}),
+          2, "--checkpoint-copy: expected another folder");
   refused(plus({"--nonsense"}), 2, "--nonsense");
 
   // Of two sites neither could go on without the other.

@@ -176,7 +176,7 @@ TEST_F(Restart, AKilledRankRestartsItsIsland) {
   std::vector<std::string> words =
       arguments(kSteps, {"--restarts", "2", "--checkpoint-dir",
                          folder / "checkpoints", "--checkpoint-every", "10"});
-  add(words, pausing({{0, 1, 0, 33}}));
+  add(words, pausing({{0, 1, 0, 43}}));
   std::filesystem::remove(folder / "stderr");
   pid_t pid = start(words);
   pid_t victim = killRank();
@@ -192,8 +192,10 @@ TEST_F(Restart, AKilledRankRestartsItsIsland) {
   ASSERT_EQ(restarts.size(), 1u);
   EXPECT_EQ(restarts[0].at("incarnation"), 1);
   EXPECT_EQ(restarts[0].at("restarts_left"), 1);
-  // The steps since the last snapshot were lost, and no more.
-  EXPECT_EQ(restarts[0].at("step"), 30);
+  // The steps since the last whole snapshot were lost, and no more: that of
+  // step 40 was perhaps still being written.
+  std::uint64_t step = restarts[0].at("step");
+  EXPECT_TRUE(step == 30 || step == 40) << step;
   expectEachStepOnce(1);
   EXPECT_EQ(weights(), undisturbed);
   expectNothingLeft();
@@ -317,13 +319,14 @@ TEST_F(Restart, AStoppedRankIsTakenForDead) {
   std::vector<std::string> words = arguments(
       kSteps, {"--restarts", "1", "--stall-seconds", "3", "--checkpoint-dir",
                folder / "checkpoints", "--checkpoint-every", "10"});
-  add(words, pausing({{0, 1, 0, 13}}));
+  add(words, pausing({{0, 1, 0, 23}}));
   std::filesystem::remove(folder / "stderr");
   Outcome outcome = finish(start(words)); // nobody lets it go on
   ASSERT_EQ(outcome.status, 0) << outcome.errors;
   std::vector<json> restarts = events("restart");
   ASSERT_EQ(restarts.size(), 1u);
-  EXPECT_EQ(restarts[0].at("step"), 10);
+  std::uint64_t step = restarts[0].at("step");
+  EXPECT_TRUE(step == 10 || step == 20) << step;
   EXPECT_TRUE(
       std::regex_search(restarts[0].at("message").get<std::string>(),
                         std::regex("^rank 1 of island 0 at site north \\(pid "
@@ -348,6 +351,33 @@ TEST_F(Restart, AStoppedRankIsLeftAloneWithoutRestarts) {
   Outcome outcome = finish(pid);
   EXPECT_EQ(outcome.status, 0) << outcome.errors;
   expectEachStepOnce(1);
+  expectNothingLeft();
+}
+
+/// A rank that has said why it ends, and is then held up by its disk until it
+/// is killed: what it has said is the reason, not what the others say.
+TEST_F(Restart, WhatAKilledRankHasSaidCounts) {
+  planOneIsland();
+  std::string body =
+      "words=\"$*\"\n"
+      "case \"$words\" in *'--incarnation 0'*)\n"
+      "  while [ $1 != --events-fd ]; do shift; done\n"
+      "  case \"$words\" in *'--rank 0 '*)\n"
+      "    echo '{\"event\":\"error\",\"status\":3,\"message\":"
+      "\"the loss is nan\",\"peer\":false}' >&$2; exec sleep 100;;\n"
+      "  esac\n"
+      "  sleep 0.2\n"
+      "  echo '{\"event\":\"error\",\"status\":3,\"message\":"
+      "\"a peer is gone\",\"peer\":true}' >&$2; exit 3;;\n"
+      "esac\nexec " TOMBOLO_RUN " \"$@\"\n";
+  Outcome outcome =
+      run(arguments(5, {"--restarts", "1", "--rank-program", script(body)}));
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  ASSERT_EQ(events("restart").size(), 1u) << outcome.errors;
+  EXPECT_NE(events("restart")[0].at("message").get<std::string>().find(
+                "the loss is nan"),
+            std::string::npos)
+      << outcome.errors;
   expectNothingLeft();
 }
 
@@ -432,6 +462,64 @@ TEST_F(Restart, ADamagedSnapshotIsPassedOverInARestart) {
   EXPECT_EQ(events("restart")[0].at("step"), 4);
   EXPECT_NE(outcome.errors.find("'" + shard + "'"), std::string::npos)
       << outcome.errors;
+  expectNothingLeft();
+}
+
+/// A copy takes the place of what is damaged or gone: when a run is resumed,
+/// and when an island is restarted. Where both are damaged both are named.
+TEST_F(Restart, TheCopyOfACheckpointIsUsed) {
+  planOneIsland();
+  std::string dir = folder / "checkpoints", copies = folder / "copies";
+  std::string shard = dir + "/island-0/step-8/rank-0.safetensors";
+  std::vector<std::string> more = {"--checkpoint-dir",   dir,
+                                   "--checkpoint-copy",  copies,
+                                   "--checkpoint-every", "4"};
+  ASSERT_EQ(run(arguments(8, more)).status, 0);
+  EXPECT_EQ(events("checkpoint").size(), 2u);
+  EXPECT_EQ(events("checkpoint_copied").size(), 2u);
+  EXPECT_EQ(events("checkpoint_copied").back().at("path"),
+            copies + "/island-0/step-8");
+  Outcome outcome = run(arguments(8, more));
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.errors.find("already holds"), std::string::npos)
+      << outcome.errors;
+
+  damage(shard);
+  more.push_back("--resume");
+  outcome = run(arguments(12, more));
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  ASSERT_EQ(events("checkpoint_damaged").size(), 1u) << outcome.errors;
+  ASSERT_EQ(events("checkpoint_restored").size(), 1u) << outcome.errors;
+  EXPECT_NE(outcome.errors.find("put back from its copy '" + copies),
+            std::string::npos)
+      << outcome.errors;
+  EXPECT_EQ(steps(), 4u);
+
+  // The first incarnation's machine loses its disk.
+  std::string body = "case \"$*\" in *'--incarnation 0'*)\n"
+                     "  rm -r " +
+                     dir +
+                     "/island-0; exit 3;;\n"
+                     "esac\nexec " TOMBOLO_RUN " \"$@\"\n";
+  std::vector<std::string> words = arguments(16, more);
+  add(words, {"--restarts", "1", "--rank-program", script(body)});
+  outcome = run(words);
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_EQ(events("restart")[0].at("step"), 12) << outcome.errors;
+  EXPECT_EQ(events("checkpoint_restored").size(), 1u) << outcome.errors;
+  EXPECT_EQ(steps(), 4u);
+
+  std::filesystem::remove_all(dir + "/island-0/step-12");
+  std::filesystem::remove_all(copies + "/island-0/step-12");
+  damage(dir + "/island-0/step-16/rank-0.safetensors");
+  damage(copies + "/island-0/step-16/manifest.json");
+  outcome = run(arguments(16, more));
+  EXPECT_EQ(outcome.status, 1);
+  for (const std::string &named :
+       {dir + "/island-0/step-16/rank-0.safetensors",
+        copies + "/island-0/step-16/manifest.json",
+        "holds no whole checkpoint to resume from, nor does '" + copies + "'"})
+    EXPECT_NE(outcome.errors.find(named), std::string::npos) << outcome.errors;
   expectNothingLeft();
 }
 

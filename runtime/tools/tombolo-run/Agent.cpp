@@ -160,19 +160,28 @@ std::optional<RankOptions> Agent::fromSnapshot(std::uint32_t number) {
   const std::string &folder = rank.checkpointDir;
   if (folder.empty())
     return rank;
-  discardUnfinished(folder, number);
+  for (const std::string &each : checkpointFolders(rank))
+    discardUnfinished(each, number);
+  CheckpointCopies copies{rank.checkpointCopy, [&](auto, const auto &message) {
+                            emit({{"event", "checkpoint_restored"},
+                                  {"island", number},
+                                  {"message", message}});
+                          }};
   bool anyDamaged = false;
-  rank.resumeStep =
-      resumableStep(folder, {number}, [&](auto, const std::string &message) {
+  rank.resumeStep = resumableStep(
+      folder, {number},
+      [&](auto, const std::string &message) {
         anyDamaged = true;
         emit({{"event", "checkpoint_damaged"},
               {"island", number},
               {"message", message}});
-      });
+      },
+      copies);
   rank.resume = rank.resumeStep.has_value();
   if (!rank.resume && anyDamaged && !options.hasServer)
     return std::nullopt;
-  setAsideBeyond(folder, number, rank.resumeStep.value_or(0));
+  for (const std::string &each : checkpointFolders(rank))
+    setAsideBeyond(each, number, rank.resumeStep.value_or(0));
   return rank;
 }
 
@@ -347,7 +356,11 @@ void Agent::ended(const SupervisorEvent &event) {
                     {"island", rank.island},
                     {"rank", rank.rank},
                     {"pid", supervisor.pid(event.process)}};
-    if (event.end.signalled)
+    // Who has said why it ends may have been killed while it still saved.
+    bool hasSaid = !rank.message.empty() && !rank.peer;
+    if (event.end.signalled && hasSaid)
+      message["status"] = rank.status;
+    else if (event.end.signalled)
       message["signal"] = event.end.code;
     else
       message["status"] = event.end.code;
@@ -357,7 +370,7 @@ void Agent::ended(const SupervisorEvent &event) {
       message["message"] = rank.message;
     if (rank.peer)
       message["peer"] = true;
-    if (!island.killed) // what ends after that was killed here
+    if (!island.killed || hasSaid) // what ends after that was killed here
       island.failures.push_back(std::move(message));
     if (!island.end)
       island.wasCutOff = isCutOff(rank.island);

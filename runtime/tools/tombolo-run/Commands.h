@@ -42,6 +42,7 @@ struct RankOptions {
   std::uint64_t steps = 0;
   std::optional<std::uint64_t> init;
   std::string checkpointDir;
+  std::string checkpointCopy;
   std::uint64_t checkpointEvery = 0;
   bool resume = false;
   std::optional<std::uint64_t> resumeStep; ///< of `site` and `rank` only
@@ -58,6 +59,10 @@ struct RankOptions {
 };
 
 void addRankOptions(CLI::App &app, RankOptions &options);
+/// Error, status 2, for a copy of checkpoints in their own folder.
+void checkCheckpoints(const RankOptions &options);
+/// Where checkpoints lie: their folder, that of their copies, or none.
+std::vector<std::string> checkpointFolders(const RankOptions &options);
 /// On `site` and `rank`, where somebody may have chosen the generation already.
 void addResumeStep(CLI::App &app, RankOptions &options);
 /// On `site` and `rank`: what SIGTERM does. A scheduler sends it to take a

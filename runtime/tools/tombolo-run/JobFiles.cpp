@@ -72,12 +72,13 @@ std::string title(const SiteJob &job, const JobContext &context) {
 std::string loop(const SiteJob &job, const JobContext &context,
                  const std::string &start, bool endsOthers) {
   std::string resume;
-  if (!context.run.plan.has_server() && !context.run.rank.checkpointDir.empty())
-    resume = "  resume=()\n"
-             "  if compgen -G " +
-             quoted(context.run.rank.checkpointDir) +
-             "'/island-*/step-*/manifest.json' >/dev/null; then resume=("
-             "--resume); fi\n";
+  if (!context.run.plan.has_server() &&
+      !context.run.rank.checkpointDir.empty()) {
+    for (const std::string &folder : checkpointFolders(context.run.rank))
+      resume += (resume.empty() ? "compgen -G " : " || compgen -G ") +
+                quoted(folder) + "'/island-*/step-*/manifest.json' >/dev/null";
+    resume = "  resume=()\n  if " + resume + "; then resume=(--resume); fi\n";
+  }
   return "attempts=" + std::to_string(context.run.restarts) +
          "\nwhile :; do\n" + resume + "  " + start +
          (resume.empty() ? "" : " \"${resume[@]}\"") +
@@ -275,9 +276,9 @@ std::map<std::string, std::string> addressesOf(const JobRun &run,
 
 /// Paths in jobs are of no folder of this machine's.
 void makeAbsolute(JobRun &run, const Scheduler &scheduler) {
-  for (std::string *path :
-       {&run.rank.plan, &run.rank.model, &run.rank.data,
-        &run.rank.checkpointDir, &run.rank.evaluationData}) {
+  for (std::string *path : {&run.rank.plan, &run.rank.model, &run.rank.data,
+                            &run.rank.checkpointDir, &run.rank.checkpointCopy,
+                            &run.rank.evaluationData}) {
     if (path->empty() || fs::path(*path).is_absolute())
       continue;
     if (scheduler.hasOwnFiles)

@@ -193,8 +193,8 @@ void LocalRun::line(const SupervisorEvent &received) {
     stopped = field<std::uint64_t>(event, "step", 0);
   } else if (kind == "ready") {
     return;
-  } else if (kind == "restart" || kind == "checkpoint_damaged" ||
-             kind == "state_damaged") {
+  } else if (kind == "restart" || kind == "state_damaged" ||
+             (kind.starts_with("checkpoint_") && event.contains("message"))) {
     Service &service = *parts[received.process].service;
     service.incarnation = std::max(
         service.incarnation, field<std::uint64_t>(event, "incarnation", 0));
@@ -244,7 +244,9 @@ void LocalRun::warn(const json &event) {
             std::to_string(left) + (left == 1 ? " restart" : " restarts") +
             " left";
   else if (kind == "checkpoint_damaged")
-    text += "; " + island + " takes an earlier checkpoint";
+    text += "; " + island + " takes another checkpoint";
+  else if (kind == "checkpoint_failed")
+    text += "; " + island + " trains on";
   watch.say(text);
 }
 
@@ -526,10 +528,12 @@ int train(LocalOptions &options) {
       rank.checkpointDir = weights->path();
     }
   }
-  CheckpointFolder checkpoints(options.rank.checkpointDir, plan);
+  CheckpointFolder checkpoints(options.rank.checkpointDir, plan),
+      copies(options.rank.checkpointCopy, plan);
   if (resumed) // what these islands have is of no use any more
     for (std::uint32_t island : resumed->without)
-      setAsideBeyond(rank.checkpointDir, island, 0);
+      for (const std::string &folder : checkpointFolders(rank))
+        setAsideBeyond(folder, island, 0);
   ServerFolder server(
       options.rank.checkpointDir,
       options.restarts > 0 ||
@@ -608,6 +612,7 @@ int tombolo::runtime::runLocal(int argc, char **argv) {
   if (options.rank.resume && options.rank.checkpointDir.empty())
     throw Error(Status::Usage,
                 "--resume: --checkpoint-dir is needed to resume from");
+  checkCheckpoints(options.rank);
   if (options.rank.checkpointEvery && options.rank.checkpointDir.empty())
     throw Error(Status::Usage,
                 "--checkpoint-every: --checkpoint-dir is needed to write to");

@@ -102,17 +102,22 @@ tombolo::runtime::checkResume(const RankOptions &rank, const Plan &plan,
   std::set<std::uint32_t> islands;
   for (int island = 0; island < plan.islands_size(); ++island)
     islands.insert(static_cast<std::uint32_t>(island));
-  std::optional<ResumePoint> point =
-      resumePoint(rank.checkpointDir, islands,
-                  [&](std::uint32_t island, const std::string &message) {
-                    tell({{"event", "checkpoint_damaged"},
-                          {"island", island},
-                          {"message", message}},
-                         "; another checkpoint is taken");
-                  });
+  auto listener = [&](const char *event, const char *sequel) {
+    return [=](std::uint32_t island, const std::string &message) {
+      tell({{"event", event}, {"island", island}, {"message", message}},
+           sequel);
+    };
+  };
+  std::optional<ResumePoint> point = resumePoint(
+      rank.checkpointDir, islands,
+      listener("checkpoint_damaged", "; another checkpoint is taken"),
+      {rank.checkpointCopy, listener("checkpoint_restored", "")});
   if (!point)
     throw Error("checkpoint folder '", rank.checkpointDir,
-                "': holds no whole checkpoint to resume from");
+                "': holds no whole checkpoint to resume from",
+                rank.checkpointCopy.empty()
+                    ? ""
+                    : ", nor does '" + rank.checkpointCopy + "'");
   std::uint64_t step = point->step;
   if (step > rank.steps)
     throw Error("checkpoint folder '", rank.checkpointDir,

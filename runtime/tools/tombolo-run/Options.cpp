@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <filesystem>
 #include <thread>
 
 #include <sys/random.h>
@@ -41,8 +42,12 @@ void tombolo::runtime::addRankOptions(CLI::App &app, RankOptions &options) {
   app.add_option(
       "--init", options.init,
       "give weights that the model lacks random values, from a seed");
-  app.add_option("--checkpoint-dir", options.checkpointDir,
-                 "write checkpoints into this folder");
+  CLI::Option *saved = app.add_option("--checkpoint-dir", options.checkpointDir,
+                                      "write checkpoints into this folder");
+  app.add_option("--checkpoint-copy", options.checkpointCopy,
+                 "and a copy of each into this one, on another machine's disk; "
+                 "what is damaged or gone there is put back from here")
+      ->needs(saved);
   app.add_option("--checkpoint-every", options.checkpointEvery,
                  "inner steps between checkpoints (0: only at the end)")
       ->check(positiveNumber(/*zero=*/true));
@@ -85,6 +90,28 @@ void tombolo::runtime::addRankOptions(CLI::App &app, RankOptions &options) {
       ->check(CLI::Range(2.0, 3600.0));
 }
 
+void tombolo::runtime::checkCheckpoints(const RankOptions &options) {
+  auto placeOf = [](const std::string &folder) {
+    std::error_code error;
+    return std::filesystem::weakly_canonical(std::filesystem::absolute(folder),
+                                             error);
+  };
+  if (!options.checkpointCopy.empty() &&
+      placeOf(options.checkpointCopy) == placeOf(options.checkpointDir))
+    throw Error(Status::Usage,
+                "--checkpoint-copy: expected another folder "
+                "than --checkpoint-dir, on another disk, got '",
+                options.checkpointCopy, "'");
+}
+
+std::vector<std::string>
+tombolo::runtime::checkpointFolders(const RankOptions &options) {
+  std::vector<std::string> folders = {options.checkpointDir,
+                                      options.checkpointCopy};
+  std::erase(folders, "");
+  return folders;
+}
+
 void tombolo::runtime::addResumeStep(CLI::App &app, RankOptions &options) {
   app.add_option("--resume-step", options.resumeStep,
                  "go on from the checkpoint of this step, not from the newest")
@@ -114,6 +141,8 @@ tombolo::runtime::rankArguments(const RankOptions &options) {
     add("--init", std::to_string(*options.init));
   if (!options.checkpointDir.empty())
     add("--checkpoint-dir", options.checkpointDir);
+  if (!options.checkpointCopy.empty())
+    add("--checkpoint-copy", options.checkpointCopy);
   if (options.checkpointEvery)
     add("--checkpoint-every", std::to_string(options.checkpointEvery));
   if (options.resume)

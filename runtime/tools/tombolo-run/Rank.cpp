@@ -88,6 +88,38 @@ constexpr double kBeatsInStall = 10;
 
 volatile std::sig_atomic_t told = 0;
 
+const char *nameOf(CheckpointNews::Kind kind) {
+  switch (kind) {
+  case CheckpointNews::Kind::Whole:
+    return "checkpoint";
+  case CheckpointNews::Kind::Copied:
+    return "checkpoint_copied";
+  case CheckpointNews::Kind::Failed:
+    return "checkpoint_failed";
+  case CheckpointNews::Kind::Blocking:
+    return "checkpoint_blocking";
+  }
+  return "checkpoint";
+}
+
+int statusOf(const std::exception &error) {
+  auto *own = dynamic_cast<const Error *>(&error);
+  return own ? own->exitStatus() : static_cast<int>(Status::Failed);
+}
+
+json failureOf(const std::exception &error) {
+  std::string message = error.what();
+  if (dynamic_cast<const std::bad_alloc *>(&error))
+    message = "out of memory";
+  return {{"event", "error"},
+          {"status", statusOf(error)},
+          {"message", message.substr(0, kMostMessage)},
+          {"peer", dynamic_cast<const PeerError *>(&error) != nullptr}};
+}
+
+/// Seconds to the thousandth.
+double rounded(double seconds) { return std::round(seconds * 1e3) / 1e3; }
+
 /// What stands before an island's names in the store.
 std::string scopeOf(const Options &options) {
   return "island-" + std::to_string(options.island.value_or(0)) + "." +
@@ -237,6 +269,7 @@ Plan meet(Options &options, std::unique_ptr<Meeting> &meeting) {
 
 void train(Options &options, Output &output) {
   std::unique_ptr<Meeting> meeting;
+  checkCheckpoints(options.common);
   Plan plan = meet(options, meeting);
   if (output.toPerson()) // else whoever started this rank has looked
     checkProgress(plan);
@@ -266,6 +299,7 @@ void train(Options &options, Output &output) {
   config.evaluationData = options.common.evaluationData;
   config.evaluateEvery = options.common.evaluateEvery;
   config.checkpointDir = options.common.checkpointDir;
+  config.checkpointCopy = options.common.checkpointCopy;
   config.checkpointEvery = options.common.checkpointEvery;
   config.resume = options.common.resume;
   config.resumeStep = options.common.resumeStep;
@@ -368,11 +402,24 @@ void train(Options &options, Output &output) {
       line["samples_left_out"] = metrics.leftOut;
     output.write(line);
   };
-  events.checkpoint = [&](std::uint64_t step, const std::string &folder) {
-    output.write({{"event", "checkpoint"},
-                  {"step", step},
-                  {"island", *options.island},
-                  {"path", folder}});
+  events.checkpoint = [&](const CheckpointNews &news) {
+    using Kind = CheckpointNews::Kind;
+    json event = {{"event", nameOf(news.kind)},
+                  {"step", news.step},
+                  {"island", *options.island}};
+    if (news.kind == Kind::Failed || news.kind == Kind::Blocking) {
+      event["rank"] = *options.rank;
+      event["message"] = news.message.substr(0, kMostMessage);
+    } else {
+      event["path"] = news.folder;
+      event["seconds"] = rounded(news.seconds);
+      event["stalled_seconds"] = rounded(news.stalledSeconds);
+    }
+    output.write(event);
+  };
+  events.failed = [&](const std::exception &error) {
+    if (!output.toPerson())
+      output.write(failureOf(error));
   };
   events.stopped = [&](std::uint64_t step) {
     output.write(
@@ -468,32 +515,13 @@ int tombolo::runtime::runRank(int argc, char **argv) {
     return status;
   std::signal(SIGPIPE, SIG_IGN);
   Output output(options.eventsFd);
-  auto failed = [&](const char *what, int code, bool peer) {
-    std::string message = std::string(what).substr(0, kMostMessage);
-    output.write({{"event", "error"},
-                  {"status", code},
-                  {"message", message},
-                  {"peer", peer}});
-    return code;
-  };
   try {
     train(options, output);
     return 0;
-  } catch (const PeerError &error) {
-    if (output.toPerson())
-      throw;
-    return failed(error.what(), error.exitStatus(), true);
-  } catch (const Error &error) {
-    if (output.toPerson())
-      throw;
-    return failed(error.what(), error.exitStatus(), false);
-  } catch (const std::bad_alloc &) {
-    if (output.toPerson())
-      throw;
-    return failed("out of memory", static_cast<int>(Status::Failed), false);
   } catch (const std::exception &error) {
     if (output.toPerson())
       throw;
-    return failed(error.what(), static_cast<int>(Status::Failed), false);
+    output.write(failureOf(error));
+    return statusOf(error);
   }
 }

@@ -130,6 +130,8 @@ void RunState::note(const json &event, double now) {
     island->incarnation = field<std::uint64_t>(event, "incarnation", 0);
     island->stepsDone =
         island->count.ofJob(field<std::uint64_t>(event, "step", 0));
+  } else if (kind.starts_with("checkpoint") && island) {
+    island->stalledSeconds += field<double>(event, "stalled_seconds", 0);
   } else if (kind == "begin" && island) {
     island->incarnation = field<std::uint64_t>(event, "incarnation", 0);
     island->stepsDone =
@@ -181,6 +183,7 @@ json RunState::toJson(double now) const {
             {"tokens", island.tokens},
             {"tokens_per_second", island.tokensPerSecond},
             {"incarnation", island.incarnation},
+            {"checkpoint_stalled_seconds", island.stalledSeconds},
             {"pushed_bytes", island.fromIsland},
             {"pulled_bytes", island.toIsland},
             {"line_bytes_per_second", island.lineBytesPerSecond},
@@ -278,6 +281,9 @@ std::string tombolo::runtime::prometheusText(const json &status) {
             "tokens_per_second");
   perIsland("incarnation", "gauge", "How often the island was restarted.",
             "incarnation");
+  perIsland("checkpoint_stalled_seconds_total", "counter",
+            "That training stood still for checkpoints.",
+            "checkpoint_stalled_seconds");
   perIsland("pushed_bytes_total", "counter",
             "What the server has received of the island.", "pushed_bytes",
             /*ofServer=*/true);

@@ -50,6 +50,7 @@ private:
     std::uint64_t incarnation = 0;
     std::optional<double> loss;
     double tokensPerSecond = 0;
+    double stalledSeconds = 0; // for checkpoints
     bool anyStep = false;
     std::optional<double> syncSeconds; ///< when it was last in a version
     std::map<std::uint32_t, std::uint64_t> versions; ///< last, by fragment

@@ -144,14 +144,17 @@ std::uint64_t findResumeStep(const SiteOptions &options,
                              const std::set<std::uint32_t> &islands,
                              std::vector<json> &news) {
   const std::string &folder = options.rank.checkpointDir;
+  auto listener = [&](const char *event, const char *sequel) {
+    return [=, &news](std::uint32_t island, const std::string &message) {
+      std::cerr << "tombolo-run site: " << message << sequel << "\n";
+      news.push_back(
+          {{"event", event}, {"island", island}, {"message", message}});
+    };
+  };
   auto step = resumableStep(
-      folder, islands, [&](std::uint32_t island, const std::string &message) {
-        std::cerr << "tombolo-run site: " << message
-                  << "; an earlier checkpoint is taken\n";
-        news.push_back({{"event", "checkpoint_damaged"},
-                        {"island", island},
-                        {"message", message}});
-      });
+      folder, islands,
+      listener("checkpoint_damaged", "; another checkpoint is taken"),
+      {options.rank.checkpointCopy, listener("checkpoint_restored", "")});
   if (!step)
     throw Error("checkpoint folder '", folder,
                 "': holds no whole checkpoint "
@@ -401,6 +404,7 @@ void emit(const SiteOptions &options) {
 }
 
 int run(SiteOptions &options) {
+  checkCheckpoints(options.rank);
   if (options.jobs.isAsked()) {
     emit(options);
     return 0;
@@ -467,9 +471,10 @@ int run(SiteOptions &options) {
   // No rank saves before all of its island have started, nor after it has lost
   // one, so whatever is unfinished now, or when a run has failed, stays so.
   auto clean = [&] {
-    if (isFirst && !options.rank.checkpointDir.empty())
+    for (const std::string &folder : checkpointFolders(options.rank))
       for (std::uint32_t island : islands)
-        discardUnfinished(options.rank.checkpointDir, island);
+        if (isFirst)
+          discardUnfinished(folder, island);
   };
   clean();
   // An agent in the place of one that fell takes what its ranks saved last.
@@ -479,9 +484,9 @@ int run(SiteOptions &options) {
         findResumeStep(options, islands, agentOptions.news);
   if (first && options.rank.resumeStep)
     for (std::uint32_t island : islands)
-      if (ranks.at(island).front() == 0) // else another site does
-        setAsideBeyond(options.rank.checkpointDir, island,
-                       *options.rank.resumeStep);
+      for (const std::string &folder : checkpointFolders(options.rank))
+        if (ranks.at(island).front() == 0) // else another site does
+          setAsideBeyond(folder, island, *options.rank.resumeStep);
   agentOptions.rank = options.rank;
   agentOptions.common = std::move(common);
   agentOptions.places = std::move(places.ofIsland);

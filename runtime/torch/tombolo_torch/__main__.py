@@ -37,7 +37,7 @@ def parse(arguments):
         parser.add_argument(f"--{name}", type=count)
     for name in ("checkpoint-every", "seed", "eval-every", "incarnation", "threads"):
         parser.add_argument(f"--{name}", type=count, default=0)
-    for name in ("checkpoint-dir", "eval-data", "rendezvous", "server", "run-id", "cert", "key",
+    for name in ("checkpoint-dir", "checkpoint-copy", "eval-data", "rendezvous", "server", "run-id", "cert", "key",
                  "ca", "backend"):
         parser.add_argument(f"--{name}", default="")
     for name in ("resume", "pin", "check-numerics", "plaintext", "await-server"):

@@ -116,7 +116,7 @@ def discard_unfinished(directory, island):
     parent = os.path.join(directory, f"island-{island}")
     for name in os.listdir(parent) if os.path.isdir(parent) else []:
         folder = os.path.join(parent, name)
-        if re.fullmatch(r"step-[0-9]{1,19}\.tmp-removed", name):
+        if re.fullmatch(r"step-[0-9]{1,19}\.tmp-.*", name):
             shutil.rmtree(folder, ignore_errors=True)
         elif not re.fullmatch("step-[0-9]{1,19}", name):
             continue

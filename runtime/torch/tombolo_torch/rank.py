@@ -13,7 +13,7 @@ from .checkpoint import Checkpoint
 from .data import open_dataset
 from .device import Device
 from .engine import LaneRunner
-from .errors import Error, FAILED, USAGE
+from .errors import BAD_INPUT, Error, FAILED, MOST_MESSAGE, USAGE
 from .exchange import Exchange
 from .layout import (IslandSteps, Layout, check_steps, expand_parameters, first_sample,
                      has_own_inner_steps, leased_samples, state_part)
@@ -128,10 +128,11 @@ class Rank:
             found = checkpoints.to_resume(options.checkpoint_dir, options.island,
                                           options.resume_step)
         elif options.checkpoint_dir:
-            found = checkpoints.latest(options.checkpoint_dir, options.island)
+            found = next(filter(None, (checkpoints.latest(folder, options.island)
+                                       for folder in self._checkpoint_folders())), None)
         if found and not options.resume:
             raise Error(f"'{found}': the folder already holds a checkpoint; give --resume to go "
-                        "on from it, or another --checkpoint-dir")
+                        "on from it, or another --checkpoint-dir or --checkpoint-copy")
         if options.resume and not found:
             raise Error(f"'{options.checkpoint_dir}': holds no checkpoint of island "
                         f"{options.island} to resume from")
@@ -367,7 +368,7 @@ class Rank:
         if self.exchange:
             self.exchange.end(self.current_step)
         if self._is_checkpoint_step(self.steps) and self.loaded_step < self.steps:
-            self.save_checkpoint(self.steps)
+            self.save_checkpoint(self.steps, ends=True)
         # What is saved and exported: islands have come to the last version.
         if self._is_evaluation_step(self.steps) and self.first_step < self.steps:
             self._evaluate_held_out(self.steps)
@@ -387,7 +388,7 @@ class Rank:
         gently = bool(self.options.checkpoint_dir) and self.exchange is None
         ends = gently and self.links.from_first(self.told())
         if ends or self._is_checkpoint_step(steps_done):
-            self.save_checkpoint(steps_done)
+            self.save_checkpoint(steps_done, ends)
         if ends:
             self.links.barrier()
             if self.options.rank == 0:
@@ -558,29 +559,63 @@ class Rank:
                 add(what, lambda what=what, name=parameter.name: self.exchange.kept(what, name))
         return saved
 
-    def save_checkpoint(self, steps_done):
-        options, step = self.options, self.count.to_job(steps_done)
-        folder = checkpoints.folder_of(options.checkpoint_dir, options.island, step)
+    def _checkpoint_folders(self):
+        """That of checkpoints, then that of their copies."""
+        return list(filter(None, (self.options.checkpoint_dir, self.options.checkpoint_copy)))
+
+    def save_checkpoint(self, steps_done, ends):
+        """One that cannot be written ends the run only where the run ends anyway."""
+        step = self.count.to_job(steps_done)
+        for number, directory in enumerate(self._checkpoint_folders()):
+            folder = checkpoints.folder_of(directory, self.options.island, step)
+            whole, failure = self._save_in(directory, folder, steps_done)
+            event = {"step": step, "island": self.options.island}
+            if failure and ends and number == 0:
+                raise Error(str(failure))
+            if failure:
+                self.tell({"event": "checkpoint_failed", **event, "rank": self.options.rank,
+                           "message": str(failure)[:MOST_MESSAGE]})
+            elif whole and self.options.rank == 0:
+                self.tell({"event": "checkpoint_copied" if number else "checkpoint", **event,
+                           "path": folder})
+
+    def _save_in(self, directory, folder, steps_done):
+        """Whether all ranks have written theirs, and what has kept this one from it."""
+        options = self.options
         # All have passed the barrier behind the generation before: nobody writes.
         if options.rank == 0:
             checkpoints.discard_manifest(folder)
-            checkpoints.discard_unfinished(options.checkpoint_dir, options.island)
+            checkpoints.discard_unfinished(directory, options.island)
         self.links.barrier()
-        checkpoints.write_shard(folder, options.rank, self._saved(steps_done))
-        self.links.barrier()
-        if options.rank == 0:
+        failure = _failure_of(
+            lambda: checkpoints.write_shard(folder, options.rank, self._saved(steps_done)))
+        whole = self.links.agree(int(not failure)) and not failure
+        if options.rank == 0 and whole:
             info = self._dealing()
             info.model_hash, info.contract = self.plan.model_hash, self.options.contract
             info.points = self.exchange.points() if self.exchange else []
-            info.island, info.step, info.island_step = options.island, step, steps_done
+            info.island, info.step = options.island, self.count.to_job(steps_done)
+            info.island_step = steps_done
             info.updates = int(self.arena.flat(self.program.updates_address, 1, pb.DTYPE_I64))
             info.next_sample = self._first_sample_of(steps_done)
-            info.free_sample = self.samples_before + leased_samples(self.plan, step)
-            checkpoints.write_manifest(folder, len(self.layout.ranks), info)
+            info.free_sample = self.samples_before + leased_samples(self.plan, info.step)
+            failure = _failure_of(
+                lambda: checkpoints.write_manifest(folder, len(self.layout.ranks), info))
         self.links.barrier()
-        if options.rank == 0:
-            self.tell({"event": "checkpoint", "step": step, "island": options.island,
-                       "path": folder})
+        return whole, failure
+
+
+def _failure_of(write):
+    """What went wrong with the files, if anything."""
+    try:
+        write()
+    except OSError as error:
+        return error
+    except Error as error:
+        if error.status != BAD_INPUT:
+            raise
+        return error
+    return None
 
 
 def _finite(value):

@@ -9,7 +9,8 @@
 //
 // DIR/island-I/step-N/ holds one safetensors shard for each rank that owns
 // something, and manifest.json, written last: without it the generation does
-// not exist. Two generations are kept. A shard holds the owned elements of
+// not exist. A rank says by its part of the manifest that its shard is durable.
+// Two generations are kept. A shard holds the owned elements of
 // each parameter under its ONNX name and of each optimizer state under
 // NAME/exp_avg ...; a part of a parameter is one-dimensional, and the manifest
 // says which ranges of the whole it is. The manifest carries a checksum of
@@ -86,12 +87,23 @@ std::string resumedCheckpoint(const std::string &dir, std::uint32_t island,
 using DamageListener =
     std::function<void(std::uint32_t island, const std::string &message)>;
 
+/// Where copies of generations are (`--checkpoint-copy`): as they lie in the
+/// checkpoint folder.
+struct CheckpointCopies {
+  std::string dir; ///< empty: nowhere
+  /// Is told of each generation that is put back from there.
+  DamageListener restored = [](std::uint32_t, const std::string &) {};
+};
+
 /// The newest step from which every one of `islands` can go on; none when there
 /// is none. Reads every byte of it and checks it. `damaged` is told of each
-/// generation that is passed over for its damage.
+/// generation that is passed over for its damage. What of these islands is
+/// damaged or missing in `dir` is first put back from its copy, if that is
+/// whole; nobody may be saving there.
 std::optional<std::uint64_t>
 resumableStep(const std::string &dir, const std::set<std::uint32_t> &islands,
-              const DamageListener &damaged);
+              const DamageListener &damaged,
+              const CheckpointCopies &copies = {});
 
 /// Where a whole run goes on from.
 struct ResumePoint {
@@ -102,9 +114,16 @@ struct ResumePoint {
 /// The newest step from which all `islands` can go on. Where there is none, as
 /// behind a run that has lost an island, of the two newest steps the one from
 /// which more can: what is lost goes no further back than one generation.
+/// Otherwise as `resumableStep`.
 std::optional<ResumePoint> resumePoint(const std::string &dir,
                                        const std::set<std::uint32_t> &islands,
-                                       const DamageListener &damaged);
+                                       const DamageListener &damaged,
+                                       const CheckpointCopies &copies = {});
+
+/// Puts the generation in `copy` into the place of `folder`, durable; what
+/// stood there becomes set-aside beside it (in the place of an earlier one).
+/// Throws Error, with nothing changed, when the copy is not whole.
+void restoreGeneration(const std::string &copy, const std::string &folder);
 
 /// Before `island` goes on from `step`: the newest generation beyond it becomes
 /// DIR/island-I/set-aside (in the place of an earlier one), where a person may

@@ -13,7 +13,10 @@
 // to 16 MiB between sites), and its threads' stacks. kMemoryBeyondArena bounds
 // all of it; measured are 30 MiB alone and up to 60 MiB with peers and a
 // server. With a server the exchange client keeps the global values of the
-// owned elements besides: the plan's host_bytes.
+// owned elements besides: the plan's host_bytes. With `checkpointEvery` it
+// keeps, from the first snapshot on, a copy in host memory of what it saves, as
+// large as its shard; where the host has no room for that it does not train
+// while its shard is written.
 //
 //===----------------------------------------------------------------------===//
 
@@ -27,6 +30,7 @@
 #include "tombolo/runtime/plan/PlanFile.h"
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -48,6 +52,7 @@ struct RankConfig {
   DatasetOptions data;
   std::optional<std::uint64_t> seed; ///< `--init`
   std::string checkpointDir;         ///< empty: none are written
+  std::string checkpointCopy; ///< another folder for all of it; empty: none
   std::uint64_t checkpointEvery = 0; ///< steps; 0: only after the last
   bool resume = false;
   std::optional<std::uint64_t> resumeStep; ///< not from the newest generation
@@ -84,7 +89,24 @@ struct StepMetrics {
   std::optional<double> gradientNorm;
 };
 
-/// What a rank tells; called from its main thread.
+/// What a generation came to in a folder.
+struct CheckpointNews {
+  enum class Kind {
+    Whole,
+    Copied,   ///< whole in the folder of copies
+    Failed,   ///< this rank could not write: the one before stays
+    Blocking, ///< this rank does not train meanwhile: no room for a copy
+  };
+  Kind kind = Kind::Whole;
+  std::uint64_t step = 0; ///< of the job
+  std::string folder;
+  std::string message;       ///< of Failed and Blocking
+  double seconds = 0;        ///< since its snapshot was begun
+  double stalledSeconds = 0; ///< that training has stood still for checkpoints
+                             ///< since it was last told
+};
+
+/// What a rank tells; called from its main thread unless it says otherwise.
 struct RankEvents {
   std::function<void()> ready;
   /// Before each step, on every rank.
@@ -92,9 +114,15 @@ struct RankEvents {
   /// On the island's first rank of the last stage only.
   std::function<void(const StepMetrics &)> step;
   std::function<void(const EvaluationMetrics &)> evaluation;
-  /// On the island's rank 0 only, when a generation is complete; `step` is the
-  /// job's.
-  std::function<void(std::uint64_t step, const std::string &folder)> checkpoint;
+  /// Between steps and at the end: on the island's rank 0 of each generation,
+  /// on others what has gone wrong there.
+  std::function<void(const CheckpointNews &)> checkpoint;
+  /// Before a shard of a checkpoint of this step of the job is written, in the
+  /// thread that does.
+  std::function<void(std::uint64_t step)> writing;
+  /// What `run` is going to throw, once it is known where a checkpoint is still
+  /// being written: a slow disk may hold the rank up.
+  std::function<void(const std::exception &)> failed;
   /// On rank 0 only, when it ends on request, after so many steps of the job.
   std::function<void(std::uint64_t stepsDone)> stopped;
   /// Likewise, when its island has been removed from the run.
