@@ -159,11 +159,12 @@ void StepRun::begin(Phase phase, std::uint64_t number,
   clearFigures();
   changes = lines.changes;
   nextChange = 0;
+  backgroundFlows.assign(background.size(), Network::kNoFlow);
   for (std::uint32_t l = 0; l < background.size(); ++l) {
     network.setCapacity(fold.firstLine() + l, lines.bytesPerSecond[l], 0);
     if (fold.usesLines() && lines.otherFlows[l] > 0) {
       background[l][0].perByte = lines.otherFlows[l];
-      network.start(0, background[l], kInfinity, 0);
+      backgroundFlows[l] = network.start(0, background[l], kInfinity, 0);
     }
   }
   for (std::uint32_t w = 0; w < workers.size(); ++w) {
@@ -490,11 +491,16 @@ void StepRun::startFlow(const Path &path, double bytes, double latency,
   if (flow >= moving.size())
     moving.resize(flow + 1);
   moving[flow] = what;
+  moving[flow].path = &path;
+  if (trace)
+    traceLines(path);
 }
 
 void StepRun::flowDone(std::uint32_t flow) {
   ++eventCount;
   Moving what = moving[flow];
+  if (trace)
+    traceLines(*what.path);
   if (what.interBytes >= 0) {
     double bytes = what.interBytes, latency = what.interLatency;
     what.interBytes = -1;
@@ -618,6 +624,16 @@ void StepRun::traceCall(std::uint32_t w, const Engine::Next &next, double start,
               plan.segments(static_cast<int>(call.segment())).name(),
               traceBase + start, traceBase + end, fold.classes()[w].rank, call,
               next.variables);
+}
+
+void StepRun::traceLines(const Path &path) {
+  for (const Usage &usage : path)
+    if (usage.resource >= fold.firstLine()) {
+      std::uint32_t direction = usage.resource - fold.firstLine();
+      trace->counter(island + 1, lineNames[direction] + ", steps",
+                     traceBase + now,
+                     network.load(usage.resource, backgroundFlows[direction]));
+    }
 }
 
 void StepRun::traceFlow(const Moving &what) {

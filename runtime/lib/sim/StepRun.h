@@ -65,6 +65,7 @@ public:
   Trace *trace = nullptr;
   double traceBase = 0; ///< seconds of the run at the step's 0
   double traceGap = 0;  ///< that nothing moved before it was set to 0
+  std::vector<std::string> lineNames; ///< by direction
 
   /// `starts`: when each class begins, by class, the least 0. `received`: by
   /// fragment, whether the version that the next `apply` waits for has come.
@@ -138,6 +139,7 @@ private:
   };
   static constexpr std::uint32_t kFlow = ~0u, kBegin = ~0u - 1;
   struct Moving { // by number of the flow
+    const Path *path = nullptr;
     const GroupClass *group = nullptr;
     std::uint32_t from = 0, to = 0; // transfers: classes and lanes
     plan::v1::Lane fromLane{}, toLane{};
@@ -166,6 +168,8 @@ private:
   void idle(Worker &worker, std::uint32_t w, const Cause &cause);
   void finishIfDone(std::uint32_t w, const Cause &cause);
   void traceFlow(const Moving &moving);
+  /// Counts what the island's own flows take of the lines of a path.
+  void traceLines(const Path &path);
   void traceCall(std::uint32_t w, const Engine::Next &next, double start,
                  double end);
 
@@ -180,6 +184,7 @@ private:
   Network network;
   std::vector<Moving> moving;
   std::vector<Path> background; // of other flows on lines
+  std::vector<std::uint32_t> backgroundFlows; // by direction; or none
   std::vector<std::uint32_t> entered; // by number of the group
   std::priority_queue<Event, std::vector<Event>, std::greater<>> queue;
   std::vector<bool> received;
