@@ -4,11 +4,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
+#include "Fixtures.h"
 #include "tombolo/Planning/CostModel.h"
 
 #include <gtest/gtest.h>
 
 using namespace tombolo::planning;
+using namespace tombolo::planning::test;
 
 namespace {
 
