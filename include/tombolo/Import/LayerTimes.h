@@ -26,7 +26,9 @@ namespace tombolo {
 /// (on one line; columns in any order, others are passed over). A time that is
 /// empty or 0 was not measured. Every row is checked, also those of other
 /// models. Faults are written as `times.csv:12:7: error: ...`; then, and when
-/// there is no row of the model and chip, there is nothing.
+/// there is no row of the model and chip, there is nothing. A warning is
+/// written where times fall with the microbatch, as noise of a measurement
+/// makes them.
 std::optional<std::vector<planning::LayerTimes>>
 readLayerTimes(llvm::StringRef path, llvm::StringRef text,
                llvm::StringRef model, llvm::StringRef chip,

@@ -19,6 +19,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,9 +66,16 @@ struct ChipTimes {
 };
 
 /// What is wrong with the rows of one chip: impossible figures, blocks measured
-/// twice. `path` is that of the rows.
+/// twice, a larger microbatch that takes less beyond what a measurement may be
+/// disturbed by. `path` is that of the rows.
 Faults checkLayerTimes(const std::vector<LayerTimes> &rows,
                        const std::string &path);
+
+/// Of rows without a fault: times that fall where the microbatch grows, so
+/// little that they are taken for noise. The path is that of the row that falls
+/// most; nothing where none falls.
+std::optional<Fault> layerTimesNoise(const std::vector<LayerTimes> &rows,
+                                     const std::string &path);
 
 /// Turns the chips' rows into figures of the model's kinds of block, splitting
 /// kinds and runs where equal blocks were measured differently. A fault, and

@@ -68,13 +68,12 @@ public:
     if (failed)
       return std::nullopt;
     // Where the planner finds a fault, the line is known.
-    for (const planning::Fault &wrong : planning::checkLayerTimes(rows, "")) {
-      size_t number = 0;
-      StringRef(wrong.path).drop_front().drop_back().getAsInteger(10, number);
-      fault(lines[std::min(number, lines.size() - 1)], wrong.message);
-    }
+    for (const planning::Fault &wrong : planning::checkLayerTimes(rows, ""))
+      fault(lineOf(wrong), wrong.message);
     if (failed)
       return std::nullopt;
+    if (auto noise = planning::layerTimesNoise(rows, ""))
+      say("warning", lineOf(*noise), noise->message);
     return std::move(rows);
   }
 
@@ -88,12 +87,24 @@ private:
   std::vector<const char *> lines; // of `rows`
   StringSet<> models, chips;       // that there are: chips of the model
 
+  /// Where the row is that a fault with a path like `[3]` is about.
+  const char *lineOf(const planning::Fault &fault) const {
+    size_t number = 0;
+    StringRef(fault.path).drop_front().drop_back().getAsInteger(10, number);
+    return lines[std::min(number, lines.size() - 1)];
+  }
+
   void fault(const char *where, const Twine &message) {
     failed = true;
+    say("error", where, message);
+  }
+
+  void say(StringRef what, const char *where, const Twine &message) {
     StringRef before = text.take_front(where - text.begin());
     size_t lineStart = before.rfind('\n') + 1; // npos + 1 is 0
     errors << path << ":" << before.count('\n') + 1 << ":"
-           << before.size() - lineStart + 1 << ": error: " << message << "\n";
+           << before.size() - lineStart + 1 << ": " << what << ": " << message
+           << "\n";
   }
 
   static SmallVector<StringRef> fieldsOf(StringRef line) {

@@ -84,6 +84,9 @@ ClassBars &StepTrace::at(std::uint32_t process, std::uint32_t thread) {
 
 void StepTrace::slice(std::uint32_t process, std::uint32_t thread,
                       const std::string &name, double start, double end) {
+  // Of lines, or marks where a push begins and a version has come.
+  if (process == 0 || (thread % 8 == LANE_EXCHANGE && end <= start))
+    return;
   auto [entry, fresh] =
       flowIndex.try_emplace(name, static_cast<std::uint32_t>(flowNames.size()));
   if (fresh)

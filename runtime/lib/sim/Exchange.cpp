@@ -27,6 +27,12 @@ double serverRate(const Topology::Site &site) {
                                             : kNoLimit;
 }
 
+/// What a server keeps of an element: the global state, the outer optimizer's
+/// moments and the error feedback, in f32.
+double bytesKept(const Server &server) {
+  return server.outer().kind() == Server::Outer::KIND_ADAMW ? 16 : 12;
+}
+
 } // namespace
 
 Exchange::Exchange(const Plan &plan, const Places &places,
@@ -37,8 +43,9 @@ Exchange::Exchange(const Plan &plan, const Places &places,
           if (!network.wake(timer.flow, timer.version, hooks.now()))
             return;
           std::unique_ptr<Moving> done = std::move(moving[timer.flow]);
-          for (std::uint32_t direction : done->directions)
+          for (std::uint32_t direction : done->move.directions)
             hooks.traceLine(direction);
+          hooks.traceMove(done->move, true);
           done->done();
         });
       }) {
@@ -98,34 +105,33 @@ Exchange::Exchange(const Plan &plan, const Places &places,
   }
 }
 
-/// Bytes from site to site; `in` and `out`: through the server that is there.
-void Exchange::flow(Kind kind, std::uint32_t fragment, std::uint32_t from,
-                    std::uint32_t to, double bytes, bool in, bool out,
+void Exchange::flow(Move move, double bytes, bool in, bool out,
                     std::function<void()> done) {
   auto what = std::make_unique<Moving>();
-  what->kind = kind;
-  what->fragment = fragment;
   // Where every way is down it waits on the one it would take.
-  auto route = places.route(from, to, downLines);
+  auto route = places.route(move.from, move.to, downLines);
   if (!route)
-    route = places.route(from, to);
+    route = places.route(move.from, move.to);
   if (route)
-    what->directions = *route;
-  for (std::uint32_t direction : what->directions)
+    move.directions = *route;
+  move.begun = hooks.now();
+  for (std::uint32_t direction : move.directions)
     what->path.push_back({direction, 1});
   if (in)
-    what->path.push_back({firstServer + 2 * to, 1});
+    what->path.push_back({firstServer + 2 * move.to, 1});
   if (out)
-    what->path.push_back({firstServer + 2 * from + 1, 1});
+    what->path.push_back({firstServer + 2 * move.from + 1, 1});
+  what->move = std::move(move);
   what->done = std::move(done);
-  double latency = places.latencyOf(what->directions);
-  hooks.crossed(what->directions, bytes);
+  const std::vector<std::uint32_t> &directions = what->move.directions;
+  double latency = places.latencyOf(directions);
+  hooks.crossed(directions, bytes);
   std::uint32_t number =
       network.start(hooks.now(), what->path, bytes, latency);
   if (number >= moving.size())
     moving.resize(number + 1);
   moving[number] = std::move(what);
-  for (std::uint32_t direction : moving[number]->directions)
+  for (std::uint32_t direction : directions)
     hooks.traceLine(direction);
 }
 
@@ -143,8 +149,13 @@ void Exchange::pushClass(std::uint32_t island, std::uint32_t f,
   if (bytes == 0)
     return;
   ++member.flows[f];
-  flow(Kind::Push, f, classSites[island][ofClass], fragments[f].primary, bytes,
-       true, false, [this, island, f, incarnation = member.incarnation] {
+  flow({.kind = Kind::Push,
+        .fragment = f,
+        .from = classSites[island][ofClass],
+        .to = fragments[f].primary,
+        .island = island,
+        .ofClass = ofClass},
+       bytes, true, false, [this, island, f, incarnation = member.incarnation] {
          if (members[island].incarnation != incarnation)
            return;
          --members[island].flows[f];
@@ -161,11 +172,20 @@ void Exchange::arrived(std::uint32_t island, std::uint32_t f) {
     committed(island, f);
     return;
   }
-  flow(Kind::Copy, f, fragment.primary, *fragment.backup, fragment.bytes, true,
-       true, [this, island, f, incarnation = member.incarnation] {
-         if (members[island].incarnation == incarnation)
-           committed(island, f);
-       });
+  copy(f, [this, island, f, incarnation = member.incarnation] {
+    if (members[island].incarnation == incarnation)
+      committed(island, f);
+  });
+}
+
+/// What the backup is to have, too: as much as a version.
+void Exchange::copy(std::uint32_t f, std::function<void()> done) {
+  const Fragment &fragment = fragments[f];
+  flow({.kind = Kind::Copy,
+        .fragment = f,
+        .from = fragment.primary,
+        .to = *fragment.backup},
+       fragment.bytes, true, true, std::move(done));
 }
 
 void Exchange::committed(std::uint32_t island, std::uint32_t f) {
@@ -210,8 +230,7 @@ void Exchange::tryClose(std::uint32_t f) {
     if (fragment.term != term)
       return;
     if (fragment.copies())
-      flow(Kind::Copy, f, fragment.primary, *fragment.backup, fragment.bytes,
-           true, true, [this, f] { publish(f); });
+      copy(f, [this, f] { publish(f); });
     else
       publish(f);
   });
@@ -235,7 +254,11 @@ void Exchange::send(std::uint32_t f, std::uint32_t island) {
   member.awaits[f] = true;
   auto left = std::make_shared<std::size_t>(member.sites.size());
   for (std::size_t s = 0; s < member.sites.size(); ++s)
-    flow(Kind::Version, f, fragments[f].primary, member.sites[s],
+    flow({.kind = Kind::Version,
+          .fragment = f,
+          .from = fragments[f].primary,
+          .to = member.sites[s],
+          .island = island},
          pulled[island][s][f], false, true,
          [this, f, island, left, incarnation = member.incarnation] {
            if (--*left > 0 || members[island].incarnation != incarnation)
@@ -280,7 +303,11 @@ void Exchange::join(std::uint32_t island, std::function<void()> joined) {
   for (std::uint32_t f = 0; f < fragments.size(); ++f)
     for (std::size_t s = 0; s < member.sites.size(); ++s)
       // The whole state, not an update: 4 bytes for each element.
-      flow(Kind::State, f, fragments[f].primary, member.sites[s],
+      flow({.kind = Kind::State,
+            .fragment = f,
+            .from = fragments[f].primary,
+            .to = member.sites[s],
+            .island = island},
            pulled[island][s][f] * 4 /
                bytesPerElement(plan.server().compression()),
            false, true, [this, island, left, incarnation = member.incarnation] {
@@ -301,6 +328,9 @@ void Exchange::serverFails(std::uint32_t site) {
   if (++downServers[site] > 1)
     return;
   setServer(site);
+  for (std::uint32_t f = 0; f < fragments.size(); ++f)
+    if (fragments[f].primary == site || fragments[f].backup == site)
+      cancel(f, Kind::Recovery);
   // The epoch: two round trips to who votes, as long as to the other one.
   double latency = 0;
   for (const Fragment &fragment : fragments)
@@ -318,9 +348,9 @@ void Exchange::serverIsBack(std::uint32_t site) {
   for (std::uint32_t f = 0; f < fragments.size(); ++f) {
     Fragment &one = fragments[f];
     // What one has made alone the other gets when both are there.
-    if (one.backup && downServers[one.primary] == 0 &&
+    if (one.alone && downServers[one.primary] == 0 &&
         downServers[*one.backup] == 0)
-      one.alone = false;
+      recover(f);
     tryClose(f);
   }
   // Who is back misses one that is still away.
@@ -366,12 +396,15 @@ std::vector<std::function<void()>> Exchange::cancel(std::uint32_t f,
                                                     std::optional<Kind> kind) {
   std::vector<std::function<void()>> undone;
   for (std::uint32_t number = 0; number < moving.size(); ++number) {
-    if (!moving[number] || moving[number]->fragment != f ||
-        (kind && moving[number]->kind != *kind))
+    if (!moving[number] || moving[number]->move.fragment != f ||
+        (kind && moving[number]->move.kind != *kind))
       continue;
     network.cancel(number, hooks.now());
-    undone.push_back(std::move(moving[number]->done));
-    moving[number] = nullptr;
+    std::unique_ptr<Moving> cut = std::move(moving[number]);
+    for (std::uint32_t direction : cut->move.directions)
+      hooks.traceLine(direction);
+    hooks.traceMove(cut->move, false);
+    undone.push_back(std::move(cut->done));
   }
   return undone;
 }
@@ -381,6 +414,20 @@ void Exchange::goOnAlone(std::uint32_t f) {
   fragments[f].alone = true;
   for (const std::function<void()> &done : cancel(f, Kind::Copy))
     done();
+}
+
+/// A backup that was away has forgotten what it had (docs/Server.md), and takes
+/// part when it has all.
+void Exchange::recover(std::uint32_t f) {
+  cancel(f, Kind::Recovery);
+  const Fragment &fragment = fragments[f];
+  flow({.kind = Kind::Recovery,
+        .fragment = f,
+        .from = fragment.primary,
+        .to = *fragment.backup},
+       fragment.bytes * bytesKept(plan.server()) /
+           bytesPerElement(plan.server().compression()),
+       true, true, [this, f] { fragments[f].alone = false; });
 }
 
 /// What is committed is there; what was on its way begins again.

@@ -29,6 +29,24 @@ inline constexpr double kMissedSeconds = 3;
 
 class Exchange {
 public:
+  enum class Kind {
+    Push,
+    Copy, ///< of what a primary has, to its backup
+    Version,
+    State,    ///< to an island that comes back
+    Recovery, ///< all that a primary has, to a backup that was away
+  };
+  /// Something on its way from site to site.
+  struct Move {
+    Kind kind;
+    std::uint32_t fragment;
+    std::uint32_t from, to;    // sites
+    std::uint32_t island = 0;  // that pushes, or that it is for
+    std::uint32_t ofClass = 0; // of a push
+    std::vector<std::uint32_t> directions = {}; // of lines; empty in a site
+    double begun = 0;
+  };
+
   struct Hooks {
     std::function<void(double time, std::function<void()>)> at;
     std::function<double()> now;
@@ -42,6 +60,8 @@ public:
     std::function<void(const std::string &)> say;
     std::function<void(const std::string &)> traceRound;
     std::function<void(std::uint32_t direction)> traceLine;
+    /// Has come, or is given up now.
+    std::function<void(const Move &, bool isWhole)> traceMove;
   };
 
   Exchange(const Plan &plan, const Places &places,
@@ -96,15 +116,15 @@ private:
     double due = 1e300;            // its deadline, when one has committed
     bool closing = false;
     std::vector<std::uint32_t> in; // members of the version being made
-    bool alone = false;            // without the backup
+    bool alone = false;            // without the backup, or one that is whole
     std::uint64_t term = 0;        // counts changes of primary
     bool copies() const { return backup && *backup != primary && !alone; }
   };
-  enum class Kind { Push, Copy, Version, State };
-
-  void flow(Kind kind, std::uint32_t fragment, std::uint32_t from,
-            std::uint32_t to, double bytes, bool in, bool out,
+  /// Begins now, over the shortest way that there is; `in` and `out`: through
+  /// the server that is there.
+  void flow(Move move, double bytes, bool in, bool out,
             std::function<void()> done);
+  void copy(std::uint32_t fragment, std::function<void()> done);
   void pushClass(std::uint32_t island, std::uint32_t fragment,
                  std::uint32_t ofClass);
   void setServer(std::uint32_t site);
@@ -113,6 +133,7 @@ private:
   void isMissed(std::uint32_t site);
   void takeOver(std::uint32_t fragment);
   void goOnAlone(std::uint32_t fragment);
+  void recover(std::uint32_t fragment);
   /// Cancels what is under way of a fragment; gives what it was to do.
   std::vector<std::function<void()>> cancel(std::uint32_t fragment,
                                             std::optional<Kind> kind = {});
@@ -134,10 +155,8 @@ private:
   std::vector<Member> members;
   std::vector<Fragment> fragments;
   struct Moving {
-    Kind kind;
-    std::uint32_t fragment;
+    Move move;
     Path path;
-    std::vector<std::uint32_t> directions;
     std::function<void()> done;
   };
   std::vector<std::unique_ptr<Moving>> moving;

@@ -147,12 +147,12 @@ void Network::clear() {
   active = 0;
 }
 
-double Network::load(std::uint32_t index) const {
+double Network::load(std::uint32_t index, std::uint32_t without) const {
   const Resource &resource = resources[index];
   double used = 0;
   for (std::uint32_t number : resource.flows)
     for (const Usage &usage : *flows[number].path)
-      if (usage.resource == index)
+      if (usage.resource == index && number != without)
         used += flows[number].rate * usage.perByte;
   return resource.capacity > 0 ? used / resource.capacity : 0;
 }

@@ -64,8 +64,9 @@ public:
   /// True when the flow has completed.
   bool wake(std::uint32_t flow, std::uint32_t version, double now);
 
-  /// Of the resource's capacity now, as a fraction.
-  double load(std::uint32_t resource) const;
+  static constexpr std::uint32_t kNoFlow = ~0u;
+  /// Of the resource's capacity now, as a fraction; without what one flow uses.
+  double load(std::uint32_t resource, std::uint32_t without = kNoFlow) const;
   /// Of a flow, in bytes per second.
   double rate(std::uint32_t flow) const { return flows[flow].rate; }
   /// Flows that use it now.

@@ -153,6 +153,15 @@ double Places::latencyOf(const std::vector<std::uint32_t> &directions) const {
   return seconds;
 }
 
+std::string Places::directionName(std::uint32_t direction) const {
+  const Topology::Line &line = message.lines(static_cast<int>(direction / 2));
+  auto site = [&](std::uint32_t index) {
+    return message.sites(static_cast<int>(index)).name();
+  };
+  return direction % 2 ? site(line.second()) + " to " + site(line.first())
+                       : site(line.first()) + " to " + site(line.second());
+}
+
 std::uint32_t Places::site(const std::string &name) const {
   for (int s = 0; s < message.sites_size(); ++s)
     if (message.sites(s).name() == name)

@@ -82,6 +82,8 @@ public:
   std::optional<std::vector<std::uint32_t>>
   route(std::uint32_t from, std::uint32_t to,
         const std::vector<bool> &down = {}) const;
+  /// `amsterdam to shanghai`.
+  std::string directionName(std::uint32_t direction) const;
   double latencyOf(const std::vector<std::uint32_t> &directions) const;
   /// Throws Error when there is none of that name.
   std::uint32_t site(const std::string &name) const;

@@ -80,18 +80,16 @@ Run::Run(const Plan &plan, const Places &places, const SimOptions &options,
         this->trace->instant(0, text, now);
     };
     hooks.traceLine = [this](std::uint32_t direction) {
-      if (!this->trace)
-        return;
-      const Topology &topology = this->plan.topology();
-      const Topology::Line &line =
-          topology.lines(static_cast<int>(direction / 2));
-      std::uint32_t from = direction % 2 ? line.second() : line.first();
-      std::uint32_t to = direction % 2 ? line.first() : line.second();
-      this->trace->counter(
-          0,
-          topology.sites(static_cast<int>(from)).name() + " to " +
-              topology.sites(static_cast<int>(to)).name() + ", exchange",
-          now, exchange->load(direction));
+      if (this->trace)
+        this->trace->counter(
+            0, this->places.directionName(direction) + ", exchange", now,
+            exchange->load(direction));
+    };
+    if (trace)
+      lineTracks = std::make_unique<LineTracks>(*trace, plan, places, folds);
+    hooks.traceMove = [this](const Exchange::Move &move, bool isWhole) {
+      if (lineTracks)
+        lineTracks->add(move, isWhole, now);
     };
     exchange = std::make_unique<Exchange>(plan, places, folds, hooks);
   }

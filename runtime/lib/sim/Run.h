@@ -10,6 +10,7 @@
 #define TOMBOLO_RUNTIME_LIB_SIM_RUN_H
 
 #include "Exchange.h"
+#include "LineTracks.h"
 #include "Steps.h"
 
 namespace tombolo::runtime::sim {
@@ -101,6 +102,7 @@ private:
   const SimOptions &options;
   std::vector<std::unique_ptr<Steps>> &steps;
   Trace *trace;
+  std::unique_ptr<LineTracks> lineTracks; // null without a trace
   double now = 0;
   double ended = 0;
   std::uint64_t order = 0, eventCount = 0;

@@ -56,6 +56,9 @@ Steps::Steps(const Plan &plan, std::uint32_t island, const Places &places,
               slowdownsOf(plan, places, options)}),
       run(plan, island, folded, {options.jitter, options.seed}) {
   run.exchangeSeconds = exchangeSeconds(plan, island, folded, places);
+  for (int d = 0; d < 2 * plan.topology().lines_size(); ++d)
+    run.lineNames.push_back(
+        places.directionName(static_cast<std::uint32_t>(d)));
   std::set<std::pair<std::uint64_t, std::uint64_t>> all;
   for (const RankClass &one : folded.classes())
     forEachInstruction(

@@ -22,7 +22,8 @@ std::string errorOf(const std::string &text) {
   std::string errors;
   llvm::raw_string_ostream stream(errors);
   auto rows = readLayerTimes("t.csv", text, "m", "c", stream);
-  EXPECT_EQ(rows.has_value(), stream.str().empty());
+  EXPECT_EQ(rows.has_value(),
+            stream.str().find(": error: ") == std::string::npos);
   return stream.str();
 }
 
@@ -80,6 +81,40 @@ TEST(LayerTimesFileTest, NamesThePlaceOfAFault) {
             "t.csv:1:1: error: expected a column 'model' in the first line\n");
   EXPECT_EQ(errorOf(std::string("a\0b", 3)),
             "t.csv:1:2: error: not a text file\n");
+}
+
+TEST(LayerTimesFileTest, RefusesTimesThatFallWithTheMicrobatch) {
+  EXPECT_EQ(errorOf(kHeader + "m,c,4,1,2,5,0.25,2,1\n"
+                              "m,c,1,1,0,3,0.5,1,1\n"),
+            "t.csv:2:1: error: times must grow with the microbatch: forward of "
+            "layers 2 to 3 at tensor_parallel 1 takes 0.25 s at microbatch 4, "
+            "0.5 s at microbatch 1; measure again, or leave the field empty\n");
+  // Over a microbatch at which the block was not measured.
+  EXPECT_EQ(errorOf(kHeader + "m,c,1,2,0,3,1,0.5,1\nm,c,2,2,0,3,1,,1\n"
+                              "m,c,4,2,0,3,1,0.25,1\n"),
+            "t.csv:4:1: error: times must grow with the microbatch: backward "
+            "of layers 0 to 3 at tensor_parallel 2 takes 0.25 s at microbatch "
+            "4, 0.5 s at microbatch 1; measure again, or leave the field "
+            "empty\n");
+  // Updates do not depend on it; degrees and other blocks are other things.
+  EXPECT_EQ(errorOf(kHeader + "m,c,1,1,0,3,1,1,1\nm,c,2,1,0,3,1,1,0.5\n"
+                              "m,c,2,2,0,3,0.5,0.5,1\n"
+                              "m,c,4,1,4,4,0.5,0.5,1\n"),
+            "");
+  // A tenth of a time is noise.
+  EXPECT_EQ(errorOf(kHeader + "m,c,1,1,0,3,1,1,1\nm,c,2,1,0,3,0.91,1,1\n"), "");
+}
+
+// As of heads and embeddings in tables that others measured.
+TEST(LayerTimesFileTest, WarnsWhereAFallIsNoise) {
+  EXPECT_EQ(errorOf(kHeader + "m,c,1,4,33,33,0.001226,0.0005,1\n"
+                              "m,c,2,4,33,33,0.000478,0.0006,1\n"
+                              "m,c,4,4,33,33,0.0004,0.0007,1\n"),
+            "t.csv:3:1: warning: 2 times fall by more than a tenth, though "
+            "less than 2 ms, where the microbatch grows, which is taken for "
+            "noise of the measurement; most of all, forward of layers 33 to "
+            "33 at tensor_parallel 4 takes 0.000478 s at microbatch 2, "
+            "0.001226 s at microbatch 1\n");
 }
 
 // Whatever is in the file: rows or a fault, never a crash.

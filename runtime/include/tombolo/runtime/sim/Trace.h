@@ -8,7 +8,8 @@
 
 //
 // Chrome's trace event format (JSON), which Perfetto and chrome://tracing open.
-// A process per island, with a thread per rank class and lane; one for lines.
+// A process per island, with a thread per rank class and lane; one, number 0,
+// for lines.
 //
 //===----------------------------------------------------------------------===//
 
