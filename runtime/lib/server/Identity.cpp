@@ -10,8 +10,6 @@
 
 #include "tombolo/runtime/File.h"
 
-#include <algorithm>
-
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
 
@@ -21,9 +19,13 @@ static std::string nameOf(const grpc::ServerContext &context) {
   return names.empty() ? "" : std::string(names[0].data(), names[0].size());
 }
 
-std::string tombolo::runtime::addressOf(const grpc::ServerContext &context) {
+Stranger tombolo::runtime::withAddress(const grpc::ServerContext &context,
+                                       Stranger stranger) {
   std::string peer = context.peer();
-  return peer.starts_with("ipv") ? peer.substr(0, peer.rfind(':')) : peer;
+  if (peer.starts_with("ipv"))
+    peer.resize(peer.rfind(':'));
+  stranger.message = peer + ": " + stranger.message;
+  return stranger;
 }
 
 /// What tells somebody from those this server serves; empty when nothing does.
@@ -33,12 +35,8 @@ static std::string difference(const ParameterServerOptions &options,
                               std::uint32_t protocol) {
   auto of = [](const char *what, const std::string &expected,
                const std::string &found) {
-    std::string shown = found.substr(0, 64);
-    std::replace_if(
-        shown.begin(), shown.end(), [](char c) { return c < ' ' || c > '~'; },
-        '?');
     return std::string("expected ") + what + " '" + expected + "', got '" +
-           shown + "'";
+           printable(found) + "'";
   };
   if (protocol != kServerProtocol)
     return of("a runtime with protocol", std::to_string(kServerProtocol),
@@ -54,49 +52,57 @@ static std::string difference(const ParameterServerOptions &options,
 Outcome tombolo::runtime::checkIdentity(const ParameterServerOptions &options,
                                         const grpc::ServerContext &context,
                                         const wire::Sender &sender,
-                                        std::string &message) {
-  message = difference(options, sender.run_id(), sender.plan_checksum(),
-                       sender.protocol());
-  if (!message.empty())
+                                        Stranger &stranger) {
+  using Reason = Stranger::Reason;
+  std::string why = difference(options, sender.run_id(), sender.plan_checksum(),
+                               sender.protocol());
+  if (!why.empty()) {
+    stranger = {Reason::WrongRun, why};
     return Outcome::WrongRun;
+  }
+  const std::string island = "island " + std::to_string(sender.island());
+  const std::string rank = "rank " + std::to_string(sender.rank());
   if (sender.island() >= options.ranks.size()) {
-    message = "the plan has " + std::to_string(options.ranks.size()) +
-              " islands, got island " + std::to_string(sender.island());
+    stranger = {Reason::UnknownSender,
+                "the plan has " + std::to_string(options.ranks.size()) +
+                    " islands, got " + island};
     return Outcome::UnknownSender;
   }
-  std::uint32_t ranks = options.ranks[sender.island()];
+  const std::uint32_t ranks = options.ranks[sender.island()];
   if (sender.rank() >= ranks) {
-    message = "island " + std::to_string(sender.island()) + " has " +
-              std::to_string(ranks) + " ranks, got rank " +
-              std::to_string(sender.rank());
+    stranger = {Reason::UnknownSender, island + " has " +
+                                           std::to_string(ranks) +
+                                           " ranks, got " + rank};
     return Outcome::UnknownSender;
   }
   if (!options.tls.any())
     return Outcome::Accepted;
-  std::string site = nameOf(context);
-  const std::vector<std::string> &own = options.sites.at(sender.island());
-  if (std::find(own.begin(), own.end(), site) == own.end()) {
-    message = "the certificate is that of site '" + site +
-              "', which is not "
-              "one of island " +
-              std::to_string(sender.island());
-    return Outcome::UnknownSender;
-  }
-  return Outcome::Accepted;
+  const std::string site = nameOf(context);
+  const std::string &own = options.sites.at(sender.island()).at(sender.rank());
+  if (site == own)
+    return Outcome::Accepted;
+  stranger = {Reason::AnotherSite,
+              "the certificate is that of '" + printable(site) + "', and " +
+                  rank + " of " + island + " is at site '" + own + "'"};
+  return Outcome::UnknownSender;
 }
 
 bool tombolo::runtime::checkPeer(const ParameterServerOptions &options,
                                  const grpc::ServerContext &context,
                                  const wire::PeerMessage &message,
-                                 std::string &why) {
-  why = difference(options, message.run_id(), message.plan_checksum(),
-                   message.protocol());
-  if (!why.empty())
+                                 Stranger &stranger) {
+  using Reason = Stranger::Reason;
+  std::string why = difference(options, message.run_id(),
+                               message.plan_checksum(), message.protocol());
+  if (!why.empty()) {
+    stranger = {Reason::WrongRun, why};
     return false;
+  }
   if (message.from() >= options.group.votes.size() ||
       message.from() == options.self) {
-    why = "expected another server of the run, got server " +
-          std::to_string(message.from());
+    stranger = {Reason::UnknownSender,
+                "expected another server of the run, got server " +
+                    std::to_string(message.from())};
     return false;
   }
   if (!options.tls.any())
@@ -104,6 +110,7 @@ bool tombolo::runtime::checkPeer(const ParameterServerOptions &options,
   std::string name = nameOf(context);
   if (name == kServerName)
     return true;
-  why = "the certificate is that of '" + name + "', which is no server";
+  stranger = {Reason::NoServer, "the certificate is that of '" +
+                                    printable(name) + "', which is no server"};
   return false;
 }

@@ -17,19 +17,19 @@
 
 namespace tombolo::runtime {
 
-/// Where somebody calls from, without the port, which is another each time.
-std::string addressOf(const grpc::ServerContext &context);
+/// With where it calls from, without the port, which is another each time.
+Stranger withAddress(const grpc::ServerContext &context, Stranger stranger);
 
-/// A rank: of this run and plan; with certificates it speaks for the islands of
-/// its own site alone. `message` says what is wrong.
+/// A rank: of this run and plan; with certificates one at the site that the
+/// certificate is of. `stranger` says what is wrong.
 Outcome checkIdentity(const ParameterServerOptions &options,
                       const grpc::ServerContext &context,
-                      const server::v1::Sender &sender, std::string &message);
+                      const server::v1::Sender &sender, Stranger &stranger);
 
 /// Another server of this run and plan, with a server's certificate.
 bool checkPeer(const ParameterServerOptions &options,
                const grpc::ServerContext &context,
-               const server::v1::PeerMessage &message, std::string &why);
+               const server::v1::PeerMessage &message, Stranger &stranger);
 
 } // namespace tombolo::runtime
 
