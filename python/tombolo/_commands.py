@@ -150,6 +150,7 @@ def run(
     detection_seconds: float | None = None,
     line_connections: int | None = None,
     line_limit_gbits: float | None = None,
+    gateway: bool = False,
     eval_data: StrPath | None = None,
     eval_every: int | None = None,
     shuffle: int | None = None,

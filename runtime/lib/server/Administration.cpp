@@ -77,10 +77,12 @@ void RankService::describe(wire::AdminReply &reply) const {
 grpc::Status RankService::administer(grpc::ServerContext &context,
                                      const wire::AdminRequest &request,
                                      wire::AdminReply &reply) {
-  std::string message, who;
-  Outcome outcome = checkOperator(options, context, request, who, message);
+  std::string who;
+  Stranger stranger;
+  Outcome outcome = checkOperator(options, context, request, who, stranger);
   if (outcome != Outcome::Accepted && options.onStranger)
-    options.onStranger(addressOf(context) + ": " + message);
+    options.onStranger(withAddress(context, stranger));
+  std::string message = stranger.message;
   std::vector<std::uint32_t> changed;
   std::unique_lock lock(mutex);
   auto answer = [&](Outcome what) {

@@ -137,23 +137,39 @@ TlsFiles tombolo::runtime::namedFiles(const std::string &folder,
           folder + "/ca.crt"};
 }
 
+Authority::Authority(std::string given, int days)
+    : folder(std::move(given)), key(makeKey()),
+      certificate(sign({"Tombolo run", "", true}, key.get(), nullptr, key.get(),
+                       days)) {
+  save(folder + "/ca.crt", certificate.get());
+}
+
+/// PATH.crt and PATH.key.
+static void make(const std::string &path, const Subject &subject, X509 *issuer,
+                 EVP_PKEY *issuerKey, int days) {
+  Key key = makeKey();
+  save(path + ".key", key.get());
+  save(path + ".crt", sign(subject, key.get(), issuer, issuerKey, days).get());
+}
+
+void Authority::makeServer(const std::string &name, int days) const {
+  make(folder + "/" + name, {kServerName, kServerName, false},
+       certificate.get(), key.get(), days);
+}
+
+void Authority::makeSite(const std::string &name, const std::string &site,
+                         int days) const {
+  make(folder + "/" + name, {site, "", false}, certificate.get(), key.get(),
+       days);
+}
+
 void tombolo::runtime::makeCertificates(const std::string &folder,
                                         const std::vector<std::string> &sites,
                                         int days) {
-  Key authorityKey = makeKey();
-  Certificate authority = sign({"Tombolo run", "", true}, authorityKey.get(),
-                               nullptr, authorityKey.get(), days);
-  save(folder + "/ca.crt", authority.get());
-  auto make = [&](const std::string &name, const Subject &subject) {
-    Key key = makeKey();
-    Certificate certificate = sign(subject, key.get(), authority.get(),
-                                   authorityKey.get(), days);
-    save(folder + "/" + name + ".key", key.get());
-    save(folder + "/" + name + ".crt", certificate.get());
-  };
-  make("server", {kServerName, kServerName, false});
+  Authority authority(folder, days);
+  authority.makeServer("server", days);
   for (std::size_t site = 0; site < sites.size(); ++site)
-    make(siteName(site), {sites[site], "", false});
+    authority.makeSite(siteName(site), sites[site], days);
 }
 
 TlsFiles tombolo::runtime::serverFiles(const std::string &folder) {

@@ -50,12 +50,16 @@ void eachWord(std::uint64_t begin, std::uint64_t length, Visit visit) {
 }
 } // namespace
 
-bool Coverage::add(std::uint64_t begin, std::uint64_t length) {
-  bool clash = false;
+bool Coverage::touches(std::uint64_t begin, std::uint64_t length) const {
+  bool found = false;
   eachWord(begin, length, [&](std::uint64_t word, std::uint64_t mask) {
-    clash |= (words[word] & mask) != 0;
+    found |= (words[word] & mask) != 0;
   });
-  if (clash)
+  return found;
+}
+
+bool Coverage::add(std::uint64_t begin, std::uint64_t length) {
+  if (touches(begin, length))
     return false;
   eachWord(begin, length, [&](std::uint64_t word, std::uint64_t mask) {
     words[word] |= mask;

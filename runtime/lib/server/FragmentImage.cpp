@@ -82,18 +82,24 @@ getVersion(RecordReader &from, const wire::SavedFragment::SavedVersion &fields,
   return version;
 }
 
+template <typename Message>
+void describe(const std::map<std::uint32_t, std::vector<TensorSlice>> &parts,
+              Message &to) {
+  for (const auto &[rank, slices] : parts) {
+    auto *part = to.add_parts();
+    part->set_rank(rank);
+    for (const TensorSlice &slice : slices)
+      toWire(slice, *part->add_slices());
+  }
+}
+
 void describe(const Contribution &contribution,
               wire::SavedFragment::Contribution &to) {
   to.set_incarnation(contribution.incarnation);
   to.set_tokens(contribution.tokens);
   to.set_inner_steps(contribution.innerSteps);
   to.set_step(contribution.step);
-  for (const auto &[rank, slices] : contribution.parts) {
-    auto *part = to.add_parts();
-    part->set_rank(rank);
-    for (const TensorSlice &slice : slices)
-      toWire(slice, *part->add_slices());
-  }
+  describe(contribution.parts, to);
 }
 
 } // namespace
@@ -169,6 +175,9 @@ FragmentImage FragmentState::capture() const {
     describe(contribution, *fields.add_contributions());
     if (!contribution.parts.empty())
       image.contributions.push_back(contribution.data);
+    wire::SavedFragment::Owners &own = *fields.add_owners();
+    own.set_incarnation(owners[island].incarnation);
+    describe(owners[island].slices, own);
     if (const std::optional<Refused> &one = refused[island]) {
       wire::LogRefused *to = fields.add_refused();
       to->set_island(island);
@@ -219,6 +228,17 @@ void FragmentState::restore(FragmentImage image, double now) {
       throw Error("the state of fragment ", number,
                   " contradicts itself or the plan");
   };
+  auto restoreParts = [&](const auto &saved, Coverage &coverage, auto &to) {
+    for (const auto &part : saved) {
+      std::vector<TensorSlice> slices = fromWire(part.slices());
+      std::vector<FragmentRun> runs;
+      std::string message;
+      check(locate(slices, runs, message) == Outcome::Accepted);
+      for (const FragmentRun &run : runs)
+        check(coverage.add(run.offset, run.length));
+      check(to.emplace(part.rank(), std::move(slices)).second);
+    }
+  };
   auto restoreOne = [&](const wire::SavedFragment::Contribution &saved,
                         Contribution &to) {
     to = Contribution(total);
@@ -226,15 +246,7 @@ void FragmentState::restore(FragmentImage image, double now) {
     to.tokens = saved.tokens();
     to.innerSteps = saved.inner_steps();
     to.step = saved.step();
-    for (const auto &part : saved.parts()) {
-      std::vector<TensorSlice> slices = fromWire(part.slices());
-      std::vector<FragmentRun> runs;
-      std::string message;
-      check(locate(slices, runs, message) == Outcome::Accepted);
-      for (const FragmentRun &run : runs)
-        check(to.coverage.add(run.offset, run.length));
-      to.parts.emplace(part.rank(), std::move(slices));
-    }
+    restoreParts(saved.parts(), to.coverage, to.parts);
   };
   std::uint64_t newestNumber =
       image.newest ? image.newest->number : fields.first_round();
@@ -276,6 +288,15 @@ void FragmentState::restore(FragmentImage image, double now) {
     firstPartSeconds = now; // the time that nobody served counts for nobody
     if (isCommitted(static_cast<std::uint32_t>(island)))
       firstCommitSeconds = now;
+  }
+  // A snapshot of before there were owners has none.
+  check(fields.owners_size() == 0 ||
+        fields.owners_size() == static_cast<int>(islands));
+  owners.assign(islands, Owners(total));
+  for (int island = 0; island < fields.owners_size(); ++island) {
+    Owners &to = owners[static_cast<std::size_t>(island)];
+    to.incarnation = fields.owners(island).incarnation();
+    restoreParts(fields.owners(island).parts(), to.owned, to.slices);
   }
   refused.assign(islands, std::nullopt);
   for (const wire::LogRefused &one : fields.refused()) {

@@ -280,6 +280,40 @@ PushResult FragmentState::admitDelta(const PushPart &part) const {
   return admitPart(part, contribution);
 }
 
+PushResult FragmentState::admitOwner(const PushPart &part,
+                                     std::span<const FragmentRun> runs) const {
+  // An island that has been restarted may be laid out in another way.
+  const Owners &known = owners[part.island];
+  if (part.content != PushContent::Delta ||
+      part.incarnation != known.incarnation)
+    return {};
+  auto own = known.slices.find(part.rank);
+  if (own != known.slices.end()) {
+    if (own->second == part.slices)
+      return {};
+    return refuse(Outcome::Inconsistent, "rank ", part.rank, " of island ",
+                  part.island, " has pushed other slices in the rounds before");
+  }
+  for (const FragmentRun &run : runs)
+    if (known.owned.touches(run.offset, run.length))
+      return refuse(Outcome::Overlap, "rank ", part.rank, " of island ",
+                    part.island, " pushes elements that another rank owns");
+  return {};
+}
+
+void FragmentState::noteOwner(const PushPart &part,
+                              std::span<const FragmentRun> runs) {
+  Owners &known = owners[part.island];
+  if (part.incarnation != known.incarnation) {
+    known = Owners(total);
+    known.incarnation = part.incarnation;
+  }
+  if (!known.slices.emplace(part.rank, part.slices).second)
+    return;
+  for (const FragmentRun &run : runs)
+    known.owned.add(run.offset, run.length);
+}
+
 PushResult FragmentState::admit(const PushPart &part,
                                 std::uint64_t *bytes) const {
   PushResult result =
@@ -294,6 +328,9 @@ PushResult FragmentState::admit(const PushPart &part,
     return result;
   if (runs.empty())
     return refuse(Outcome::BadRange, "a push without elements");
+  result = admitOwner(part, runs);
+  if (result.outcome != Outcome::Accepted)
+    return result;
   if (bytes) {
     *bytes = 0;
     for (const TensorSlice &slice : part.slices)
@@ -399,6 +436,7 @@ PushResult FragmentState::push(const PushPart &part,
     result = take(contributions[part.island], part, runs, values);
     if (result.outcome != Outcome::Accepted)
       return result;
+    noteOwner(part, runs);
     followed(part);
     if (!firstPartSeconds)
       firstPartSeconds = now;

@@ -43,6 +43,7 @@ FragmentState::FragmentState(const OuterConfig &config, std::uint32_t number)
   }
   startParameters = startMomentum = Contribution(total);
   contributions.assign(config.islands, Contribution(total));
+  owners.assign(config.islands, Owners(total));
   refused.resize(config.islands);
   directives.resize(config.islands);
   memberSteps.resize(config.islands);
@@ -231,6 +232,7 @@ void FragmentState::forgetIncarnations() {
   }
   for (Contribution *start : {&startParameters, &startMomentum})
     start->reset(0);
+  owners.assign(owners.size(), Owners(total));
   refused.assign(refused.size(), std::nullopt);
   directives.assign(directives.size(), std::nullopt);
 }

@@ -40,6 +40,16 @@ struct Contribution {
   std::map<std::uint32_t, std::vector<TensorSlice>> parts;
 };
 
+/// Which rank of an island pushes which elements: who was the first to push
+/// them, for as long as this incarnation of the island lives.
+struct Owners {
+  explicit Owners(std::uint64_t elements) : owned(elements) {}
+
+  std::uint64_t incarnation = 0;
+  Coverage owned;
+  std::map<std::uint32_t, std::vector<TensorSlice>> slices; ///< by rank
+};
+
 /// What an island that is not where the others are has been told to go on from,
 /// for all of its ranks alike.
 struct Directive {
@@ -132,6 +142,12 @@ private:
   /// the parts of other ranks. Accepted: it is new.
   PushResult admitPart(const PushPart &part,
                        const Contribution &contribution) const;
+  /// A rank pushes in every round what it has pushed in the first, and nothing
+  /// that another one has. `runs` are the part's.
+  PushResult admitOwner(const PushPart &part,
+                        std::span<const FragmentRun> runs) const;
+  /// What has been taken has its owner from now on.
+  void noteOwner(const PushPart &part, std::span<const FragmentRun> runs);
   PushResult take(Contribution &contribution, const PushPart &part,
                   std::span<const FragmentRun> runs,
                   std::span<const float> data);
@@ -186,6 +202,7 @@ private:
   // The open round. Its number is that of the version it starts from.
   std::uint64_t openRound = 0;
   std::vector<Contribution> contributions;          ///< by island
+  std::vector<Owners> owners;                       ///< by island
   std::vector<std::optional<Refused>> refused;      ///< by island, the last one
   std::vector<std::optional<Directive>> directives; ///< by island
   std::optional<double> firstPartSeconds;

@@ -10,8 +10,6 @@
 
 #include "tombolo/runtime/File.h"
 
-#include <algorithm>
-
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
 
@@ -21,9 +19,13 @@ static std::string nameOf(const grpc::ServerContext &context) {
   return names.empty() ? "" : std::string(names[0].data(), names[0].size());
 }
 
-std::string tombolo::runtime::addressOf(const grpc::ServerContext &context) {
+Stranger tombolo::runtime::withAddress(const grpc::ServerContext &context,
+                                       Stranger stranger) {
   std::string peer = context.peer();
-  return peer.starts_with("ipv") ? peer.substr(0, peer.rfind(':')) : peer;
+  if (peer.starts_with("ipv"))
+    peer.resize(peer.rfind(':'));
+  stranger.message = peer + ": " + stranger.message;
+  return stranger;
 }
 
 /// What tells somebody from those this server serves; empty when nothing does.
@@ -34,12 +36,8 @@ static std::string difference(const ParameterServerOptions &options,
                               std::uint32_t protocol) {
   auto of = [](const char *what, const std::string &expected,
                const std::string &found) {
-    std::string shown = found.substr(0, 64);
-    std::replace_if(
-        shown.begin(), shown.end(), [](char c) { return c < ' ' || c > '~'; },
-        '?');
     return std::string("expected ") + what + " '" + expected + "', got '" +
-           shown + "'";
+           printable(found) + "'";
   };
   if (protocol != kServerProtocol)
     return of("a runtime with protocol", std::to_string(kServerProtocol),
@@ -62,46 +60,52 @@ static std::string difference(const ParameterServerOptions &options,
 Outcome tombolo::runtime::checkIdentity(const ParameterServerOptions &options,
                                         const grpc::ServerContext &context,
                                         const wire::Sender &sender,
-                                        std::string &message,
+                                        Stranger &stranger,
                                         const std::string &contract) {
-  message = difference(options, sender.run_id(), sender.contract(), contract,
-                       sender.protocol());
-  if (!message.empty())
+  using Reason = Stranger::Reason;
+  std::string why = difference(options, sender.run_id(), sender.contract(),
+                               contract, sender.protocol());
+  if (!why.empty()) {
+    stranger = {Reason::WrongRun, why};
     return Outcome::WrongRun;
+  }
+  const std::string island = "island " + std::to_string(sender.island());
   if (sender.island() >= options.outer.islands) {
-    message = "the plan has " + std::to_string(options.outer.islands) +
-              " islands, got island " + std::to_string(sender.island());
+    stranger = {Reason::UnknownSender,
+                "the plan has " + std::to_string(options.outer.islands) +
+                    " islands, got " + island};
     return Outcome::UnknownSender;
   }
   if (sender.rank() >= kMostRanks) {
-    message = "an island has at most " + std::to_string(kMostRanks) +
-              " ranks, got rank " + std::to_string(sender.rank());
+    stranger = {Reason::UnknownSender,
+                "an island has at most " + std::to_string(kMostRanks) +
+                    " ranks, got rank " + std::to_string(sender.rank())};
     return Outcome::UnknownSender;
   }
   if (!options.tls.any())
     return Outcome::Accepted;
-  std::string site = nameOf(context);
+  const std::string site = nameOf(context);
   const std::vector<std::string> &own = options.sites.at(sender.island());
-  if (std::find(own.begin(), own.end(), site) == own.end()) {
-    message = "the certificate is that of site '" + site +
-              "', which is not "
-              "one of island " +
-              std::to_string(sender.island());
-    return Outcome::UnknownSender;
-  }
-  return Outcome::Accepted;
+  if (std::find(own.begin(), own.end(), site) != own.end())
+    return Outcome::Accepted;
+  stranger = {Reason::AnotherSite, "the certificate is that of site '" +
+                                       printable(site) +
+                                       "', which is not one of " + island};
+  return Outcome::UnknownSender;
 }
 
 Outcome tombolo::runtime::checkOperator(const ParameterServerOptions &options,
                                         const grpc::ServerContext &context,
                                         const wire::AdminRequest &request,
-                                        std::string &who,
-                                        std::string &message) {
-  message =
+                                        std::string &who, Stranger &stranger) {
+  using Reason = Stranger::Reason;
+  std::string why =
       difference(options, request.sender().run_id(), options.contract.digest(),
                  "", request.sender().protocol());
-  if (!message.empty())
+  if (!why.empty()) {
+    stranger = {Reason::WrongRun, why};
     return Outcome::WrongRun;
+  }
   if (!options.tls.any())
     return Outcome::Accepted;
   who = nameOf(context);
@@ -118,25 +122,31 @@ Outcome tombolo::runtime::checkOperator(const ParameterServerOptions &options,
                 request.site() == who && request.quorum() == 0);
   if (isKeeper || (isOfRun && isOwn))
     return Outcome::Accepted;
-  message = "the certificate is that of '" + who +
-            "', which may not ask for this; the primary's site may";
+  why = "the certificate is that of '" + printable(who) +
+        "', which may not ask for this; the primary's site may";
   if (keepers - servers.begin() > 1)
-    message += ", and the backup's";
+    why += ", and the backup's";
+  stranger = {Reason::AnotherSite, why};
   return Outcome::UnknownSender;
 }
 
 bool tombolo::runtime::checkPeer(const ParameterServerOptions &options,
                                  const grpc::ServerContext &context,
                                  const wire::PeerMessage &message,
-                                 std::string &why) {
-  why = difference(options, message.run_id(), message.contract(),
-                   message.contract_text(), message.protocol());
-  if (!why.empty())
+                                 Stranger &stranger) {
+  using Reason = Stranger::Reason;
+  std::string why =
+      difference(options, message.run_id(), message.contract(),
+                 message.contract_text(), message.protocol());
+  if (!why.empty()) {
+    stranger = {Reason::WrongRun, why};
     return false;
+  }
   if (message.from() >= options.group.votes.size() ||
       message.from() == options.self) {
-    why = "expected another server of the run, got server " +
-          std::to_string(message.from());
+    stranger = {Reason::UnknownSender,
+                "expected another server of the run, got server " +
+                    std::to_string(message.from())};
     return false;
   }
   if (!options.tls.any())
@@ -144,6 +154,7 @@ bool tombolo::runtime::checkPeer(const ParameterServerOptions &options,
   std::string name = nameOf(context);
   if (name == kServerName)
     return true;
-  why = "the certificate is that of '" + name + "', which is no server";
+  stranger = {Reason::NoServer, "the certificate is that of '" +
+                                    printable(name) + "', which is no server"};
   return false;
 }

@@ -17,15 +17,15 @@
 
 namespace tombolo::runtime {
 
-/// Where somebody calls from, without the port, which is another each time.
-std::string addressOf(const grpc::ServerContext &context);
+/// With where it calls from, without the port, which is another each time.
+Stranger withAddress(const grpc::ServerContext &context, Stranger stranger);
 
 /// A rank: of this run, under a plan with its contract; with certificates it
-/// speaks for the islands of its own site alone. `message` says what is wrong.
+/// speaks for the islands of its own site alone. `stranger` says what is wrong.
 /// `contract`: the text of its contract, where it has come along.
 Outcome checkIdentity(const ParameterServerOptions &options,
                       const grpc::ServerContext &context,
-                      const server::v1::Sender &sender, std::string &message,
+                      const server::v1::Sender &sender, Stranger &stranger,
                       const std::string &contract = "");
 
 /// An operator: of this run; with certificates that of a site. Those of the
@@ -34,12 +34,12 @@ Outcome checkIdentity(const ParameterServerOptions &options,
 Outcome checkOperator(const ParameterServerOptions &options,
                       const grpc::ServerContext &context,
                       const server::v1::AdminRequest &request, std::string &who,
-                      std::string &message);
+                      Stranger &stranger);
 
 /// Another server of this run and contract, with a server's certificate.
 bool checkPeer(const ParameterServerOptions &options,
                const grpc::ServerContext &context,
-               const server::v1::PeerMessage &message, std::string &why);
+               const server::v1::PeerMessage &message, Stranger &stranger);
 
 } // namespace tombolo::runtime
 

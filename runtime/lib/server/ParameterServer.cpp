@@ -10,6 +10,7 @@
 
 #include "Peers.h"
 #include "RankService.h"
+#include "ServerCredentials.h"
 
 #include "tombolo/runtime/Error.h"
 
@@ -22,31 +23,21 @@
 
 using namespace tombolo::runtime;
 
-/// How long somebody who has connected may take to say who it is.
-
 class tombolo::runtime::ParameterServer::Impl {
 public:
   explicit Impl(const ParameterServerOptions &given)
       : address(given.address), core(given), service(core), peers(core) {
+    prepareGrpc();
     auto credentials = grpc::InsecureServerCredentials();
     if (given.tls.any()) {
-      TlsTexts tls = readTls(given.tls);
-      grpc::SslServerCredentialsOptions ssl(
-          GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-      ssl.pem_root_certs = tls.authority;
-      ssl.pem_key_cert_pairs.push_back({tls.key, tls.certificate});
-      credentials = grpc::SslServerCredentials(ssl);
-      failures.emplace([tell = given.onStranger](const std::string &message) {
-        if (tell)
-          tell(message);
-      });
+      credentials = serverCredentials(given.tls);
+      failures.emplace(given.onStranger);
     } else if (!isLocalAddress(address)) {
       throw Error("server address '", address,
                   "': expected a loopback address with a port or unix:PATH; "
                   "connections between machines need certificates (--cert, "
                   "--key, --ca)");
     }
-    prepareGrpc();
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort(address, credentials, &port);

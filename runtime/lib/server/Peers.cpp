@@ -136,11 +136,11 @@ grpc::Status Peers::Deliver(grpc::ServerContext *context,
                             wire::PeerReply *) {
   wire::PeerMessage message;
   while (reader->Read(&message)) {
-    std::string why;
-    if (!checkPeer(core.options, *context, message, why)) {
+    Stranger stranger;
+    if (!checkPeer(core.options, *context, message, stranger)) {
       if (core.options.onStranger)
-        core.options.onStranger(addressOf(*context) + ": " + why);
-      return {grpc::StatusCode::PERMISSION_DENIED, why};
+        core.options.onStranger(withAddress(*context, stranger));
+      return {grpc::StatusCode::PERMISSION_DENIED, stranger.message};
     }
     try {
       std::lock_guard lock(core.mutex);

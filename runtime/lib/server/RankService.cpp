@@ -43,11 +43,12 @@ void RankService::noteRefused(const grpc::ServerContext &context,
   }
   if (!options.onStranger || context.IsCancelled())
     return;
-  options.onStranger(addressOf(context) + ": the push of rank " +
-                     std::to_string(sender.rank()) + " of island " +
-                     std::to_string(sender.island()) + " was refused (" +
-                     std::string(name(result.outcome)) +
-                     "): " + result.message);
+  options.onStranger(withAddress(
+      context,
+      {Stranger::Reason::BadPush,
+       "the push of rank " + std::to_string(sender.rank()) + " of island " +
+           std::to_string(sender.island()) + " was refused (" +
+           std::string(name(result.outcome)) + "): " + result.message}));
 }
 
 PushResult RankService::receive(grpc::ServerContext &context,
@@ -431,10 +432,9 @@ grpc::Status RankService::send(grpc::ServerContext &context,
   }
   if (writer.Write(reply) && outcome == Outcome::Accepted) {
     RateLimit none(0);
-    std::uint64_t sent =
-        sendPulled(pulled, writer,
-                   crossesLine(request.sender().island()) ? core.limit : none,
-                   [&] { return context.IsCancelled() || core.isStopping(); });
+    std::uint64_t sent = sendPulled(
+        pulled, writer, crossesLine(request.sender()) ? core.limit : none,
+        [&] { return context.IsCancelled() || core.isStopping(); });
     std::lock_guard lock(mutex);
     pulledBytes[request.sender().island()] += sent;
   }

@@ -121,10 +121,12 @@ private:
   Outcome checkSender(const grpc::ServerContext &context,
                       const server::v1::Sender &sender, std::string &message,
                       const std::string &contract = "") const {
+    Stranger stranger;
     Outcome outcome =
-        checkIdentity(options, context, sender, message, contract);
+        checkIdentity(options, context, sender, stranger, contract);
     if (outcome != Outcome::Accepted && options.onStranger)
-      options.onStranger(addressOf(context) + ": " + message);
+      options.onStranger(withAddress(context, stranger));
+    message = stranger.message;
     return outcome;
   }
 
@@ -134,14 +136,13 @@ private:
                    const server::v1::Sender &sender,
                    const PushResult &result) const;
 
-  /// An island has ranks at another site than this server's.
-  bool crossesLine(std::uint32_t island) const {
+  /// A rank is at another site than this server.
+  bool crossesLine(const server::v1::Sender &rank) const {
     const auto &servers = options.group.sites;
-    if (options.self >= servers.size() || island >= options.sites.size())
+    if (options.self >= servers.size() || rank.island() >= options.sites.size())
       return true;
-    return std::any_of(
-        options.sites[island].begin(), options.sites[island].end(),
-        [&](const std::string &site) { return site != servers[options.self]; });
+    return options.sites[rank.island()].at(rank.rank()) !=
+           servers[options.self];
   }
 
   bool knownFragment(std::uint32_t fragment, std::string &message) const {

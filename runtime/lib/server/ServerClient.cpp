@@ -92,12 +92,17 @@ ServerClient::ServerClient(const ExchangeOptions &given)
   std::vector<std::string> addresses = splitAddresses(options.server);
   if (addresses.empty())
     throw Error("server address: expected one, got none");
+  const std::vector<std::string> gateways = splitAddresses(options.gateway);
+  if (!gateways.empty() && gateways.size() != addresses.size())
+    throw Error("gateway: expected an address for each of the ",
+                addresses.size(), " servers, got ", gateways.size());
   for (std::size_t i = 0; i < addresses.size(); ++i) {
     LineUse line = i < options.lines.size() ? options.lines[i] : LineUse();
     Server &server = servers.emplace_back(line.mostBytesPerSecond);
     for (std::uint32_t n = 0; n < std::max(1u, line.connections); ++n)
       server.connections.push_back(wire::ParameterServer::NewStub(connectTo(
-          addresses[i], options.tls, /*impatient=*/addresses.size() > 1)));
+          gateways.empty() ? addresses[i] : gateways[i], options.tls,
+          /*impatient=*/addresses.size() > 1, measuresWay(addresses[i]))));
   }
 }
 

@@ -8,8 +8,11 @@
 
 #include "Wire.h"
 
+#include "ServerCredentials.h"
+
 #include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
+#include "tombolo/runtime/server/ExchangeClient.h"
 
 #include <grpc/grpc.h>
 #include <grpc/support/log.h>
@@ -18,8 +21,6 @@
 #include <arpa/inet.h>
 
 #include <cstdlib>
-#include <mutex>
-#include <set>
 
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
@@ -144,40 +145,10 @@ TlsTexts tombolo::runtime::readTls(const TlsFiles &files) {
           readFile(files.certificate, kMost)};
 }
 
-namespace {
-
-std::mutex listenersMutex;
-std::set<const std::function<void(const std::string &)> *> listeners;
-
-/// The library writes to stderr what it also returns as an error; this it does
-/// not return.
-void readLog(gpr_log_func_args *entry) {
-  std::string_view text = entry->message;
-  std::string told;
-  if (text.starts_with("Handshake failed"))
-    told = text;
-  else if (text.starts_with("Handshaking failed") &&
-           text.find("timed out") != text.npos)
-    told = "a handshake was begun and not ended in time";
-  else
-    return;
-  std::lock_guard lock(listenersMutex);
-  for (const auto *tell : listeners)
-    (*tell)(told);
-}
-
-} // namespace
-
-HandshakeFailures::HandshakeFailures(
-    std::function<void(const std::string &)> given)
-    : tell(std::move(given)) {
-  std::lock_guard lock(listenersMutex);
-  listeners.insert(&tell);
-}
-
-HandshakeFailures::~HandshakeFailures() {
-  std::lock_guard lock(listenersMutex);
-  listeners.erase(&tell);
+/// The library writes to stderr what it also returns as an error, and
+/// something that it does not return.
+static void readLog(gpr_log_func_args *entry) {
+  HandshakeFailures::readLog(entry->message);
 }
 
 void tombolo::runtime::prepareGrpc() {
@@ -201,7 +172,7 @@ void tombolo::runtime::prepareGrpc() {
 
 std::shared_ptr<grpc::Channel>
 tombolo::runtime::connectTo(const std::string &address, const TlsFiles &files,
-                            bool impatient) {
+                            bool impatient, bool measures) {
   if (!files.any() && !isLocalAddress(address))
     throw Error("server address '", address,
                 "': expected a loopback address with a port or unix:PATH, or "
@@ -209,7 +180,7 @@ tombolo::runtime::connectTo(const std::string &address, const TlsFiles &files,
   prepareGrpc();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
-  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, measuresWay(address));
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, measures);
   // A server's machine that vanishes without a word is noticed.
   const int keepalive = impatient ? 3000 : 20000;
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, keepalive);

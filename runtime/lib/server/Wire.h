@@ -17,7 +17,6 @@
 #include <google/protobuf/repeated_field.h>
 
 #include <algorithm>
-#include <functional>
 #include <memory>
 #include <optional>
 
@@ -69,28 +68,12 @@ struct TlsTexts {
 };
 TlsTexts readTls(const TlsFiles &files);
 
-/// Tells of handshakes that failed, of any server in this process, until it
-/// goes. gRPC gives the reason in its log alone.
-class HandshakeFailures {
-public:
-  explicit HandshakeFailures(std::function<void(const std::string &)> tell);
-  ~HandshakeFailures();
-  HandshakeFailures(const HandshakeFailures &) = delete;
-  HandshakeFailures &operator=(const HandshakeFailures &) = delete;
-
-private:
-  std::function<void(const std::string &)> tell;
-};
-
 /// Called before the first use of gRPC; any number of times.
 void prepareGrpc();
 
 /// Whether an address may be used without encryption: unix:PATH or a loopback
 /// host with a port.
 bool isLocalAddress(const std::string &address);
-
-/// Of a list with commas between.
-std::vector<std::string> splitAddresses(std::string_view list);
 
 /// Whether gRPC measures what fits on the way to or from an address, and lets
 /// as much be on its way. Without, it is 1 MiB for each message and round trip,
@@ -103,10 +86,16 @@ inline bool measuresWay(const std::string &address) {
 }
 
 /// A way to a server. `impatient`: who vanishes without a word is noticed
-/// within a few seconds, for there is somebody else to go to. Throws Error when
-/// an address that is not of this machine comes without certificates.
+/// within a few seconds, for there is somebody else to go to. `measures`: as
+/// `measuresWay` has it, of where the way ends. Throws Error when an address
+/// that is not of this machine comes without certificates.
 std::shared_ptr<grpc::Channel> connectTo(const std::string &address,
-                                         const TlsFiles &tls, bool impatient);
+                                         const TlsFiles &tls, bool impatient,
+                                         bool measures);
+inline std::shared_ptr<grpc::Channel>
+connectTo(const std::string &address, const TlsFiles &tls, bool impatient) {
+  return connectTo(address, tls, impatient, measuresWay(address));
+}
 
 } // namespace tombolo::runtime
 

@@ -84,11 +84,34 @@ TlsIdentity::TlsIdentity(const TlsFiles &files)
                             SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 }
 
+TlsIdentity::TlsIdentity(const TlsFiles &files, std::string name,
+                         std::string spoken)
+    : TlsIdentity(files) {
+  server = std::move(name);
+  protocol = std::move(spoken);
+  X509_VERIFY_PARAM *verified = SSL_CTX_get0_param(context.get());
+  X509_VERIFY_PARAM_set_purpose(verified, X509_PURPOSE_SSL_SERVER);
+  // As gRPC does: an authority need not be the root.
+  X509_VERIFY_PARAM_set_flags(verified, X509_V_FLAG_PARTIAL_CHAIN |
+                                            X509_V_FLAG_TRUSTED_FIRST);
+  const std::string listed = static_cast<char>(protocol.size()) + protocol;
+  if (!protocol.empty() &&
+      SSL_CTX_set_alpn_protos(
+          context.get(), reinterpret_cast<const unsigned char *>(listed.data()),
+          static_cast<unsigned>(listed.size())) != 0)
+    throw Error(Status::Failed, "OpenSSL does not ask for ", protocol);
+}
+
 TlsStream::TlsStream(const TlsIdentity &identity, int fd, Role role)
-    : tls(SSL_new(identity.context.get())), fd(fd) {
+    : tls(SSL_new(identity.context.get())), fd(fd),
+      protocol(identity.protocol) {
   ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
   keepAlive(fd);
-  if (!tls || SSL_set_fd(tls, fd) != 1) {
+  const std::string &server = identity.server;
+  if (!tls || SSL_set_fd(tls, fd) != 1 ||
+      (!server.empty() &&
+       (SSL_set1_host(tls, server.c_str()) != 1 ||
+        SSL_set_tlsext_host_name(tls, server.c_str()) != 1))) {
     SSL_free(tls);
     ::close(fd);
     throw Error(Status::Failed, "cannot make a TLS connection: ", reason());
@@ -130,7 +153,16 @@ TlsStream::Progress TlsStream::shakeHands() {
   std::lock_guard lock(mutex);
   ERR_clear_error();
   errno = 0;
-  return progressOf(SSL_do_handshake(tls), 0);
+  Progress progress = progressOf(SSL_do_handshake(tls), 0);
+  if (progress.state != State::Moved || protocol.empty())
+    return progress;
+  const unsigned char *spoken = nullptr;
+  unsigned length = 0;
+  SSL_get0_alpn_selected(tls, &spoken, &length);
+  if (protocol !=
+      std::string_view(reinterpret_cast<const char *>(spoken), length))
+    return {State::Refused, 0, 0, "the other side does not speak " + protocol};
+  return progress;
 }
 
 TlsStream::Progress TlsStream::read(std::span<std::byte> data) {

@@ -57,8 +57,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *bytes,
         if (event == PeerEvent::Records && message.has_append())
           message.mutable_append()->set_data(
               frameRecords(message.append().data()));
-        std::string why;
-        if (checkPeer(options, context, message, why))
+        Stranger stranger;
+        if (checkPeer(options, context, message, stranger))
           replica.receive(message, now);
       }
     }

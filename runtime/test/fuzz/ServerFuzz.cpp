@@ -98,8 +98,8 @@ private:
   }
 
   bool mayAsk(const wire::Sender &sender) {
-    std::string message;
-    return checkIdentity(options, context, sender, message) ==
+    Stranger stranger;
+    return checkIdentity(options, context, sender, stranger) ==
            Outcome::Accepted;
   }
 

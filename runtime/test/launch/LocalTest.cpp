@@ -440,6 +440,50 @@ TEST_F(Local, BadInputIsToldOnce) {
   expectNothingLeft();
 }
 
+/// Ranks that go through their agent have no key, and come to the same.
+TEST_F(Local, RanksBehindAGatewayHaveNoKey) {
+  const std::string told = folder / "told";
+  auto losses = [&](std::vector<std::string> more) {
+    std::filesystem::remove(told);
+    std::vector<std::string> words = arguments(9);
+    words.insert(words.end(), more.begin(), more.end());
+    words.insert(words.end(),
+                 {"--rank-program", script("echo \"$*\" >>" + told +
+                                           "\nexec " TOMBOLO_RUN " \"$@\"\n")});
+    Outcome outcome = run(words);
+    EXPECT_EQ(outcome.status, 0) << outcome.errors;
+    std::map<std::pair<int, int>, double> found;
+    for (const json &line : metrics()) {
+      EXPECT_NE(line.value("event", ""), "gateway_failed") << line;
+      if (!line.contains("event"))
+        found[{line.at("island"), line.at("step")}] = line.at("loss");
+    }
+    return found;
+  };
+  auto alone = losses({});
+  EXPECT_EQ(alone.size(), 18u);
+  EXPECT_NE(readAll(told).find("--key "), std::string::npos);
+  EXPECT_EQ(losses({"--gateway"}), alone);
+  EXPECT_EQ(readAll(told).find("--key"), std::string::npos);
+  EXPECT_NE(readAll(told).find("--gateway unix:"), std::string::npos);
+  // With two servers a rank has two ways.
+  addBackup();
+  EXPECT_EQ(losses({"--gateway"}).size(), 18u);
+  EXPECT_NE(readAll(told).find("/0,unix:"), std::string::npos);
+  expectNothingLeft();
+}
+
+/// There is nothing to keep where nothing is encrypted.
+TEST_F(Local, AGatewayNeedsCertificates) {
+  std::vector<std::string> words = arguments(5);
+  words.insert(words.end(), {"--gateway", "--plaintext"});
+  Outcome outcome = run(words);
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_NE(outcome.errors.find("--gateway: it keeps the site's key"),
+            std::string::npos)
+      << outcome.errors;
+}
+
 /// The rank that failed is named, not those that only lost it.
 TEST_F(Local, NamesTheCulpritNotItsPeers) {
   std::vector<std::string> words = arguments(5);

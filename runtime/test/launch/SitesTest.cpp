@@ -12,6 +12,9 @@
 
 #include <regex>
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
 using namespace tombolo::runtime;
 using namespace tombolo::runtime::test;
 
@@ -23,6 +26,43 @@ TEST_F(Sites, TrainAsInOneCommand) {
   // Whoever comes first waits.
   pid_t south = start(site("south", {"--server", address("north")}));
   pid_t north = start(site("north", {"--address", address("north")}));
+  EXPECT_EQ(finish(south).status, 0) << log();
+  EXPECT_EQ(finish(north).status, 0) << log();
+  EXPECT_EQ(lossesOf(log()), expected);
+  expectNothingLeft();
+}
+
+/// Only the agents have keys; and somebody who is no rank is told of by the
+/// server, with the reason.
+TEST_F(Sites, TrainThroughGateways) {
+  Losses expected = local();
+  pid_t north =
+      start(site("north", {"--address", address("north"), "--gateway"}));
+  sockaddr_un to{};
+  to.sun_family = AF_UNIX;
+  const std::string path = address("north").substr(5);
+  std::copy(path.begin(), path.end(), to.sun_path);
+  int stranger = -1;
+  EXPECT_TRUE(eventually([&] {
+    stranger = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(stranger, reinterpret_cast<sockaddr *>(&to), sizeof to) == 0)
+      return true;
+    close(stranger);
+    return false;
+  }));
+  EXPECT_EQ(send(stranger, "GET / HTTP/1.1\r\n\r\n", 18, MSG_NOSIGNAL), 18);
+  EXPECT_TRUE(eventually([&] {
+    return log().find("\"event\":\"stranger_refused\"") != std::string::npos;
+  }));
+  EXPECT_NE(log().find("\"reason\":\"no_tls\""), std::string::npos) << log();
+  close(stranger);
+  pid_t south =
+      start(site("south", {"--server", address("north"), "--gateway"}));
+  EXPECT_TRUE(eventually([&] { return !commands("rank").empty(); }));
+  for (pid_t rank : commands("rank"))
+    EXPECT_EQ(
+        readAll("/proc/" + std::to_string(rank) + "/cmdline").find(".key"),
+        std::string::npos);
   EXPECT_EQ(finish(south).status, 0) << log();
   EXPECT_EQ(finish(north).status, 0) << log();
   EXPECT_EQ(lossesOf(log()), expected);

@@ -90,7 +90,7 @@ protected:
                   std::uint64_t incarnation = 0) {
     std::mt19937 own(island + 10 * round);
     RankPart part =
-        cut(randomPush(config, island, round, own), config, 1, own).at(0);
+        cut(randomPush(config, island, round, own), config, 1, island).at(0);
     part.part.incarnation = incarnation;
     part.part.tokens = part.part.innerSteps = 5;
     PushResult result = server->push(
@@ -333,6 +333,30 @@ TEST_F(Durable, KeepsWhoTakesPart) {
 TEST_F(Durable, TwoServersDoNotShareAFolder) {
   begin();
   expectError([&] { openStorage(state()); }, "another server has it open");
+}
+
+/// Who owns what is known behind a restart, from the log or a snapshot.
+TEST_F(Durable, OwnersAreKept) {
+  begin();
+  rounds(0, 1);
+  auto expectOwned = [&](const char *how) {
+    SCOPED_TRACE(how);
+    std::mt19937 own(5);
+    RankPart part =
+        cut(randomPush(config, 0, 1, own), config, 1, /*seed=*/7).at(0);
+    EXPECT_EQ(server->state().admit(part.part).outcome, Outcome::Inconsistent);
+    part.part.rank = 1;
+    EXPECT_EQ(server->state().admit(part.part).outcome, Outcome::Overlap);
+    part.part.incarnation = 1;
+    EXPECT_EQ(server->state().admit(part.part).outcome, Outcome::Accepted);
+  };
+  expectOwned("at once");
+  start();
+  expectOwned("from the log");
+  snapshot();
+  start();
+  expectOwned("from a snapshot");
+  EXPECT_EQ(push(0, 1).outcome, Outcome::Accepted);
 }
 
 /// In another run islands count from incarnation 0 again, and whole pushes stay.

@@ -305,7 +305,8 @@ private:
       OuterConfig part = fragmentOf(config, f);
       Pushed &made = entry->second;
       made.push = randomPush(part, island, round, own);
-      made.parts = cut(made.push, part, islands[island].ranks, own);
+      made.parts =
+          cut(made.push, part, islands[island].ranks, f * 1000 + island);
       for (RankPart &one : made.parts) {
         one.part.fragment = f;
         one.part.step = round + 1;

@@ -237,10 +237,12 @@ inline std::vector<RankPart> cutTensors(const Tensors &tensors,
   return parts;
 }
 
+/// As the island's layout, `seed`, has it: in each round alike.
 inline std::vector<RankPart> cut(const IslandPush &push,
                                  const OuterConfig &config, std::uint32_t ranks,
-                                 std::mt19937 &random) {
-  std::vector<RankPart> parts = cutTensors(push.delta, config, ranks, random);
+                                 unsigned seed) {
+  std::mt19937 layout(seed);
+  std::vector<RankPart> parts = cutTensors(push.delta, config, ranks, layout);
   for (RankPart &part : parts) {
     part.part.island = push.island;
     part.part.round = part.part.baseVersion = push.round;

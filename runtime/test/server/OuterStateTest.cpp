@@ -80,7 +80,8 @@ TEST(OuterState, AgreesWithThePlainReference) {
         pushes.push_back(randomPush(config, i, round, random));
       std::vector<RankPart> parts;
       for (IslandPush &push : pushes) {
-        std::vector<RankPart> own = cut(push, config, 1 + random() % 4, random);
+        std::vector<RankPart> own =
+            cut(push, config, 1 + (seed + push.island) % 4, seed + push.island);
         push = asDecoded(std::move(push), own, config.compression);
         std::move(own.begin(), own.end(), std::back_inserter(parts));
       }

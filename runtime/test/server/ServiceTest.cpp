@@ -705,7 +705,7 @@ TEST(Service, AServerOfAnotherRunIsNotTheOneToAsk) {
   };
   ParameterServer server(options);
   options.runId = "another";
-  options.onStranger = [&](const std::string &) {
+  options.onStranger = [&](const Stranger &) {
     std::lock_guard lock(mutex);
     ++refused;
   };

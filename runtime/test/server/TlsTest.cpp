@@ -22,11 +22,14 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
 
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include <netinet/in.h>
@@ -38,6 +41,8 @@ using namespace tombolo::runtime::test;
 namespace wire = tombolo::server::v1;
 
 namespace {
+
+using Reason = Stranger::Reason;
 
 /// A server for an island in the east and one in the west.
 class Tls : public testing::Test {
@@ -60,9 +65,9 @@ protected:
     options.group.sites = {"east"};
     options.tls = std::move(files);
     options.handshakeSeconds = handshakeSeconds;
-    options.onStranger = [this](const std::string &message) {
+    options.onStranger = [this](const Stranger &stranger) {
       std::lock_guard lock(mutex);
-      strangers.push_back(message);
+      strangers.push_back(stranger);
     };
     server = std::make_unique<ParameterServer>(options);
   }
@@ -93,21 +98,72 @@ protected:
     exchange->abort();
   }
 
+  /// As a client that trusts the authority and has no certificate.
+  void greetWithout(const std::string &authority) {
+    grpc::SslCredentialsOptions ssl;
+    ssl.pem_root_certs = readFile(authority, 1 << 20);
+    grpc::ChannelArguments arguments;
+    arguments.SetSslTargetNameOverride(kServerName);
+    auto stub = wire::ParameterServer::NewStub(grpc::CreateCustomChannel(
+        server->address(), grpc::SslCredentials(ssl), arguments));
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() +
+                         std::chrono::seconds(20));
+    wire::GreetReply reply;
+    EXPECT_EQ(stub->Greet(&context, {}, &reply).error_code(),
+              grpc::StatusCode::UNAVAILABLE);
+  }
+
   std::size_t logged() {
     std::lock_guard lock(mutex);
     return strangers.size();
   }
-  bool isLogged(const std::string &part) {
+  bool isLogged(Reason reason, const std::string &part) {
     std::lock_guard lock(mutex);
-    return std::any_of(strangers.begin(), strangers.end(),
-                       [&](const std::string &message) {
-                         return message.find(part) != std::string::npos;
-                       });
+    return std::any_of(
+        strangers.begin(), strangers.end(), [&](const Stranger &stranger) {
+          return stranger.reason == reason &&
+                 stranger.message.find(part) != std::string::npos;
+        });
+  }
+  /// What the server tells of in `body`, but for the last try, which the other
+  /// side may have given up in the middle.
+  std::set<Reason> reasonsFor(const std::function<void()> &body) {
+    {
+      std::lock_guard lock(mutex);
+      strangers.clear();
+    }
+    body();
+    // The other side may know it first.
+    for (int tries = 0; tries < 500; ++tries) {
+      {
+        std::lock_guard lock(mutex);
+        std::set<Reason> reasons;
+        for (const Stranger &stranger : strangers)
+          if (stranger.reason != Reason::Handshake)
+            reasons.insert(stranger.reason);
+        if (!reasons.empty())
+          return reasons;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return {};
+  }
+  /// Connected to the server.
+  int connected() const {
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_port = htons(static_cast<std::uint16_t>(
+        std::stoi(server->address().substr(server->address().rfind(':') + 1))));
+    int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr *>(&to), sizeof to), 0);
+    return fd;
   }
 
   test::TemporaryFolder folder;
   std::mutex mutex;
-  std::vector<std::string> strangers;
+  std::vector<Stranger> strangers;
   std::unique_ptr<ParameterServer> server;
 };
 
@@ -144,12 +200,13 @@ TEST_F(Tls, WhoMayAdminister) {
   const std::string mayNot = "the certificate is that of 'west', which may not "
                              "ask for this; the primary's site may";
   refuses(west, AdminAction::Remove, "east", 0, "unknown sender: " + mayNot);
-  EXPECT_TRUE(isLogged("ipv4:127.0.0.1: " + mayNot));
+  EXPECT_TRUE(isLogged(Reason::AnotherSite, "ipv4:127.0.0.1: " + mayNot));
   refuses(west, AdminAction::Add, "west", 0, mayNot);
   refuses(west, AdminAction::Remove, "west", 1, mayNot);
   refuses(options(0, "own", "other"), AdminAction::Remove, "west", 0,
           "wrong run: expected the run 'run', got 'other'");
-  EXPECT_TRUE(isLogged("expected the run 'run', got 'other'"));
+  EXPECT_TRUE(
+      isLogged(Reason::WrongRun, "expected the run 'run', got 'other'"));
   refuses(options(0, "other"), AdminAction::Remove, "west", 0, "failed");
   refuses(east, AdminAction::Remove, "north", 0,
           "impossible: the run's plan has no island at site 'north'");
@@ -173,42 +230,81 @@ TEST_F(Tls, WhoMayAdminister) {
   begin(1, siteFiles(folder / "own", 1));
 }
 
-/// Whoever is of the run gets in; nobody else does, and each is logged.
-TEST_F(Tls, StrangersAreRefusedAndLogged) {
+/// Whoever is of the run gets in; nobody else does, and the log says of each
+/// what was wrong.
+TEST_F(Tls, StrangersAreRefusedAndToldApart) {
+  Authority authority(folder / "own");
+  authority.makeServer("server");
+  authority.makeSite("site-0", "east");
+  authority.makeSite("site-1", "west");
+  authority.makeSite("expired", "east", /*days=*/-1);
   serve(serverFiles(folder / "own"));
   begin(0, siteFiles(folder / "own", 0));
   begin(1, siteFiles(folder / "own", 1));
   EXPECT_EQ(logged(), 0u);
 
   // A site that says it is another.
-  expectError([&] { begin(1, siteFiles(folder / "own", 0)); },
-              "unknown sender");
-  EXPECT_TRUE(isLogged("ipv4:127.0.0.1: the certificate is that of site "
-                       "'east', which is not one of island 1"))
+  using Reasons = std::set<Reason>;
+  EXPECT_EQ(reasonsFor([&] {
+              expectError([&] { begin(1, siteFiles(folder / "own", 0)); },
+                          "unknown sender");
+            }),
+            Reasons{Reason::AnotherSite});
+  EXPECT_TRUE(isLogged(Reason::AnotherSite,
+                       "ipv4:127.0.0.1: the certificate is that of 'east', and "
+                       "rank 0 of island 1 is at site 'west'"))
       << "without the port, which is another each time";
-  // A certificate that another authority has signed.
-  TlsFiles wrong = siteFiles(folder / "other", 0);
-  wrong.authority = folder / "own/ca.crt";
-  expectError([&] { begin(0, wrong); }, "failed");
-  EXPECT_TRUE(isLogged("certificate")) << "of no authority that is known";
-  // No certificate at all: plain text.
-  std::size_t before = logged();
-  expectError([&] { begin(0, TlsFiles()); }, "failed");
-  EXPECT_GT(logged(), before);
+  auto refusedFor = [&](const TlsFiles &files) {
+    return reasonsFor([&] { expectError([&] { begin(0, files); }, "failed"); });
+  };
+  // A certificate that another authority has signed, of the same name.
+  TlsFiles foreign = siteFiles(folder / "other", 0);
+  foreign.authority = folder / "own/ca.crt";
+  EXPECT_EQ(refusedFor(foreign), Reasons{Reason::ForeignCertificate});
+  EXPECT_TRUE(isLogged(Reason::ForeignCertificate,
+                       "a certificate of 'east', which this run's authority "
+                       "has not signed"));
+  // One of the authority that was good until yesterday.
+  EXPECT_EQ(refusedFor(namedFiles(folder / "own", "expired")),
+            Reasons{Reason::OutOfDate});
+  EXPECT_TRUE(isLogged(Reason::OutOfDate, "certificate has expired"));
+  // TLS without a certificate, and none at all.
+  TlsFiles none = siteFiles(folder / "own", 0);
+  EXPECT_EQ(reasonsFor([&] { greetWithout(none.authority); }),
+            Reasons{Reason::NoCertificate});
+  EXPECT_EQ(refusedFor(TlsFiles()), Reasons{Reason::NoTls});
   // The job goes on.
   begin(0, siteFiles(folder / "own", 0));
+}
+
+/// What a handshake of gRPC's own would refuse, for reasons of any kind.
+TEST_F(Tls, ACertificateIsForAClient) {
+  Authority authority(folder / "own");
+  authority.makeServer("server");
+  authority.makeSite("site", "east");
+  const std::string none;
+  ClientCheck check(readFile(folder / "own/ca.crt", 1 << 20), "ca.crt");
+  auto fault = [&](const std::string &path) {
+    return check.fault(readFile(folder / path, 1 << 20), none);
+  };
+  EXPECT_FALSE(fault("own/site.crt"));
+  EXPECT_FALSE(fault("own/server.crt")) << "servers call one another";
+  ASSERT_TRUE(fault("other/site-0.crt"));
+  EXPECT_EQ(fault("other/site-0.crt")->reason, Reason::ForeignCertificate);
+  // It signed itself, and is nobody's authority here.
+  EXPECT_EQ(fault("other/ca.crt")->reason, Reason::ForeignCertificate);
+  EXPECT_EQ(fault("own/site.key")->reason, Reason::NoCertificate);
+  expectError([&] { ClientCheck(none, "ca.crt"); },
+              "'ca.crt': expected a certificate in PEM");
+  // The authority's own is for signing alone.
+  ASSERT_TRUE(fault("own/ca.crt"));
+  EXPECT_EQ(fault("own/ca.crt")->reason, Reason::BadCertificate);
 }
 
 /// Who begins to say who it is and does not go on is let go, and told of.
 TEST_F(Tls, AHandshakeThatDoesNotEndIsGivenUp) {
   serve(serverFiles(folder / "own"), /*handshakeSeconds=*/2);
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  to.sin_port = htons(static_cast<std::uint16_t>(
-      std::stoi(server->address().substr(server->address().rfind(':') + 1))));
-  int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  ASSERT_EQ(::connect(fd, reinterpret_cast<sockaddr *>(&to), sizeof to), 0);
+  int fd = connected();
   ASSERT_EQ(::send(fd, "\x16\x03\x01", 3, MSG_NOSIGNAL), 3);
   timeval patience{20, 0};
   ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
@@ -217,7 +313,7 @@ TEST_F(Tls, AHandshakeThatDoesNotEndIsGivenUp) {
   ::close(fd);
   for (int tries = 0; logged() == 0 && tries < 200; ++tries)
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  EXPECT_TRUE(isLogged("not ended in time"));
+  EXPECT_TRUE(isLogged(Reason::Silent, "not ended in time"));
   begin(0, siteFiles(folder / "own", 0));
 }
 
@@ -274,17 +370,112 @@ TEST_F(Tls, APushThatCannotBeIsLogged) {
     return reply.outcome();
   };
   EXPECT_EQ(push("w", 1), wire::OUTCOME_BAD_RANGE);
-  EXPECT_TRUE(isLogged("ipv4:127.0.0.1: the push of rank 0 of island 0 was "
+  EXPECT_TRUE(isLogged(Reason::BadPush,
+                       "ipv4:127.0.0.1: the push of rank 0 of island 0 was "
                        "refused (bad range): "));
   EXPECT_EQ(push("v", 0), wire::OUTCOME_UNKNOWN_TENSOR);
-  EXPECT_TRUE(isLogged("(unknown tensor)"));
+  EXPECT_TRUE(isLogged(Reason::BadPush, "(unknown tensor)"));
   EXPECT_EQ(push("w", 0), wire::OUTCOME_BAD_SIZE) << "no data";
-  EXPECT_TRUE(isLogged("(bad size)"));
+  EXPECT_TRUE(isLogged(Reason::BadPush, "(bad size)"));
   EXPECT_EQ(push("", 0, /*withHeader=*/false), wire::OUTCOME_MALFORMED);
-  EXPECT_TRUE(isLogged("(malformed)"));
+  EXPECT_TRUE(isLogged(Reason::BadPush, "(malformed)"));
   std::size_t before = logged();
   begin(0, siteFiles(folder / "own", 0));
   EXPECT_EQ(logged(), before) << "who does it right is not told of";
+}
+
+/// An island with two ranks, each at a site of its own.
+class TlsIsland : public Tls {
+protected:
+  TlsIsland() {
+    ParameterServerOptions options;
+    options.outer.tensors = {{"w", 4, 0}};
+    options.runId = "run";
+    options.contract = Contract("plan");
+    options.sites = {{"east", "west"}};
+    options.tls = serverFiles(folder / "own");
+    options.onStranger = [this](const Stranger &stranger) {
+      std::lock_guard lock(mutex);
+      strangers.push_back(stranger);
+    };
+    server = std::make_unique<ParameterServer>(options);
+    for (std::size_t site : {0, 1})
+      stubs.push_back(wire::ParameterServer::NewStub(
+          connectTo(server->address(), siteFiles(folder / "own", site),
+                    /*impatient=*/true)));
+  }
+
+  /// Elements [begin, end) of w, sent from a site as one of the ranks.
+  wire::PushReply push(std::size_t site, std::uint32_t rank,
+                       wire::Content content, std::uint64_t round,
+                       std::uint64_t begin, std::uint64_t end) {
+    grpc::ClientContext context;
+    wire::PushReply reply;
+    auto stream = stubs[site]->Push(&context, &reply);
+    wire::PushRequest request;
+    wire::PushHeader &header = *request.mutable_header();
+    header.mutable_sender()->set_run_id("run");
+    header.mutable_sender()->set_contract(Contract("plan").digest());
+    header.mutable_sender()->set_protocol(kServerProtocol);
+    header.mutable_sender()->set_rank(rank);
+    header.set_content(content);
+    header.set_round(round);
+    header.set_base_version(round);
+    if (content == wire::CONTENT_DELTA) {
+      header.set_tokens(100);
+      header.set_inner_steps(5);
+    }
+    wire::TensorSlice &slice = *header.add_slices();
+    slice.set_tensor("w");
+    auto &range = *slice.add_ranges();
+    range.set_begin(begin);
+    range.set_length(end - begin);
+    range.set_count(1);
+    range.set_stride(end - begin);
+    stream->Write(request);
+    const std::string data((end - begin) * sizeof(float), '\0');
+    request.set_data(data);
+    stream->Write(request);
+    request.mutable_trailer()->set_sha256(sha256(data));
+    stream->Write(request);
+    stream->WritesDone();
+    EXPECT_TRUE(stream->Finish().ok());
+    return reply;
+  }
+
+  std::vector<std::unique_ptr<wire::ParameterServer::Stub>> stubs;
+};
+
+/// A certificate speaks for the ranks at its site, not for the whole island.
+TEST_F(TlsIsland, ASiteSpeaksForItsOwnRanks) {
+  const auto start = wire::CONTENT_START_PARAMETERS;
+  EXPECT_EQ(push(0, 1, start, 0, 2, 4).outcome(), wire::OUTCOME_UNKNOWN_SENDER);
+  EXPECT_TRUE(isLogged(Reason::AnotherSite,
+                       "the certificate is that of 'east', and rank 1 of "
+                       "island 0 is at site 'west'"));
+  EXPECT_EQ(push(1, 1, start, 0, 2, 4).outcome(), wire::OUTCOME_ACCEPTED);
+}
+
+/// What another rank of the island owns is refused and told of, and no element
+/// is taken twice.
+TEST_F(TlsIsland, ARankPushesItsOwnSlices) {
+  // Versions are made beside the service.
+  const auto start = wire::CONTENT_START_PARAMETERS;
+  while (!push(0, 0, start, 0, 0, 4).started())
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const auto delta = wire::CONTENT_DELTA;
+  EXPECT_EQ(push(0, 0, delta, 0, 0, 2).outcome(), wire::OUTCOME_ACCEPTED);
+  EXPECT_EQ(push(1, 1, delta, 0, 1, 4).outcome(), wire::OUTCOME_OVERLAP);
+  EXPECT_TRUE(isLogged(Reason::BadPush, "the push of rank 1 of island 0 was "
+                                        "refused (overlap)"));
+  wire::PushReply last = push(1, 1, delta, 0, 2, 4);
+  EXPECT_EQ(last.outcome(), wire::OUTCOME_ACCEPTED);
+  EXPECT_TRUE(last.committed());
+  while (push(1, 1, delta, 0, 2, 4).version() == 0)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_EQ(push(1, 1, delta, 1, 0, 2).outcome(), wire::OUTCOME_INCONSISTENT);
+  EXPECT_TRUE(isLogged(Reason::BadPush, "(inconsistent)"));
+  EXPECT_EQ(push(0, 0, delta, 1, 0, 2).outcome(), wire::OUTCOME_ACCEPTED);
 }
 
 /// Only a server of the run may speak as one.
@@ -299,9 +490,9 @@ TEST_F(Tls, ServersTellAServerFromASite) {
                        "unix:" + (folder / "south")};
   options.stateDir = folder / "state";
   options.tls = serverFiles(folder / "own");
-  options.onStranger = [this](const std::string &message) {
+  options.onStranger = [this](const Stranger &stranger) {
     std::lock_guard lock(mutex);
-    strangers.push_back(message);
+    strangers.push_back(stranger);
   };
   server = std::make_unique<ParameterServer>(options);
   auto deliver = [&](const TlsFiles &files, const std::string &run,
@@ -325,8 +516,9 @@ TEST_F(Tls, ServersTellAServerFromASite) {
             grpc::StatusCode::OK);
   EXPECT_EQ(deliver(siteFiles(folder / "own", 1), "run", 1),
             grpc::StatusCode::PERMISSION_DENIED);
-  EXPECT_TRUE(isLogged("the certificate is that of 'west', which is no "
-                       "server"));
+  EXPECT_TRUE(
+      isLogged(Reason::NoServer,
+               "the certificate is that of 'west', which is no server"));
   EXPECT_EQ(deliver(serverFiles(folder / "own"), "another", 1),
             grpc::StatusCode::PERMISSION_DENIED);
   for (std::uint32_t from : {0u, 3u})

@@ -57,8 +57,7 @@ public:
     for (std::uint64_t round = 0; round < kRounds; ++round)
       for (std::uint32_t i = 0; i < config.islands; ++i) {
         IslandPush push = randomPush(config, i, round, random);
-        std::uint32_t ranks = 1 + random() % 3;
-        parts.push_back(cut(push, config, ranks, random));
+        parts.push_back(cut(push, config, 1 + (seed + i) % 3, seed * 7 + i));
       }
     for (std::uint32_t i = 0; i < config.islands; ++i)
       for (std::uint32_t r = 0; r < 3; ++r)

@@ -390,13 +390,15 @@ void Agent::handle(const SupervisorEvent &event) {
     ended(event);
 }
 
-void Agent::tellOfStrangers() {
-  if (!options.strangers)
-    return;
-  for (const std::string &message : options.strangers->take())
-    emit({{"event", "stranger_refused"},
-          {"site", options.site},
-          {"message", message}});
+void Agent::tellOfConnections() {
+  auto tell = [&](const char *kind, const std::vector<std::string> &messages) {
+    for (const std::string &message : messages)
+      emit({{"event", kind}, {"site", options.site}, {"message", message}});
+  };
+  if (options.strangers)
+    tell("stranger_refused", options.strangers->take());
+  if (options.gateway)
+    tell("gateway_failed", options.gateway->takeFailures());
 }
 
 std::optional<double> Agent::untilNext() const {
@@ -536,7 +538,7 @@ int Agent::run(
       supervisor.killAll(); // with no server they come to no end
       return 128 + SIGTERM;
     }
-    tellOfStrangers();
+    tellOfConnections();
     endStalled();
     endGraces();
   }

@@ -27,6 +27,7 @@
 #include "IslandTalk.h"
 #include "RunWatch.h"
 #include "ServerLaunch.h"
+#include "SiteGateway.h"
 #include "Spanning.h"
 
 #include "tombolo/runtime/launch/Supervisor.h"
@@ -48,6 +49,7 @@ struct AgentOptions {
   /// Where the ranks of an island meet, and at which address.
   std::map<std::uint32_t, std::vector<std::string>> places;
   Strangers *strangers = nullptr; ///< whom the store here has turned away
+  SiteGateway *gateway = nullptr; ///< of the ranks, where they have one
   std::string site;
   std::string rankProgram;       ///< empty: this program
   int eventsFd = -1;             ///< below 0: a person reads, on stdout
@@ -177,7 +179,7 @@ private:
   bool endGently();
   std::optional<double> untilNext() const;
   void emit(nlohmann::json event);
-  void tellOfStrangers();
+  void tellOfConnections();
 
   AgentOptions options;
   Supervisor &supervisor;

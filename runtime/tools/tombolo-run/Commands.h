@@ -92,6 +92,8 @@ std::vector<std::string> detectionArguments(double seconds);
 
 /// How the line to the servers is used: on `local`, `site` and `rank`.
 void addLineOptions(CLI::App &app, LineOptions &options);
+/// On `local` and `site`: ranks go through their agent to the servers.
+void addGatewayOption(CLI::App &app, bool &gateway);
 /// On `server`, which makes no connections for data.
 void addLineLimit(CLI::App &app, double &gbits);
 /// The options as arguments; none for the defaults.

@@ -425,6 +425,8 @@ void tombolo::runtime::writeJobFiles(JobRun run,
         job.words.push_back("--plaintext");
       else
         add("--certs", certificates);
+      if (run.gateway)
+        job.words.push_back("--gateway");
       for (std::string &word : lineArguments(run.line))
         job.words.push_back(std::move(word));
     }

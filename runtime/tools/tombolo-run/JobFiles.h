@@ -51,6 +51,7 @@ struct JobRun {
   std::string site;                 ///< empty: all of the plan
   std::string rendezvous, runId, certificates;
   bool plaintext = false;
+  bool gateway = false;
   LineOptions line;
   std::uint64_t restarts = 0;
   double detectionSeconds = kDetectionSeconds;

@@ -64,6 +64,7 @@ struct LocalOptions {
   std::uint64_t restarts = 0;
   double detectionSeconds = kDetectionSeconds;
   LineOptions line;
+  bool gateway = false;
   std::string rankProgram; // for tests
 };
 
@@ -423,6 +424,8 @@ void LocalRun::startAgent(Service &agent) {
   if (plan.has_server())
     for (std::string &word : lineArguments(options.line))
       spec.arguments.push_back(std::move(word));
+  if (options.gateway)
+    spec.arguments.push_back("--gateway");
   if (agent.restartsLeft > 0)
     spec.arguments.insert(spec.arguments.end(),
                           {"--restarts", std::to_string(agent.restartsLeft)});
@@ -605,6 +608,7 @@ int tombolo::runtime::runLocal(int argc, char **argv) {
                "sites neither encrypt nor ask who it is");
   addDetectionOption(app, options.detectionSeconds);
   addLineOptions(app, options.line);
+  addGatewayOption(app, options.gateway);
   app.add_option("--rank-program", options.rankProgram)->group("");
   int status = 0;
   if (!app.parseArguments(argc, argv, status))

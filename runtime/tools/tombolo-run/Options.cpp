@@ -226,6 +226,12 @@ void tombolo::runtime::addLineOptions(CLI::App &app, LineOptions &options) {
   addLineLimit(app, options.limitGbits);
 }
 
+void tombolo::runtime::addGatewayOption(CLI::App &app, bool &gateway) {
+  app.add_flag("--gateway", gateway,
+               "a site's ranks have no key and no way outside: its agent "
+               "connects to the servers for them");
+}
+
 void tombolo::runtime::addLineLimit(CLI::App &app, double &gbits) {
   app.add_option("--line-limit-gbits", gbits,
                  "what a site may send to others of parameters and their "

@@ -45,6 +45,7 @@ struct Options {
   ExecutorOptions executor;
   std::string sigterm = kEndRun;
   std::string server;
+  std::string gateway;
   std::string runId;
   TlsOptions tls;
   LineOptions line;
@@ -149,8 +150,11 @@ std::vector<std::string> argumentsOf(const Plan &plan, const Options &options) {
   add("--sigterm", options.sigterm);
   add("--device", options.executor.device);
   add("--backend", options.executor.backend);
-  add("--server", options.server);
-  if (!options.server.empty() || options.tls.plaintext)
+  const bool hasGateway = !options.gateway.empty();
+  add("--server", hasGateway ? options.gateway : options.server);
+  if (hasGateway)
+    words.push_back("--plaintext");
+  else if (!options.server.empty() || options.tls.plaintext)
     for (std::string &word : tlsArguments(options.tls))
       words.push_back(std::move(word));
   if (!options.server.empty() && options.line.limitGbits > 0)
@@ -274,7 +278,8 @@ void train(Options &options, Output &output) {
   if (output.toPerson()) // else whoever started this rank has looked
     checkProgress(plan);
   if (!options.server.empty()) {
-    checkTls(options.tls);
+    if (options.gateway.empty())
+      checkTls(options.tls);
     checkTlsFiles(options.tls);
     IslandLayout layout(plan.islands(static_cast<int>(*options.island)));
     // Whoever starts all ranks of a site says it itself.
@@ -436,7 +441,9 @@ void train(Options &options, Output &output) {
           plan, *options.island, static_cast<std::uint32_t>(*options.rank));
       client.server = options.server;
       client.runId = options.runId;
-      client.tls = options.tls.files;
+      client.gateway = options.gateway;
+      if (options.gateway.empty())
+        client.tls = options.tls.files;
       client.lines = linesOf(plan, options);
       client.incarnation = options.incarnation;
       if (options.awaitsServer)
@@ -507,6 +514,7 @@ int tombolo::runtime::runRank(int argc, char **argv) {
   // Else an Error ends the rank after a while: of an agent that is told how
   // it stands with the servers, as `local` is, or of nobody who looks.
   app.add_flag("--await-server", options.awaitsServer)->group("");
+  app.add_option("--gateway", options.gateway)->group(""); // of an agent
   app.add_option("--pause-at", options.pauseAt)->group("");
   app.add_option("--events-fd", options.eventsFd,
                  "write events as lines of JSON to this descriptor");

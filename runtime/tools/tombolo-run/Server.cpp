@@ -18,7 +18,6 @@
 #include "tombolo/runtime/server/ParameterServer.h"
 #include "tombolo/runtime/server/Seldom.h"
 
-#include <chrono>
 #include <csignal>
 #include <iostream>
 #include <mutex>
@@ -116,12 +115,12 @@ static void serve(const Options &given, EventWriter &events, bool toPerson) {
   // Somebody who tries again and again shall not fill the log.
   std::mutex strangersMutex;
   Seldom strangers;
-  options.onStranger = [&](const std::string &message) {
-    using Seconds = std::chrono::duration<double>;
-    const Seconds now = std::chrono::steady_clock::now().time_since_epoch();
+  options.onStranger = [&](const Stranger &stranger) {
     std::lock_guard lock(strangersMutex);
-    if (auto line = strangers.say(message, now.count()))
-      events.write(toLine({{"event", "stranger_refused"}, {"message", *line}}));
+    if (auto line = strangers.say(stranger.message))
+      events.write(toLine({{"event", "stranger_refused"},
+                           {"reason", std::string(name(stranger.reason))},
+                           {"message", *line}}));
   };
   options.onEvent = [&](const OuterEvent &event) {
     events.write(toLine(describeEvent(event)));

@@ -60,6 +60,7 @@ struct SiteOptions {
   std::string runId;
   TlsOptions tls;
   LineOptions line;
+  bool gateway = false;
   std::string certificates;
   WatchOptions watch;
   std::optional<std::uint64_t> incarnation;
@@ -397,6 +398,7 @@ void emit(const SiteOptions &options) {
                  .runId = options.runId,
                  .certificates = options.certificates,
                  .plaintext = options.tls.plaintext,
+                 .gateway = options.gateway,
                  .line = options.line,
                  .restarts = options.restarts,
                  .detectionSeconds = options.detectionSeconds},
@@ -412,6 +414,9 @@ int run(SiteOptions &options) {
   if (options.site.empty())
     throw Error(Status::Usage, "--site: expected the site's name, or --emit");
   options.executor.check();
+  std::optional<SiteGateway> gateway;
+  if (options.gateway)
+    gateway.emplace();
   std::optional<Launch> launch;
   std::unique_ptr<Meeting> meeting;
   if (options.eventsFd < 0)
@@ -460,7 +465,14 @@ int run(SiteOptions &options) {
   // gone for good.
   if (plan.has_server() && options.eventsFd < 0)
     common.push_back("--await-server");
-  if (plan.has_server() || !wholeIslands)
+  if (gateway && plan.has_server()) {
+    gateway->open(servers, options.tls);
+    for (std::string &word : gateway->rankArguments())
+      common.push_back(std::move(word));
+    agentOptions.gateway = &*gateway;
+  }
+  // Ranks talk to those of other sites by themselves.
+  if ((plan.has_server() && !gateway) || !wholeIslands)
     for (std::string &word : tlsArguments(options.tls))
       common.push_back(std::move(word));
   if (plan.has_server())
@@ -574,6 +586,7 @@ int tombolo::runtime::runSite(int argc, char **argv) {
   addWatchOptions(app, options.watch);
   addTlsOptions(app, options.tls);
   addLineOptions(app, options.line);
+  addGatewayOption(app, options.gateway);
   app.add_option("--certs", options.certificates,
                  "instead of these: a folder of utils/make-certs, with the "
                  "site's and the server's");

@@ -96,10 +96,9 @@ tombolo::runtime::meetAgents(const std::string &address,
 }
 
 void Strangers::note(const std::string &message) {
-  constexpr std::size_t kMost = 100;
   std::lock_guard lock(mutex);
-  if (seen.size() < kMost && seen.insert(message).second)
-    fresh.push_back(message);
+  if (auto line = seldom.say(message))
+    fresh.push_back(std::move(*line));
 }
 
 std::vector<std::string> Strangers::take() {

@@ -20,12 +20,12 @@
 
 #include "tombolo/runtime/StoreServer.h"
 #include "tombolo/runtime/plan/PlanFile.h"
+#include "tombolo/runtime/server/Seldom.h"
 
 #include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -49,9 +49,8 @@ std::optional<StoreKeeper> keeperOf(const Plan &plan, const TlsOptions &tls);
 std::shared_future<std::shared_ptr<StoreClient>>
 meetAgents(const std::string &address, std::optional<StoreKeeper> keeper);
 
-/// Strangers that were turned away, each message once and not more than a
-/// hundred: somebody who tries again and again shall not fill the log. Noted in
-/// one thread, taken in another.
+/// Strangers that were turned away: somebody who tries again and again shall
+/// not fill the log. Noted in one thread, taken in another.
 class Strangers {
 public:
   void note(const std::string &message);
@@ -59,7 +58,7 @@ public:
 
 private:
   std::mutex mutex;
-  std::set<std::string> seen;
+  Seldom seldom;
   std::vector<std::string> fresh;
 };
 

@@ -43,10 +43,14 @@ class TlsIdentity {
 public:
   /// Throws Error for files that cannot be used.
   explicit TlsIdentity(const TlsFiles &files);
+  /// To dial servers alone, which have a server's certificate with this DNS
+  /// name and speak `protocol` (as ALPN has it; empty: it is not asked for).
+  TlsIdentity(const TlsFiles &files, std::string server, std::string protocol);
 
 private:
   friend class TlsStream;
   std::shared_ptr<ssl_ctx_st> context;
+  std::string server, protocol; ///< empty: whoever has a certificate
 };
 
 /// TLS on a connected socket. Nothing here waits; one thread may read while
@@ -92,6 +96,7 @@ private:
   mutable std::mutex mutex;
   ssl_st *tls;
   int fd;
+  const std::string protocol; ///< that the other side has to speak
 };
 
 /// What a stranger says, fit for a message.

@@ -17,13 +17,35 @@
 
 #include "tombolo/runtime/Tls.h"
 
+#include <memory>
 #include <string>
 #include <vector>
+
+struct evp_pkey_st;
+struct x509_st;
 
 namespace tombolo::runtime {
 
 /// The name that a server's certificate must have.
 inline constexpr const char *kServerName = "tombolo-server";
+
+/// A private authority, whose key goes with it.
+class Authority {
+public:
+  /// Writes ca.crt into `folder`. It, and what it signs, is valid from an hour
+  /// ago for so many days. Throws Error.
+  explicit Authority(std::string folder, int days = 365);
+
+  /// NAME.crt and NAME.key, which can be read by its owner alone.
+  void makeServer(const std::string &name, int days = 365) const;
+  void makeSite(const std::string &name, const std::string &site,
+                int days = 365) const;
+
+private:
+  const std::string folder;
+  std::shared_ptr<evp_pkey_st> key;
+  std::shared_ptr<x509_st> certificate;
+};
 
 /// Makes an authority, whose key is forgotten at once, and writes into `folder`
 /// ca.crt, server.crt and server.key, and site-N.crt and site-N.key for each

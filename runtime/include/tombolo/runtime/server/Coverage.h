@@ -33,6 +33,8 @@ public:
   std::uint64_t covered() const { return count; }
   bool complete() const { return count == elements; }
 
+  /// One of [begin, begin + length), which lies inside the set, is there.
+  bool touches(std::uint64_t begin, std::uint64_t length) const;
   /// Adds [begin, begin + length), which lies inside the set. Nothing is added
   /// and false returned when one of them is there already.
   bool add(std::uint64_t begin, std::uint64_t length);

@@ -19,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tombolo::plan::v1 {
@@ -41,6 +42,9 @@ struct ExchangeOptions {
   /// ParameterServer::address, of several servers those of the two that keep
   /// the state, with a comma between.
   std::string server;
+  /// Where a gateway to each of them listens, likewise; empty: none. Then `tls`
+  /// is the gateway's business.
+  std::string gateway;
   /// To each of them, in their order; of one that is missing: LineUse().
   std::vector<LineUse> lines;
   TlsFiles tls; ///< none: the server is on this machine
@@ -63,6 +67,9 @@ struct ExchangeOptions {
   /// A call in which nothing moves for so long is tried again.
   double idleSeconds = 60;
 };
+
+/// Of a list with commas between.
+std::vector<std::string> splitAddresses(std::string_view list);
 
 /// The number of the version that a fragment has after so many inner steps of a
 /// run without late islands.

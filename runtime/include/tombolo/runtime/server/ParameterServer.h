@@ -12,6 +12,7 @@
 #include "tombolo/runtime/plan/Contract.h"
 #include "tombolo/runtime/server/Certificates.h"
 #include "tombolo/runtime/server/OuterState.h"
+#include "tombolo/runtime/server/Stranger.h"
 
 #include <functional>
 #include <memory>
@@ -60,12 +61,12 @@ struct ParameterServerOptions {
   /// (127.0.0.0/8, [::1], localhost) or unix:PATH.
   std::string address = "127.0.0.1:0";
   /// With it every client needs a certificate of the same authority, and may
-  /// speak for the islands that have its site alone.
+  /// speak for the ranks at its site alone.
   TlsFiles tls;
-  /// The sites of each island.
+  /// The site of each rank, by island.
   std::vector<std::vector<std::string>> sites;
   /// Told of who is turned away, or pushes what cannot be. From any thread.
-  std::function<void(const std::string &)> onStranger;
+  std::function<void(const Stranger &)> onStranger;
   ServerGroup group;
   std::uint32_t self = 0; ///< number in the group
   /// Of all servers of the group, of several.
@@ -81,8 +82,8 @@ struct ParameterServerOptions {
   /// a busy machine that comes back to a server that was started again may need
   /// some seconds.
   double handshakeSeconds = 60;
-  /// What is sent to islands that have ranks at other sites, and what goes to
-  /// the backup counts too; 0: no limit.
+  /// What is sent to ranks at other sites, and what goes to the backup counts
+  /// too; 0: no limit.
   double mostBytesPerSecond = 0;
   /// Where the state is kept (docs/Server.md, Durability), and taken up from by
   /// a server that is started again; empty: in memory only. A server of

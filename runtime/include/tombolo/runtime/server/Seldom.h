@@ -10,6 +10,7 @@
 #define TOMBOLO_RUNTIME_SERVER_SELDOM_H
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -55,6 +56,13 @@ public:
     if (std::uint64_t left = std::exchange(others, 0))
       line += " (" + std::to_string(left) + " other refusals were left out)";
     return line;
+  }
+
+  /// Now.
+  std::optional<std::string> say(const std::string &message) {
+    using Seconds = std::chrono::duration<double>;
+    const Seconds now = std::chrono::steady_clock::now().time_since_epoch();
+    return say(message, now.count());
   }
 
 private:
