@@ -30,6 +30,9 @@ struct Calls {
   std::vector<FragmentPoint> points;
   std::optional<std::uint64_t> stop; ///< after so many steps, once asked
   std::uint64_t others = 0;          ///< steps that count already
+  /// No server is reached after so many steps, until after so many.
+  std::optional<std::pair<std::uint64_t, std::uint64_t>> cut;
+  std::optional<std::uint64_t> stopHeard; ///< with the first late receipt
 };
 
 class RecordingExchange : public tombolo::runtime::Exchange {
@@ -49,13 +52,28 @@ public:
     ++pushes;
     pushedSteps = stepsDone;
   }
-  Applied apply(std::uint32_t fragment, std::uint64_t) override {
+  Applied apply(std::uint32_t fragment, std::uint64_t stepsDone) override {
+    isOff = calls.cut && stepsDone >= calls.cut->first &&
+            stepsDone < calls.cut->second;
+    if (isOff)
+      return Applied::Nothing;
     calls.list.push_back("apply " + std::to_string(fragment));
     float value;
     auto bytes = std::as_writable_bytes(std::span(&value, 1));
     arena.read(calls.tensors[0].address, bytes);
     value *= 2;
     arena.write(calls.tensors[0].address, bytes);
+    return Applied::Version;
+  }
+  std::vector<std::uint32_t> putOff() const override {
+    return isOff ? std::vector<std::uint32_t>{0} : std::vector<std::uint32_t>();
+  }
+  Applied applyLate(std::uint32_t, std::uint64_t stepsDone) override {
+    if (stepsDone < calls.cut->second)
+      return Applied::Nothing;
+    isOff = false;
+    calls.stop = calls.stopHeard;
+    calls.list.push_back("late apply after " + std::to_string(stepsDone));
     return Applied::Version;
   }
   void requestStop() override {
@@ -100,6 +118,7 @@ private:
   Calls &calls;
   ArenaAccess arena;
   std::uint64_t pushes = 0, pushedSteps = 0;
+  bool isOff = false;
 };
 
 /// The tiny model with rounds of three steps, on one rank.
@@ -128,8 +147,14 @@ protected:
     events.stopped = [&](std::uint64_t step) {
       calls.list.push_back("stopped " + std::to_string(step));
     };
+    events.alone = [&](std::uint32_t fragment, std::uint64_t step, bool alone) {
+      calls.list.push_back((alone ? "without " : "again with ") +
+                           std::to_string(fragment) + " after " +
+                           std::to_string(step));
+    };
     Rank(run.plan, config, *device, *transport, events,
-         [&](std::vector<ExchangeTensor> tensors, ArenaAccess arena) {
+         [&](std::vector<ExchangeTensor> tensors, ArenaAccess arena,
+             IslandLargest) {
            return std::make_unique<RecordingExchange>(calls, std::move(tensors),
                                                       std::move(arena));
          })
@@ -162,6 +187,35 @@ TEST_F(ExchangeTest, ComesBackToAnEarlyEnd) {
   EXPECT_EQ(calls.list,
             (std::vector<std::string>{"begin 0", "end after 6", "checkpoint 6",
                                       "stopped 6"}));
+}
+
+// What an island goes on without is looked for after each step, and taken as
+// soon as it is there.
+TEST_F(ExchangeTest, TakesLateWhatItWentOnWithout) {
+  Calls calls;
+  calls.cut = {3, 5};
+  calls = train(6, false, nullptr, calls);
+  EXPECT_EQ(calls.list,
+            (std::vector<std::string>{
+                "begin 0", "checkpoint 2", "push 0 after 3",
+                "without 0 after 3", "checkpoint 4", "late apply after 5",
+                "again with 0 after 5", "push 0 after 6", "apply 0",
+                "push 0 after 6", "apply 0", "end after 6", "checkpoint 6"}));
+}
+
+// One that learns late that all have ended, ends with what all have: what it
+// has saved since is older.
+TEST_F(ExchangeTest, EndsAtOnceWhenItIsBeyondTheEnd) {
+  Calls calls;
+  calls.cut = {3, 5};
+  calls.stopHeard = 3;
+  calls = train(100, false, nullptr, calls);
+  EXPECT_EQ(std::count(calls.list.begin(), calls.list.end(), "end after 5"), 1);
+  EXPECT_EQ(calls.list.back(), "stopped 3");
+  Checkpoint last(latestCheckpoint(run.folder / "c", 0));
+  EXPECT_EQ(last.info().step, 3u);
+  ASSERT_EQ(last.info().points.size(), 1u);
+  EXPECT_LE(last.info().points[0].stepsDone, 3u);
 }
 
 // A push and its apply end every round, and the run.

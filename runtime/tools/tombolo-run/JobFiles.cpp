@@ -426,6 +426,8 @@ void tombolo::runtime::writeJobFiles(JobRun run,
         add("--certs", certificates);
       for (std::string &word : lineArguments(run.line))
         job.words.push_back(std::move(word));
+      if (run.stepsAlone)
+        add("--steps-alone", std::to_string(*run.stepsAlone));
     }
     add("--run-id", run.runId);
     if (!scheduler.hasOwnFiles && std::string(scheduler.name) != "shell")
