@@ -3,7 +3,6 @@ root; reported as skipped without."""
 
 import glob
 import json
-import os
 import signal
 import socket
 import time
@@ -150,7 +149,7 @@ class Training(Distance):
                   "deadline_seconds": 60,
                   "placement": "{0: {primary: north}, 1: {primary: north}}"}
         plan = self.plan(self.model, support.topology({"north": 1, "south": 2}), support.strategy(
-            [support.island("north", 8, 4, [2]), support.island("south", 4, 2, [1, 1])], server), 12)
+            [support.island("north", 8, 4, [4]), support.island("south", 4, 2, [2, 2])], server), 12)
 
         def versions(islands):
             return lambda process: [event for event in process.of_kind("outer_step")

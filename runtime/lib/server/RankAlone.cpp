@@ -35,7 +35,7 @@ enum Progress : std::uint64_t { Landed, UnderWay, CutOff };
 /// How often ranks that wait ask one another, so that those who have it learn
 /// of one who is cut off; and how often a rank looks whether it is.
 constexpr auto kAskOthers = std::chrono::seconds(1);
-constexpr auto kLook = std::chrono::milliseconds(50);
+constexpr auto kLookAgain = std::chrono::milliseconds(50);
 
 } // namespace
 
@@ -51,7 +51,7 @@ std::uint64_t RankExchange::progressOf(InFlight &flight, bool waits,
         return CutOff;
       if (now >= end)
         return UnderWay;
-      landed.wait_until(lock, std::min(end, now + kLook));
+      landed.wait_until(lock, std::min(end, now + kLookAgain));
     }
   }
   flight.join();
