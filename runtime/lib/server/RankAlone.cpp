@@ -74,10 +74,13 @@ bool RankExchange::isTakenNow(std::uint32_t number, std::uint64_t stepsDone,
   const std::uint64_t due = flight.step + options.overlapSteps;
   const bool mayGoOn =
       stepsDone < due || stepsDone - due < options.mostStepsAlone;
-  while (true) {
-    std::uint64_t told[] = {progressOf(flight, waits, mayGoOn), stopRound};
+  // Who does not know yet what another one has told last time does not make all
+  // wait for that again.
+  for (bool stays = waits && !isCutOff;; stays = true) {
+    std::uint64_t told[] = {progressOf(flight, stays, mayGoOn), stopRound};
     if (options.largest)
       options.largest(told);
+    isCutOff = told[0] == CutOff;
     agreedStop = told[1];
     if (told[0] == Landed)
       return true;

@@ -216,7 +216,9 @@ private:
   bool begun = false;
   bool isOver = false;                      // it has come to its end
   std::atomic<std::uint64_t> stopRound = 0; // 0: the run goes on
-  std::uint64_t agreedStop = 0; // the same, known to all ranks of the island
+  // What all ranks of the island know: the same, and that one is cut off.
+  std::uint64_t agreedStop = 0;
+  bool isCutOff = false;
   std::atomic<bool> wantsStop = false;
   ServerClient client;
 
