@@ -194,14 +194,15 @@ protected:
     auto guarded = [this](const std::function<void()> &life) {
       try {
         life();
+        if (!HasFatalFailure())
+          return;
       } catch (const std::exception &error) {
         ADD_FAILURE() << error.what();
-        isEnding = true;
-        for (Ranks &all : islands)
-          for (auto &rank : all)
-            if (rank->exchange)
-              rank->exchange->abort();
       }
+      isEnding = true;
+      for (Ranks &all : islands)
+        for (auto &rank : all)
+          rank->exchange->abort();
     };
     auto other = std::async(std::launch::async, guarded, std::ref(second));
     guarded(first);
