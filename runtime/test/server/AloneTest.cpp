@@ -77,13 +77,14 @@ protected:
     options.runId = "run";
     options.planChecksum = "plan";
     options.ranks = {3, 1};
-    options.detectionSeconds = 0.4;
+    options.detectionSeconds = 1;
     options.onEvent = [this](const OuterEvent &event) {
       std::lock_guard lock(mutex);
       if (event.kind != OuterEvent::Kind::OuterStep)
         return;
       auto steps = static_cast<double>(event.tokens) / 100;
       pushed[event.fragment] += steps;
+      roundsOf1 += event.members == std::vector<std::uint32_t>{1};
       moved[event.fragment] +=
           steps / static_cast<double>(event.members.size());
     };
@@ -173,15 +174,19 @@ protected:
     return n;
   }
 
-  /// An island that is cut off for some rounds; gives the steps done.
-  std::uint64_t liveThroughACut(std::uint32_t island) {
+  /// An island that is cut off for some rounds, and until there were so many of
+  /// island 1 alone; gives the steps done.
+  std::uint64_t liveThroughACut(std::uint32_t island, std::size_t rounds = 0) {
     begin(island);
     std::uint64_t n = 0;
     while (n < setting.innerSteps + 2)
       step(island, n++);
     n = untilAlone(island, n);
-    for (std::uint64_t last = n + 3 * setting.innerSteps; n < last;)
+    Clock::time_point most = Clock::now() + std::chrono::seconds(60);
+    for (std::uint64_t last = n + 3 * setting.innerSteps;
+         n < last || (roundsOf1 < rounds && Clock::now() < most);)
       step(island, n++);
+    EXPECT_GE(roundsOf1, rounds);
     n = untilCaughtUp(island, n);
     for (std::uint64_t last = n + 2 * setting.innerSteps + 1; n < last;)
       step(island, n++);
@@ -237,6 +242,7 @@ protected:
   std::atomic<bool> isEnding = false;
   std::mutex mutex;
   std::vector<double> moved, pushed; ///< steps by fragment: means, all
+  std::atomic<std::size_t> roundsOf1 = 0;
   std::unique_ptr<Largest> largest[2];
   std::unique_ptr<ParameterServer> server;
   std::unique_ptr<Relay> lines[2];
@@ -248,7 +254,7 @@ TEST_P(Alone, AnIslandTrainsOnWhileTheOtherOnesGoOn) {
   std::uint64_t steps[2] = {};
   runBoth(
       [&] {
-        steps[0] = liveThroughACut(0);
+        steps[0] = liveThroughACut(0, /*rounds=*/3);
         isEnding = true;
         end(0, steps[0]);
       },
@@ -326,7 +332,7 @@ TEST_P(Alone, AnIslandWaitsAfterSoManySteps) {
         const std::uint64_t first = n;
         std::atomic<std::uint64_t> done = n;
         auto later = std::async(std::launch::async, [&] {
-          std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+          std::this_thread::sleep_for(std::chrono::milliseconds(2500));
           EXPECT_LE(done, first + setting.innerSteps);
           lines[0]->cut(false);
         });
