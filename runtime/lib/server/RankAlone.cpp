@@ -29,9 +29,6 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-/// What a rank says of a push; that of the island is the largest.
-enum Progress : std::uint64_t { Landed, UnderWay, CutOff };
-
 /// How often ranks that wait ask one another, so that those who have it learn
 /// of one who is cut off; and how often a rank looks whether it is.
 constexpr auto kAskOthers = std::chrono::seconds(1);
@@ -39,18 +36,15 @@ constexpr auto kLookAgain = std::chrono::milliseconds(50);
 
 } // namespace
 
-std::uint64_t RankExchange::progressOf(InFlight &flight, bool waits,
-                                       bool mayGoOn) {
+bool RankExchange::hasLanded(InFlight &flight, bool waits, bool mayGoOn) {
   const Clock::time_point end =
       Clock::now() + (waits ? kAskOthers : Clock::duration(0));
   {
     std::unique_lock lock(landing);
     while (flight.running > 0) {
       Clock::time_point now = Clock::now();
-      if (mayGoOn && client.isSilent())
-        return CutOff;
-      if (now >= end)
-        return UnderWay;
+      if (now >= end || (mayGoOn && client.isSilent()))
+        return false;
       landed.wait_until(lock, std::min(end, now + kLookAgain));
     }
   }
@@ -59,7 +53,7 @@ std::uint64_t RankExchange::progressOf(InFlight &flight, bool waits,
        {flight.pushFailure, flight.askFailure})
     if (failure) // the others need not wait for this rank
       std::rethrow_exception(failure);
-  return Landed;
+  return true;
 }
 
 bool RankExchange::isTakenNow(std::uint32_t number, std::uint64_t stepsDone,
@@ -77,14 +71,17 @@ bool RankExchange::isTakenNow(std::uint32_t number, std::uint64_t stepsDone,
   // Who does not know yet what another one has told last time does not make all
   // wait for that again.
   for (bool stays = waits && !isCutOff;; stays = true) {
-    std::uint64_t told[] = {progressOf(flight, stays, mayGoOn), stopRound};
+    const bool isUnderWay = !hasLanded(flight, stays, mayGoOn);
+    // Also who has it says so: others may not have noticed it.
+    std::uint64_t told[] = {isUnderWay, mayGoOn && client.isSilent(),
+                            stopRound};
     if (options.largest)
       options.largest(told);
-    isCutOff = told[0] == CutOff;
-    agreedStop = told[1];
-    if (told[0] == Landed)
+    isCutOff = told[1];
+    agreedStop = told[2];
+    if (!told[0])
       return true;
-    if (waits && told[0] == UnderWay)
+    if (waits && !isCutOff)
       continue;
     flight.isPutOff |= waits;
     return false;

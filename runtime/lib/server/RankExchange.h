@@ -157,8 +157,8 @@ private:
   /// Whether the island takes the receipt now; all of its ranks call it
   /// together. `waits`: for as long as each can reach a server.
   bool isTakenNow(std::uint32_t number, std::uint64_t stepsDone, bool waits);
-  /// How far this rank is with it (RankAlone.cpp).
-  std::uint64_t progressOf(InFlight &flight, bool waits, bool mayGoOn);
+  /// Whether this rank has all of it; waits a little (RankAlone.cpp).
+  bool hasLanded(InFlight &flight, bool waits, bool mayGoOn);
   bool mayBeAlone() const {
     return options.onUnreachable && options.mostStepsAlone > 0;
   }
