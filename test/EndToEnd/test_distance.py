@@ -1,6 +1,8 @@
 """Training over a thousand kilometres, in a laboratory for distance (distance.py). Needs
 root; reported as skipped without."""
 
+import glob
+import json
 import signal
 import socket
 import time
@@ -129,6 +131,57 @@ class Training(Distance):
 
     def test_overlapped_and_compressed(self):
         self.both(20, {"inner_steps": 8, "fragments": 2, "overlap_steps": 3, "compression": "int8"})
+
+    def saved(self, site):
+        """Its newest checkpoint: the step, and a digest of each parameter."""
+        manifests = glob.glob(self.path(f"checkpoints-{site}/island-*/step-*/manifest.json"))
+        newest = max(manifests, key=lambda path: int(path.split("step-")[1].split("/")[0]))
+        with open(newest) as file:
+            manifest = json.load(file)
+        return manifest["step"], {entry["name"]: entry["sha256"] for shard in manifest["shards"]
+                                  for entry in shard["tensors"] if "/" not in entry["name"]}
+
+    def test_trains_on_without_a_line(self):
+        """A site of two stages, one rank each, for ten rounds and more; then it is with the
+        others again, and all end with the same parameters."""
+        server = {"inner_steps": 4, "fragments": 2, "overlap_steps": 1, "compression": "int8",
+                  "outer": "{optimizer: nesterov, lr: 0.7, momentum: 0.9}", "quorum": 1,
+                  "deadline_seconds": 60,
+                  "placement": "{0: {primary: north}, 1: {primary: north}}"}
+        plan = self.plan(self.model, support.topology({"north": 1, "south": 2}), support.strategy(
+            [support.island("north", 8, 4, [4]), support.island("south", 4, 2, [2, 2])], server), 12)
+
+        def versions(islands):
+            return lambda process: [event for event in process.of_kind("outer_step")
+                                    if event["islands"] == islands]
+
+        with Laboratory(["north", "south"],
+                        {("north", "south"): Line(rtt_ms=30, mbits=100)}) as lab, \
+                apart.Job(lab, plan, self.dir) as job:
+            parameters = job.server("north", "--detection-seconds", 0.8)
+            north, south = (
+                job.agent(site, ["north"], "--model", self.model, "--data",
+                          self.path("tokens.bin"), "--steps", 10**6, "--threads", 1,
+                          "--checkpoint-dir", self.path(f"checkpoints-{site}"),
+                          "--checkpoint-every", 8) for site in lab.sites)
+            parameters.wait_for(lambda p: len(versions([0, 1])(p)) > 8)
+            with lab.cut("north", "south"):
+                south.wait_for(lambda agent: agent.of_kind("trains_on"))
+                before, saved = len(south.steps()), len(south.of_kind("checkpoint"))
+                south.wait_for(lambda agent: len(agent.steps()) >= before + 40)
+                south.wait_for(lambda agent: len(agent.of_kind("checkpoint")) > saved)
+                parameters.wait_for(versions([0]))
+                self.assertEqual(south.of_kind("caught_up"), [])
+            south.wait_for(lambda agent: {event["fragment"] for event in agent.of_kind("caught_up")}
+                           == {event["fragment"] for event in agent.of_kind("trains_on")})
+            together = len(versions([0, 1])(parameters))
+            parameters.wait_for(lambda p: len(versions([0, 1])(p)) > together + 4)
+            north.process.send_signal(signal.SIGTERM)
+            for agent in (north, south):
+                self.assertEqual(agent.finish(), 0, agent.told())
+            self.assertEqual(south.of_kind("restart"), [])
+            parameters.end(signal.SIGTERM)
+        self.assertEqual(self.saved("north"), self.saved("south"))
 
     def test_survives_a_cut(self):
         steps = 200  # of 50 rounds of at least two round trips

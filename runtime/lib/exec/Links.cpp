@@ -210,6 +210,32 @@ bool Links::fromFirst(bool mine) {
   return answer != std::byte{0};
 }
 
+/// Up a binary tree and down again.
+void Links::largest(std::span<std::uint64_t> numbers) {
+  Communicator *island = wholeIsland();
+  if (!island)
+    return;
+  constexpr std::uint32_t kTag = 1; // nothing else of the island's has it
+  const int self = island->rank();
+  auto forEachChild = [&](auto visit) {
+    for (int child : {2 * self + 1, 2 * self + 2})
+      if (child < island->size())
+        visit(child);
+  };
+  std::vector<std::uint64_t> theirs(numbers.size());
+  forEachChild([&](int child) {
+    island->receive(child, kTag, std::as_writable_bytes(std::span(theirs)));
+    for (std::size_t i = 0; i < theirs.size(); ++i)
+      numbers[i] = std::max(numbers[i], theirs[i]);
+  });
+  if (self > 0) {
+    island->send((self - 1) / 2, kTag, std::as_bytes(numbers));
+    island->receive((self - 1) / 2, kTag, std::as_writable_bytes(numbers));
+  }
+  forEachChild(
+      [&](int child) { island->send(child, kTag, std::as_bytes(numbers)); });
+}
+
 bool Links::agree(std::uint64_t number) {
   Communicator *island = wholeIsland();
   if (!island)

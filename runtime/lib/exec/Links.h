@@ -40,6 +40,10 @@ public:
   void barrier();
   /// What rank 0 of the island says; all call it together.
   bool fromFirst(bool mine);
+  /// Of each number the largest that a rank of the island has; all call it
+  /// together with as many, each from one thread at a time, whatever its other
+  /// threads send.
+  void largest(std::span<std::uint64_t> numbers);
   /// Whether all ranks of the island, which call it together, have the same
   /// number.
   bool agree(std::uint64_t number);

@@ -176,7 +176,9 @@ void Rank::Impl::startExchange() {
                         std::span<const std::byte> from) {
     device.copyToDevice(arena->base() + address, from);
   };
-  exchange = makeExchange(std::move(tensors), std::move(access));
+  exchange = makeExchange(
+      std::move(tensors), std::move(access),
+      [this](std::span<std::uint64_t> numbers) { links->largest(numbers); });
   if (checkpoint)
     resumeExchange(*checkpoint);
   checkpoint.reset();
@@ -279,8 +281,12 @@ void Rank::Impl::stamp(const Stamp &stamp,
 }
 
 void Rank::Impl::apply(std::uint32_t fragment) {
-  if (exchange->apply(fragment, finishing ? currentStep : currentStep + 1) !=
-      Exchange::Applied::Reset)
+  resetIf(exchange->apply(fragment, finishing ? currentStep : currentStep + 1),
+          fragment);
+}
+
+void Rank::Impl::resetIf(Exchange::Applied applied, std::uint32_t fragment) {
+  if (applied != Exchange::Applied::Reset)
     return;
   for (const LocalParameter &parameter : parameters) {
     if (!parameter.trainable || parameter.fragment != fragment)
@@ -364,8 +370,24 @@ void Rank::Impl::evaluateHeldOut(LaneRunner &lanes, std::uint64_t stepsDone) {
   events.evaluation(metrics);
 }
 
+/// Takes what an island that is cut off from its servers has gone on without,
+/// as soon as it is there.
+void Rank::Impl::catchUp(std::uint64_t stepsDone) {
+  if (!exchange)
+    return;
+  for (std::uint32_t fragment : exchange->putOff())
+    resetIf(exchange->applyLate(fragment, stepsDone), fragment);
+  std::vector<std::uint32_t> list = exchange->putOff();
+  std::set<std::uint32_t> now(list.begin(), list.end());
+  if (options.rank == 0 && events.alone)
+    for (std::uint32_t f = 0; f < plan.server().fragments(); ++f)
+      if (now.count(f) != alone.count(f))
+        events.alone(f, steps.toJob(stepsDone), now.count(f) > 0);
+  alone = std::move(now);
+}
+
 /// Under a server all islands end after the same step, as if no more had been
-/// asked for.
+/// asked for. One that has gone on alone may be further then, and ends at once.
 void Rank::Impl::noteStop(std::uint64_t stepsDone) {
   if (!exchange)
     return;
@@ -374,9 +396,6 @@ void Rank::Impl::noteStop(std::uint64_t stepsDone) {
   std::optional<std::uint64_t> stop = exchange->stopStep();
   if (!stop || *stop >= options.steps)
     return;
-  if (*stop < stepsDone)
-    throw Error(Status::Failed, "island ", options.island, " has done ",
-                stepsDone, " steps, but the run was to end after ", *stop);
   options.steps = *stop;
   isStopped = true;
 }
@@ -420,8 +439,9 @@ void Rank::Impl::run() {
       checkLoss(currentStep);
       tellOfCheckpoints();
       std::uint64_t stepsDone = currentStep + 1;
+      catchUp(stepsDone);
       noteStop(stepsDone);
-      if (stepsDone == options.steps)
+      if (stepsDone >= options.steps)
         continue;
       if (isEvaluationStep(stepsDone))
         evaluateHeldOut(lanes, stepsDone);
@@ -442,8 +462,19 @@ void Rank::Impl::run() {
       lanes.run(Phase::Finish, currentStep);
     if (exchange)
       exchange->end(currentStep);
-    if (isCheckpointStep(options.steps) && loadedStep < options.steps)
+    if (isCheckpointStep(options.steps) && loadedStep < options.steps) {
+      // What it has saved alone beyond the end is older than the end.
+      if (currentStep > options.steps) {
+        settleCheckpoint();
+        if (options.rank == 0)
+          for (const std::string &folder :
+               {options.checkpointDir, options.checkpointCopy})
+            if (!folder.empty())
+              setAsideBeyond(folder, options.island,
+                             steps.toJob(options.steps));
+      }
       saveCheckpoint(options.steps, /*trainsOn=*/false);
+    }
     // What is saved and exported: islands have come to the last version.
     if (isEvaluationStep(options.steps) && firstStep < options.steps)
       evaluateHeldOut(lanes, options.steps);

@@ -210,6 +210,8 @@ Snapshot Rank::Impl::snapshotOf(std::uint64_t stepsDone) {
   std::vector<FragmentPoint> points;
   if (exchange)
     points = exchange->points();
+  for (FragmentPoint &point : points) // of an island that ends further on
+    point.stepsDone = std::min(point.stepsDone, stepsDone);
   auto save = [&](const std::string &name, const LocalParameter &parameter,
                   std::uint64_t address) {
     saved.push_back({name, &parameter,

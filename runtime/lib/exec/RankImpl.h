@@ -78,6 +78,7 @@ private:
   void load(const Load &load, std::span<const std::int64_t> variables);
   void stamp(const Stamp &stamp, std::span<const std::int64_t> variables);
   void apply(std::uint32_t fragment);
+  void resetIf(Exchange::Applied applied, std::uint32_t fragment);
 
   // Around steps.
   void report(std::uint64_t step, double seconds);
@@ -109,6 +110,7 @@ private:
   /// ranks call it together. Gives what has kept this rank from writing it.
   std::exception_ptr settleCheckpoint();
   void tellOfCheckpoints();
+  void catchUp(std::uint64_t stepsDone);
   void noteStop(std::uint64_t stepsDone);
   std::vector<std::pair<const char *, Kept>>
   keptOf(const FragmentPoint &point, std::uint64_t stepsDone) const;
@@ -172,6 +174,7 @@ private:
   std::unique_ptr<Exchange> exchange;
   std::vector<const LocalParameter *> exchanged; // tensors of the exchange
   std::unique_ptr<Checkpoint> resumed;           // until the exchange has begun
+  std::set<std::uint32_t> alone; // fragments without which the island goes on
 
   std::uint64_t samplesBefore = 0; // modulo 2^64; see firstSampleOf
   std::uint64_t loadedStep = 0;    // of the checkpoint; 0: none

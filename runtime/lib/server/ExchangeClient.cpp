@@ -218,6 +218,7 @@ std::uint64_t RankExchange::begin(std::uint64_t stepsDone) {
     }
   }
   pushPassedOver(stepsDone);
+  agreedStop = stopRound;
   if (std::exchange(begun, true) || options.rank != 0)
     return stepsDone;
   for (std::size_t server = 0; server < client.serverCount(); ++server)
@@ -253,7 +254,6 @@ void RankExchange::startPush(std::uint32_t number, std::uint64_t stepsDone,
   auto flight = std::make_unique<InFlight>();
   flight->base = fragment.version;
   flight->step = stepsDone;
-  flight->asksAtOnce = manner.asksAtOnce;
   // None when it only clears the way for other fragments: such a push is all
   // zero, its island weighs nothing in the round and keeps its error feedback.
   flight->innerSteps =
@@ -298,22 +298,40 @@ void RankExchange::startPush(std::uint32_t number, std::uint64_t stepsDone,
   }
   fragment.flight = std::move(flight);
   InFlight &running = *fragment.flight;
-  running.pushing = std::thread([this, number, &running] {
+  running.pushing = inThread(running, running.pushFailure, [=, this, &running] {
     try {
       sendPush(number, running);
     } catch (...) {
-      running.pushFailure = std::current_exception();
       running.isLost = true;
+      throw;
     }
   });
-  if (!running.asksAtOnce)
-    return;
-  running.asking = std::thread([this, number, &running] {
+  if (manner.asksAtOnce)
+    startAsking(number, running);
+}
+
+std::thread RankExchange::inThread(InFlight &flight,
+                                   std::exception_ptr &failure,
+                                   std::function<void()> body) {
+  std::lock_guard lock(landing);
+  std::thread thread([this, &flight, &failure, body = std::move(body)] {
     try {
-      askReceipt(number, running);
+      body();
     } catch (...) {
-      running.askFailure = std::current_exception();
+      failure = std::current_exception();
     }
+    std::lock_guard lock(landing);
+    --flight.running;
+    landed.notify_all();
+  });
+  ++flight.running;
+  return thread;
+}
+
+void RankExchange::startAsking(std::uint32_t number, InFlight &flight) {
+  flight.asksAtOnce = true;
+  flight.asking = inThread(flight, flight.askFailure, [this, number, &flight] {
+    askReceipt(number, flight);
   });
 }
 
@@ -487,13 +505,20 @@ Exchange::Applied RankExchange::apply(std::uint32_t number,
   Fragment &fragment = known(number, "apply");
   if (isRemoved())
     return Applied::Nothing;
-  bool reset = std::exchange(fragment.reset, false);
   if (!fragment.flight)
-    return reset ? Applied::Reset : Applied::Nothing;
-  if (!pushEarlierOnes(number, stepsDone)) {
-    fragment.reset = reset;
-    return Applied::Nothing;
-  }
+    return std::exchange(fragment.reset, false) ? Applied::Reset
+                                                : Applied::Nothing;
+  if (pushEarlierOnes(number, stepsDone) &&
+      isTakenNow(number, stepsDone, /*waits=*/true))
+    return land(number, stepsDone);
+  keepPushed(fragment);
+  return Applied::Nothing;
+}
+
+Exchange::Applied RankExchange::land(std::uint32_t number,
+                                     std::uint64_t stepsDone) {
+  Fragment &fragment = fragments[number];
+  bool reset = std::exchange(fragment.reset, false);
   fragment.flight->join();
   std::unique_ptr<InFlight> flight = std::move(fragment.flight);
   for (const std::exception_ptr &failure :
@@ -548,8 +573,9 @@ void RankExchange::noteStop(const wire::WaitReply &reply) {
     stopRound = reply.stop_round();
 }
 
-wire::WaitReply RankExchange::wait(const wire::WaitRequest &request) {
-  wire::WaitReply reply = client.wait(request);
+wire::WaitReply RankExchange::wait(const wire::WaitRequest &request,
+                                   bool givesUp) {
+  wire::WaitReply reply = client.wait(request, givesUp);
   noteStop(reply);
   return reply;
 }
@@ -563,15 +589,15 @@ void RankExchange::requestStop() {
 std::optional<std::uint64_t> RankExchange::stopStep() const {
   if (removedStep)
     return removedStep;
-  return stopRound ? std::optional(stopRound * options.innerSteps)
-                   : std::nullopt;
+  std::uint64_t round = mayBeAlone() ? agreedStop : stopRound.load();
+  return round ? std::optional(round * options.innerSteps) : std::nullopt;
 }
 
-std::uint64_t RankExchange::newestVersion(std::uint32_t number) {
+std::uint64_t RankExchange::newestVersion(std::uint32_t number, bool givesUp) {
   wire::WaitRequest request;
   request.set_fragment(number);
   request.set_round(~std::uint64_t(0)); // of no push
-  return wait(request).version();
+  return wait(request, givesUp).version();
 }
 
 void RankExchange::end(std::uint64_t stepsDone) {

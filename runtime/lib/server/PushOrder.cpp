@@ -89,6 +89,7 @@ void RankExchange::settle(std::uint64_t stepsDone) {
     if (!first)
       return;
     // Or pushes what comes still earlier.
-    apply(first->second, stepsDone);
+    if (pushEarlierOnes(first->second, stepsDone))
+      land(first->second, stepsDone);
   }
 }

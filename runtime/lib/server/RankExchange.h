@@ -7,9 +7,9 @@
 //===----------------------------------------------------------------------===//
 //
 // ExchangeClient.cpp has rounds from the first to the last, PushOrder.cpp the
-// order in which an island pushes fragments and waits for them,
-// RankSnapshot.cpp what a snapshot holds of them and how a rank goes on from
-// one.
+// order in which an island pushes fragments and waits for them, RankAlone.cpp
+// how it goes on without its servers, RankSnapshot.cpp what a snapshot holds of
+// fragments and how a rank goes on from one.
 //
 //===----------------------------------------------------------------------===//
 
@@ -59,6 +59,8 @@ struct InFlight {
   std::uint64_t step = 0; ///< inner steps done
   std::uint64_t innerSteps = 0;
   bool asksAtOnce = false;
+  /// The island has gone on without the receipt.
+  bool isPutOff = false;
   Buffer encoded;
   /// By tensor of the fragment. `atPush`: local then, when training goes on
   /// meanwhile; `errorBefore`: the error feedback, should the push not count.
@@ -69,6 +71,7 @@ struct InFlight {
   Fetched fetched; ///< from `base` to the receipt's version
 
   std::thread pushing, asking;
+  int running = 0; ///< of these; guarded by RankExchange::landing
   std::exception_ptr pushFailure, askFailure;
   std::atomic<bool> isLost = false; ///< the push: nobody need ask any more
 
@@ -94,6 +97,8 @@ public:
   std::uint64_t begin(std::uint64_t stepsDone) override;
   void beginPush(std::uint32_t fragment, std::uint64_t stepsDone) override;
   Applied apply(std::uint32_t fragment, std::uint64_t stepsDone) override;
+  std::vector<std::uint32_t> putOff() const override;
+  Applied applyLate(std::uint32_t fragment, std::uint64_t stepsDone) override;
   void requestStop() override;
   std::optional<std::uint64_t> stopStep() const override;
   bool isRemoved() const override { return removedStep.has_value(); }
@@ -140,9 +145,27 @@ private:
   void leave(Fragment &fragment, InFlight &flight, std::uint64_t stepsDone);
   void startPush(std::uint32_t number, std::uint64_t stepsDone,
                  PushManner manner);
+  /// Runs a part of a flight in a thread, and notes its end or what it throws.
+  std::thread inThread(InFlight &flight, std::exception_ptr &failure,
+                       std::function<void()> body);
+  void startAsking(std::uint32_t number, InFlight &flight);
   void sendPush(std::uint32_t number, InFlight &flight);
   /// How the push has ended, and what leads on from there.
   void askReceipt(std::uint32_t number, InFlight &flight);
+  /// Waits until the push has ended, and goes on from there.
+  Applied land(std::uint32_t number, std::uint64_t stepsDone);
+  /// Keeps what local was at the push, for training goes on after all.
+  void keepPushed(Fragment &fragment);
+
+  /// Whether the island takes the receipt now; all of its ranks call it
+  /// together. `waits`: for as long as each can reach a server.
+  bool isTakenNow(std::uint32_t number, std::uint64_t stepsDone, bool waits);
+  /// Whether this rank has all of it; waits a little (RankAlone.cpp).
+  bool hasLanded(InFlight &flight, bool waits, bool mayGoOn);
+  bool mayBeAlone() const {
+    return options.onUnreachable && options.mostStepsAlone > 0;
+  }
+
   /// Fetches what leads from `from` to `to`: updates, or the whole state.
   Fetched fetch(std::uint32_t number, std::uint64_t from, std::uint64_t to);
   /// The same from nothing.
@@ -155,10 +178,11 @@ private:
   server::v1::PullRequest pullRequest(std::uint32_t number,
                                       server::v1::PullRequest::What what,
                                       std::uint64_t &bytes) const;
-  std::uint64_t newestVersion(std::uint32_t number);
+  std::uint64_t newestVersion(std::uint32_t number, bool givesUp = false);
   /// Every reply says whether the run is to end.
   void noteStop(const server::v1::WaitReply &reply);
-  server::v1::WaitReply wait(const server::v1::WaitRequest &request);
+  server::v1::WaitReply wait(const server::v1::WaitRequest &request,
+                             bool givesUp = false);
 
   /// When a round of a fragment has its turn: after which step the plan pushes
   /// it, and the fragment.
@@ -196,8 +220,14 @@ private:
   bool isOver = false;                      // it has come to its end
   std::optional<std::uint64_t> removedStep; // behind which it takes no part
   std::atomic<std::uint64_t> stopRound = 0; // 0: the run goes on
+  // What all ranks of the island know: the same, and that one is cut off.
+  std::uint64_t agreedStop = 0;
+  bool isCutOff = false;
   std::atomic<bool> wantsStop = false;
   ServerClient client;
+
+  std::mutex landing; // guards `running` of all flights
+  std::condition_variable landed;
 
   // The island's heartbeats, one for each server, from its rank 0.
   std::mutex heartMutex;

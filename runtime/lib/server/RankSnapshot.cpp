@@ -78,16 +78,27 @@ void RankExchange::outerMomentum(std::size_t tensor, std::uint64_t first,
       *request.add_slices());
   auto bytes = std::as_writable_bytes(to);
   std::size_t at = 0;
-  do { // another island may go on meanwhile
-    at = 0;
-    request.set_version(newestVersion(held.tensor.fragment));
-  } while (!client.pull(request, [&](std::string_view chunk) {
+  auto take = [&](std::string_view chunk) {
     if (chunk.size() > bytes.size() - at)
       throw Error(Status::Failed, "parameter server at ", options.server,
                   ": more momentum than asked for");
     std::memcpy(bytes.data() + at, chunk.data(), chunk.size());
     at += chunk.size();
-  }));
+  };
+  const bool givesUp = mayBeAlone();
+  try {
+    if (givesUp && client.isSilent())
+      throw ServerSilent(Status::Failed, "");
+    do { // another island may go on meanwhile
+      at = 0;
+      request.set_version(newestVersion(held.tensor.fragment, givesUp));
+    } while (!client.pull(request, take, /*ended=*/nullptr, /*connection=*/0,
+                          givesUp));
+  } catch (const ServerSilent &) {
+    // A snapshot that waited for it would hold up the training.
+    std::fill(to.begin(), to.end(), 0.0f);
+    return;
+  }
   if (at != bytes.size())
     throw Error(Status::Failed, "parameter server at ", options.server,
                 ": less momentum than asked for");

@@ -24,7 +24,6 @@
 
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
-using Clock = std::chrono::steady_clock;
 
 namespace {
 
@@ -158,6 +157,20 @@ std::uint32_t ServerClient::stripesOf(std::uint64_t bytes) const {
       std::clamp<std::uint64_t>(bytes / kLeastStripeBytes, 1, most));
 }
 
+void ServerClient::noteFailure() {
+  Clock::rep known = 0;
+  silentSince.compare_exchange_strong(known,
+                                      Clock::now().time_since_epoch().count());
+}
+
+bool ServerClient::isSilent() const {
+  Clock::rep since = silentSince;
+  const double patience = 2 * 4 * beat; // four beats make the detection time
+  return since != 0 &&
+         Clock::now().time_since_epoch() - Clock::duration(since) >=
+             std::chrono::duration<double>(patience);
+}
+
 template <typename Attempt>
 grpc::Status ServerClient::attemptOnce(Attempt attempt,
                                        std::uint32_t connection) {
@@ -165,8 +178,10 @@ grpc::Status ServerClient::attemptOnce(Attempt attempt,
   auto &connections = servers[server].connections;
   grpc::Status status = attempt(*connections[connection % connections.size()],
                                 servers[server].limit);
-  if (!status.ok())
+  if (!status.ok()) {
     turnFrom(server);
+    noteFailure();
+  }
   return status;
 }
 
@@ -182,6 +197,8 @@ grpc::Status ServerClient::settle(const grpc::Status &status,
     return status;
   for (std::uint64_t known = epoch; known < reply.epoch();)
     epoch.compare_exchange_weak(known, reply.epoch());
+  if (reply.outcome() != wire::OUTCOME_NOT_PRIMARY)
+    noteAnswer();
   // Busy: the first try may still be on its way when its connection has broken.
   if (reply.outcome() == wire::OUTCOME_BUSY ||
       reply.outcome() == wire::OUTCOME_NOT_PRIMARY)
@@ -191,7 +208,8 @@ grpc::Status ServerClient::settle(const grpc::Status &status,
 
 template <typename Attempt>
 void ServerClient::retry(const char *what, Attempt attempt,
-                         std::uint32_t connection, const std::uint64_t *moved) {
+                         std::uint32_t connection, const std::uint64_t *moved,
+                         bool givesUp) {
   std::uint64_t known = 0;
   // From the first failure on: an attempt may take long and be well.
   std::optional<Clock::time_point> end;
@@ -217,6 +235,8 @@ void ServerClient::retry(const char *what, Attempt attempt,
     bool isLate = Clock::now() >= *end;
     if (!isTransient(status.error_code()) || (isLate && !outage.isAwaited()))
       fail(what, status.error_message());
+    if (givesUp && isSilent())
+      throw ServerSilent(Status::Failed, failure(what, status.error_message()));
     if (isLate)
       waits.stillFails(failure(what, status.error_message()));
     std::this_thread::sleep_for(pause);
@@ -311,15 +331,16 @@ wire::PushReply ServerClient::push(const wire::PushHeader &header,
   fail("push", "the server forgets what has come of it again and again");
 }
 
-wire::WaitReply ServerClient::wait(wire::WaitRequest request) {
+wire::WaitReply ServerClient::wait(wire::WaitRequest request, bool givesUp) {
   wire::WaitReply reply;
-  retry("wait", [&](Stub &stub, RateLimit &) {
+  auto ask = [&](Stub &stub, RateLimit &) {
     reply.Clear();
     fill(*request.mutable_sender());
     Call call(*this);
     call.context.set_deadline(inSeconds(20));
     return settle(stub.Wait(&call.context, request, &reply), reply);
-  });
+  };
+  retry("wait", ask, /*connection=*/0, /*moved=*/nullptr, givesUp);
   if (reply.outcome() != wire::OUTCOME_ACCEPTED)
     refused("wait", reply.outcome(), reply.message());
   return reply;
@@ -373,10 +394,12 @@ void ServerClient::tryHeartbeat(std::size_t server, bool stop) {
   fill(*request.mutable_sender());
   grpc::Status status =
       heartbeatOnce(*servers[server].connections.front(), request);
-  if (status.ok()) // it is primary, of the newest epoch that is known here
+  if (status.ok()) { // it is primary, of the newest epoch that is known here
     current = server;
-  else
+  } else {
     turnFrom(server);
+    noteFailure();
+  }
 }
 
 void ServerClient::tryFarewell() {
@@ -470,6 +493,7 @@ grpc::Status ServerClient::pullOnce(Stub &stub, Pulling &pulling) {
     pulling.digest.update(reply.data());
     pulling.sink(reply.data());
     pulling.received += reply.data().size();
+    noteAnswer();
   }
   grpc::Status status = reader->Finish();
   if (status.ok())
@@ -479,7 +503,8 @@ grpc::Status ServerClient::pullOnce(Stub &stub, Pulling &pulling) {
 
 bool ServerClient::pull(wire::PullRequest request,
                         const std::function<void(std::string_view)> &sink,
-                        wire::WaitReply *ended, std::uint32_t connection) {
+                        wire::WaitReply *ended, std::uint32_t connection,
+                        bool givesUp) {
   Pulling pulling{.request = std::move(request), .sink = sink, .ended = ended};
   retry(
       "pull",
@@ -492,7 +517,7 @@ bool ServerClient::pull(wire::PullRequest request,
               pulling.request.sender();
         return pullOnce(stub, pulling);
       },
-      connection, &pulling.received);
+      connection, &pulling.received, givesUp);
   return pulling.kept;
 }
 

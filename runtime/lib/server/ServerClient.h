@@ -16,6 +16,7 @@
 
 #include "Buffers.h"
 
+#include "tombolo/runtime/Error.h"
 #include "tombolo/runtime/File.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 
@@ -24,12 +25,18 @@
 #include <grpcpp/client_context.h>
 
 #include <atomic>
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <mutex>
 #include <set>
 
 namespace tombolo::runtime {
+
+/// Whoever did not want to wait for a server has found none.
+class ServerSilent : public Error {
+  using Error::Error;
+};
 
 /// One rank's requests. Every one may be repeated safely, so a connection that
 /// is lost is tried again for `retrySeconds`, then Error (status 3), or without
@@ -43,14 +50,16 @@ public:
   /// caller's to look at.
   server::v1::PushReply push(const server::v1::PushHeader &header,
                              std::span<const std::byte> data);
-  server::v1::WaitReply wait(server::v1::WaitRequest request);
+  /// `givesUp`: it throws ServerSilent when the server is.
+  server::v1::WaitReply wait(server::v1::WaitRequest request,
+                             bool givesUp = false);
   /// False: the server does not keep that version any more. The data comes in
   /// order, and each byte once. `ended`, for a request that asks how a push has
   /// ended: that; false then also where there is no update to have.
   bool pull(server::v1::PullRequest request,
             const std::function<void(std::string_view)> &sink,
             server::v1::WaitReply *ended = nullptr,
-            std::uint32_t connection = 0);
+            std::uint32_t connection = 0, bool givesUp = false);
   /// The same of so many bytes, over all connections at once. Asks until it is
   /// known how the push has ended, or `isLost`.
   Buffer pullAll(const server::v1::PullRequest &request, std::uint64_t bytes,
@@ -68,6 +77,10 @@ public:
   /// How often: as the server has said last.
   double beatSeconds() const { return beat; }
   server::v1::AdminReply administer(server::v1::AdminRequest request);
+  /// No server has answered for twice as long as islands are given to be heard
+  /// of, in which a lost one is replaced. Heartbeats notice it, of rank 0; of
+  /// other ranks whatever else they ask for.
+  bool isSilent() const;
   /// Asks each server once; nothing when none is there as primary, and `why`.
   std::optional<std::uint64_t> tryGreet(std::string *why);
 
@@ -94,6 +107,7 @@ private:
   };
 
   using Stub = server::v1::ParameterServer::Stub;
+  using Clock = std::chrono::steady_clock;
 
   /// A pull over one connection at a time.
   struct Pulling {
@@ -107,6 +121,8 @@ private:
   };
 
   bool isAborted();
+  void noteAnswer() { silentSince = Clock::rep(0); }
+  void noteFailure();
   void fill(server::v1::Sender &sender) const;
   /// Runs `attempt` (Stub, RateLimit -> grpc::Status) until it succeeds, is
   /// refused for good, or `retrySeconds` have passed in which `moved`, how far
@@ -114,7 +130,7 @@ private:
   /// `what` names it in errors.
   template <typename Attempt>
   void retry(const char *what, Attempt attempt, std::uint32_t connection = 0,
-             const std::uint64_t *moved = nullptr);
+             const std::uint64_t *moved = nullptr, bool givesUp = false);
   /// With time for as long as two beats.
   grpc::Status heartbeatOnce(Stub &stub,
                              const server::v1::HeartbeatRequest &request);
@@ -147,6 +163,7 @@ private:
   std::atomic<std::size_t> current = 0;
   std::atomic<std::uint64_t> epoch = 0; // the newest that a server told of
   std::atomic<double> beat = 1;
+  std::atomic<Clock::rep> silentSince = 0; // the first failure; 0: answered
   Watchdog watchdog;
   Outage outage;
   std::mutex mutex; // guards the two below

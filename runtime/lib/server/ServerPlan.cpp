@@ -155,6 +155,10 @@ ExchangeOptions tombolo::runtime::exchangeOptions(const Plan &plan,
   options.innerSteps = IslandSteps(plan, island).inRound();
   options.overlapSteps = plan.server().overlap_steps();
   options.compression = compressionOf(plan.server());
+  // Else there is no memory for what local was at a push (host_bytes).
+  if (options.overlapSteps > 0 ||
+      plan.server().quorum() < static_cast<unsigned>(plan.islands_size()))
+    options.mostStepsAlone = ~std::uint64_t(0);
   options.tokensPerStep =
       plan.islands(island).batch() *
       std::max<std::uint64_t>(1, plan.model().tokens_per_sample());

@@ -34,6 +34,9 @@ struct Calls {
   std::optional<std::uint64_t> stop; ///< after so many steps, once asked
   std::uint64_t others = 0;          ///< steps that count already
   std::uint64_t removedAfter = ~0ull;
+  /// No server is reached after so many steps, until after so many.
+  std::optional<std::pair<std::uint64_t, std::uint64_t>> cut;
+  std::optional<std::uint64_t> stopHeard; ///< with the first late receipt
 };
 
 class RecordingExchange : public tombolo::runtime::Exchange {
@@ -55,12 +58,27 @@ public:
   }
   Applied apply(std::uint32_t fragment, std::uint64_t stepsDone) override {
     removed |= stepsDone >= calls.removedAfter;
+    isOff = calls.cut && stepsDone >= calls.cut->first &&
+            stepsDone < calls.cut->second;
+    if (isOff)
+      return Applied::Nothing;
     calls.list.push_back("apply " + std::to_string(fragment));
     float value;
     auto bytes = std::as_writable_bytes(std::span(&value, 1));
     arena.read(calls.tensors[0].address, bytes);
     value *= 2;
     arena.write(calls.tensors[0].address, bytes);
+    return Applied::Version;
+  }
+  std::vector<std::uint32_t> putOff() const override {
+    return isOff ? std::vector<std::uint32_t>{0} : std::vector<std::uint32_t>();
+  }
+  Applied applyLate(std::uint32_t, std::uint64_t stepsDone) override {
+    if (stepsDone < calls.cut->second)
+      return Applied::Nothing;
+    isOff = false;
+    calls.stop = calls.stopHeard;
+    calls.list.push_back("late apply after " + std::to_string(stepsDone));
     return Applied::Version;
   }
   void requestStop() override {
@@ -109,6 +127,7 @@ private:
   ArenaAccess arena;
   std::uint64_t pushes = 0, pushedSteps = 0;
   bool removed = false;
+  bool isOff = false;
 };
 
 /// The tiny model with rounds of three steps, on one rank.
@@ -141,8 +160,14 @@ protected:
     events.removed = [&](std::uint64_t step) {
       calls.list.push_back("removed " + std::to_string(step));
     };
+    events.alone = [&](std::uint32_t fragment, std::uint64_t step, bool alone) {
+      calls.list.push_back((alone ? "without " : "again with ") +
+                           std::to_string(fragment) + " after " +
+                           std::to_string(step));
+    };
     Rank(run.plan, config, *device, *transport, events,
-         [&](std::vector<ExchangeTensor> tensors, ArenaAccess arena) {
+         [&](std::vector<ExchangeTensor> tensors, ArenaAccess arena,
+             IslandLargest) {
            return std::make_unique<RecordingExchange>(calls, std::move(tensors),
                                                       std::move(arena));
          })
@@ -174,9 +199,10 @@ TEST_F(ExchangeTest, EndsWhereItsIslandIsRemoved) {
   calls = train(100, false, nullptr, calls);
   EXPECT_EQ(calls.list,
             (std::vector<std::string>{
-                "begin 0", "checkpoint 2", "push 0 after 3", "apply 0",
-                "checkpoint 4", "push 0 after 6", "apply 0", "push 0 after 6",
-                "apply 0", "end after 6", "checkpoint 6", "removed 6"}));
+                "begin 0", "push 0 after 3", "apply 0", "push 0 after 6",
+                "apply 0", "push 0 after 6", "apply 0", "end after 6",
+                "removed 6"}));
+  EXPECT_EQ(calls.checkpoints, (Steps{2, 4, 6}));
 }
 
 // An island that comes back when the others have ended early, and made one more
@@ -189,6 +215,35 @@ TEST_F(ExchangeTest, ComesBackToAnEarlyEnd) {
   EXPECT_EQ(calls.list,
             (std::vector<std::string>{"begin 0", "end after 6", "stopped 6"}));
   EXPECT_EQ(calls.checkpoints, Steps{6});
+}
+
+// What an island goes on without is looked for after each step, and taken as
+// soon as it is there.
+TEST_F(ExchangeTest, TakesLateWhatItWentOnWithout) {
+  Calls calls;
+  calls.cut = {3, 5};
+  calls = train(6, false, nullptr, calls);
+  EXPECT_EQ(calls.list,
+            (std::vector<std::string>{
+                "begin 0", "push 0 after 3", "without 0 after 3",
+                "late apply after 5", "again with 0 after 5", "push 0 after 6",
+                "apply 0", "push 0 after 6", "apply 0", "end after 6"}));
+  EXPECT_EQ(calls.checkpoints, (Steps{2, 4, 6}));
+}
+
+// One that learns late that all have ended, ends with what all have: what it
+// has saved since is older.
+TEST_F(ExchangeTest, EndsAtOnceWhenItIsBeyondTheEnd) {
+  Calls calls;
+  calls.cut = {3, 5};
+  calls.stopHeard = 3;
+  calls = train(100, false, nullptr, calls);
+  EXPECT_EQ(std::count(calls.list.begin(), calls.list.end(), "end after 5"), 1);
+  EXPECT_EQ(calls.list.back(), "stopped 3");
+  Checkpoint last(latestCheckpoint(run.folder / "c", 0));
+  EXPECT_EQ(last.info().step, 3u);
+  ASSERT_EQ(last.info().points.size(), 1u);
+  EXPECT_LE(last.info().points[0].stepsDone, 3u);
 }
 
 // A push and its apply end every round, and the run.

@@ -109,7 +109,7 @@ protected:
           InprocHub hub(1);
           std::unique_ptr<Transport> transport = hub.transport(0);
           auto exchange = [&](std::vector<ExchangeTensor> tensors,
-                              ArenaAccess access) {
+                              ArenaAccess access, IslandLargest) {
             ExchangeOptions options = exchangeOptions(run.plan, 0, 0);
             options.server = address;
             options.runId = "run";

@@ -313,7 +313,7 @@ protected:
     client.gateway = gateway->addresses().at(0);
     client.lines = {{.connections = 4}};
     client.runId = "run";
-    client.planChecksum = "plan";
+    client.contract = Contract("plan");
     client.island = island;
     client.innerSteps = 5;
     client.retrySeconds = 20;

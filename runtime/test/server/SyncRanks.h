@@ -214,6 +214,7 @@ private:
 struct SyncRank {
   std::uint32_t island = 0, number = 0;
   std::uint64_t tokensPerStep = 0; ///< 0: that of `optionsOf`
+  std::function<void(ExchangeOptions &)> adjust; ///< what else is different
   std::vector<ExchangeTensor> tensors;
   std::vector<float> arena;
   std::unique_ptr<Exchange> exchange;
@@ -258,6 +259,8 @@ inline void connect(const Setting &setting, const std::string &server,
   options.incarnation = incarnation;
   if (rank.tokensPerStep)
     options.tokensPerStep = rank.tokensPerStep;
+  if (rank.adjust)
+    rank.adjust(options);
   rank.exchange = connectExchange(
       options, rank.tensors,
       {[floats](std::uint64_t from, std::span<std::byte> to) {
@@ -268,6 +271,53 @@ inline void connect(const Setting &setting, const std::string &server,
          std::memcpy(reinterpret_cast<std::byte *>(floats) + to, from.data(),
                      from.size());
        }});
+}
+
+/// What a rank saves of itself between two steps.
+struct Snapshot {
+  std::vector<float> arena;
+  std::vector<FragmentPoint> points;
+  std::map<std::pair<Kept, std::size_t>, std::vector<float>> kept;
+};
+
+inline Snapshot save(const Setting &setting, const SyncRank &rank) {
+  Snapshot snapshot;
+  snapshot.arena = rank.arena;
+  snapshot.points = rank.exchange->points();
+  for (std::size_t t = 0; t < rank.tensors.size(); ++t) {
+    const ExchangeTensor &tensor = rank.tensors[t];
+    std::uint64_t elements = 0;
+    for (const ElementRange &range : tensor.ranges)
+      elements += range.length * range.count;
+    auto keep = [&](Kept what) {
+      std::vector<float> &to = snapshot.kept[{what, t}];
+      to.resize(elements);
+      // In two pieces, as who writes files may.
+      std::span all(to);
+      rank.exchange->kept(what, t, 0, all.first(1));
+      rank.exchange->kept(what, t, 1, all.subspan(1));
+    };
+    keep(Kept::Base);
+    if (tensor.owner && setting.compression != Compression::None)
+      keep(Kept::Error);
+    if (snapshot.points[tensor.fragment].pushedStep)
+      keep(Kept::Pushed);
+  }
+  return snapshot;
+}
+
+/// As a new process of the rank.
+inline void load(const Setting &setting, const std::string &server,
+                 std::uint64_t incarnation, const Snapshot &snapshot,
+                 SyncRank &rank) {
+  std::copy(snapshot.arena.begin(), snapshot.arena.end(), rank.arena.begin());
+  connect(setting, server, incarnation, rank);
+  rank.exchange->setPoints(snapshot.points);
+  for (const auto &[key, values] : snapshot.kept) {
+    std::span all(values);
+    rank.exchange->setKept(key.first, key.second, 1, all.subspan(1));
+    rank.exchange->setKept(key.first, key.second, 0, all.first(1));
+  }
 }
 
 /// Island 0: two ranks that split each `w` by columns and a replica of both

@@ -429,6 +429,8 @@ void tombolo::runtime::writeJobFiles(JobRun run,
         job.words.push_back("--gateway");
       for (std::string &word : lineArguments(run.line))
         job.words.push_back(std::move(word));
+      if (run.stepsAlone)
+        add("--steps-alone", std::to_string(*run.stepsAlone));
     }
     add("--run-id", run.runId);
     if (!scheduler.hasOwnFiles && std::string(scheduler.name) != "shell")

@@ -55,6 +55,7 @@ struct JobRun {
   LineOptions line;
   std::uint64_t restarts = 0;
   double detectionSeconds = kDetectionSeconds;
+  std::optional<std::uint64_t> stepsAlone;
 };
 
 /// Writes the files and says which on stdout. Throws Error.

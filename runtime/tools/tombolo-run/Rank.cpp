@@ -21,6 +21,7 @@
 #include "tombolo/runtime/plan/Layout.h"
 #include "tombolo/runtime/server/ExchangeClient.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <csignal>
@@ -51,6 +52,7 @@ struct Options {
   LineOptions line;
   std::uint64_t incarnation = 0;
   bool awaitsServer = false;
+  std::optional<std::uint64_t> stepsAlone;
   std::optional<std::uint64_t> pauseAt; // for tests
   int eventsFd = -1;
 };
@@ -434,9 +436,16 @@ void train(Options &options, Output &output) {
     output.write(
         {{"event", kIslandLeft}, {"island", *options.island}, {"step", step}});
   };
+  events.alone = [&](std::uint32_t fragment, std::uint64_t step, bool isAlone) {
+    output.write({{"event", isAlone ? "trains_on" : "caught_up"},
+                  {"island", *options.island},
+                  {"fragment", fragment},
+                  {"step", step}});
+  };
   ExchangeFactory exchange;
   if (!options.server.empty()) {
-    exchange = [&](std::vector<ExchangeTensor> tensors, ArenaAccess access) {
+    exchange = [&](std::vector<ExchangeTensor> tensors, ArenaAccess access,
+                   IslandLargest largest) {
       ExchangeOptions client = exchangeOptions(
           plan, *options.island, static_cast<std::uint32_t>(*options.rank));
       client.server = options.server;
@@ -446,6 +455,10 @@ void train(Options &options, Output &output) {
         client.tls = options.tls.files;
       client.lines = linesOf(plan, options);
       client.incarnation = options.incarnation;
+      client.largest = std::move(largest);
+      client.mostStepsAlone =
+          std::min(client.mostStepsAlone,
+                   options.stepsAlone.value_or(~std::uint64_t(0)));
       if (options.awaitsServer)
         client.onUnreachable = [&](const std::string &why, double seconds) {
           json event = {{"event", why.empty() ? kServerBack : kServerGone},
@@ -515,6 +528,7 @@ int tombolo::runtime::runRank(int argc, char **argv) {
   // it stands with the servers, as `local` is, or of nobody who looks.
   app.add_flag("--await-server", options.awaitsServer)->group("");
   app.add_option("--gateway", options.gateway)->group(""); // of an agent
+  app.add_option("--steps-alone", options.stepsAlone)->group("");
   app.add_option("--pause-at", options.pauseAt)->group("");
   app.add_option("--events-fd", options.eventsFd,
                  "write events as lines of JSON to this descriptor");

@@ -66,6 +66,7 @@ struct SiteOptions {
   std::optional<std::uint64_t> incarnation;
   std::uint64_t restarts = 0;
   double detectionSeconds = kDetectionSeconds;
+  std::optional<std::uint64_t> stepsAlone;
   JobFileOptions jobs;
   std::string rankProgram; // for tests
   int eventsFd = -1;
@@ -401,7 +402,8 @@ void emit(const SiteOptions &options) {
                  .gateway = options.gateway,
                  .line = options.line,
                  .restarts = options.restarts,
-                 .detectionSeconds = options.detectionSeconds},
+                 .detectionSeconds = options.detectionSeconds,
+                 .stepsAlone = options.stepsAlone},
                 options.jobs);
 }
 
@@ -414,6 +416,10 @@ int run(SiteOptions &options) {
   if (options.site.empty())
     throw Error(Status::Usage, "--site: expected the site's name, or --emit");
   options.executor.check();
+  if (options.executor.isTorch() && options.stepsAlone.value_or(0) > 0)
+    throw Error(Status::Usage, "--steps-alone ", *options.stepsAlone,
+                ": ranks that PyTorch runs wait for their servers; expected 0, "
+                "or no such option");
   std::optional<SiteGateway> gateway;
   if (options.gateway)
     gateway.emplace();
@@ -471,6 +477,9 @@ int run(SiteOptions &options) {
       common.push_back(std::move(word));
     agentOptions.gateway = &*gateway;
   }
+  if (plan.has_server() && options.stepsAlone)
+    common.insert(common.end(),
+                  {"--steps-alone", std::to_string(*options.stepsAlone)});
   // Ranks talk to those of other sites by themselves.
   if ((plan.has_server() && !gateway) || !wholeIslands)
     for (std::string &word : tlsArguments(options.tls))
@@ -601,6 +610,12 @@ int tombolo::runtime::runSite(int argc, char **argv) {
       ->capture_default_str()
       ->check(positiveNumber(/*zero=*/true));
   addDetectionOption(app, options.detectionSeconds);
+  app.add_option("--steps-alone", options.stepsAlone,
+                 "inner steps that an island here trains at most when it can "
+                 "reach no server, beyond the one at which it was to go on "
+                 "from a version, before it waits (default: without end; 0: it "
+                 "waits at once)")
+      ->check(positiveNumber(/*zero=*/true));
   app.add_option("--events-fd", options.eventsFd,
                  "write events as JSON lines to this file descriptor");
   addJobFileOptions(app, options.jobs);

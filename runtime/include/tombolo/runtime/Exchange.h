@@ -65,6 +65,11 @@ struct ArenaAccess {
       write;
 };
 
+/// Makes each number the largest that a rank of the island has; all of them
+/// call it together, as the calls of Exchange that need it are. Empty: it is
+/// alone.
+using IslandLargest = std::function<void(std::span<std::uint64_t> numbers)>;
+
 /// Where a fragment stands between two steps, the same on all ranks of an
 /// island.
 struct FragmentPoint {
@@ -109,7 +114,7 @@ public:
 
   /// What `apply` has done to the arena.
   enum class Applied {
-    Nothing, ///< there was no push
+    Nothing, ///< there was no push, or its receipt is taken later
     Version, ///< the elements go on from a newer version
     /// They are those of a newer version, because the island's delta was not
     /// finite: inner optimizer state of the fragment must be reset.
@@ -122,11 +127,21 @@ public:
   /// at once. Same for all ranks of the island.
   virtual Applied apply(std::uint32_t fragment, std::uint64_t stepsDone) = 0;
 
+  /// Fragments whose receipt the island was to take, and has gone on without,
+  /// since one of its ranks can reach no server (docs/Server.md, Cut off). Same
+  /// for all ranks of the island.
+  virtual std::vector<std::uint32_t> putOff() const = 0;
+  /// Between two steps, for each of these: as `apply` when the receipt has come
+  /// to all ranks of the island by now, else nothing.
+  virtual Applied applyLate(std::uint32_t fragment,
+                            std::uint64_t stepsDone) = 0;
+
   /// This island was told to end: asks that all do, after the same step. Of
   /// rank 0; any number of times.
   virtual void requestStop() = 0;
   /// The steps after which the run ends, if it was asked to: the same for all
-  /// ranks of all islands, and known before any has done as many.
+  /// ranks of all islands, and known before any has done as many, but for an
+  /// island that has gone on alone. All ranks of that know it at once.
   virtual std::optional<std::uint64_t> stopStep() const = 0;
 
   /// The island takes part in the run no more: an `apply` has learned so, on
@@ -142,7 +157,8 @@ public:
   /// The outer optimizer's momentum for elements of tensor number `tensor` (as
   /// handed to the constructor), from its local element `first` on, of the
   /// version last applied. For checkpoints: NAME/outer_momentum, saved by the
-  /// owners of island 0.
+  /// owners of island 0. Zeros where an island that would go on alone cannot
+  /// ask for it.
   virtual void outerMomentum(std::size_t tensor, std::uint64_t first,
                              std::span<float> to) = 0;
 

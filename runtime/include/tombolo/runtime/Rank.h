@@ -127,10 +127,16 @@ struct RankEvents {
   std::function<void(std::uint64_t stepsDone)> stopped;
   /// Likewise, when its island has been removed from the run.
   std::function<void(std::uint64_t stepsDone)> removed;
+  /// On rank 0 only, after so many steps of the job: no server can be reached,
+  /// and the island goes on without the receipt of a fragment; or, `isAlone`
+  /// false, it has taken that.
+  std::function<void(std::uint32_t fragment, std::uint64_t stepsDone,
+                     bool isAlone)>
+      alone;
 };
 
 using ExchangeFactory = std::function<std::unique_ptr<Exchange>(
-    std::vector<ExchangeTensor>, ArenaAccess)>;
+    std::vector<ExchangeTensor>, ArenaAccess, IslandLargest)>;
 
 /// Runs one rank of an island from its start to `steps`.
 class Rank {

@@ -64,6 +64,12 @@ struct ExchangeOptions {
   /// long, again every twice as long, and, with an empty `why`, when it is
   /// over. From any thread, one at a time.
   std::function<void(const std::string &why, double seconds)> onUnreachable;
+  /// And, when one of the island's ranks has reached none for twice the
+  /// servers' `detectionSeconds`, the island goes on without a receipt that is
+  /// due, for at most so many inner steps; 0: it waits for it. Above 0 each
+  /// rank holds the parameters of all pushes under way.
+  std::uint64_t mostStepsAlone = 0;
+  IslandLargest largest; ///< needed for that where the island has several ranks
   /// A call in which nothing moves for so long is tried again.
   double idleSeconds = 60;
 };
@@ -76,7 +82,8 @@ std::vector<std::string> splitAddresses(std::string_view list);
 std::uint64_t firstVersion(const ExchangeOptions &options,
                            std::uint32_t fragment, std::uint64_t stepsDone);
 
-/// The fields that the plan gives; throws Error as `checkServerPlan` does.
+/// The fields that the plan gives, `mostStepsAlone` without end where it has
+/// memory for that; throws Error as `checkServerPlan` does.
 /// `server`, `runId` and `incarnation` are left to the caller.
 ExchangeOptions exchangeOptions(const plan::v1::Plan &plan,
                                 std::uint32_t island, std::uint32_t rank);
