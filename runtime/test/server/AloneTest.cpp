@@ -75,8 +75,7 @@ protected:
     ParameterServerOptions options;
     options.outer = config;
     options.runId = "run";
-    options.planChecksum = "plan";
-    options.ranks = {3, 1};
+    options.contract = Contract("plan");
     options.detectionSeconds = 1;
     options.onEvent = [this](const OuterEvent &event) {
       std::lock_guard lock(mutex);
