@@ -276,6 +276,53 @@ BlockTimes blockTimes(const Problem &problem, size_t kind, const Chip &chip,
   return times;
 }
 
+std::optional<CallSeconds> callSeconds(const Problem &problem,
+                                       const Strategy &strategy, size_t island,
+                                       size_t stage, size_t group) {
+  const Island &its = strategy.islands[island];
+  const ReplicaGroup &replicas = its.stages[stage].replicas[group];
+  const Chip &chip =
+      problem.topology.chipOf(*problem.topology.findPool(replicas.pool));
+  bool isMeasured =
+      std::any_of(problem.model.kinds.begin(), problem.model.kinds.end(),
+                  [&](const BlockKind &kind) {
+                    return kind.measuredOn(chip.name) != nullptr;
+                  });
+  if (!isMeasured && chip.overheads.corrections.empty())
+    return std::nullopt;
+  const uint64_t chips = replicas.tensorParallel;
+  ReplicaChips replica{
+      chips, insideReplicas(problem.topology,
+                            placeRanks(strategy)[island][stage][group], chips)};
+  double microbatch = static_cast<double>(its.microbatch);
+  CallSeconds result;
+  std::map<std::string, double> counts;
+  for (const auto &runs : chunkRuns(problem.model, its, stage))
+    for (const BlockRun &run : runs) {
+      const BlockKind &kind = figuresOf(problem, run.kind, chips);
+      BlockTimes times =
+          blockTimes(problem, run.kind, chip, microbatch, replica);
+      double count = static_cast<double>(run.count);
+      auto &sums = result.functions[problem.model.kinds[run.kind].name];
+      auto add = [&](BlockFunction function, double seconds, const Work &work) {
+        double told = exchangeSeconds(work, chips, replica.wire, microbatch);
+        sums[static_cast<size_t>(function)] +=
+            count * std::max(0.0, seconds - told);
+      };
+      add(BlockFunction::Forward, times.forward, kind.forward);
+      add(BlockFunction::BackwardInput, times.backwardInput,
+          kind.backwardInput);
+      add(BlockFunction::BackwardWeight, times.backwardWeight,
+          kind.backwardWeight);
+      counts[problem.model.kinds[run.kind].name] += count;
+      result.update += count * times.update;
+    }
+  for (auto &[name, sums] : result.functions)
+    for (double &sum : sums)
+      sum /= counts[name];
+  return result;
+}
+
 double leastSecondsPerSample(const Problem &problem, size_t kind,
                              const Chip &chip) {
   const BlockKind &whole = problem.model.kinds[kind];

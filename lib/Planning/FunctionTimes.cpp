@@ -133,38 +133,33 @@ Faults checkUpdateTimes(const std::vector<UpdateTime> &rows,
   return faults;
 }
 
+bool measures(const Chip &chip, const std::string &modelHash,
+              Precision precision) {
+  return std::any_of(chip.functionTimes.begin(), chip.functionTimes.end(),
+                     [&](const FunctionTime &row) {
+                       return row.call.model == modelHash &&
+                              row.call.precision == precision;
+                     });
+}
+
 std::optional<std::vector<double>> measuredParts(const Chip &chip,
                                                  const FunctionCall &call) {
-  // The neighbours of the microbatch.
-  const FunctionTime *below = nullptr, *above = nullptr;
+  const FunctionTime *nearest = nullptr;
+  double least = kInfinity;
   for (const FunctionTime &row : chip.functionTimes) {
-    if (without(row.call) != without(call))
-      continue;
-    if (row.call.microbatch <= call.microbatch) {
-      if (!below || row.call.microbatch > below->call.microbatch)
-        below = &row;
-    } else if (!above || row.call.microbatch < above->call.microbatch) {
-      above = &row;
+    double distance =
+        std::abs(std::log2(static_cast<double>(row.call.microbatch) /
+                           static_cast<double>(call.microbatch)));
+    if (without(row.call) == without(call) && distance < least) {
+      nearest = &row;
+      least = distance;
     }
   }
-  if (!below && !above)
+  if (!nearest)
     return std::nullopt;
-  auto samples = [](const FunctionTime &row) {
-    return static_cast<double>(row.call.microbatch);
-  };
-  double wanted = static_cast<double>(call.microbatch);
-  const FunctionTime &near =
-      !above || (below && wanted / samples(*below) <= samples(*above) / wanted)
-          ? *below
-          : *above;
-  double whole = near.seconds() * wanted / samples(near);
-  if (below && above)
-    whole = below->seconds() + (above->seconds() - below->seconds()) *
-                                   (wanted - samples(*below)) /
-                                   (samples(*above) - samples(*below));
-  std::vector<double> parts = near.partSeconds;
+  std::vector<double> parts = nearest->partSeconds;
   for (double &part : parts)
-    part *= whole / near.seconds();
+    part /= nearest->seconds();
   return parts;
 }
 
@@ -225,13 +220,7 @@ static std::vector<MeasuredTime> cellsOf(const Problem &problem,
 void applyFunctionTimes(Problem &problem, const std::string &modelHash) {
   std::vector<const Chip *> chips;
   for (const Chip &chip : problem.topology.chips) {
-    bool isMeasured =
-        std::any_of(chip.functionTimes.begin(), chip.functionTimes.end(),
-                    [&](const FunctionTime &row) {
-                      return row.call.model == modelHash &&
-                             row.call.precision == problem.precision();
-                    });
-    if (!isMeasured)
+    if (!measures(chip, modelHash, problem.precision()))
       continue;
     chips.push_back(&chip);
     for (BlockKind &kind : problem.model.kinds)

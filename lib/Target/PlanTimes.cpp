@@ -14,10 +14,9 @@
 #include "PlanTimes.h"
 
 #include "tombolo/Dialect/Topo/IR/Topo.h"
-#include "tombolo/Planning/CostModel.h"
-#include "tombolo/Planning/Transfers.h"
 #include "tombolo/runtime/plan/SegmentName.h"
 
+#include <cmath>
 #include <set>
 
 using namespace mlir;
@@ -29,6 +28,47 @@ static StringRef wholeOf(plan::SegmentOp segment) {
   StringRef name = segment.getSymName();
   auto [whole, part] = name.rsplit('.');
   return part.starts_with("part") ? whole : name;
+}
+
+/// The attribute of a group; nothing where it has none.
+static FailureOr<std::optional<planning::CallSeconds>>
+callSecondsOf(plan::ReplicasOp group) {
+  DictionaryAttr attr = group.getCallSecondsAttr();
+  if (!attr)
+    return std::optional<planning::CallSeconds>();
+  auto functions = attr.getAs<DictionaryAttr>("functions");
+  auto update = attr.getAs<FloatAttr>("update");
+  auto isTime = [](double seconds) {
+    return std::isfinite(seconds) && seconds >= 0;
+  };
+  planning::CallSeconds calls;
+  bool isWhole = functions && update && isTime(update.getValueAsDouble());
+  if (isWhole)
+    for (NamedAttribute block : functions) {
+      auto seconds = dyn_cast<DenseF64ArrayAttr>(block.getValue());
+      isWhole &= seconds && seconds.size() == planning::kBlockFunctions &&
+                 llvm::all_of(seconds.asArrayRef(), isTime);
+      if (isWhole)
+        llvm::copy(seconds.asArrayRef(),
+                   calls.functions[block.getName().str()].begin());
+    }
+  if (!isWhole)
+    return FailureOr<std::optional<planning::CallSeconds>>(
+        group.emitOpError("expected 'call_seconds' with 'functions', three "
+                          "times of at least 0 s for each block, and "
+                          "'update', a time"));
+  calls.update = update.getValueAsDouble();
+  return std::optional(calls);
+}
+
+/// Elements of the parameters that a program's optimizer updates.
+static double updatedElements(plan::ProgramOp program) {
+  double elements = 0;
+  for (auto family : program.getOps<plan::ParametersOp>())
+    if (!family.getFrozen())
+      elements += static_cast<double>(family.getLocalElements()) *
+                  static_cast<double>(family.getCount());
+  return elements;
 }
 
 FailureOr<PlanTimes> PlanTimes::create(ModuleOp module) {
@@ -46,6 +86,7 @@ FailureOr<PlanTimes> PlanTimes::create(ModuleOp module) {
     times.partsOf[wholeOf(segment).str()].push_back(times.segments.size());
     times.segments.emplace_back(segment, workOf(segment));
   }
+  SymbolTable symbols(module);
   WalkResult result = module.walk([&](plan::ReplicasOp group) {
     StringRef chip = times.chipOf(group);
     if (chip.empty()) {
@@ -56,6 +97,26 @@ FailureOr<PlanTimes> PlanTimes::create(ModuleOp module) {
     auto &known = times.chips[group.getProgramAttr().getAttr()];
     if (!llvm::is_contained(known, chip))
       known.push_back(chip);
+    auto calls = callSecondsOf(group);
+    if (failed(calls))
+      return WalkResult::interrupt();
+    const planning::Chip &type = *times.topology->findChip(chip.str());
+    bool hasTimes = !type.layerTimes.empty() ||
+                    !type.overheads.corrections.empty() ||
+                    planning::measures(type, times.modelHash, times.precision);
+    if (!*calls && hasTimes) {
+      group.emitOpError() << "expected 'call_seconds', since chip '" << chip
+                          << "' has measured times or corrections: search the "
+                             "strategy again, which writes them";
+      return WalkResult::interrupt();
+    }
+    if (!*calls)
+      return WalkResult::advance();
+    if (auto program = symbols.lookup<plan::ProgramOp>(group.getProgram())) {
+      double elements = updatedElements(program);
+      (*calls)->update = elements > 0 ? (*calls)->update / elements : 0;
+    }
+    times.calls.try_emplace({group.getProgram().str(), chip.str()}, **calls);
     return WalkResult::advance();
   });
   if (result.wasInterrupted())
@@ -107,36 +168,29 @@ double PlanTimes::computedSeconds(const planning::Chip &chip,
 
 std::optional<double>
 PlanTimes::measuredSeconds(const planning::Chip &chip, size_t number,
-                           const std::optional<LayerSeconds> &layers) const {
+                           const planning::CallSeconds *calls) const {
   plan::SegmentOp segment = segments[number].first;
-  // The whole function, as its parts are computed.
-  auto partOf = [&](double whole) {
-    double computed = 0;
-    for (size_t part : partsOf.at(wholeOf(segment).str()))
-      computed += computedSeconds(chip, part);
-    return computed > 0 ? whole * computedSeconds(chip, number) / computed : 0;
-  };
   if (auto name = runtime::parseSegmentName(segment.getSymName())) {
     auto function = *planning::parseBlockFunction(name->function);
-    if (layers)
-      if (auto times = layers->functions.find(name->block);
-          times != layers->functions.end())
-        return partOf(times->second[static_cast<size_t>(function)]);
+    if (!calls)
+      return std::nullopt;
+    auto times = calls->functions.find(name->block);
+    if (times == calls->functions.end())
+      return std::nullopt;
+    double whole = times->second[static_cast<size_t>(function)];
     auto parts = planning::measuredParts(
         chip, {modelHash,
                name->precision == "bf16" ? planning::Precision::BF16
                                          : planning::Precision::F32,
                name->block, function, name->tensorParallel, name->microbatch});
-    if (!parts)
-      return std::nullopt;
     const SmallVector<size_t> &all = partsOf.at(wholeOf(segment).str());
-    if (parts->size() == all.size())
-      return (*parts)[name->part];
-    // Sharded otherwise than what was measured.
-    double whole = 0;
-    for (double part : *parts)
-      whole += part;
-    return partOf(whole);
+    if (parts && parts->size() == all.size() && name->part < parts->size())
+      return whole * (*parts)[name->part];
+    // Not measured, or sharded otherwise than what was: as it is computed.
+    double computed = 0;
+    for (size_t part : all)
+      computed += computedSeconds(chip, part);
+    return computed > 0 ? whole * computedSeconds(chip, number) / computed : 0;
   }
   // An update: weight and count, then parameters, gradients and states alike.
   auto ops = segment.getBody().getOps<plan::ComputeOp>();
@@ -146,8 +200,8 @@ PlanTimes::measuredSeconds(const planning::Chip &chip, size_t number,
     auto type = cast<MemRefType>(op.getOutputs().front().getType());
     uint64_t states = op.getOutputs().size() - 1;
     double elements = static_cast<double>(type.getNumElements());
-    if (layers)
-      return elements * layers->updatePerElement;
+    if (calls && !chip.layerTimes.empty())
+      return elements * calls->update;
     return planning::measuredUpdate(chip, 4 * states, elements);
   }
   return std::nullopt;
@@ -168,16 +222,16 @@ void PlanTimes::exportSeconds(StringRef name, plan::ProgramOp program,
   if (!topology || name.empty())
     return;
   const planning::Chip &chip = *topology->findChip(name.str());
-  std::optional<LayerSeconds> layers;
-  if (!chip.layerTimes.empty())
-    layers = layerSeconds(program, *topology, chip, precision, segments);
+  auto known = calls.find({program.getSymName().str(), name.str()});
+  const planning::CallSeconds *ofThese =
+      known == calls.end() ? nullptr : &known->second;
   std::set<uint32_t> called;
   for (const auto *body : {&to.step(), &to.finish(), &to.evaluate()})
     collectCalls(*body, called);
   for (uint32_t segment : called) {
     plan::v1::SegmentSeconds &one = *to.add_segment_seconds();
     one.set_segment(segment);
-    one.set_seconds(measuredSeconds(chip, segment, layers)
+    one.set_seconds(measuredSeconds(chip, segment, ofThese)
                         .value_or(computedSeconds(chip, segment)));
   }
 }

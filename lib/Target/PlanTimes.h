@@ -9,10 +9,8 @@
 #ifndef TOMBOLO_LIB_TARGET_PLANTIMES_H
 #define TOMBOLO_LIB_TARGET_PLANTIMES_H
 
-#include "LayerSeconds.h"
-
 #include "tombolo/Dialect/Plan/IR/Plan.h"
-#include "tombolo/Planning/Model.h"
+#include "tombolo/Planning/CostModel.h"
 #include "tombolo/schema/plan.pb.h"
 
 #include "mlir/IR/BuiltinOps.h"
@@ -49,19 +47,22 @@ private:
   static planning::Work workOf(plan::SegmentOp segment);
   /// What a segment takes on a chip by the cost model.
   double computedSeconds(const planning::Chip &chip, size_t segment) const;
-  /// What was measured of a segment on a chip; nothing where nothing was.
-  /// `layers`: of its program.
+  /// What is known of a segment on a chip beyond that; nothing where nothing
+  /// is. `calls`: of its program, or null.
   std::optional<double>
   measuredSeconds(const planning::Chip &chip, size_t segment,
-                  const std::optional<LayerSeconds> &layers) const;
+                  const planning::CallSeconds *calls) const;
 
   std::optional<planning::Topology> topology;
   planning::Precision precision = planning::Precision::F32;
   std::string modelHash;
-  SegmentWorks segments; // in the module's order
+  /// In the module's order, with what one call does.
+  std::vector<std::pair<plan::SegmentOp, planning::Work>> segments;
   /// By a function's name: its segments.
   std::map<std::string, llvm::SmallVector<size_t>> partsOf;
   llvm::DenseMap<mlir::StringAttr, llvm::SmallVector<llvm::StringRef>> chips;
+  /// By program and chip; of an update, seconds of one parameter.
+  std::map<std::pair<std::string, std::string>, planning::CallSeconds> calls;
 };
 
 } // namespace tombolo

@@ -1,6 +1,7 @@
 """Layer times that others measured (CSV): planner and simulator take the same of them."""
 
 import json
+import re
 
 import support
 from support import island, strategy
@@ -75,3 +76,73 @@ class LayerTimes(support.TomboloTest):
                     wrong.append(f"{layout} on {site}, microbatch {microbatch}: planned "
                                  f"{planned['step_seconds']:.4f}, simulated {simulated:.4f}: {off:+.3f}")
         self.assertEqual(wrong, [], "\n" + "\n".join(wrong))
+
+    CHIPS_OF = """\
+chips:
+  - {{name: c, memory_gib: 16, {chip}}}
+sites:
+  - name: new
+    pools: [{{name: cpu, chip: c, nodes: 1, chips_per_node: 2, intra_node: {{gbits_per_second: {gbits}, latency_us: 1}}}}]
+"""
+
+    def foretold(self, model, sites, microbatch, **layout):
+        """Seconds of a step by the planner and by the simulator."""
+        plan = self.plan(model, sites, strategy([island("new", 16, microbatch, **layout)]), 16,
+                         "--simulate", 0, "--json", self.path("plan.json"))
+        support.run("tombolo-sim", plan, "--json", self.path("sim.json"))
+        seconds = []
+        for name in "plan.json", "sim.json":
+            with open(self.path(name)) as file:
+                seconds.append(json.load(file)["predicted"]["step_seconds"])
+        return seconds
+
+    def write_model(self):
+        model = self.path("m.onnx")
+        support.run("tombolo-model", "gpt", "--layers", 4, "--hidden", 64, "--heads", 4, "--vocab",
+                    256, "--seq", 32, "--no-weights", "-o", model)
+        return model
+
+    def test_corrections_reach_the_simulator(self):
+        model = self.write_model()
+        # Of a block: 2 x 12 h^2 FLOP for each of 32 tokens and 4 T h for its scores, over the
+        # chips; it hands on 32 h floats for each sample.
+        for degree, recompute in (1, "none"), (2, "full"):
+            microbatch = 4
+            gflops = microbatch * 32 * (24 * 64**2 + 4 * 32 * 64) / degree * 1e-9
+            mbytes = microbatch * 32 * 64 * 4 * 1e-6
+            plain, corrected = (self.foretold(
+                model, self.CHIPS_OF.format(gbits=100, chip=(
+                    "tflops: {f32: 0.001}, memory_gbytes_per_second: 100, "
+                    "efficiency: {matmul: 0.5, memory: 0.5" + rows + "}")),
+                microbatch, blocks=[6], tensor_parallel=degree, recompute=recompute)
+                for rows in ("", f", corrections: [{{tensor_parallel: {degree}, gflops: {gflops}, "
+                                 f"mbytes: {mbytes}, ratio: 1.8}}]"))
+            self.assertGreater(corrected[0], 1.3 * plain[0])
+            self.assertAlmostEqual(corrected[1] / corrected[0], 1, delta=0.01)
+
+    def test_tables_are_gone_on_from_alike(self):
+        """Functions of a profile, below, between and beyond the microbatches that were measured."""
+        model = self.write_model()
+        rates = "tflops: {f32: 0.001}, memory_gbytes_per_second: 1, efficiency: {matmul: 0.5, memory: 0.5, kernel_us: 50}"
+        support.run("tombolo-plan", model, "--topology",
+                    self.write("sites.yaml", self.CHIPS_OF.format(gbits=100, chip=rates)),
+                    "--global-batch", 16, "-o", self.path("p.plan"))
+        text = support.run("tombolo-translate", "--print-plan", self.path("p.plan")).stdout
+        blocks = sorted(set(re.findall(r'name: "([^".]+)\.forward\.', text)))
+        self.assertGreaterEqual(len(blocks), 3)
+        graph = support.run("tombolo-plan", model, "--topology", self.path("sites.yaml"),
+                            "--global-batch", 16, "--emit", "graph").stdout
+        model_hash = re.search('graph.model_hash = "([0-9a-f]{64})"', graph).group(1)
+        rows = "".join(
+            f'      - {{block: "{block}", function: {function}, microbatch: {microbatch}, tensor_parallel: 1,\n'
+            f"         parts: [{{us: {1000 * weight * microbatch**0.7}}}]}}\n"
+            for block in blocks for microbatch in (2, 4)
+            for function, weight in (("forward", 1), ("backward_input", 1.3), ("backward_weight", 0.9)))
+        self.write("c.yaml", "tombolo_profile: 2\nchip: c\n"
+                   "peak: {tflops: {f32: 0.001}, memory_gbytes_per_second: 1}\n"
+                   "efficiency: {matmul: 0.5, memory: 0.5, kernel_us: 50}\nmodels:\n"
+                   f'  - hash: "{model_hash}"\n    precision: f32\n    functions:\n{rows}')
+        sites = self.CHIPS_OF.format(gbits=100, chip="profile: {file: c.yaml}")
+        for microbatch in 1, 2, 4, 8, 16:
+            planned, simulated = self.foretold(model, sites, microbatch, blocks=[6])
+            self.assertAlmostEqual(simulated / planned, 1, delta=0.005, msg=str(microbatch))

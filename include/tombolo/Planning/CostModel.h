@@ -11,6 +11,11 @@
 #include "tombolo/Planning/Problem.h"
 #include "tombolo/Planning/Transfers.h"
 
+#include <array>
+#include <map>
+#include <optional>
+#include <string>
+
 namespace tombolo::planning {
 
 /// Bytes of one rank of a stage.
@@ -117,6 +122,20 @@ struct BlockTimes {
 /// chips. A measured backward is divided as the roofline would.
 BlockTimes blockTimes(const Problem &problem, size_t kind, const Chip &chip,
                       double microbatch, const ReplicaChips &replica = {});
+
+/// What one call of each function of a stage's blocks takes on a group's chips,
+/// where these have times of their own: measured ones, or corrections.
+struct CallSeconds {
+  /// By the blocks' names and `BlockFunction`, without the collectives in a
+  /// replica, which a plan has apart. A mean where blocks of one name differ.
+  std::map<std::string, std::array<double, kBlockFunctions>> functions;
+  double update = 0; // once a step, of all the stage's parameters
+};
+/// So that a simulator reads what `blockTimes` says. Nothing where the chips
+/// have no such times: the roofline of each piece of a function is all then.
+std::optional<CallSeconds> callSeconds(const Problem &problem,
+                                       const Strategy &strategy, size_t island,
+                                       size_t stage, size_t group);
 
 /// Chip-seconds of one sample of each of a kind's functions cannot be less,
 /// whatever the microbatch and the chips of a replica.

@@ -7,7 +7,7 @@
 //
 // What a chip profile says of a model (docs/Profiles.md): seconds of whole
 // functions of blocks, cut where the chips of a replica talk to each other, and
-// of the optimizer's update. Planner and simulator read them here.
+// of the optimizer's update.
 //
 //===----------------------------------------------------------------------===//
 
@@ -74,9 +74,13 @@ Faults checkFunctionTimes(const std::vector<FunctionTime> &rows,
 Faults checkUpdateTimes(const std::vector<UpdateTime> &rows,
                         const PathOf &pathOf);
 
-/// Seconds of the parts of a call: as measured; linear between the two nearest
-/// microbatches, divided as the nearer is; beyond them in proportion to the
-/// samples. Nothing where the function was not measured on so many chips.
+/// Whether there is a row of the model with this hash.
+bool measures(const Chip &chip, const std::string &modelHash,
+              Precision precision);
+
+/// How what a call takes (`callSeconds`) divides into its parts, which add up
+/// to 1: as measured at the microbatch nearest by ratio. Nothing where the
+/// function was not measured on so many chips.
 std::optional<std::vector<double>> measuredParts(const Chip &chip,
                                                  const FunctionCall &call);
 

@@ -78,17 +78,43 @@ TEST(FunctionTimesTest, GiveASimulatorThePartsBetweenCollectives) {
   chip.functionTimes = {row(problem, BlockFunction::Forward, 2, {1, 3}, 2),
                         row(problem, BlockFunction::Forward, 6, {2, 10}, 2)};
   FunctionCall call = chip.functionTimes[0].call;
-  EXPECT_EQ(measuredParts(chip, call), (std::vector<double>{1, 3}));
-  // Halfway the whole takes 8; at 4 the larger one is nearer by ratio.
+  EXPECT_EQ(measuredParts(chip, call), (std::vector<double>{0.25, 0.75}));
+  // At 4 the larger one is nearer by ratio.
   call.microbatch = 4;
   auto parts = measuredParts(chip, call);
   ASSERT_TRUE(parts);
-  EXPECT_DOUBLE_EQ((*parts)[0] + (*parts)[1], 8);
+  EXPECT_DOUBLE_EQ((*parts)[0] + (*parts)[1], 1);
   EXPECT_DOUBLE_EQ((*parts)[1] / (*parts)[0], 5);
   call.microbatch = 1;
-  EXPECT_EQ(measuredParts(chip, call), (std::vector<double>{0.5, 1.5}));
+  EXPECT_EQ(measuredParts(chip, call), (std::vector<double>{0.25, 0.75}));
   call.tensorParallel = 1;
   EXPECT_FALSE(measuredParts(chip, call));
+}
+
+/// Of one stage of all blocks.
+std::optional<CallSeconds> callsOf(const Problem &problem,
+                                   uint64_t microbatch) {
+  Strategy strategy;
+  strategy.islands = {island(microbatch, microbatch, {6})};
+  return callSeconds(problem, strategy, 0, 0, 0);
+}
+
+// A measured cell, between two, and outside: what the planner has of a block is
+// what a simulator is given.
+TEST(FunctionTimesTest, GiveASimulatorWhatThePlannerHas) {
+  Problem problem = measured({{2, {2, 4, 2}}, {8, {5, 8, 4}}});
+  for (uint64_t microbatch : {1, 2, 4, 8, 16}) {
+    BlockTimes times = blockTimes(problem, 0, chipOf(problem),
+                                  static_cast<double>(microbatch));
+    auto calls = callsOf(problem, microbatch);
+    ASSERT_TRUE(calls);
+    EXPECT_EQ(calls->functions.at(problem.model.kinds[0].name),
+              (std::array<double, 3>{times.forward, times.backwardInput,
+                                     times.backwardWeight}));
+    EXPECT_DOUBLE_EQ(calls->update, 6 * times.update);
+  }
+  // Of chips that only have rates every piece is computed by itself.
+  EXPECT_FALSE(callsOf(equalBlocks(2, 6), 2));
 }
 
 TEST(FunctionTimesTest, AnUpdateGoesAtTheRateOfTheNearestSize) {

@@ -4,11 +4,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 
+#include "Fixtures.h"
 #include "tombolo/Planning/CostModel.h"
 
 #include <gtest/gtest.h>
 
 using namespace tombolo::planning;
+using namespace tombolo::planning::test;
 
 namespace {
 
@@ -54,6 +56,35 @@ TEST(Overheads, TheHostMayBeTheSlowest) {
   work.of(Collective::AllReduce).count = 2;
   EXPECT_DOUBLE_EQ(functionSeconds(chip, Precision::F32, work, 1, 0.5), 5);
   EXPECT_DOUBLE_EQ(functionSeconds(chip, Precision::F32, work, 1, 4), 6);
+}
+
+// Collectives are in what is corrected, and in a plan beside it.
+TEST(OverheadsTest, CorrectionsReachASimulator) {
+  Problem problem = equalBlocks(2, 6);
+  Pool &pool = problem.topology.sites[0].pools[0];
+  pool.nodes = 1;
+  pool.chipsPerNode = 2;
+  pool.intraNode = Wire{8, 0}; // 1e9 bytes/s
+  BlockKind half = problem.model.kinds[0];
+  half.tensorParallel = 2;
+  for (Work *work : {&half.forward, &half.backwardInput, &half.backwardWeight})
+    work->flops.perSample /= 2;
+  half.forward.of(Collective::AllReduce) = {1, {0, 1e8}};
+  problem.model.kinds[0].sharded = {half};
+  problem.topology.chips[0].overheads.corrections = {{2, 1000, 2e-4, 1.5}};
+  Strategy strategy;
+  strategy.islands = {island(2, 2, {6})};
+  strategy.islands[0].stages[0].replicas[0].tensorParallel = 2;
+  auto calls = callSeconds(problem, strategy, 0, 0, 0);
+  ASSERT_TRUE(calls);
+  double ratio = problem.topology.chips[0].overheads.correction(2, 1e12, 200);
+  EXPECT_NEAR(ratio, 1.5, 0.05);
+  // A second of work and 0.2 s of a sum over two chips.
+  double told = 2 * 1e8 / 1e9;
+  auto [forward, input, weight] = calls->functions.at("layer");
+  EXPECT_NEAR(forward, ratio * (1 + told) - told, 1e-9);
+  EXPECT_NEAR(input, ratio, 1e-9);
+  EXPECT_NEAR(weight, ratio, 1e-9);
 }
 
 // A correction holds for the block it was seen on and fades away from it.

@@ -345,7 +345,7 @@ StrategyOp dist::buildStrategy(OpBuilder &builder, PlaceOf placeOf,
                           planning::at(planning::in(inner, "replicas"), g),
                           {"pool", "count", "tensor_parallel", "share"}),
             text(group.pool), i64(group.count), i64(group.tensorParallel),
-            i64(group.share));
+            i64(group.share), DictionaryAttr());
     }
   }
   if (const auto &server = strategy.server) {

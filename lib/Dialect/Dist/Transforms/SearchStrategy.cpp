@@ -82,7 +82,7 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
     hooks.interrupted = wasInterrupted;
     if (simulator)
       hooks.simulate = [&](const planning::Candidate &candidate) {
-        return simulateCandidate(candidate, placeOfOp);
+        return simulateCandidate(*problem, candidate, placeOfOp);
       };
     planning::SearchResult result =
         planning::solve(solver, *problem, pins, hooks);
@@ -113,19 +113,46 @@ struct DistSearchStrategy : impl::DistSearchStrategyBase<DistSearchStrategy> {
     result.alternatives = planning::alternatives(result);
     result.strategies.resize(kept);
     for (planning::Candidate &candidate : result.strategies)
-      setFigures(
-          buildStrategy(builder, placeOfOp, candidate.strategy, globalBatch),
-          candidate.prediction, result);
+      setFigures(build(builder, *problem, candidate.strategy, placeOfOp),
+                 candidate.prediction, result);
     return success();
+  }
+
+  StrategyOp build(OpBuilder &builder, const planning::Problem &problem,
+                   const planning::Strategy &strategy,
+                   llvm::function_ref<Location(const std::string &)> placeOf) {
+    StrategyOp op = buildStrategy(builder, placeOf, strategy, globalBatch);
+    for (auto [i, island] : llvm::enumerate(op.getBody().getOps<IslandOp>()))
+      for (auto [s, stage] :
+           llvm::enumerate(island.getBody().getOps<StageOp>()))
+        for (auto [g, group] :
+             llvm::enumerate(stage.getBody().getOps<ReplicasOp>()))
+          if (auto calls = planning::callSeconds(problem, strategy, i, s, g))
+            group.setCallSecondsAttr(toAttr(builder, *calls));
+    return op;
+  }
+
+  static DictionaryAttr toAttr(Builder &builder,
+                               const planning::CallSeconds &calls) {
+    SmallVector<NamedAttribute> functions;
+    for (const auto &[block, seconds] : calls.functions)
+      functions.push_back(
+          builder.getNamedAttr(block, builder.getDenseF64ArrayAttr(seconds)));
+    return builder.getDictionaryAttr(
+        {builder.getNamedAttr("functions",
+                              builder.getDictionaryAttr(functions)),
+         builder.getNamedAttr("update",
+                              builder.getF64FloatAttr(calls.update))});
   }
 
   /// Lowers a candidate in a copy of the module.
   std::optional<double>
-  simulateCandidate(const planning::Candidate &candidate,
+  simulateCandidate(const planning::Problem &problem,
+                    const planning::Candidate &candidate,
                     llvm::function_ref<Location(const std::string &)> placeOf) {
     OwningOpRef<ModuleOp> copy = getOperation().clone();
     OpBuilder builder = OpBuilder::atBlockEnd(copy->getBody());
-    setFigures(buildStrategy(builder, placeOf, candidate.strategy, globalBatch),
+    setFigures(build(builder, problem, candidate.strategy, placeOf),
                candidate.prediction, planning::SearchResult());
     return simulator(std::move(copy));
   }

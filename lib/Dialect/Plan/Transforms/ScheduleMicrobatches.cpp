@@ -345,7 +345,8 @@ private:
           builder.getI64IntegerAttr(group.getCount()),
           builder.getI64IntegerAttr(group.getTensorParallel()),
           builder.getI64IntegerAttr(group.getShare()),
-          FlatSymbolRefAttr::get(program->getSymNameAttr()));
+          FlatSymbolRefAttr::get(program->getSymNameAttr()),
+          group.getCallSecondsAttr());
     }
     return success();
   }

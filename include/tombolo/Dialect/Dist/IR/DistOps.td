@@ -138,10 +138,14 @@ def Dist_ReplicasOp : Dist_Op<"replicas", [HasParent<"StageOp">]> {
   let summary = "equal replicas of a stage on one pool";
   let description = [{
     `count` replicas of `tensor_parallel` chips of pool `site/pool`; each takes
-    `share` consecutive microbatches in a turn.
+    `share` consecutive microbatches in a turn. `call_seconds`, where chips have
+    times of their own: what a call of each function of a block takes, forward,
+    backward by input and by weight, by the blocks' names, and `update`, that of
+    all parameters (planning::CallSeconds).
   }];
   let arguments = (ins StrAttr:$pool, I64Attr:$count,
-                       I64Attr:$tensor_parallel, I64Attr:$share);
+                       I64Attr:$tensor_parallel, I64Attr:$share,
+                       OptionalAttr<DictionaryAttr>:$call_seconds);
   let assemblyFormat = [{
     `on` $pool `count` $count `tensor_parallel` $tensor_parallel
     `share` $share attr-dict

@@ -387,8 +387,10 @@ def Plan_StageOp : Plan_Container<"stage", [HasParent<"IslandOp">]> {
 
 def Plan_ReplicasOp : Plan_Op<"replicas", [HasParent<"StageOp">]> {
   let summary = "equal replicas of a stage that run one program";
+  let description = "`call_seconds` is that of the `dist.replicas`, for export.";
   let arguments = (ins StrAttr:$site, StrAttr:$pool, Plan_I64:$count,
-                       Plan_I64:$tensor_parallel, Plan_I64:$share, FlatSymbolRefAttr:$program);
+                       Plan_I64:$tensor_parallel, Plan_I64:$share, FlatSymbolRefAttr:$program,
+                       OptionalAttr<DictionaryAttr>:$call_seconds);
   let assemblyFormat = [{
     $program `on` $site $pool `count` $count `tensor_parallel` $tensor_parallel
     `share` $share attr-dict
