@@ -200,23 +200,34 @@ private:
     return s + 1 == island.stages.size() && c + 1 == chunks.size();
   }
 
-  /// Seconds of a boundary tensor of a kind of block to the slowest of a
-  /// neighbour's groups.
-  double send(size_t s, size_t g, size_t other, size_t kind,
-              Affine BlockKind::*tensor) const {
+  struct Sent {
+    double seconds = 0;
+    double asked = 0; // as ChunkTimes::askForward
+  };
+  /// A boundary tensor of a kind of block to the slowest of a neighbour's
+  /// groups.
+  Sent send(size_t s, size_t g, size_t other, size_t kind,
+            Affine BlockKind::*tensor) const {
     uint64_t chips = island.stages[s].replicas[g].tensorParallel;
     double whole = (problem.model.kinds[kind].*tensor).at(microbatch);
     double local = (figuresOf(problem, kind, chips).*tensor).at(microbatch);
     // Stages that deal microbatches out alike send from group to group.
     bool isDealtAlike =
         dealAlike(island.stages[s].replicas, island.stages[other].replicas);
-    double slowest = 0;
-    for (size_t h = 0; h < places[other].size(); ++h)
-      if (h == g || !isDealtAlike)
-        slowest = std::max(
-            slowest, boundarySeconds(transferBetween(topology, places[s][g],
-                                                     places[other][h]),
-                                     whole, local, chips, chipsOf(other, h)));
+    Sent slowest;
+    for (size_t h = 0; h < places[other].size(); ++h) {
+      if (h != g && isDealtAlike)
+        continue;
+      Transfer transfer =
+          transferBetween(topology, places[s][g], places[other][h]);
+      ReplicaChips to = chipsOf(other, h);
+      Sent here{boundarySeconds(transfer, whole, local, chips, to)};
+      if (transfer.crossesSites) // what is put together there is there
+        here.asked = transfer.latency + boundarySeconds(transfer, whole, local,
+                                                        chips, {to.count, {}});
+      if (here.seconds >= slowest.seconds)
+        slowest = here;
+    }
     return slowest;
   }
 
@@ -279,12 +290,18 @@ private:
       StageTimes one = blockSeconds(problem, chunks[c], chip, microbatch,
                                     {Recompute::Blocks, here}, replica);
       bool first = isFirst(s, c), last = isLast(s, c, chunks);
-      if (!last)
-        one.sendForward = send(s, g, behind(s), chunks[c].back().kind,
-                               &BlockKind::outputBytes);
-      if (!first)
-        one.sendBackward = send(s, g, before(s), chunks[c].front().kind,
-                                &BlockKind::inputBytes);
+      if (!last) {
+        Sent sent = send(s, g, behind(s), chunks[c].back().kind,
+                         &BlockKind::outputBytes);
+        one.sendForward = sent.seconds;
+        one.askForward = sent.asked;
+      }
+      if (!first) {
+        Sent sent = send(s, g, before(s), chunks[c].front().kind,
+                         &BlockKind::inputBytes);
+        one.sendBackward = sent.seconds;
+        one.askBackward = sent.asked;
+      }
       // A chip is held up by what it sends for as long as that takes to start.
       one.forward += last ? 0 : chip.overheads.transferUs * 1e-6;
       one.backward += first ? 0 : chip.overheads.transferUs * 1e-6;

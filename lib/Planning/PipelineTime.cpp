@@ -63,6 +63,8 @@ struct Lane {
   double free = 0; // when the last call ended
   double sendForwardFree = 0;
   double sendBackwardFree = 0;
+  double receivedForward = 0; // when the last one had come
+  double receivedBackward = 0;
 
   void take(const StageTimes &stage) {
     times = stage.chunks;
@@ -82,6 +84,19 @@ struct StageLanes {
   std::vector<Lane> lanes;
 };
 
+struct Arrival {
+  double time = 0; // where it was asked for early enough
+  /// From asking for it until it is there; 0: nobody has to ask.
+  double asked = 0;
+
+  /// At a lane that had the one before at `last`, which is moved on.
+  double at(double &last) const {
+    double came = asked > 0 ? std::max(time, last + asked) : time;
+    last = std::max(last, came);
+    return came;
+  }
+};
+
 /// When the input of each microbatch of the island has come to each place, and
 /// who waits for it: each is for one lane.
 class Arrivals {
@@ -90,26 +105,33 @@ public:
       : microbatches(microbatches), times(places * microbatches, kUnknown) {}
 
   /// Nullopt where it has not come: the lane is then told when it does.
-  std::optional<double> get(size_t place, uint64_t microbatch, size_t lane) {
-    double &time = times[place * microbatches + microbatch];
+  std::optional<Arrival> get(size_t place, uint64_t microbatch, size_t lane) {
+    size_t index = place * microbatches + microbatch;
+    double &time = times[index];
     if (time >= 0)
-      return time;
+      return Arrival{time, asked.empty() ? 0 : asked[index]};
     time = kUnknown - 1 - static_cast<double>(lane);
     return std::nullopt;
   }
   /// Appends the lane that waits for it to `ready`.
-  void set(size_t place, uint64_t microbatch, double when,
+  void set(size_t place, uint64_t microbatch, Arrival arrival,
            std::vector<size_t> &ready) {
-    double &time = times[place * microbatches + microbatch];
+    size_t index = place * microbatches + microbatch;
+    double &time = times[index];
     if (time < kUnknown)
       ready.push_back(static_cast<size_t>(kUnknown - 1 - time));
-    time = when;
+    time = arrival.time;
+    if (arrival.asked > 0) {
+      asked.resize(times.size());
+      asked[index] = arrival.asked;
+    }
   }
 
 private:
   static constexpr double kUnknown = -1; // and nobody waits
   uint64_t microbatches;
   std::vector<double> times;
+  std::vector<double> asked; // empty where no line is crossed
 };
 
 /// Runs all calls of `microbatches` microbatches (of the island). Chunk c of
@@ -130,7 +152,7 @@ PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches,
       lanes.push_back({stage, &lane});
   std::vector<size_t> ready; // lanes that may go on
   for (uint64_t j = 0; j < microbatches; ++j)
-    forwards.set(0, j, 0, ready);
+    forwards.set(0, j, {}, ready);
 
   auto runWhatCan = [&](size_t number) {
     auto [stage, running] = lanes[number];
@@ -144,7 +166,7 @@ PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches,
       const ChunkTimes &times =
           lane.times[std::min<size_t>(call.chunk, lane.times.size() - 1)];
       // Nothing comes for a backward by weight: all it needs is here.
-      std::optional<double> came = 0;
+      std::optional<Arrival> came = Arrival();
       if (call.pass == Pass::Forward)
         came = forwards.get(place, j, number);
       else if (call.pass != Pass::BackwardWeight)
@@ -153,14 +175,16 @@ PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches,
         return;
       switch (call.pass) {
       case Pass::Forward:
-        lane.free = std::max(lane.free, *came) + times.forward;
+        lane.free =
+            std::max(lane.free, came->at(lane.receivedForward)) + times.forward;
         if (place + 1 == places) {
-          backwards.set(place, j, lane.free, ready); // the loss is here
+          backwards.set(place, j, {lane.free}, ready); // the loss is here
           break;
         }
         lane.sendForwardFree =
             std::max(lane.sendForwardFree, lane.free) + times.sendForward;
-        forwards.set(place + 1, j, lane.sendForwardFree, ready);
+        forwards.set(place + 1, j, {lane.sendForwardFree, times.askForward},
+                     ready);
         break;
       case Pass::BackwardWeight:
         lane.free += times.backwardWeight;
@@ -170,14 +194,16 @@ PipelineTime run(std::vector<StageLanes> stages, uint64_t microbatches,
         bool byWeight = call.pass == Pass::Backward;
         double all = times.backward - (byWeight ? 0 : times.backwardWeight);
         double late = byWeight ? times.late : 0;
-        double sent = std::max(lane.free + times.early, *came) +
-                      (all - times.early - late);
+        double sent =
+            std::max(lane.free + times.early, came->at(lane.receivedBackward)) +
+            (all - times.early - late);
         lane.free = sent + late;
         if (place == 0)
           break;
         lane.sendBackwardFree =
             std::max(lane.sendBackwardFree, sent) + times.sendBackward;
-        backwards.set(place - 1, j, lane.sendBackwardFree, ready);
+        backwards.set(place - 1, j, {lane.sendBackwardFree, times.askBackward},
+                      ready);
         break;
       }
       }

@@ -47,6 +47,9 @@ struct ChunkTimes {
   double sendBackward = 0;   // to the place before
   double early = 0;          // of the backward: before it needs a gradient
   double late = 0;           // and behind the gradient that it sends on
+  /// Between sites, from asking for what is sent until it is there; 0 inside
+  /// one.
+  double askForward = 0, askBackward = 0;
 };
 
 /// Times of one stage, in seconds per microbatch.
@@ -62,6 +65,9 @@ struct StageTimes {
   /// last block runs again, and what the stage before does not wait for: the
   /// weights of the first block.
   double early = 0, late = 0;
+  /// Between sites, from asking for what is sent until it is there; 0 inside
+  /// one.
+  double askForward = 0, askBackward = 0;
   double update = 0;         // once, of all parameters by one rank
   TimeSource source = TimeSource::Computed; // the least sure of the blocks'
   /// Of each chunk, where the stage has several; empty: all of it is one.
@@ -70,7 +76,7 @@ struct StageTimes {
   /// The stage as one chunk.
   ChunkTimes whole() const {
     return {forward, backward, backwardWeight, sendForward, sendBackward,
-            early,   late};
+            early,   late,     askForward,     askBackward};
   }
 };
 
@@ -84,8 +90,10 @@ struct PipelineTime {
 /// Exact: every call starts when its stage is free and its input has come, but
 /// for the `early` part of a backward, and a gradient is sent on before the
 /// `late` part; transfers of a direction from a stage go one after the other.
-/// Of very many microbatches the middle, which repeats, is extrapolated. Every
-/// stage has `chunks` chunks.
+/// Between sites a receiver asks for each tensor when it has the one before,
+/// and the asking takes as long over the lines as what comes: so a stage gets
+/// one a round trip at most, from however many. Of very many microbatches the
+/// middle, which repeats, is extrapolated. Every stage has `chunks` chunks.
 PipelineTime pipelineTime(Schedule schedule,
                           const std::vector<StageTimes> &stages,
                           uint64_t microbatches, uint64_t chunks = 1);

@@ -337,6 +337,7 @@ const TransferPath &Fold::path(std::uint32_t from, std::uint64_t to) {
   const Place &a = places.of(island, self.rank), &b = places.of(island, to);
   Way way = places.way(a, b);
   path.latency = way.latency;
+  path.onLines = way.kind == Way::Lines;
   if (way.kind == Way::Same)
     return path;
   if (way.kind == Way::IntraNode && !self.core.empty() &&

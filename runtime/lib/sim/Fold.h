@@ -50,6 +50,8 @@ struct TransferPath {
   /// Bytes that take the cores as long as the latency, which is work of theirs;
   /// 0: it is none.
   double latencyBytes = 0;
+  /// Over lines between sites, where a receiver asks for each message.
+  bool onLines = false;
 };
 
 /// One group of ranks that meet in collectives, for all like it.

@@ -43,6 +43,10 @@ void StepFigures::add(const StepFigures &other) {
 
 namespace {
 
+const Transfer &transferOf(const Instruction &instruction) {
+  return instruction.has_send() ? instruction.send() : instruction.receive();
+}
+
 Exposure exposureOf(const Collective &collective) {
   switch (collective.group()) {
   case Collective::GROUP_TENSOR:
@@ -151,6 +155,8 @@ void StepRun::begin(Phase phase, std::uint64_t number,
   waits = 0;
   queue = {};
   network.clear();
+  messages.clear();
+  freeMessages.clear();
   entered.clear();
   received = std::move(versions);
   startTimes = starts;
@@ -214,6 +220,10 @@ void StepRun::advance() {
     return;
   }
   ++eventCount;
+  if (event.kind == kMessage) {
+    messageGoesOn(event.flow);
+    return;
+  }
   if (event.kind == kBegin) {
     workers[event.flow].begun = true;
     poll(event.flow, kAllLanes, {});
@@ -372,8 +382,7 @@ void StepRun::computeOnSharedCore(std::uint32_t w, const Engine::Next &next) {
 /// One side of a transfer is there; starts it when both are.
 void StepRun::post(std::uint32_t w, Lane lane, const Engine::Next &next) {
   const Instruction &instruction = *next.instruction;
-  const Transfer &transfer =
-      instruction.has_send() ? instruction.send() : instruction.receive();
+  const Transfer &transfer = transferOf(instruction);
   Worker &worker = workers[w];
   const RankCoordinates &at = fold.classes()[w].at;
   const IslandLayout &layout = fold.layout();
@@ -387,6 +396,7 @@ void StepRun::post(std::uint32_t w, Lane lane, const Engine::Next &next) {
           .place(layout.deal(at.stage).microbatch(at.replica, own.local))
           .local;
   worker.states[lane] = State::Posted;
+  own.since = now;
 
   Lane otherLane = counterpart(lane);
   Worker &peer = workers[own.peer];
@@ -406,8 +416,44 @@ void StepRun::post(std::uint32_t w, Lane lane, const Engine::Next &next) {
   const TransferPath &path = fold.path(
       moving.from, sends ? own.peerRank : other.peerRank);
   auto bytes = static_cast<double>(transfer.bytes());
+  if (path.onLines) {
+    moving.lines = &path;
+    later(std::max(now, (sends ? other.since : now) + path.latency), moving);
+    return;
+  }
   startFlow(path.path, bytes + path.latencyBytes,
             path.latencyBytes > 0 ? 0 : path.latency, moving);
+}
+
+void StepRun::later(double time, const Moving &message) {
+  std::uint32_t number;
+  if (freeMessages.empty()) {
+    number = static_cast<std::uint32_t>(messages.size());
+    messages.push_back(message);
+  } else {
+    number = freeMessages.back();
+    freeMessages.pop_back();
+    messages[number] = message;
+  }
+  if (time > now)
+    schedule(time, kMessage, number);
+  else
+    messageGoesOn(number);
+}
+
+/// The sender has heard that it is waited for, or it has come.
+void StepRun::messageGoesOn(std::uint32_t number) {
+  Moving message = messages[number];
+  freeMessages.push_back(number);
+  if (message.sent < 0) {
+    startFlow(message.lines->path,
+              static_cast<double>(transferOf(*message.instruction).bytes()), 0,
+              message);
+    return;
+  }
+  if (trace)
+    traceFlow(message);
+  complete(message.to, message.toLane, {Exposure::Pipeline, message.begun});
 }
 
 void StepRun::enter(std::uint32_t w, const Engine::Next &next) {
@@ -514,6 +560,12 @@ void StepRun::flowDone(std::uint32_t flow) {
     counted.busy[what.from] += now - what.begun;
     worker.idleSince = now;
     computed(what.from);
+    return;
+  }
+  if (what.lines) {
+    what.sent = now;
+    complete(what.from, what.fromLane, {Exposure::Pipeline, what.begun});
+    later(now + what.lines->latency, what);
     return;
   }
   if (trace)
@@ -650,12 +702,10 @@ void StepRun::traceFlow(const Moving &what) {
                    start, end);
     return;
   }
-  const Transfer &transfer = what.instruction->has_send()
-                                 ? what.instruction->send()
-                                 : what.instruction->receive();
-  std::string text = std::to_string(transfer.bytes()) + " bytes";
+  std::string text =
+      std::to_string(transferOf(*what.instruction).bytes()) + " bytes";
   trace->slice(island + 1, laneThread(what.from, what.fromLane), text, start,
-               end);
+               what.sent < 0 ? end : traceBase + what.sent);
   trace->slice(island + 1, laneThread(what.to, what.toLane), text, start, end);
   trace->arrow(island + 1, laneThread(what.from, what.fromLane), start,
                island + 1, laneThread(what.to, what.toLane), end);

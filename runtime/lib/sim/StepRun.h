@@ -11,7 +11,9 @@
 // call takes its seconds, on a core that ranks share as a flow of so many
 // seconds through it. A transfer starts when both sides have come to it (a send
 // may wait for its receive), a collective when all members have. Both are flows
-// over the island's network.
+// over the island's network. Over lines a receiver asks for each message (as
+// transport/SiteLink.h), which is half a round trip on its way; the sender is
+// done when the last byte has left.
 //
 // The clock is the step's own: 0 is when the first class begins it. So equal
 // steps are equal to the last bit wherever they lie in a run, and can be played
@@ -101,6 +103,7 @@ private:
     std::uint64_t peerRank = 0;     // of the representative's other side
     std::uint64_t local = 0;        // own microbatch
     std::uint64_t peerLocal = 0;    // the other side's
+    double since = 0;
   };
   /// Why a lane went on.
   struct Cause {
@@ -137,7 +140,8 @@ private:
       return time != other.time ? time > other.time : order > other.order;
     }
   };
-  static constexpr std::uint32_t kFlow = ~0u, kBegin = ~0u - 1;
+  static constexpr std::uint32_t kFlow = ~0u, kBegin = ~0u - 1,
+                                 kMessage = ~0u - 2;
   struct Moving { // by number of the flow
     const Path *path = nullptr;
     const GroupClass *group = nullptr;
@@ -147,6 +151,8 @@ private:
     bool computes = false; // `from`, on a core that it shares
     double begun = 0;
     double interBytes = -1, interLatency = 0; // still to come
+    const TransferPath *lines = nullptr;      // of a message between sites
+    double sent = -1;                         // when its last byte has left
   };
 
   void schedule(double time, std::uint32_t kind, std::uint32_t flow = 0,
@@ -164,6 +170,9 @@ private:
   void startFlow(const Path &path, double bytes, double latency,
                  const Moving &moving);
   void flowDone(std::uint32_t flow);
+  /// Has a message between sites go on at `time`.
+  void later(double time, const Moving &message);
+  void messageGoesOn(std::uint32_t number);
   void complete(std::uint32_t w, plan::v1::Lane lane, const Cause &cause);
   void idle(Worker &worker, std::uint32_t w, const Cause &cause);
   void finishIfDone(std::uint32_t w, const Cause &cause);
@@ -183,6 +192,8 @@ private:
   std::vector<Worker> workers;
   Network network;
   std::vector<Moving> moving;
+  std::vector<Moving> messages; // that are asked for, or on their way
+  std::vector<std::uint32_t> freeMessages;
   std::vector<Path> background; // of other flows on lines
   std::vector<std::uint32_t> backgroundFlows; // by direction; or none
   std::vector<std::uint32_t> entered; // by number of the group

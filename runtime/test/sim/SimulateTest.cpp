@@ -176,6 +176,47 @@ TEST(Simulate, TransferOverASharedLine) {
   }
 }
 
+// Over a line a receiver asks for one message after the other, so it gets one a
+// round trip, from however many senders; a sender is done when the last byte
+// has left, so several receivers do not wait for each other's. As
+// ScheduleTimeTest.AStageGetsOneTensorARoundTrip has it of the planner.
+TEST(Simulate, AReceiverGetsOneMessageARoundTrip) {
+  PipelineModel model;
+  model.stages = 2;
+  model.stagesOnSites = true;
+  model.forward = 1e-3;
+  model.backward = 2e-3;
+  model.boundaryBytes = 10000; // 0.01 s
+  model.lineRtt = 2;
+  model.interRate = 1e12;
+  auto perTwo = [&](std::vector<std::uint64_t> replicas) {
+    model.replicasOf = std::move(replicas);
+    model.microbatches = 30;
+    double before = simulated(model).seconds;
+    model.microbatches = 32;
+    return simulated(model).seconds - before;
+  };
+  EXPECT_NEAR(perTwo({2, 1}), 2 * 2.01, 1e-6);
+  EXPECT_NEAR(perTwo({1, 2}), 2 * 2.01, 1e-6);
+  EXPECT_NEAR(perTwo({2, 2}), 2.01, 0.02); // bytes share the line
+}
+
+// One microbatch: it is asked for while it is made, and the gradient too.
+TEST(Simulate, AskingAheadCostsNothing) {
+  PipelineModel model;
+  model.stages = 2;
+  model.stagesOnSites = true;
+  model.microbatches = 1;
+  model.boundaryBytes = 1000000;
+  model.lineRtt = 1;
+  SimResult result = simulated(model);
+  double sums = 2 * 0.5; // of losses: two trees of one hop, or one ring
+  EXPECT_NEAR(result.seconds, 6 + 2 * 1.5 + sums, 1e-3);
+  // Calls of no time are there before anybody has heard that they are wanted.
+  model.forward = 1e-3;
+  EXPECT_NEAR(simulated(model).seconds, 4 + 2 * 1.5 + 0.5 + sums, 4e-3);
+}
+
 TEST(Simulate, TensorParallelCollectives) {
   PipelineModel model;
   model.tensorParallel = 4;

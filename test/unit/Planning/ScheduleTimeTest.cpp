@@ -123,6 +123,41 @@ TEST(ScheduleTimeTest, AChunkTalksToTheNextPlaceAroundTheRing) {
                    4 * 1 + 4 * 2 + 6 * 0.25);
 }
 
+// Over a line a receiver asks for one tensor after the other: two round trips
+// for what two senders, or two receivers, have for one. Inside a site they do
+// not wait for each other.
+TEST(ScheduleTimeTest, AStageGetsOneTensorARoundTrip) {
+  StageTimes stage{1e-3, 2e-3};
+  stage.sendForward = stage.sendBackward = 1.01; // 1 s on the way
+  auto secondsOf = [&](std::vector<uint64_t> replicas, uint64_t microbatches) {
+    Island island;
+    island.batch = microbatches;
+    island.microbatch = 1;
+    for (uint64_t count : replicas) {
+      island.stages.emplace_back();
+      island.stages.back().replicas = {{"s/p", count, 1, 1}};
+    }
+    return pipelineTime(island, {{stage}, {stage}}).seconds;
+  };
+  auto perTwo = [&](std::vector<uint64_t> replicas) {
+    return secondsOf(replicas, 32) - secondsOf(replicas, 30);
+  };
+  for (std::vector<uint64_t> replicas : {std::vector<uint64_t>{2, 1}, {1, 2}}) {
+    stage.askForward = stage.askBackward = 0;
+    EXPECT_LT(perTwo(replicas), 2 * 1.02);
+    stage.askForward = stage.askBackward = 2.01;
+    EXPECT_NEAR(perTwo(replicas), 2 * 2.01, 1e-9);
+    // What a line is crossed for takes longer than asking for it.
+    stage.forward = 1;
+    stage.backward = 2;
+    double asked = perTwo(replicas);
+    stage.askForward = stage.askBackward = 0;
+    EXPECT_NEAR(perTwo(replicas), asked, 1e-9);
+    stage.forward = 1e-3;
+    stage.backward = 2e-3;
+  }
+}
+
 TEST(ScheduleTimeTest, ChunksOfAStageAreApartInTheModel) {
   Problem problem = equalBlocks(2, 7);
   problem.model.kinds.push_back(problem.model.kinds[0]);
