@@ -27,6 +27,12 @@ double serverRate(const Topology::Site &site) {
                                             : kNoLimit;
 }
 
+/// What a server keeps of an element: the global state, the outer optimizer's
+/// moments and the error feedback, in f32.
+double bytesKept(const Server &server) {
+  return server.outer().kind() == Server::Outer::KIND_ADAMW ? 16 : 12;
+}
+
 } // namespace
 
 Exchange::Exchange(const Plan &plan, const Places &places,
@@ -322,6 +328,9 @@ void Exchange::serverFails(std::uint32_t site) {
   if (++downServers[site] > 1)
     return;
   setServer(site);
+  for (std::uint32_t f = 0; f < fragments.size(); ++f)
+    if (fragments[f].primary == site || fragments[f].backup == site)
+      cancel(f, Kind::Recovery);
   // The epoch: two round trips to who votes, as long as to the other one.
   double latency = 0;
   for (const Fragment &fragment : fragments)
@@ -339,9 +348,9 @@ void Exchange::serverIsBack(std::uint32_t site) {
   for (std::uint32_t f = 0; f < fragments.size(); ++f) {
     Fragment &one = fragments[f];
     // What one has made alone the other gets when both are there.
-    if (one.backup && downServers[one.primary] == 0 &&
+    if (one.alone && downServers[one.primary] == 0 &&
         downServers[*one.backup] == 0)
-      one.alone = false;
+      recover(f);
     tryClose(f);
   }
   // Who is back misses one that is still away.
@@ -405,6 +414,20 @@ void Exchange::goOnAlone(std::uint32_t f) {
   fragments[f].alone = true;
   for (const std::function<void()> &done : cancel(f, Kind::Copy))
     done();
+}
+
+/// A backup that was away has forgotten what it had (docs/Server.md), and takes
+/// part when it has all.
+void Exchange::recover(std::uint32_t f) {
+  cancel(f, Kind::Recovery);
+  const Fragment &fragment = fragments[f];
+  flow({.kind = Kind::Recovery,
+        .fragment = f,
+        .from = fragment.primary,
+        .to = *fragment.backup},
+       fragment.bytes * bytesKept(plan.server()) /
+           bytesPerElement(plan.server().compression()),
+       true, true, [this, f] { fragments[f].alone = false; });
 }
 
 /// What is committed is there; what was on its way begins again.

@@ -33,7 +33,8 @@ public:
     Push,
     Copy, ///< of what a primary has, to its backup
     Version,
-    State, ///< to an island that comes back
+    State,    ///< to an island that comes back
+    Recovery, ///< all that a primary has, to a backup that was away
   };
   /// Something on its way from site to site.
   struct Move {
@@ -115,7 +116,7 @@ private:
     double due = 1e300;            // its deadline, when one has committed
     bool closing = false;
     std::vector<std::uint32_t> in; // members of the version being made
-    bool alone = false;            // without the backup
+    bool alone = false;            // without the backup, or one that is whole
     std::uint64_t term = 0;        // counts changes of primary
     bool copies() const { return backup && *backup != primary && !alone; }
   };
@@ -132,6 +133,7 @@ private:
   void isMissed(std::uint32_t site);
   void takeOver(std::uint32_t fragment);
   void goOnAlone(std::uint32_t fragment);
+  void recover(std::uint32_t fragment);
   /// Cancels what is under way of a fragment; gives what it was to do.
   std::vector<std::function<void()>> cancel(std::uint32_t fragment,
                                             std::optional<Kind> kind = {});

@@ -53,7 +53,8 @@ bool LineTracks::applies(std::uint32_t island, std::uint32_t ofClass,
 }
 
 void LineTracks::add(const Exchange::Move &move, bool isWhole, double now) {
-  static constexpr const char *kinds[] = {"push", "copy", "version", "state"};
+  static constexpr const char *kinds[] = {"push", "copy", "version", "state",
+                                          "recovery"};
   const std::string what = std::string(kinds[static_cast<int>(move.kind)]) +
                            " of fragment " + std::to_string(move.fragment);
   std::string name = what;

@@ -16,6 +16,7 @@
 using namespace tombolo::runtime;
 using namespace tombolo::runtime::sim;
 using namespace tombolo::runtime::test;
+using tombolo::plan::v1::Topology;
 
 namespace {
 
@@ -103,6 +104,29 @@ TEST(Fault, AServerWithABackup) {
   EXPECT_LT(simulate(plan, with({"server:site0@49+60", "server:site1@200+60"}))
                 .seconds,
             healthy.seconds + 14);
+}
+
+// Who was away is no backup before it has all that the other one has: 12 bytes
+// an element, 3 s of a line.
+TEST(Fault, AServerIsWholeWhenItHasTheState) {
+  Plan plan = withBackup(islands(2));
+  double healthy = simulate(plan, with({})).seconds;
+  auto lost = [&](const char *second) {
+    return simulate(plan, with({"server:site0@49+60", second})).seconds -
+           healthy;
+  };
+  EXPECT_GT(lost("server:site1@111+300"), 200);
+  EXPECT_LT(lost("server:site1@130+300"), 14);
+  // A line that is four times as fast has brought it by then.
+  for (Topology::Line &line : *plan.mutable_topology()->mutable_lines())
+    line.set_bytes_per_second(4 * line.bytes_per_second());
+  healthy = simulate(plan, with({})).seconds;
+  EXPECT_LT(lost("server:site1@111+300"), 14);
+  // Sent again from the beginning where it is cut off.
+  SimResult twice =
+      simulate(plan, with({"server:site0@49+60", "server:site0@109.5+5",
+                           "server:site1@130+300"}));
+  EXPECT_LT(twice.seconds, healthy + 20);
 }
 
 // The site with the primary is lost: the other one trains on, and it comes
