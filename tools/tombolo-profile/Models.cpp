@@ -97,6 +97,37 @@ shardingOf(const std::string &table,
   return std::move(file->pins.shardings);
 }
 
+/// What a sharding is chosen for. Where runs say theirs it matters only over
+/// how many chips; else each configuration has the one that `tombolo-plan`
+/// would choose for it.
+std::string keyOf(const planning::ShardingDemand &demand,
+                  const std::string &pool, bool isSaid) {
+  std::string key = std::to_string(demand.tensorParallel);
+  if (isSaid)
+    return key;
+  for (uint64_t number :
+       {demand.microbatch, demand.microbatches, demand.inFlight, demand.saved})
+    key += " " + std::to_string(number);
+  return key + " " + pool;
+}
+
+/// Shards a model over as many chips as a demand says.
+LogicalResult shard(ModuleOp module, planning::ModelProfile &model,
+                    const planning::ShardingDemand &demand,
+                    std::vector<planning::Sharding> said,
+                    const std::string &name) {
+  // What is said of another number of chips is of other runs, or of none.
+  std::erase_if(said, [&](const planning::Sharding &one) {
+    return one.tensorParallel != demand.tensorParallel;
+  });
+  auto shardings = shardModel(module, model, {demand}, said);
+  if (failed(shardings))
+    return failure();
+  for (const planning::Fault &fault : *shardings)
+    llvm::errs() << name << ": error: " << fault.message << "\n";
+  return success(shardings->empty());
+}
+
 } // namespace
 
 std::optional<Runs> loadRuns(const std::string &table,
@@ -133,7 +164,10 @@ std::optional<Runs> loadRuns(const std::string &table,
     problem.bounds.tiesAcrossStages = true;
 
     uint64_t blocks = problem.model.blocks();
-    std::map<uint64_t, planning::ShardingDemand> demands;
+    auto said = shardingOf(table, members);
+    if (!said)
+      return std::nullopt;
+    std::map<std::string, size_t> problems; // by what they are sharded for
     for (const RunLine *line : members) {
       std::string pool = line->pool.empty() ? pools : line->pool;
       std::string fault = faultOf(*line, topology, pool, blocks);
@@ -144,35 +178,22 @@ std::optional<Runs> loadRuns(const std::string &table,
       }
       planning::Strategy strategy = strategyOf(*line, pool, blocks);
       problem.training.globalBatch = line->globalBatch;
-      if (line->tensorParallel > 1 && !demands.count(line->tensorParallel))
-        for (planning::ShardingDemand &demand :
-             shardingDemands(problem, planning::pinsOf(strategy)))
-          demands.try_emplace(demand.tensorParallel, demand);
+      std::vector<planning::ShardingDemand> demands; // one, or none
+      if (line->tensorParallel > 1)
+        demands = shardingDemands(problem, planning::pinsOf(strategy));
+      std::string key =
+          demands.empty() ? "" : keyOf(demands.front(), pool, !said->empty());
+      auto [entry, fresh] = problems.try_emplace(key, result.problems.size());
+      if (fresh) {
+        result.problems.push_back(problem);
+        if (!demands.empty() &&
+            failed(shard(*module, result.problems.back().model, demands.front(),
+                         *said, model)))
+          return std::nullopt;
+      }
       result.runs[static_cast<size_t>(line - lines.data())] = {
-          result.problems.size(), std::move(strategy), line->seconds,
-          line->shape};
+          entry->second, std::move(strategy), line->seconds, line->shape};
     }
-    auto sharded = shardingOf(table, members);
-    if (!sharded)
-      return std::nullopt;
-    // Runs of different microbatches share one sharding: that of one sample.
-    std::vector<planning::ShardingDemand> wanted;
-    for (auto &[chips, demand] : demands) {
-      demand.microbatch = 1;
-      wanted.push_back(demand);
-    }
-    // What is said of a number of chips that no run has does not matter.
-    std::erase_if(*sharded, [&](const planning::Sharding &one) {
-      return !demands.count(one.tensorParallel);
-    });
-    auto shardings = shardModel(*module, problem.model, wanted, *sharded);
-    if (failed(shardings))
-      return std::nullopt;
-    for (const planning::Fault &fault : *shardings)
-      llvm::errs() << model << ": error: " << fault.message << "\n";
-    if (!shardings->empty())
-      return std::nullopt;
-    result.problems.push_back(std::move(problem));
   }
   return result;
 }
