@@ -1,6 +1,7 @@
 """Profiles of this machine: what is in them, and that plans and simulations use it.
 Nothing here depends on how long anything takes."""
 
+import csv
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import unittest
 
 import yaml
 
-from support import island, run
+from support import TomboloTest, island, run, strategy
 
 # A wire that costs nothing, so that blocks are split whatever the machine does; the
 # profile's own is for pools that state none.
@@ -190,6 +191,47 @@ class Profile(unittest.TestCase):
         with open(self.path("m.jsonl")) as file:
             steps = [line for line in map(json.loads, file) if "event" not in line]
         self.assertEqual(len(steps), 2)
+
+
+class Fit(TomboloTest):
+    # What the fit begins with, and, without the wires, what plans are made with.
+    SITES = """\
+chips:
+  - name: c
+    tflops: {{f32: 0.1}}
+    memory_gib: 16
+    memory_gbytes_per_second: 20
+    {extra}
+sites:
+  - name: s
+    pools: [{{name: cpu, chip: c, nodes: 2, chips_per_node: 2{wires}}}]
+"""
+
+    def test_fit_and_plan_foretell_the_same(self):
+        """Of each configuration, though its sharding is that of its own microbatch."""
+        model = self.path("m.onnx")
+        run("tombolo-model", "gpt", "--layers", 4, "--hidden", 128, "--heads", 4, "--vocab", 1024,
+            "--seq", 64, "--no-weights", "-o", model)
+        # Microbatch, data, tensor and pipeline parallelism.
+        layouts = [(1, 1, 2, 1), (8, 1, 2, 1), (2, 2, 2, 1), (16, 2, 1, 1), (4, 1, 2, 2), (16, 1, 2, 2)]
+        self.write("runs.csv", "model,global_batch,microbatch,data_parallel,tensor_parallel,pipeline_parallel,seconds\n"
+                   + "".join(f"m.onnx,32,{','.join(map(str, layout))},{0.5 + 0.1 * i}\n"
+                             for i, layout in enumerate(layouts)))
+        wires = ", intra_node: {gbits_per_second: 2, latency_us: 20}, inter_node: {gbits_per_second: 1, latency_us: 40}"
+        run("tombolo-profile", "--fit", self.path("runs.csv"), "--folds", 1, "--precision", "f32", "--topology",
+            self.write("start.yaml", self.SITES.format(extra="efficiency: {matmul: 0.5, memory: 0.5}", wires=wires)),
+            "-o", self.path("c.yaml"), "--predictions", self.path("foretold.csv"))
+        with open(self.path("foretold.csv")) as file:
+            foretold = [float(row["predicted_seconds"]) for row in csv.DictReader(file)]
+        sites = self.SITES.format(extra="profile: {file: c.yaml}", wires="")
+        for (microbatch, data, tensor, stages), seconds in zip(layouts, foretold, strict=True):
+            blocks = [6] if stages == 1 else [3, 3]
+            self.plan(model, sites, strategy([island("s", 32, microbatch, blocks, data_parallel=data,
+                                                     tensor_parallel=tensor, optimizer_sharding=False)]),
+                      32, "--simulate", 0, "--json", self.path("p.json"))
+            with open(self.path("p.json")) as file:
+                planned = json.load(file)["predicted"]["step_seconds"]
+            self.assertAlmostEqual(planned / seconds, 1, delta=1e-3, msg=f"{microbatch} {data} {tensor} {stages}")
 
 
 if __name__ == "__main__":
