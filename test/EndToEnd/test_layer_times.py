@@ -104,12 +104,12 @@ sites:
 
     def test_corrections_reach_the_simulator(self):
         model = self.write_model()
-        # Of a block: 2 x 12 h^2 FLOP for each of 32 tokens and 4 T h for its scores, over the
-        # chips; it hands on 32 h floats for each sample.
+        # Of a block: 2 x 12 h^2 FLOP for each of 32 tokens and 4 T h for its scores; it hands
+        # on 32 h floats for each sample. Both are split over the chips.
         for degree, recompute in (1, "none"), (2, "full"):
             microbatch = 4
             gflops = microbatch * 32 * (24 * 64**2 + 4 * 32 * 64) / degree * 1e-9
-            mbytes = microbatch * 32 * 64 * 4 * 1e-6
+            mbytes = microbatch * 32 * 64 * 4 / degree * 1e-6
             plain, corrected = (self.foretold(
                 model, self.CHIPS_OF.format(gbits=100, chip=(
                     "tflops: {f32: 0.001}, memory_gbytes_per_second: 100, "
@@ -135,7 +135,8 @@ sites:
         model_hash = re.search('graph.model_hash = "([0-9a-f]{64})"', graph).group(1)
         rows = "".join(
             f'      - {{block: "{block}", function: {function}, microbatch: {microbatch}, tensor_parallel: 1,\n'
-            f"         parts: [{{us: {1000 * weight * microbatch**0.7}}}]}}\n"
+            f"         parts: [{{us: {1000 * weight * microbatch**0.7}, "
+            f"quartiles_us: [1, 99999], runs: 9}}]}}\n"
             for block in blocks for microbatch in (2, 4)
             for function, weight in (("forward", 1), ("backward_input", 1.3), ("backward_weight", 0.9)))
         self.write("c.yaml", "tombolo_profile: 2\nchip: c\n"

@@ -148,12 +148,16 @@ TEST(LayerTimesTest, TheBoundIsBelowEveryStrategy) {
   };
   for (int round = 0; round < 40; ++round) {
     std::vector<LayerTimes> rows;
-    for (uint64_t microbatch : {1, 2, 4})
-      for (uint64_t block = 0; block < 6; block += 3)
+    for (uint64_t block = 0; block < 6; block += 3) {
+      double forward = 0, backward = 0; // grow with the microbatch
+      for (uint64_t microbatch : {1, 2, 4}) {
+        forward += static_cast<double>(pick(9));
+        backward += static_cast<double>(pick(9));
         rows.push_back(
             row(block, block + 2, microbatch, 1,
-                {static_cast<double>(pick(9)), static_cast<double>(pick(9)),
-                 0.1 * static_cast<double>(pick(9))}));
+                {forward, backward, 0.1 * static_cast<double>(pick(9))}));
+      }
+    }
     Problem problem = measured(rows);
     SearchResult result = search(problem, StrategyPins());
     ASSERT_FALSE(result.strategies.empty());
