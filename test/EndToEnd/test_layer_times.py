@@ -123,13 +123,13 @@ sites:
     def test_tables_are_gone_on_from_alike(self):
         """Functions of a profile, below, between and beyond the microbatches that were measured."""
         model = self.write_model()
-        rates = "tflops: {f32: 0.001}, memory_gbytes_per_second: 1, efficiency: {matmul: 0.5, memory: 0.5, kernel_us: 50}"
+        rates = "tflops: {f32: 0.001}, memory_gbytes_per_second: 1, efficiency: {matmul: 0.5, memory: 0.5, kernel_us: 10}"
         support.run("tombolo-plan", model, "--topology",
                     self.write("sites.yaml", self.CHIPS_OF.format(gbits=100, chip=rates)),
                     "--global-batch", 16, "-o", self.path("p.plan"))
         text = support.run("tombolo-translate", "--print-plan", self.path("p.plan")).stdout
-        blocks = sorted(set(re.findall(r'name: "([^".]+)\.forward\.', text)))
-        self.assertGreaterEqual(len(blocks), 3)
+        functions = sorted(set(re.findall(r'name: "([^".]+)\.(forward|backward_input|backward_weight)\.', text)))
+        self.assertGreaterEqual(len(functions), 8)
         graph = support.run("tombolo-plan", model, "--topology", self.path("sites.yaml"),
                             "--global-batch", 16, "--emit", "graph").stdout
         model_hash = re.search('graph.model_hash = "([0-9a-f]{64})"', graph).group(1)
@@ -137,13 +137,14 @@ sites:
             f'      - {{block: "{block}", function: {function}, microbatch: {microbatch}, tensor_parallel: 1,\n'
             f"         parts: [{{us: {1000 * weight * microbatch**0.7}, "
             f"quartiles_us: [1, 99999], runs: 9}}]}}\n"
-            for block in blocks for microbatch in (2, 4)
-            for function, weight in (("forward", 1), ("backward_input", 1.3), ("backward_weight", 0.9)))
+            for block, function in functions for microbatch in (2, 4)
+            for weight in [{"forward": 1, "backward_input": 1.3, "backward_weight": 0.9}[function]])
         self.write("c.yaml", "tombolo_profile: 2\nchip: c\n"
                    "peak: {tflops: {f32: 0.001}, memory_gbytes_per_second: 1}\n"
-                   "efficiency: {matmul: 0.5, memory: 0.5, kernel_us: 50}\nmodels:\n"
+                   "efficiency: {matmul: 0.5, memory: 0.5, kernel_us: 10}\nmodels:\n"
                    f'  - hash: "{model_hash}"\n    precision: f32\n    functions:\n{rows}')
         sites = self.CHIPS_OF.format(gbits=100, chip="profile: {file: c.yaml}")
         for microbatch in 1, 2, 4, 8, 16:
             planned, simulated = self.foretold(model, sites, microbatch, blocks=[6])
+            # Of the update the planner counts bytes alone.
             self.assertAlmostEqual(simulated / planned, 1, delta=0.005, msg=str(microbatch))
