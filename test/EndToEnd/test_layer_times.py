@@ -144,7 +144,9 @@ sites:
                    "efficiency: {matmul: 0.5, memory: 0.5, kernel_us: 10}\nmodels:\n"
                    f'  - hash: "{model_hash}"\n    precision: f32\n    functions:\n{rows}')
         sites = self.CHIPS_OF.format(gbits=100, chip="profile: {file: c.yaml}")
+        once = []  # of a step: what the update takes beside its bytes, which the planner leaves out
         for microbatch in 1, 2, 4, 8, 16:
             planned, simulated = self.foretold(model, sites, microbatch, blocks=[6])
-            # Of the update the planner counts bytes alone.
-            self.assertAlmostEqual(simulated / planned, 1, delta=0.005, msg=str(microbatch))
+            once.append(simulated - planned)
+            self.assertLess(abs(once[-1]), 0.02 * planned)
+        self.assertLess(max(once) - min(once), 1e-5 * planned, once)
