@@ -10,6 +10,8 @@
 
 #include "tombolo/runtime/File.h"
 
+#include <algorithm>
+
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
 
@@ -78,12 +80,12 @@ Outcome tombolo::runtime::checkIdentity(const ParameterServerOptions &options,
   if (!options.tls.any())
     return Outcome::Accepted;
   const std::string site = nameOf(context);
-  const std::string &own = options.sites.at(sender.island()).at(sender.rank());
-  if (site == own)
+  const std::vector<std::string> &own = options.sites.at(sender.island());
+  if (std::find(own.begin(), own.end(), site) != own.end())
     return Outcome::Accepted;
-  stranger = {Reason::AnotherSite,
-              "the certificate is that of '" + printable(site) + "', and " +
-                  rank + " of " + island + " is at site '" + own + "'"};
+  stranger = {Reason::AnotherSite, "the certificate is that of site '" +
+                                       printable(site) +
+                                       "', which is not one of " + island};
   return Outcome::UnknownSender;
 }
 

@@ -20,8 +20,8 @@ namespace tombolo::runtime {
 /// With where it calls from, without the port, which is another each time.
 Stranger withAddress(const grpc::ServerContext &context, Stranger stranger);
 
-/// A rank: of this run and plan; with certificates one at the site that the
-/// certificate is of. `stranger` says what is wrong.
+/// A rank: of this run and plan; with certificates it speaks for the islands of
+/// its own site alone. `stranger` says what is wrong.
 Outcome checkIdentity(const ParameterServerOptions &options,
                       const grpc::ServerContext &context,
                       const server::v1::Sender &sender, Stranger &stranger);

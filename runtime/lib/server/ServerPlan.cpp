@@ -183,7 +183,8 @@ ParameterServerOptions tombolo::runtime::serverOptions(const Plan &plan,
       throw Error("plan: island ", island, " has ", layout.rankCount(),
                   " ranks, expected at most ", 1u << 20);
     options.ranks.push_back(static_cast<std::uint32_t>(layout.rankCount()));
-    options.sites.push_back(sitesOfRanks(plan.islands(island)));
+    options.sites.emplace_back(plan.islands(island).sites().begin(),
+                               plan.islands(island).sites().end());
     std::map<std::string, Parameter> here = parametersOf(plan, island);
     if (island == 0) {
       for (const auto &[name, parameter] : here)
