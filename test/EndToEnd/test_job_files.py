@@ -80,7 +80,7 @@ class Kubernetes(JobFiles):
                           "north=203.0.113.7:7000", "--run-id", "Run_1", "--image",
                           "registry.example/tombolo:1", "--volume", "train=/data",
                           "--checkpoint-dir", "/data/saved", "--checkpoint-copy", "/data/copies",
-                          "--restarts", 5, "--job-option", "nvidia.com/gpu=1")
+                          "--restarts", 5, "--gateway", "--job-option", "nvidia.com/gpu=1")
         items = self.items(files)
         north, south = "tombolo-run-1-north", "tombolo-run-1-south"
         self.assertEqual(set(items), {
@@ -104,6 +104,7 @@ class Kubernetes(JobFiles):
         # The commands are understood: what is missing is what the container has.
         for site in (north, south):
             words = items["Job", site]["spec"]["template"]["spec"]["containers"][0]["args"]
+            self.assertIn("--gateway", words)
             words[1] = self.path("nowhere.plan")
             result = support.run("tombolo-run", *words, check=False, env={
                 "JOB_COMPLETION_INDEX": "0", "TOMBOLO_PROCESSES": "1", "TOMBOLO_MEETING": "x:1"})
@@ -225,6 +226,7 @@ class Refused(JobFiles):
         self.refused(2, "got 'south=h:7000'", *certificates, "--peer", "south=h:7000")
         self.refused(2, "got 'north=h'", *certificates, "--peer", "north=h")
         self.refused(2, "--certs: expected the folder of utils/make-certs", *peer)
+        self.refused(2, "--gateway: it keeps the site's key", *peer, "--plaintext", "--gateway")
         self.refused(2, "--server, --address", *certificates, *peer, "--address", "h:7000")
         self.refused(1, "it has no rank at site 'west'", *certificates, *peer, "--site", "west")
         self.refused(1, "expected a number by which the 1 ranks at site south can be divided, got 2",

@@ -197,6 +197,17 @@ class Islands(support.TomboloTest):
             self.assertEqual([losses[i][0]["step"] for i in range(2)], [steps - 8, steps // 2 - 4])
             self.assertEqual(self.bits(folder, 0, steps), self.bits(folder, 1, steps))
 
+    def test_ranks_behind_a_gateway(self):
+        """Without a key they come to the same, with PyTorch and without."""
+        path, self.executor = self.export(), "west=torch"
+        plan = self.plan(path, support.topology({"east": 2, "west": 1}), support.strategy(
+            [support.island("east", 8, 2, [4], data_parallel=2), support.island("west", 4, 2, [4])],
+            {**self.SERVER, "compression": "int8"}), 12)
+        losses = [{island: [entry["loss"] for entry in entries] for island, entries
+                   in self.train(plan, path, 6, *flags).items()} for flags in ([], ["--gateway"])]
+        self.assertEqual(losses[0], losses[1])
+        self.assertEqual(self.events("gateway_failed"), [])
+
     def test_both_end_with_the_same_bits_and_resume(self):
         path, folder = self.export(), self.path("checkpoints")
         plan = self.plan(path, support.topology({"east": 2, "west": 1}), support.strategy(

@@ -10,6 +10,8 @@
 
 #include "tombolo/runtime/File.h"
 
+#include <algorithm>
+
 using namespace tombolo::runtime;
 namespace wire = tombolo::server::v1;
 

@@ -432,9 +432,10 @@ grpc::Status RankService::send(grpc::ServerContext &context,
   }
   if (writer.Write(reply) && outcome == Outcome::Accepted) {
     RateLimit none(0);
-    std::uint64_t sent = sendPulled(
-        pulled, writer, crossesLine(request.sender()) ? core.limit : none,
-        [&] { return context.IsCancelled() || core.isStopping(); });
+    std::uint64_t sent =
+        sendPulled(pulled, writer,
+                   crossesLine(request.sender().island()) ? core.limit : none,
+                   [&] { return context.IsCancelled() || core.isStopping(); });
     std::lock_guard lock(mutex);
     pulledBytes[request.sender().island()] += sent;
   }

@@ -136,13 +136,14 @@ private:
                    const server::v1::Sender &sender,
                    const PushResult &result) const;
 
-  /// A rank is at another site than this server.
-  bool crossesLine(const server::v1::Sender &rank) const {
+  /// An island has ranks at another site than this server's.
+  bool crossesLine(std::uint32_t island) const {
     const auto &servers = options.group.sites;
-    if (options.self >= servers.size() || rank.island() >= options.sites.size())
+    if (options.self >= servers.size() || island >= options.sites.size())
       return true;
-    return options.sites[rank.island()].at(rank.rank()) !=
-           servers[options.self];
+    return std::any_of(
+        options.sites[island].begin(), options.sites[island].end(),
+        [&](const std::string &site) { return site != servers[options.self]; });
   }
 
   bool knownFragment(std::uint32_t fragment, std::string &message) const {

@@ -94,6 +94,8 @@ std::vector<std::string> detectionArguments(double seconds);
 void addLineOptions(CLI::App &app, LineOptions &options);
 /// On `local` and `site`: ranks go through their agent to the servers.
 void addGatewayOption(CLI::App &app, bool &gateway);
+inline constexpr const char *kNoKeyToKeep =
+    "--gateway: it keeps the site's key, and with --plaintext there is none";
 /// On `server`, which makes no connections for data.
 void addLineLimit(CLI::App &app, double &gbits);
 /// The options as arguments; none for the defaults.

@@ -351,6 +351,8 @@ void tombolo::runtime::writeJobFiles(JobRun run,
       throw Error(Status::Usage, "--certs: expected the folder of "
                                  "utils/make-certs, or --plaintext where "
                                  "everything is on one machine");
+    if (run.gateway && run.plaintext)
+      throw Error(Status::Usage, kNoKeyToKeep);
   }
   if (!run.site.empty()) {
     if (std::find(sites.begin(), sites.end(), run.site) == sites.end())

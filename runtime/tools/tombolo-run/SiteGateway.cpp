@@ -21,8 +21,7 @@ SiteGateway::SiteGateway()
 
 void SiteGateway::open(const std::string &servers, const TlsOptions &tls) {
   if (tls.plaintext)
-    throw Error(Status::Usage, "--gateway: it keeps the site's key, and with "
-                               "--plaintext there is none");
+    throw Error(Status::Usage, kNoKeyToKeep);
   gateway = std::make_unique<Gateway>(
       TlsIdentity(tls.files, kServerName, "h2"), splitAddresses(servers),
       folder.path(),

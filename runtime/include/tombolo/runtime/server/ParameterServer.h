@@ -61,9 +61,9 @@ struct ParameterServerOptions {
   /// (127.0.0.0/8, [::1], localhost) or unix:PATH.
   std::string address = "127.0.0.1:0";
   /// With it every client needs a certificate of the same authority, and may
-  /// speak for the ranks at its site alone.
+  /// speak for the islands that have its site alone.
   TlsFiles tls;
-  /// The site of each rank, by island.
+  /// The sites of each island.
   std::vector<std::vector<std::string>> sites;
   /// Told of who is turned away, or pushes what cannot be. From any thread.
   std::function<void(const Stranger &)> onStranger;
@@ -82,8 +82,8 @@ struct ParameterServerOptions {
   /// a busy machine that comes back to a server that was started again may need
   /// some seconds.
   double handshakeSeconds = 60;
-  /// What is sent to ranks at other sites, and what goes to the backup counts
-  /// too; 0: no limit.
+  /// What is sent to islands that have ranks at other sites, and what goes to
+  /// the backup counts too; 0: no limit.
   double mostBytesPerSecond = 0;
   /// Where the state is kept (docs/Server.md, Durability), and taken up from by
   /// a server that is started again; empty: in memory only. A server of

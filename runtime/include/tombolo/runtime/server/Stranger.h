@@ -22,7 +22,7 @@ struct Stranger {
     OutOfDate,          ///< of the authority, expired or not valid yet
     ForeignCertificate, ///< another authority has signed it
     BadCertificate,     ///< another fault, as of one that is for no client
-    AnotherSite,        ///< the certificate is not that of the rank's site
+    AnotherSite,        ///< the certificate is that of none of the island's
     NoServer,           ///< it speaks as a server, with a site's certificate
     WrongRun,           ///< another run, plan or protocol
     UnknownSender,      ///< an island, rank or server that the plan has not
