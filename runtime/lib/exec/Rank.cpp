@@ -339,10 +339,14 @@ void Rank::Impl::checkLoss(std::uint64_t step) {
     throw Error(Status::Failed, what,
                 "; give --check-numerics to learn which op made it so");
   std::string cause = numerics->cause();
-  if (cause.empty()) // whoever has a cause explains more
-    throw PeerError(what, ": no op made it so of finite operands: what was "
-                          "loaded, or a sum over ranks, is not finite");
-  throw Error(Status::Failed, what, ": ", cause);
+  if (!cause.empty())
+    throw Error(Status::Failed, what, ": ", cause);
+  // A rank that has a cause explains more, and does not come to this barrier:
+  // who left first would end it in the middle of its step.
+  links->barrier();
+  throw Error(Status::Failed, what,
+              ": no op made it so of finite operands: what was loaded, or a "
+              "sum over ranks, is not finite");
 }
 
 /// The loss of all held-out samples, batch by batch.
