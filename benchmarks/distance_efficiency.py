@@ -7,7 +7,8 @@ any exchange, and what planner and simulator foretell of both:
 Each site has a core of this machine for its rank, agent and server. Between them is a line of
 30 ms round trip (test/EndToEnd/distance.py), so wide that a blocking, uncompressed exchange
 of all parameters takes as long as 3 inner steps; H = 16. Cases: "alone" (no exchange),
-"default" (8 fragments, int8, overlapped by 2 steps), "chosen" (what the planner chooses when
+"default" (8 fragments, int8, overlapped by 2 steps), "gateway" (the same through each
+site's agent), "chosen" (what the planner chooses when
 it is only told H), "blocking" (uncompressed, everybody waits) and "synchronous" (data
 parallelism over the line). Needs an otherwise idle machine with two cores, and root. Parts, to
 be done in this order: "profile" measures the core and the line to have; "pairs" measures
@@ -60,8 +61,10 @@ INNER_STEPS = 16
 # Whole rounds are measured, after one that warms up, between two steps without an exchange.
 FIRST, LAST = INNER_STEPS + 2, INNER_STEPS * (1 + options.rounds) + 2
 STEPS = LAST + 8  # nobody ends while another one is measured
+DEFAULT = f"{{inner_steps: {INNER_STEPS}, fragments: 8, overlap_steps: 2, compression: int8}}"
 SERVERS = {
-    "default": f"{{inner_steps: {INNER_STEPS}, fragments: 8, overlap_steps: 2, compression: int8}}",
+    "default": DEFAULT,
+    "gateway": DEFAULT,
     "chosen": f"{{inner_steps: {INNER_STEPS}}}",
     "blocking": f"{{inner_steps: {INNER_STEPS}, fragments: 1, overlap_steps: 0, compression: none}}",
 }
@@ -179,7 +182,8 @@ class Bench:
                     trainers = self.one_island(lab, jobs[0])
                 else:
                     jobs[0].server("north", "--state-dir", self.path("state"))
-                    trainers = [jobs[0].agent(site, ["north"], *self.flags()) for site in SITES]
+                    flags = [*self.flags(), *(["--gateway"] if case == "gateway" else [])]
+                    trainers = [jobs[0].agent(site, ["north"], *flags) for site in SITES]
                 # Sites need not be as fast as one another, so each has its own window.
                 with concurrent.futures.ThreadPoolExecutor() as pool:
                     windows = list(pool.map(lambda trainer: self.window(trainer, lab, jobs), trainers))
@@ -188,7 +192,8 @@ class Bench:
                     job.__exit__()
         mean = {key: statistics.mean(window[key] for window in windows) for key in windows[0]}
         return {**mean, "tokens": sum(window["tokens"] for window in windows),
-                "training": sum(window["training"] for window in windows)}
+                "training": sum(window["training"] for window in windows),
+                "by_site": {site: round(window["tokens"]) for site, window in zip(SITES, windows)}}
 
     def window(self, trainer, lab, jobs):
         """Of a site: tokens/s, and parts of a core that its agent and ranks, servers, the relay
@@ -306,7 +311,7 @@ def main():
             if part == "pairs":
                 bench.series(["alone", "default"], options.pairs)
             elif part == "others":
-                for case in ("chosen", "blocking", "synchronous"):
+                for case in ("gateway", "chosen", "blocking", "synchronous"):
                     bench.series(["alone", case], 1)
             else:
                 getattr(bench, part)()
