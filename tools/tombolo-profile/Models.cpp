@@ -181,6 +181,9 @@ std::optional<Runs> loadRuns(const std::string &table,
       std::vector<planning::ShardingDemand> demands; // one, or none
       if (line->tensorParallel > 1)
         demands = shardingDemands(problem, planning::pinsOf(strategy));
+      // What runs leave unsaid of theirs is chosen for one sample.
+      if (!demands.empty() && !said->empty())
+        demands.front().microbatch = 1;
       std::string key =
           demands.empty() ? "" : keyOf(demands.front(), pool, !said->empty());
       auto [entry, fresh] = problems.try_emplace(key, result.problems.size());
