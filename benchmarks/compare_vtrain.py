@@ -166,7 +166,7 @@ def compare(tool, folder, name, runs, nodes, checked, start):
         file.write(TOPOLOGY.format(chip=f"efficiency: {{{constants}}}", nodes=nodes, wires=WIRES))
 
     def fit(table, *more):
-        subprocess.run([tool("tombolo-profile"), "--fit", table, "--topology", path("start.yaml"), "-o", path("a100.yaml"),
+        subprocess.run([tool("tombolo-profile"), "--fit", table, "--whole-backward", "--topology", path("start.yaml"), "-o", path("a100.yaml"),
                         "--predictions", path("predictions.csv"), *more], check=True)
 
     if nodes > 1:

@@ -364,11 +364,13 @@ StageTimes blockSeconds(const Problem &problem,
     times.forward += count * one.forward;
     times.backward += count * one.backward() + repeated * one.forward;
     times.backwardWeight += count * one.backwardWeight;
-    if (&run == &runs.front())
-      times.late = one.backwardWeight;
-    // The last block of all runs again.
-    if (&run == &runs.back() && repeated == count)
-      times.early = one.forward;
+    if (!problem.bounds.wholeBackward) {
+      if (&run == &runs.front())
+        times.late = one.backwardWeight;
+      // The last block of all runs again.
+      if (&run == &runs.back() && repeated == count)
+        times.early = one.forward;
+    }
     times.exchanges += count * one.exchanges;
     if (repeated > 0 && one.exchanges > 0)
       times.exchanges +=

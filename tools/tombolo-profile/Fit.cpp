@@ -83,6 +83,8 @@ int tombolo::fit(const FitOptions &options) {
   auto runs = loadRuns(options.table, *lines, sites->topology, precision);
   if (!runs)
     return 1;
+  for (planning::Problem &problem : runs->problems)
+    problem.bounds.wholeBackward = options.wholeBackward;
   Constants start = Constants::of(sites->topology, chosen.chip);
   Fitter fitter(chosen, *runs, start);
 

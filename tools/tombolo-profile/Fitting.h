@@ -50,6 +50,7 @@ struct FitOptions {
   std::string table, topology, chip, output, predictions, precision = "bf16";
   size_t folds = 2;
   bool noCorrections = false;
+  bool wholeBackward = false; // as planning::Bounds
 };
 
 /// Fits constants to a table and writes a chip profile; the exit status.

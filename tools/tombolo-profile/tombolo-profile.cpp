@@ -84,6 +84,11 @@ int main(int argc, char **argv) {
               ->capture_default_str());
   onlyFit(app.add_flag("--no-corrections", fitting.noCorrections,
                        "constants only, no corrections of single blocks"));
+  onlyFit(app.add_flag("--whole-backward", fitting.wholeBackward,
+                       "the runs' framework starts a stage's backward, what "
+                       "it computes again included, when the gradient has "
+                       "come, and sends on when all of it is done, as "
+                       "Megatron-LM does; ranks of Tombolo do not"));
   onlyFit(app.add_option("--predictions", fitting.predictions,
                          "write measured and held-out predicted times, CSV"));
   app.add_option("-o,--output", fitting.output, "the chip profile to write")

@@ -58,6 +58,10 @@ struct Bounds {
   /// Whether a tied parameter may have users in different stages. What sums
   /// its gradients then is not there yet.
   bool tiesAcrossStages = false;
+  /// Times are of a framework where a stage's backward is one call, as in
+  /// Megatron-LM: what it computes again waits for the gradient, too, and the
+  /// gradient goes on when all of it is done.
+  bool wholeBackward = false;
 };
 
 /// Model and topology in, strategy out. `check` says whether it is a problem at

@@ -298,6 +298,16 @@ TEST(EvaluateTest, BubbleOfEqualStages) {
   EXPECT_NEAR(prediction.tokensPerSecond,
               80 / prediction.islands[0].stepSeconds, 1e-9);
   EXPECT_EQ(prediction.wanBytesPerRound, 0);
+  // The last block of a stage, 1 s, runs again before its gradient comes.
+  Strategy again = strategy;
+  for (Stage &stage : again.islands[0].stages)
+    stage.recompute = {Recompute::Full, 0};
+  EXPECT_NEAR(evaluate(problem, again).islands[0].stepSeconds, 8 * 8 + 3 * 6,
+              1e-3);
+  // In a framework where a backward is one call nothing is before or behind.
+  problem.bounds.wholeBackward = true;
+  EXPECT_NEAR(evaluate(problem, strategy).islands[0].stepSeconds, 11 * 6, 1e-3);
+  EXPECT_NEAR(evaluate(problem, again).islands[0].stepSeconds, 11 * 8, 1e-3);
 }
 
 // Chips 0 and 2, and 1 and 3, are shares of one core each: a step is at least
