@@ -60,7 +60,7 @@ struct Bounds {
   bool tiesAcrossStages = false;
   /// Times are of a framework where a stage's backward is one call, as in
   /// Megatron-LM: what it computes again waits for the gradient, too, and the
-  /// gradient goes on when all of it is done.
+  /// gradient goes on when all of it is done. For evaluate(); no search asks.
   bool wholeBackward = false;
 };
 

@@ -1,5 +1,4 @@
-//===- StepMessages.cpp - what the ranks of an island send each other
-//------===//
+//===- StepMessages.cpp - messages and collectives of an island -----------===//
 //
 // Part of the Tombolo project, under the Apache License v2.0 with LLVM
 // Exceptions. See LICENSE for license information.
